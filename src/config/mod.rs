@@ -1,0 +1,3 @@
+//! From a YAML file to a complete model, or to every error in it.
+
+pub mod model;

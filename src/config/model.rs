@@ -1,0 +1,453 @@
+//! The configuration as used: resolved and complete, with every default filled in.
+//!
+//! Both forms of the file compile to this. References between parts are indices that exist.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::core::address::{Address, BackendAddress};
+
+/// Everything one worker needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// In the order of the file; names and addresses are unique.
+    pub listeners: Vec<Listener>,
+    /// In the order of the file; names are unique.
+    pub upstreams: Vec<Upstream>,
+    /// How long a graceful stop waits before it cuts what still runs.
+    pub drain_timeout: Duration,
+    /// How long weir goes on accepting after it was asked to stop.
+    pub pre_drain: Duration,
+    /// How often the statistics line is printed; none when off.
+    pub stats_interval: Option<Duration>,
+    /// The level of the log, unless `RUST_LOG` says otherwise.
+    pub log_level: log::LevelFilter,
+    /// Client connections of the whole process at once; none derives it from the descriptor limit.
+    pub connections_max: Option<usize>,
+    /// Capacity of each relay buffer and of the scratch space, in bytes.
+    pub buffer_bytes: usize,
+    /// All relay buffers together, in bytes: the bound on memory for bytes that wait.
+    pub buffer_memory_bytes: usize,
+    /// Whether long flows may be moved through kernel pipes with splice(2).
+    pub splice: bool,
+    /// Where and how accesses are logged; none when off.
+    pub access_log: Option<AccessLog>,
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Unique; names it in logs and statistics.
+    pub name: String,
+    /// Where it binds. `[::]` also takes IPv4.
+    pub address: Address,
+    /// Length of the accept queue; the kernel caps it at `net.core.somaxconn`.
+    pub backlog: i32,
+    /// TCP keepalive of client connections; none when off.
+    pub keepalive: Option<Keepalive>,
+    /// Connections of this listener at once; none when only the process limit counts.
+    pub connections_max: Option<usize>,
+    /// Listener over top over default: complete.
+    pub timeouts: Timeouts,
+    /// What it does with a connection.
+    pub mode: Mode,
+}
+
+/// What a listener does with a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mode {
+    /// Relay bytes.
+    Tcp {
+        /// Index into [`Config::upstreams`].
+        upstream: usize,
+    },
+    /// Route requests.
+    Http(Box<Http>),
+}
+
+/// TCP keepalive probes of the kernel (tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Idle time before the first probe.
+    pub idle: Duration,
+    /// Time between probes.
+    pub interval: Duration,
+    /// Unanswered probes before the connection is dropped.
+    pub probes: u32,
+}
+
+/// All timeouts of a session, complete. Behaviour T1 to T3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For one connection attempt to a backend.
+    pub connect: Duration,
+    /// An L4 session on which nothing moves, in either direction.
+    pub idle: Duration,
+    /// A session of which one direction has ended and the other does not move.
+    pub half_closed: Duration,
+    /// A request head, in total, from its first byte.
+    pub header: Duration,
+    /// A client connection between two requests.
+    pub keep_alive: Duration,
+    /// A body that does not move.
+    pub body: Duration,
+    /// From the end of a request to the head of its response.
+    pub response: Duration,
+    /// An upgraded connection on which nothing moves.
+    pub tunnel: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            idle: Duration::from_secs(10 * 60),
+            half_closed: Duration::from_secs(30),
+            header: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(60),
+            body: Duration::from_secs(30),
+            response: Duration::from_secs(60),
+            tunnel: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// The timeouts that an upstream sets itself; they win over the listener's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "each is the field of the same name in Timeouts"
+)]
+pub struct TimeoutOverrides {
+    pub connect: Option<Duration>,
+    pub idle: Option<Duration>,
+    pub half_closed: Option<Duration>,
+    pub body: Option<Duration>,
+    pub response: Option<Duration>,
+    pub tunnel: Option<Duration>,
+}
+
+impl Timeouts {
+    /// These timeouts with those of an upstream in their place where it sets any.
+    #[must_use]
+    pub fn with(&self, over: &TimeoutOverrides) -> Self {
+        Self {
+            connect: over.connect.unwrap_or(self.connect),
+            idle: over.idle.unwrap_or(self.idle),
+            half_closed: over.half_closed.unwrap_or(self.half_closed),
+            body: over.body.unwrap_or(self.body),
+            response: over.response.unwrap_or(self.response),
+            tunnel: over.tunnel.unwrap_or(self.tunnel),
+            ..*self
+        }
+    }
+}
+
+/// A named group of backends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Unique; names it in logs and statistics.
+    pub name: String,
+    /// How a backend is picked.
+    pub algorithm: Algorithm,
+    /// In the order of the file; identities are unique within the upstream.
+    pub backends: Vec<Backend>,
+    /// Active probes; none when off.
+    pub health_check: Option<HealthCheck>,
+    /// Ejection by failures of real traffic.
+    pub passive: Passive,
+    /// What to do when checks say that every backend is down.
+    pub when_all_down: WhenAllDown,
+    /// Timeouts set here.
+    pub timeouts: TimeoutOverrides,
+    /// Backends tried for one connection or request, the first included. At least 1.
+    pub tries_max: u32,
+    /// TCP keepalive of backend connections; none when off.
+    pub keepalive: Option<Keepalive>,
+    /// HTTP: sticky sessions.
+    pub sticky: Option<Sticky>,
+    /// HTTP: idle backend connections kept for reuse, per backend. Zero turns reuse off.
+    pub idle_connections_max: usize,
+    /// HTTP: how long a backend connection is kept idle.
+    pub idle_connection_timeout: Duration,
+    /// HTTP: retries beyond connect failures, as a share of requests in percent.
+    pub retry_budget_percent: u32,
+    /// HTTP: retries per second that are allowed whatever the share.
+    pub retry_budget_min_per_s: u32,
+    /// HTTP: pages for errors that weir makes itself, by status; they win over the listener's.
+    pub error_pages: Vec<ErrorPage>,
+}
+
+/// One member of an upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// `id`, or else the address as written: keeps counters, health and hash share over a reload.
+    pub identity: String,
+    /// Where it is.
+    pub address: BackendAddress,
+    /// Share of the traffic, 0 to 65535; 0 takes no new traffic.
+    pub weight: u32,
+    /// Connections (TCP) or requests in flight (HTTP) at once; none is unlimited.
+    pub connections_max: Option<u32>,
+}
+
+/// How a backend is picked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// Fewest connections for its weight.
+    LeastConn,
+    /// The less loaded of two drawn by weight.
+    RandomTwo,
+    /// Weighted rendezvous hashing of a key.
+    Hash(HashKey),
+}
+
+/// What is hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's IPv4 address, or the leading bits of its IPv6 address.
+    ClientIp {
+        /// Leading bits of an IPv6 address that count, 1 to 128; 64 by default.
+        ipv6_prefix_bits: u8,
+    },
+    /// HTTP: the value of a request header.
+    Header(String),
+    /// HTTP: the value of a cookie.
+    Cookie(String),
+    /// HTTP: the path and query.
+    Uri,
+}
+
+/// Active health probes. Behaviour HC1 to HC3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Between the starts of two probes.
+    pub interval: Duration,
+    /// For one probe; never above the interval.
+    pub timeout: Duration,
+    /// Consecutive passes that bring a backend up.
+    pub rise: u32,
+    /// Consecutive failures that take a backend down.
+    pub fall: u32,
+    /// The interval while a change is under way (some results of `rise` or `fall` are in).
+    pub fast_interval: Duration,
+    /// The interval while a backend is down.
+    pub down_interval: Duration,
+    /// The state before the first result of a backend known at start.
+    pub initial: InitialState,
+    /// What a probe does.
+    pub kind: ProbeKind,
+}
+
+/// What is assumed of a backend that no probe has reported on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitialState {
+    /// It takes traffic.
+    Up,
+    /// It takes none before its first passed probe.
+    Down,
+}
+
+/// What a probe does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// Connects.
+    Tcp,
+    /// Connects and asks `GET path`.
+    Http {
+        /// Begins with a slash.
+        path: String,
+        /// The Host field; the backend's address when none.
+        host: Option<String>,
+        /// Accepted statuses, as inclusive ranges.
+        statuses: Vec<(u16, u16)>,
+    },
+}
+
+/// Ejection of backends that fail real traffic. Behaviour HC6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passive {
+    /// Consecutive failures that eject; 0 turns it off.
+    pub failures: u32,
+    /// The first ejection; it doubles with every further one.
+    pub eject: Duration,
+    /// The longest ejection.
+    pub eject_max: Duration,
+    /// At most this share of the backends is ejected at once, in percent.
+    pub eject_percent_max: u32,
+    /// HTTP: whether a 5xx answer counts as a failure.
+    pub count_5xx: bool,
+}
+
+/// What to do when checks say that every backend is down. Behaviour HC7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenAllDown {
+    /// TCP: close; HTTP: 503.
+    Refuse,
+    /// Pick among all, as if every one were up.
+    UseAll,
+}
+
+/// Sticky sessions. Behaviour S1 to S5.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sticky {
+    /// weir sets a cookie that names the backend by an opaque tag.
+    Insert(StickyCookie),
+    /// A cookie that the application sets is hashed onto the backends.
+    HashCookie(String),
+}
+
+/// The cookie of inserted sticky sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StickyCookie {
+    /// Its name.
+    pub name: String,
+    /// The Domain attribute.
+    pub domain: Option<String>,
+    /// The Max-Age attribute.
+    pub max_age: Option<Duration>,
+    /// The SameSite attribute: `Lax`, `Strict` or `None`.
+    pub same_site: String,
+    /// Whether the Secure attribute is always set.
+    pub secure: bool,
+    /// Whether `Cache-Control: private` is added where the cookie is set (S5).
+    pub cache_private: bool,
+    /// Key of the tag's hash; the same on every host that shares clients.
+    pub secret: String,
+}
+
+/// What an HTTP listener does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// In the order of the file; the longest prefix wins.
+    pub routes: Vec<Route>,
+    /// Peers whose forwarded headers are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// The pseudonym in `Via` on requests; none when off.
+    pub via: Option<String>,
+    /// Whether `Forwarded` (RFC 7239) is sent as well.
+    pub forwarded: bool,
+    /// Longest request or response head, in bytes.
+    pub head_bytes_max: usize,
+    /// Most fields in a head.
+    pub fields_max: usize,
+    /// Longest request body, in bytes; none is unlimited.
+    pub body_bytes_max: Option<u64>,
+    /// Requests on one client connection before it is closed; none is unlimited.
+    pub requests_max: Option<u64>,
+    /// Pages for errors that weir makes itself, by status.
+    pub error_pages: Vec<ErrorPage>,
+}
+
+/// An IP network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its first address.
+    pub address: IpAddr,
+    /// Leading bits that count.
+    pub prefix_bits: u8,
+}
+
+/// One route. Behaviour P12, P13.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Which hosts it is for.
+    pub host: HostPattern,
+    /// Begins with a slash; matches at path segments.
+    pub prefix: String,
+    /// Methods it is for; empty is all.
+    pub methods: Vec<String>,
+    /// Whether the prefix is cut from the path before forwarding.
+    pub strip_prefix: bool,
+    /// Edits of the request's header.
+    pub request_headers: HeaderEdits,
+    /// Edits of the response's header.
+    pub response_headers: HeaderEdits,
+    /// Longest request body; wins over the listener's.
+    pub body_bytes_max: Option<u64>,
+    /// What it does.
+    pub action: Action,
+}
+
+/// Which hosts a route is for; names are in lower case without port or trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// Every host.
+    Any,
+    /// That host.
+    Exact(String),
+    /// Every host that ends in this, which begins with a dot.
+    Suffix(String),
+}
+
+/// What a route does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Forward to an upstream (index into [`Config::upstreams`]).
+    Proxy(usize),
+    /// Answer with this.
+    Respond(FixedResponse),
+    /// Answer with a redirect.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// The Location; `{path}` stands for the request's path and query.
+        location: String,
+    },
+}
+
+/// A fixed answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FixedResponse {
+    /// 200 to 599.
+    pub status: u16,
+    /// Name and value; no framing fields.
+    pub headers: Vec<(String, String)>,
+    /// `{name}` stands for a fact of the request: `{listener}`, `{method}`, `{path}`, `{client}`,
+    /// and `{header:NAME}` for a field of it.
+    pub body: String,
+}
+
+/// Edits of a header, applied in the order remove, set, add.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Fields to remove.
+    pub remove: Vec<String>,
+    /// Fields to put in the place of any of that name.
+    pub set: Vec<(String, String)>,
+    /// Fields to add.
+    pub add: Vec<(String, String)>,
+}
+
+/// A page for an error that weir makes itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorPage {
+    /// The status it is for.
+    pub status: u16,
+    /// By the file's ending.
+    pub content_type: String,
+    /// Read when the configuration was loaded.
+    pub body: Vec<u8>,
+}
+
+/// Where and how accesses are logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// A file that is appended to; none is standard output.
+    pub path: Option<std::path::PathBuf>,
+    /// One line per request or L4 session.
+    pub format: LogFormat,
+}
+
+/// The form of an access log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The common log format.
+    Common,
+    /// Common with referer and user agent, then upstream facts.
+    Combined,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,7 @@
+//! Protocol and policy, pure: nothing here opens, reads, waits, logs or asks the time.
+
+pub mod address;
+pub mod buffer;
+pub mod flow;
+pub mod readiness;
+pub mod time;

@@ -1,0 +1,44 @@
+//! The only notion of time below the reactor: milliseconds since the process started.
+
+use std::time::Duration;
+
+/// An instant, in milliseconds since start. The reactor reads the clock once per turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(pub u64);
+
+impl Tick {
+    /// The instant `span` later, rounded up to the next millisecond; saturates.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        let ms = span.as_nanos().div_ceil(1_000_000);
+        Self(self.0.saturating_add(u64::try_from(ms).unwrap_or(u64::MAX)))
+    }
+
+    /// The instant `ms` milliseconds later; saturates.
+    #[must_use]
+    pub fn after_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds from `earlier` to here; zero when `earlier` is later.
+    #[must_use]
+    pub fn since_ms(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_millisecond_counts_as_a_whole_one() {
+        assert_eq!(Tick(5).after(Duration::from_micros(1_001)), Tick(7));
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        assert_eq!(Tick(u64::MAX).after(Duration::from_secs(1)), Tick(u64::MAX));
+        assert_eq!(Tick(1).since_ms(Tick(9)), 0);
+    }
+}

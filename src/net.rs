@@ -1,0 +1,158 @@
+//! The seam: everything a worker asks of the outside, in one trait.
+//!
+//! Production implements it over mio (the `reactor` room), tests with a deterministic fake, so
+//! that the simulation runs the real worker.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use crate::core::address::Address;
+use crate::core::readiness::{Io, Readiness};
+use crate::core::time::Tick;
+
+/// One of the two endpoints of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The one that connected to weir.
+    Client,
+    /// The one that weir connected to.
+    Backend,
+}
+
+/// What a watched descriptor belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Signals and finished background jobs: the process around the worker, not the worker.
+    Control,
+    /// A listening socket; the key is its slot.
+    Listener,
+    /// An endpoint of a session; the key is its slab key.
+    Session(Side),
+    /// A parked backend connection.
+    Idle,
+    /// A health probe.
+    Probe,
+}
+
+/// Names the owner of a watched descriptor.
+///
+/// The generation is fresh at every `watch`, so an event for a descriptor that has gone can be
+/// told from one for whatever took its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// What it is.
+    pub kind: Kind,
+    /// Where the owner is found. At most 29 bits are kept.
+    pub key: u32,
+    /// Which of the key's owners in turn is meant.
+    pub generation: u32,
+}
+
+/// The largest [`Target::key`].
+pub const KEY_MAX: u32 = (1 << 29) - 1;
+
+/// One event: a hint that these operations may now find something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fired {
+    /// Whose descriptor it is.
+    pub target: Target,
+    /// What to add to its readiness. Error and hang-up set all bits.
+    pub ready: Readiness,
+}
+
+/// The outcome of one attempt to accept.
+#[derive(Debug)]
+pub enum Accept<S> {
+    /// A connection and the client's address (none on Unix sockets).
+    Ready(S, Option<SocketAddr>),
+    /// The queue is empty.
+    Blocked,
+    /// That one connection was already gone (ECONNABORTED and its kin): try the next.
+    Retry,
+    /// No descriptor or memory is left (EMFILE, ENFILE, ENOBUFS, ENOMEM). No event will come for
+    /// what is queued: pause, then try again.
+    Exhausted,
+    /// The listener itself is broken.
+    Failed(ErrorKind),
+}
+
+/// Sockets, waiting and the clock. All operations return at once.
+pub trait Net {
+    /// A listening socket.
+    type Listener;
+    /// A connected or connecting stream.
+    type Stream;
+    /// A kernel pipe that bytes can be moved through without being copied.
+    type Pipe;
+
+    /// Waits until `until` (for ever when none) or the next event, appends what fired, and
+    /// returns the one `now` of this turn. An `until` in the past only polls.
+    ///
+    /// # Errors
+    /// Only when waiting itself is broken; an interruption is not an error.
+    fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick>;
+
+    /// Starts reporting events of a listener.
+    ///
+    /// # Errors
+    /// When the kernel has no room for the registration.
+    fn watch_listener(&mut self, listener: &Self::Listener, target: Target) -> io::Result<()>;
+
+    /// Stops reporting events of a listener, then closes it.
+    fn stop_listening(&mut self, listener: Self::Listener);
+
+    /// Takes one connection from the queue.
+    fn accept(&mut self, listener: &Self::Listener) -> Accept<Self::Stream>;
+
+    /// Starts a connection. It is watched afterwards, and confirmed when it becomes writable: a
+    /// fresh unconnected socket would report itself writable and hung up.
+    ///
+    /// # Errors
+    /// When the attempt fails at once.
+    fn connect(&mut self, to: &Address) -> Result<Self::Stream, ErrorKind>;
+
+    /// Starts reporting events of a stream, with the state it is in now as the first.
+    ///
+    /// # Errors
+    /// When the kernel has no room for the registration.
+    fn watch(&mut self, stream: &Self::Stream, target: Target) -> io::Result<()>;
+
+    /// Gives a watched stream a new owner and asks for its present state again.
+    ///
+    /// # Errors
+    /// When the registration is gone.
+    fn rewatch(&mut self, stream: &Self::Stream, target: Target) -> io::Result<()>;
+
+    /// Whether a connection that was started is established: `Ready`, still `Blocked`, or
+    /// `Failed` with the reason, which the kernel tells once.
+    fn connected(&mut self, stream: &Self::Stream) -> Io<()>;
+
+    /// Reads into `into`, which must not be empty. The end of the stream is `Closed`.
+    fn read(&mut self, stream: &Self::Stream, into: &mut [u8]) -> Io<usize>;
+
+    /// Writes the slices in order; may take only a part.
+    fn write(&mut self, stream: &Self::Stream, from: &[IoSlice<'_>]) -> Io<usize>;
+
+    /// Opens an empty pipe, or none when the kernel refuses one.
+    fn pipe(&mut self) -> Option<Self::Pipe>;
+
+    /// Moves up to `len` bytes from a stream into a pipe. `Blocked` may mean that the stream is
+    /// empty or that the pipe is full.
+    fn fill(&mut self, from: &Self::Stream, to: &Self::Pipe, len: usize) -> Io<usize>;
+
+    /// Moves up to `len` bytes from a pipe into a stream.
+    fn drain(&mut self, from: &Self::Pipe, to: &Self::Stream, len: usize) -> Io<usize>;
+
+    /// Shuts down the write half: the peer reads the end after the last byte.
+    fn shutdown(&mut self, stream: &Self::Stream);
+
+    /// Closes without lingering: the peer sees a reset.
+    fn reset(&mut self, stream: Self::Stream);
+
+    /// Closes; what the kernel holds is still delivered.
+    fn close(&mut self, stream: Self::Stream);
+
+    /// Wall time, for log lines and nothing else.
+    fn wall(&self) -> SystemTime;
+}
