@@ -1,7 +1,14 @@
 //! Protocol and policy, pure: nothing here opens, reads, waits, logs or asks the time.
 
 pub mod address;
+pub mod backend;
+pub mod balance;
 pub mod buffer;
 pub mod flow;
+pub mod health;
+pub mod key;
+pub mod limit;
 pub mod readiness;
+pub mod rng;
 pub mod time;
+pub mod timer;

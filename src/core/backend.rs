@@ -1,0 +1,282 @@
+//! The backends of a worker, and the counted claims on them.
+//!
+//! One table holds the backends of all upstreams; an upstream is a list of ids. A backend that a
+//! reload removed is *retired*: nothing new goes there, and its slot becomes free for another
+//! when the last claim is back. Who is picked is decided in [`balance`](crate::core::balance).
+
+use std::collections::VecDeque;
+
+use crate::core::health::Health;
+use crate::core::key::bytes_key;
+
+/// Names a backend in [`Backends`]. Not to be kept after the backend was retired, except inside
+/// a [`Lease`]: the slot may belong to another then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendId(pub u32);
+
+/// A backend to be put into the table.
+#[derive(Clone, Debug)]
+pub struct NewBackend {
+    /// Unique within its upstream; keeps its name, hash share and counters over a reload.
+    pub identity: String,
+    /// Share of the traffic; 0 takes no new traffic.
+    pub weight: u32,
+    /// Connections (TCP) or requests in flight (HTTP) at once; none is unlimited.
+    pub connections_max: Option<u32>,
+    /// What is assumed of its health, or what an earlier life of it has learned.
+    pub health: Health,
+}
+
+/// One backend.
+#[derive(Debug)]
+pub struct Backend {
+    /// Unique within its upstream.
+    pub identity: String,
+    /// A fixed hash of the identity: its place in consistent hashing, on every host.
+    pub seed: u64,
+    /// Share of the traffic; 0 takes no new traffic. May change at any time (RR5).
+    pub weight: u32,
+    /// Connections (TCP) or requests in flight (HTTP) at once; none is unlimited.
+    pub connections_max: Option<u32>,
+    /// What probes and traffic say of it.
+    pub health: Health,
+    /// Whether it takes nothing new while what it has goes on.
+    pub draining: bool,
+    /// Connections that other processes on this host have there.
+    pub load_elsewhere: u32,
+    /// Leases that are out.
+    active: u32,
+    /// What smooth round robin owes it, in units of weight; negative when it had more than its
+    /// share. Only `balance` moves it; over the members of an upstream it sums to zero.
+    pub(super) standing: i64,
+    retired: bool,
+}
+
+impl Backend {
+    /// Leases of this process that are out.
+    #[must_use]
+    pub fn active(&self) -> u32 {
+        self.active
+    }
+
+    /// Connections of all processes of this host.
+    #[must_use]
+    pub fn load(&self) -> u32 {
+        self.active.saturating_add(self.load_elsewhere)
+    }
+
+    /// Whether `connections_max` is reached.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.connections_max.is_some_and(|max| self.load() >= max)
+    }
+
+    /// Whether a reload removed it.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// Whether traffic that is bound to nothing may go there. With `even_if_down`, its health is
+    /// not asked (HC7).
+    #[must_use]
+    pub fn takes_new(&self, even_if_down: bool) -> bool {
+        self.weight > 0
+            && !self.draining
+            && !self.retired
+            && !self.is_full()
+            && (even_if_down || self.health.is_usable())
+    }
+
+    /// Whether traffic that is bound to this backend, by a cookie for example, may go there: also
+    /// while it drains or has weight 0 (RR4, S3).
+    #[must_use]
+    pub fn takes_bound(&self) -> bool {
+        !self.retired && !self.is_full() && self.health.is_usable()
+    }
+}
+
+/// A counted claim on a backend: one open connection or one request in flight (LC3).
+///
+/// It goes back to [`Backends::give_back`] exactly once, however its connection ends. Dropping it
+/// instead is a defect, and panics in debug builds.
+#[derive(Debug)]
+#[must_use = "a lease is given back to Backends"]
+#[allow(
+    clippy::manual_non_exhaustive,
+    reason = "the rest of the crate must not make leases either"
+)]
+pub struct Lease {
+    /// The backend it counts for.
+    pub backend: BackendId,
+    /// Only [`Backends::take`] makes leases.
+    _counted: (),
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        debug_assert!(
+            std::thread::panicking(),
+            "a lease on {:?} was dropped, not given back",
+            self.backend
+        );
+    }
+}
+
+/// All backends of a worker.
+#[derive(Debug, Default)]
+pub struct Backends {
+    slots: Vec<Option<Backend>>,
+    /// Oldest first, so that a freed id stays unused for as long as possible.
+    free: VecDeque<u32>,
+    leases: usize,
+}
+
+impl Backends {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts a backend into the table.
+    ///
+    /// # Panics
+    /// When there are 2^32 of them.
+    pub fn insert(&mut self, new: NewBackend) -> BackendId {
+        let backend = Backend {
+            seed: bytes_key(new.identity.as_bytes()),
+            identity: new.identity,
+            weight: new.weight,
+            connections_max: new.connections_max,
+            health: new.health,
+            draining: false,
+            load_elsewhere: 0,
+            active: 0,
+            standing: 0,
+            retired: false,
+        };
+        if let Some(index) = self.free.pop_front() {
+            self.slots[index as usize] = Some(backend);
+            return BackendId(index);
+        }
+        let index = u32::try_from(self.slots.len()).expect("fewer than 2^32 backends");
+        self.slots.push(Some(backend));
+        BackendId(index)
+    }
+
+    /// The backend, retired or not.
+    ///
+    /// # Panics
+    /// When the slot is free: the id was kept longer than the backend.
+    #[must_use]
+    pub fn get(&self, id: BackendId) -> &Backend {
+        self.try_get(id).expect("the id of a backend in the table")
+    }
+
+    /// The backend, to change it.
+    ///
+    /// # Panics
+    /// As [`Backends::get`].
+    pub fn get_mut(&mut self, id: BackendId) -> &mut Backend {
+        self.try_get_mut(id)
+            .expect("the id of a backend in the table")
+    }
+
+    /// The backend, or none when the slot is free.
+    #[must_use]
+    pub fn try_get(&self, id: BackendId) -> Option<&Backend> {
+        self.slots.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The backend to change it, or none when the slot is free.
+    pub fn try_get_mut(&mut self, id: BackendId) -> Option<&mut Backend> {
+        self.slots.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// Counts one connection or request for the backend.
+    ///
+    /// # Panics
+    /// As [`Backends::get`].
+    pub fn take(&mut self, id: BackendId) -> Lease {
+        self.get_mut(id).active += 1;
+        self.leases += 1;
+        Lease {
+            backend: id,
+            _counted: (),
+        }
+    }
+
+    /// Ends a claim; frees the slot when it was the last one on a retired backend.
+    ///
+    /// # Panics
+    /// When the lease is of another table.
+    pub fn give_back(&mut self, lease: Lease) {
+        let id = lease.backend;
+        std::mem::forget(lease);
+        let backend = self.get_mut(id);
+        backend.active = backend.active.checked_sub(1).expect("a lease that is out");
+        self.leases -= 1;
+        self.free_if_idle(id);
+    }
+
+    /// Takes a backend out of service for good; its slot is freed once no lease on it is out.
+    ///
+    /// # Panics
+    /// As [`Backends::get`].
+    pub fn retire(&mut self, id: BackendId) {
+        self.get_mut(id).retired = true;
+        self.free_if_idle(id);
+    }
+
+    /// Whether the id names a backend that is not retired.
+    #[must_use]
+    pub fn is_live(&self, id: BackendId) -> bool {
+        self.try_get(id).is_some_and(|backend| !backend.retired)
+    }
+
+    /// Whether the id names a backend that is retired and still has leases out.
+    #[must_use]
+    pub fn is_retired(&self, id: BackendId) -> bool {
+        self.try_get(id).is_some_and(|backend| backend.retired)
+    }
+
+    /// Leases on the backend that are out; none on a free slot.
+    #[must_use]
+    pub fn active(&self, id: BackendId) -> u32 {
+        self.try_get(id).map_or(0, Backend::active)
+    }
+
+    /// All leases that are out.
+    #[must_use]
+    pub fn leases(&self) -> usize {
+        self.leases
+    }
+
+    /// The member with this [`Backend::seed`], whether or not it takes new traffic: what sticky
+    /// sessions ask.
+    #[must_use]
+    pub fn find(&self, members: &[BackendId], seed: u64) -> Option<BackendId> {
+        let mut live = members.iter().copied().filter(|&id| self.is_live(id));
+        live.find(|&id| self.get(id).seed == seed)
+    }
+
+    /// The backends in the table, retired ones included, in the order of their slots.
+    pub fn iter(&self) -> impl Iterator<Item = (BackendId, &Backend)> {
+        let slots = (0..).zip(&self.slots);
+        slots.filter_map(|(index, slot)| Some((BackendId(index), slot.as_ref()?)))
+    }
+
+    /// The ids of the backends in the table, retired ones included, in the order of their slots.
+    pub fn ids(&self) -> impl Iterator<Item = BackendId> {
+        self.iter().map(|(id, _)| id)
+    }
+
+    fn free_if_idle(&mut self, id: BackendId) {
+        let backend = self.get(id);
+        if backend.retired && backend.active == 0 {
+            self.slots[id.0 as usize] = None;
+            self.free.push_back(id.0);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Fixed hash functions: the same bytes give the same key in every process, version and host.
+//!
+//! They spread, they do not hide: nothing here withstands somebody who wants a collision. What
+//! must not be forged needs a keyed hash.
+
+use std::net::IpAddr;
+
+/// The key of a run of bytes: FNV-1a over them (offset basis and prime of 64 bits), then mixed,
+/// because the high bits of plain FNV differ too little for short inputs.
+#[must_use]
+pub fn bytes_key(bytes: &[u8]) -> u64 {
+    let folded = bytes.iter().fold(FNV_OFFSET, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
+    });
+    mix(folded)
+}
+
+/// The key of a client's address: all of an IPv4 address, the leading `ipv6_prefix_bits` of an
+/// IPv6 address (more than 128 count as 128). An IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2)
+/// has the key of the IPv4 address in it. Behaviour H3.
+#[must_use]
+pub fn client_key(ip: IpAddr, ipv6_prefix_bits: u8) -> u64 {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => bytes_key(&ip.octets()),
+        IpAddr::V6(ip) => {
+            let host_bits = 128 - u32::from(ipv6_prefix_bits.min(128));
+            let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
+            bytes_key(&(ip.to_bits() & mask).to_be_bytes())
+        }
+    }
+}
+
+/// A bijection in which every input bit reaches every output bit: the finaliser of splitmix64
+/// (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+#[must_use]
+pub fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;

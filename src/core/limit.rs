@@ -1,0 +1,82 @@
+//! Limits on how often something happens: a token bucket, and a thinner for repeated log lines.
+
+use crate::core::time::Tick;
+
+/// Lets through `rate_per_s` on average and `burst` at once. Exact: the level is counted in
+/// thousandths of a token, so a millisecond adds a whole number of them.
+#[derive(Clone, Debug)]
+pub struct TokenBucket {
+    rate_per_s: u64,
+    capacity_milli: u64,
+    level_milli: u64,
+    filled_at: Tick,
+}
+
+impl TokenBucket {
+    /// A full bucket. A `burst` of 0 counts as 1, because a bucket that holds no token would
+    /// never let anything through; a rate of 0 never refills.
+    #[must_use]
+    pub fn new(rate_per_s: u64, burst: u64) -> Self {
+        let capacity_milli = burst.max(1).saturating_mul(TOKEN_MILLI);
+        Self {
+            rate_per_s,
+            capacity_milli,
+            level_milli: capacity_milli,
+            filled_at: Tick(0),
+        }
+    }
+
+    /// Takes one token if there is one.
+    pub fn try_take(&mut self, now: Tick) -> bool {
+        self.fill(now);
+        match self.level_milli.checked_sub(TOKEN_MILLI) {
+            Some(rest) => {
+                self.level_milli = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn fill(&mut self, now: Tick) {
+        let gained_milli = now.since_ms(self.filled_at).saturating_mul(self.rate_per_s);
+        self.level_milli = self
+            .level_milli
+            .saturating_add(gained_milli)
+            .min(self.capacity_milli);
+        self.filled_at = self.filled_at.max(now);
+    }
+}
+
+/// Thins out a repeated message: at most one per period, and each tells how many were left out.
+#[derive(Clone, Debug)]
+pub struct RateLimit {
+    period_ms: u64,
+    silent_until: Tick,
+    suppressed: u64,
+}
+
+impl RateLimit {
+    /// Nothing was said yet: the first message passes.
+    #[must_use]
+    pub fn new(period_ms: u64) -> Self {
+        Self {
+            period_ms,
+            silent_until: Tick(0),
+            suppressed: 0,
+        }
+    }
+
+    /// Whether the message may be said now, and if so how many were suppressed since the last
+    /// one that was.
+    pub fn allow(&mut self, now: Tick) -> Option<u64> {
+        if now < self.silent_until {
+            self.suppressed = self.suppressed.saturating_add(1);
+            return None;
+        }
+        self.silent_until = now.after_ms(self.period_ms);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+const TOKEN_MILLI: u64 = 1000;
