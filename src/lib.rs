@@ -7,9 +7,15 @@
 //! - [`config`]: from a YAML file to a complete model, or to every error in it.
 //! - [`net`]: the one seam to the outside, a trait. Production implements it with mio, tests
 //!   with a deterministic fake.
+//! - [`board`]: counters and gauges, one writer per cell.
+//! - [`worker`]: the event loop: listeners, sessions, probes and timers over any [`net::Net`].
+//! - [`cli`]: the command line.
 
 #![deny(unsafe_code)]
 
+pub mod board;
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod net;
+pub mod worker;

@@ -8,6 +8,7 @@ pub mod flow;
 pub mod health;
 pub mod key;
 pub mod limit;
+pub mod probe;
 pub mod readiness;
 pub mod rng;
 pub mod time;

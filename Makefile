@@ -1,0 +1,49 @@
+# weir: the commands. `make help` lists them.
+
+CARGO ?= cargo
+WEIR  := target/release/weir
+PREFIX ?= /usr/local
+# Seeds of the simulation in `make test`; `make sim SEED=7` replays one, `make sim SEEDS=10000` runs more.
+SEEDS ?= 500
+
+.PHONY: help build run check test sim fuzz bench bench-setup fmt lint docs test-setup install clean
+
+help:               ## list the commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build:              ## build the release binary, target/release/weir
+	$(CARGO) build --release
+
+run: build          ## build weir and start it on conf/demo.yaml; prints what to try
+	@cat conf/demo.txt
+	@exec $(WEIR) -c conf/demo.yaml
+
+check: fmt lint     ## format, lints, unit tests, import rules and docs: quick
+	$(CARGO) test --lib --test tidy
+	$(MAKE) docs
+
+fmt:
+	$(CARGO) fmt --check
+
+lint:
+	$(CARGO) clippy --all-targets -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
+
+test-setup:         ## install what the tests need and is missing (Debian packages)
+	@sh tests/setup.sh
+
+test: test-setup    ## install what the tests need, then run them all
+	WEIR_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile fast
+
+sim:                ## the deterministic simulation: SEED=n replays one, SEEDS=n runs that many
+	WEIR_SIM_SEED=$(SEED) WEIR_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile fast --test sim -- --nocapture
+
+install: build      ## install binary and example configuration below PREFIX
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/weir
+	install -m 755 $(WEIR) $(DESTDIR)$(PREFIX)/sbin/weir
+	install -m 644 conf/*.yaml $(DESTDIR)$(PREFIX)/share/weir/
+
+clean:              ## remove what was built
+	$(CARGO) clean

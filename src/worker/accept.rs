@@ -1,0 +1,197 @@
+//! Listeners: a budget per turn, limits, and a pause when descriptors run out.
+
+use std::net::SocketAddr;
+
+use log::{debug, error, warn};
+
+use crate::board::ListenerCell;
+use crate::core::balance::{Algorithm, client_key};
+use crate::core::readiness::Readiness;
+use crate::net::{Accept, Kind, Net, Side, Target};
+use crate::worker::Worker;
+use crate::worker::connect;
+use crate::worker::relay::Direction;
+use crate::worker::session::{CloseReason, Endpoint, Session, TcpPhase};
+use crate::worker::shared::{Listener, ListenerSlot, Pause, Shared, Timeout, UpstreamSlot, key_of};
+
+/// Connections taken from one listener in one turn before sessions run again.
+pub(crate) const ACCEPT_BUDGET: usize = 64;
+
+/// How long a listener rests after the process ran out of descriptors or memory. No event comes
+/// for what is queued, so a timer has to.
+pub(crate) const EXHAUSTED_PAUSE_MS: u64 = 100;
+
+impl<N: Net> Worker<N> {
+    /// Accepts until the queue is empty, a limit is met or the budget is spent.
+    pub(crate) fn run_listener(&mut self, slot: ListenerSlot) {
+        for _ in 0..ACCEPT_BUDGET {
+            if self.is_full(slot) {
+                self.pause(slot, Pause::Full);
+                return;
+            }
+            let listener = &mut self.shared.listeners[slot as usize];
+            let Some(socket) = &listener.socket else {
+                return;
+            };
+            match self.shared.transfer.net.accept(socket) {
+                Accept::Ready(stream, peer) => self.open_session(slot, stream, peer),
+                Accept::Retry => {}
+                Accept::Blocked => {
+                    listener.ready.clear(Readiness::READ);
+                    if listener.closing {
+                        self.stop_listening(slot);
+                    }
+                    return;
+                }
+                Accept::Exhausted => {
+                    self.pause(slot, Pause::Exhausted);
+                    return;
+                }
+                Accept::Failed(kind) => {
+                    error!("listener {}: cannot accept: {kind}", listener.name);
+                    self.pause(slot, Pause::Exhausted);
+                    return;
+                }
+            }
+        }
+        self.queue_listener(slot);
+    }
+
+    fn is_full(&self, slot: ListenerSlot) -> bool {
+        let listener = &self.shared.listeners[slot as usize];
+        self.sessions.len() >= self.connections_max
+            || listener
+                .connections_max
+                .is_some_and(|max| listener.active >= max)
+    }
+
+    fn pause(&mut self, slot: ListenerSlot, pause: Pause) {
+        let now = self.shared.now;
+        let listener = &mut self.shared.listeners[slot as usize];
+        listener.pause = pause;
+        let (column, name) = (listener.column, &listener.name);
+        self.shared.board.add(column, ListenerCell::Paused, 1);
+        let what = match pause {
+            Pause::Exhausted => {
+                let at = now.after_ms(EXHAUSTED_PAUSE_MS);
+                self.shared.wheel.arm(at, Timeout::Listener(slot));
+                "out of descriptors or memory"
+            }
+            Pause::Full | Pause::No => {
+                self.has_full_listener = true;
+                "connection limit reached"
+            }
+        };
+        if let Some(suppressed) = self.pause_log.allow(now) {
+            warn!(
+                "listener {name}: accepting paused, {what}; {} sessions of at most {}{}",
+                self.sessions.len(),
+                self.connections_max,
+                if suppressed > 0 {
+                    format!(" ({suppressed} more)")
+                } else {
+                    String::new()
+                },
+            );
+        }
+    }
+
+    /// A pause is over, or may be: the queue is tried again.
+    pub(crate) fn resume_listener(&mut self, slot: ListenerSlot) {
+        self.shared.listeners[slot as usize].pause = Pause::No;
+        self.queue_listener(slot);
+    }
+
+    /// Sessions have ended: listeners that a limit held back go on.
+    pub(crate) fn resume_full_listeners(&mut self) {
+        if !self.has_full_listener {
+            return;
+        }
+        self.has_full_listener = false;
+        for slot in 0..self.shared.listeners.len() {
+            let slot = key_of(slot);
+            if self.shared.listeners[slot as usize].pause != Pause::Full {
+                continue;
+            }
+            if self.is_full(slot) {
+                self.has_full_listener = true;
+            } else {
+                self.resume_listener(slot);
+            }
+        }
+    }
+
+    /// Closes a listening socket for good. Its sessions go on.
+    pub(crate) fn stop_listening(&mut self, slot: ListenerSlot) {
+        let listener = &mut self.shared.listeners[slot as usize];
+        listener.closing = false;
+        if let Some(socket) = listener.socket.take() {
+            debug!("listener {} closed", listener.name);
+            self.shared.transfer.net.stop_listening(socket);
+        }
+    }
+
+    fn open_session(&mut self, slot: ListenerSlot, stream: N::Stream, peer: Option<SocketAddr>) {
+        let shared = &mut self.shared;
+        let now = shared.now;
+        let generation = shared.next_generation();
+        let listener = &mut shared.listeners[slot as usize];
+        listener.active += 1;
+        let upstream = listener.upstream;
+        shared.count(slot, ListenerCell::Accepted, 1);
+        shared.count(slot, ListenerCell::Active, 1);
+        let entry = self.sessions.vacant_entry();
+        let key = key_of(entry.key());
+        let session = entry.insert(Session {
+            client: Endpoint {
+                stream,
+                ready: Readiness::WRITE,
+                generation,
+            },
+            backend: None,
+            lease: None,
+            up: Direction::new(),
+            down: Direction::new(),
+            phase: TcpPhase::Connecting(now),
+            peer,
+            listener: slot,
+            upstream,
+            hash_key: hash_key(shared, upstream, peer),
+            tried: Vec::new(),
+            addresses_failed: 0,
+            opened: now,
+            moved: now,
+            timer: None,
+            due: false,
+            queued: false,
+        });
+        if connect::start(key, session, shared).is_err() {
+            return self.close_session(key, CloseReason::NoBackend);
+        }
+        let target = Target {
+            kind: Kind::Session(Side::Client),
+            key,
+            generation,
+        };
+        if let Err(error) = shared.transfer.net.watch(&session.client.stream, target) {
+            warn!("cannot watch a client connection: {error}");
+            return self.close_session(key, CloseReason::Cut);
+        }
+        self.arm_deadline(key);
+    }
+}
+
+fn hash_key<N: Net>(shared: &Shared<N>, upstream: UpstreamSlot, peer: Option<SocketAddr>) -> u64 {
+    let upstream = &shared.upstreams[upstream as usize];
+    match (upstream.balancer.algorithm(), peer) {
+        (Algorithm::Hash, Some(peer)) => client_key(peer.ip(), upstream.ipv6_prefix_bits()),
+        _ => 0,
+    }
+}
+
+impl<N: Net> Listener<N> {
+    /// Whether an event should run it now.
+    pub(crate) fn may_run(&self) -> bool {
+        self.pause == Pause::No && self.socket.is_some() && self.ready.has(Readiness::READ)
+    }
+}

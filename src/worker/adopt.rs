@@ -1,0 +1,474 @@
+//! Takes on a configuration: the first one, and every later one in place.
+//!
+//! What stays the same keeps everything it has. An upstream is known by its name, a backend by
+//! its upstream and identity, a listener by its address. What is gone drains: a removed backend
+//! keeps its sessions and gets no new ones, a removed listener takes what is queued and closes.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config::model::{self, Config, HashKey, InitialState, Mode};
+use crate::core::address::{Address, BackendAddress};
+use crate::core::backend::{BackendId, NewBackend};
+use crate::core::balance::{Algorithm, Balancer};
+use crate::core::health::{Health, Verdict};
+use crate::core::limit::RateLimit;
+use crate::core::readiness::Readiness;
+use crate::net::{Kind, Net, Target};
+use crate::worker::Worker;
+use crate::worker::report::UnresolvedName;
+use crate::worker::shared::{Listener, ListenerSlot, Pause, Place, Upstream, UpstreamSlot, key_of};
+use crate::worker::{LOG_PERIOD_MS, Stage};
+
+/// What a change of configuration changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Backends that are new.
+    pub backends_added: usize,
+    /// Backends that are gone and drain.
+    pub backends_removed: usize,
+    /// Listeners that are new.
+    pub listeners_added: usize,
+    /// Listeners that are gone and close.
+    pub listeners_removed: usize,
+}
+
+impl<N: Net> Worker<N> {
+    /// Whether a socket for this address is open, so that a new configuration need not bring one.
+    #[must_use]
+    pub fn listens_on(&self, address: &Address) -> bool {
+        self.find_listener(address).is_some()
+    }
+
+    /// Takes on `config`. `sockets` has an entry per listener, in order: a new socket, or none
+    /// where [`Worker::listens_on`] its address.
+    ///
+    /// # Errors
+    /// When a new listener cannot be watched; then nothing has changed.
+    ///
+    /// # Panics
+    /// When a listener has neither.
+    pub fn adopt(
+        &mut self,
+        config: Config,
+        sockets: Vec<Option<N::Listener>>,
+        at_start: bool,
+    ) -> io::Result<Adopted> {
+        assert_eq!(
+            config.listeners.len(),
+            sockets.len(),
+            "an entry per listener"
+        );
+        let mut adopted = Adopted::default();
+        let slots = self.place_listeners(&config, sockets, &mut adopted)?;
+        let upstreams = self.adopt_upstreams(&config, at_start, &mut adopted);
+        for (slot, settings) in slots.iter().zip(&config.listeners) {
+            self.set_listener(*slot, settings, &upstreams);
+        }
+        self.close_missing_listeners(&slots, &mut adopted);
+        self.adopt_globals(&config);
+        Ok(adopted)
+    }
+
+    fn adopt_globals(&mut self, config: &Config) {
+        self.connections_max = config
+            .connections_max
+            .unwrap_or_else(|| self.report.connections_max_default());
+        self.shared.transfer.pipes.enable(config.splice);
+        self.report.adopt(config);
+        self.arm_stats();
+        // A limit may have been raised.
+        self.has_full_listener = true;
+    }
+
+    fn find_listener(&self, address: &Address) -> Option<ListenerSlot> {
+        let open = |listener: &Listener<N>| listener.socket.is_some() && !listener.closing;
+        let found = self
+            .shared
+            .listeners
+            .iter()
+            .position(|listener| open(listener) && listener.address == *address)?;
+        ListenerSlot::try_from(found).ok()
+    }
+
+    /// Finds or makes the slot of every listener. New ones are watched before anything else
+    /// changes, so that a failure leaves everything as it was.
+    fn place_listeners(
+        &mut self,
+        config: &Config,
+        sockets: Vec<Option<N::Listener>>,
+        adopted: &mut Adopted,
+    ) -> io::Result<Vec<ListenerSlot>> {
+        let mut slots = Vec::new();
+        let mut fresh = Vec::new();
+        for (settings, socket) in config.listeners.iter().zip(sockets) {
+            let Some(socket) = socket else {
+                let slot = self.find_listener(&settings.address);
+                slots.push(slot.expect("a listener without a new socket has an old one"));
+                continue;
+            };
+            let slot = self.free_listener_slot(settings, &fresh);
+            let generation = self.shared.next_generation();
+            let target = Target {
+                kind: Kind::Listener,
+                key: slot,
+                generation,
+            };
+            if let Err(error) = self.shared.transfer.net.watch_listener(&socket, target) {
+                self.shared.transfer.net.stop_listening(socket);
+                for slot in fresh {
+                    self.stop_listening(slot);
+                }
+                return Err(error);
+            }
+            let listener = &mut self.shared.listeners[slot as usize];
+            listener.generation = generation;
+            listener.socket = Some(socket);
+            fresh.push(slot);
+            slots.push(slot);
+        }
+        adopted.listeners_added = fresh.len();
+        Ok(slots)
+    }
+
+    /// A slot that nobody uses, or a new one.
+    fn free_listener_slot(
+        &mut self,
+        settings: &model::Listener,
+        fresh: &[ListenerSlot],
+    ) -> ListenerSlot {
+        let free = self.shared.listeners.iter().position(|listener| {
+            listener.socket.is_none() && listener.active == 0 && !listener.queued
+        });
+        let free = free.and_then(|slot| ListenerSlot::try_from(slot).ok());
+        if let Some(slot) = free.filter(|slot| !fresh.contains(slot)) {
+            let column = self.shared.listeners[slot as usize].column;
+            self.shared.board.close(column);
+            self.shared.listeners[slot as usize] = self.blank_listener(settings);
+            return slot;
+        }
+        let listener = self.blank_listener(settings);
+        self.shared.listeners.push(listener);
+        key_of(self.shared.listeners.len() - 1)
+    }
+
+    fn blank_listener(&mut self, settings: &model::Listener) -> Listener<N> {
+        Listener {
+            name: settings.name.clone(),
+            address: settings.address.clone(),
+            socket: None,
+            generation: 0,
+            ready: Readiness::NONE,
+            queued: false,
+            pause: Pause::No,
+            closing: false,
+            active: 0,
+            connections_max: None,
+            timeouts: settings.timeouts,
+            upstream: 0,
+            column: self.shared.board.open(),
+        }
+    }
+
+    fn set_listener(
+        &mut self,
+        slot: ListenerSlot,
+        settings: &model::Listener,
+        upstreams: &[UpstreamSlot],
+    ) {
+        let listener = &mut self.shared.listeners[slot as usize];
+        listener.name.clone_from(&settings.name);
+        listener.connections_max = settings.connections_max;
+        listener.timeouts = settings.timeouts;
+        if let Mode::Tcp { upstream } = settings.mode {
+            listener.upstream = upstreams[upstream];
+        }
+    }
+
+    fn close_missing_listeners(&mut self, kept: &[ListenerSlot], adopted: &mut Adopted) {
+        for slot in 0..self.shared.listeners.len() {
+            let slot = key_of(slot);
+            let listener = &self.shared.listeners[slot as usize];
+            if !kept.contains(&slot) && listener.socket.is_some() && !listener.closing {
+                adopted.listeners_removed += 1;
+                self.close_listener(slot);
+            }
+        }
+    }
+
+    /// Brings every upstream up to date; the slot of each, in the order of the configuration.
+    fn adopt_upstreams(
+        &mut self,
+        config: &Config,
+        at_start: bool,
+        adopted: &mut Adopted,
+    ) -> Vec<UpstreamSlot> {
+        let slots: Vec<UpstreamSlot> = config
+            .upstreams
+            .iter()
+            .map(|settings| self.upstream_slot(settings))
+            .collect();
+        for slot in 0..self.shared.upstreams.len() {
+            let slot = key_of(slot);
+            if !slots.contains(&slot) {
+                self.shared.upstreams[slot as usize]
+                    .settings
+                    .backends
+                    .clear();
+                self.retire_members(slot, adopted);
+            }
+        }
+        for (slot, settings) in slots.iter().zip(&config.upstreams) {
+            self.adopt_upstream(*slot, settings, at_start, adopted);
+        }
+        slots
+    }
+
+    /// The slot of the upstream of that name, or a new one.
+    fn upstream_slot(&mut self, settings: &model::Upstream) -> UpstreamSlot {
+        let found = self
+            .shared
+            .upstreams
+            .iter()
+            .position(|upstream| upstream.name == settings.name);
+        let slot = found.unwrap_or_else(|| {
+            let balancer = self.balancer(settings);
+            self.shared.upstreams.push(Upstream {
+                name: settings.name.clone(),
+                members: Vec::new(),
+                balancer,
+                settings: settings.clone(),
+                refused_log: RateLimit::new(LOG_PERIOD_MS),
+            });
+            self.shared.upstreams.len() - 1
+        });
+        key_of(slot)
+    }
+
+    fn balancer(&mut self, settings: &model::Upstream) -> Balancer {
+        Balancer::new(algorithm(&settings.algorithm), self.shared.rng.next_u64())
+    }
+
+    fn adopt_upstream(
+        &mut self,
+        slot: UpstreamSlot,
+        settings: &model::Upstream,
+        at_start: bool,
+        adopted: &mut Adopted,
+    ) {
+        let had_check = self.shared.upstreams[slot as usize]
+            .settings
+            .health_check
+            .clone();
+        if self.shared.upstreams[slot as usize].balancer.algorithm()
+            != algorithm(&settings.algorithm)
+        {
+            self.shared.upstreams[slot as usize].balancer = self.balancer(settings);
+        }
+        self.shared.upstreams[slot as usize].settings = settings.clone();
+        self.retire_members(slot, adopted);
+        let members = settings
+            .backends
+            .iter()
+            .map(|backend| match self.member(slot, &backend.identity) {
+                Some(id) => {
+                    self.update_backend(id, backend);
+                    id
+                }
+                None => {
+                    adopted.backends_added += 1;
+                    self.add_backend(slot, settings, backend, at_start)
+                }
+            })
+            .collect::<Vec<_>>();
+        self.shared.upstreams[slot as usize]
+            .members
+            .clone_from(&members);
+        for id in members {
+            self.adopt_check(id, settings, had_check.is_some());
+        }
+    }
+
+    fn member(&self, slot: UpstreamSlot, identity: &str) -> Option<BackendId> {
+        let members = &self.shared.upstreams[slot as usize].members;
+        members
+            .iter()
+            .copied()
+            .find(|&id| self.shared.backends.get(id).identity == identity)
+    }
+
+    /// Retires the members that the upstream's settings no longer name.
+    fn retire_members(&mut self, slot: UpstreamSlot, adopted: &mut Adopted) {
+        let members = std::mem::take(&mut self.shared.upstreams[slot as usize].members);
+        let mut kept = Vec::with_capacity(members.len());
+        for id in members {
+            let identity = &self.shared.backends.get(id).identity;
+            let named = &self.shared.upstreams[slot as usize].settings.backends;
+            if named.iter().any(|backend| backend.identity == *identity) {
+                kept.push(id);
+                continue;
+            }
+            adopted.backends_removed += 1;
+            self.drop_probe(id);
+            self.shared.retire(id);
+        }
+        self.shared.upstreams[slot as usize].members = kept;
+    }
+
+    fn update_backend(&mut self, id: BackendId, settings: &model::Backend) {
+        let backend = self.shared.backends.get_mut(id);
+        backend.weight = settings.weight;
+        backend.connections_max = settings.connections_max;
+        let place = self.shared.place_mut(id);
+        if place.address != settings.address {
+            place.address = settings.address.clone();
+            place.addresses = fixed_addresses(&settings.address);
+            place.current = 0;
+        }
+    }
+
+    fn add_backend(
+        &mut self,
+        slot: UpstreamSlot,
+        upstream: &model::Upstream,
+        settings: &model::Backend,
+        at_start: bool,
+    ) -> BackendId {
+        let addresses = fixed_addresses(&settings.address);
+        let assumed = match &upstream.health_check {
+            _ if addresses.is_empty() => Verdict::Down,
+            Some(check) if !at_start || check.initial == InitialState::Down => Verdict::Down,
+            _ => Verdict::Up,
+        };
+        let shared = &mut self.shared;
+        let id = shared.backends.insert(NewBackend {
+            identity: settings.identity.clone(),
+            weight: settings.weight,
+            connections_max: settings.connections_max,
+            health: Health::new(assumed, shared.now),
+        });
+        let place = Place {
+            label: format!("{}/{}", upstream.name, settings.identity),
+            upstream: slot,
+            address: settings.address.clone(),
+            addresses,
+            current: 0,
+            column: shared.board.open(),
+        };
+        let index = id.0 as usize;
+        if shared.places.len() <= index {
+            shared.places.resize_with(index + 1, || None);
+        }
+        shared.places[index] = Some(place);
+        shared.refresh_up(id);
+        id
+    }
+
+    /// Starts or ends the probe of a backend as the settings ask. Without checks nothing could
+    /// bring a backend up that one had found down, so it is up again.
+    fn adopt_check(&mut self, id: BackendId, settings: &model::Upstream, had_check: bool) {
+        match (settings.health_check.is_some(), self.has_probe(id)) {
+            (true, false) => self.add_probe(id),
+            (false, true) => self.drop_probe(id),
+            (true, true) | (false, false) => {}
+        }
+        let resolved = !self.shared.place(id).addresses.is_empty();
+        if had_check && settings.health_check.is_none() && resolved {
+            self.shared.backends.get_mut(id).health = Health::new(Verdict::Up, self.shared.now);
+            self.shared.refresh_up(id);
+        }
+    }
+
+    /// The names of backends that have no address yet, each once.
+    #[must_use]
+    pub fn unresolved_names(&self) -> Vec<UnresolvedName> {
+        let mut names = Vec::new();
+        for place in self.shared.places.iter().flatten() {
+            let BackendAddress::Name { host, port } = &place.address else {
+                continue;
+            };
+            let name = UnresolvedName {
+                host: host.clone(),
+                port: *port,
+            };
+            if place.addresses.is_empty() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// A name has been resolved: its backends may be used, once a check has passed where there
+    /// are checks.
+    pub fn on_resolved(&mut self, name: &UnresolvedName, addresses: &[SocketAddr]) {
+        if addresses.is_empty() {
+            return;
+        }
+        for index in 0..self.shared.places.len() {
+            let Some(place) = &mut self.shared.places[index] else {
+                continue;
+            };
+            let BackendAddress::Name { host, port } = &place.address else {
+                continue;
+            };
+            if *host != name.host || *port != name.port || !place.addresses.is_empty() {
+                continue;
+            }
+            place.addresses = addresses.iter().copied().map(Address::Ip).collect();
+            place.current = 0;
+            let checked = self.shared.upstreams[place.upstream as usize]
+                .settings
+                .health_check
+                .as_ref()
+                .is_some_and(|check| check.initial == InitialState::Down);
+            let id = BackendId(key_of(index));
+            if !checked && !self.shared.backends.get(id).health.is_known() {
+                let now = self.shared.now;
+                self.shared.backends.get_mut(id).health = Health::new(Verdict::Up, now);
+                self.shared.refresh_up(id);
+            }
+        }
+    }
+
+    /// Whether a new configuration may be adopted now.
+    #[must_use]
+    pub fn may_adopt(&self) -> bool {
+        self.stage == Stage::Serving
+    }
+}
+
+impl<N: Net> crate::worker::shared::Shared<N> {
+    /// Takes a backend out of service; what it has goes on.
+    fn retire(&mut self, id: BackendId) {
+        self.backends.retire(id);
+        if self.backends.try_get(id).is_none() {
+            self.free_place(id);
+        }
+    }
+}
+
+fn fixed_addresses(address: &BackendAddress) -> Vec<Address> {
+    match address {
+        BackendAddress::Fixed(address) => vec![address.clone()],
+        BackendAddress::Name { .. } => Vec::new(),
+    }
+}
+
+fn algorithm(settings: &model::Algorithm) -> Algorithm {
+    match settings {
+        model::Algorithm::RoundRobin => Algorithm::RoundRobin,
+        model::Algorithm::LeastConn => Algorithm::LeastConnections,
+        model::Algorithm::RandomTwo => Algorithm::RandomTwo,
+        model::Algorithm::Hash(_) => Algorithm::Hash,
+    }
+}
+
+impl Upstream {
+    /// Leading bits of a client's IPv6 address that are hashed.
+    pub(crate) fn ipv6_prefix_bits(&self) -> u8 {
+        match self.settings.algorithm {
+            model::Algorithm::Hash(HashKey::ClientIp { ipv6_prefix_bits }) => ipv6_prefix_bits,
+            _ => 64,
+        }
+    }
+}

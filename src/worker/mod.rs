@@ -1,0 +1,443 @@
+//! The worker: one event loop over everything a process serves.
+//!
+//! A turn has five steps. Wait for events, which gives the one `now` of the turn. Mark: events
+//! only set readiness bits and queue their owners, so nothing is opened or closed while a batch
+//! is being read. Expire timers into the same queues. Run the owners that were queued, sessions
+//! before listeners, each within a budget; whoever has work left goes to the tail. Settle: resume
+//! what waited for a session to end.
+
+mod accept;
+mod adopt;
+mod connect;
+mod drain;
+mod probe;
+mod relay;
+mod report;
+mod session;
+mod shared;
+mod tcp;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+
+use slab::Slab;
+
+use crate::board::{Board, ListenerCell};
+use crate::config::model::Config;
+use crate::core::backend::Backends;
+use crate::core::buffer::BufferPool;
+use crate::core::limit::RateLimit;
+use crate::core::rng::Rng;
+use crate::core::time::Tick;
+use crate::core::timer::TimerWheel;
+use crate::net::{Fired, Kind, Net, Side};
+use crate::worker::probe::Probe;
+use crate::worker::session::{CloseReason, Session, Turn};
+use crate::worker::shared::{ListenerSlot, PipePool, Shared, Timeout, Transfer};
+
+pub use crate::worker::adopt::Adopted;
+pub use crate::worker::drain::Stage;
+pub use crate::worker::report::{Census, UnresolvedName};
+
+/// How often at most one kind of warning about single connections is logged.
+const LOG_PERIOD_MS: u64 = 1_000;
+
+/// Spare buffers kept for reuse, in bytes; what is given back beyond that is freed.
+const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A session key with the generation of its client endpoint: a stale entry names nobody.
+#[derive(Clone, Copy, Debug)]
+struct Runnable {
+    key: u32,
+    generation: u32,
+}
+
+/// One event loop: listeners, sessions, probes, timers and counters.
+pub struct Worker<N: Net> {
+    shared: Shared<N>,
+    sessions: Slab<Session<N>>,
+    probes: Slab<Probe<N>>,
+    connections_max: usize,
+    runnable: VecDeque<Runnable>,
+    runnable_listeners: VecDeque<ListenerSlot>,
+    runnable_probes: VecDeque<u32>,
+    has_full_listener: bool,
+    pause_log: RateLimit,
+    control_fired: bool,
+    stage: Stage,
+    cut: u64,
+    report: report::Reporter,
+    /// Kept between turns for their capacity.
+    fired: Vec<Fired>,
+    due: Vec<Timeout>,
+}
+
+impl<N: Net> fmt::Debug for Worker<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("sessions", &self.sessions.len())
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a worker starts with, besides its configuration.
+#[derive(Debug)]
+pub struct Start<N: Net> {
+    /// The door to the outside.
+    pub net: N,
+    /// The instant of the start.
+    pub now: Tick,
+    /// For everything that is drawn: jitter, two choices.
+    pub seed: u64,
+    /// Client connections at once, when the configuration does not say.
+    pub connections_max_default: usize,
+}
+
+impl<N: Net> Worker<N> {
+    /// A worker for `config`, with a socket for each of its listeners, in their order.
+    ///
+    /// # Errors
+    /// When a listener cannot be watched.
+    pub fn new(start: Start<N>, config: Config, sockets: Vec<N::Listener>) -> io::Result<Self> {
+        let buffer_bytes = config.buffer_bytes;
+        let transfer = Transfer {
+            net: start.net,
+            scratch: vec![0; buffer_bytes].into_boxed_slice(),
+            buffers: BufferPool::new(
+                buffer_bytes,
+                (config.buffer_memory_bytes / buffer_bytes).max(1),
+                (SPARE_BUFFER_BYTES_MAX / buffer_bytes).max(1),
+            ),
+            pipes: PipePool::new(config.splice),
+        };
+        let shared = Shared {
+            transfer,
+            now: start.now,
+            wheel: TimerWheel::new(start.now),
+            board: Board::private(),
+            listeners: Vec::new(),
+            upstreams: Vec::new(),
+            backends: Backends::new(),
+            places: Vec::new(),
+            rng: Rng::new(start.seed),
+            generation: 0,
+            stale_events: 0,
+        };
+        let mut worker = Self {
+            shared,
+            sessions: Slab::new(),
+            probes: Slab::new(),
+            connections_max: start.connections_max_default,
+            runnable: VecDeque::new(),
+            runnable_listeners: VecDeque::new(),
+            runnable_probes: VecDeque::new(),
+            has_full_listener: false,
+            pause_log: RateLimit::new(LOG_PERIOD_MS),
+            control_fired: false,
+            stage: Stage::Serving,
+            cut: 0,
+            report: report::Reporter::new(start.connections_max_default, start.now),
+            fired: Vec::new(),
+            due: Vec::new(),
+        };
+        let sockets = sockets.into_iter().map(Some).collect();
+        worker.adopt(config, sockets, true)?;
+        Ok(worker)
+    }
+
+    /// Waits for the next event or deadline and does all that follows from it.
+    ///
+    /// # Errors
+    /// Only when waiting itself is broken.
+    pub fn turn(&mut self) -> io::Result<()> {
+        let until = if self.has_runnable() {
+            Some(self.shared.now)
+        } else {
+            self.shared.wheel.next()
+        };
+        self.shared.now = self.shared.transfer.net.wait(until, &mut self.fired)?;
+        self.mark();
+        self.expire();
+        self.run();
+        self.resume_full_listeners();
+        self.settle_stage();
+        Ok(())
+    }
+
+    /// Whether a control descriptor fired since the last call: signals or finished jobs wait.
+    pub fn take_control(&mut self) -> bool {
+        std::mem::take(&mut self.control_fired)
+    }
+
+    /// Client connections at once, as configured or derived.
+    #[must_use]
+    pub fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
+    /// The door to the outside, for whoever built it.
+    pub fn net_mut(&mut self) -> &mut N {
+        &mut self.shared.transfer.net
+    }
+
+    fn has_runnable(&self) -> bool {
+        !self.runnable.is_empty()
+            || !self.runnable_listeners.is_empty()
+            || !self.runnable_probes.is_empty()
+    }
+
+    fn mark(&mut self) {
+        let mut fired = std::mem::take(&mut self.fired);
+        for event in fired.drain(..) {
+            self.mark_one(&event);
+        }
+        self.fired = fired;
+    }
+
+    fn mark_one(&mut self, event: &Fired) {
+        let known = match event.target.kind {
+            Kind::Control => {
+                self.control_fired = true;
+                true
+            }
+            Kind::Listener => self.mark_listener(event),
+            Kind::Session(side) => self.mark_session(side, event),
+            Kind::Probe => self.mark_probe(event),
+            Kind::Idle => false,
+        };
+        if !known {
+            self.shared.stale_events += 1;
+        }
+    }
+
+    fn mark_session(&mut self, side: Side, event: &Fired) -> bool {
+        let key = event.target.key;
+        let session = self.sessions.get_mut(key as usize);
+        let marked = session.is_some_and(|session| session.mark(side, event));
+        if marked {
+            self.queue_session(key);
+        }
+        marked
+    }
+
+    fn mark_probe(&mut self, event: &Fired) -> bool {
+        let key = event.target.key;
+        let marked = self
+            .probes
+            .get_mut(key as usize)
+            .is_some_and(|probe| probe.mark(event));
+        if marked {
+            self.runnable_probes.push_back(key);
+        }
+        marked
+    }
+
+    fn mark_listener(&mut self, event: &Fired) -> bool {
+        let Some(listener) = self.shared.listeners.get_mut(event.target.key as usize) else {
+            return false;
+        };
+        if listener.socket.is_none() || listener.generation != event.target.generation {
+            return false;
+        }
+        listener.ready.add(event.ready);
+        self.queue_listener(event.target.key);
+        true
+    }
+
+    fn queue_session(&mut self, key: u32) {
+        let Some(session) = self.sessions.get_mut(key as usize) else {
+            return;
+        };
+        if !session.queued {
+            session.queued = true;
+            self.runnable.push_back(Runnable {
+                key,
+                generation: session.client.generation,
+            });
+        }
+    }
+
+    fn queue_listener(&mut self, slot: ListenerSlot) {
+        let listener = &mut self.shared.listeners[slot as usize];
+        if !listener.queued && listener.may_run() {
+            listener.queued = true;
+            self.runnable_listeners.push_back(slot);
+        }
+    }
+
+    fn expire(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.shared.wheel.expire(self.shared.now, &mut due);
+        for timeout in due.drain(..) {
+            self.on_timeout(timeout);
+        }
+        self.due = due;
+    }
+
+    fn on_timeout(&mut self, timeout: Timeout) {
+        match timeout {
+            Timeout::Session { key, generation } => self.on_session_timer(key, generation),
+            Timeout::Listener(slot) => self.resume_listener(slot),
+            Timeout::Probe { key, generation } => self.on_probe_timer(key, generation),
+            Timeout::EjectEnd(id) => self.shared.on_eject_end(id),
+            Timeout::Stats => self.on_stats_timer(),
+            Timeout::PreDrainEnd => self.close_listeners(),
+            Timeout::DrainReport => self.report_drain(),
+            Timeout::DrainEnd => self.cut_all(),
+        }
+    }
+
+    /// The timer of a session only says that its deadline may have passed: activity moves the
+    /// deadline without touching the wheel.
+    fn on_session_timer(&mut self, key: u32, generation: u32) {
+        let Some(session) = self.sessions.get_mut(key as usize) else {
+            return;
+        };
+        if session.client.generation != generation {
+            return;
+        }
+        session.timer = None;
+        if tcp::deadline(session, &self.shared) <= self.shared.now {
+            session.due = true;
+            self.queue_session(key);
+        } else {
+            self.arm_deadline(key);
+        }
+    }
+
+    /// Runs who was queued when the phase began, and nobody twice.
+    fn run(&mut self) {
+        for _ in 0..self.runnable.len() {
+            if let Some(runnable) = self.runnable.pop_front() {
+                self.run_session(runnable);
+            }
+        }
+        for _ in 0..self.runnable_probes.len() {
+            if let Some(key) = self.runnable_probes.pop_front() {
+                self.run_probe(key);
+            }
+        }
+        for _ in 0..self.runnable_listeners.len() {
+            if let Some(slot) = self.runnable_listeners.pop_front() {
+                self.shared.listeners[slot as usize].queued = false;
+                if self.shared.listeners[slot as usize].may_run() {
+                    self.run_listener(slot);
+                }
+            }
+        }
+    }
+
+    fn run_session(&mut self, Runnable { key, generation }: Runnable) {
+        let Some(session) = self.sessions.get_mut(key as usize) else {
+            return;
+        };
+        if session.client.generation != generation {
+            return;
+        }
+        session.queued = false;
+        let shared = &mut self.shared;
+        let mut turn = tcp::run(key, session, shared);
+        // What was ready in this very turn beats the timeout.
+        if std::mem::take(&mut session.due)
+            && !matches!(turn, Turn::Close(_))
+            && tcp::deadline(session, shared) <= shared.now
+        {
+            turn = tcp::on_timeout(key, session, shared);
+        }
+        match turn {
+            Turn::Close(reason) => return self.close_session(key, reason),
+            Turn::Again => self.queue_session(key),
+            Turn::Sleep => {}
+        }
+        self.arm_deadline(key);
+    }
+
+    /// Makes sure that a timer fires no later than the session's deadline.
+    fn arm_deadline(&mut self, key: u32) {
+        let Some(session) = self.sessions.get_mut(key as usize) else {
+            return;
+        };
+        let deadline = tcp::deadline(session, &self.shared);
+        if let Some((at, timer)) = session.timer {
+            if at <= deadline {
+                return;
+            }
+            self.shared.wheel.cancel(timer);
+        }
+        let what = Timeout::Session {
+            key,
+            generation: session.client.generation,
+        };
+        session.timer = Some((deadline, self.shared.wheel.arm(deadline, what)));
+    }
+
+    /// Ends a session: everything it held goes back, and both sides learn how it ended.
+    fn close_session(&mut self, key: u32, reason: CloseReason) {
+        let Some(mut session) = self.sessions.try_remove(key as usize) else {
+            return;
+        };
+        let shared = &mut self.shared;
+        if let Some((_, timer)) = session.timer {
+            shared.wheel.cancel(timer);
+        }
+        let undelivered = session.up.held_bytes() + session.down.held_bytes() > 0;
+        session.up.discard(&mut shared.transfer);
+        session.down.discard(&mut shared.transfer);
+        // A clean end may only follow when everything before it was delivered.
+        let clean = match reason {
+            CloseReason::Done => true,
+            CloseReason::Idle | CloseReason::HalfClosed => !undelivered,
+            CloseReason::NoBackend | CloseReason::Reset(_) | CloseReason::Cut => false,
+        };
+        let net = &mut shared.transfer.net;
+        let backend = session.backend.take().map(|endpoint| endpoint.stream);
+        for stream in backend.into_iter().chain([session.client.stream]) {
+            if clean {
+                net.close(stream)
+            } else {
+                net.reset(stream)
+            }
+        }
+        if let Some(lease) = session.lease.take() {
+            shared.give_back(lease);
+        }
+        self.count_closed(session.listener, session.upstream, reason);
+        log::debug!(
+            "listener {}: session of {} ended: {}; {} bytes up, {} down, {}",
+            self.shared.listeners[session.listener as usize].name,
+            session
+                .peer
+                .map_or_else(|| "unix client".to_owned(), |peer| peer.to_string()),
+            reason.words(),
+            session.up.flow.moved_bytes(),
+            session.down.flow.moved_bytes(),
+            shared::span(self.shared.now.since_ms(session.opened)),
+        );
+    }
+
+    fn count_closed(&mut self, slot: ListenerSlot, upstream: u32, reason: CloseReason) {
+        let shared = &mut self.shared;
+        shared.listeners[slot as usize].active -= 1;
+        shared.board.sub(
+            shared.listeners[slot as usize].column,
+            ListenerCell::Active,
+            1,
+        );
+        let cell = match reason {
+            CloseReason::Done => return,
+            CloseReason::NoBackend => {
+                shared.log_refused(upstream, slot);
+                ListenerCell::Refused
+            }
+            CloseReason::Reset(_) => ListenerCell::Reset,
+            CloseReason::Idle | CloseReason::HalfClosed => ListenerCell::TimedOut,
+            CloseReason::Cut => {
+                self.cut += 1;
+                ListenerCell::Cut
+            }
+        };
+        shared.count(slot, cell, 1);
+    }
+}

@@ -1,0 +1,439 @@
+//! Health probes: timer events and ordinary sockets of the same loop.
+//!
+//! A backend has one probe at most, so probes never overlap. Its timer stands for the next start
+//! while it waits, and for the timeout while it runs.
+
+use std::io::IoSlice;
+use std::time::Duration;
+
+use crate::config::model::ProbeKind;
+use crate::core::backend::BackendId;
+use crate::core::health::Verdict;
+use crate::core::probe::{self, Answer};
+use crate::core::readiness::{Io, Readiness};
+use crate::core::time::Tick;
+use crate::core::timer::TimerKey;
+use crate::net::{Fired, Kind, Net, Target};
+use crate::worker::Worker;
+use crate::worker::connect;
+use crate::worker::session::Endpoint;
+use crate::worker::shared::{Shared, Timeout, UpstreamSlot, key_of};
+
+/// The share of the interval by which the start of a probe is drawn earlier or later, in percent.
+const JITTER_PERCENT: u64 = 10;
+
+/// The first probes of all backends are spread over this time, so that a dead backend is found
+/// soon after the start.
+const FIRST_ROUND_MS: u64 = 500;
+
+/// The probe of one backend.
+pub(crate) struct Probe<N: Net> {
+    pub(crate) backend: BackendId,
+    generation: u32,
+    timer: Option<TimerKey>,
+    running: Option<Running<N>>,
+}
+
+/// A probe under way.
+struct Running<N: Net> {
+    endpoint: Endpoint<N>,
+    started: Tick,
+    addresses_failed: u8,
+    stage: Stage,
+}
+
+enum Stage {
+    Connecting,
+    /// The request, and how much of it is sent.
+    Asking(Vec<u8>, usize),
+    /// The answer so far.
+    Listening(Vec<u8>),
+}
+
+/// What a turn of a probe found.
+enum Found {
+    Wait,
+    Passed,
+    Failed(String),
+    /// Not even connected: another address may do.
+    Unreachable(String),
+}
+
+impl<N: Net> Probe<N> {
+    pub(crate) fn mark(&mut self, fired: &Fired) -> bool {
+        match &mut self.running {
+            Some(running) if running.endpoint.generation == fired.target.generation => {
+                running.endpoint.ready.add(fired.ready);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+}
+
+impl<N: Net> Worker<N> {
+    /// Gives a backend its probe, to start soon.
+    pub(crate) fn add_probe(&mut self, backend: BackendId) {
+        let shared = &mut self.shared;
+        let generation = shared.next_generation();
+        let at = shared.now.after_ms(shared.rng.below(FIRST_ROUND_MS));
+        let entry = self.probes.vacant_entry();
+        let key = key_of(entry.key());
+        let timer = Some(shared.wheel.arm(at, Timeout::Probe { key, generation }));
+        entry.insert(Probe {
+            backend,
+            generation,
+            timer,
+            running: None,
+        });
+    }
+
+    /// Ends the probe of a backend, if it has one.
+    pub(crate) fn drop_probe(&mut self, backend: BackendId) {
+        let found = self
+            .probes
+            .iter()
+            .find(|(_, probe)| probe.backend == backend);
+        let Some((key, _)) = found else { return };
+        let probe = self.probes.remove(key);
+        if let Some(timer) = probe.timer {
+            self.shared.wheel.cancel(timer);
+        }
+        if let Some(running) = probe.running {
+            self.shared.transfer.net.reset(running.endpoint.stream);
+        }
+    }
+
+    pub(crate) fn has_probe(&self, backend: BackendId) -> bool {
+        self.probes
+            .iter()
+            .any(|(_, probe)| probe.backend == backend)
+    }
+
+    /// The timer of a probe: start, or give up waiting.
+    pub(crate) fn on_probe_timer(&mut self, key: u32, generation: u32) {
+        let Some(probe) = self.probes.get_mut(key as usize) else {
+            return;
+        };
+        if probe.generation != generation {
+            return;
+        }
+        probe.timer = None;
+        if probe.is_running() {
+            // An answer that came in this very turn beats the timeout.
+            self.run_probe(key);
+            if self.probes.get(key as usize).is_some_and(Probe::is_running) {
+                self.end_probe(key, Err("timed out"));
+            }
+        } else {
+            self.start_probe(key);
+        }
+    }
+
+    fn start_probe(&mut self, key: u32) {
+        let now = self.shared.now;
+        let Some(probe) = self.probes.get(key as usize) else {
+            return;
+        };
+        let backend = probe.backend;
+        if self.shared.place(backend).addresses.is_empty() {
+            return self.schedule_probe(key, now);
+        }
+        let timeout = check_spans(&self.shared, backend).timeout;
+        match connect_probe(key, &mut self.shared, backend, now) {
+            Ok(running) => {
+                let probe = &mut self.probes[key as usize];
+                probe.running = Some(running);
+                let what = Timeout::Probe {
+                    key,
+                    generation: probe.generation,
+                };
+                probe.timer = Some(self.shared.wheel.arm(now.after(timeout), what));
+            }
+            Err(reason) => {
+                self.shared.on_probe(backend, Err(&reason));
+                self.schedule_probe(key, now);
+            }
+        }
+    }
+
+    /// Runs a probe until it has to wait or has a result.
+    pub(crate) fn run_probe(&mut self, key: u32) {
+        let Some(probe) = self.probes.get_mut(key as usize) else {
+            return;
+        };
+        let backend = probe.backend;
+        let Some(running) = &mut probe.running else {
+            return;
+        };
+        match step(running, &mut self.shared, backend) {
+            Found::Wait => {}
+            Found::Passed => self.end_probe(key, Ok(())),
+            Found::Failed(reason) => self.end_probe(key, Err(&reason)),
+            Found::Unreachable(reason) => self.try_next_address(key, &reason),
+        }
+    }
+
+    fn try_next_address(&mut self, key: u32, reason: &str) {
+        let probe = &mut self.probes[key as usize];
+        let backend = probe.backend;
+        let Some(running) = probe.running.take() else {
+            return;
+        };
+        self.shared.transfer.net.reset(running.endpoint.stream);
+        let failed = running.addresses_failed + 1;
+        let place = self.shared.place_mut(backend);
+        place.rotate();
+        if usize::from(failed) < place.addresses.len()
+            && let Ok(mut next) = connect_probe(key, &mut self.shared, backend, running.started)
+        {
+            next.addresses_failed = failed;
+            self.probes[key as usize].running = Some(next);
+            return;
+        }
+        self.probe_ended(key, running.started, Err(reason));
+    }
+
+    fn end_probe(&mut self, key: u32, outcome: Result<(), &str>) {
+        let Some(running) = self.probes[key as usize].running.take() else {
+            return;
+        };
+        // A reset leaves nothing behind in TIME_WAIT, however often weir probes.
+        self.shared.transfer.net.reset(running.endpoint.stream);
+        self.probe_ended(key, running.started, outcome);
+    }
+
+    fn probe_ended(&mut self, key: u32, started: Tick, outcome: Result<(), &str>) {
+        let backend = self.probes[key as usize].backend;
+        self.shared.on_probe(backend, outcome);
+        self.schedule_probe(key, started);
+    }
+
+    /// Arms the next start, counted from the last one.
+    fn schedule_probe(&mut self, key: u32, started: Tick) {
+        let shared = &mut self.shared;
+        let probe = &mut self.probes[key as usize];
+        if let Some(timer) = probe.timer.take() {
+            shared.wheel.cancel(timer);
+        }
+        let interval = check_spans(shared, probe.backend).interval;
+        let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        let spread = interval_ms * JITTER_PERCENT / 100;
+        let at = started.after_ms(interval_ms - spread + shared.rng.below(2 * spread + 1));
+        let what = Timeout::Probe {
+            key,
+            generation: probe.generation,
+        };
+        probe.timer = Some(shared.wheel.arm(at.max(shared.now), what));
+    }
+}
+
+/// The times that apply to a backend's probes as things stand.
+struct CheckSpans {
+    interval: Duration,
+    timeout: Duration,
+}
+
+fn check_spans<N: Net>(shared: &Shared<N>, backend: BackendId) -> CheckSpans {
+    let health = &shared.backends.get(backend).health;
+    let upstream: UpstreamSlot = shared.place(backend).upstream;
+    let Some(check) = &shared.upstreams[upstream as usize].settings.health_check else {
+        // A probe without a check is about to be dropped by a reload.
+        return CheckSpans {
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+        };
+    };
+    let interval = if health.is_changing() {
+        check.fast_interval
+    } else if health.verdict() == Verdict::Down {
+        check.down_interval
+    } else {
+        check.interval
+    };
+    CheckSpans {
+        interval,
+        timeout: check.timeout.min(interval),
+    }
+}
+
+fn connect_probe<N: Net>(
+    key: u32,
+    shared: &mut Shared<N>,
+    backend: BackendId,
+    started: Tick,
+) -> Result<Running<N>, String> {
+    let generation = shared.next_generation();
+    let place = shared.places[backend.0 as usize].as_ref();
+    let address = place
+        .and_then(|place| place.address_now())
+        .ok_or_else(|| "its name does not resolve".to_owned())?;
+    let net = &mut shared.transfer.net;
+    let stream = net.connect(address).map_err(connect::reason)?;
+    if let Err(error) = net.watch(
+        &stream,
+        Target {
+            kind: Kind::Probe,
+            key,
+            generation,
+        },
+    ) {
+        net.close(stream);
+        return Err(error.to_string());
+    }
+    let endpoint = Endpoint {
+        stream,
+        ready: Readiness::NONE,
+        generation,
+    };
+    Ok(Running {
+        endpoint,
+        started,
+        addresses_failed: 0,
+        stage: Stage::Connecting,
+    })
+}
+
+/// Moves a probe on as far as its socket allows.
+fn step<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: BackendId) -> Found {
+    loop {
+        let found = match &mut running.stage {
+            Stage::Connecting => {
+                if !running.endpoint.ready.has(Readiness::WRITE) {
+                    return Found::Wait;
+                }
+                match shared.transfer.net.connected(&running.endpoint.stream) {
+                    Io::Ready(()) => {}
+                    Io::Blocked => {
+                        running.endpoint.ready.clear(Readiness::WRITE);
+                        return Found::Wait;
+                    }
+                    Io::Closed => return Found::Unreachable("connection closed".to_owned()),
+                    Io::Failed(kind) => return Found::Unreachable(connect::reason(kind)),
+                }
+                match first_words(shared, backend) {
+                    None => Some(Found::Passed),
+                    Some(request) => {
+                        running.stage = Stage::Asking(request, 0);
+                        None
+                    }
+                }
+            }
+            Stage::Asking(request, sent) => {
+                match ask(&mut running.endpoint, shared, &request[*sent..]) {
+                    Ok(count) => *sent += count,
+                    Err(found) => return found,
+                }
+                if *sent == request.len() {
+                    running.stage = Stage::Listening(Vec::new());
+                }
+                None
+            }
+            Stage::Listening(answer) => listen(&mut running.endpoint, shared, backend, answer),
+        };
+        if let Some(found) = found {
+            return found;
+        }
+    }
+}
+
+/// The request of an HTTP probe; none for TCP.
+fn first_words<N: Net>(shared: &Shared<N>, backend: BackendId) -> Option<Vec<u8>> {
+    let place = shared.place(backend);
+    let check = shared.upstreams[place.upstream as usize]
+        .settings
+        .health_check
+        .as_ref()?;
+    match &check.kind {
+        ProbeKind::Tcp => None,
+        ProbeKind::Http { path, host, .. } => {
+            let host = host.clone().unwrap_or_else(|| host_of(place));
+            Some(probe::request(path, &host))
+        }
+    }
+}
+
+/// The Host field for a backend: its address as configured, `localhost` for Unix sockets.
+fn host_of(place: &crate::worker::shared::Place) -> String {
+    use crate::core::address::{Address, BackendAddress};
+    match &place.address {
+        BackendAddress::Fixed(Address::Unix(_)) => "localhost".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn ask<N: Net>(
+    endpoint: &mut Endpoint<N>,
+    shared: &mut Shared<N>,
+    rest: &[u8],
+) -> Result<usize, Found> {
+    if !endpoint.ready.has(Readiness::WRITE) {
+        return Err(Found::Wait);
+    }
+    match shared
+        .transfer
+        .net
+        .write(&endpoint.stream, &[IoSlice::new(rest)])
+    {
+        Io::Ready(count) => Ok(count),
+        Io::Blocked => {
+            endpoint.ready.clear(Readiness::WRITE);
+            Err(Found::Wait)
+        }
+        Io::Closed => Err(Found::Failed("connection closed".to_owned())),
+        Io::Failed(kind) => Err(Found::Failed(kind.to_string())),
+    }
+}
+
+/// Reads once; a result when the head is complete or will never be.
+fn listen<N: Net>(
+    endpoint: &mut Endpoint<N>,
+    shared: &mut Shared<N>,
+    backend: BackendId,
+    answer: &mut Vec<u8>,
+) -> Option<Found> {
+    if !endpoint.ready.has(Readiness::READ) {
+        return Some(Found::Wait);
+    }
+    let room = (probe::ANSWER_BYTES_MAX - answer.len()).min(shared.transfer.scratch.len());
+    let count = match shared
+        .transfer
+        .net
+        .read(&endpoint.stream, &mut shared.transfer.scratch[..room])
+    {
+        Io::Ready(count) => count,
+        Io::Blocked => {
+            endpoint.ready.clear(Readiness::READ);
+            return Some(Found::Wait);
+        }
+        Io::Closed => return Some(Found::Failed("closed before it answered".to_owned())),
+        Io::Failed(kind) => return Some(Found::Failed(kind.to_string())),
+    };
+    answer.extend_from_slice(&shared.transfer.scratch[..count]);
+    match probe::answer(answer) {
+        Answer::Partial => None,
+        Answer::Malformed => Some(Found::Failed("the answer is not HTTP".to_owned())),
+        Answer::Status(status) => Some(judge(shared, backend, status)),
+    }
+}
+
+fn judge<N: Net>(shared: &Shared<N>, backend: BackendId, status: u16) -> Found {
+    let upstream = shared.place(backend).upstream;
+    let check = shared.upstreams[upstream as usize]
+        .settings
+        .health_check
+        .as_ref();
+    let accepted = check.is_some_and(|check| match &check.kind {
+        ProbeKind::Tcp => true,
+        ProbeKind::Http { statuses, .. } => probe::accepts(statuses, status),
+    });
+    if accepted {
+        Found::Passed
+    } else {
+        Found::Failed(format!("HTTP status {status}"))
+    }
+}

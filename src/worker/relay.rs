@@ -1,0 +1,304 @@
+//! Moves bytes for one direction of a session. It is called once per direction and turn.
+//!
+//! Bytes are read into the worker's scratch space and written straight on. Only what the target
+//! would not take moves into a pooled buffer. When the pool is empty the source is only peeked
+//! at, and exactly what the target took is then consumed: nobody waits for a buffer, and a crowd
+//! of stalled readers cannot starve the rest. A direction that has carried [`SPLICE_AFTER_BYTES`]
+//! may go on through a pooled kernel pipe instead, without copies.
+
+use std::io::{ErrorKind, IoSlice};
+
+use crate::core::buffer::Buffer;
+use crate::core::flow::{Flow, Step};
+use crate::core::readiness::{Io, Readiness};
+use crate::net::Net;
+use crate::worker::session::Endpoint;
+use crate::worker::shared::Transfer;
+
+/// A direction that has carried this much may be spliced. A pipe costs a short flow more than it
+/// saves; measured, it breaks even here.
+pub(crate) const SPLICE_AFTER_BYTES: u64 = 64 * 1024;
+
+/// Asked of the kernel in one splice: more than any pipe holds.
+const SPLICE_BYTES_MAX: usize = 1024 * 1024;
+
+/// What waits between the two ends of a direction.
+pub(crate) enum Held<N: Net> {
+    /// Nothing.
+    Nothing,
+    /// Bytes that the target would not take. Never empty.
+    Bytes(Buffer),
+    /// A kernel pipe with so many bytes in it. It is filled only when empty, so a fill that is
+    /// `Blocked` always means an empty socket and never a full pipe.
+    Pipe { pipe: N::Pipe, bytes: usize },
+}
+
+/// One direction of a session.
+pub(crate) struct Direction<N: Net> {
+    pub(crate) flow: Flow,
+    pub(crate) held: Held<N>,
+    /// The source was reset: once drained, its end must not be told as a clean one.
+    pub(crate) truncated: bool,
+}
+
+/// Why pumping stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pumped {
+    /// Nothing can be done before another event.
+    Waiting,
+    /// The direction is over.
+    Done,
+    /// The budget is spent and there may be more to do.
+    Spent,
+    /// The source failed.
+    SourceFailed(ErrorKind),
+    /// The target failed.
+    TargetFailed(ErrorKind),
+}
+
+impl<N: Net> Direction<N> {
+    pub(crate) fn new() -> Self {
+        Self {
+            flow: Flow::default(),
+            held: Held::Nothing,
+            truncated: false,
+        }
+    }
+
+    /// Bytes read from the source and not yet taken by the target.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.held {
+            Held::Nothing => 0,
+            Held::Bytes(buffer) => buffer.len(),
+            Held::Pipe { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Gives back whatever is held; bytes in it are lost.
+    pub(crate) fn discard(&mut self, transfer: &mut Transfer<N>) {
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Nothing => {}
+            Held::Bytes(buffer) => transfer.buffers.give(buffer),
+            // Bytes in a pipe would reach its next user: only an empty one is kept.
+            Held::Pipe { pipe, bytes: 0 } => transfer.pipes.give(pipe),
+            Held::Pipe { .. } => transfer.pipes.lose(),
+        }
+    }
+
+    /// Moves bytes until an end would block, the direction is over, or `budget` is spent.
+    pub(crate) fn pump(
+        &mut self,
+        source: &mut Endpoint<N>,
+        target: &mut Endpoint<N>,
+        transfer: &mut Transfer<N>,
+        budget: &mut usize,
+    ) -> Pumped {
+        loop {
+            let step = self
+                .flow
+                .next(source.ready, target.ready, self.held_bytes());
+            let outcome = match step {
+                Step::Done => return Pumped::Done,
+                Step::Wait => {
+                    self.rest(transfer);
+                    return Pumped::Waiting;
+                }
+                Step::Shutdown if self.truncated => return Pumped::Done,
+                Step::Shutdown => {
+                    self.discard(transfer);
+                    transfer.net.shutdown(&target.stream);
+                    self.flow.on_shutdown();
+                    continue;
+                }
+                Step::Fill | Step::Drain if *budget == 0 => return Pumped::Spent,
+                Step::Fill => self.fill(source, target, transfer, budget),
+                Step::Drain => self.drain(target, transfer, budget),
+            };
+            if let Err(failed) = outcome {
+                return failed;
+            }
+        }
+    }
+
+    /// An idle direction holds neither buffer nor pipe.
+    fn rest(&mut self, transfer: &mut Transfer<N>) {
+        if self.held_bytes() == 0 {
+            self.discard(transfer);
+        }
+    }
+
+    fn fill(
+        &mut self,
+        source: &mut Endpoint<N>,
+        target: &mut Endpoint<N>,
+        transfer: &mut Transfer<N>,
+        budget: &mut usize,
+    ) -> Result<(), Pumped> {
+        if matches!(self.held, Held::Nothing)
+            && self.flow.moved_bytes() >= SPLICE_AFTER_BYTES
+            && let Some(pipe) = transfer.pipes.take(&mut transfer.net)
+        {
+            self.held = Held::Pipe { pipe, bytes: 0 };
+        }
+        if matches!(self.held, Held::Pipe { .. }) {
+            return self.fill_pipe(source, transfer, budget);
+        }
+        if !transfer.buffers.has_room() {
+            return self.fill_by_peeking(source, target, transfer, budget);
+        }
+        let Some(count) = self.read(source, transfer)? else {
+            return Ok(());
+        };
+        let taken = write(target, transfer, count)?;
+        self.flow.on_moved(taken);
+        *budget = budget.saturating_sub(count);
+        if taken < count
+            && let Some(mut buffer) = transfer.buffers.take()
+        {
+            let kept = buffer.append(&transfer.scratch[taken..count]);
+            debug_assert_eq!(
+                kept,
+                count - taken,
+                "a buffer holds what the scratch space holds"
+            );
+            self.held = Held::Bytes(buffer);
+        }
+        Ok(())
+    }
+
+    /// One read into the scratch space; none when there was nothing, or the end.
+    fn read(
+        &mut self,
+        source: &mut Endpoint<N>,
+        transfer: &mut Transfer<N>,
+    ) -> Result<Option<usize>, Pumped> {
+        match transfer.net.read(&source.stream, &mut transfer.scratch) {
+            Io::Ready(count) => {
+                // A short read emptied the socket, unless the peer has ended: then the end is
+                // still to be read, and no event will come for it.
+                if count < transfer.scratch.len() && !source.ready.has(Readiness::CLOSING) {
+                    source.ready.clear(Readiness::READ);
+                }
+                Ok(Some(count))
+            }
+            other => self.no_bytes(source, other).map(|()| None),
+        }
+    }
+
+    /// What a read that gave no bytes says of the source.
+    fn no_bytes(&mut self, source: &mut Endpoint<N>, found: Io<usize>) -> Result<(), Pumped> {
+        match found {
+            Io::Ready(_) | Io::Blocked => source.ready.clear(Readiness::READ),
+            Io::Closed => {
+                source.ready.clear(Readiness::READ);
+                self.flow.on_source_end();
+            }
+            Io::Failed(kind) => return Err(Pumped::SourceFailed(kind)),
+        }
+        Ok(())
+    }
+
+    /// As [`Direction::fill`], holding nothing: what the target does not take stays with the
+    /// kernel.
+    fn fill_by_peeking(
+        &mut self,
+        source: &mut Endpoint<N>,
+        target: &mut Endpoint<N>,
+        transfer: &mut Transfer<N>,
+        budget: &mut usize,
+    ) -> Result<(), Pumped> {
+        let count = match transfer.net.peek(&source.stream, &mut transfer.scratch) {
+            Io::Ready(count) => count,
+            other => return self.no_bytes(source, other),
+        };
+        let taken = write(target, transfer, count)?;
+        self.flow.on_moved(taken);
+        *budget = budget.saturating_sub(count);
+        if taken == 0 {
+            return Ok(());
+        }
+        // These bytes were just seen, so the read finds them.
+        match transfer
+            .net
+            .read(&source.stream, &mut transfer.scratch[..taken])
+        {
+            Io::Ready(consumed) => {
+                debug_assert_eq!(consumed, taken, "peeked bytes are still there");
+                Ok(())
+            }
+            Io::Failed(kind) => Err(Pumped::SourceFailed(kind)),
+            Io::Blocked | Io::Closed => Err(Pumped::SourceFailed(ErrorKind::UnexpectedEof)),
+        }
+    }
+
+    fn fill_pipe(
+        &mut self,
+        source: &mut Endpoint<N>,
+        transfer: &mut Transfer<N>,
+        budget: &mut usize,
+    ) -> Result<(), Pumped> {
+        let Held::Pipe { pipe, bytes } = &mut self.held else {
+            return Ok(());
+        };
+        match transfer.net.fill(&source.stream, pipe, SPLICE_BYTES_MAX) {
+            Io::Ready(count) => {
+                *bytes += count;
+                *budget = budget.saturating_sub(count);
+                Ok(())
+            }
+            other => self.no_bytes(source, other),
+        }
+    }
+
+    fn drain(
+        &mut self,
+        target: &mut Endpoint<N>,
+        transfer: &mut Transfer<N>,
+        budget: &mut usize,
+    ) -> Result<(), Pumped> {
+        let taken = match &mut self.held {
+            Held::Nothing => return Ok(()),
+            Held::Bytes(buffer) => {
+                let slice = [IoSlice::new(buffer.filled())];
+                let taken = settle(target, transfer.net.write(&target.stream, &slice))?;
+                buffer.consume(taken);
+                taken
+            }
+            Held::Pipe { pipe, bytes } => {
+                let taken = settle(target, transfer.net.drain(pipe, &target.stream, *bytes))?;
+                *bytes -= taken;
+                taken
+            }
+        };
+        self.flow.on_moved(taken);
+        *budget = budget.saturating_sub(taken);
+        if matches!(&self.held, Held::Bytes(buffer) if buffer.is_empty()) {
+            self.discard(transfer);
+        }
+        Ok(())
+    }
+}
+
+/// Writes the first `count` bytes of the scratch space; how many the target took.
+fn write<N: Net>(
+    target: &mut Endpoint<N>,
+    transfer: &mut Transfer<N>,
+    count: usize,
+) -> Result<usize, Pumped> {
+    let slice = [IoSlice::new(&transfer.scratch[..count])];
+    let found = transfer.net.write(&target.stream, &slice);
+    settle(target, found)
+}
+
+/// What a write says of its target.
+fn settle<N: Net>(target: &mut Endpoint<N>, found: Io<usize>) -> Result<usize, Pumped> {
+    match found {
+        Io::Ready(count) => Ok(count),
+        Io::Blocked => {
+            target.ready.clear(Readiness::WRITE);
+            Ok(0)
+        }
+        Io::Closed => Err(Pumped::TargetFailed(ErrorKind::BrokenPipe)),
+        Io::Failed(kind) => Err(Pumped::TargetFailed(kind)),
+    }
+}

@@ -1,0 +1,263 @@
+//! What a worker says of itself: the statistics line, and a census for whoever checks it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use log::info;
+
+use crate::board::{BackendCell, ListenerCell};
+use crate::config::model::Config;
+use crate::core::time::Tick;
+use crate::core::timer::TimerKey;
+use crate::net::Net;
+use crate::worker::Worker;
+use crate::worker::shared::{Timeout, span};
+
+/// A backend's name that has no address yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnresolvedName {
+    /// The host name.
+    pub host: String,
+    /// The port that goes with it.
+    pub port: u16,
+}
+
+/// The settings and memory of reporting.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    started: Tick,
+    connections_max_default: usize,
+    stats_interval: Option<Duration>,
+    timer: Option<TimerKey>,
+    last_line: String,
+    pre_drain: Duration,
+    drain_timeout: Duration,
+}
+
+impl Reporter {
+    pub(crate) fn new(connections_max_default: usize, now: Tick) -> Self {
+        Self {
+            started: now,
+            connections_max_default,
+            stats_interval: None,
+            timer: None,
+            last_line: String::new(),
+            pre_drain: Duration::ZERO,
+            drain_timeout: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn adopt(&mut self, config: &Config) {
+        self.stats_interval = config.stats_interval;
+        self.pre_drain = config.pre_drain;
+        self.drain_timeout = config.drain_timeout;
+    }
+
+    pub(crate) fn connections_max_default(&self) -> usize {
+        self.connections_max_default
+    }
+
+    /// How long to go on accepting, and how long to wait for sessions after that.
+    pub(crate) fn drain_spans(&self) -> (Duration, Duration) {
+        (self.pre_drain, self.drain_timeout)
+    }
+}
+
+/// How much of everything a worker holds: what a test compares with what it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Sessions.
+    pub sessions: usize,
+    /// Leases on backends that are out.
+    pub leases: usize,
+    /// Buffers that are lent.
+    pub buffers_lent: usize,
+    /// Pipes that are lent.
+    pub pipes_lent: usize,
+    /// Armed timers.
+    pub timers: usize,
+    /// Listening sockets that are open.
+    pub listeners_open: usize,
+    /// Entries in the run queues.
+    pub queued: usize,
+    /// Events that were for an owner that had gone.
+    pub stale_events: u64,
+}
+
+impl<N: Net> Worker<N> {
+    /// Counts what the worker holds.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census {
+            sessions: self.sessions.len(),
+            leases: self.shared.backends.leases(),
+            buffers_lent: self.shared.transfer.buffers.lent(),
+            pipes_lent: self.shared.transfer.pipes.lent(),
+            timers: self.shared.wheel.len(),
+            listeners_open: self
+                .shared
+                .listeners
+                .iter()
+                .filter(|l| l.socket.is_some())
+                .count(),
+            queued: self.runnable.len() + self.runnable_listeners.len(),
+            stale_events: self.shared.stale_events,
+        }
+    }
+
+    /// A counter or gauge of the listener of that name.
+    #[must_use]
+    pub fn listener_count(&self, name: &str, cell: ListenerCell) -> Option<u64> {
+        let listener = self
+            .shared
+            .listeners
+            .iter()
+            .find(|listener| listener.name == name)?;
+        Some(self.shared.board.get(listener.column, cell))
+    }
+
+    /// A counter or gauge of a backend, named `upstream/identity`.
+    #[must_use]
+    pub fn backend_count(&self, label: &str, cell: BackendCell) -> Option<u64> {
+        let place = self
+            .shared
+            .places
+            .iter()
+            .flatten()
+            .find(|place| place.label == label)?;
+        Some(self.shared.board.get(place.column, cell))
+    }
+
+    /// Checks what must hold between two turns.
+    ///
+    /// # Errors
+    /// The first thing that does not hold.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        let held =
+            |session: &crate::worker::session::Session<N>| usize::from(session.lease.is_some());
+        let leases: usize = self.sessions.iter().map(|(_, session)| held(session)).sum();
+        if leases != self.shared.backends.leases() {
+            let out = self.shared.backends.leases();
+            return Err(format!("sessions hold {leases} leases, {out} are out"));
+        }
+        for (key, session) in &self.sessions {
+            if session.timer.is_none() && !session.queued {
+                return Err(format!("session {key} has no deadline"));
+            }
+        }
+        let active: usize = self
+            .shared
+            .listeners
+            .iter()
+            .map(|listener| listener.active)
+            .sum();
+        if active != self.sessions.len() {
+            return Err(format!(
+                "listeners count {active} of {} sessions",
+                self.sessions.len()
+            ));
+        }
+        self.check_buffers()?;
+        if self.runnable.len() > self.sessions.len() {
+            return Err(format!("{} sessions are queued", self.runnable.len()));
+        }
+        Ok(())
+    }
+
+    fn check_buffers(&self) -> Result<(), String> {
+        use crate::worker::relay::Held;
+        let (mut buffers, mut pipes) = (0, 0);
+        for (_, session) in &self.sessions {
+            for direction in [&session.up, &session.down] {
+                match &direction.held {
+                    Held::Nothing => {}
+                    Held::Bytes(_) => buffers += 1,
+                    Held::Pipe { .. } => pipes += 1,
+                }
+            }
+        }
+        let transfer = &self.shared.transfer;
+        if (buffers, pipes) != (transfer.buffers.lent(), transfer.pipes.lent()) {
+            return Err(format!(
+                "sessions hold {buffers} buffers and {pipes} pipes, {} and {} are lent",
+                transfer.buffers.lent(),
+                transfer.pipes.lent()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Arms the next statistics line anew.
+    pub(crate) fn arm_stats(&mut self) {
+        if let Some(timer) = self.report.timer.take() {
+            self.shared.wheel.cancel(timer);
+        }
+        if let Some(interval) = self.report.stats_interval {
+            let at = self.shared.now.after(interval);
+            self.report.timer = Some(self.shared.wheel.arm(at, Timeout::Stats));
+        }
+    }
+
+    pub(crate) fn on_stats_timer(&mut self) {
+        self.report.timer = None;
+        self.print_stats(false);
+        self.arm_stats();
+    }
+
+    /// Prints the statistics line, unless nothing has changed since the last one.
+    pub(crate) fn print_stats(&mut self, at_end: bool) {
+        let line = self.stats_line();
+        if !at_end && line == self.report.last_line {
+            return;
+        }
+        let uptime = span(self.shared.now.since_ms(self.report.started));
+        info!("stats: uptime {uptime}; {line}");
+        self.report.last_line = line;
+    }
+
+    fn stats_line(&self) -> String {
+        let mut line = format!("sessions {}", self.sessions.len());
+        let board = &self.shared.board;
+        for listener in &self.shared.listeners {
+            let get = |cell: ListenerCell| board.get(listener.column, cell);
+            if listener.socket.is_none() && listener.active == 0 && get(ListenerCell::Accepted) == 0
+            {
+                continue;
+            }
+            let _ = write!(
+                line,
+                "; {}: accepted {}, active {}, bytes in {}, out {}, refused {}, reset {}, \
+                 timed out {}, cut {}",
+                listener.name,
+                get(ListenerCell::Accepted),
+                get(ListenerCell::Active),
+                get(ListenerCell::BytesIn),
+                get(ListenerCell::BytesOut),
+                get(ListenerCell::Refused),
+                get(ListenerCell::Reset),
+                get(ListenerCell::TimedOut),
+                get(ListenerCell::Cut),
+            );
+        }
+        for place in self.shared.places.iter().flatten() {
+            let get = |cell: BackendCell| board.get(place.column, cell);
+            let _ = write!(
+                line,
+                "; {} {}: picks {}, active {}, bytes out {}, in {}, connect failures {}, retries {}",
+                place.label,
+                if get(BackendCell::Up) == 1 {
+                    "up"
+                } else {
+                    "down"
+                },
+                get(BackendCell::Picks),
+                get(BackendCell::Active),
+                get(BackendCell::BytesOut),
+                get(BackendCell::BytesIn),
+                get(BackendCell::ConnectFailures),
+                get(BackendCell::Retries),
+            );
+        }
+        line
+    }
+}

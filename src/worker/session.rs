@@ -1,0 +1,121 @@
+//! A session: one client connection with at most one backend connection.
+
+use std::net::SocketAddr;
+
+use crate::core::backend::{BackendId, Lease};
+use crate::core::readiness::Readiness;
+use crate::core::time::Tick;
+use crate::core::timer::TimerKey;
+use crate::net::{Fired, Net, Side};
+use crate::worker::relay::Direction;
+use crate::worker::shared::{ListenerSlot, UpstreamSlot};
+
+/// A watched stream and what is known of it.
+pub(crate) struct Endpoint<N: Net> {
+    pub(crate) stream: N::Stream,
+    pub(crate) ready: Readiness,
+    /// Stamped when it was watched; events of another generation are stale.
+    pub(crate) generation: u32,
+}
+
+/// Where an L4 session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TcpPhase {
+    /// The backend connection is being made, since then. No client byte was read yet.
+    Connecting(Tick),
+    /// Bytes are relayed.
+    Relaying,
+}
+
+/// What a session asks for at the end of its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing can be done before another event or timeout.
+    Sleep,
+    /// The budget ran out with work left.
+    Again,
+    /// It is over.
+    Close(CloseReason),
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// Both directions ended and everything was delivered.
+    Done,
+    /// No backend could be had.
+    NoBackend,
+    /// One side was reset or failed.
+    Reset(Side),
+    /// Nothing moved for too long.
+    Idle,
+    /// One direction had ended and the other did not move for too long.
+    HalfClosed,
+    /// The end of a drain, or a stop at once.
+    Cut,
+}
+
+impl CloseReason {
+    /// How it reads in a log line.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::NoBackend => "no usable backend",
+            Self::Reset(Side::Client) => "reset by client",
+            Self::Reset(Side::Backend) => "reset by backend",
+            Self::Idle => "idle timeout",
+            Self::HalfClosed => "half-closed timeout",
+            Self::Cut => "cut at the end of the drain",
+        }
+    }
+}
+
+/// One client connection and what belongs to it.
+pub(crate) struct Session<N: Net> {
+    pub(crate) client: Endpoint<N>,
+    pub(crate) backend: Option<Endpoint<N>>,
+    pub(crate) lease: Option<Lease>,
+    /// Client to backend.
+    pub(crate) up: Direction<N>,
+    /// Backend to client.
+    pub(crate) down: Direction<N>,
+    pub(crate) phase: TcpPhase,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) listener: ListenerSlot,
+    pub(crate) upstream: UpstreamSlot,
+    /// What the upstream's algorithm hashes.
+    pub(crate) hash_key: u64,
+    /// Backends that failed this session, so that they are not picked again.
+    pub(crate) tried: Vec<BackendId>,
+    /// Addresses of the present backend that failed before this one.
+    pub(crate) addresses_failed: u8,
+    pub(crate) opened: Tick,
+    /// When a byte last moved.
+    pub(crate) moved: Tick,
+    pub(crate) timer: Option<(Tick, TimerKey)>,
+    /// The timer fired: close at the end of the next turn if nothing moved in it.
+    pub(crate) due: bool,
+    pub(crate) queued: bool,
+}
+
+impl<N: Net> Session<N> {
+    /// Adds what fired to the endpoint it is for. False when the event is stale.
+    pub(crate) fn mark(&mut self, side: Side, fired: &Fired) -> bool {
+        let endpoint = match side {
+            Side::Client => Some(&mut self.client),
+            Side::Backend => self.backend.as_mut(),
+        };
+        match endpoint {
+            Some(endpoint) if endpoint.generation == fired.target.generation => {
+                endpoint.ready.add(fired.ready);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether one direction is over and the other is not.
+    pub(crate) fn is_half_closed(&self) -> bool {
+        self.up.flow.is_done() != self.down.flow.is_done()
+    }
+}

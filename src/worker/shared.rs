@@ -1,0 +1,448 @@
+//! What all sessions of a worker share: the seam, the clock, buffers, timers, backends, limits
+//! and counters. A session runs with two disjoint borrows, itself and this.
+
+use log::{info, warn};
+
+use crate::board::{BackendCell, Board, Column, ListenerCell};
+use crate::config::model;
+use crate::core::address::{Address, BackendAddress};
+use crate::core::backend::{BackendId, Backends, Lease};
+use crate::core::balance::{Ask, Balancer};
+use crate::core::buffer::BufferPool;
+use crate::core::health::{EjectPolicy, Verdict};
+use crate::core::limit::RateLimit;
+use crate::core::readiness::Readiness;
+use crate::core::rng::Rng;
+use crate::core::time::Tick;
+use crate::core::timer::TimerWheel;
+use crate::net::{GENERATION_MAX, Net};
+
+/// Place of a listener in [`Shared::listeners`]. Stays the same over reloads.
+pub(crate) type ListenerSlot = u32;
+/// Place of an upstream in [`Shared::upstreams`]. Stays the same over reloads.
+pub(crate) type UpstreamSlot = u32;
+
+/// A place in a table as a key. Tables are far smaller than the largest key.
+pub(crate) fn key_of(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+/// Kernel pipes kept for reuse, and how many may exist at once. An unprivileged user gets 64
+/// large ones (`pipe-user-pages-soft`, pipe(7)).
+const PIPES_MAX: usize = 64;
+
+/// What moving bytes needs, apart from the session itself.
+pub(crate) struct Transfer<N: Net> {
+    pub(crate) net: N,
+    pub(crate) scratch: Box<[u8]>,
+    pub(crate) buffers: BufferPool,
+    pub(crate) pipes: PipePool<N>,
+}
+
+/// Lends kernel pipes, at most [`PIPES_MAX`] at once.
+pub(crate) struct PipePool<N: Net> {
+    spare: Vec<N::Pipe>,
+    lent: usize,
+    pipes_max: usize,
+}
+
+impl<N: Net> PipePool<N> {
+    pub(crate) fn new(enabled: bool) -> Self {
+        Self {
+            spare: Vec::new(),
+            lent: 0,
+            pipes_max: if enabled { PIPES_MAX } else { 0 },
+        }
+    }
+
+    /// An empty pipe, or none: then the bytes are copied.
+    pub(crate) fn take(&mut self, net: &mut N) -> Option<N::Pipe> {
+        if self.lent >= self.pipes_max {
+            return None;
+        }
+        let pipe = self.spare.pop().or_else(|| net.pipe())?;
+        self.lent += 1;
+        Some(pipe)
+    }
+
+    /// Takes an empty pipe back.
+    pub(crate) fn give(&mut self, pipe: N::Pipe) {
+        self.lent -= 1;
+        self.spare.push(pipe);
+    }
+
+    /// A lent pipe was closed with bytes in it.
+    pub(crate) fn lose(&mut self) {
+        self.lent -= 1;
+    }
+
+    pub(crate) fn lent(&self) -> usize {
+        self.lent
+    }
+
+    /// Turns splicing on or off for flows to come.
+    pub(crate) fn enable(&mut self, enabled: bool) {
+        self.pipes_max = if enabled { PIPES_MAX } else { 0 };
+    }
+}
+
+/// What a timer stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timeout {
+    /// A session's nearest deadline.
+    Session { key: u32, generation: u32 },
+    /// A paused listener tries again.
+    Listener(ListenerSlot),
+    /// The next probe of a backend, or the end of the one that runs.
+    Probe { key: u32, generation: u32 },
+    /// The end of an ejection.
+    EjectEnd(BackendId),
+    /// The statistics line.
+    Stats,
+    /// The end of accepting before a drain.
+    PreDrainEnd,
+    /// A drain says how many still run.
+    DrainReport,
+    /// The end of a drain.
+    DrainEnd,
+}
+
+/// A listener as its sessions see it.
+pub(crate) struct Listener<N: Net> {
+    pub(crate) name: String,
+    pub(crate) address: Address,
+    /// None once it no longer accepts.
+    pub(crate) socket: Option<N::Listener>,
+    pub(crate) generation: u32,
+    pub(crate) ready: Readiness,
+    pub(crate) queued: bool,
+    pub(crate) pause: Pause,
+    /// Accept what is queued, then close.
+    pub(crate) closing: bool,
+    pub(crate) active: usize,
+    pub(crate) connections_max: Option<usize>,
+    pub(crate) timeouts: model::Timeouts,
+    pub(crate) upstream: UpstreamSlot,
+    pub(crate) column: Column,
+}
+
+/// Why a listener does not accept for the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// It does.
+    No,
+    /// A connection limit is reached; goes on when a session ends.
+    Full,
+    /// Out of descriptors or memory; a timer goes on.
+    Exhausted,
+}
+
+/// An upstream as the worker uses it.
+pub(crate) struct Upstream {
+    pub(crate) name: String,
+    pub(crate) members: Vec<BackendId>,
+    pub(crate) balancer: Balancer,
+    pub(crate) settings: model::Upstream,
+    pub(crate) refused_log: RateLimit,
+}
+
+/// What the worker knows of a backend besides its policy state.
+pub(crate) struct Place {
+    /// `upstream/identity`, for log lines.
+    pub(crate) label: String,
+    pub(crate) upstream: UpstreamSlot,
+    pub(crate) address: BackendAddress,
+    /// Where it is now; empty while its name does not resolve.
+    pub(crate) addresses: Vec<Address>,
+    /// Which address is used; moves on when it fails.
+    pub(crate) current: usize,
+    pub(crate) column: Column,
+}
+
+impl Place {
+    /// The address to connect to.
+    pub(crate) fn address_now(&self) -> Option<&Address> {
+        self.addresses.get(self.current)
+    }
+
+    /// The next address in turn.
+    pub(crate) fn rotate(&mut self) {
+        self.current = (self.current + 1) % self.addresses.len().max(1);
+    }
+}
+
+/// What all sessions of a worker share.
+pub(crate) struct Shared<N: Net> {
+    pub(crate) transfer: Transfer<N>,
+    pub(crate) now: Tick,
+    pub(crate) wheel: TimerWheel<Timeout>,
+    pub(crate) board: Board,
+    pub(crate) listeners: Vec<Listener<N>>,
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) backends: Backends,
+    /// By backend id.
+    pub(crate) places: Vec<Option<Place>>,
+    pub(crate) rng: Rng,
+    pub(crate) generation: u32,
+    pub(crate) stale_events: u64,
+}
+
+impl<N: Net> Shared<N> {
+    /// A generation that no watched stream carries.
+    pub(crate) fn next_generation(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1) & GENERATION_MAX;
+        self.generation
+    }
+
+    /// The timeouts of a session between these two.
+    pub(crate) fn timeouts(
+        &self,
+        listener: ListenerSlot,
+        upstream: UpstreamSlot,
+    ) -> model::Timeouts {
+        let over = &self.upstreams[upstream as usize].settings.timeouts;
+        self.listeners[listener as usize].timeouts.with(over)
+    }
+
+    /// Picks a backend that was not tried yet and takes a lease on it.
+    pub(crate) fn pick(
+        &mut self,
+        upstream: UpstreamSlot,
+        key: u64,
+        tried: &[BackendId],
+    ) -> Option<Lease> {
+        let Upstream {
+            members,
+            balancer,
+            settings,
+            ..
+        } = &mut self.upstreams[upstream as usize];
+        let backends = &mut self.backends;
+        let mut ask = Ask {
+            key,
+            tried,
+            even_if_down: false,
+        };
+        let mut picked = balancer.pick(members, backends, &ask);
+        if picked.is_none() && settings.when_all_down == model::WhenAllDown::UseAll {
+            ask.even_if_down = true;
+            picked = balancer.pick(members, backends, &ask);
+        }
+        let id = picked?;
+        let column = self.place(id).column;
+        self.board.add(column, BackendCell::Picks, 1);
+        self.board.add(column, BackendCell::Active, 1);
+        if !tried.is_empty() {
+            self.board.add(column, BackendCell::Retries, 1);
+        }
+        Some(self.backends.take(id))
+    }
+
+    /// Gives a lease back. The last one of a backend that a reload removed frees its place.
+    pub(crate) fn give_back(&mut self, lease: Lease) {
+        let id = lease.backend;
+        let column = self.place(id).column;
+        self.board.sub(column, BackendCell::Active, 1);
+        self.backends.give_back(lease);
+        if self.backends.try_get(id).is_none() {
+            self.free_place(id);
+        }
+    }
+
+    /// Forgets a backend that has no lease left and is in no upstream.
+    pub(crate) fn free_place(&mut self, id: BackendId) {
+        if let Some(place) = self.places[id.0 as usize].take() {
+            self.board.close(place.column);
+        }
+    }
+
+    /// What is known of a live backend.
+    ///
+    /// # Panics
+    /// When the backend is gone: ids live as long as a lease or a membership holds them.
+    pub(crate) fn place(&self, id: BackendId) -> &Place {
+        self.places[id.0 as usize]
+            .as_ref()
+            .expect("a live backend has a place")
+    }
+
+    /// As [`Shared::place`], to change it.
+    ///
+    /// # Panics
+    /// As [`Shared::place`].
+    pub(crate) fn place_mut(&mut self, id: BackendId) -> &mut Place {
+        self.places[id.0 as usize]
+            .as_mut()
+            .expect("a live backend has a place")
+    }
+
+    /// Real traffic could not reach a backend: counts it, and ejects it when that is too often.
+    pub(crate) fn on_connect_failure(&mut self, id: BackendId, reason: &str) {
+        let place = self.place(id);
+        self.board
+            .add(place.column, BackendCell::ConnectFailures, 1);
+        log::debug!("backend {}: connect failed: {reason}", place.label);
+        let upstream = &self.upstreams[place.upstream as usize];
+        let policy = eject_policy(&upstream.settings.passive);
+        let may_eject = self.may_eject(upstream, id);
+        let health = &mut self.backends.get_mut(id).health;
+        let Some(ejection) = health.on_failure(&policy, may_eject, self.now) else {
+            return;
+        };
+        self.wheel.arm(ejection.until, Timeout::EjectEnd(id));
+        let place = self.place(id);
+        self.board.add(place.column, BackendCell::Ejections, 1);
+        warn!(
+            "backend {} EJECTED for {} after {} failures: {reason}",
+            place.label,
+            span(ejection.until.since_ms(self.now)),
+            ejection.failures,
+        );
+        self.refresh_up(id);
+    }
+
+    /// Never the last usable one, never more than the configured share.
+    fn may_eject(&self, upstream: &Upstream, id: BackendId) -> bool {
+        let members = || {
+            upstream
+                .members
+                .iter()
+                .map(|&member| (member, self.backends.get(member)))
+        };
+        let ejected = members()
+            .filter(|(_, backend)| backend.health.is_ejected())
+            .count();
+        let others = members()
+            .filter(|&(member, backend)| {
+                member != id && backend.health.is_usable() && backend.weight > 0
+            })
+            .count();
+        let share_max = upstream.settings.passive.eject_percent_max as usize;
+        others > 0 && (ejected + 1) * 100 <= upstream.members.len() * share_max
+    }
+
+    /// An ejection may have ended.
+    pub(crate) fn on_eject_end(&mut self, id: BackendId) {
+        if self.places[id.0 as usize].is_none() {
+            return;
+        }
+        if self.backends.get_mut(id).health.on_eject_end(self.now) {
+            info!(
+                "backend {} takes traffic again after its ejection",
+                self.place(id).label
+            );
+            self.refresh_up(id);
+        }
+    }
+
+    /// Takes the outcome of a probe: counts it, and logs the change that it made.
+    pub(crate) fn on_probe(&mut self, id: BackendId, outcome: Result<(), &str>) {
+        let place = self.place(id);
+        let cell = if outcome.is_ok() {
+            BackendCell::ProbesPassed
+        } else {
+            BackendCell::ProbesFailed
+        };
+        self.board.add(place.column, cell, 1);
+        let settings = &self.upstreams[place.upstream as usize].settings;
+        let Some(check) = &settings.health_check else {
+            return;
+        };
+        let thresholds = crate::core::health::Thresholds {
+            rise: check.rise,
+            fall: check.fall,
+        };
+        let health = &mut self.backends.get_mut(id).health;
+        let was_ejected = health.is_ejected();
+        let transition = health.on_probe(outcome.is_ok(), thresholds, self.now);
+        let is_ejected = health.is_ejected();
+        let label = &self.place(id).label;
+        if let Some(change) = transition {
+            let age = span(change.previous_ms);
+            match (change.to, outcome) {
+                (Verdict::Up, _) => {
+                    info!(
+                        "backend {label} UP after {} passed checks, down for {age}",
+                        change.results
+                    );
+                }
+                (Verdict::Down, reason) => {
+                    let reason = reason.err().unwrap_or("unknown");
+                    warn!(
+                        "backend {label} DOWN after {} failed checks: {reason}; up for {age}",
+                        change.results
+                    );
+                }
+            }
+        } else if was_ejected && !is_ejected {
+            info!("backend {label} takes traffic again: a check passed");
+        }
+        self.refresh_up(id);
+    }
+
+    /// Brings the gauge of a backend up to date.
+    pub(crate) fn refresh_up(&self, id: BackendId) {
+        let up = self.backends.get(id).health.is_usable();
+        self.board
+            .set(self.place(id).column, BackendCell::Up, u64::from(up));
+    }
+
+    /// No backend could be had: logged at most once a second and upstream.
+    pub(crate) fn log_refused(&mut self, upstream: UpstreamSlot, listener: ListenerSlot) {
+        let now = self.now;
+        let upstream = &mut self.upstreams[upstream as usize];
+        if let Some(suppressed) = upstream.refused_log.allow(now) {
+            let more = match suppressed {
+                0 => String::new(),
+                count => format!(" ({count} more since the last such line)"),
+            };
+            warn!(
+                "listener {}: connection closed, upstream {} has no usable backend{more}",
+                self.listeners[listener as usize].name, upstream.name
+            );
+        }
+    }
+
+    /// Counts for a listener.
+    pub(crate) fn count(&self, listener: ListenerSlot, cell: ListenerCell, count: u64) {
+        self.board
+            .add(self.listeners[listener as usize].column, cell, count);
+    }
+}
+
+fn eject_policy(passive: &model::Passive) -> EjectPolicy {
+    let ms = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    EjectPolicy {
+        failures: passive.failures,
+        eject_ms: ms(passive.eject),
+        eject_max_ms: ms(passive.eject_max),
+    }
+}
+
+/// A span of time as a person reads it.
+pub(crate) fn span(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..60_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
+        60_000..3_600_000 => format!("{}m{}s", ms / 60_000, ms % 60_000 / 1_000),
+        _ => format!("{}h{}m", ms / 3_600_000, ms % 3_600_000 / 60_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::span;
+
+    #[test]
+    fn spans_read_like_the_configuration() {
+        for (ms, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (1_500, "1.5s"),
+            (61_000, "1m1s"),
+            (7_260_000, "2h1m"),
+        ] {
+            assert_eq!(span(ms), text);
+        }
+    }
+}
