@@ -7,9 +7,13 @@
 //! - [`config`]: from a YAML file to a complete model, or to every error in it.
 //! - [`net`]: the one seam to the outside, a trait. Production implements it with mio, tests
 //!   with a deterministic fake.
+//! - [`sys`]: what is asked of Linux beyond the standard library: sockets, pipes, signals, limits.
+//! - [`reactor`]: the production [`net`], the only room that knows mio.
 
 #![deny(unsafe_code)]
 
 pub mod config;
 pub mod core;
 pub mod net;
+pub mod reactor;
+pub mod sys;

@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use crate::config::model::Keepalive;
 use crate::core::address::Address;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
@@ -43,14 +44,22 @@ pub enum Kind {
 pub struct Target {
     /// What it is.
     pub kind: Kind,
-    /// Where the owner is found. At most 29 bits are kept.
+    /// Where the owner is found. At most [`KEY_MAX`].
     pub key: u32,
-    /// Which of the key's owners in turn is meant.
+    /// Which of the key's owners in turn is meant. At most [`GENERATION_MAX`], then it starts
+    /// again.
     pub generation: u32,
 }
 
-/// The largest [`Target::key`].
-pub const KEY_MAX: u32 = (1 << 29) - 1;
+/// The largest [`Target::key`]. A target must fit a machine word, so it depends on the platform.
+pub const KEY_MAX: u32 = if usize::BITS < 64 {
+    (1 << 21) - 1
+} else {
+    (1 << 29) - 1
+};
+
+/// The largest [`Target::generation`].
+pub const GENERATION_MAX: u32 = if usize::BITS < 64 { 0xff } else { u32::MAX };
 
 /// One event: a hint that these operations may now find something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +161,13 @@ pub trait Net {
 
     /// Closes; what the kernel holds is still delivered.
     fn close(&mut self, stream: Self::Stream);
+
+    /// Turns on TCP keepalive, which is set per upstream and so after the connect. What the
+    /// kernel does not accept is left out: no connection is worse for it.
+    fn set_keepalive(&mut self, stream: &Self::Stream, keepalive: &Keepalive);
+
+    /// The address of this end of a stream, for the PROXY header; none on Unix sockets.
+    fn local_address(&self, stream: &Self::Stream) -> Option<SocketAddr>;
 
     /// Wall time, for log lines and nothing else.
     fn wall(&self) -> SystemTime;
