@@ -10,6 +10,8 @@
 //! - [`board`]: counters and gauges, one writer per cell.
 //! - [`worker`]: the event loop: listeners, sessions, probes and timers over any [`net::Net`].
 //! - [`cli`]: the command line.
+//! - [`sys`]: what is asked of Linux beyond the standard library: sockets, pipes, signals, limits.
+//! - [`reactor`]: the production [`net`], the only room that knows mio.
 
 #![deny(unsafe_code)]
 
@@ -18,4 +20,6 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod net;
+pub mod reactor;
+pub mod sys;
 pub mod worker;

@@ -1,0 +1,380 @@
+//! The production [`Net`]: non-blocking sockets under one edge-triggered epoll, through mio.
+//!
+//! The only room that knows mio and the clock. It decides nothing: each method is one system
+//! call, its result sorted into the few outcomes that a worker can act on. A stream is a bare
+//! descriptor, registered once for both directions; the kernel drops the registration with the
+//! last descriptor, so closing costs one call.
+
+mod token;
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, acceptfrom_with,
+};
+
+use crate::config::model::Keepalive;
+use crate::core::address::Address;
+use crate::core::readiness::{Io, Readiness};
+use crate::core::time::Tick;
+use crate::net::{Accept, Fired, Kind, Net, Target};
+use crate::sys::pipe::{self, Pipe};
+use crate::sys::socket::{self, Listener};
+
+/// Events taken from the kernel by one wait; the rest come with the next.
+const EVENTS_MAX: usize = 1024;
+
+/// Sockets, waiting and the clock of one worker.
+#[derive(Debug)]
+pub struct Reactor {
+    poll: Poll,
+    events: Events,
+    start: Instant,
+    now: Tick,
+    /// One of each is kept: a wake-up must outlive the thread that sent it.
+    wakers: Vec<Waker>,
+}
+
+/// A connected or connecting socket. Dropping it closes it, which [`Net::close`] says by name.
+#[derive(Debug)]
+pub struct Stream(OwnedFd);
+
+/// Makes a reactor report a control event, from any thread.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    /// Wakes the reactor. Calls before it gets round to it count as one.
+    ///
+    /// # Errors
+    /// When the kernel refuses; a counter that is already full is no error.
+    pub fn wake(&self) -> io::Result<()> {
+        match retry_on_intr(|| rustix::io::write(&*self.0, &1_u64.to_ne_bytes())) {
+            Ok(_) | Err(Errno::AGAIN) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl Reactor {
+    /// Opens an empty reactor, whose clock starts at zero.
+    ///
+    /// # Errors
+    /// When the kernel gives no epoll descriptor.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(EVENTS_MAX),
+            start: Instant::now(),
+            now: Tick::default(),
+            wakers: Vec::new(),
+        })
+    }
+
+    /// Reports when `descriptor` becomes readable, as [`Kind::Control`] with this key and
+    /// generation zero. Edge-triggered: whoever is told reads until nothing is left. The owner
+    /// keeps the descriptor; closing it ends the reports.
+    ///
+    /// # Errors
+    /// When the kernel has no room for the registration.
+    pub fn watch_control(&self, descriptor: BorrowedFd<'_>, key: u32) -> io::Result<()> {
+        self.register(descriptor, control(key), Interest::READABLE)
+    }
+
+    /// A handle that other threads wake this reactor with; it fires like
+    /// [`Reactor::watch_control`]. Clone it rather than ask again: the reactor keeps each one
+    /// open for as long as it lives.
+    ///
+    /// # Errors
+    /// When the kernel gives no descriptor.
+    pub fn waker(&mut self, key: u32) -> io::Result<Waker> {
+        let counter = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        self.watch_control(counter.as_fd(), key)?;
+        let waker = Waker(Arc::new(counter));
+        self.wakers.push(waker.clone());
+        Ok(waker)
+    }
+
+    fn register(&self, fd: BorrowedFd<'_>, target: Target, interest: Interest) -> io::Result<()> {
+        let raw = fd.as_raw_fd();
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&raw), token::pack(target), interest)
+    }
+
+    /// How long to sleep. The clock is read only when there is something to sleep for.
+    fn timeout(&self, until: Option<Tick>) -> Option<Duration> {
+        let until = until?;
+        if until <= self.now {
+            return Some(Duration::ZERO);
+        }
+        // mio rounds up to the millisecond, so the wait does not end before `until`.
+        let at = Duration::from_millis(until.0);
+        Some(at.saturating_sub(self.start.elapsed()))
+    }
+}
+
+impl Net for Reactor {
+    type Listener = Listener;
+    type Stream = Stream;
+    type Pipe = Pipe;
+
+    fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick> {
+        let timeout = self.timeout(until);
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            // mio emptied the events before it waited: a turn in which nothing fired.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        let since_start = self.start.elapsed().as_millis();
+        self.now = Tick(u64::try_from(since_start).unwrap_or(u64::MAX));
+        fired.extend(self.events.iter().filter_map(|event| {
+            let target = token::unpack(event.token())?;
+            let ready = readiness(event);
+            Some(Fired { target, ready })
+        }));
+        Ok(self.now)
+    }
+
+    fn watch_listener(&mut self, listener: &Listener, target: Target) -> io::Result<()> {
+        self.register(listener.as_fd(), target, Interest::READABLE)
+    }
+
+    fn stop_listening(&mut self, listener: Listener) {
+        // A supervisor may hold the same socket open, and an open socket would go on firing.
+        let raw = listener.as_fd().as_raw_fd();
+        let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
+        listener.close();
+    }
+
+    fn accept(&mut self, listener: &Listener) -> Accept<Stream> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        match acceptfrom_with(listener, flags) {
+            Ok((fd, from)) => Accept::Ready(Stream(fd), from.and_then(socket::canonical)),
+            Err(errno) => sort_accept_error(errno),
+        }
+    }
+
+    fn connect(&mut self, to: &Address) -> Result<Stream, ErrorKind> {
+        socket::connect(to)
+            .map(Stream)
+            .map_err(|errno| errno.kind())
+    }
+
+    fn watch(&mut self, stream: &Stream, target: Target) -> io::Result<()> {
+        self.register(stream.0.as_fd(), target, BOTH)
+    }
+
+    fn rewatch(&mut self, stream: &Stream, target: Target) -> io::Result<()> {
+        // EPOLL_CTL_MOD looks at the present state, and so reports it again.
+        let raw = stream.0.as_raw_fd();
+        self.poll
+            .registry()
+            .reregister(&mut SourceFd(&raw), token::pack(target), BOTH)
+    }
+
+    fn connected(&mut self, stream: &Stream) -> Io<()> {
+        match socket::connected(&stream.0) {
+            Ok(()) => Io::Ready(()),
+            Err(Errno::NOTCONN) => Io::Blocked,
+            Err(errno) => Io::Failed(errno.kind()),
+        }
+    }
+
+    fn read(&mut self, stream: &Stream, into: &mut [u8]) -> Io<usize> {
+        receive(stream, into, RecvFlags::empty())
+    }
+
+    fn peek(&mut self, stream: &Stream, into: &mut [u8]) -> Io<usize> {
+        receive(stream, into, RecvFlags::PEEK)
+    }
+
+    fn write(&mut self, stream: &Stream, from: &[IoSlice<'_>]) -> Io<usize> {
+        sort_output(retry_on_intr(|| match from {
+            [one] => rustix::net::send(&stream.0, one, SendFlags::NOSIGNAL),
+            _ => rustix::net::sendmsg(
+                &stream.0,
+                from,
+                &mut SendAncillaryBuffer::default(),
+                SendFlags::NOSIGNAL,
+            ),
+        }))
+    }
+
+    fn pipe(&mut self) -> Option<Pipe> {
+        Pipe::open()
+    }
+
+    fn fill(&mut self, from: &Stream, to: &Pipe, len: usize) -> Io<usize> {
+        sort_input(pipe::splice(&from.0, &to.write_end, len))
+    }
+
+    fn drain(&mut self, from: &Pipe, to: &Stream, len: usize) -> Io<usize> {
+        sort_output(pipe::splice(&from.read_end, &to.0, len))
+    }
+
+    fn shutdown(&mut self, stream: &Stream) {
+        // It fails only on a connection that is already gone, which the next read reports.
+        let _ = rustix::net::shutdown(&stream.0, Shutdown::Write);
+    }
+
+    fn reset(&mut self, stream: Stream) {
+        socket::set_reset_on_close(&stream.0);
+        self.close(stream);
+    }
+
+    fn close(&mut self, stream: Stream) {
+        drop(stream);
+    }
+
+    fn set_keepalive(&mut self, stream: &Stream, keepalive: &Keepalive) {
+        socket::set_keepalive(&stream.0, keepalive);
+    }
+
+    fn local_address(&self, stream: &Stream) -> Option<SocketAddr> {
+        socket::local_address(&stream.0)
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+const fn control(key: u32) -> Target {
+    Target {
+        kind: Kind::Control,
+        key,
+        generation: 0,
+    }
+}
+
+/// What an event says of its descriptor. Error and hang-up set all bits: the operation that
+/// follows finds the truth.
+fn readiness(event: &mio::event::Event) -> Readiness {
+    if event.is_error() || event.is_write_closed() {
+        return Readiness::READ | Readiness::WRITE | Readiness::CLOSING;
+    }
+    let mut ready = Readiness::NONE;
+    if event.is_readable() {
+        ready.add(Readiness::READ);
+    }
+    if event.is_writable() {
+        ready.add(Readiness::WRITE);
+    }
+    if event.is_read_closed() {
+        ready.add(Readiness::READ | Readiness::CLOSING);
+    }
+    ready
+}
+
+fn receive(stream: &Stream, into: &mut [u8], flags: RecvFlags) -> Io<usize> {
+    sort_input(retry_on_intr(|| {
+        rustix::net::recv(&stream.0, &mut *into, flags).map(|(count, _)| count)
+    }))
+}
+
+fn sort_input(result: rustix::io::Result<usize>) -> Io<usize> {
+    match result {
+        Ok(0) => Io::Closed,
+        Ok(count) => Io::Ready(count),
+        Err(Errno::AGAIN) => Io::Blocked,
+        Err(errno) => Io::Failed(errno.kind()),
+    }
+}
+
+fn sort_output(result: rustix::io::Result<usize>) -> Io<usize> {
+    match result {
+        Ok(count) => Io::Ready(count),
+        Err(Errno::AGAIN) => Io::Blocked,
+        Err(errno) => Io::Failed(errno.kind()),
+    }
+}
+
+/// Sorts the errors of accept(2); see its section "Error handling".
+fn sort_accept_error(errno: Errno) -> Accept<Stream> {
+    match errno {
+        Errno::AGAIN => Accept::Blocked,
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Accept::Exhausted,
+        // The connection was gone before it was taken, or a firewall rule forbade it.
+        Errno::INTR
+        | Errno::CONNABORTED
+        | Errno::PERM
+        | Errno::TIMEDOUT
+        // Linux also passes on what the network had already reported for that connection.
+        | Errno::NETDOWN
+        | Errno::PROTO
+        | Errno::NOPROTOOPT
+        | Errno::HOSTDOWN
+        | Errno::NONET
+        | Errno::HOSTUNREACH
+        | Errno::OPNOTSUPP
+        | Errno::NETUNREACH => Accept::Retry,
+        _ => Accept::Failed(errno.kind()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_accept_error_is_sorted_by_what_can_be_done_about_it() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            assert!(matches!(sort_accept_error(errno), Accept::Exhausted));
+        }
+        for errno in [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::PERM] {
+            assert!(matches!(sort_accept_error(errno), Accept::Retry));
+        }
+        assert!(matches!(sort_accept_error(Errno::AGAIN), Accept::Blocked));
+        let broken = sort_accept_error(Errno::INVAL);
+        assert!(matches!(broken, Accept::Failed(ErrorKind::InvalidInput)));
+    }
+
+    #[test]
+    fn a_wake_up_arrives_even_when_its_thread_has_ended() {
+        let mut reactor = Reactor::new().expect("epoll");
+        let waker = reactor.waker(7).expect("eventfd");
+        std::thread::spawn(move || waker.wake())
+            .join()
+            .expect("no panic")
+            .expect("woken");
+        let mut fired = Vec::new();
+        reactor.wait(None, &mut fired).expect("wait");
+        assert_eq!(fired.len(), 1);
+        assert_eq!(fired[0].target, control(7));
+        assert!(fired[0].ready.has(Readiness::READ));
+    }
+
+    #[test]
+    fn each_wake_up_is_an_event_though_nobody_reads_the_counter() {
+        let mut reactor = Reactor::new().expect("epoll");
+        let waker = reactor.waker(7).expect("eventfd");
+        for _ in 0..3 {
+            waker.wake().expect("woken");
+            let mut fired = Vec::new();
+            reactor.wait(None, &mut fired).expect("wait");
+            assert_eq!(fired.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_no_earlier_than_it_was_told() {
+        let mut reactor = Reactor::new().expect("epoll");
+        let mut fired = Vec::new();
+        let start = reactor.wait(Some(Tick(0)), &mut fired).expect("poll");
+        let until = start.after_ms(2);
+        assert!(reactor.wait(Some(until), &mut fired).expect("wait") >= until);
+        assert_eq!(fired, []);
+    }
+}

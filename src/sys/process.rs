@@ -1,0 +1,74 @@
+//! Limits and CPU affinity of this process.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// Raises the soft limit of open descriptors to the hard one, and returns it
+/// (`u64::MAX` when there is none).
+///
+/// # Errors
+/// When the kernel refuses; the old limit then stays.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        setrlimit(Resource::Nofile, raised)?;
+    }
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// Binds the calling thread, and what it starts from now on, to one CPU.
+///
+/// # Errors
+/// `InvalidInput` when there is no such CPU, or it is not among the allowed ones.
+pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// The CPUs that the calling thread may run on, in rising order.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU)
+        .filter(|&cpu| set.is_set(cpu))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_of_descriptors_becomes_the_hard_one() {
+        let raised = raise_descriptor_limit().expect("raised");
+        let now = getrlimit(Resource::Nofile);
+        assert_eq!(now.current.unwrap_or(u64::MAX), raised);
+        assert_eq!(now.current, now.maximum);
+    }
+
+    #[test]
+    fn a_pinned_thread_is_allowed_on_one_cpu_only() {
+        // Each test has a thread of its own, so no other test is pinned by this.
+        let cpu = *allowed_cpus().expect("known").last().expect("at least one");
+        pin_to_cpu(cpu).expect("pinned");
+        assert_eq!(allowed_cpus().expect("known"), [cpu]);
+    }
+
+    #[test]
+    fn a_cpu_that_cannot_exist_is_refused() {
+        let error = pin_to_cpu(usize::MAX).expect_err("no such CPU");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+}

@@ -1,0 +1,166 @@
+//! A writer for the log that never makes the loop wait.
+//!
+//! Standard error is often a pipe, and whoever reads it may stall. Its file description is shared
+//! with other processes, so it must not be made non-blocking. Instead each write is preceded by a
+//! look whether it would block, and kept to a size that cannot block after such a look. What does
+//! not fit is dropped, counted, and owned up to in the next line that does.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// The most that is written after one look: a pipe that is writable takes this much (pipe(7),
+/// `PIPE_BUF`).
+const CHUNK_BYTES: usize = 4096;
+
+/// Writes whole lines where they do not block, and drops them where they do.
+///
+/// One call of `write` is one line, and always reports all of it as written.
+#[derive(Debug)]
+pub struct LossyWriter<F> {
+    descriptor: F,
+    lines_lost: u64,
+    /// The last thing written was a part of a line.
+    torn: bool,
+}
+
+impl LossyWriter<io::Stderr> {
+    /// The writer for standard error.
+    #[must_use]
+    pub fn stderr() -> Self {
+        Self::new(io::stderr())
+    }
+}
+
+impl<F: AsFd> LossyWriter<F> {
+    /// A writer for any descriptor.
+    pub fn new(descriptor: F) -> Self {
+        Self {
+            descriptor,
+            lines_lost: 0,
+            torn: false,
+        }
+    }
+
+    /// Says how many lines were lost; `false` when even that does not fit.
+    fn confess(&mut self) -> bool {
+        if self.lines_lost == 0 {
+            return true;
+        }
+        let line_end = if self.torn { "\n" } else { "" };
+        let notice = format!("{line_end}weir: {} log lines were lost\n", self.lines_lost);
+        if self.put(notice.as_bytes()) < notice.len() {
+            return false;
+        }
+        self.lines_lost = 0;
+        self.torn = false;
+        true
+    }
+
+    /// Writes as much of a line as does not block, and returns how much that was.
+    fn put(&self, line: &[u8]) -> usize {
+        let mut done = 0;
+        while done < line.len() && self.is_writable() {
+            let chunk = &line[done..line.len().min(done + CHUNK_BYTES)];
+            match rustix::io::write(&self.descriptor, chunk) {
+                Ok(count) if count > 0 => done += count,
+                _ => break,
+            }
+        }
+        done
+    }
+
+    fn is_writable(&self) -> bool {
+        let mut fds = [PollFd::new(&self.descriptor, PollFlags::OUT)];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let answered = poll(&mut fds, Some(&at_once));
+        answered.is_ok() && fds[0].revents().contains(PollFlags::OUT)
+    }
+}
+
+impl<F: AsFd> Write for LossyWriter<F> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let done = if self.confess() { self.put(line) } else { 0 };
+        if done < line.len() {
+            self.lines_lost += 1;
+            self.torn |= done > 0;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+
+    fn full_pipe() -> (File, LossyWriter<OwnedFd>) {
+        let (read_end, write_end) = rustix::pipe::pipe().expect("a pipe");
+        let mut writer = LossyWriter::new(write_end);
+        while writer.lines_lost == 0 {
+            writer.write_all(&[b'x'; CHUNK_BYTES]).expect("never fails");
+        }
+        (File::from(read_end), writer)
+    }
+
+    fn read_some(from: &mut File, bytes: usize) -> Vec<u8> {
+        let mut seen = vec![0; bytes];
+        from.read_exact(&mut seen).expect("they were written");
+        seen
+    }
+
+    #[test]
+    fn a_line_that_would_block_is_dropped() {
+        let (_reader, mut writer) = full_pipe();
+        writer.write_all(b"one more\n").expect("never fails");
+        assert_eq!(writer.lines_lost, 2);
+    }
+
+    #[test]
+    fn the_next_line_that_fits_says_how_many_were_lost() {
+        let (mut reader, mut writer) = full_pipe();
+        read_some(&mut reader, 4 * CHUNK_BYTES);
+        writer.write_all(b"here again\n").expect("never fails");
+        drop(writer);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).expect("readable");
+        let rest = String::from_utf8_lossy(&rest);
+        assert!(rest.ends_with("weir: 1 log lines were lost\nhere again\n"));
+    }
+
+    #[test]
+    fn what_follows_a_torn_line_starts_on_a_line_of_its_own() {
+        let (mut reader, mut writer) = full_pipe();
+        read_some(&mut reader, CHUNK_BYTES);
+        writer.lines_lost = 0;
+        writer
+            .write_all(&[b'y'; 3 * CHUNK_BYTES])
+            .expect("never fails");
+        assert_eq!(writer.lines_lost, 1);
+        assert!(writer.torn);
+        read_some(&mut reader, 4 * CHUNK_BYTES);
+        writer.write_all(b"whole\n").expect("never fails");
+        drop(writer);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).expect("readable");
+        let rest = String::from_utf8_lossy(&rest);
+        assert!(rest.ends_with("y\nweir: 1 log lines were lost\nwhole\n"));
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_error() {
+        let (reader, mut writer) = full_pipe();
+        drop(reader);
+        writer.write_all(b"to nobody\n").expect("never fails");
+    }
+}
