@@ -7,6 +7,7 @@
 
 mod token;
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -45,7 +46,38 @@ pub struct Reactor {
 
 /// A connected or connecting socket. Dropping it closes it, which [`Net::close`] says by name.
 #[derive(Debug)]
-pub struct Stream(OwnedFd);
+pub struct Stream {
+    fd: OwnedFd,
+    nagle: Cell<Nagle>,
+}
+
+/// Where a stream is on its way to `TCP_NODELAY`.
+///
+/// Nagle's algorithm never holds back a first write, for nothing is unacknowledged then. So the
+/// option is set with the second one, and a connection that carries one message is spared the
+/// system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nagle {
+    /// On, and nothing was written.
+    Fresh,
+    /// On, and something was written.
+    Written,
+    /// Off: set here, inherited from the listener, or no TCP at all.
+    Off,
+}
+
+impl Stream {
+    fn before_write(&self) {
+        match self.nagle.get() {
+            Nagle::Off => {}
+            Nagle::Fresh => self.nagle.set(Nagle::Written),
+            Nagle::Written => {
+                socket::set_nodelay(&self.fd);
+                self.nagle.set(Nagle::Off);
+            }
+        }
+    }
+}
 
 /// Makes a reactor report a control event, from any thread.
 #[derive(Clone, Debug)]
@@ -159,31 +191,35 @@ impl Net for Reactor {
     fn accept(&mut self, listener: &Listener) -> Accept<Stream> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match acceptfrom_with(listener, flags) {
-            Ok((fd, from)) => Accept::Ready(Stream(fd), from.and_then(socket::canonical)),
+            Ok((fd, from)) => Accept::Ready(accepted(fd), from.and_then(socket::canonical)),
             Err(errno) => sort_accept_error(errno),
         }
     }
 
     fn connect(&mut self, to: &Address) -> Result<Stream, ErrorKind> {
+        let nagle = Cell::new(match to {
+            Address::Ip(_) => Nagle::Fresh,
+            Address::Unix(_) => Nagle::Off,
+        });
         socket::connect(to)
-            .map(Stream)
+            .map(|fd| Stream { fd, nagle })
             .map_err(|errno| errno.kind())
     }
 
     fn watch(&mut self, stream: &Stream, target: Target) -> io::Result<()> {
-        self.register(stream.0.as_fd(), target, BOTH)
+        self.register(stream.fd.as_fd(), target, BOTH)
     }
 
     fn rewatch(&mut self, stream: &Stream, target: Target) -> io::Result<()> {
         // EPOLL_CTL_MOD looks at the present state, and so reports it again.
-        let raw = stream.0.as_raw_fd();
+        let raw = stream.fd.as_raw_fd();
         self.poll
             .registry()
             .reregister(&mut SourceFd(&raw), token::pack(target), BOTH)
     }
 
     fn connected(&mut self, stream: &Stream) -> Io<()> {
-        match socket::connected(&stream.0) {
+        match socket::connected(&stream.fd) {
             Ok(()) => Io::Ready(()),
             Err(Errno::NOTCONN) => Io::Blocked,
             Err(errno) => Io::Failed(errno.kind()),
@@ -199,10 +235,11 @@ impl Net for Reactor {
     }
 
     fn write(&mut self, stream: &Stream, from: &[IoSlice<'_>]) -> Io<usize> {
+        stream.before_write();
         sort_output(retry_on_intr(|| match from {
-            [one] => rustix::net::send(&stream.0, one, SendFlags::NOSIGNAL),
+            [one] => rustix::net::send(&stream.fd, one, SendFlags::NOSIGNAL),
             _ => rustix::net::sendmsg(
-                &stream.0,
+                &stream.fd,
                 from,
                 &mut SendAncillaryBuffer::default(),
                 SendFlags::NOSIGNAL,
@@ -215,20 +252,20 @@ impl Net for Reactor {
     }
 
     fn fill(&mut self, from: &Stream, to: &Pipe, len: usize) -> Io<usize> {
-        sort_input(pipe::splice(&from.0, &to.write_end, len))
+        sort_input(pipe::splice(&from.fd, &to.write_end, len))
     }
 
     fn drain(&mut self, from: &Pipe, to: &Stream, len: usize) -> Io<usize> {
-        sort_output(pipe::splice(&from.read_end, &to.0, len))
+        sort_output(pipe::splice(&from.read_end, &to.fd, len))
     }
 
     fn shutdown(&mut self, stream: &Stream) {
         // It fails only on a connection that is already gone, which the next read reports.
-        let _ = rustix::net::shutdown(&stream.0, Shutdown::Write);
+        let _ = rustix::net::shutdown(&stream.fd, Shutdown::Write);
     }
 
     fn reset(&mut self, stream: Stream) {
-        socket::set_reset_on_close(&stream.0);
+        socket::set_reset_on_close(&stream.fd);
         self.close(stream);
     }
 
@@ -237,11 +274,11 @@ impl Net for Reactor {
     }
 
     fn set_keepalive(&mut self, stream: &Stream, keepalive: &Keepalive) {
-        socket::set_keepalive(&stream.0, keepalive);
+        socket::set_keepalive(&stream.fd, keepalive);
     }
 
     fn local_address(&self, stream: &Stream) -> Option<SocketAddr> {
-        socket::local_address(&stream.0)
+        socket::local_address(&stream.fd)
     }
 
     fn wall(&self) -> SystemTime {
@@ -257,6 +294,12 @@ const fn control(key: u32) -> Target {
         key,
         generation: 0,
     }
+}
+
+/// A stream that inherited its options from its listener.
+fn accepted(fd: OwnedFd) -> Stream {
+    let nagle = Cell::new(Nagle::Off);
+    Stream { fd, nagle }
 }
 
 /// What an event says of its descriptor. Error and hang-up set all bits: the operation that
@@ -280,7 +323,7 @@ fn readiness(event: &mio::event::Event) -> Readiness {
 
 fn receive(stream: &Stream, into: &mut [u8], flags: RecvFlags) -> Io<usize> {
     sort_input(retry_on_intr(|| {
-        rustix::net::recv(&stream.0, &mut *into, flags).map(|(count, _)| count)
+        rustix::net::recv(&stream.fd, &mut *into, flags).map(|(count, _)| count)
     }))
 }
 

@@ -194,12 +194,16 @@ fn connect_tcp(to: SocketAddr) -> rustix::io::Result<OwnedFd> {
         AddressFamily::INET6
     };
     let fd = stream_socket(family)?;
-    sockopt::set_tcp_nodelay(&fd, true)?;
     match rustix::net::connect(&fd, &to) {
         // An interrupted connect goes on in the background like any other.
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(fd),
         Err(errno) => Err(errno),
     }
+}
+
+/// Turns Nagle's algorithm off. A kernel that refuses only makes small writes slower.
+pub(crate) fn set_nodelay(fd: impl AsFd) {
+    let _ = sockopt::set_tcp_nodelay(fd, true);
 }
 
 fn connect_unix(path: &Path) -> rustix::io::Result<OwnedFd> {

@@ -108,6 +108,10 @@ fn watch<N: Net>(
     shared: &mut Shared<N>,
     stream: N::Stream,
 ) -> Result<(), ErrorKind> {
+    let upstream = &shared.upstreams[session.upstream as usize];
+    if let Some(keepalive) = &upstream.settings.keepalive {
+        shared.transfer.net.set_keepalive(&stream, keepalive);
+    }
     let generation = shared.next_generation();
     let target = Target {
         kind: Kind::Session(Side::Backend),

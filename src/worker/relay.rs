@@ -41,6 +41,14 @@ pub(crate) struct Direction<N: Net> {
     pub(crate) truncated: bool,
 }
 
+/// How far one call of [`Direction::pump`] may go.
+pub(crate) struct Limits<'a> {
+    /// Bytes left to move in this turn.
+    pub(crate) budget: &'a mut usize,
+    /// Whether the other direction is over already.
+    pub(crate) is_last: bool,
+}
+
 /// Why pumping stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pumped {
@@ -85,13 +93,14 @@ impl<N: Net> Direction<N> {
         }
     }
 
-    /// Moves bytes until an end would block, the direction is over, or `budget` is spent.
+    /// Moves bytes until an end would block, the direction is over, or `budget` is spent. The
+    /// last direction to end leaves telling the end to the close that follows.
     pub(crate) fn pump(
         &mut self,
         source: &mut Endpoint<N>,
         target: &mut Endpoint<N>,
         transfer: &mut Transfer<N>,
-        budget: &mut usize,
+        Limits { budget, is_last }: Limits<'_>,
     ) -> Pumped {
         loop {
             let step = self
@@ -106,7 +115,9 @@ impl<N: Net> Direction<N> {
                 Step::Shutdown if self.truncated => return Pumped::Done,
                 Step::Shutdown => {
                     self.discard(transfer);
-                    transfer.net.shutdown(&target.stream);
+                    if !is_last {
+                        transfer.net.shutdown(&target.stream);
+                    }
                     self.flow.on_shutdown();
                     continue;
                 }

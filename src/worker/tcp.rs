@@ -5,7 +5,7 @@ use crate::core::readiness::Readiness;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
 use crate::worker::connect::{self, Confirmed};
-use crate::worker::relay::Pumped;
+use crate::worker::relay::{Limits, Pumped};
 use crate::worker::session::{CloseReason, Session, TcpPhase, Turn};
 use crate::worker::shared::Shared;
 
@@ -110,7 +110,11 @@ fn pump_both<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
     let mut budget = TURN_BUDGET_BYTES;
     let mut upward = Pumped::Done;
     if !down.truncated {
-        upward = up.pump(client, backend, transfer, &mut budget);
+        let limits = Limits {
+            budget: &mut budget,
+            is_last: down.flow.is_done(),
+        };
+        upward = up.pump(client, backend, transfer, limits);
         match upward {
             Pumped::SourceFailed(_) => return Turn::Close(CloseReason::Reset(Side::Client)),
             Pumped::TargetFailed(_) => {
@@ -122,7 +126,11 @@ fn pump_both<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
             Pumped::Waiting | Pumped::Done | Pumped::Spent => {}
         }
     }
-    let downward = down.pump(backend, client, transfer, &mut budget);
+    let limits = Limits {
+        budget: &mut budget,
+        is_last: up.flow.is_done(),
+    };
+    let downward = down.pump(backend, client, transfer, limits);
     match (upward, downward) {
         (_, Pumped::SourceFailed(_)) => Turn::Close(CloseReason::Reset(Side::Backend)),
         (_, Pumped::TargetFailed(_)) => Turn::Close(CloseReason::Reset(Side::Client)),
