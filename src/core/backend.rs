@@ -280,3 +280,146 @@ impl Backends {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::health::{EjectPolicy, Verdict};
+    use crate::core::time::Tick;
+
+    fn table(identities: &[&str]) -> (Backends, Vec<BackendId>) {
+        let mut backends = Backends::new();
+        let ids = identities
+            .iter()
+            .map(|name| backends.insert(new(name)))
+            .collect();
+        (backends, ids)
+    }
+
+    fn new(identity: &str) -> NewBackend {
+        NewBackend {
+            identity: identity.to_owned(),
+            weight: 1,
+            connections_max: None,
+            health: Health::new(Verdict::Up, Tick(0)),
+        }
+    }
+
+    #[test]
+    fn lc3_leases_are_counted_while_they_are_out() {
+        let (mut backends, ids) = table(&["a", "b"]);
+        let leases = [ids[0], ids[0], ids[1]].map(|id| backends.take(id));
+        assert_eq!((backends.active(ids[0]), backends.leases()), (2, 3));
+        leases
+            .into_iter()
+            .for_each(|lease| backends.give_back(lease));
+        assert_eq!((backends.active(ids[0]), backends.leases()), (0, 0));
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "not given back")]
+    fn a_dropped_lease_is_a_defect() {
+        let (mut backends, ids) = table(&["a"]);
+        drop(backends.take(ids[0]));
+    }
+
+    #[test]
+    fn a_retired_backend_stays_until_its_last_lease_is_back() {
+        let (mut backends, ids) = table(&["a"]);
+        let leases = [(); 2].map(|()| backends.take(ids[0]));
+        backends.retire(ids[0]);
+        for lease in leases {
+            assert!(backends.is_retired(ids[0]) && !backends.is_live(ids[0]));
+            backends.give_back(lease);
+        }
+        assert!(backends.try_get(ids[0]).is_none());
+        assert!(!backends.is_retired(ids[0]));
+    }
+
+    #[test]
+    fn a_slot_is_used_again_only_when_its_backend_is_gone() {
+        let (mut backends, ids) = table(&["a", "b"]);
+        let lease = backends.take(ids[0]);
+        backends.retire(ids[0]);
+        assert_eq!(backends.insert(new("c")), BackendId(2));
+        backends.give_back(lease);
+        assert_eq!(backends.insert(new("d")), ids[0]);
+        assert_eq!(backends.get(ids[0]).identity, "d");
+        assert!(backends.is_live(ids[0]));
+        assert_eq!(backends.active(ids[0]), 0);
+    }
+
+    #[test]
+    fn backends_are_walked_in_the_order_of_their_slots() {
+        let (mut backends, ids) = table(&["a", "b", "c"]);
+        backends.retire(ids[1]);
+        assert_eq!(backends.ids().collect::<Vec<_>>(), [ids[0], ids[2]]);
+    }
+
+    #[test]
+    fn connections_of_other_processes_count_towards_the_limit() {
+        let (mut backends, ids) = table(&["a"]);
+        let lease = backends.take(ids[0]);
+        let backend = backends.get_mut(ids[0]);
+        backend.connections_max = Some(3);
+        backend.load_elsewhere = 1;
+        assert!(!backend.is_full());
+        backend.load_elsewhere = 2;
+        assert!(backend.is_full() && !backend.takes_new(true) && !backend.takes_bound());
+        backend.load_elsewhere = u32::MAX;
+        assert_eq!(backend.load(), u32::MAX);
+        backends.give_back(lease);
+    }
+
+    #[test]
+    fn rr4_a_backend_on_its_way_out_takes_only_what_is_bound_to_it() {
+        type Change = fn(&mut Backend);
+        let table_of_states: [(Change, bool, bool, bool); 5] = [
+            (|_| {}, true, true, true),
+            (|b| b.weight = 0, false, false, true),
+            (|b| b.draining = true, false, false, true),
+            (
+                |b| b.health = Health::new(Verdict::Down, Tick(0)),
+                false,
+                true,
+                false,
+            ),
+            (|b| b.retired = true, false, false, false),
+        ];
+        for (index, (change, new, new_if_down, bound)) in table_of_states.into_iter().enumerate() {
+            let (mut backends, ids) = table(&["a"]);
+            let backend = backends.get_mut(ids[0]);
+            change(backend);
+            let takes = (
+                backend.takes_new(false),
+                backend.takes_new(true),
+                backend.takes_bound(),
+            );
+            assert_eq!(takes, (new, new_if_down, bound), "row {index}");
+        }
+    }
+
+    #[test]
+    fn an_ejected_backend_takes_nothing_new() {
+        let (mut backends, ids) = table(&["a"]);
+        let policy = EjectPolicy {
+            failures: 1,
+            eject_ms: 1,
+            eject_max_ms: 1,
+        };
+        let backend = backends.get_mut(ids[0]);
+        backend.health.on_failure(&policy, true, Tick(0));
+        assert!(!backend.takes_new(false) && backend.takes_new(true));
+    }
+
+    #[test]
+    fn a_member_is_found_by_its_identity_even_while_it_drains() {
+        let (mut backends, ids) = table(&["a", "b", "c"]);
+        backends.get_mut(ids[1]).draining = true;
+        assert_eq!(backends.find(&ids, bytes_key(b"b")), Some(ids[1]));
+        assert_eq!(backends.find(&ids[..1], bytes_key(b"b")), None);
+        backends.retire(ids[1]);
+        assert_eq!(backends.find(&ids, bytes_key(b"b")), None);
+    }
+}

@@ -238,3 +238,224 @@ impl EjectHistory {
         self.worked = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Verdict::{Down, Up};
+    use super::*;
+
+    const RISE_2_FALL_3: Thresholds = Thresholds { rise: 2, fall: 3 };
+    const EJECT: EjectPolicy = EjectPolicy {
+        failures: 3,
+        eject_ms: 1000,
+        eject_max_ms: 5000,
+    };
+
+    /// The verdict after each probe, `U` or `D`, in lower case while a change is under way.
+    fn verdicts(health: &mut Health, probes: &str, t: Thresholds) -> String {
+        let verdict = |health: &Health| match (health.verdict(), health.is_changing()) {
+            (Up, false) => 'U',
+            (Up, true) => 'u',
+            (Down, false) => 'D',
+            (Down, true) => 'd',
+        };
+        let probe = |result| {
+            health.on_probe(result == '+', t, Tick(0));
+            verdict(health)
+        };
+        probes.chars().map(probe).collect()
+    }
+
+    /// Fails until an ejection begins and says how long it is to last, in milliseconds.
+    fn eject(health: &mut Health, now: u64) -> u64 {
+        let ejection = (0..EJECT.failures)
+            .find_map(|_| health.on_failure(&EJECT, true, Tick(now)))
+            .expect("an ejection");
+        ejection.until.since_ms(Tick(now))
+    }
+
+    #[test]
+    fn hc1_consecutive_results_change_the_verdict() {
+        let table = [
+            (Up, "+--+--+---", "UuuUuuUuuD"),
+            (Up, "+----++-+", "UuuDDdUuU"),
+            (Down, "-+-+++-", "DdDdUUu"),
+            (Up, "---+-++", "DDDdDdU"),
+            (Down, "+---", "UuuD"),
+        ];
+        for (assumed, probes, expected) in table {
+            let mut health = Health::new(assumed, Tick(0));
+            assert_eq!(verdicts(&mut health, probes, RISE_2_FALL_3), expected);
+        }
+    }
+
+    #[test]
+    fn hc1_the_first_result_decides_at_once() {
+        for (assumed, passed, to) in [(Up, false, Some(Down)), (Down, true, Some(Up))] {
+            let mut health = Health::new(assumed, Tick(0));
+            assert!(!health.is_known());
+            let transition = health.on_probe(passed, RISE_2_FALL_3, Tick(9));
+            assert_eq!(transition.map(|t| t.to), to);
+            assert!(health.is_known());
+        }
+    }
+
+    #[test]
+    fn a_first_result_as_assumed_is_no_transition() {
+        let mut health = Health::new(Up, Tick(0));
+        assert_eq!(health.on_probe(true, RISE_2_FALL_3, Tick(9)), None);
+        assert!(health.is_known());
+        assert_eq!(health.since(), Tick(0));
+    }
+
+    #[test]
+    fn thresholds_of_zero_count_as_one() {
+        let zero = Thresholds { rise: 0, fall: 0 };
+        let mut health = Health::new(Up, Tick(0));
+        assert_eq!(verdicts(&mut health, "+-+", zero), "UDU");
+    }
+
+    #[test]
+    fn hc5_a_transition_tells_the_results_and_the_age_of_the_old_verdict() {
+        let mut health = Health::new(Up, Tick(100));
+        let probes = [(true, 200), (false, 300), (false, 400), (false, 500)];
+        let seen = probes.map(|(passed, at)| health.on_probe(passed, RISE_2_FALL_3, Tick(at)));
+        let expected = Transition {
+            to: Down,
+            results: 3,
+            previous_ms: 400,
+        };
+        assert_eq!(seen, [None, None, None, Some(expected)]);
+        assert_eq!(health.since(), Tick(500));
+    }
+
+    #[test]
+    fn hc6_failures_in_a_row_eject() {
+        let mut health = Health::new(Up, Tick(0));
+        for _ in 0..2 {
+            assert_eq!(health.on_failure(&EJECT, true, Tick(7)), None);
+        }
+        assert!(health.is_usable());
+        let expected = Ejection {
+            until: Tick(1007),
+            failures: 3,
+        };
+        assert_eq!(health.on_failure(&EJECT, true, Tick(7)), Some(expected));
+        assert!(health.is_ejected() && !health.is_usable());
+        assert_eq!(health.verdict(), Up);
+    }
+
+    #[test]
+    fn hc6_a_success_ends_the_run_of_failures() {
+        let mut health = Health::new(Up, Tick(0));
+        for _ in 0..5 {
+            assert_eq!(health.on_failure(&EJECT, true, Tick(0)), None);
+            assert_eq!(health.on_failure(&EJECT, true, Tick(0)), None);
+            health.on_success();
+        }
+    }
+
+    #[test]
+    fn hc6_no_number_of_failures_ejects_when_turned_off() {
+        let off = EjectPolicy {
+            failures: 0,
+            ..EJECT
+        };
+        let mut health = Health::new(Up, Tick(0));
+        assert!((0..100).all(|_| health.on_failure(&off, true, Tick(0)).is_none()));
+    }
+
+    #[test]
+    fn hc6_an_ejection_that_is_not_allowed_happens_once_it_is() {
+        let mut health = Health::new(Up, Tick(0));
+        for _ in 0..9 {
+            assert_eq!(health.on_failure(&EJECT, false, Tick(0)), None);
+        }
+        let ejection = health.on_failure(&EJECT, true, Tick(0));
+        assert_eq!(ejection.map(|e| e.failures), Some(10));
+    }
+
+    #[test]
+    fn hc6_failures_during_an_ejection_do_not_count() {
+        let mut health = Health::new(Up, Tick(0));
+        eject(&mut health, 0);
+        for _ in 0..9 {
+            assert_eq!(health.on_failure(&EJECT, true, Tick(500)), None);
+        }
+        assert!(health.on_eject_end(Tick(1000)));
+        assert_eq!(health.on_failure(&EJECT, true, Tick(1000)), None);
+    }
+
+    #[test]
+    fn hc6_an_ejection_ends_when_it_is_due_and_not_before() {
+        let mut health = Health::new(Up, Tick(0));
+        assert!(!health.on_eject_end(Tick(0)));
+        eject(&mut health, 0);
+        assert!(!health.on_eject_end(Tick(999)));
+        assert!(health.is_ejected());
+        assert!(health.on_eject_end(Tick(1000)));
+        assert!(health.is_usable());
+    }
+
+    #[test]
+    fn hc6_a_passed_probe_ends_an_ejection_and_a_failed_one_does_not() {
+        let mut health = Health::new(Up, Tick(0));
+        eject(&mut health, 0);
+        health.on_probe(false, RISE_2_FALL_3, Tick(1));
+        assert!(health.is_ejected());
+        health.on_probe(true, RISE_2_FALL_3, Tick(2));
+        assert!(!health.is_ejected());
+    }
+
+    #[test]
+    fn hc6_the_timer_of_an_ejection_that_a_probe_ended_does_not_end_the_next() {
+        let mut health = Health::new(Up, Tick(0));
+        health.on_probe(true, RISE_2_FALL_3, Tick(0));
+        eject(&mut health, 0);
+        health.on_probe(true, RISE_2_FALL_3, Tick(500));
+        eject(&mut health, 600);
+        assert!(!health.on_eject_end(Tick(1000)));
+        assert!(health.is_ejected());
+    }
+
+    #[test]
+    fn hc6_ejections_double_up_to_the_longest() {
+        let mut health = Health::new(Up, Tick(0));
+        let mut now = 0;
+        let lengths = [(); 70].map(|()| {
+            let length = eject(&mut health, now);
+            now += length;
+            assert!(health.on_eject_end(Tick(now)));
+            length
+        });
+        assert_eq!(lengths[..5], [1000, 2000, 4000, 5000, 5000]);
+        assert!(lengths[5..].iter().all(|&length| length == 5000));
+    }
+
+    #[test]
+    fn hc6_doubling_starts_anew_after_it_worked_for_as_long_as_it_was_out() {
+        // Back at 3000 after ejections of 1000 and 2000: whether it worked, when it fails again,
+        // how long it is out then.
+        let table = [
+            (false, 90_000, 4000),
+            (true, 4999, 4000),
+            (true, 5000, 1000),
+        ];
+        for (worked, fails_at, expected) in table {
+            let mut health = Health::new(Up, Tick(0));
+            assert_eq!(eject(&mut health, 0), 1000);
+            health.on_eject_end(Tick(1000));
+            health.on_success();
+            assert_eq!(eject(&mut health, 1000), 2000);
+            health.on_eject_end(Tick(3000));
+            if worked {
+                health.on_success();
+            }
+            assert_eq!(
+                eject(&mut health, fails_at),
+                expected,
+                "{worked} {fails_at}"
+            );
+        }
+    }
+}

@@ -41,3 +41,49 @@ pub fn mix(value: u64) -> u64 {
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(ip: &str, ipv6_prefix_bits: u8) -> u64 {
+        client_key(ip.parse().expect("an address"), ipv6_prefix_bits)
+    }
+
+    #[test]
+    fn bytes_are_folded_by_fnv_1a() {
+        // Test vectors of draft-eastlake-fnv, 64 bits.
+        assert_eq!(bytes_key(b""), mix(0xcbf2_9ce4_8422_2325));
+        assert_eq!(bytes_key(b"a"), mix(0xaf63_dc4c_8601_ec8c));
+        assert_eq!(bytes_key(b"foobar"), mix(0x8594_4171_f739_67e8));
+    }
+
+    #[test]
+    fn h3_addresses_of_one_client_have_one_key() {
+        let same = [
+            ("192.0.2.1", "::ffff:192.0.2.1", 64),
+            ("192.0.2.1", "::ffff:192.0.2.1", 0),
+            ("2001:db8::1", "2001:db8::ffff:0:0:1", 64),
+            ("2001:db8::1", "2001:db8:0:1::", 63),
+            ("2001:db8::1", "ff02::2", 0),
+            ("2001:db8::1", "2001:db8::1", 255),
+        ];
+        for (one, two, bits) in same {
+            assert_eq!(key(one, bits), key(two, bits), "{one} {two} /{bits}");
+        }
+    }
+
+    #[test]
+    fn h3_addresses_of_two_clients_have_two_keys() {
+        let different = [
+            ("192.0.2.1", "192.0.2.2", 64),
+            ("192.0.2.1", "193.0.2.1", 64),
+            ("2001:db8::1", "2001:db8:0:1::1", 64),
+            ("2001:db8::1", "2001:db8::2", 128),
+            ("0.0.0.0", "::", 64),
+        ];
+        for (one, two, bits) in different {
+            assert_ne!(key(one, bits), key(two, bits), "{one} {two} /{bits}");
+        }
+    }
+}

@@ -40,3 +40,37 @@ impl Rng {
 
 /// The odd step that visits every state: 2^64 divided by the golden ratio.
 const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_of_splitmix64() {
+        // Published with the reference implementation's seed 1234567.
+        let mut rng = Rng::new(1_234_567);
+        let drawn = [rng.next_u64(), rng.next_u64(), rng.next_u64()];
+        assert_eq!(
+            drawn,
+            [
+                6_457_827_717_110_365_317,
+                3_203_168_211_198_807_973,
+                9_817_491_932_198_370_423
+            ]
+        );
+    }
+
+    #[test]
+    fn below_draws_every_number_below_and_no_other() {
+        let mut rng = Rng::new(0);
+        let mut drawn = [0_u32; 5];
+        for _ in 0..5000 {
+            drawn[usize::try_from(rng.below(5)).expect("small")] += 1;
+        }
+        assert!(
+            drawn.iter().all(|count| (900..1100).contains(count)),
+            "{drawn:?}"
+        );
+        assert_eq!((rng.below(1), rng.below(0)), (0, 0));
+    }
+}

@@ -12,13 +12,16 @@
 //!
 //! It knows no clock: the present is what the last [`TimerWheel::expire`] was told.
 
+use std::num::NonZeroU32;
+
 use crate::core::time::Tick;
 
 /// Names an armed timer. Harmless after the timer fired or was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerKey {
     index: u32,
-    generation: u32,
+    /// Never zero, so that an optional key is no larger than a key.
+    generation: NonZeroU32,
 }
 
 /// Timers that each carry a `T`.
@@ -51,8 +54,8 @@ struct Entry<T> {
     at: u64,
     previous: u32,
     next: u32,
-    /// Counts the timers that have used this entry.
-    generation: u32,
+    /// Counts the timers that have used this entry, from 1; wraps around to 1.
+    generation: NonZeroU32,
     /// None while the entry is free.
     what: Option<T>,
 }
@@ -164,7 +167,7 @@ impl<T> TimerWheel<T> {
                 at,
                 previous: NONE,
                 next: NONE,
-                generation: 0,
+                generation: NonZeroU32::MIN,
                 what: Some(what),
             });
             return index;
@@ -180,7 +183,7 @@ impl<T> TimerWheel<T> {
     /// Frees an entry that is in no list; its keys are stale from here on.
     fn release(&mut self, index: u32) -> Option<T> {
         let entry = &mut self.entries[index as usize];
-        entry.generation = entry.generation.wrapping_add(1);
+        entry.generation = entry.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         entry.next = self.free;
         self.free = index;
         self.len -= 1;
@@ -299,5 +302,95 @@ mod tests {
         assert_eq!(fired(&mut wheel, u64::MAX - 1), []);
         assert_eq!(fired(&mut wheel, u64::MAX), [5]);
         assert!(wheel.is_empty());
+    }
+
+    #[test]
+    fn a_timer_armed_late_fires_after_one_armed_early_for_the_same_instant() {
+        let mut wheel = TimerWheel::new(Tick(0));
+        wheel.arm(Tick(4100), 1);
+        assert_eq!(fired(&mut wheel, 4096), []);
+        wheel.arm(Tick(4100), 2);
+        assert_eq!(fired(&mut wheel, 4100), [1, 2]);
+    }
+
+    #[test]
+    fn a_timer_in_the_past_or_present_fires_at_the_next_expire() {
+        let mut wheel = TimerWheel::new(Tick(1000));
+        wheel.arm(Tick(1000), 1);
+        wheel.arm(Tick(3), 2);
+        assert_eq!(wheel.next(), Some(Tick(1000)));
+        assert_eq!(fired(&mut wheel, 1000), [1, 2]);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_fires_nothing_and_loses_nothing() {
+        let mut wheel = TimerWheel::new(Tick(1000));
+        wheel.arm(Tick(1001), 1);
+        assert_eq!(fired(&mut wheel, 5), []);
+        assert_eq!(fired(&mut wheel, 1001), [1]);
+    }
+
+    #[test]
+    fn a_cancelled_timer_gives_back_what_it_carried_and_does_not_fire() {
+        let mut wheel = TimerWheel::new(Tick(0));
+        let keys = [7, 7, 7].map(|at| wheel.arm(Tick(at), 1));
+        assert_eq!(wheel.cancel(keys[1]), Some(1));
+        assert_eq!(wheel.len(), 2);
+        assert_eq!(fired(&mut wheel, 7), [1, 1]);
+    }
+
+    #[test]
+    fn a_stale_key_cancels_nothing() {
+        let mut wheel = TimerWheel::new(Tick(0));
+        let cancelled = wheel.arm(Tick(7), 1);
+        wheel.cancel(cancelled);
+        let fires = wheel.arm(Tick(7), 2);
+        assert_eq!(wheel.cancel(cancelled), None);
+        assert_eq!(fired(&mut wheel, 7), [2]);
+        wheel.arm(Tick(9), 3);
+        assert_eq!(wheel.cancel(fires), None);
+        assert_eq!(fired(&mut wheel, 9), [3]);
+    }
+
+    #[test]
+    fn the_generation_of_an_entry_wraps_around() {
+        let mut wheel = TimerWheel::new(Tick(0));
+        let first = wheel.arm(Tick(7), 1);
+        wheel.entries[0].generation = NonZeroU32::MAX;
+        assert_eq!(fired(&mut wheel, 7), [1]);
+        assert_eq!(wheel.arm(Tick(9), 2), first);
+    }
+
+    #[test]
+    fn next_is_exact_near_and_a_moving_lower_bound_far() {
+        let mut wheel = TimerWheel::new(Tick(10));
+        assert_eq!(wheel.next(), None);
+        wheel.arm(Tick(600_001), 1);
+        let mut wakeups = 0;
+        while let Some(next) = wheel.next() {
+            assert!(next <= Tick(600_001));
+            wheel.expire(next, &mut Vec::new());
+            wakeups += 1;
+        }
+        assert_eq!(wakeups, 4, "600001 has four digits of six bits");
+        wheel.arm(Tick(600_002), 2);
+        assert_eq!(wheel.next(), Some(Tick(600_002)));
+    }
+
+    #[test]
+    fn entries_are_used_again() {
+        let mut wheel = TimerWheel::new(Tick(0));
+        for at in 0..1000 {
+            wheel.arm(Tick(at), 1);
+            wheel.expire(Tick(at), &mut Vec::new());
+        }
+        assert_eq!(wheel.entries.len(), 1);
+    }
+
+    #[test]
+    fn keys_and_entries_are_small() {
+        assert_eq!(size_of::<TimerKey>(), 8);
+        assert_eq!(size_of::<Option<TimerKey>>(), 8);
+        assert!(size_of::<Entry<[u32; 2]>>() <= 32);
     }
 }

@@ -51,7 +51,8 @@ impl Lot {
 
 /// -log2(u) of u = `drawn` / 2^64, in units of 2^-44; at least 1. 0 counts as 1.
 ///
-/// Linear between the 257 points of a table: within 0.2 % of the true value.
+/// Linear between the 257 points of a table: within 0.2 % of the true value, but for u so close
+/// to 1 that the unit itself is coarser than that.
 fn delay(drawn: u64) -> u64 {
     let zeros = (drawn | 1).leading_zeros();
     // The bits below the leading one, at the top: u = 2^-(zeros + 1) * (1 + fraction / 2^64).
@@ -99,4 +100,174 @@ const fn log2_of(mut value: u64) -> u64 {
         digit += 1;
     }
     log2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{ASK, Pool};
+    use super::super::{Algorithm, bytes_key};
+    use super::*;
+    use crate::core::health::Verdict;
+
+    fn pool(weights: &[u32]) -> Pool {
+        Pool::new(Algorithm::Hash, weights)
+    }
+
+    fn of(key: u64) -> Ask<'static> {
+        Ask { key, ..ASK }
+    }
+
+    #[test]
+    fn a_delay_is_the_binary_logarithm() {
+        let one = 1 << POINT;
+        let exact = [
+            (1 << 63, one),
+            (1 << 62, 2 * one),
+            (1, 64 * one),
+            (0, 64 * one),
+        ];
+        for (drawn, expected) in exact {
+            assert_eq!(delay(drawn), expected, "{drawn}");
+        }
+        assert_eq!(LOG2[128], 10_290_769_141_693, "log2(1.5) in units of 2^-44");
+        assert!(delay(u64::MAX) >= 1);
+    }
+
+    #[test]
+    fn a_delay_is_within_0_2_percent_of_the_logarithm() {
+        let mut rng = crate::core::rng::Rng::new(3);
+        for drawn in (0..5000).map(|_| rng.next_u64()) {
+            #[allow(clippy::cast_precision_loss, reason = "53 bits are enough to compare")]
+            let (expected, got) = {
+                let u = drawn as f64 / 2_f64.powi(64);
+                (-u.log2(), delay(drawn) as f64 / 2_f64.powi(44))
+            };
+            assert!(
+                (got - expected).abs() <= 0.002 * expected,
+                "{drawn}: {got} {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_higher_number_never_has_a_longer_delay() {
+        let mut rng = crate::core::rng::Rng::new(3);
+        let mut drawn: Vec<_> = (0..5000).map(|_| rng.next_u64() >> rng.below(64)).collect();
+        drawn.sort_unstable();
+        let delays: Vec<_> = drawn.iter().map(|&drawn| delay(drawn)).collect();
+        assert!(delays.is_sorted_by(|one, two| one >= two));
+    }
+
+    #[test]
+    fn h1_keys_are_where_they_always_were() {
+        let mut pool = Pool::new(Algorithm::Hash, &[]);
+        pool.add("192.0.2.1:80", 1);
+        pool.add("192.0.2.2:80", 2);
+        pool.add("[2001:db8::1]:80", 3);
+        let table = [
+            ("a", "[2001:db8::1]:80"),
+            ("b", "[2001:db8::1]:80"),
+            ("c", "192.0.2.1:80"),
+            ("d", "192.0.2.2:80"),
+            ("e", "192.0.2.2:80"),
+            ("f", "[2001:db8::1]:80"),
+            ("198.51.100.7", "192.0.2.1:80"),
+            ("/", "192.0.2.2:80"),
+            ("/index.html", "[2001:db8::1]:80"),
+            ("", "192.0.2.2:80"),
+        ];
+        for (key, expected) in table {
+            assert_eq!(
+                pool.name(&of(bytes_key(key.as_bytes()))),
+                expected,
+                "{key:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn h1_the_order_of_the_file_does_not_matter() {
+        let mut one = pool(&[1, 2, 3, 4]);
+        let mut two = Pool::new(Algorithm::Hash, &[]);
+        for (name, weight) in [("D", 4), ("B", 2), ("A", 1), ("C", 3)] {
+            two.add(name, weight);
+        }
+        for key in 0..500 {
+            assert_eq!(one.name(&of(key)), two.name(&of(key)));
+        }
+    }
+
+    #[test]
+    fn h2_a_member_that_goes_down_moves_only_its_keys_and_gets_them_back() {
+        let mut pool = pool(&[1, 2, 3]);
+        let before: Vec<_> = (0..500).map(|key| pool.name(&of(key))).collect();
+        pool.set(1, Verdict::Down);
+        for (key, name) in (0..).zip(&before) {
+            let now = pool.name(&of(key));
+            assert!(now == *name || name == "B" && now != "B", "{key}");
+        }
+        pool.set(1, Verdict::Up);
+        let after: Vec<_> = (0..500).map(|key| pool.name(&of(key))).collect();
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn h3_keys_are_shared_by_weight() {
+        let weights = [1, 2, 3, 4, 10];
+        let mut pool = pool(&weights);
+        let mut counts = [0_u32; 5];
+        for key in 0..60_000_u64 {
+            let id = pool
+                .pick(&of(bytes_key(&key.to_be_bytes())))
+                .expect("a member");
+            counts[id.0 as usize] += 1;
+        }
+        for (count, weight) in counts.into_iter().zip(weights) {
+            let share = 3000 * weight;
+            assert!(count.abs_diff(share) * 20 <= share, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn h3_clients_with_neighbouring_addresses_are_shared_too() {
+        let mut pool = pool(&[1; 4]);
+        let mut counts = [0_u32; 4];
+        for host in 0..4096_u32 {
+            let ip = std::net::Ipv4Addr::from(0x0a00_0000 + host);
+            let key = crate::core::balance::client_key(ip.into(), 64);
+            counts[pool.pick(&of(key)).expect("a member").0 as usize] += 1;
+        }
+        assert!(
+            counts.iter().all(|&count| count.abs_diff(1024) < 120),
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn h4_a_retry_goes_where_later_requests_go_while_the_first_choice_is_down() {
+        let mut pool = pool(&[1, 2, 3, 4]);
+        for key in 0..200 {
+            let first = pool.pick(&of(key)).expect("a member");
+            let tried = [first];
+            let retry = pool.name(&Ask {
+                tried: &tried,
+                ..of(key)
+            });
+            let index = first.0 as usize;
+            pool.set(index, Verdict::Down);
+            assert_eq!(pool.name(&of(key)), retry);
+            pool.set(index, Verdict::Up);
+        }
+    }
+
+    #[test]
+    fn the_seed_settles_a_tie() {
+        let lot = |seed| Lot {
+            delay: 5,
+            weight: 1,
+            seed,
+        };
+        assert!(lot(1).beats(&lot(2)));
+        assert!(!lot(2).beats(&lot(1)));
+    }
 }

@@ -124,9 +124,23 @@ impl Ratio {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::backend::NewBackend;
+    use crate::core::backend::{Lease, NewBackend};
     use crate::core::health::{Health, Verdict};
     use crate::core::time::Tick;
+
+    pub(super) const ALGORITHMS: [Algorithm; 4] = [
+        Algorithm::RoundRobin,
+        Algorithm::LeastConnections,
+        Algorithm::RandomTwo,
+        Algorithm::Hash,
+    ];
+
+    /// Nothing tried yet, health counts.
+    pub(super) const ASK: Ask<'static> = Ask {
+        key: 0,
+        tried: &[],
+        even_if_down: false,
+    };
 
     /// An upstream of backends named A, B, C and so on.
     pub(super) struct Pool {
@@ -137,46 +151,151 @@ mod tests {
 
     impl Pool {
         pub(super) fn new(algorithm: Algorithm, weights: &[u32]) -> Self {
-            let mut backends = Backends::new();
-            let members = ('A'..)
-                .zip(weights)
-                .map(|(name, &weight)| {
-                    backends.insert(NewBackend {
-                        identity: name.to_string(),
-                        weight,
-                        connections_max: None,
-                        health: Health::new(Verdict::Up, Tick(0)),
-                    })
-                })
-                .collect();
-            Self {
-                backends,
-                members,
+            let mut pool = Self {
+                backends: Backends::new(),
+                members: Vec::new(),
                 balancer: Balancer::new(algorithm, 1),
+            };
+            for (name, &weight) in ('A'..).zip(weights) {
+                pool.add(&name.to_string(), weight);
             }
+            pool
+        }
+
+        pub(super) fn add(&mut self, identity: &str, weight: u32) {
+            let id = self.backends.insert(NewBackend {
+                identity: identity.to_owned(),
+                weight,
+                connections_max: None,
+                health: Health::new(Verdict::Up, Tick(0)),
+            });
+            self.members.push(id);
+        }
+
+        /// The member at this place.
+        pub(super) fn at(&mut self, index: usize) -> &mut Backend {
+            self.backends.get_mut(self.members[index])
+        }
+
+        pub(super) fn set(&mut self, index: usize, verdict: Verdict) {
+            self.at(index).health = Health::new(verdict, Tick(0));
         }
 
         pub(super) fn pick(&mut self, ask: &Ask<'_>) -> Option<BackendId> {
             self.balancer.pick(&self.members, &mut self.backends, ask)
         }
 
-        /// The names of the next picks in a row, `-` where there is none.
-        pub(super) fn picks(&mut self, count: usize, ask: &Ask<'_>) -> String {
-            (0..count)
-                .map(|_| match self.pick(ask) {
-                    Some(id) => self.backends.get(id).identity.clone(),
-                    None => "-".to_owned(),
-                })
-                .collect()
+        /// Picks and takes a lease.
+        pub(super) fn take(&mut self) -> Lease {
+            let id = self.pick(&ASK).expect("an eligible member");
+            self.backends.take(id)
+        }
+
+        /// The name of one pick, `-` when there is none.
+        pub(super) fn name(&mut self, ask: &Ask<'_>) -> String {
+            match self.pick(ask) {
+                Some(id) => self.backends.get(id).identity.clone(),
+                None => "-".to_owned(),
+            }
+        }
+
+        /// The names of the next picks.
+        pub(super) fn names(&mut self, count: usize) -> String {
+            (0..count).map(|_| self.name(&ASK)).collect()
         }
     }
 
-    /// Nothing tried yet, health counts.
-    pub(super) fn ask() -> Ask<'static> {
-        Ask {
-            key: 0,
-            tried: &[],
-            even_if_down: false,
+    #[test]
+    fn no_algorithm_picks_what_takes_nothing_new() {
+        let states: [fn(&mut Backend); 5] = [
+            |b| b.weight = 0,
+            |b| b.draining = true,
+            |b| b.connections_max = Some(0),
+            |b| (b.connections_max, b.load_elsewhere) = (Some(7), 7),
+            |b| b.health = Health::new(Verdict::Down, Tick(0)),
+        ];
+        for algorithm in ALGORITHMS {
+            for (index, state) in states.into_iter().enumerate() {
+                let mut pool = Pool::new(algorithm, &[1, 1]);
+                state(pool.at(0));
+                assert_eq!(pool.names(9), "BBBBBBBBB", "{algorithm:?}, state {index}");
+                state(pool.at(1));
+                assert_eq!(pool.names(2), "--", "{algorithm:?}, state {index}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_algorithm_picks_a_retired_backend_or_a_free_slot() {
+        for algorithm in ALGORITHMS {
+            let mut pool = Pool::new(algorithm, &[1, 1, 1]);
+            let (retired, gone) = (pool.members[0], pool.members[1]);
+            let lease = pool.backends.take(retired);
+            pool.backends.retire(retired);
+            pool.backends.retire(gone);
+            assert_eq!(pool.names(9), "CCCCCCCCC", "{algorithm:?}");
+            pool.backends.give_back(lease);
+        }
+    }
+
+    #[test]
+    fn hc7_with_health_not_asked_every_algorithm_picks_among_all() {
+        for algorithm in ALGORITHMS {
+            let mut pool = Pool::new(algorithm, &[1, 1]);
+            pool.set(0, Verdict::Down);
+            pool.set(1, Verdict::Down);
+            pool.at(1).draining = true;
+            assert_eq!(pool.name(&ASK), "-", "{algorithm:?}");
+            let ask = Ask {
+                even_if_down: true,
+                ..ASK
+            };
+            assert_eq!(pool.name(&ask), "A", "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn every_algorithm_tries_each_member_once_and_then_has_none() {
+        for algorithm in ALGORITHMS {
+            let mut pool = Pool::new(algorithm, &[5, 3, 2]);
+            let mut tried = Vec::new();
+            for _ in 0..3 {
+                let ask = Ask {
+                    tried: &tried,
+                    ..ASK
+                };
+                let id = pool.pick(&ask).expect("one that was not tried");
+                assert!(!tried.contains(&id), "{algorithm:?}");
+                tried.push(id);
+            }
+            let ask = Ask {
+                tried: &tried,
+                ..ASK
+            };
+            assert_eq!(pool.pick(&ask), None, "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn no_algorithm_picks_from_nothing() {
+        for algorithm in ALGORITHMS {
+            assert_eq!(Pool::new(algorithm, &[]).pick(&ASK), None);
+        }
+    }
+
+    #[test]
+    fn lc1_loads_are_compared_exactly() {
+        use std::cmp::Ordering::{Equal, Greater, Less};
+        let table = [
+            ((0, 1), (0, 9), Equal),
+            ((2, 3), (4, 6), Equal),
+            ((1, 3), (1, 2), Less),
+            ((u32::MAX, u32::MAX - 1), (u32::MAX - 1, u32::MAX), Greater),
+            ((u32::MAX, 1), (1, u32::MAX), Greater),
+        ];
+        for (one, two, expected) in table {
+            let ratio = |(load, weight)| Ratio { load, weight };
+            assert_eq!(ratio(one).cmp(ratio(two)), expected, "{one:?} {two:?}");
         }
     }
 }

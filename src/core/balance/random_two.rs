@@ -49,3 +49,72 @@ fn draw(
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Algorithm;
+    use super::super::tests::{ASK, Pool};
+    use crate::core::balance::Balancer;
+
+    fn pool(weights: &[u32]) -> Pool {
+        Pool::new(Algorithm::RandomTwo, weights)
+    }
+
+    #[test]
+    fn of_two_members_the_one_with_the_lower_load_for_its_weight_is_picked() {
+        let mut pool = pool(&[3, 1]);
+        pool.at(0).load_elsewhere = 2;
+        pool.at(1).load_elsewhere = 1;
+        assert_eq!(pool.names(20), "A".repeat(20));
+        pool.at(0).load_elsewhere = 4;
+        assert_eq!(pool.names(20), "B".repeat(20));
+    }
+
+    #[test]
+    fn the_most_loaded_member_is_never_picked() {
+        let mut pool = pool(&[1, 1, 1, 1]);
+        pool.at(2).load_elsewhere = 1;
+        let names = pool.names(200);
+        assert!(!names.contains('C'), "{names}");
+        assert!(
+            ["A", "B", "D"].iter().all(|name| names.contains(name)),
+            "{names}"
+        );
+    }
+
+    #[test]
+    fn the_only_member_is_picked() {
+        assert_eq!(pool(&[1]).names(3), "AAA");
+    }
+
+    #[test]
+    fn idle_members_are_drawn_by_weight() {
+        let names = pool(&[6, 3, 1]).names(10_000);
+        let count = |name| names.matches(name).count();
+        let counts = [count("A"), count("B"), count("C")];
+        assert!((5800..6200).contains(&counts[0]), "{counts:?}");
+        assert!((2800..3200).contains(&counts[1]), "{counts:?}");
+    }
+
+    #[test]
+    fn the_seed_decides_what_is_drawn() {
+        let names = |seed| {
+            let mut pool = pool(&[1, 1, 1, 1]);
+            pool.balancer = Balancer::new(Algorithm::RandomTwo, seed);
+            pool.names(50)
+        };
+        assert_eq!(names(7), names(7));
+        assert_ne!(names(7), names(8));
+    }
+
+    #[test]
+    fn a_picked_member_is_one_of_the_pool_while_others_are_tried() {
+        let mut pool = pool(&[1, 1, 1]);
+        let tried = [pool.members[0], pool.members[2]];
+        let ask = super::Ask {
+            tried: &tried,
+            ..ASK
+        };
+        assert_eq!(pool.name(&ask), "B");
+    }
+}

@@ -1,0 +1,6 @@
+//! Properties of the pure core over drawn inputs, against models too simple to be wrong.
+
+mod backends;
+mod balance;
+mod limit;
+mod timer;
