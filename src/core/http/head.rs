@@ -1153,3 +1153,6 @@ fn response_error(error: httparse::Error, window: &[u8]) -> HeadError {
         httparse::Error::Version => version_error(window),
     }
 }
+
+#[cfg(test)]
+mod tests;
