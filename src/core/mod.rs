@@ -6,6 +6,7 @@ pub mod balance;
 pub mod buffer;
 pub mod flow;
 pub mod health;
+pub mod http;
 pub mod key;
 pub mod limit;
 pub mod probe;

@@ -1,0 +1,891 @@
+//! Where a message body ends, and what of it goes to the other side.
+//!
+//! A body is never stored here. A [`Body`] is shown the bytes as they arrive and answers with a
+//! [`Piece`]: forward the first so many, drop the next so many. Every change that weir makes to
+//! a body it passes on is a deletion (chunk extensions; all chunk framing towards an HTTP/1.0
+//! client), so the bytes themselves can go out from where they lie. Only trailers, which are
+//! rare, are gathered, judged and written anew.
+//!
+//! A body that was cut short is never `done`, whatever came before.
+
+use std::fmt;
+
+/// How the end of a body is found (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body.
+    None,
+    /// This many bytes, which may be zero.
+    Length(u64),
+    /// Chunked transfer coding.
+    Chunked,
+    /// Everything until the sender ends the connection; responses only.
+    UntilClose,
+}
+
+/// What is done to a body on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// There is no body.
+    None,
+    /// Forwarded as it comes: a length, or until close to an HTTP/1.0 client.
+    Plain,
+    /// Chunked in and out: validated, extensions dropped, trailers filtered.
+    Chunked,
+    /// Chunked in, bare data out, ended by closing: towards HTTP/1.0.
+    Unchunk,
+    /// Until close in, chunked out: the caller frames each piece with [`ChunkLine`] and ends with
+    /// [`LAST_CHUNK`].
+    Enchunk,
+}
+
+impl Transfer {
+    /// How a body framed as `framing` goes to a receiver that knows chunked coding or not.
+    #[must_use]
+    pub const fn towards(framing: Framing, knows_chunked: bool) -> Self {
+        match (framing, knows_chunked) {
+            (Framing::None, _) => Self::None,
+            (Framing::Length(_), _) | (Framing::UntilClose, false) => Self::Plain,
+            (Framing::Chunked, true) => Self::Chunked,
+            (Framing::Chunked, false) => Self::Unchunk,
+            (Framing::UntilClose, true) => Self::Enchunk,
+        }
+    }
+}
+
+/// What ends a chunked body without trailers.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Longest trailer section, in bytes.
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Most fields in a trailer section.
+pub const TRAILER_FIELDS_MAX: usize = 32;
+/// Longest extension of one chunk, in bytes.
+pub const EXTENSION_BYTES_MAX: u64 = 1024;
+/// How far all extensions of a body may be ahead of its data, in bytes: a sender of tiny chunks
+/// with long extensions costs much and says nothing.
+pub const EXTENSION_LEAD_MAX: u64 = 16 * 1024;
+/// Most hexadecimal digits of a chunk size.
+const SIZE_DIGITS_MAX: u8 = 16;
+/// The largest chunk: what every receiver can hold in a signed 64-bit number.
+const CHUNK_BYTES_MAX: u64 = i64::MAX as u64;
+
+/// What to do with the bytes a [`Body`] was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// So many from the front go to the other side.
+    pub forward: usize,
+    /// So many from the front are dealt with; `forward..consumed` are dropped.
+    pub consumed: usize,
+    /// The body is complete. Bytes after `consumed` belong to the next message.
+    pub done: bool,
+}
+
+/// Why a chunked body is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// A chunk size that is missing, has a digit that is none, or is followed by junk.
+    ChunkSize,
+    /// A chunk size of more than 16 digits or above 2^63 - 1.
+    ChunkTooLarge,
+    /// A control byte in a chunk extension.
+    Extension,
+    /// Chunk extensions beyond [`EXTENSION_BYTES_MAX`] or [`EXTENSION_LEAD_MAX`].
+    ExtensionTooLong,
+    /// A line that ends in anything but CRLF, or chunk data that goes on past its size.
+    LineEnd,
+    /// A trailer section that is no sequence of fields.
+    Trailer,
+    /// A trailer section beyond [`TRAILER_BYTES_MAX`] or [`TRAILER_FIELDS_MAX`].
+    TrailerTooLong,
+    /// The sender ended before the body did.
+    Truncated,
+}
+
+impl BodyError {
+    /// The rule that was broken, for a log line.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::ChunkSize => "invalid chunk size",
+            Self::ChunkTooLarge => "chunk size too large",
+            Self::Extension => "invalid chunk extension",
+            Self::ExtensionTooLong => "chunk extensions too long",
+            Self::LineEnd => "invalid line end in chunked body",
+            Self::Trailer => "invalid trailer section",
+            Self::TrailerTooLong => "trailer section too long",
+            Self::Truncated => "body cut short",
+        }
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+/// One body on its way.
+#[derive(Debug)]
+pub struct Body {
+    state: State,
+    /// Data bytes so far, without chunk framing.
+    payload_bytes: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Done,
+    Length(u64),
+    UntilClose,
+    Chunked(Chunked),
+}
+
+impl Body {
+    /// A body framed as `framing`; `keep_framing` says whether chunk framing is forwarded
+    /// ([`Transfer::Chunked`]) or only the data in it ([`Transfer::Unchunk`]).
+    #[must_use]
+    pub const fn new(framing: Framing, keep_framing: bool) -> Self {
+        let state = match framing {
+            Framing::None | Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::UntilClose => State::UntilClose,
+            Framing::Chunked => State::Chunked(Chunked::new(keep_framing)),
+        };
+        Self {
+            state,
+            payload_bytes: 0,
+        }
+    }
+
+    /// Judges the next bytes. Call it again with what follows `consumed`, until it is done or
+    /// the bytes are used up; every call makes progress while there are bytes and it is not done.
+    ///
+    /// # Errors
+    /// The first rule of RFC 9112 section 7.1 that a chunked body breaks. The body can not be
+    /// continued: both connections end, so that what was forwarded stays visibly incomplete.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Piece, BodyError> {
+        let piece = match &mut self.state {
+            State::Done => whole(0, true),
+            State::UntilClose => {
+                self.payload_bytes += bytes.len() as u64;
+                whole(bytes.len(), false)
+            }
+            State::Length(left) => {
+                let taken = at_most(*left, bytes.len());
+                *left -= taken as u64;
+                self.payload_bytes += taken as u64;
+                whole(taken, *left == 0)
+            }
+            State::Chunked(chunked) => chunked.feed(bytes, &mut self.payload_bytes)?,
+        };
+        if piece.done && self.trailers().is_empty() {
+            self.state = State::Done;
+        }
+        Ok(piece)
+    }
+
+    /// Whether the whole body has passed.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match &self.state {
+            State::Done => true,
+            State::Length(_) | State::UntilClose => false,
+            State::Chunked(chunked) => chunked.step == Step::Done,
+        }
+    }
+
+    /// What to write after the last piece: the trailers that may pass and the empty line, or
+    /// nothing when there were none (the empty line was forwarded like other bytes).
+    #[must_use]
+    pub fn trailers(&self) -> &[u8] {
+        match &self.state {
+            State::Chunked(Chunked {
+                trailers: Some(trailers),
+                step: Step::Done,
+                ..
+            }) => trailers,
+            State::Done | State::Length(_) | State::UntilClose | State::Chunked(_) => &[],
+        }
+    }
+
+    /// The sender has ended its direction: done, or cut short.
+    ///
+    /// # Errors
+    /// [`BodyError::Truncated`] when more should have come.
+    pub fn on_end(&mut self) -> Result<(), BodyError> {
+        if matches!(self.state, State::UntilClose) {
+            self.state = State::Done;
+        }
+        if self.is_done() {
+            Ok(())
+        } else {
+            Err(BodyError::Truncated)
+        }
+    }
+
+    /// How many of the next bytes are data whatever they are: they may be moved without being
+    /// shown, and are then reported to [`Body::skip`]. `u64::MAX` for a body until close.
+    #[must_use]
+    pub fn opaque_bytes(&self) -> u64 {
+        match &self.state {
+            State::Done => 0,
+            State::Length(left) => *left,
+            State::UntilClose => u64::MAX,
+            State::Chunked(Chunked {
+                step: Step::Data(left),
+                ..
+            }) => *left,
+            State::Chunked(_) => 0,
+        }
+    }
+
+    /// Counts `count` bytes that were moved unseen; at most [`Body::opaque_bytes`].
+    pub fn skip(&mut self, count: u64) {
+        debug_assert!(count <= self.opaque_bytes(), "skipped past known data");
+        self.payload_bytes += count;
+        match &mut self.state {
+            State::Done | State::UntilClose => {}
+            State::Length(left) => {
+                *left -= count;
+                if *left == 0 {
+                    self.state = State::Done;
+                }
+            }
+            State::Chunked(chunked) => {
+                if let Step::Data(left) = chunked.step {
+                    chunked.step = data_left(left - count);
+                }
+            }
+        }
+    }
+
+    /// Data bytes that have passed, without chunk framing.
+    #[must_use]
+    pub const fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
+    }
+}
+
+const fn whole(count: usize, done: bool) -> Piece {
+    Piece {
+        forward: count,
+        consumed: count,
+        done,
+    }
+}
+
+/// The smaller of a count that may be beyond this machine's sizes and a length.
+fn at_most(left: u64, length: usize) -> usize {
+    usize::try_from(left).map_or(length, |left| left.min(length))
+}
+
+/// The cursor of a chunked body (RFC 9112 section 7.1).
+#[derive(Debug)]
+struct Chunked {
+    step: Step,
+    keep_framing: bool,
+    /// Bytes in the extension of the current chunk.
+    extension_bytes: u64,
+    /// Bytes in all extensions so far.
+    extensions_bytes: u64,
+    /// The trailer section as it came, then as it may pass; none when there was none.
+    trailers: Option<Vec<u8>>,
+}
+
+/// What the next byte is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// A digit of a chunk size, or what ends it.
+    Size { digits: u8, size: u64 },
+    /// White space after a chunk size, which only an extension may follow.
+    SizeBlank { size: u64 },
+    /// Inside a chunk extension.
+    Extension { size: u64 },
+    /// The LF of a chunk's first line.
+    SizeLineFeed { size: u64 },
+    /// Data.
+    Data(u64),
+    /// The CR after data.
+    DataReturn,
+    /// The LF after data.
+    DataLineFeed,
+    /// The first byte after the last chunk.
+    End,
+    /// The LF of the empty line right after the last chunk.
+    EndLineFeed,
+    /// Inside a trailer section.
+    Trailer,
+    /// After the body.
+    Done,
+}
+
+/// What becomes of one byte.
+enum Fate {
+    Forward,
+    Drop,
+}
+
+const fn data_left(left: u64) -> Step {
+    if left == 0 {
+        Step::DataReturn
+    } else {
+        Step::Data(left)
+    }
+}
+
+impl Chunked {
+    const fn new(keep_framing: bool) -> Self {
+        Self {
+            step: Step::Size { digits: 0, size: 0 },
+            keep_framing,
+            extension_bytes: 0,
+            extensions_bytes: 0,
+            trailers: None,
+        }
+    }
+
+    /// Goes on while bytes are forwarded, then while they are dropped, and stops where a byte
+    /// would be forwarded again: so a body in plain form is one piece.
+    fn feed(&mut self, bytes: &[u8], payload_bytes: &mut u64) -> Result<Piece, BodyError> {
+        let mut forward = 0;
+        let mut consumed = 0;
+        while consumed < bytes.len() && self.step != Step::Done {
+            let step = self.step;
+            let rest = &bytes[consumed..];
+            let (count, fate) = match step {
+                Step::Data(left) => {
+                    if forward < consumed {
+                        break;
+                    }
+                    let count = at_most(left, rest.len());
+                    self.step = data_left(left - count as u64);
+                    *payload_bytes += count as u64;
+                    (count, Fate::Forward)
+                }
+                Step::Trailer => (self.gather_trailer(rest)?, Fate::Drop),
+                Step::Size { .. }
+                | Step::SizeBlank { .. }
+                | Step::Extension { .. }
+                | Step::SizeLineFeed { .. }
+                | Step::DataReturn
+                | Step::DataLineFeed
+                | Step::End
+                | Step::EndLineFeed
+                | Step::Done => {
+                    let fate = self.on_framing(rest[0], *payload_bytes)?;
+                    if matches!(fate, Fate::Forward) && forward < consumed {
+                        // The byte is left for the next call, as if it had not been seen.
+                        self.step = step;
+                        break;
+                    }
+                    (1, fate)
+                }
+            };
+            consumed += count;
+            if matches!(fate, Fate::Forward) {
+                forward = consumed;
+            }
+        }
+        Ok(Piece {
+            forward,
+            consumed,
+            done: self.step == Step::Done,
+        })
+    }
+
+    /// One byte outside data and trailers.
+    fn on_framing(&mut self, byte: u8, payload_bytes: u64) -> Result<Fate, BodyError> {
+        let kept = if self.keep_framing {
+            Fate::Forward
+        } else {
+            Fate::Drop
+        };
+        match self.step {
+            Step::Size { digits, size } => return self.on_size(byte, digits, size, kept),
+            Step::SizeBlank { size } => {
+                match byte {
+                    b' ' | b'\t' => {}
+                    b';' => self.step = Step::Extension { size },
+                    _ => return Err(BodyError::ChunkSize),
+                }
+                self.count_extension(payload_bytes)?;
+                return Ok(Fate::Drop);
+            }
+            Step::Extension { size } => {
+                match byte {
+                    b'\r' => {
+                        self.step = Step::SizeLineFeed { size };
+                        return Ok(kept);
+                    }
+                    b'\t' | b' '..=b'~' | 0x80..=0xFF => {}
+                    _ => return Err(BodyError::Extension),
+                }
+                self.count_extension(payload_bytes)?;
+                return Ok(Fate::Drop);
+            }
+            Step::SizeLineFeed { size } => {
+                self.extension_bytes = 0;
+                self.expect(
+                    byte,
+                    b'\n',
+                    if size == 0 {
+                        Step::End
+                    } else {
+                        Step::Data(size)
+                    },
+                )?;
+            }
+            Step::DataReturn => self.expect(byte, b'\r', Step::DataLineFeed)?,
+            Step::DataLineFeed => {
+                self.expect(byte, b'\n', Step::Size { digits: 0, size: 0 })?;
+            }
+            Step::End if byte == b'\r' => self.step = Step::EndLineFeed,
+            Step::End => {
+                // The byte opens a trailer; it is gathered with the others.
+                self.gather_trailer(&[byte])?;
+                return Ok(Fate::Drop);
+            }
+            Step::EndLineFeed => self.expect(byte, b'\n', Step::Done)?,
+            Step::Data(_) | Step::Trailer | Step::Done => {
+                unreachable!("these steps are not taken byte by byte")
+            }
+        }
+        Ok(kept)
+    }
+
+    fn on_size(&mut self, byte: u8, digits: u8, size: u64, kept: Fate) -> Result<Fate, BodyError> {
+        if let Some(digit) = hexadecimal(byte) {
+            let size = (size << 4) | u64::from(digit);
+            if digits == SIZE_DIGITS_MAX || size > CHUNK_BYTES_MAX {
+                return Err(BodyError::ChunkTooLarge);
+            }
+            self.step = Step::Size {
+                digits: digits + 1,
+                size,
+            };
+            return Ok(kept);
+        }
+        if digits == 0 {
+            return Err(BodyError::ChunkSize);
+        }
+        match byte {
+            b'\r' => {
+                self.step = Step::SizeLineFeed { size };
+                Ok(kept)
+            }
+            b';' => {
+                self.step = Step::Extension { size };
+                Ok(Fate::Drop)
+            }
+            b' ' | b'\t' => {
+                self.step = Step::SizeBlank { size };
+                Ok(Fate::Drop)
+            }
+            b'\n' => Err(BodyError::LineEnd),
+            _ => Err(BodyError::ChunkSize),
+        }
+    }
+
+    fn expect(&mut self, byte: u8, wanted: u8, then: Step) -> Result<(), BodyError> {
+        if byte != wanted {
+            return Err(BodyError::LineEnd);
+        }
+        self.step = then;
+        Ok(())
+    }
+
+    fn count_extension(&mut self, payload_bytes: u64) -> Result<(), BodyError> {
+        self.extension_bytes += 1;
+        self.extensions_bytes += 1;
+        if self.extension_bytes > EXTENSION_BYTES_MAX
+            || self.extensions_bytes > EXTENSION_LEAD_MAX.saturating_add(payload_bytes)
+        {
+            return Err(BodyError::ExtensionTooLong);
+        }
+        Ok(())
+    }
+
+    /// Gathers the trailer section up to its empty line and says how many bytes that took.
+    fn gather_trailer(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
+        self.step = Step::Trailer;
+        let gathered = self.trailers.get_or_insert_default();
+        for (at, &byte) in bytes.iter().enumerate() {
+            if gathered.len() == TRAILER_BYTES_MAX {
+                return Err(BodyError::TrailerTooLong);
+            }
+            gathered.push(byte);
+            if byte == b'\n' && gathered.ends_with(b"\r\n\r\n") {
+                filter_trailers(gathered, self.keep_framing)?;
+                self.step = Step::Done;
+                return Ok(at + 1);
+            }
+        }
+        Ok(bytes.len())
+    }
+}
+
+const fn hexadecimal(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// Puts the trailers that may pass, and the empty line, in the place of the section as it came.
+fn filter_trailers(section: &mut Vec<u8>, keep: bool) -> Result<(), BodyError> {
+    let mut passed = Vec::new();
+    let mut fields = [httparse::EMPTY_HEADER; TRAILER_FIELDS_MAX];
+    match httparse::parse_headers(section, &mut fields) {
+        Ok(httparse::Status::Complete((end, fields))) if end == section.len() => {
+            check_line_ends(section)?;
+            for field in fields {
+                if !is_forbidden_trailer(field.name.as_bytes()) {
+                    passed.extend_from_slice(field.name.as_bytes());
+                    passed.extend_from_slice(b": ");
+                    passed.extend_from_slice(field.value);
+                    passed.extend_from_slice(b"\r\n");
+                }
+            }
+        }
+        Err(httparse::Error::TooManyHeaders) => return Err(BodyError::TrailerTooLong),
+        Ok(_) | Err(_) => return Err(BodyError::Trailer),
+    }
+    passed.extend_from_slice(b"\r\n");
+    if !keep {
+        passed.clear();
+    }
+    *section = passed;
+    Ok(())
+}
+
+/// httparse takes a bare LF for a line end; weir does not.
+fn check_line_ends(section: &[u8]) -> Result<(), BodyError> {
+    let mut before = 0;
+    for &byte in section {
+        if byte == b'\n' && before != b'\r' {
+            return Err(BodyError::LineEnd);
+        }
+        before = byte;
+    }
+    Ok(())
+}
+
+/// Fields that change how a message is framed, routed, authorized or understood, and so have no
+/// effect after the content (RFC 9110 section 6.5.1).
+const FORBIDDEN_TRAILERS: &[&str] = &[
+    "age",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "expires",
+    "forwarded",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "location",
+    "max-forwards",
+    "pragma",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "via",
+    "warning",
+    "www-authenticate",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
+fn is_forbidden_trailer(name: &[u8]) -> bool {
+    FORBIDDEN_TRAILERS
+        .iter()
+        .any(|forbidden| is_same_variable(name, forbidden.as_bytes()))
+}
+
+/// Whether two names are equal to a backend that reads `_` and `-` as one.
+fn is_same_variable(name: &[u8], lower: &[u8]) -> bool {
+    name.len() == lower.len()
+        && name.iter().zip(lower).all(|(have, want)| {
+            have.to_ascii_lowercase() == *want || (*have == b'_' && *want == b'-')
+        })
+}
+
+/// The first line of a chunk that weir frames itself.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkLine {
+    bytes: [u8; 18],
+    start: usize,
+}
+
+impl ChunkLine {
+    /// The line of a chunk of `length` bytes, which is not zero: an empty chunk ends the body.
+    #[must_use]
+    pub const fn new(length: usize) -> Self {
+        debug_assert!(length > 0, "an empty chunk would end the body");
+        let mut line = Self {
+            bytes: *b"0000000000000000\r\n",
+            start: 16,
+        };
+        let mut left = length;
+        while left > 0 {
+            line.start -= 1;
+            line.bytes[line.start] = b"0123456789abcdef"[left & 15];
+            left >>= 4;
+        }
+        line
+    }
+
+    /// Its bytes, CRLF included.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `input` in slices of `step` bytes; what went out, what was consumed, if it ended.
+    fn relay(
+        framing: Framing,
+        keep: bool,
+        input: &[u8],
+        step: usize,
+    ) -> Result<(Vec<u8>, usize, bool), BodyError> {
+        let mut body = Body::new(framing, keep);
+        let mut out = Vec::new();
+        let mut consumed = 0;
+        for slice in input.chunks(step) {
+            let mut at = 0;
+            while at < slice.len() && !body.is_done() {
+                let piece = body.feed(&slice[at..])?;
+                assert!(piece.consumed > 0, "no progress");
+                out.extend_from_slice(&slice[at..at + piece.forward]);
+                at += piece.consumed;
+                consumed += piece.consumed;
+                assert_eq!(piece.done, body.is_done());
+            }
+        }
+        out.extend_from_slice(body.trailers());
+        Ok((out, consumed, body.is_done()))
+    }
+
+    #[test]
+    fn a_length_is_exact_and_surplus_is_left() {
+        for step in 1..8 {
+            let (out, consumed, done) =
+                relay(Framing::Length(5), true, b"helloGET /", step).unwrap();
+            assert_eq!((out.as_slice(), consumed, done), (&b"hello"[..], 5, true));
+        }
+        let (_, _, done) = relay(Framing::Length(5), true, b"hell", 4).unwrap();
+        assert!(!done);
+    }
+
+    #[test]
+    fn no_body_and_an_empty_one_are_done_at_once() {
+        for framing in [Framing::None, Framing::Length(0)] {
+            let mut body = Body::new(framing, true);
+            assert!(body.is_done());
+            assert_eq!(body.feed(b"GET /"), Ok(whole(0, true)));
+            assert_eq!(body.on_end(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn only_a_body_until_close_may_end_with_the_connection() {
+        let mut body = Body::new(Framing::UntilClose, true);
+        assert_eq!(body.feed(b"abc"), Ok(whole(3, false)));
+        assert_eq!(body.on_end(), Ok(()));
+        assert!(body.is_done());
+        for framing in [Framing::Length(4), Framing::Chunked] {
+            let mut body = Body::new(framing, true);
+            body.feed(b"3\r\n").unwrap();
+            assert_eq!(body.on_end(), Err(BodyError::Truncated));
+        }
+    }
+
+    #[test]
+    fn a_plain_chunked_body_is_one_piece() {
+        let input = b"5\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\nrest";
+        let mut body = Body::new(Framing::Chunked, true);
+        let end = input.len() - 4;
+        assert_eq!(body.feed(input), Ok(whole(end, true)));
+        assert_eq!(body.payload_bytes(), 15);
+        assert!(body.trailers().is_empty());
+    }
+
+    #[test]
+    fn chunked_bodies_come_out_alike_at_any_split() {
+        // Input, kept framing, bare data.
+        let table: &[(&[u8], &[u8], &[u8])] = &[
+            (b"0\r\n\r\n", b"0\r\n\r\n", b""),
+            (b"000\r\n\r\n", b"000\r\n\r\n", b""),
+            (b"3\r\nabc\r\n0\r\n\r\n", b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
+            (
+                b"3;name=\"v;\"\r\nabc\r\n0 ; last\r\n\r\n",
+                b"3\r\nabc\r\n0\r\n\r\n",
+                b"abc",
+            ),
+            (
+                b"3 \t;x\r\nabc\r\n0;\r\n\r\n",
+                b"3\r\nabc\r\n0\r\n\r\n",
+                b"abc",
+            ),
+            (
+                b"1\r\na\r\n0\r\nX-Sum:  1 \r\nContent-Length: 9\r\n\r\n",
+                b"1\r\na\r\n0\r\nX-Sum: 1\r\n\r\n",
+                b"a",
+            ),
+            (
+                b"1\r\na\r\n0\r\nTransfer_Encoding: x\r\nHOST: b\r\n\r\n",
+                b"1\r\na\r\n0\r\n\r\n",
+                b"a",
+            ),
+        ];
+        for (input, framed, bare) in table {
+            for step in 1..=input.len() {
+                for (keep, wanted) in [(true, framed), (false, bare)] {
+                    let (out, consumed, done) = relay(Framing::Chunked, keep, input, step).unwrap();
+                    assert_eq!(
+                        out.escape_ascii().to_string(),
+                        wanted.escape_ascii().to_string()
+                    );
+                    assert_eq!((consumed, done), (input.len(), true));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bad_chunks_are_refused_with_their_reason_at_any_split() {
+        use BodyError::{ChunkSize, ChunkTooLarge, Extension, LineEnd, Trailer};
+        let table: &[(&[u8], BodyError)] = &[
+            (b"\r\n", ChunkSize),
+            (b"g\r\n", ChunkSize),
+            (b"0x5\r\nhello", ChunkSize),
+            (b"-5\r\nhello", ChunkSize),
+            (b"+5\r\nhello", ChunkSize),
+            (b" 5\r\nhello", ChunkSize),
+            (b"5 \r\nhello", ChunkSize),
+            (b"5_\r\nhello", ChunkSize),
+            (b";x\r\nhello", ChunkSize),
+            (b"8000000000000000\r\n", ChunkTooLarge),
+            (b"ffffffffffffffff\r\n", ChunkTooLarge),
+            (b"00000000000000005\r\nhello", ChunkTooLarge),
+            (b"5\nhello\r\n", LineEnd),
+            (b"5\rhello", LineEnd),
+            (b"5;x\nhello", Extension),
+            (b"5;x\rhello", LineEnd),
+            (b"5;\0\r\nhello", Extension),
+            (b"5;a\x7f\r\nhello", Extension),
+            (b"5\r\nhelloX\r\n", LineEnd),
+            (b"5\r\nhello\n", LineEnd),
+            (b"5\r\nhello\rX", LineEnd),
+            (b"5\r\nhello\r\n\r\n", ChunkSize),
+            (b"0\r\n\rX", LineEnd),
+            (b"0\r\nno colon\r\n\r\n", Trailer),
+            (b"0\r\n folded: x\r\n\r\n", Trailer),
+            (b"0\r\na : x\r\n\r\n", Trailer),
+            (b"0\r\na: x\nb: y\r\n\r\n", LineEnd),
+            (b"0\r\na: x\rb\r\n\r\n", Trailer),
+            (b"0\r\n\na: x\r\n\r\n", Trailer),
+        ];
+        for (input, wanted) in table {
+            for step in 1..=input.len() {
+                for keep in [true, false] {
+                    let found = relay(Framing::Chunked, keep, input, step);
+                    assert_eq!(found, Err(*wanted), "{}", input.escape_ascii());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_chunk_size_is_taken() {
+        let mut body = Body::new(Framing::Chunked, true);
+        body.feed(b"7fffffffffffffff\r\n").unwrap();
+        assert_eq!(body.opaque_bytes(), i64::MAX as u64);
+    }
+
+    #[test]
+    fn extensions_and_trailers_have_limits() {
+        let long = [b"1;".as_slice(), &vec![b'x'; 1025]].concat();
+        let found = relay(Framing::Chunked, true, &long, 100);
+        assert_eq!(found, Err(BodyError::ExtensionTooLong));
+
+        let chunk = [b"1;".as_slice(), &vec![b'x'; 1000], b"\r\na\r\n"].concat();
+        let found = relay(Framing::Chunked, true, &chunk.repeat(20), 777);
+        assert_eq!(found, Err(BodyError::ExtensionTooLong));
+
+        let trailer = [b"0\r\na: ".as_slice(), &vec![b'x'; TRAILER_BYTES_MAX]].concat();
+        let found = relay(Framing::Chunked, true, &trailer, 1000);
+        assert_eq!(found, Err(BodyError::TrailerTooLong));
+
+        let many = [b"0\r\n".as_slice(), &b"a: b\r\n".repeat(33), b"\r\n"].concat();
+        let found = relay(Framing::Chunked, true, &many, 1000);
+        assert_eq!(found, Err(BodyError::TrailerTooLong));
+    }
+
+    #[test]
+    fn data_may_be_moved_unseen() {
+        let mut body = Body::new(Framing::Chunked, true);
+        assert_eq!(body.opaque_bytes(), 0);
+        body.feed(b"10\r\nab").unwrap();
+        assert_eq!(body.opaque_bytes(), 14);
+        body.skip(14);
+        assert_eq!(body.feed(b"\r\n0\r\n\r\n"), Ok(whole(7, true)));
+        assert_eq!(body.payload_bytes(), 16);
+
+        let mut body = Body::new(Framing::Length(3), true);
+        body.skip(3);
+        assert!(body.is_done());
+    }
+
+    #[test]
+    fn a_chunk_line_is_the_length_in_hexadecimal() {
+        for (length, line) in [(1, "1\r\n"), (10, "a\r\n"), (65_536, "10000\r\n")] {
+            assert_eq!(ChunkLine::new(length).as_bytes(), line.as_bytes());
+        }
+    }
+
+    #[test]
+    fn each_framing_has_one_way_towards_each_receiver() {
+        use Transfer::{Chunked, Enchunk, Plain, Unchunk};
+        for (framing, new, old) in [
+            (Framing::None, Transfer::None, Transfer::None),
+            (Framing::Length(1), Plain, Plain),
+            (Framing::Chunked, Chunked, Unchunk),
+            (Framing::UntilClose, Enchunk, Plain),
+        ] {
+            assert_eq!(Transfer::towards(framing, true), new);
+            assert_eq!(Transfer::towards(framing, false), old);
+        }
+    }
+}

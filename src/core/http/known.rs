@@ -1,0 +1,244 @@
+//! The field names that weir acts on, recognised once, by length, first letter and comparison.
+//!
+//! It knows nothing of values: what a field means is decided where heads are parsed and written.
+
+/// A field name that weir acts on, or [`Known::Other`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "each variant is the field name it stands for")]
+pub enum Known {
+    Authorization,
+    CacheControl,
+    Connection,
+    ContentLength,
+    ContentType,
+    Cookie,
+    Date,
+    Expect,
+    Forwarded,
+    Host,
+    Http2Settings,
+    KeepAlive,
+    Location,
+    ProxyAuthenticate,
+    ProxyAuthorization,
+    ProxyConnection,
+    Referer,
+    Server,
+    SetCookie,
+    Te,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    UserAgent,
+    Via,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedPort,
+    XForwardedProto,
+    XRealIp,
+    /// A name that differs from a framing or forwarding field only by `_` for `-`. A backend
+    /// with CGI-like variables reads both as one, so it is never forwarded.
+    Lookalike,
+    /// Every other name.
+    Other,
+}
+
+impl Known {
+    /// The field that `name` names, in any case.
+    #[must_use]
+    pub fn recognise(name: &[u8]) -> Self {
+        let Some(first) = name.first() else {
+            return Self::Other;
+        };
+        match (name.len(), first.to_ascii_lowercase()) {
+            (2, b't') => one(name, b"te", Self::Te),
+            (3, b'v') => one(name, b"via", Self::Via),
+            (4, b'd') => one(name, b"date", Self::Date),
+            (4, b'h') => one(name, b"host", Self::Host),
+            (6, b'c') => one(name, b"cookie", Self::Cookie),
+            (6, b'e') => one(name, b"expect", Self::Expect),
+            (6, b's') => one(name, b"server", Self::Server),
+            (7, b'r') => one(name, b"referer", Self::Referer),
+            (7, b't') => one(name, b"trailer", Self::Trailer),
+            (7, b'u') => one(name, b"upgrade", Self::Upgrade),
+            (8, b'l') => one(name, b"location", Self::Location),
+            (9, b'f') => one(name, b"forwarded", Self::Forwarded),
+            (9, b'x') => spoofable(name, b"x-real-ip", Self::XRealIp),
+            (10, b'c') => one(name, b"connection", Self::Connection),
+            (10, b'k') => one(name, b"keep-alive", Self::KeepAlive),
+            (10, b's') => one(name, b"set-cookie", Self::SetCookie),
+            (10, b'u') => one(name, b"user-agent", Self::UserAgent),
+            (12, b'c') => one(name, b"content-type", Self::ContentType),
+            (13, b'a') => one(name, b"authorization", Self::Authorization),
+            (13, b'c') => one(name, b"cache-control", Self::CacheControl),
+            (14, b'c') => spoofable(name, b"content-length", Self::ContentLength),
+            (14, b'h') => one(name, b"http2-settings", Self::Http2Settings),
+            (15, b'x') => spoofable(name, b"x-forwarded-for", Self::XForwardedFor),
+            (16, b'p') => one(name, b"proxy-connection", Self::ProxyConnection),
+            (16, b'x') => {
+                let found = spoofable(name, b"x-forwarded-host", Self::XForwardedHost);
+                if found == Self::Other {
+                    spoofable(name, b"x-forwarded-port", Self::XForwardedPort)
+                } else {
+                    found
+                }
+            }
+            (17, b't') => spoofable(name, b"transfer-encoding", Self::TransferEncoding),
+            (17, b'x') => spoofable(name, b"x-forwarded-proto", Self::XForwardedProto),
+            (18, b'p') => one(name, b"proxy-authenticate", Self::ProxyAuthenticate),
+            (19, b'p') => one(name, b"proxy-authorization", Self::ProxyAuthorization),
+            _ => Self::Other,
+        }
+    }
+}
+
+fn one(name: &[u8], lower: &[u8], known: Known) -> Known {
+    if name.eq_ignore_ascii_case(lower) {
+        known
+    } else {
+        Known::Other
+    }
+}
+
+/// As [`one`], but a name with `_` for some `-` is found out as well.
+fn spoofable(name: &[u8], lower: &[u8], known: Known) -> Known {
+    let mut found = known;
+    for (have, want) in name.iter().zip(lower) {
+        if have.to_ascii_lowercase() == *want {
+            continue;
+        }
+        if *have != b'_' || *want != b'-' {
+            return Known::Other;
+        }
+        found = Known::Lookalike;
+    }
+    found
+}
+
+/// A set of known names. [`Known::Other`] can not be a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownSet(u64);
+
+impl KnownSet {
+    /// No name.
+    pub const NONE: Self = Self(0);
+
+    /// Fields for one connection only, which are never forwarded as they came (RFC 9110 section
+    /// 7.6.1); [`Known::Lookalike`] is treated like them.
+    pub const HOP_BY_HOP: Self = Self::of(&[
+        Known::Connection,
+        Known::Http2Settings,
+        Known::KeepAlive,
+        Known::Lookalike,
+        Known::ProxyConnection,
+        Known::Te,
+        Known::Upgrade,
+    ]);
+
+    /// Fields that stay although `Connection` names them: without them the message would be
+    /// framed, routed, attributed or authorized differently behind weir.
+    pub const END_TO_END: Self = Self::of(&[
+        Known::Authorization,
+        Known::CacheControl,
+        Known::ContentLength,
+        Known::ContentType,
+        Known::Cookie,
+        Known::Date,
+        Known::Expect,
+        Known::Forwarded,
+        Known::Host,
+        Known::SetCookie,
+        Known::TransferEncoding,
+        Known::Via,
+        Known::XForwardedFor,
+        Known::XForwardedHost,
+        Known::XForwardedPort,
+        Known::XForwardedProto,
+        Known::XRealIp,
+    ]);
+
+    /// Fields that decide where a message ends.
+    pub const FRAMING: Self = Self::of(&[Known::ContentLength, Known::TransferEncoding]);
+
+    /// The set of these names.
+    #[must_use]
+    pub const fn of(names: &[Known]) -> Self {
+        let mut set = Self(0);
+        let mut at = 0;
+        while at < names.len() {
+            set = set.with(names[at]);
+            at += 1;
+        }
+        set
+    }
+
+    /// This set and `name`.
+    #[must_use]
+    pub const fn with(self, name: Known) -> Self {
+        Self((self.0 | 1 << name as u8) & !(1 << Known::Other as u8))
+    }
+
+    /// This set and all of `other`.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether `name` is a member.
+    #[must_use]
+    pub const fn has(self, name: Known) -> bool {
+        self.0 & (1 << name as u8) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_recognised_in_any_case() {
+        for (name, known) in [
+            ("Host", Known::Host),
+            ("hOST", Known::Host),
+            ("TE", Known::Te),
+            ("Content-Length", Known::ContentLength),
+            ("TRANSFER-ENCODING", Known::TransferEncoding),
+            ("X-Forwarded-Host", Known::XForwardedHost),
+            ("X-Forwarded-Port", Known::XForwardedPort),
+            ("X-Real-IP", Known::XRealIp),
+            ("Http2-Settings", Known::Http2Settings),
+            ("Hos", Known::Other),
+            ("Hosts", Known::Other),
+            ("X-Forwarded-Fox", Known::Other),
+            ("", Known::Other),
+        ] {
+            assert_eq!(Known::recognise(name.as_bytes()), known, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_underscore_for_a_hyphen_is_found_out() {
+        for name in [
+            "Content_Length",
+            "transfer_encoding",
+            "X_Forwarded-For",
+            "X_REAL_IP",
+        ] {
+            assert_eq!(
+                Known::recognise(name.as_bytes()),
+                Known::Lookalike,
+                "{name}"
+            );
+        }
+        assert_eq!(Known::recognise(b"Set_Cookie"), Known::Other);
+    }
+
+    #[test]
+    fn a_set_holds_its_members_and_never_other() {
+        let set = KnownSet::of(&[Known::Host, Known::Other]);
+        assert!(set.has(Known::Host));
+        assert!(!set.has(Known::Via));
+        assert!(!set.has(Known::Other));
+    }
+}

@@ -1,0 +1,462 @@
+//! Answers that weir makes itself: errors, fixed responses, redirects.
+//!
+//! All of them have an exact Content-Length, say what becomes of the connection, and carry no
+//! body for HEAD. It knows no clock: the Date comes from the caller, as [`imf_fixdate`] bytes.
+
+use super::head::{Method, RequestFacts, Version};
+use super::known::{Known, KnownSet};
+use super::rewrite::{END, append_field, append_number};
+
+/// Whom an answer goes to.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyTo<'a> {
+    /// The version of the request; 1.1 when it could not be read.
+    pub version: Version,
+    /// Whether the request was HEAD: the answer has no body then.
+    pub is_head: bool,
+    /// Whether the connection is kept.
+    pub keep_alive: bool,
+    /// Now.
+    pub date: &'a [u8; 29],
+}
+
+impl<'a> ReplyTo<'a> {
+    /// The answer to a request, which decides on the connection only together with
+    /// `keep_alive`: the caller knows what else speaks against it.
+    #[must_use]
+    pub fn request(facts: &RequestFacts, keep_alive: bool, date: &'a [u8; 29]) -> Self {
+        Self {
+            version: facts.version,
+            is_head: facts.method == Method::Head,
+            keep_alive: keep_alive && facts.keep_alive,
+            date,
+        }
+    }
+
+    /// The answer to a request that could not be read: the connection ends.
+    #[must_use]
+    pub const fn unread(date: &'a [u8; 29]) -> Self {
+        Self {
+            version: Version::Http11,
+            is_head: false,
+            keep_alive: false,
+            date,
+        }
+    }
+}
+
+/// What an answer says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reply<'a> {
+    /// 200 to 599.
+    pub status: u16,
+    /// Names and values, judged by the configuration: no framing, nothing of the connection.
+    pub fields: &'a [(&'a [u8], &'a [u8])],
+    /// The media type, if there is a body; `fields` may hold another.
+    pub content_type: &'a [u8],
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// Media type of weir's own texts.
+pub const TEXT: &[u8] = b"text/plain; charset=utf-8";
+
+/// Fields that are not written twice.
+const ONCE: KnownSet = KnownSet::of(&[
+    Known::CacheControl,
+    Known::ContentType,
+    Known::Date,
+    Known::Server,
+]);
+
+/// Writes a whole answer.
+pub fn write_reply(reply: &Reply<'_>, to: &ReplyTo<'_>, out: &mut Vec<u8>) {
+    let given = given(reply.fields);
+    write_status_line(reply.status, out);
+    for (name, value) in [
+        (Known::Server, (b"Server".as_slice(), b"weir".as_slice())),
+        (Known::Date, (b"Date", to.date)),
+    ]
+    .into_iter()
+    .filter_map(|(known, field)| (!given.has(known)).then_some(field))
+    {
+        append_field(out, name, value);
+    }
+    // RFC 9110 sections 8.6 and 15.3.5: neither has a body, nor a length that says so.
+    let has_content = !matches!(reply.status, 204 | 304);
+    if has_content {
+        if !reply.body.is_empty() && !given.has(Known::ContentType) {
+            append_field(out, b"Content-Type", reply.content_type);
+        }
+        out.extend_from_slice(b"Content-Length: ");
+        append_number(out, reply.body.len() as u64);
+        out.extend_from_slice(END);
+    }
+    write_connection(to, out);
+    for (name, value) in reply.fields {
+        append_field(out, name, value);
+    }
+    out.extend_from_slice(END);
+    if has_content && !to.is_head {
+        out.extend_from_slice(reply.body);
+    }
+}
+
+fn given(fields: &[(&[u8], &[u8])]) -> KnownSet {
+    let mut given = KnownSet::NONE;
+    for (name, _) in fields {
+        let known = Known::recognise(name);
+        if ONCE.has(known) {
+            given = given.with(known);
+        }
+    }
+    given
+}
+
+fn write_status_line(status: u16, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    append_number(out, u64::from(status));
+    out.push(b' ');
+    out.extend_from_slice(reason(status).as_bytes());
+    out.extend_from_slice(END);
+}
+
+fn write_connection(to: &ReplyTo<'_>, out: &mut Vec<u8>) {
+    match (to.keep_alive, to.version) {
+        (true, Version::Http11) => {}
+        (true, Version::Http10) => append_field(out, b"Connection", b"keep-alive"),
+        (false, _) => append_field(out, b"Connection", b"close"),
+    }
+}
+
+/// A page that stands in the place of weir's own text for an error.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    /// Its media type.
+    pub content_type: &'a [u8],
+    /// Its bytes.
+    pub body: &'a [u8],
+}
+
+/// Writes an error, which no cache stores (behaviour P15): 503 says when to come back, 405 that
+/// it is not for CONNECT and TRACE.
+pub fn write_error(
+    status: u16,
+    retry_after_s: u32,
+    page: Option<Page<'_>>,
+    to: &ReplyTo<'_>,
+    out: &mut Vec<u8>,
+) {
+    let mut seconds = Vec::new();
+    let mut fields: [(&[u8], &[u8]); 2] = [(b"Cache-Control", b"no-store"), (b"", b"")];
+    let count = match status {
+        405 => {
+            fields[1] = (b"Allow", ALLOWED_METHODS);
+            2
+        }
+        429 | 503 => {
+            append_number(&mut seconds, u64::from(retry_after_s));
+            fields[1] = (b"Retry-After", &seconds);
+            2
+        }
+        _ => 1,
+    };
+    let mut text = Vec::new();
+    let page = page.unwrap_or_else(|| {
+        append_number(&mut text, u64::from(status));
+        text.push(b' ');
+        text.extend_from_slice(reason(status).as_bytes());
+        text.push(b'\n');
+        Page {
+            content_type: TEXT,
+            body: &text,
+        }
+    });
+    let reply = Reply {
+        status,
+        fields: &fields[..count],
+        content_type: page.content_type,
+        body: page.body,
+    };
+    write_reply(&reply, to, out);
+}
+
+/// What a 405 for CONNECT or TRACE lists (RFC 9110 section 15.5.6).
+const ALLOWED_METHODS: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
+
+/// Writes a redirect to `location`, with a short text that names no address.
+pub fn write_redirect(status: u16, location: &[u8], to: &ReplyTo<'_>, out: &mut Vec<u8>) {
+    let mut text = reason(status).as_bytes().to_vec();
+    text.push(b'\n');
+    let reply = Reply {
+        status,
+        fields: &[(b"Location", location)],
+        content_type: TEXT,
+        body: &text,
+    };
+    write_reply(&reply, to, out);
+}
+
+/// The reason phrase of a status (RFC 9110 section 15); empty where none is registered.
+#[must_use]
+pub const fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        103 => "Early Hints",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
+        511 => "Network Authentication Required",
+        _ => "",
+    }
+}
+
+/// The moment as HTTP writes it, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7), from
+/// the seconds since 1970. The year stops at 9999.
+#[must_use]
+pub fn imf_fixdate(unix_s: u64) -> [u8; 29] {
+    let unix_s = unix_s.min(UNIX_S_MAX);
+    let (days, second) = (unix_s / 86_400, unix_s % 86_400);
+    let (year, month, day) = civil(days);
+    let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    date[..3].copy_from_slice(WEEKDAYS[index(days % 7)]);
+    put(&mut date, 5, 2, day);
+    date[8..11].copy_from_slice(MONTHS[index(month)]);
+    put(&mut date, 12, 4, year);
+    put(&mut date, 17, 2, second / 3600);
+    put(&mut date, 20, 2, second / 60 % 60);
+    put(&mut date, 23, 2, second % 60);
+    date
+}
+
+/// The last second of the year 9999.
+const UNIX_S_MAX: u64 = 253_402_300_799;
+/// From the first of January 1970, a Thursday.
+const WEEKDAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+const MONTHS: [&[u8; 3]; 12] = [
+    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
+];
+
+/// Year, month from 0 and day of the month from the days since 1970: years begin in March, so
+/// that the leap day is the last of one, and 400 years have 146,097 days.
+const fn civil(days: u64) -> (u64, u64, u64) {
+    // From the first of March of the year 0.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 {
+        (month + 2, 0)
+    } else {
+        (month - 10, 1)
+    };
+    (era * 400 + year + next_year, month, day)
+}
+
+fn index(small: u64) -> usize {
+    usize::try_from(small).unwrap_or(0)
+}
+
+fn put(date: &mut [u8], at: usize, width: usize, number: u64) {
+    let mut left = number;
+    for place in date[at..at + width].iter_mut().rev() {
+        *place = b"0123456789"[index(left % 10)];
+        left /= 10;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::http::body::Framing;
+    use crate::core::http::head::{Limits, Parsed, ResponseHead};
+
+    const NOW: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+
+    const TO: ReplyTo<'_> = ReplyTo {
+        version: Version::Http11,
+        is_head: false,
+        keep_alive: true,
+        date: NOW,
+    };
+
+    #[test]
+    fn dates_are_written_as_http_wants_them() {
+        for (unix_s, date) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_399, "Mon, 28 Feb 2000 23:59:59 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (951_868_800, "Wed, 01 Mar 2000 00:00:00 GMT"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+            (1_735_689_599, "Tue, 31 Dec 2024 23:59:59 GMT"),
+            (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(imf_fixdate(unix_s), date.as_bytes());
+        }
+    }
+
+    #[test]
+    fn an_error_is_small_complete_and_not_stored() {
+        let mut out = Vec::new();
+        write_error(503, 7, None, &ReplyTo::unread(NOW), &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "HTTP/1.1 503 Service Unavailable\r\nServer: weir\r\n\
+             Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: 24\r\nConnection: close\r\nCache-Control: no-store\r\n\
+             Retry-After: 7\r\n\r\n503 Service Unavailable\n"
+        );
+    }
+
+    #[test]
+    fn every_answer_parses_back_with_its_exact_length() {
+        let limits = Limits {
+            head_bytes_max: 4096,
+            fields_max: 32,
+        };
+        for status in (200..600).filter(|&status| !reason(status).is_empty()) {
+            for is_head in [false, true] {
+                let mut out = Vec::new();
+                write_error(status, 1, None, &ReplyTo { is_head, ..TO }, &mut out);
+                let mut head = ResponseHead::default();
+                let method = if is_head { Method::Head } else { Method::Get };
+                let Ok(Parsed::Complete(length)) = head.parse(&out, method, limits) else {
+                    panic!("{status} does not parse");
+                };
+                assert_eq!(head.facts.status, status);
+                assert_eq!(head.reason(&out), reason(status).as_bytes());
+                assert!(head.facts.reusable);
+                let body = (out.len() - length) as u64;
+                match head.facts.framing {
+                    Framing::Length(length) => assert_eq!(length, body),
+                    Framing::None | Framing::Chunked | Framing::UntilClose => assert_eq!(body, 0),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_405_lists_what_is_allowed() {
+        let mut out = Vec::new();
+        write_error(405, 0, None, &TO, &mut out);
+        assert!(out.windows(11).any(|part| part == b"Allow: GET,"));
+    }
+
+    #[test]
+    fn the_connection_field_fits_the_version() {
+        for (version, keep_alive, wanted) in [
+            (Version::Http11, true, None),
+            (Version::Http11, false, Some("close")),
+            (Version::Http10, true, Some("keep-alive")),
+            (Version::Http10, false, Some("close")),
+        ] {
+            let mut out = Vec::new();
+            write_error(
+                404,
+                0,
+                None,
+                &ReplyTo {
+                    version,
+                    keep_alive,
+                    ..TO
+                },
+                &mut out,
+            );
+            let text = String::from_utf8(out).unwrap();
+            let found = text
+                .lines()
+                .find_map(|line| line.strip_prefix("Connection: "));
+            assert_eq!(found, wanted);
+        }
+    }
+
+    #[test]
+    fn a_fixed_response_wins_over_the_usual_fields() {
+        let mut out = Vec::new();
+        let reply = Reply {
+            status: 200,
+            fields: &[(b"content-type", b"application/json"), (b"SERVER", b"mine")],
+            content_type: TEXT,
+            body: b"{}",
+        };
+        write_reply(&reply, &TO, &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 2\r\n\
+             content-type: application/json\r\nSERVER: mine\r\n\r\n{}"
+        );
+    }
+
+    #[test]
+    fn a_status_without_content_has_neither_body_nor_length() {
+        for status in [204, 304] {
+            let mut out = Vec::new();
+            let reply = Reply {
+                status,
+                body: b"x",
+                content_type: TEXT,
+                ..Reply::default()
+            };
+            write_reply(&reply, &TO, &mut out);
+            assert!(out.ends_with(b"GMT\r\n\r\n"));
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_its_location() {
+        let mut out = Vec::new();
+        write_redirect(308, b"https://a/b?c", &TO, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("HTTP/1.1 308 Permanent Redirect\r\n"));
+        assert!(text.contains("\r\nLocation: https://a/b?c\r\n"));
+        assert!(text.ends_with("\r\n\r\nPermanent Redirect\n"));
+    }
+}

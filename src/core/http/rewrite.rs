@@ -1,0 +1,393 @@
+//! Writes the head that goes to the other side.
+//!
+//! What the sender meant for the other side goes out with its own names, order and values, copied
+//! in runs as long as the lines allow. What was meant for weir alone is left out, and everything
+//! that decides where the message ends is written in one form, so that it is read on the other
+//! side as it was read here. The caller appends its own fields and then the empty line.
+
+use super::body::{Framing, Transfer};
+use super::head::{Fields, RequestHead, ResponseHead, TargetForm, Version};
+use super::known::{Known, KnownSet};
+
+/// Edits of a header as configured, prepared once: fields to leave out and lines to add.
+#[derive(Clone, Debug, Default)]
+pub struct FieldEdits {
+    dropped: KnownSet,
+    dropped_names: Vec<Box<[u8]>>,
+    lines: Vec<u8>,
+    added: KnownSet,
+}
+
+/// A configured field that weir can not write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EditError {
+    /// A name that is no token.
+    Name,
+    /// A value with control bytes.
+    Value,
+    /// A field that belongs to one connection or frames the message: weir alone decides on it.
+    Reserved,
+}
+
+impl FieldEdits {
+    /// No edits.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            dropped: KnownSet::NONE,
+            dropped_names: Vec::new(),
+            lines: Vec::new(),
+            added: KnownSet::NONE,
+        }
+    }
+
+    /// Leaves every field of this name out.
+    ///
+    /// # Errors
+    /// When the name is none, or weir's own. Host can be set, but not removed.
+    pub fn remove(&mut self, name: &[u8]) -> Result<(), EditError> {
+        let known = editable(name)?;
+        if known == Known::Host {
+            return Err(EditError::Reserved);
+        }
+        self.leave_out(name, known);
+        Ok(())
+    }
+
+    /// Puts a field in the place of all of this name.
+    ///
+    /// # Errors
+    /// When the name or the value is none, or the name weir's own.
+    pub fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), EditError> {
+        self.add(name, value)?;
+        self.leave_out(name, Known::recognise(name));
+        Ok(())
+    }
+
+    /// Adds a field. A Host takes the place of the one received, and there is only one.
+    ///
+    /// # Errors
+    /// When the name or the value is none, or the name weir's own.
+    pub fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), EditError> {
+        let known = editable(name)?;
+        if !is_field_value(value) {
+            return Err(EditError::Value);
+        }
+        if known == Known::Host && self.added.has(Known::Host) {
+            return Err(EditError::Reserved);
+        }
+        self.added = self.added.with(known);
+        append_field(&mut self.lines, name, value);
+        Ok(())
+    }
+
+    fn leave_out(&mut self, name: &[u8], known: Known) {
+        if known == Known::Other {
+            self.dropped_names.push(name.into());
+        } else {
+            self.dropped = self.dropped.with(known);
+        }
+    }
+
+    fn drops(&self, name: &[u8]) -> bool {
+        self.dropped_names
+            .iter()
+            .any(|dropped| dropped.eq_ignore_ascii_case(name))
+    }
+}
+
+fn editable(name: &[u8]) -> Result<Known, EditError> {
+    let known = Known::recognise(name);
+    if !is_token(name) {
+        Err(EditError::Name)
+    } else if KnownSet::HOP_BY_HOP.and(KnownSet::FRAMING).has(known) {
+        Err(EditError::Reserved)
+    } else {
+        Ok(known)
+    }
+}
+
+/// How a request goes to a backend.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestRewrite<'a> {
+    /// The canonical path and query, in the place of what was received.
+    pub target: Option<&'a [u8]>,
+    /// The Host of a request that has none (HTTP/1.0).
+    pub host_default: &'a [u8],
+    /// Fields to leave out, because the caller appends its own.
+    pub drop: KnownSet,
+    /// The edits of the route.
+    pub edits: &'a FieldEdits,
+    /// Whether the backend connection is closed after the response.
+    pub close: bool,
+}
+
+/// Writes request line and fields; the caller appends its fields and [`END`]. `bytes` is what
+/// `head` was parsed from.
+///
+/// The version is always 1.1, the target in origin-form (or `*`) and an upgrade is offered if the
+/// client offers one.
+pub fn write_request(
+    head: &RequestHead,
+    bytes: &[u8],
+    rewrite: &RequestRewrite<'_>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(head.method(bytes));
+    out.push(b' ');
+    match rewrite.target {
+        Some(target) => out.extend_from_slice(target),
+        None => out.extend_from_slice(head.path_and_query(bytes, &mut Vec::new())),
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let drop = write_host(head, bytes, rewrite, out);
+    copy_fields(&head.fields, bytes, drop, rewrite.edits, out);
+    write_framing(&head.fields, head.facts.framing, out);
+    write_request_connection(head, bytes, rewrite.close, out);
+    out.extend_from_slice(&rewrite.edits.lines);
+}
+
+/// Writes Host where it can not be copied, and says which fields not to copy.
+fn write_host(
+    head: &RequestHead,
+    bytes: &[u8],
+    rewrite: &RequestRewrite<'_>,
+    out: &mut Vec<u8>,
+) -> KnownSet {
+    if rewrite.edits.added.has(Known::Host) {
+        return rewrite.drop.with(Known::Host);
+    }
+    if head.form == TargetForm::Absolute {
+        // RFC 9112 section 3.2.2: what Host says is ignored.
+        append_field(out, b"Host", head.authority(bytes));
+        return rewrite.drop.with(Known::Host);
+    }
+    if !head.fields.has(Known::Host) {
+        append_field(out, b"Host", rewrite.host_default);
+    }
+    rewrite.drop
+}
+
+/// Writes the framing that no copied line carries.
+fn write_framing(fields: &Fields, framing: Framing, out: &mut Vec<u8>) {
+    match (framing, fields.rewritten_length()) {
+        (Framing::Chunked, _) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        (Framing::None | Framing::Length(_) | Framing::UntilClose, Some(length)) => {
+            out.extend_from_slice(b"Content-Length: ");
+            append_number(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        (Framing::None | Framing::Length(_) | Framing::UntilClose, None) => {}
+    }
+}
+
+/// `TE` and `Upgrade` are each named in `Connection` (RFC 9110 sections 7.8 and 10.1.4).
+fn write_request_connection(head: &RequestHead, bytes: &[u8], close: bool, out: &mut Vec<u8>) {
+    let trailers = head.fields.takes_trailers();
+    let options: &[u8] = match (close && !head.facts.upgrade, head.facts.upgrade, trailers) {
+        (false, false, false) => return,
+        (false, false, true) => b"TE",
+        (_, true, false) => b"upgrade",
+        (_, true, true) => b"upgrade, TE",
+        (true, false, false) => b"close",
+        (true, false, true) => b"close, TE",
+    };
+    append_field(out, b"Connection", options);
+    if head.facts.upgrade {
+        copy_upgrade(&head.fields, bytes, out);
+    }
+    if trailers {
+        append_field(out, b"TE", b"trailers");
+    }
+}
+
+/// How a response goes to the client.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseRewrite<'a> {
+    /// The version of the request it answers.
+    pub client: Version,
+    /// Whether the client connection is kept after it.
+    pub keep_alive: bool,
+    /// Fields to leave out, because the caller appends its own.
+    pub drop: KnownSet,
+    /// The edits of the route.
+    pub edits: &'a FieldEdits,
+    /// The time of its arrival, for a response without Date (RFC 9110 section 6.6.1).
+    pub date: &'a [u8; 29],
+}
+
+/// Writes status line and fields, and says how its body goes to the client; the caller appends
+/// its fields and [`END`]. `bytes` is what `head` was parsed from.
+///
+/// The connection is kept only if the body has an end of its own: when the answer is a body that
+/// ends by closing, `Connection: close` was written whatever `keep_alive` said (see
+/// [`ends_by_closing`]). An interim response goes out without anything that concerns the
+/// connection; 101 and 426 keep their `Upgrade`.
+pub fn write_response(
+    head: &ResponseHead,
+    bytes: &[u8],
+    rewrite: &ResponseRewrite<'_>,
+    out: &mut Vec<u8>,
+) -> Transfer {
+    let facts = head.facts;
+    let transfer = Transfer::towards(facts.framing, rewrite.client == Version::Http11);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    append_number(out, u64::from(facts.status));
+    out.push(b' ');
+    out.extend_from_slice(head.reason(bytes));
+    out.extend_from_slice(b"\r\n");
+    let drop = match transfer {
+        Transfer::Unchunk => rewrite.drop.with(Known::Trailer),
+        Transfer::None | Transfer::Plain | Transfer::Chunked | Transfer::Enchunk => rewrite.drop,
+    };
+    copy_fields(&head.fields, bytes, drop, rewrite.edits, out);
+    write_framing(&head.fields, framing_out(transfer, facts.framing), out);
+    write_response_connection(head, bytes, rewrite, transfer, out);
+    if !facts.is_interim() {
+        if !has_date(&head.fields, rewrite) {
+            append_field(out, b"Date", rewrite.date);
+        }
+        out.extend_from_slice(&rewrite.edits.lines);
+    }
+    transfer
+}
+
+/// Whether only the end of the connection ends such a body. The client connection can not be
+/// kept after it.
+#[must_use]
+pub const fn ends_by_closing(transfer: Transfer, framing: Framing) -> bool {
+    match transfer {
+        Transfer::Unchunk => true,
+        Transfer::Plain => matches!(framing, Framing::UntilClose),
+        Transfer::None | Transfer::Chunked | Transfer::Enchunk => false,
+    }
+}
+
+const fn framing_out(transfer: Transfer, framing: Framing) -> Framing {
+    match transfer {
+        Transfer::None | Transfer::Plain => framing,
+        Transfer::Chunked | Transfer::Enchunk => Framing::Chunked,
+        Transfer::Unchunk => Framing::UntilClose,
+    }
+}
+
+fn has_date(fields: &Fields, rewrite: &ResponseRewrite<'_>) -> bool {
+    let left_out = rewrite.drop.and(rewrite.edits.dropped).has(Known::Date);
+    (fields.has(Known::Date) && !left_out) || rewrite.edits.added.has(Known::Date)
+}
+
+fn write_response_connection(
+    head: &ResponseHead,
+    bytes: &[u8],
+    rewrite: &ResponseRewrite<'_>,
+    transfer: Transfer,
+    out: &mut Vec<u8>,
+) {
+    let status = head.facts.status;
+    let keep = rewrite.keep_alive && !ends_by_closing(transfer, head.facts.framing);
+    // RFC 9110 section 15.5.22: 426 says what to upgrade to.
+    let upgrade = status == 101 || (status == 426 && head.fields.has(Known::Upgrade));
+    let options: &[u8] = match (upgrade, keep, rewrite.client) {
+        _ if head.facts.is_interim() => return,
+        (true, true, _) => b"upgrade",
+        (true, false, _) if status == 101 => b"upgrade",
+        (true, false, _) => b"close, upgrade",
+        (false, true, Version::Http11) => return,
+        (false, true, Version::Http10) => b"keep-alive",
+        (false, false, _) => b"close",
+    };
+    append_field(out, b"Connection", options);
+    if upgrade {
+        copy_upgrade(&head.fields, bytes, out);
+    }
+}
+
+fn copy_upgrade(fields: &Fields, bytes: &[u8], out: &mut Vec<u8>) {
+    for field in fields
+        .iter()
+        .filter(|field| field.known() == Known::Upgrade)
+    {
+        append_field(out, field.name(bytes), field.value(bytes));
+    }
+}
+
+/// Copies the lines that pass, those that follow each other in one piece.
+fn copy_fields(
+    fields: &Fields,
+    bytes: &[u8],
+    drop: KnownSet,
+    edits: &FieldEdits,
+    out: &mut Vec<u8>,
+) {
+    // Chunked framing is always written anew.
+    let drop = drop.and(edits.dropped).with(Known::TransferEncoding);
+    let mut run = 0..0;
+    for field in fields.iter() {
+        if field.is_dropped() || drop.has(field.known()) || edits.drops(field.name(bytes)) {
+            continue;
+        }
+        match field.plain_line() {
+            Some((start, end)) if start == run.end => run.end = end,
+            Some((start, end)) => {
+                out.extend_from_slice(&bytes[run]);
+                run = start..end;
+            }
+            None => {
+                out.extend_from_slice(&bytes[run]);
+                run = 0..0;
+                append_field(out, field.name(bytes), field.value(bytes));
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[run]);
+}
+
+/// The empty line that ends a head.
+pub const END: &[u8] = b"\r\n";
+
+/// An interim response to a client that waits for leave to send its body.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Appends `name: value` and CRLF. The bytes come from configuration or from a parsed head, and
+/// were judged there.
+pub fn append_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    debug_assert!(is_token(name), "not a field name");
+    debug_assert!(is_field_value(value), "not a field value");
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a number in decimal digits.
+pub fn append_number(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    let mut left = number;
+    while left > 0 || start == digits.len() {
+        start -= 1;
+        digits[start] = b"0123456789"[usize::try_from(left % 10).unwrap_or(0)];
+        left /= 10;
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// Whether these bytes can stand as a field value: no control byte but the tab.
+#[must_use]
+pub fn is_field_value(value: &[u8]) -> bool {
+    value
+        .iter()
+        .all(|&byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..=0xFF))
+}
+
+/// Whether these bytes are a token (RFC 9110 section 5.6.2), as names and methods are.
+#[must_use]
+pub fn is_token(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name
+            .iter()
+            .all(|&byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests;
