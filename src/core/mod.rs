@@ -3,5 +3,6 @@
 pub mod address;
 pub mod buffer;
 pub mod flow;
+pub mod http;
 pub mod readiness;
 pub mod time;

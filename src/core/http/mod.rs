@@ -1,0 +1,3 @@
+//! HTTP as bytes and decisions: nothing here knows a socket, a clock or the configuration file.
+
+pub mod path;
