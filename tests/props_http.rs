@@ -48,3 +48,86 @@ mod path {
         }
     }
 }
+
+mod route {
+    use super::*;
+    use weir::core::http::route::{Found, HostPattern, RouteTable, Rule, is_prefix, strip_prefix};
+
+    fn host() -> impl Strategy<Value = String> {
+        let label = prop::sample::select(vec!["a", "b", "A"]);
+        prop::collection::vec(label, 1..4).prop_map(|labels| labels.join("."))
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        let segment = prop::sample::select(vec!["x", "y", "xy"]);
+        (prop::collection::vec(segment, 0..4), any::<bool>()).prop_map(|(segments, slash)| {
+            let end = if slash && !segments.is_empty() {
+                "/"
+            } else {
+                ""
+            };
+            format!("/{}{end}", segments.join("/"))
+        })
+    }
+
+    fn rule() -> impl Strategy<Value = Rule> {
+        let pattern = prop_oneof![
+            Just(HostPattern::Any),
+            host().prop_map(HostPattern::Exact),
+            host().prop_map(|host| HostPattern::Suffix(format!(".{host}"))),
+        ];
+        let methods = prop::sample::subsequence(vec!["GET".to_owned(), "PUT".to_owned()], 0..2);
+        (pattern, path(), methods).prop_map(|(host, prefix, methods)| Rule {
+            host,
+            prefix,
+            methods,
+        })
+    }
+
+    /// How specific a rule is for a request, were it the only one; none when it does not match.
+    fn rank(rule: &Rule, host: &str, path: &str) -> Option<(usize, usize)> {
+        let host = host.to_lowercase();
+        let of_host = match &rule.host {
+            HostPattern::Any => 0,
+            HostPattern::Suffix(end) if host.ends_with(&end.to_lowercase()) => end.len(),
+            HostPattern::Exact(name) if host == name.to_lowercase() => usize::MAX,
+            HostPattern::Exact(_) | HostPattern::Suffix(_) => return None,
+        };
+        is_prefix(rule.prefix.as_bytes(), path.as_bytes()).then_some((of_host, rule.prefix.len()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn the_table_agrees_with_looking_at_every_rule(
+            rules in prop::collection::vec(rule(), 0..12), host in host(), path in path(),
+        ) {
+            let table = RouteTable::new(&rules).unwrap();
+            let ranked: Vec<_> = (0..rules.len())
+                .filter_map(|at| Some((rank(&rules[at], &host, &path)?, at)))
+                .collect();
+            let best = ranked.iter()
+                .filter(|(_, at)| rules[*at].methods.is_empty() || rules[*at].methods[0] == "GET")
+                .max_by_key(|(rank, at)| (*rank, std::cmp::Reverse(*at)));
+            let expected = match best {
+                Some((_, at)) => Found::Route(*at),
+                None if ranked.is_empty() => Found::NotFound,
+                None => Found::MethodNotAllowed,
+            };
+            prop_assert_eq!(table.find(host.as_bytes(), path.as_bytes(), b"GET"), expected);
+            let mut allow = Vec::new();
+            table.write_allow(host.as_bytes(), path.as_bytes(), &mut allow);
+            if expected == Found::MethodNotAllowed {
+                prop_assert_eq!(allow, b"PUT");
+            }
+        }
+
+        #[test]
+        fn what_is_left_of_a_path_is_a_path(path in path(), prefix in path()) {
+            let left = strip_prefix(path.as_bytes(), prefix.as_bytes());
+            prop_assert_eq!(left[0], b'/');
+            prop_assert!(path.as_bytes().ends_with(left) || left == b"/");
+        }
+    }
+}

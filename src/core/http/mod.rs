@@ -1,3 +1,4 @@
 //! HTTP as bytes and decisions: nothing here knows a socket, a clock or the configuration file.
 
 pub mod path;
+pub mod route;
