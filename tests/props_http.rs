@@ -131,3 +131,52 @@ mod route {
         }
     }
 }
+
+mod sticky {
+    use super::*;
+    use weir::core::http::sticky::{Stripped, Tag, cookie_value, strip_cookie};
+
+    fn field() -> impl Strategy<Value = Vec<u8>> {
+        let piece =
+            prop::sample::select(vec!["w", "=", ";", "; ", " ", "a", "\"", "w=1", "\u{e9}"]);
+        prop::collection::vec(piece, 0..12).prop_map(|all| all.concat().trim().as_bytes().to_vec())
+    }
+
+    fn others(field: &[u8]) -> Vec<&[u8]> {
+        field
+            .split(|&byte| byte == b';')
+            .filter(|pair| cookie_value([*pair], "w").is_none())
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn a_stripped_field_holds_every_cookie_but_ours(field in field()) {
+            let mut out = Vec::new();
+            let ours = cookie_value([field.as_slice()], "w").is_some();
+            let left = match strip_cookie(&field, "w", &mut out) {
+                Stripped::Unchanged => { prop_assert!(!ours); field.clone() }
+                Stripped::Rewritten => { prop_assert!(ours); out }
+                Stripped::Empty => {
+                    prop_assert!(ours && out.is_empty());
+                    let blank = others(&field).iter().all(|pair| pair.trim_ascii().is_empty());
+                    prop_assert!(blank, "nothing of another cookie is lost");
+                    return Ok(());
+                }
+            };
+            prop_assert_eq!(cookie_value([left.as_slice()], "w"), None);
+            let (before, after) = (others(&field), others(&left));
+            prop_assert_eq!(before[0].trim_ascii_start(), after[0].trim_ascii_start());
+            prop_assert_eq!(&before[1..], &after[1..], "the rest to the byte");
+        }
+
+        #[test]
+        fn a_tag_is_read_only_in_its_own_form(value in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(tag) = Tag::parse(&value) {
+                prop_assert_eq!(tag.as_bytes(), value.as_slice());
+            }
+        }
+    }
+}

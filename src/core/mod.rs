@@ -5,4 +5,5 @@ pub mod buffer;
 pub mod flow;
 pub mod http;
 pub mod readiness;
+pub mod text;
 pub mod time;
