@@ -180,3 +180,247 @@ mod sticky {
         }
     }
 }
+
+mod access_log {
+    use super::*;
+    use weir::core::access_log::{Format, HttpRecord, StickyUse, TcpRecord, Timings, Why};
+
+    /// Reads one JSON string at the start of `text`, strictly, and gives what follows it.
+    fn string(text: &[u8]) -> Option<&[u8]> {
+        let mut rest = text.strip_prefix(b"\"")?;
+        loop {
+            rest = match rest {
+                [b'"', after @ ..] => return Some(after),
+                [b'\\', b'"' | b'\\', after @ ..] => after,
+                [b'\\', b'u', digits @ ..] => {
+                    let (digits, after) = digits.split_at_checked(4)?;
+                    digits.iter().all(u8::is_ascii_hexdigit).then_some(after)?
+                }
+                [b'\\' | 0..0x20 | 0x7f, ..] | [] => return None,
+                [_, after @ ..] => after,
+            };
+        }
+    }
+
+    fn value(text: &[u8]) -> Option<&[u8]> {
+        if let Some(after) = text.strip_prefix(b"null") {
+            return Some(after);
+        }
+        let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits > 0 {
+            Some(&text[digits..])
+        } else {
+            string(text)
+        }
+    }
+
+    /// The keys of a flat JSON object that is the whole of `text`; none when it is not one.
+    fn keys(text: &[u8]) -> Option<Vec<&[u8]>> {
+        std::str::from_utf8(text).ok()?;
+        let mut rest = text.strip_prefix(b"{")?;
+        let mut keys = Vec::new();
+        loop {
+            let after = string(rest)?;
+            keys.push(&rest[1..rest.len() - after.len() - 1]);
+            rest = match value(after.strip_prefix(b":")?)? {
+                b"}" => return Some(keys),
+                more => more.strip_prefix(b",")?,
+            };
+        }
+    }
+
+    fn nasty() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop::sample::select(vec![
+            &b"\n"[..],
+            b"\r",
+            b"\"",
+            b"\\",
+            b"\0",
+            b"\x1b",
+            b"\x7f",
+            b"\xff",
+            b"\xc3",
+            b"\xc3\xa9",
+            b"\xe2\x80\xa8",
+            b"a",
+            b" ",
+            b"\",\"x\":1",
+            b"-- \"",
+        ]);
+        prop_oneof![
+            prop::collection::vec(piece, 0..12).prop_map(|all| all.concat()),
+            prop::collection::vec(any::<u8>(), 0..64),
+        ]
+    }
+
+    const FORMATS: [Format; 3] = [Format::Common, Format::Combined, Format::Json];
+
+    /// One line, printable, with as many quotes as the format has fields for.
+    fn check_text(line: &[u8], quotes: usize) -> Result<(), TestCaseError> {
+        let (end, inner) = line.split_last().unwrap();
+        prop_assert_eq!(*end, b'\n');
+        prop_assert!(inner.iter().all(|byte| (b' '..0x7f).contains(byte)));
+        prop_assert_eq!(inner.iter().filter(|byte| **byte == b'"').count(), quotes);
+        Ok(())
+    }
+
+    fn check_json(line: &[u8], expected: &str) -> Result<(), TestCaseError> {
+        let (end, inner) = line.split_last().unwrap();
+        prop_assert_eq!(*end, b'\n');
+        prop_assert!(!inner.contains(&b'\n'));
+        let expected: Vec<_> = expected.split(' ').map(str::as_bytes).collect();
+        prop_assert_eq!(
+            keys(inner),
+            Some(expected),
+            "{}",
+            String::from_utf8_lossy(inner)
+        );
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn no_value_leaves_its_place_in_a_request_line(
+            values in prop::collection::vec(nasty(), 5),
+            name in any::<String>(),
+            unix_ms in any::<u64>(),
+            number in any::<u64>(),
+            is_known in any::<bool>(),
+        ) {
+            let name = is_known.then_some(name.as_str());
+            let record = HttpRecord {
+                unix_ms,
+                id: number,
+                client: is_known.then_some([192, 0, 2, 1].into()),
+                listener: name.unwrap_or("l"),
+                host: &values[0],
+                method: &values[1],
+                path: &values[2],
+                proto: "HTTP/1.1",
+                status: is_known.then_some(200),
+                bytes_in: number,
+                bytes_out: number,
+                route: name,
+                pool: name,
+                backend: name,
+                attempts: 1,
+                timings: Timings { ttfb_ms: is_known.then_some(number), ..Timings::default() },
+                why: Why::Refused,
+                closed_by: None,
+                user_agent: is_known.then_some(&values[3]),
+                referer: Some(&values[4]),
+                sticky: is_known.then_some(StickyUse::Hit),
+            };
+            let mut lines = FORMATS.map(|format| {
+                let mut out = b"before".to_vec();
+                record.write(format, &mut out);
+                out
+            });
+            for line in &mut lines {
+                prop_assert_eq!(&line[..6], b"before", "appended");
+                line.drain(..6);
+            }
+            check_text(&lines[0], 2)?;
+            check_text(&lines[1], 6)?;
+            check_json(&lines[2], "ts id client listener host method path proto status bytes_in \
+                bytes_out route pool backend attempts t_wait t_queue t_connect t_ttfb t_total why \
+                closed_by ua referer sticky")?;
+        }
+
+        #[test]
+        fn no_name_leaves_its_place_in_a_session_line(name in any::<String>()) {
+            let record = TcpRecord {
+                unix_ms: 0,
+                id: 0,
+                client: None,
+                listener: &name,
+                pool: &name,
+                backend: Some(&name),
+                attempts: 0,
+                bytes_in: 0,
+                bytes_out: 0,
+                timings: Timings::default(),
+                why: Why::Ok,
+                closed_by: None,
+            };
+            let lines = FORMATS.map(|format| {
+                let mut out = Vec::new();
+                record.write(format, &mut out);
+                out
+            });
+            check_text(&lines[0], 2)?;
+            check_text(&lines[1], 6)?;
+            check_json(&lines[2], "ts id client listener proto bytes_in bytes_out pool backend \
+                attempts t_queue t_connect t_total why closed_by")?;
+        }
+    }
+}
+
+mod forwarded {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+    use weir::core::http::forwarded::{Network, Peer, client_address, write_x_forwarded_for};
+
+    fn address() -> impl Strategy<Value = IpAddr> {
+        (prop::sample::select(vec![10, 192]), 0..4u8)
+            .prop_map(|(first, last)| IpAddr::V4(Ipv4Addr::new(first, 0, 0, last)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn a_claim_left_of_a_stranger_changes_nothing(
+            claims in prop::collection::vec(nasty_line(), 0..3),
+            hops in prop::collection::vec(address(), 0..4),
+            peer in address(),
+        ) {
+            let trusted = [Network::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8)];
+            let peer = Peer::new(Some(peer), &trusted);
+            let stranger = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+            // What the proxies between the stranger and the peer have written.
+            let mut honest = vec![stranger.to_string()];
+            honest.extend(hops.iter().map(ToString::to_string));
+            let claimed: Vec<_> = claims.iter().chain(&honest).map(String::as_bytes).collect();
+            let honest: Vec<_> = honest.iter().map(String::as_bytes).collect();
+            prop_assert_eq!(
+                client_address(peer, &trusted, claimed),
+                client_address(peer, &trusted, honest)
+            );
+        }
+
+        #[test]
+        fn the_next_weir_that_trusts_this_one_finds_the_same_client(
+            lines in prop::collection::vec(nasty_line(), 0..3), peer in address(),
+        ) {
+            let trusted = [Network::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8)];
+            let lines: Vec<_> = lines.iter().map(String::as_bytes).collect();
+            let first = Peer::new(Some(peer), &trusted);
+            let mut sent = Vec::new();
+            write_x_forwarded_for(first, lines.iter().copied(), &mut sent);
+            let second = Peer::new(Some(IpAddr::V4(Ipv4Addr::new(10, 9, 9, 9))), &trusted);
+            prop_assert_eq!(
+                client_address(second, &trusted, [sent.as_slice()]),
+                client_address(first, &trusted, lines)
+            );
+        }
+    }
+
+    fn nasty_line() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "10.0.0.1",
+            "192.0.2.1",
+            "::1",
+            "[::1]:80",
+            ",",
+            ", ",
+            " ",
+            "unknown",
+            "x",
+            "\u{e9}",
+        ]);
+        prop::collection::vec(piece, 0..8).prop_map(|all| all.concat())
+    }
+}
