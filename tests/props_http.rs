@@ -1,0 +1,426 @@
+//! Properties of the HTTP policy files over drawn inputs.
+
+use proptest::prelude::*;
+
+mod path {
+    use super::*;
+    use weir::core::http::path::canonical;
+
+    /// Paths made of the pieces that matter, far more often than chance would.
+    fn target() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop::sample::select(vec![
+            "/", "/", "//", ".", "..", "%2e", "%2E", "%2f", "%5C", "%61", "%c3", "%25", ";", "a",
+            "b", "|", "%20", "\u{e9}", "?", "%0", "%00", "\\", " ",
+        ]);
+        let pieces = prop::collection::vec(piece, 0..16).prop_map(|all| all.concat().into_bytes());
+        prop_oneof![
+            8 => pieces.prop_map(|mut rest| { rest.insert(0, b'/'); rest }),
+            1 => prop::collection::vec(any::<u8>(), 0..32),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn a_canonical_path_is_rooted_and_settled(target in target()) {
+            let mut space = Vec::new();
+            if let Ok(found) = canonical(&target, &mut space) {
+                prop_assert_eq!(found.path[0], b'/');
+                let mut segments: Vec<&[u8]> = found.path[1..].split(|&b| b == b'/').collect();
+                prop_assert!(segments.iter().all(|s| *s != b"." && *s != b".."));
+                segments.pop();
+                prop_assert!(segments.iter().all(|s| !s.is_empty()), "no run of slashes");
+                prop_assert!(found.path.iter().all(|b| (0x21..0x7f).contains(b)));
+                let query = target.iter().position(|&b| b == b'?').map(|at| &target[at + 1..]);
+                prop_assert_eq!(found.query, query);
+            }
+        }
+
+        #[test]
+        fn a_canonical_path_is_its_own_canonical_path(target in target()) {
+            let (mut space, mut unused) = (Vec::new(), Vec::new());
+            if let Ok(found) = canonical(&target, &mut space) {
+                let again = canonical(found.path, &mut unused).unwrap();
+                prop_assert_eq!(again.path, found.path);
+                prop_assert_eq!(again.path.as_ptr(), found.path.as_ptr(), "and is borrowed");
+            }
+        }
+    }
+}
+
+mod route {
+    use super::*;
+    use weir::core::http::route::{Found, HostPattern, RouteTable, Rule, is_prefix, strip_prefix};
+
+    fn host() -> impl Strategy<Value = String> {
+        let label = prop::sample::select(vec!["a", "b", "A"]);
+        prop::collection::vec(label, 1..4).prop_map(|labels| labels.join("."))
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        let segment = prop::sample::select(vec!["x", "y", "xy"]);
+        (prop::collection::vec(segment, 0..4), any::<bool>()).prop_map(|(segments, slash)| {
+            let end = if slash && !segments.is_empty() {
+                "/"
+            } else {
+                ""
+            };
+            format!("/{}{end}", segments.join("/"))
+        })
+    }
+
+    fn rule() -> impl Strategy<Value = Rule> {
+        let pattern = prop_oneof![
+            Just(HostPattern::Any),
+            host().prop_map(HostPattern::Exact),
+            host().prop_map(|host| HostPattern::Suffix(format!(".{host}"))),
+        ];
+        let methods = prop::sample::subsequence(vec!["GET".to_owned(), "PUT".to_owned()], 0..2);
+        (pattern, path(), methods).prop_map(|(host, prefix, methods)| Rule {
+            host,
+            prefix,
+            methods,
+        })
+    }
+
+    /// How specific a rule is for a request, were it the only one; none when it does not match.
+    fn rank(rule: &Rule, host: &str, path: &str) -> Option<(usize, usize)> {
+        let host = host.to_lowercase();
+        let of_host = match &rule.host {
+            HostPattern::Any => 0,
+            HostPattern::Suffix(end) if host.ends_with(&end.to_lowercase()) => end.len(),
+            HostPattern::Exact(name) if host == name.to_lowercase() => usize::MAX,
+            HostPattern::Exact(_) | HostPattern::Suffix(_) => return None,
+        };
+        is_prefix(rule.prefix.as_bytes(), path.as_bytes()).then_some((of_host, rule.prefix.len()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn the_table_agrees_with_looking_at_every_rule(
+            rules in prop::collection::vec(rule(), 0..12), host in host(), path in path(),
+        ) {
+            let table = RouteTable::new(&rules).unwrap();
+            let ranked: Vec<_> = (0..rules.len())
+                .filter_map(|at| Some((rank(&rules[at], &host, &path)?, at)))
+                .collect();
+            let best = ranked.iter()
+                .filter(|(_, at)| rules[*at].methods.is_empty() || rules[*at].methods[0] == "GET")
+                .max_by_key(|(rank, at)| (*rank, std::cmp::Reverse(*at)));
+            let expected = match best {
+                Some((_, at)) => Found::Route(*at),
+                None if ranked.is_empty() => Found::NotFound,
+                None => Found::MethodNotAllowed,
+            };
+            prop_assert_eq!(table.find(host.as_bytes(), path.as_bytes(), b"GET"), expected);
+            let mut allow = Vec::new();
+            table.write_allow(host.as_bytes(), path.as_bytes(), &mut allow);
+            if expected == Found::MethodNotAllowed {
+                prop_assert_eq!(allow, b"PUT");
+            }
+        }
+
+        #[test]
+        fn what_is_left_of_a_path_is_a_path(path in path(), prefix in path()) {
+            let left = strip_prefix(path.as_bytes(), prefix.as_bytes());
+            prop_assert_eq!(left[0], b'/');
+            prop_assert!(path.as_bytes().ends_with(left) || left == b"/");
+        }
+    }
+}
+
+mod sticky {
+    use super::*;
+    use weir::core::http::sticky::{Stripped, Tag, cookie_value, strip_cookie};
+
+    fn field() -> impl Strategy<Value = Vec<u8>> {
+        let piece =
+            prop::sample::select(vec!["w", "=", ";", "; ", " ", "a", "\"", "w=1", "\u{e9}"]);
+        prop::collection::vec(piece, 0..12).prop_map(|all| all.concat().trim().as_bytes().to_vec())
+    }
+
+    fn others(field: &[u8]) -> Vec<&[u8]> {
+        field
+            .split(|&byte| byte == b';')
+            .filter(|pair| cookie_value([*pair], "w").is_none())
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn a_stripped_field_holds_every_cookie_but_ours(field in field()) {
+            let mut out = Vec::new();
+            let ours = cookie_value([field.as_slice()], "w").is_some();
+            let left = match strip_cookie(&field, "w", &mut out) {
+                Stripped::Unchanged => { prop_assert!(!ours); field.clone() }
+                Stripped::Rewritten => { prop_assert!(ours); out }
+                Stripped::Empty => {
+                    prop_assert!(ours && out.is_empty());
+                    let blank = others(&field).iter().all(|pair| pair.trim_ascii().is_empty());
+                    prop_assert!(blank, "nothing of another cookie is lost");
+                    return Ok(());
+                }
+            };
+            prop_assert_eq!(cookie_value([left.as_slice()], "w"), None);
+            let (before, after) = (others(&field), others(&left));
+            prop_assert_eq!(before[0].trim_ascii_start(), after[0].trim_ascii_start());
+            prop_assert_eq!(&before[1..], &after[1..], "the rest to the byte");
+        }
+
+        #[test]
+        fn a_tag_is_read_only_in_its_own_form(value in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(tag) = Tag::parse(&value) {
+                prop_assert_eq!(tag.as_bytes(), value.as_slice());
+            }
+        }
+    }
+}
+
+mod access_log {
+    use super::*;
+    use weir::core::access_log::{Format, HttpRecord, StickyUse, TcpRecord, Timings, Why};
+
+    /// Reads one JSON string at the start of `text`, strictly, and gives what follows it.
+    fn string(text: &[u8]) -> Option<&[u8]> {
+        let mut rest = text.strip_prefix(b"\"")?;
+        loop {
+            rest = match rest {
+                [b'"', after @ ..] => return Some(after),
+                [b'\\', b'"' | b'\\', after @ ..] => after,
+                [b'\\', b'u', digits @ ..] => {
+                    let (digits, after) = digits.split_at_checked(4)?;
+                    digits.iter().all(u8::is_ascii_hexdigit).then_some(after)?
+                }
+                [b'\\' | 0..0x20 | 0x7f, ..] | [] => return None,
+                [_, after @ ..] => after,
+            };
+        }
+    }
+
+    fn value(text: &[u8]) -> Option<&[u8]> {
+        if let Some(after) = text.strip_prefix(b"null") {
+            return Some(after);
+        }
+        let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits > 0 {
+            Some(&text[digits..])
+        } else {
+            string(text)
+        }
+    }
+
+    /// The keys of a flat JSON object that is the whole of `text`; none when it is not one.
+    fn keys(text: &[u8]) -> Option<Vec<&[u8]>> {
+        std::str::from_utf8(text).ok()?;
+        let mut rest = text.strip_prefix(b"{")?;
+        let mut keys = Vec::new();
+        loop {
+            let after = string(rest)?;
+            keys.push(&rest[1..rest.len() - after.len() - 1]);
+            rest = match value(after.strip_prefix(b":")?)? {
+                b"}" => return Some(keys),
+                more => more.strip_prefix(b",")?,
+            };
+        }
+    }
+
+    fn nasty() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop::sample::select(vec![
+            &b"\n"[..],
+            b"\r",
+            b"\"",
+            b"\\",
+            b"\0",
+            b"\x1b",
+            b"\x7f",
+            b"\xff",
+            b"\xc3",
+            b"\xc3\xa9",
+            b"\xe2\x80\xa8",
+            b"a",
+            b" ",
+            b"\",\"x\":1",
+            b"-- \"",
+        ]);
+        prop_oneof![
+            prop::collection::vec(piece, 0..12).prop_map(|all| all.concat()),
+            prop::collection::vec(any::<u8>(), 0..64),
+        ]
+    }
+
+    const FORMATS: [Format; 3] = [Format::Common, Format::Combined, Format::Json];
+
+    /// One line, printable, with as many quotes as the format has fields for.
+    fn check_text(line: &[u8], quotes: usize) -> Result<(), TestCaseError> {
+        let (end, inner) = line.split_last().unwrap();
+        prop_assert_eq!(*end, b'\n');
+        prop_assert!(inner.iter().all(|byte| (b' '..0x7f).contains(byte)));
+        prop_assert_eq!(inner.iter().filter(|byte| **byte == b'"').count(), quotes);
+        Ok(())
+    }
+
+    fn check_json(line: &[u8], expected: &str) -> Result<(), TestCaseError> {
+        let (end, inner) = line.split_last().unwrap();
+        prop_assert_eq!(*end, b'\n');
+        prop_assert!(!inner.contains(&b'\n'));
+        let expected: Vec<_> = expected.split(' ').map(str::as_bytes).collect();
+        prop_assert_eq!(
+            keys(inner),
+            Some(expected),
+            "{}",
+            String::from_utf8_lossy(inner)
+        );
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn no_value_leaves_its_place_in_a_request_line(
+            values in prop::collection::vec(nasty(), 5),
+            name in any::<String>(),
+            unix_ms in any::<u64>(),
+            number in any::<u64>(),
+            is_known in any::<bool>(),
+        ) {
+            let name = is_known.then_some(name.as_str());
+            let record = HttpRecord {
+                unix_ms,
+                id: number,
+                client: is_known.then_some([192, 0, 2, 1].into()),
+                listener: name.unwrap_or("l"),
+                host: &values[0],
+                method: &values[1],
+                path: &values[2],
+                proto: "HTTP/1.1",
+                status: is_known.then_some(200),
+                bytes_in: number,
+                bytes_out: number,
+                route: name,
+                pool: name,
+                backend: name,
+                attempts: 1,
+                timings: Timings { ttfb_ms: is_known.then_some(number), ..Timings::default() },
+                why: Why::Refused,
+                closed_by: None,
+                user_agent: is_known.then_some(&values[3]),
+                referer: Some(&values[4]),
+                sticky: is_known.then_some(StickyUse::Hit),
+            };
+            let mut lines = FORMATS.map(|format| {
+                let mut out = b"before".to_vec();
+                record.write(format, &mut out);
+                out
+            });
+            for line in &mut lines {
+                prop_assert_eq!(&line[..6], b"before", "appended");
+                line.drain(..6);
+            }
+            check_text(&lines[0], 2)?;
+            check_text(&lines[1], 6)?;
+            check_json(&lines[2], "ts id client listener host method path proto status bytes_in \
+                bytes_out route pool backend attempts t_wait t_queue t_connect t_ttfb t_total why \
+                closed_by ua referer sticky")?;
+        }
+
+        #[test]
+        fn no_name_leaves_its_place_in_a_session_line(name in any::<String>()) {
+            let record = TcpRecord {
+                unix_ms: 0,
+                id: 0,
+                client: None,
+                listener: &name,
+                pool: &name,
+                backend: Some(&name),
+                attempts: 0,
+                bytes_in: 0,
+                bytes_out: 0,
+                timings: Timings::default(),
+                why: Why::Ok,
+                closed_by: None,
+            };
+            let lines = FORMATS.map(|format| {
+                let mut out = Vec::new();
+                record.write(format, &mut out);
+                out
+            });
+            check_text(&lines[0], 2)?;
+            check_text(&lines[1], 6)?;
+            check_json(&lines[2], "ts id client listener proto bytes_in bytes_out pool backend \
+                attempts t_queue t_connect t_total why closed_by")?;
+        }
+    }
+}
+
+mod forwarded {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+    use weir::core::http::forwarded::{Network, Peer, client_address, write_x_forwarded_for};
+
+    fn address() -> impl Strategy<Value = IpAddr> {
+        (prop::sample::select(vec![10, 192]), 0..4u8)
+            .prop_map(|(first, last)| IpAddr::V4(Ipv4Addr::new(first, 0, 0, last)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn a_claim_left_of_a_stranger_changes_nothing(
+            claims in prop::collection::vec(nasty_line(), 0..3),
+            hops in prop::collection::vec(address(), 0..4),
+            peer in address(),
+        ) {
+            let trusted = [Network::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8)];
+            let peer = Peer::new(Some(peer), &trusted);
+            let stranger = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+            // What the proxies between the stranger and the peer have written.
+            let mut honest = vec![stranger.to_string()];
+            honest.extend(hops.iter().map(ToString::to_string));
+            let claimed: Vec<_> = claims.iter().chain(&honest).map(String::as_bytes).collect();
+            let honest: Vec<_> = honest.iter().map(String::as_bytes).collect();
+            prop_assert_eq!(
+                client_address(peer, &trusted, claimed),
+                client_address(peer, &trusted, honest)
+            );
+        }
+
+        #[test]
+        fn the_next_weir_that_trusts_this_one_finds_the_same_client(
+            lines in prop::collection::vec(nasty_line(), 0..3), peer in address(),
+        ) {
+            let trusted = [Network::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8)];
+            let lines: Vec<_> = lines.iter().map(String::as_bytes).collect();
+            let first = Peer::new(Some(peer), &trusted);
+            let mut sent = Vec::new();
+            write_x_forwarded_for(first, lines.iter().copied(), &mut sent);
+            let second = Peer::new(Some(IpAddr::V4(Ipv4Addr::new(10, 9, 9, 9))), &trusted);
+            prop_assert_eq!(
+                client_address(second, &trusted, [sent.as_slice()]),
+                client_address(first, &trusted, lines)
+            );
+        }
+    }
+
+    fn nasty_line() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "10.0.0.1",
+            "192.0.2.1",
+            "::1",
+            "[::1]:80",
+            ",",
+            ", ",
+            " ",
+            "unknown",
+            "x",
+            "\u{e9}",
+        ]);
+        prop::collection::vec(piece, 0..8).prop_map(|all| all.concat())
+    }
+}
