@@ -12,5 +12,6 @@ pub mod limit;
 pub mod probe;
 pub mod readiness;
 pub mod rng;
+pub mod text;
 pub mod time;
 pub mod timer;
