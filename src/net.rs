@@ -140,9 +140,6 @@ pub trait Net {
     /// Reads into `into`, which must not be empty. The end of the stream is `Closed`.
     fn read(&mut self, stream: &Self::Stream, into: &mut [u8]) -> Io<usize>;
 
-    /// As [`Net::read`], but leaves the bytes where they are.
-    fn peek(&mut self, stream: &Self::Stream, into: &mut [u8]) -> Io<usize>;
-
     /// Writes the slices in order; may take only a part.
     fn write(&mut self, stream: &Self::Stream, from: &[IoSlice<'_>]) -> Io<usize>;
 

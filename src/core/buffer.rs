@@ -88,12 +88,20 @@ impl Buffer {
     }
 }
 
-/// Lends buffers of one capacity, never more than a limit at once.
+/// Capacity of the buffers that are lent beyond the limit, in bytes.
+pub const SMALL_BYTES: usize = 4 * 1024;
+
+/// Lends buffers of one capacity, and small ones beyond a limit.
+///
+/// Nobody waits for a buffer: a crowd of stalled readers that holds all large ones makes the
+/// others slower, but cannot stop them. All memory is bounded by the limit and by
+/// [`SMALL_BYTES`] for each direction of a session.
 #[derive(Debug)]
 pub struct BufferPool {
     spare: Vec<Box<[u8]>>,
     capacity_bytes: usize,
     lent: usize,
+    small_lent: usize,
     buffers_max: usize,
     spare_max: usize,
 }
@@ -101,38 +109,62 @@ pub struct BufferPool {
 impl BufferPool {
     /// A pool that lends at most `buffers_max` buffers of `capacity_bytes` at once. It starts
     /// empty and keeps at most `spare_max` returned buffers for reuse; the rest is freed.
+    ///
+    /// # Panics
+    /// When the capacity is not above [`SMALL_BYTES`].
     #[must_use]
     pub fn new(capacity_bytes: usize, buffers_max: usize, spare_max: usize) -> Self {
+        assert!(
+            capacity_bytes > SMALL_BYTES,
+            "buffers must be larger than small ones"
+        );
         Self {
             spare: Vec::new(),
             capacity_bytes,
             lent: 0,
+            small_lent: 0,
             buffers_max,
             spare_max,
         }
     }
 
-    /// Lends an empty buffer, or none at the limit.
-    pub fn take(&mut self) -> Option<Buffer> {
-        if self.lent == self.buffers_max {
-            return None;
+    /// The capacity of the buffer that [`BufferPool::take`] would lend now: no more may be read
+    /// than would fit if all of it had to wait.
+    #[must_use]
+    pub fn next_bytes(&self) -> usize {
+        if self.lent < self.buffers_max {
+            self.capacity_bytes
+        } else {
+            SMALL_BYTES
         }
-        self.lent += 1;
-        let bytes = self
-            .spare
-            .pop()
-            .unwrap_or_else(|| vec![0; self.capacity_bytes].into_boxed_slice());
-        Some(Buffer {
+    }
+
+    /// Lends an empty buffer of [`BufferPool::next_bytes`].
+    pub fn take(&mut self) -> Buffer {
+        let bytes = if self.lent < self.buffers_max {
+            self.lent += 1;
+            self.spare
+                .pop()
+                .unwrap_or_else(|| vec![0; self.capacity_bytes].into_boxed_slice())
+        } else {
+            self.small_lent += 1;
+            vec![0; SMALL_BYTES].into_boxed_slice()
+        };
+        Buffer {
             bytes,
             start: 0,
             end: 0,
-        })
+        }
     }
 
     /// Takes a buffer back; what waited in it is gone.
     pub fn give(&mut self, buffer: Buffer) {
+        if buffer.capacity() == SMALL_BYTES {
+            self.small_lent -= 1;
+            return;
+        }
         debug_assert_eq!(
-            buffer.bytes.len(),
+            buffer.capacity(),
             self.capacity_bytes,
             "a buffer of another pool"
         );
@@ -142,22 +174,10 @@ impl BufferPool {
         }
     }
 
-    /// How many buffers are lent now.
+    /// How many buffers are lent now, small ones included.
     #[must_use]
     pub fn lent(&self) -> usize {
-        self.lent
-    }
-
-    /// Whether [`BufferPool::take`] would lend one now.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.lent < self.buffers_max
-    }
-
-    /// The capacity of each buffer, in bytes.
-    #[must_use]
-    pub fn capacity_bytes(&self) -> usize {
-        self.capacity_bytes
+        self.lent + self.small_lent
     }
 }
 
@@ -167,8 +187,11 @@ mod tests {
 
     #[test]
     fn bytes_leave_in_the_order_they_came() {
-        let mut pool = BufferPool::new(8, 1, 1);
-        let mut buffer = pool.take().unwrap();
+        let mut buffer = Buffer {
+            bytes: vec![0; 8].into_boxed_slice(),
+            start: 0,
+            end: 0,
+        };
         assert_eq!(buffer.append(b"abcdef"), 6);
         buffer.consume(4);
         assert_eq!(
@@ -177,19 +200,29 @@ mod tests {
             "consumed space is used again"
         );
         assert_eq!(buffer.filled(), b"efghijkl");
-        pool.give(buffer);
     }
 
     #[test]
-    fn a_pool_never_lends_more_than_its_limit() {
-        let mut pool = BufferPool::new(4, 2, 1);
-        let (one, two) = (pool.take().unwrap(), pool.take().unwrap());
-        assert!(pool.take().is_none());
-        assert!(!pool.has_room());
-        pool.give(one);
-        assert!(pool.has_room());
-        pool.give(two);
+    fn beyond_its_limit_a_pool_lends_small_buffers() {
+        let mut pool = BufferPool::new(8192, 1, 1);
+        assert_eq!(pool.next_bytes(), 8192);
+        let large = pool.take();
+        assert_eq!(pool.next_bytes(), SMALL_BYTES);
+        let small = pool.take();
+        assert_eq!((large.capacity(), small.capacity()), (8192, SMALL_BYTES));
+        assert_eq!(pool.lent(), 2);
+        pool.give(large);
+        assert_eq!(pool.next_bytes(), 8192, "a large one is free again");
+        pool.give(small);
         assert_eq!(pool.lent(), 0);
-        assert_eq!(pool.spare.len(), 1, "only spare_max buffers are kept");
+    }
+
+    #[test]
+    fn only_some_returned_buffers_are_kept() {
+        let mut pool = BufferPool::new(8192, 4, 1);
+        let (one, two) = (pool.take(), pool.take());
+        pool.give(one);
+        pool.give(two);
+        assert_eq!(pool.spare.len(), 1);
     }
 }

@@ -227,11 +227,9 @@ impl Net for Reactor {
     }
 
     fn read(&mut self, stream: &Stream, into: &mut [u8]) -> Io<usize> {
-        receive(stream, into, RecvFlags::empty())
-    }
-
-    fn peek(&mut self, stream: &Stream, into: &mut [u8]) -> Io<usize> {
-        receive(stream, into, RecvFlags::PEEK)
+        sort_input(retry_on_intr(|| {
+            rustix::net::recv(&stream.fd, &mut *into, RecvFlags::empty()).map(|(count, _)| count)
+        }))
     }
 
     fn write(&mut self, stream: &Stream, from: &[IoSlice<'_>]) -> Io<usize> {
@@ -319,12 +317,6 @@ fn readiness(event: &mio::event::Event) -> Readiness {
         ready.add(Readiness::READ | Readiness::CLOSING);
     }
     ready
-}
-
-fn receive(stream: &Stream, into: &mut [u8], flags: RecvFlags) -> Io<usize> {
-    sort_input(retry_on_intr(|| {
-        rustix::net::recv(&stream.fd, &mut *into, flags).map(|(count, _)| count)
-    }))
 }
 
 fn sort_input(result: rustix::io::Result<usize>) -> Io<usize> {

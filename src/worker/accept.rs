@@ -9,10 +9,10 @@ use crate::core::balance::{Algorithm, client_key};
 use crate::core::readiness::Readiness;
 use crate::net::{Accept, Kind, Net, Side, Target};
 use crate::worker::Worker;
-use crate::worker::connect;
-use crate::worker::relay::Direction;
-use crate::worker::session::{CloseReason, Endpoint, Session, TcpPhase};
+use crate::worker::connect::Attempt;
+use crate::worker::session::{CloseReason, Endpoint, Session};
 use crate::worker::shared::{Listener, ListenerSlot, Pause, Shared, Timeout, UpstreamSlot, key_of};
+use crate::worker::tcp::Relay;
 
 /// Connections taken from one listener in one turn before sessions run again.
 pub(crate) const ACCEPT_BUDGET: usize = 64;
@@ -142,30 +142,21 @@ impl<N: Net> Worker<N> {
         shared.count(slot, ListenerCell::Active, 1);
         let entry = self.sessions.vacant_entry();
         let key = key_of(entry.key());
+        let mut client = Endpoint::new(stream, generation);
+        client.ready = Readiness::WRITE;
+        let attempt = Attempt::new(upstream, hash_key(shared, upstream, peer));
         let session = entry.insert(Session {
-            client: Endpoint {
-                stream,
-                ready: Readiness::WRITE,
-                generation,
-            },
-            backend: None,
-            lease: None,
-            up: Direction::new(),
-            down: Direction::new(),
-            phase: TcpPhase::Connecting(now),
+            client,
             peer,
             listener: slot,
-            upstream,
-            hash_key: hash_key(shared, upstream, peer),
-            tried: Vec::new(),
-            addresses_failed: 0,
             opened: now,
             moved: now,
             timer: None,
             due: false,
             queued: false,
+            relay: Relay::new(attempt, now),
         });
-        if connect::start(key, session, shared).is_err() {
+        if session.relay.open(key, shared).is_err() {
             return self.close_session(key, CloseReason::NoBackend);
         }
         let target = Target {

@@ -1,17 +1,126 @@
-//! Gets a session its backend: pick, connect, confirm, and on failure the next one.
-//!
-//! No client byte is read before the connection is confirmed, so every attempt starts afresh.
+//! Gets a session its backend: pick, connect, and on failure the next one.
 
 use std::io::ErrorKind;
 
+use crate::core::backend::{BackendId, Lease};
 use crate::core::readiness::{Io, Readiness};
-use crate::net::{Kind, Net, Side, Target};
-use crate::worker::session::{Endpoint, Session, TcpPhase};
-use crate::worker::shared::Shared;
+use crate::net::Net;
+use crate::worker::session::Endpoint;
+use crate::worker::shared::{Shared, UpstreamSlot};
 
 /// No backend is usable, or too many have failed.
 #[derive(Debug)]
 pub(crate) struct NoBackend;
+
+/// The search for a backend: which upstream, what has failed, and the lease on the present one.
+pub(crate) struct Attempt {
+    pub(crate) upstream: UpstreamSlot,
+    /// What the upstream's algorithm hashes.
+    pub(crate) hash_key: u64,
+    pub(crate) lease: Option<Lease>,
+    /// Backends that failed, so that they are not picked again.
+    pub(crate) tried: Vec<BackendId>,
+    /// Addresses of the present backend that failed.
+    addresses_failed: u8,
+}
+
+impl Attempt {
+    pub(crate) fn new(upstream: UpstreamSlot, hash_key: u64) -> Self {
+        Self {
+            upstream,
+            hash_key,
+            lease: None,
+            tried: Vec::new(),
+            addresses_failed: 0,
+        }
+    }
+
+    /// Picks a backend that was not tried yet and takes a lease on it.
+    pub(crate) fn pick<N: Net>(&mut self, shared: &mut Shared<N>) -> Result<BackendId, NoBackend> {
+        let settings = &shared.upstreams[self.upstream as usize].settings;
+        if self.tried.len() >= settings.tries_max as usize {
+            return Err(NoBackend);
+        }
+        let lease = shared
+            .pick(self.upstream, self.hash_key, &self.tried)
+            .ok_or(NoBackend)?;
+        let backend = lease.backend;
+        self.lease = Some(lease);
+        self.addresses_failed = 0;
+        Ok(backend)
+    }
+
+    /// Picks and connects until an attempt is under way.
+    pub(crate) fn open<N: Net>(&mut self, shared: &mut Shared<N>) -> Result<N::Stream, NoBackend> {
+        loop {
+            self.pick(shared)?;
+            match self.dial(shared) {
+                Ok(stream) => return Ok(stream),
+                Err(kind) => self.give_up(shared, &reason(kind)),
+            }
+        }
+    }
+
+    /// An attempt failed: the backend's next address, or else the next backend.
+    pub(crate) fn reopen<N: Net>(
+        &mut self,
+        shared: &mut Shared<N>,
+        why: &str,
+    ) -> Result<N::Stream, NoBackend> {
+        if let Some(lease) = &self.lease {
+            let place = shared.place_mut(lease.backend);
+            self.addresses_failed += 1;
+            if usize::from(self.addresses_failed) < place.addresses.len() {
+                place.rotate();
+                if let Ok(stream) = self.dial(shared) {
+                    return Ok(stream);
+                }
+            }
+        }
+        self.give_up(shared, why);
+        self.open(shared)
+    }
+
+    /// Starts connecting to the leased backend, at the first of its addresses that does not
+    /// refuse at once.
+    pub(crate) fn dial<N: Net>(&mut self, shared: &mut Shared<N>) -> Result<N::Stream, ErrorKind> {
+        let Some(lease) = &self.lease else {
+            return Err(ErrorKind::NotConnected);
+        };
+        let place = shared.places[lease.backend.0 as usize].as_mut();
+        let place = place.ok_or(ErrorKind::NotFound)?;
+        let net = &mut shared.transfer.net;
+        loop {
+            let address = place.address_now().ok_or(ErrorKind::NotFound)?;
+            match net.connect(address) {
+                Ok(stream) => {
+                    let upstream = &shared.upstreams[place.upstream as usize];
+                    if let Some(keepalive) = &upstream.settings.keepalive {
+                        net.set_keepalive(&stream, keepalive);
+                    }
+                    return Ok(stream);
+                }
+                Err(kind) => {
+                    self.addresses_failed += 1;
+                    place.rotate();
+                    if usize::from(self.addresses_failed) >= place.addresses.len() {
+                        return Err(kind);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The present backend could not be reached: it is not tried again.
+    pub(crate) fn give_up<N: Net>(&mut self, shared: &mut Shared<N>, why: &str) {
+        let Some(lease) = self.lease.take() else {
+            return;
+        };
+        self.tried.push(lease.backend);
+        shared.on_connect_failure(lease.backend, why);
+        shared.give_back(lease);
+    }
+}
 
 /// How a connection in the making stands.
 #[derive(Debug)]
@@ -24,139 +133,23 @@ pub(crate) enum Confirmed {
     Failed(ErrorKind),
 }
 
-/// Picks backends until an attempt to connect is under way.
-pub(crate) fn start<N: Net>(
-    key: u32,
-    session: &mut Session<N>,
-    shared: &mut Shared<N>,
-) -> Result<(), NoBackend> {
-    loop {
-        let tries_max = shared.upstreams[session.upstream as usize]
-            .settings
-            .tries_max;
-        if session.tried.len() >= tries_max as usize {
-            return Err(NoBackend);
-        }
-        let lease = shared
-            .pick(session.upstream, session.hash_key, &session.tried)
-            .ok_or(NoBackend)?;
-        session.lease = Some(lease);
-        session.addresses_failed = 0;
-        match attempt(key, session, shared) {
-            Ok(()) => return Ok(()),
-            Err(kind) => give_up_backend(session, shared, &reason(kind)),
-        }
-    }
-}
-
-/// An attempt failed: the backend's next address, or else the next backend.
-pub(crate) fn after_failure<N: Net>(
-    key: u32,
-    session: &mut Session<N>,
-    shared: &mut Shared<N>,
-    why: &str,
-) -> Result<(), NoBackend> {
-    if let Some(endpoint) = session.backend.take() {
-        shared.transfer.net.close(endpoint.stream);
-    }
-    if let Some(lease) = &session.lease {
-        let place = shared.place_mut(lease.backend);
-        session.addresses_failed += 1;
-        if usize::from(session.addresses_failed) < place.addresses.len() {
-            place.rotate();
-            if attempt(key, session, shared).is_ok() {
-                return Ok(());
-            }
-        }
-        give_up_backend(session, shared, why);
-    }
-    start(key, session, shared)
-}
-
-/// Starts connecting to the leased backend, at the first of its addresses that does not refuse
-/// at once.
-fn attempt<N: Net>(
-    key: u32,
-    session: &mut Session<N>,
-    shared: &mut Shared<N>,
-) -> Result<(), ErrorKind> {
-    let Some(lease) = &session.lease else {
-        return Err(ErrorKind::NotConnected);
-    };
-    let id = lease.backend;
-    loop {
-        let place = shared.places[id.0 as usize]
-            .as_mut()
-            .ok_or(ErrorKind::NotFound)?;
-        let address = place.address_now().ok_or(ErrorKind::NotFound)?;
-        match shared.transfer.net.connect(address) {
-            Ok(stream) => return watch(key, session, shared, stream),
-            Err(kind) => {
-                session.addresses_failed += 1;
-                place.rotate();
-                if usize::from(session.addresses_failed) >= place.addresses.len() {
-                    return Err(kind);
-                }
-            }
-        }
-    }
-}
-
-fn watch<N: Net>(
-    key: u32,
-    session: &mut Session<N>,
-    shared: &mut Shared<N>,
-    stream: N::Stream,
-) -> Result<(), ErrorKind> {
-    let upstream = &shared.upstreams[session.upstream as usize];
-    if let Some(keepalive) = &upstream.settings.keepalive {
-        shared.transfer.net.set_keepalive(&stream, keepalive);
-    }
-    let generation = shared.next_generation();
-    let target = Target {
-        kind: Kind::Session(Side::Backend),
-        key,
-        generation,
-    };
-    if let Err(error) = shared.transfer.net.watch(&stream, target) {
-        shared.transfer.net.close(stream);
-        return Err(error.kind());
-    }
-    session.backend = Some(Endpoint {
-        stream,
-        ready: Readiness::NONE,
-        generation,
-    });
-    session.phase = TcpPhase::Connecting(shared.now);
-    Ok(())
-}
-
-fn give_up_backend<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>, why: &str) {
-    let Some(lease) = session.lease.take() else {
-        return;
-    };
-    session.tried.push(lease.backend);
-    shared.on_connect_failure(lease.backend, why);
-    shared.give_back(lease);
-}
-
 /// Whether the connection in the making is established.
 ///
 /// A socket that is writable and nothing else is connected; only one that is closing as well has
 /// to be asked what happened, which costs system calls.
-pub(crate) fn confirm<N: Net>(session: &Session<N>, shared: &mut Shared<N>) -> Confirmed {
-    let Some(backend) = &session.backend else {
-        return Confirmed::NotYet;
-    };
-    if !backend.ready.has(Readiness::WRITE) {
+pub(crate) fn confirm<N: Net>(endpoint: &mut Endpoint<N>, net: &mut N) -> Confirmed {
+    if !endpoint.ready.has(Readiness::WRITE) {
         return Confirmed::NotYet;
     }
-    if !backend.ready.has(Readiness::CLOSING) {
+    if !endpoint.ready.has(Readiness::CLOSING) {
         return Confirmed::Yes;
     }
-    match shared.transfer.net.connected(&backend.stream) {
+    match net.connected(&endpoint.stream) {
         Io::Ready(()) => Confirmed::Yes,
-        Io::Blocked => Confirmed::NotYet,
+        Io::Blocked => {
+            endpoint.ready.clear(Readiness::WRITE);
+            Confirmed::NotYet
+        }
         Io::Closed => Confirmed::Failed(ErrorKind::ConnectionReset),
         Io::Failed(kind) => Confirmed::Failed(kind),
     }

@@ -382,9 +382,10 @@ impl<N: Net> Worker<N> {
         if let Some((_, timer)) = session.timer {
             shared.wheel.cancel(timer);
         }
-        let undelivered = session.up.held_bytes() + session.down.held_bytes() > 0;
-        session.up.discard(&mut shared.transfer);
-        session.down.discard(&mut shared.transfer);
+        let relay = &mut session.relay;
+        let undelivered = relay.held_bytes() > 0;
+        relay.up.discard(&mut shared.transfer);
+        relay.down.discard(&mut shared.transfer);
         // A clean end may only follow when everything before it was delivered.
         let clean = match reason {
             CloseReason::Done => true,
@@ -392,7 +393,7 @@ impl<N: Net> Worker<N> {
             CloseReason::NoBackend | CloseReason::Reset(_) | CloseReason::Cut => false,
         };
         let net = &mut shared.transfer.net;
-        let backend = session.backend.take().map(|endpoint| endpoint.stream);
+        let backend = relay.backend.take().map(|endpoint| endpoint.stream);
         for stream in backend.into_iter().chain([session.client.stream]) {
             if clean {
                 net.close(stream)
@@ -400,10 +401,10 @@ impl<N: Net> Worker<N> {
                 net.reset(stream)
             }
         }
-        if let Some(lease) = session.lease.take() {
+        if let Some(lease) = session.relay.attempt.lease.take() {
             shared.give_back(lease);
         }
-        self.count_closed(session.listener, session.upstream, reason);
+        self.count_closed(session.listener, session.relay.attempt.upstream, reason);
         log::debug!(
             "listener {}: session of {} ended: {}; {} bytes up, {} down, {}",
             self.shared.listeners[session.listener as usize].name,
@@ -411,8 +412,8 @@ impl<N: Net> Worker<N> {
                 .peer
                 .map_or_else(|| "unix client".to_owned(), |peer| peer.to_string()),
             reason.words(),
-            session.up.flow.moved_bytes(),
-            session.down.flow.moved_bytes(),
+            session.relay.up.flow.moved_bytes(),
+            session.relay.down.flow.moved_bytes(),
             shared::span(self.shared.now.since_ms(session.opened)),
         );
     }

@@ -285,11 +285,7 @@ fn connect_probe<N: Net>(
         net.close(stream);
         return Err(error.to_string());
     }
-    let endpoint = Endpoint {
-        stream,
-        ready: Readiness::NONE,
-        generation,
-    };
+    let endpoint = Endpoint::new(stream, generation);
     Ok(Running {
         endpoint,
         started,

@@ -1,10 +1,9 @@
 //! Moves bytes for one direction of a session. It is called once per direction and turn.
 //!
 //! Bytes are read into the worker's scratch space and written straight on. Only what the target
-//! would not take moves into a pooled buffer. When the pool is empty the source is only peeked
-//! at, and exactly what the target took is then consumed: nobody waits for a buffer, and a crowd
-//! of stalled readers cannot starve the rest. A direction that has carried [`SPLICE_AFTER_BYTES`]
-//! may go on through a pooled kernel pipe instead, without copies.
+//! would not take moves into a pooled buffer, so no more is read at once than the next buffer
+//! holds. A direction that has carried [`SPLICE_AFTER_BYTES`] may go on through a pooled kernel
+//! pipe instead, without copies.
 
 use std::io::{ErrorKind, IoSlice};
 
@@ -154,18 +153,14 @@ impl<N: Net> Direction<N> {
         if matches!(self.held, Held::Pipe { .. }) {
             return self.fill_pipe(source, transfer, budget);
         }
-        if !transfer.buffers.has_room() {
-            return self.fill_by_peeking(source, target, transfer, budget);
-        }
         let Some(count) = self.read(source, transfer)? else {
             return Ok(());
         };
         let taken = write(target, transfer, count)?;
         self.flow.on_moved(taken);
         *budget = budget.saturating_sub(count);
-        if taken < count
-            && let Some(mut buffer) = transfer.buffers.take()
-        {
+        if taken < count {
+            let mut buffer = transfer.buffers.take();
             let kept = buffer.append(&transfer.scratch[taken..count]);
             debug_assert_eq!(
                 kept,
@@ -183,11 +178,13 @@ impl<N: Net> Direction<N> {
         source: &mut Endpoint<N>,
         transfer: &mut Transfer<N>,
     ) -> Result<Option<usize>, Pumped> {
-        match transfer.net.read(&source.stream, &mut transfer.scratch) {
+        let room = transfer.buffers.next_bytes().min(transfer.scratch.len());
+        let space = &mut transfer.scratch[..room];
+        match transfer.net.read(&source.stream, space) {
             Io::Ready(count) => {
                 // A short read emptied the socket, unless the peer has ended: then the end is
                 // still to be read, and no event will come for it.
-                if count < transfer.scratch.len() && !source.ready.has(Readiness::CLOSING) {
+                if count < room && !source.ready.has(Readiness::CLOSING) {
                     source.ready.clear(Readiness::READ);
                 }
                 Ok(Some(count))
@@ -207,39 +204,6 @@ impl<N: Net> Direction<N> {
             Io::Failed(kind) => return Err(Pumped::SourceFailed(kind)),
         }
         Ok(())
-    }
-
-    /// As [`Direction::fill`], holding nothing: what the target does not take stays with the
-    /// kernel.
-    fn fill_by_peeking(
-        &mut self,
-        source: &mut Endpoint<N>,
-        target: &mut Endpoint<N>,
-        transfer: &mut Transfer<N>,
-        budget: &mut usize,
-    ) -> Result<(), Pumped> {
-        let count = match transfer.net.peek(&source.stream, &mut transfer.scratch) {
-            Io::Ready(count) => count,
-            other => return self.no_bytes(source, other),
-        };
-        let taken = write(target, transfer, count)?;
-        self.flow.on_moved(taken);
-        *budget = budget.saturating_sub(count);
-        if taken == 0 {
-            return Ok(());
-        }
-        // These bytes were just seen, so the read finds them.
-        match transfer
-            .net
-            .read(&source.stream, &mut transfer.scratch[..taken])
-        {
-            Io::Ready(consumed) => {
-                debug_assert_eq!(consumed, taken, "peeked bytes are still there");
-                Ok(())
-            }
-            Io::Failed(kind) => Err(Pumped::SourceFailed(kind)),
-            Io::Blocked | Io::Closed => Err(Pumped::SourceFailed(ErrorKind::UnexpectedEof)),
-        }
     }
 
     fn fill_pipe(

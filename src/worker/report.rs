@@ -133,8 +133,9 @@ impl<N: Net> Worker<N> {
     /// # Errors
     /// The first thing that does not hold.
     pub fn check_invariants(&self) -> Result<(), String> {
-        let held =
-            |session: &crate::worker::session::Session<N>| usize::from(session.lease.is_some());
+        let held = |session: &crate::worker::session::Session<N>| {
+            usize::from(session.relay.attempt.lease.is_some())
+        };
         let leases: usize = self.sessions.iter().map(|(_, session)| held(session)).sum();
         if leases != self.shared.backends.leases() {
             let out = self.shared.backends.leases();
@@ -168,7 +169,7 @@ impl<N: Net> Worker<N> {
         use crate::worker::relay::Held;
         let (mut buffers, mut pipes) = (0, 0);
         for (_, session) in &self.sessions {
-            for direction in [&session.up, &session.down] {
+            for direction in [&session.relay.up, &session.relay.down] {
                 match &direction.held {
                     Held::Nothing => {}
                     Held::Bytes(_) => buffers += 1,

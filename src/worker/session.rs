@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 
-use crate::core::backend::{BackendId, Lease};
 use crate::core::readiness::Readiness;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::{Fired, Net, Side};
-use crate::worker::relay::Direction;
-use crate::worker::shared::{ListenerSlot, UpstreamSlot};
+use crate::worker::shared::ListenerSlot;
+use crate::worker::tcp::Relay;
 
 /// A watched stream and what is known of it.
 pub(crate) struct Endpoint<N: Net> {
@@ -18,13 +17,16 @@ pub(crate) struct Endpoint<N: Net> {
     pub(crate) generation: u32,
 }
 
-/// Where an L4 session stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TcpPhase {
-    /// The backend connection is being made, since then. No client byte was read yet.
-    Connecting(Tick),
-    /// Bytes are relayed.
-    Relaying,
+impl<N: Net> Endpoint<N> {
+    /// A stream of which nothing is known yet.
+    pub(crate) fn new(stream: N::Stream, generation: u32) -> Self {
+        let ready = Readiness::NONE;
+        Self {
+            stream,
+            ready,
+            generation,
+        }
+    }
 }
 
 /// What a session asks for at the end of its turn.
@@ -73,22 +75,8 @@ impl CloseReason {
 /// One client connection and what belongs to it.
 pub(crate) struct Session<N: Net> {
     pub(crate) client: Endpoint<N>,
-    pub(crate) backend: Option<Endpoint<N>>,
-    pub(crate) lease: Option<Lease>,
-    /// Client to backend.
-    pub(crate) up: Direction<N>,
-    /// Backend to client.
-    pub(crate) down: Direction<N>,
-    pub(crate) phase: TcpPhase,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) listener: ListenerSlot,
-    pub(crate) upstream: UpstreamSlot,
-    /// What the upstream's algorithm hashes.
-    pub(crate) hash_key: u64,
-    /// Backends that failed this session, so that they are not picked again.
-    pub(crate) tried: Vec<BackendId>,
-    /// Addresses of the present backend that failed before this one.
-    pub(crate) addresses_failed: u8,
     pub(crate) opened: Tick,
     /// When a byte last moved.
     pub(crate) moved: Tick,
@@ -96,6 +84,7 @@ pub(crate) struct Session<N: Net> {
     /// The timer fired: close at the end of the next turn if nothing moved in it.
     pub(crate) due: bool,
     pub(crate) queued: bool,
+    pub(crate) relay: Relay<N>,
 }
 
 impl<N: Net> Session<N> {
@@ -103,7 +92,7 @@ impl<N: Net> Session<N> {
     pub(crate) fn mark(&mut self, side: Side, fired: &Fired) -> bool {
         let endpoint = match side {
             Side::Client => Some(&mut self.client),
-            Side::Backend => self.backend.as_mut(),
+            Side::Backend => self.relay.backend.as_mut(),
         };
         match endpoint {
             Some(endpoint) if endpoint.generation == fired.target.generation => {
@@ -112,10 +101,5 @@ impl<N: Net> Session<N> {
             }
             _ => false,
         }
-    }
-
-    /// Whether one direction is over and the other is not.
-    pub(crate) fn is_half_closed(&self) -> bool {
-        self.up.flow.is_done() != self.down.flow.is_done()
     }
 }

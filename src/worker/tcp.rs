@@ -1,21 +1,110 @@
 //! Drives one L4 session for one turn: confirm the backend, then relay both directions.
+//!
+//! No client byte is read before the backend has confirmed, so every attempt starts afresh.
 
 use crate::board::{BackendCell, ListenerCell};
 use crate::core::readiness::Readiness;
 use crate::core::time::Tick;
-use crate::net::{Net, Side};
-use crate::worker::connect::{self, Confirmed};
-use crate::worker::relay::{Limits, Pumped};
-use crate::worker::session::{CloseReason, Session, TcpPhase, Turn};
+use crate::net::{Kind, Net, Side, Target};
+use crate::worker::connect::{self, Attempt, Confirmed, NoBackend};
+use crate::worker::relay::{Direction, Limits, Pumped};
+use crate::worker::session::{CloseReason, Endpoint, Session, Turn};
 use crate::worker::shared::Shared;
 
 /// Bytes that one session may move in one turn before the next one runs.
 pub(crate) const TURN_BUDGET_BYTES: usize = 512 * 1024;
 
+/// The backend side of an L4 session, and what is on its way.
+pub(crate) struct Relay<N: Net> {
+    pub(crate) attempt: Attempt,
+    pub(crate) backend: Option<Endpoint<N>>,
+    /// Client to backend.
+    pub(crate) up: Direction<N>,
+    /// Backend to client.
+    pub(crate) down: Direction<N>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The backend connection is being made, since then.
+    Connecting(Tick),
+    /// Bytes are relayed.
+    Relaying,
+}
+
+impl<N: Net> Relay<N> {
+    pub(crate) fn new(attempt: Attempt, now: Tick) -> Self {
+        Self {
+            attempt,
+            backend: None,
+            up: Direction::new(),
+            down: Direction::new(),
+            phase: Phase::Connecting(now),
+        }
+    }
+
+    /// Starts connecting to a backend.
+    pub(crate) fn open(&mut self, key: u32, shared: &mut Shared<N>) -> Result<(), NoBackend> {
+        let stream = self.attempt.open(shared)?;
+        self.watch(key, shared, stream)
+    }
+
+    /// The present attempt failed: starts the next one.
+    fn reopen(&mut self, key: u32, shared: &mut Shared<N>, why: &str) -> Result<(), NoBackend> {
+        if let Some(endpoint) = self.backend.take() {
+            shared.transfer.net.close(endpoint.stream);
+        }
+        let stream = self.attempt.reopen(shared, why)?;
+        self.watch(key, shared, stream)
+    }
+
+    fn watch(
+        &mut self,
+        key: u32,
+        shared: &mut Shared<N>,
+        mut stream: N::Stream,
+    ) -> Result<(), NoBackend> {
+        loop {
+            let generation = shared.next_generation();
+            let target = Target {
+                kind: Kind::Session(Side::Backend),
+                key,
+                generation,
+            };
+            match shared.transfer.net.watch(&stream, target) {
+                Ok(()) => {
+                    self.backend = Some(Endpoint::new(stream, generation));
+                    self.phase = Phase::Connecting(shared.now);
+                    return Ok(());
+                }
+                Err(error) => {
+                    shared.transfer.net.close(stream);
+                    stream = self.attempt.reopen(shared, &error.to_string())?;
+                }
+            }
+        }
+    }
+
+    /// Whether one direction is over and the other is not.
+    fn is_half_closed(&self) -> bool {
+        self.up.flow.is_done() != self.down.flow.is_done()
+    }
+
+    /// Bytes that were read and not yet delivered, both ways.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.up.held_bytes() + self.down.held_bytes()
+    }
+}
+
 /// Runs a session until it has to wait, is over, or has spent its budget.
 pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
-    if let TcpPhase::Connecting(_) = session.phase {
-        match connect::confirm(session, shared) {
+    let relay = &mut session.relay;
+    if let Phase::Connecting(_) = relay.phase {
+        let Some(backend) = &mut relay.backend else {
+            return Turn::Close(CloseReason::NoBackend);
+        };
+        match connect::confirm(backend, &mut shared.transfer.net) {
             Confirmed::NotYet => return Turn::Sleep,
             Confirmed::Yes => on_connected(session, shared),
             Confirmed::Failed(kind) => {
@@ -23,7 +112,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
             }
         }
     }
-    relay(session, shared)
+    run_relay(session, shared)
 }
 
 /// A deadline has passed and nothing moved in the turn that followed.
@@ -32,28 +121,30 @@ pub(crate) fn on_timeout<N: Net>(
     session: &mut Session<N>,
     shared: &mut Shared<N>,
 ) -> Turn {
-    match session.phase {
-        TcpPhase::Connecting(_) => on_connect_failed(key, session, shared, "connect timed out"),
-        TcpPhase::Relaying if session.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
-        TcpPhase::Relaying => Turn::Close(CloseReason::Idle),
+    match session.relay.phase {
+        Phase::Connecting(_) => on_connect_failed(key, session, shared, "connect timed out"),
+        Phase::Relaying if session.relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
+        Phase::Relaying => Turn::Close(CloseReason::Idle),
     }
 }
 
 /// When the session ends if nothing moves until then.
 pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick {
-    let timeouts = shared.timeouts(session.listener, session.upstream);
-    match session.phase {
-        TcpPhase::Connecting(since) => since.after(timeouts.connect),
-        TcpPhase::Relaying if session.is_half_closed() => session.moved.after(timeouts.half_closed),
-        TcpPhase::Relaying => session.moved.after(timeouts.idle),
+    let relay = &session.relay;
+    let timeouts = shared.timeouts(session.listener, relay.attempt.upstream);
+    match relay.phase {
+        Phase::Connecting(since) => since.after(timeouts.connect),
+        Phase::Relaying if relay.is_half_closed() => session.moved.after(timeouts.half_closed),
+        Phase::Relaying => session.moved.after(timeouts.idle),
     }
 }
 
 fn on_connected<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) {
-    session.phase = TcpPhase::Relaying;
+    session.relay.phase = Phase::Relaying;
     session.moved = shared.now;
-    if let Some(lease) = &session.lease {
-        shared.backends.get_mut(lease.backend).health.on_success();
+    if let Some(lease) = &session.relay.attempt.lease {
+        let backend = shared.backends.get_mut(lease.backend);
+        backend.health.on_success();
     }
 }
 
@@ -63,24 +154,26 @@ fn on_connect_failed<N: Net>(
     shared: &mut Shared<N>,
     why: &str,
 ) -> Turn {
-    match connect::after_failure(key, session, shared, why) {
+    match session.relay.reopen(key, shared, why) {
         Ok(()) => Turn::Sleep,
-        Err(connect::NoBackend) => Turn::Close(CloseReason::NoBackend),
+        Err(NoBackend) => Turn::Close(CloseReason::NoBackend),
     }
 }
 
-fn relay<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
-    let before = (
-        session.up.flow.moved_bytes(),
-        session.down.flow.moved_bytes(),
-    );
-    let shut_before = session.is_half_closed();
-    let turn = pump_both(session, shared);
-    let up = session.up.flow.moved_bytes() - before.0;
-    let down = session.down.flow.moved_bytes() - before.1;
-    if up + down > 0 || session.is_half_closed() != shut_before {
+fn run_relay<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    let moved = |relay: &Relay<N>| {
+        (
+            relay.up.flow.moved_bytes(),
+            relay.down.flow.moved_bytes(),
+            relay.is_half_closed(),
+        )
+    };
+    let before = moved(&session.relay);
+    let turn = pump_both(&mut session.client, &mut session.relay, shared);
+    let after = moved(&session.relay);
+    if before != after {
         session.moved = shared.now;
-        count_bytes(session, shared, up, down);
+        count_bytes(session, shared, after.0 - before.0, after.1 - before.1);
     }
     turn
 }
@@ -88,21 +181,21 @@ fn relay<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
 fn count_bytes<N: Net>(session: &Session<N>, shared: &Shared<N>, up: u64, down: u64) {
     shared.count(session.listener, ListenerCell::BytesIn, up);
     shared.count(session.listener, ListenerCell::BytesOut, down);
-    if let Some(lease) = &session.lease {
+    if let Some(lease) = &session.relay.attempt.lease {
         let column = shared.place(lease.backend).column;
         shared.board.add(column, BackendCell::BytesOut, up);
         shared.board.add(column, BackendCell::BytesIn, down);
     }
 }
 
-fn pump_both<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
-    let Session {
-        client,
-        backend,
-        up,
-        down,
-        ..
-    } = session;
+fn pump_both<N: Net>(
+    client: &mut Endpoint<N>,
+    relay: &mut Relay<N>,
+    shared: &mut Shared<N>,
+) -> Turn {
+    let Relay {
+        backend, up, down, ..
+    } = relay;
     let Some(backend) = backend else {
         return Turn::Close(CloseReason::NoBackend);
     };
