@@ -424,3 +424,44 @@ mod forwarded {
         prop::collection::vec(piece, 0..8).prop_map(|all| all.concat())
     }
 }
+
+mod budget {
+    use super::*;
+    use weir::core::http::budget::{RetryBudget, WINDOW_S};
+    use weir::core::time::Tick;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..Default::default() })]
+
+        /// Against a list of everything that ever happened.
+        #[test]
+        fn the_budget_agrees_with_a_full_record(
+            steps in prop::collection::vec((0..3000u64, 0..20usize, 0..10usize), 0..40),
+            percent in 0..150u32,
+            min_per_s in 0..5u32,
+        ) {
+            let mut budget = RetryBudget::new(percent, min_per_s);
+            let (mut now_ms, mut requests, mut retries) = (0, Vec::new(), Vec::new());
+            for (pause_ms, asked, wanted) in steps {
+                now_ms += pause_ms;
+                let second = now_ms / 1000;
+                for _ in 0..asked {
+                    budget.on_request(Tick(now_ms));
+                    requests.push(second);
+                }
+                for _ in 0..wanted {
+                    let recent = |all: &[u64]| {
+                        all.iter().filter(|&&at| at + WINDOW_S > second).count() as u64
+                    };
+                    let now = retries.iter().filter(|&&at| at == second).count() as u64;
+                    let share = recent(&requests) * u64::from(percent) / 100;
+                    let expected = now < u64::from(min_per_s) || recent(&retries) < share;
+                    prop_assert_eq!(budget.try_retry(Tick(now_ms)), expected);
+                    if expected {
+                        retries.push(second);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -6,6 +6,7 @@
 //! owns bytes that arrived: heads are ranges into them, bodies are counted as they pass.
 
 pub mod body;
+pub mod budget;
 pub mod forwarded;
 pub mod head;
 pub mod known;

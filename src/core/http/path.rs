@@ -78,15 +78,9 @@ pub fn canonical<'a>(target: &'a [u8], space: &'a mut Vec<u8>) -> Result<Canonic
 
 /// Whether `segments`, a path without its first slash, would come out of [`rebuild`] unchanged.
 fn is_canonical(segments: &[u8]) -> bool {
-    if segments.is_empty() {
-        return true;
-    }
-    let last = segments.rsplit(|&byte| byte == b'/').next().unwrap_or(b"");
-    let inner = &segments[..segments.len() - last.len()];
-    let inner = inner.strip_suffix(b"/").unwrap_or(inner);
-    // Without an inner part there is no inner segment; splitting nothing would give an empty one.
-    (segments.len() == last.len() || inner.split(|&byte| byte == b'/').all(is_settled))
-        && (last.is_empty() || is_settled(last))
+    // Only the last segment may be empty: a slash at the end.
+    let filled = segments.strip_suffix(b"/").unwrap_or(segments);
+    segments.is_empty() || filled.split(|&byte| byte == b'/').all(is_settled)
 }
 
 /// Whether a segment is not empty, spelled canonically and free of dots with a meaning.
