@@ -59,6 +59,8 @@ const FIELDS: &[&str] = &[
     "Keep-Alive: timeout=5\r\n",
     "Proxy-Connection: keep-alive\r\n",
     "X-One:   padded \t\r\n",
+    "X-Four: padded \r\n",
+    "X-Five:\ttab\r\n",
     "X-Two: plain\r\n",
     "X-Three:\r\n",
     "X_Forwarded_For: 1.2.3.4\r\n",

@@ -130,6 +130,8 @@ fn field(line: &[u8]) -> Result<Line, &'static str> {
 
 /// Fields that weir decides on; all others pass as they are unless `Connection` names them.
 const DECIDED: &[&str] = &[
+    // Reserved (RFC 9110 section 18.4), because the connection option has that name.
+    "close",
     "connection",
     "content-length",
     "content_length",
@@ -185,7 +187,7 @@ fn check_splits<E>(bytes: &[u8], mut parse: impl FnMut(&[u8]) -> Result<Parsed, 
 }
 
 /// Any bytes as a request head.
-pub fn head_request(bytes: &[u8]) {
+pub(crate) fn head_request(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(2048)];
     let mut head = RequestHead::default();
     check_splits(bytes, |part| head.parse(part, LIMITS));
@@ -274,7 +276,7 @@ fn write(head: &RequestHead, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Any bytes as the head of a response to GET and HEAD, for old and new clients.
-pub fn head_response(bytes: &[u8]) {
+pub(crate) fn head_response(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(2048)];
     let mut head = ResponseHead::default();
     check_splits(bytes, |part| head.parse(part, Method::Get, LIMITS));
@@ -415,7 +417,7 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 }
 
 /// Any bytes as a chunked body, split anywhere; the first byte chooses how.
-pub fn chunked(bytes: &[u8]) {
+pub(crate) fn chunked(bytes: &[u8]) {
     let Some((&seed, bytes)) = bytes.split_first() else {
         return;
     };
