@@ -74,8 +74,10 @@ fn requests_go_out_in_one_form() {
             "GET /a?b HTTP/1.1\r\nHost: a\r\nX-One: 1\r\nx-TWO: 2\r\n\r\n",
         ),
         (
-            "GET / HTTP/1.1\r\nhost:a\r\nX:   b\t\r\nY: c\r\nZ:\r\n\r\n",
-            "GET / HTTP/1.1\r\nhost: a\r\nX: b\r\nY: c\r\nZ: \r\n\r\n",
+            "GET / HTTP/1.1\r\nhost:a\r\nX:   b\t\r\nY: c\r\nZ:\r\n\
+             T:\tc\r\nU: d \r\nV: e\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nX: b\r\nY: c\r\nZ: \r\n\
+             T: c\r\nU: d\r\nV: e\r\n\r\n",
         ),
         (
             "GET / HTTP/1.0\r\nA: b\r\n\r\n",
