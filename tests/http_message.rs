@@ -56,6 +56,7 @@ const FIELDS: &[&str] = &[
     "TE: trailers, deflate\r\n",
     "Trailer: X-Sum\r\n",
     "Expect: 100-continue\r\n",
+    "Max-Forwards: 3\r\n",
     "Keep-Alive: timeout=5\r\n",
     "Proxy-Connection: keep-alive\r\n",
     "X-One:   padded \t\r\n",

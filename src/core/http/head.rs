@@ -649,6 +649,9 @@ pub struct RequestFacts {
     pub expect: Expect,
     /// Whether it offers to change to another protocol.
     pub upgrade: bool,
+    /// How often OPTIONS or TRACE may be forwarded; at zero weir answers it itself (RFC 9110
+    /// section 7.6.2). What is written is one less.
+    pub max_forwards: Option<u64>,
 }
 
 impl Default for RequestFacts {
@@ -660,6 +663,7 @@ impl Default for RequestFacts {
             keep_alive: false,
             expect: Expect::Nothing,
             upgrade: false,
+            max_forwards: None,
         }
     }
 }
@@ -717,15 +721,27 @@ impl RequestHead {
         self.read_target(method, head)?;
         self.read_host(version, head)?;
         let framing = self.read_framing(version, head)?;
+        let method = Method::recognise(method);
         self.facts = RequestFacts {
-            method: Method::recognise(method),
+            method,
             version,
             framing,
             keep_alive: self.fields.keeps_alive(version),
             expect: self.read_expect(version, head),
             upgrade: self.fields.upgrades(head, version),
+            max_forwards: self.read_max_forwards(method, head),
         };
         Ok(())
+    }
+
+    /// Other methods may ignore the field, and a value that is no number says nothing.
+    fn read_max_forwards(&mut self, method: Method, head: &[u8]) -> Option<u64> {
+        if !matches!(method, Method::Options | Method::Trace) {
+            return None;
+        }
+        let left = decimal(self.fields.first(Known::MaxForwards, head)?)?;
+        self.fields.drop_known(KnownSet::of(&[Known::MaxForwards]));
+        Some(left)
     }
 
     fn read_target(&mut self, method: &[u8], head: &[u8]) -> Result<(), HeadError> {

@@ -4,8 +4,8 @@
 //! body for HEAD. It knows no clock: the Date comes from the caller, as [`imf_fixdate`] bytes.
 
 use super::head::{Method, RequestFacts, Version};
-use super::known::{Known, KnownSet};
-use super::rewrite::{END, append_field, append_number};
+use super::known::Known;
+use super::rewrite::{END, FieldEdits, append_field, append_number};
 
 /// Whom an answer goes to.
 #[derive(Clone, Copy, Debug)]
@@ -46,41 +46,35 @@ impl<'a> ReplyTo<'a> {
 }
 
 /// What an answer says.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Reply<'a> {
     /// 200 to 599.
     pub status: u16,
-    /// Names and values, judged by the configuration: no framing, nothing of the connection.
-    pub fields: &'a [(&'a [u8], &'a [u8])],
-    /// The media type, if there is a body; `fields` may hold another.
+    /// The media type, if there is a body and `edits` add no other.
     pub content_type: &'a [u8],
     /// The body.
     pub body: &'a [u8],
+    /// Fields to add, as configured; they win over the usual ones of the same name.
+    pub edits: &'a FieldEdits,
 }
 
 /// Media type of weir's own texts.
 pub const TEXT: &[u8] = b"text/plain; charset=utf-8";
 
-/// Fields that are not written twice.
-const ONCE: KnownSet = KnownSet::of(&[
-    Known::CacheControl,
-    Known::ContentType,
-    Known::Date,
-    Known::Server,
-]);
-
 /// Writes a whole answer.
 pub fn write_reply(reply: &Reply<'_>, to: &ReplyTo<'_>, out: &mut Vec<u8>) {
-    let given = given(reply.fields);
+    write_with(reply, &[], to, out);
+}
+
+/// Writes an answer with fields of its own.
+fn write_with(reply: &Reply<'_>, fields: &[(&[u8], &[u8])], to: &ReplyTo<'_>, out: &mut Vec<u8>) {
+    let given = reply.edits.added();
     write_status_line(reply.status, out);
-    for (name, value) in [
-        (Known::Server, (b"Server".as_slice(), b"weir".as_slice())),
-        (Known::Date, (b"Date", to.date)),
-    ]
-    .into_iter()
-    .filter_map(|(known, field)| (!given.has(known)).then_some(field))
-    {
-        append_field(out, name, value);
+    if !given.has(Known::Server) {
+        append_field(out, b"Server", b"weir");
+    }
+    if !given.has(Known::Date) {
+        append_field(out, b"Date", to.date);
     }
     // RFC 9110 sections 8.6 and 15.3.5: neither has a body, nor a length that says so.
     let has_content = !matches!(reply.status, 204 | 304);
@@ -93,24 +87,14 @@ pub fn write_reply(reply: &Reply<'_>, to: &ReplyTo<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(END);
     }
     write_connection(to, out);
-    for (name, value) in reply.fields {
+    for (name, value) in fields {
         append_field(out, name, value);
     }
+    out.extend_from_slice(reply.edits.lines());
     out.extend_from_slice(END);
     if has_content && !to.is_head {
         out.extend_from_slice(reply.body);
     }
-}
-
-fn given(fields: &[(&[u8], &[u8])]) -> KnownSet {
-    let mut given = KnownSet::NONE;
-    for (name, _) in fields {
-        let known = Known::recognise(name);
-        if ONCE.has(known) {
-            given = given.with(known);
-        }
-    }
-    given
 }
 
 fn write_status_line(status: u16, out: &mut Vec<u8>) {
@@ -174,11 +158,11 @@ pub fn write_error(
     });
     let reply = Reply {
         status,
-        fields: &fields[..count],
         content_type: page.content_type,
         body: page.body,
+        edits: &FieldEdits::none(),
     };
-    write_reply(&reply, to, out);
+    write_with(&reply, &fields[..count], to, out);
 }
 
 /// What a 405 for CONNECT or TRACE lists (RFC 9110 section 15.5.6).
@@ -190,11 +174,11 @@ pub fn write_redirect(status: u16, location: &[u8], to: &ReplyTo<'_>, out: &mut 
     text.push(b'\n');
     let reply = Reply {
         status,
-        fields: &[(b"Location", location)],
         content_type: TEXT,
         body: &text,
+        edits: &FieldEdits::none(),
     };
-    write_reply(&reply, to, out);
+    write_with(&reply, &[(b"Location", location)], to, out);
 }
 
 /// The reason phrase of a status (RFC 9110 section 15); empty where none is registered.
@@ -421,11 +405,14 @@ mod tests {
     #[test]
     fn a_fixed_response_wins_over_the_usual_fields() {
         let mut out = Vec::new();
+        let mut edits = FieldEdits::none();
+        edits.add(b"content-type", b"application/json").unwrap();
+        edits.add(b"SERVER", b"mine").unwrap();
         let reply = Reply {
             status: 200,
-            fields: &[(b"content-type", b"application/json"), (b"SERVER", b"mine")],
             content_type: TEXT,
             body: b"{}",
+            edits: &edits,
         };
         write_reply(&reply, &TO, &mut out);
         assert_eq!(
@@ -441,9 +428,9 @@ mod tests {
             let mut out = Vec::new();
             let reply = Reply {
                 status,
-                body: b"x",
                 content_type: TEXT,
-                ..Reply::default()
+                body: b"x",
+                edits: &FieldEdits::none(),
             };
             write_reply(&reply, &TO, &mut out);
             assert!(out.ends_with(b"GMT\r\n\r\n"));

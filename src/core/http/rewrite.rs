@@ -81,6 +81,16 @@ impl FieldEdits {
         Ok(())
     }
 
+    /// The fields that are added or set.
+    pub(super) const fn added(&self) -> KnownSet {
+        self.added
+    }
+
+    /// The lines that are added, each with its CRLF.
+    pub(super) fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
     fn leave_out(&mut self, name: &[u8], known: Known) {
         if known == Known::Other {
             self.dropped_names.push(name.into());
@@ -143,6 +153,11 @@ pub fn write_request(
     let drop = write_host(head, bytes, rewrite, out);
     copy_fields(&head.fields, bytes, drop, rewrite.edits, out);
     write_framing(&head.fields, head.facts.framing, out);
+    if let Some(left) = head.facts.max_forwards {
+        out.extend_from_slice(b"Max-Forwards: ");
+        append_number(out, left.saturating_sub(1));
+        out.extend_from_slice(END);
+    }
     write_request_connection(head, bytes, rewrite.close, out);
     out.extend_from_slice(&rewrite.edits.lines);
 }

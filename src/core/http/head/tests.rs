@@ -336,6 +336,23 @@ fn expectations_are_sorted() {
 }
 
 #[test]
+fn forwards_are_counted_for_options_and_trace_only() {
+    for (method, value, left) in [
+        ("OPTIONS", "0", Some(0)),
+        ("TRACE", "7", Some(7)),
+        ("OPTIONS", "x", None),
+        ("GET", "0", None),
+    ] {
+        let bytes = format!("{method} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: {value}\r\n\r\n");
+        assert_eq!(
+            request(bytes.as_bytes()).unwrap().0.facts.max_forwards,
+            left,
+            "{bytes}"
+        );
+    }
+}
+
+#[test]
 fn an_upgrade_needs_both_fields_and_is_not_to_http2() {
     for (fields, upgrade) in [
         ("Connection: Upgrade\r\nUpgrade: websocket\r\n", true),

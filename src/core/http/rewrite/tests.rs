@@ -128,6 +128,14 @@ fn requests_go_out_in_one_form() {
             "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         ),
         (
+            "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 10\r\nB: 1\r\n\r\n",
+            "OPTIONS / HTTP/1.1\r\nHost: a\r\nB: 1\r\nMax-Forwards: 9\r\n\r\n",
+        ),
+        (
+            "GET / HTTP/1.1\r\nMax-Forwards: 10\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nMax-Forwards: 10\r\nHost: a\r\n\r\n",
+        ),
+        (
             "PUT / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
             "PUT / HTTP/1.1\r\nHost: a\r\n\r\n",
         ),
