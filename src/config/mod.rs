@@ -1,3 +1,108 @@
 //! From a YAML file to a complete model, or to every error in it.
+//!
+//! The way of a file: [`node`] reads YAML into a tree that knows places, [`section`] and
+//! [`values`] read keys and values off it and collect what is wrong, `compile` and its rooms
+//! (`listener`, `route`, `upstream`) build the [`model`]. [`render`](fn@render) goes the other
+//! way. Only [`load`] touches a file.
 
+mod compile;
+mod defaults;
+mod listener;
 pub mod model;
+mod node;
+pub mod problem;
+mod render;
+mod route;
+mod section;
+mod suggest;
+mod timeouts;
+mod units;
+mod upstream;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use model::Config;
+use problem::{Position, Problem, Problems};
+
+pub use render::render;
+
+/// A good file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compiled {
+    /// What it says, complete.
+    pub config: Config,
+    /// What is odd about it but does not keep weir from running.
+    pub warnings: Vec<Problem>,
+}
+
+/// Compiles the text of a configuration file. `read_file` reads what the file refers to, such
+/// as error pages, with the path as it is written.
+///
+/// # Errors
+///
+/// Every error in the text, sorted by place.
+pub fn compile(
+    file_name: &str,
+    text: &str,
+    read_file: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
+) -> Result<Compiled, Vec<Problem>> {
+    let mut problems = Problems::new(file_name);
+    let root = match node::parse(text) {
+        Ok(root) => root,
+        Err((at, message)) => {
+            problems.error(at, message);
+            return problems
+                .finish()
+                .map(|_| unreachable!("an error was just added"));
+        }
+    };
+    let mut compiler = compile::Compiler::new(problems, read_file);
+    let config = compiler.root(&root);
+    let warnings = compiler.problems.finish()?;
+    Ok(Compiled { config, warnings })
+}
+
+/// Reads and compiles a configuration file. Paths in it are relative to its folder.
+///
+/// # Errors
+///
+/// Every error in the file, sorted by place, or why it cannot be read.
+pub fn load(path: &Path) -> Result<Compiled, Vec<Problem>> {
+    let file_name = path.display().to_string();
+    let unreadable = |at, message| {
+        vec![Problem {
+            file: file_name.clone(),
+            at,
+            warning: false,
+            message,
+        }]
+    };
+    // One byte more than allowed, so that the compiler sees that the file is too long.
+    let bytes = read_bounded(path, node::FILE_BYTES_MAX + 1)
+        .map_err(|error| unreadable(None, format!("cannot be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good_bytes = error.utf8_error().valid_up_to();
+        let good = String::from_utf8_lossy(&error.as_bytes()[..good_bytes]).into_owned();
+        let at = Position::of_byte(&good, good.len());
+        unreadable(Some(at), "the file is not UTF-8 from here on".to_owned())
+    })?;
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    compile(&file_name, &text, &mut |referred| {
+        read_bounded(&folder.join(referred), defaults::PAGE_BYTES_MAX + 1)
+    })
+}
+
+/// Reads the beginning of a file, so that a device or a mistake cannot fill the memory.
+fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+    std::fs::File::open(path)?
+        .take(limit)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

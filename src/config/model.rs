@@ -99,16 +99,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            idle: Duration::from_secs(10 * 60),
-            half_closed: Duration::from_secs(30),
-            header: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(60),
-            body: Duration::from_secs(30),
-            response: Duration::from_secs(60),
-            tunnel: Duration::from_secs(60 * 60),
-        }
+        super::defaults::TIMEOUTS
     }
 }
 

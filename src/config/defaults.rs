@@ -1,0 +1,100 @@
+//! Every default and every limit of the configuration, in one place.
+
+use std::time::Duration;
+
+use super::model::{Passive, Timeouts};
+
+pub(super) const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(5),
+    idle: Duration::from_secs(10 * 60),
+    half_closed: Duration::from_secs(30),
+    header: Duration::from_secs(10),
+    keep_alive: Duration::from_secs(60),
+    body: Duration::from_secs(30),
+    response: Duration::from_secs(60),
+    tunnel: Duration::from_secs(60 * 60),
+};
+pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const PRE_DRAIN: Duration = Duration::ZERO;
+pub(super) const DRAIN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const STATS_INTERVAL_MIN: Duration = Duration::from_secs(1);
+pub(super) const STATS_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LOG_LEVEL: log::LevelFilter = log::LevelFilter::Info;
+
+/// The most that a limit on connections may say; more than any machine has descriptors.
+pub(super) const CONNECTIONS_LIMIT: i128 = 100_000_000;
+
+pub(super) const BUFFER_BYTES: usize = 64 << 10;
+pub(super) const BUFFER_BYTES_MIN: u64 = 4 << 10;
+pub(super) const BUFFER_BYTES_MAX: u64 = 1 << 20;
+pub(super) const BUFFER_MEMORY_BYTES: usize = 64 << 20;
+pub(super) const BUFFER_MEMORY_BYTES_MAX: u64 = 64 << 30;
+/// Fewest buffers that the memory must hold: two sessions with both directions stalled.
+pub(super) const BUFFERS_MIN: usize = 4;
+
+/// The kernel caps it at `net.core.somaxconn`.
+pub(super) const BACKLOG: i32 = i32::MAX;
+pub(super) const NAME_BYTES_MAX: usize = 300;
+
+pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const KEEPALIVE_PROBES: u32 = 6;
+/// The kernel's bound on both times (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL`).
+pub(super) const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+/// The kernel's bound (`MAX_TCP_KEEPCNT`).
+pub(super) const KEEPALIVE_PROBES_MAX: i128 = 127;
+
+pub(super) const HEAD_BYTES: usize = 16 << 10;
+pub(super) const HEAD_BYTES_MIN: u64 = 1 << 10;
+pub(super) const FIELDS: usize = 100;
+pub(super) const VIA: &str = "weir";
+pub(super) const RESPOND_STATUS: u16 = 200;
+pub(super) const REDIRECT_STATUS: u16 = 302;
+/// Longest page of weir's own, fixed answer or error, in bytes.
+pub(super) const PAGE_BYTES_MAX: usize = 64 << 10;
+/// Longest value of a configured field, in bytes.
+pub(super) const FIELD_VALUE_BYTES_MAX: usize = 4 << 10;
+
+pub(super) const WEIGHT: u32 = 1;
+pub(super) const WEIGHT_MAX: i128 = 65_535;
+pub(super) const IPV6_PREFIX_BITS: u8 = 64;
+
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
+pub(super) const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Lowered to the interval when that is shorter.
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Lowered to the interval when that is shorter.
+pub(super) const CHECK_FAST_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const CHECK_RISE: u32 = 2;
+pub(super) const CHECK_FALL: u32 = 3;
+pub(super) const CHECK_COUNT_MAX: i128 = 100;
+pub(super) const CHECK_STATUSES: (u16, u16) = (200, 299);
+
+pub(super) const PASSIVE: Passive = Passive {
+    failures: 3,
+    eject: Duration::from_secs(10),
+    eject_max: Duration::from_secs(5 * 60),
+    eject_percent_max: 50,
+    count_5xx: false,
+};
+
+pub(super) const TRIES: u32 = 3;
+pub(super) const TRIES_MAX: i128 = 100;
+pub(super) const RETRY_BUDGET_PERCENT: u32 = 20;
+pub(super) const RETRY_BUDGET_MIN_PER_S: u32 = 3;
+
+pub(super) const IDLE_CONNECTIONS: usize = 32;
+pub(super) const IDLE_CONNECTIONS_MAX: i128 = 65_535;
+pub(super) const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(super) const SAME_SITE: &str = "Lax";
+/// Not secret: who wants tags that nobody can make must set one.
+pub(super) const STICKY_SECRET: &str = "weir";
+pub(super) const SECRET_BYTES_MAX: usize = 256;
+pub(super) const MAX_AGE_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);

@@ -1,0 +1,103 @@
+//! What is wrong with a configuration file, and where.
+
+use std::fmt;
+
+/// A place in a file. Both count from 1; columns count characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+impl Position {
+    /// Where a file begins.
+    pub const START: Self = Self { line: 1, column: 1 };
+
+    /// The place of the byte at `index` of `text`, which must be a character boundary.
+    pub(super) fn of_byte(text: &str, index: usize) -> Self {
+        let before = text.get(..index).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+}
+
+/// One error or warning. Displays as `file:line:column: message`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, as it was named.
+    pub file: String,
+    /// Where in it; none when it could not be read at all.
+    pub at: Option<Position>,
+    /// Whether weir runs in spite of it.
+    pub warning: bool,
+    /// Key, value and what is allowed.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file)?;
+        if let Some(at) = self.at {
+            write!(f, "{}:{}:", at.line, at.column)?;
+        }
+        let kind = if self.warning { " warning:" } else { "" };
+        write!(f, "{kind} {}", self.message)
+    }
+}
+
+/// Collects problems, so that all of them are reported at once.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    file: String,
+    errors: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Problems {
+    pub(super) fn new(file: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn error(&mut self, at: Position, message: impl Into<String>) {
+        let problem = self.problem(at, false, message.into());
+        self.errors.push(problem);
+    }
+
+    pub(super) fn warning(&mut self, at: Position, message: impl Into<String>) {
+        let problem = self.problem(at, true, message.into());
+        self.warnings.push(problem);
+    }
+
+    /// Whether there is no error so far.
+    pub(super) fn is_clean(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    fn problem(&self, at: Position, warning: bool, message: String) -> Problem {
+        Problem {
+            file: self.file.clone(),
+            at: Some(at),
+            warning,
+            message,
+        }
+    }
+
+    /// The warnings when there is no error, else the errors; sorted by place.
+    pub(super) fn finish(mut self) -> Result<Vec<Problem>, Vec<Problem>> {
+        self.errors.sort_by_key(|problem| problem.at);
+        self.warnings.sort_by_key(|problem| problem.at);
+        if self.errors.is_empty() {
+            Ok(self.warnings)
+        } else {
+            Err(self.errors)
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Single values of the file: each reader gives the value, or says what it must be.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::defaults;
+use super::model::{HostPattern, Network};
+use super::node::{Node, Value};
+use super::suggest;
+use super::units::{format_duration, format_size, parse_duration, parse_size};
+use crate::core::address::{Address, BackendAddress};
+use crate::core::http::rewrite::is_token;
+
+pub(super) type Read<T> = Result<T, String>;
+
+pub(super) fn text(node: &Node) -> Read<&str> {
+    match &node.value {
+        Value::Text(text) => Ok(text),
+        Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
+            Err("text, so put it in quotes".to_owned())
+        }
+        Value::Null | Value::List(_) | Value::Map(_) => Err("text".to_owned()),
+    }
+}
+
+pub(super) fn boolean(node: &Node) -> Read<bool> {
+    if let Value::Bool(value) = node.value {
+        return Ok(value);
+    }
+    Err("true or false".to_owned())
+}
+
+/// Whether a value that may be turned off is `off` or `false`.
+pub(super) fn is_off(node: &Node) -> bool {
+    node.value == Value::Bool(false) || is_word(node, "off")
+}
+
+pub(super) fn is_word(node: &Node, word: &str) -> bool {
+    matches!(&node.value, Value::Text(text) if text == word)
+}
+
+pub(super) fn list(node: &Node) -> Read<&[Node]> {
+    let Value::List(items) = &node.value else {
+        return Err("a list".to_owned());
+    };
+    if items.is_empty() {
+        return Err("a list of at least one".to_owned());
+    }
+    Ok(items)
+}
+
+/// One of some words, with what each stands for.
+pub(super) fn choice<T: Clone>(node: &Node, choices: &[(&'static str, T)]) -> Read<T> {
+    let allowed = || {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        format!("one of {}", words.join(", "))
+    };
+    let given = text(node).map_err(|_| allowed())?;
+    let found = choices.iter().find(|(word, _)| *word == given);
+    found.map(|(_, value)| value.clone()).ok_or_else(|| {
+        let words = choices.iter().map(|(word, _)| *word);
+        allowed() + &suggest::hint(given, words)
+    })
+}
+
+/// An integer in a range, as any integer type that holds the range.
+pub(super) fn integer<T: TryFrom<i128>>(range: RangeInclusive<i128>) -> impl Fn(&Node) -> Read<T> {
+    move |node| {
+        let value = integer_of(node).filter(|value| range.contains(value));
+        value
+            .and_then(|value| T::try_from(value).ok())
+            .ok_or_else(|| format!("an integer from {} to {}", range.start(), range.end()))
+    }
+}
+
+fn integer_of(node: &Node) -> Option<i128> {
+    if let Value::Integer(value) = node.value {
+        return Some(value);
+    }
+    None
+}
+
+/// As `read`, but a word stands for none.
+pub(super) fn or_word<T>(
+    word: &'static str,
+    read: impl Fn(&Node) -> Read<T>,
+) -> impl Fn(&Node) -> Read<Option<T>> {
+    move |node| {
+        if is_word(node, word) {
+            return Ok(None);
+        }
+        read(node)
+            .map(Some)
+            .map_err(|must| format!("{must}, or `{word}`"))
+    }
+}
+
+pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Read<Duration> {
+    move |node| {
+        let must = || {
+            let (min, max) = (
+                format_duration(*range.start()),
+                format_duration(*range.end()),
+            );
+            format!("a duration from {min} to {max}, such as 500ms or 1m30s")
+        };
+        let duration = match &node.value {
+            Value::Integer(0) => Some(Duration::ZERO),
+            Value::Integer(_) | Value::Float(_) => {
+                return Err(format!("{}, so add a unit", must()));
+            }
+            Value::Text(text) => parse_duration(text),
+            Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) => None,
+        };
+        duration.filter(|d| range.contains(d)).ok_or_else(must)
+    }
+}
+
+/// A duration of whole seconds.
+pub(super) fn whole_seconds(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Read<Duration> {
+    let read = duration(range);
+    move |node| {
+        let duration = read(node)?;
+        if duration.subsec_nanos() == 0 {
+            Ok(duration)
+        } else {
+            Err("a duration of whole seconds".to_owned())
+        }
+    }
+}
+
+/// A number of bytes, as any integer type that holds the range.
+pub(super) fn size<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Node) -> Read<T> {
+    move |node| {
+        let must = || {
+            let (min, max) = (format_size(*range.start()), format_size(*range.end()));
+            format!("a size from {min} to {max}, such as 64KiB or 1MB")
+        };
+        let bytes = match &node.value {
+            Value::Integer(bytes) => u64::try_from(*bytes).ok(),
+            Value::Text(text) => parse_size(text),
+            Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
+        };
+        let bytes = bytes.filter(|bytes| range.contains(bytes));
+        bytes
+            .and_then(|bytes| T::try_from(bytes).ok())
+            .ok_or_else(must)
+    }
+}
+
+/// The name of a listener, an upstream or a backend: what logs and statistics can hold unquoted.
+pub(super) fn name(node: &Node) -> Read<String> {
+    let must = || {
+        format!(
+            "1 to {} visible ASCII characters without space, quote, comma, brace and backslash",
+            defaults::NAME_BYTES_MAX
+        )
+    };
+    let name = text(node).map_err(|must_be_text| format!("{must_be_text}: {}", must()))?;
+    is_name(name).then(|| name.to_owned()).ok_or_else(must)
+}
+
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= defaults::NAME_BYTES_MAX && name.chars().all(is_name_char)
+}
+
+fn is_name_char(c: char) -> bool {
+    c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | ',' | '{' | '}' | '\\')
+}
+
+/// A name made of any text.
+pub(super) fn name_from(text: &str) -> String {
+    let name = text.chars().map(|c| if is_name_char(c) { c } else { '_' });
+    name.take(defaults::NAME_BYTES_MAX - 16).collect()
+}
+
+/// Where a listener binds: `:8080`, `127.0.0.1:80`, `[::1]:80`, `unix:/path`. Port 0 lets the
+/// kernel choose.
+pub(super) fn listen_address(node: &Node) -> Read<Address> {
+    const MUST: &str =
+        "an address to listen on, such as :8080, 127.0.0.1:80, [::1]:80 or unix:/path";
+    let given = text(node).map_err(|_| format!("{MUST}, in quotes"))?;
+    if let Some(path) = given.strip_prefix("unix:") {
+        return unix_path(path).map(Address::Unix);
+    }
+    if let Some(port) = given.strip_prefix(':') {
+        let port = port_number(port).ok_or_else(|| format!("{MUST}; a port is 0 to 65535"))?;
+        return Ok(Address::Ip((Ipv6Addr::UNSPECIFIED, port).into()));
+    }
+    if let Ok(address) = given.parse::<SocketAddr>() {
+        return Ok(Address::Ip(address));
+    }
+    Err(MUST.to_owned())
+}
+
+/// Where a backend is: as [`listen_address`], but with a host, or as `name:port`.
+pub(super) fn backend_address(node: &Node) -> Read<BackendAddress> {
+    const MUST: &str = "a backend's address, such as 10.0.0.1:80, [::1]:80, name:80 or unix:/path";
+    let given = text(node).map_err(|_| MUST.to_owned())?;
+    if let Some(path) = given.strip_prefix("unix:") {
+        return unix_path(path).map(|path| BackendAddress::Fixed(Address::Unix(path)));
+    }
+    if given.parse::<IpAddr>().is_ok() {
+        let brackets = if given.contains(':') {
+            ("[", "]")
+        } else {
+            ("", "")
+        };
+        let (open, close) = brackets;
+        return Err(format!(
+            "an address with a port, such as {open}{given}{close}:80"
+        ));
+    }
+    let Some((host, port)) = given.rsplit_once(':') else {
+        return Err(format!("an address with a port, such as {given}:80"));
+    };
+    if host.is_empty() {
+        return Err(format!("an address with a host, such as 127.0.0.1:{port}"));
+    }
+    let Some(port) = port_number(port).filter(|port| *port != 0) else {
+        return Err(format!("{MUST}; a port is 1 to 65535"));
+    };
+    if let Ok(address) = given.parse::<SocketAddr>() {
+        if address.ip().is_unspecified() {
+            return Err("an address that can be connected to, such as 127.0.0.1".to_owned());
+        }
+        return Ok(BackendAddress::Fixed(Address::Ip(address)));
+    }
+    if !is_host_name(host) {
+        return Err(MUST.to_owned());
+    }
+    Ok(BackendAddress::Name {
+        host: host.to_owned(),
+        port,
+    })
+}
+
+fn port_number(text: &str) -> Option<u16> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
+}
+
+fn unix_path(path: &str) -> Read<PathBuf> {
+    // sun_path of unix(7) has 108 bytes, the last of them zero.
+    const PATH_BYTES_MAX: usize = 107;
+    if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
+        return Err("unix: and the absolute path of a socket".to_owned());
+    }
+    if path.len() > PATH_BYTES_MAX {
+        return Err(format!(
+            "a path of at most {PATH_BYTES_MAX} bytes, which is all a Unix socket can have"
+        ));
+    }
+    Ok(Path::new(path).to_owned())
+}
+
+/// Whether it is a host name that can be resolved (RFC 1123 section 2.1, and underscores, which
+/// container networks use). What looks like an IPv4 address is none.
+pub(super) fn is_host_name(host: &str) -> bool {
+    const NAME_BYTES_MAX: usize = 253;
+    const LABEL_BYTES_MAX: usize = 63;
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let is_label = |label: &str| {
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let last = host.rsplit('.').next().unwrap_or(host);
+    host.len() <= NAME_BYTES_MAX
+        && host.split('.').all(is_label)
+        && !last.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The `host` of a route: a name, `*.` and a name, an IP address, or `*`.
+pub(super) fn host_pattern(node: &Node) -> Read<HostPattern> {
+    const MUST: &str = "a host name without port, such as example.com or *.example.com";
+    let host = text(node).map_err(|_| MUST.to_owned())?;
+    if host == "*" {
+        return Ok(HostPattern::Any);
+    }
+    let is_ip = host.parse::<std::net::Ipv4Addr>().is_ok() || is_bracketed_ipv6(host);
+    let lower = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    match lower.strip_prefix("*.") {
+        Some(domain) if is_host_name(domain) => Ok(HostPattern::Suffix(format!(".{domain}"))),
+        None if is_ip || is_host_name(&lower) => Ok(HostPattern::Exact(lower)),
+        Some(_) | None => Err(MUST.to_owned()),
+    }
+}
+
+fn is_bracketed_ipv6(host: &str) -> bool {
+    let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    inner.is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok())
+}
+
+/// `10.0.0.0/8`, or an address, which is a network of one.
+pub(super) fn network(node: &Node) -> Read<Network> {
+    const MUST: &str = "an IP network, such as 10.0.0.0/8 or 2001:db8::/32, or an IP address";
+    let given = text(node).map_err(|_| MUST.to_owned())?;
+    let (address, bits) = match given.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (given, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| MUST.to_owned())?;
+    let bits_max = if address.is_ipv4() { 32 } else { 128 };
+    let prefix_bits = match bits {
+        Some(bits) => port_number(bits).and_then(|bits| u8::try_from(bits).ok()),
+        None => Some(bits_max),
+    };
+    let prefix_bits = prefix_bits
+        .filter(|bits| *bits <= bits_max)
+        .ok_or_else(|| format!("{MUST}; its prefix has 0 to {bits_max} bits"))?;
+    let first = first_address(address, prefix_bits);
+    if first != address {
+        return Err(format!(
+            "the first address of its network: {first}/{prefix_bits}"
+        ));
+    }
+    Ok(Network {
+        address,
+        prefix_bits,
+    })
+}
+
+fn first_address(address: IpAddr, prefix_bits: u8) -> IpAddr {
+    let host_bits = |bits_max: u8| u32::from(bits_max.saturating_sub(prefix_bits));
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(host_bits(32)).unwrap_or(0);
+            IpAddr::V4((v4.to_bits() & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(host_bits(128)).unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+    }
+}
+
+/// A token (RFC 9110 section 5.6.2), such as a cookie's or a field's name.
+pub(super) fn token(what: &'static str) -> impl Fn(&Node) -> Read<String> {
+    move |node| {
+        let must = || format!("{what}: letters, digits and !#$%&'*+-.^_`|~");
+        let token = text(node).map_err(|_| must())?;
+        let fits = is_token(token.as_bytes()) && token.len() <= defaults::NAME_BYTES_MAX;
+        fits.then(|| token.to_owned()).ok_or_else(must)
+    }
+}
+
+/// A status in a range.
+pub(super) fn status(range: RangeInclusive<i128>) -> impl Fn(&Node) -> Read<u16> {
+    integer(range)
+}
