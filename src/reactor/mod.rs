@@ -261,7 +261,7 @@ const fn control(key: u32) -> Target {
 /// follows finds the truth.
 fn readiness(event: &mio::event::Event) -> Readiness {
     if event.is_error() || event.is_write_closed() {
-        return Readiness::READ | Readiness::WRITE | Readiness::CLOSING;
+        return Readiness::ALL;
     }
     let mut ready = Readiness::NONE;
     if event.is_readable() {
