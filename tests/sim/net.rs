@@ -187,7 +187,10 @@ impl SimStream {
 
 impl Drop for SimStream {
     fn drop(&mut self) {
-        let mut world = self.world.borrow_mut();
+        // While a failed test unwinds, it may still hold the world.
+        let Ok(mut world) = self.world.try_borrow_mut() else {
+            return;
+        };
         if world.conns[self.id].end == End::Open {
             world.conns[self.id].end = End::Leaked;
             world.note(|| format!("stream {} was dropped unclosed", self.id));
@@ -203,7 +206,9 @@ pub(crate) struct SimPipe {
 
 impl Drop for SimPipe {
     fn drop(&mut self) {
-        self.world.borrow_mut().pipes.remove(&self.id);
+        if let Ok(mut world) = self.world.try_borrow_mut() {
+            world.pipes.remove(&self.id);
+        }
     }
 }
 
