@@ -19,6 +19,8 @@ impl Readiness {
     pub const WRITE: Self = Self(2);
     /// The peer has ended its direction, hung up, or failed: a short read is not the last word.
     pub const CLOSING: Self = Self(4);
+    /// What an error or a hang-up says: every operation finds something.
+    pub const ALL: Self = Self(7);
 
     /// Whether every bit of `other` is set here.
     #[must_use]

@@ -304,7 +304,7 @@ fn accepted(fd: OwnedFd) -> Stream {
 /// follows finds the truth.
 fn readiness(event: &mio::event::Event) -> Readiness {
     if event.is_error() || event.is_write_closed() {
-        return Readiness::READ | Readiness::WRITE | Readiness::CLOSING;
+        return Readiness::ALL;
     }
     let mut ready = Readiness::NONE;
     if event.is_readable() {
