@@ -9,17 +9,20 @@
 //!   with a deterministic fake.
 //! - [`board`]: counters and gauges, one writer per cell.
 //! - [`worker`]: the event loop: listeners, sessions, probes and timers over any [`net::Net`].
+//! - [`process`]: one serving process: signals, background jobs and the loop around the worker.
 //! - [`cli`]: the command line.
 //! - [`sys`]: what is asked of Linux beyond the standard library: sockets, pipes, signals, limits.
 //! - [`reactor`]: the production [`net`], the only room that knows mio.
 
 #![deny(unsafe_code)]
 
+mod background;
 pub mod board;
 pub mod cli;
 pub mod config;
 pub mod core;
 pub mod net;
+pub mod process;
 pub mod reactor;
 pub mod sys;
 pub mod worker;

@@ -1,3 +1,106 @@
-//! Start-up order only: arguments, configuration, log, then the worker or a check.
+//! Start-up order only: arguments, configuration, log, then a check or the serving process.
 
-fn main() {}
+use std::path::Path;
+use std::process::ExitCode;
+
+use weir::cli::{self, Command};
+use weir::config::{self, Compiled};
+use weir::process;
+use weir::sys::stderr::LossyWriter;
+
+/// Ended well.
+const EXIT_OK: u8 = 0;
+/// The configuration is bad.
+const EXIT_CONFIG: u8 = 1;
+/// The command line is bad.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    match cli::parse(&arguments) {
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(EXIT_USAGE)
+        }
+        Ok(Command::Print(text)) => {
+            print!("{text}");
+            ExitCode::from(EXIT_OK)
+        }
+        Ok(Command::Check {
+            config,
+            print,
+            quiet,
+        }) => check(&config, print, quiet),
+        Ok(Command::Run(args)) => match load(&args.config) {
+            None => ExitCode::from(EXIT_CONFIG),
+            Some(compiled) => {
+                let level = if args.quiet {
+                    log::LevelFilter::Warn
+                } else {
+                    compiled.config.log_level
+                };
+                start_log(level);
+                for warning in &compiled.warnings {
+                    log::warn!("{warning}");
+                }
+                process::run(&args, compiled.config)
+            }
+        },
+    }
+}
+
+/// Reads the configuration, and says everything that is wrong with it.
+fn load(path: &Path) -> Option<Compiled> {
+    match config::load(path) {
+        Ok(compiled) => Some(compiled),
+        Err(problems) => {
+            for problem in &problems {
+                eprintln!("{problem}");
+            }
+            let count = problems.len();
+            eprintln!(
+                "weir: {count} problem{} found",
+                if count == 1 { "" } else { "s" }
+            );
+            None
+        }
+    }
+}
+
+fn check(path: &Path, print: bool, quiet: bool) -> ExitCode {
+    let Some(compiled) = load(path) else {
+        return ExitCode::from(EXIT_CONFIG);
+    };
+    for warning in &compiled.warnings {
+        eprintln!("{warning}");
+    }
+    if print {
+        print!("{}", config::render(&compiled.config));
+    } else if !quiet {
+        let backends: usize = compiled
+            .config
+            .upstreams
+            .iter()
+            .map(|u| u.backends.len())
+            .sum();
+        eprintln!(
+            "weir: {} is good: {} listeners, {} upstreams, {backends} backends",
+            path.display(),
+            compiled.config.listeners.len(),
+            compiled.config.upstreams.len(),
+        );
+    }
+    ExitCode::from(EXIT_OK)
+}
+
+/// The log goes to standard error and never blocks. `RUST_LOG` wins over the level given.
+fn start_log(level: log::LevelFilter) {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level).parse_default_env();
+    builder
+        .target(env_logger::Target::Pipe(Box::new(LossyWriter::stderr())))
+        .init();
+}
