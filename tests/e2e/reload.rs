@@ -1,6 +1,7 @@
 //! A new configuration comes into use without a failed connection; a bad one changes nothing.
 
 use crate::harness::log::LISTENING;
+use crate::harness::process::wait_closed;
 use crate::harness::{Config, Gate, Load, Named, Peer, Signal, Weir, ask, eventually};
 
 #[test]
@@ -122,7 +123,7 @@ fn a_removed_listener_closes_and_its_sessions_go_on() {
     let mut held = Peer::connect(side).expect("weir listens");
     ask(&mut held);
     weir.reload(config);
-    eventually("the listener closes", || Peer::connect(side).err());
+    wait_closed(side);
     held.send("still here");
     held.expect("still here");
     assert_eq!(ask(&mut weir.connect()), "A");

@@ -108,7 +108,7 @@ impl Peer {
     }
 
     /// Ends the sending direction; the other stays open.
-    pub(crate) fn finish(&mut self) {
+    pub(crate) fn finish(&self) {
         self.socket
             .shutdown(Shutdown::Write)
             .expect("it is connected");

@@ -172,3 +172,28 @@ fn fill_queue(address: SocketAddr) -> Vec<Socket> {
     }
     panic!("the accept queue of {address} does not fill up");
 }
+
+/// Whether anything on this host listens on that TCP port. Unlike connecting, asking the kernel
+/// leaves no connection behind that somebody would have to serve.
+pub(crate) fn listens(port: u16) -> bool {
+    const STATE_LISTEN: &str = "0A";
+    let suffix = format!(":{port:04X}");
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
+        let text = std::fs::read_to_string(table).unwrap_or_default();
+        text.lines().any(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let is_local = fields.next().is_some_and(|local| local.ends_with(&suffix));
+            is_local && fields.nth(1) == Some(STATE_LISTEN)
+        })
+    })
+}
+
+#[test]
+fn only_a_listening_port_listens() {
+    let port = Port::reserve();
+    assert!(!listens(port.address().port()));
+    let gate = port.listen();
+    assert!(listens(port.address().port()));
+    gate.shut();
+    assert!(!listens(port.address().port()));
+}

@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::log::{LISTENING, Log, READY, RELOADED};
+use super::port::listens;
 use super::{Peer, Scratch, eventually};
 
 const FILE: &str = "weir.yaml";
@@ -262,8 +263,7 @@ impl Weir {
 
     /// Waits until `front` accepts no more.
     pub(crate) fn wait_listener_closed(&self) {
-        let address = self.address();
-        eventually("the listener closes", || Peer::connect(address).err());
+        wait_closed(self.address());
     }
 
     /// Resident memory in bytes (proc_pid_status(5)).
@@ -312,6 +312,12 @@ impl Weir {
     fn proc_file(&self, name: &str) -> String {
         fs::read_to_string(format!("/proc/{}/{name}", self.pid())).expect("it runs")
     }
+}
+
+/// Waits until nothing listens there.
+pub(crate) fn wait_closed(address: SocketAddr) {
+    let closed = || (!listens(address.port())).then_some(());
+    eventually("the listener closes", closed);
 }
 
 fn first_word_after(text: &str, key: &str) -> String {
