@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::harness::log::{DOWN, UP};
 use crate::harness::{Config, Named, Origin, Peer, Port, Weir, ask, eventually};
 
 /// The backends that answer so many sequential connections, in order.
@@ -56,7 +57,7 @@ fn a_dead_backend_leaves_its_share_to_the_others_in_proportion() {
         .backend_with(c.address(), "weight: 1")
         .upstream("health_check: {interval: 100ms, timeout: 100ms, rise: 2, fall: 1}");
     let weir = Weir::start(config);
-    weir.log.wait(&["DOWN", &dead.address().to_string()]);
+    weir.log.wait(&[DOWN, &dead.address().to_string()]);
     let seen = sequence(&weir, 30);
     assert_eq!(seen.matches('B').count(), 20, "{seen}");
     assert_eq!(seen.matches('C').count(), 10, "{seen}");
@@ -202,7 +203,7 @@ fn ip_hash_moves_only_the_clients_of_a_dead_backend() {
     let first = map(weir.address());
     origins[1].kill();
     let name = origins[1].address().to_string();
-    weir.log.wait(&["DOWN", &name]);
+    weir.log.wait(&[DOWN, &name]);
     let second = map(weir.address());
     for (source, backend) in &first {
         if backend == "B" {
@@ -213,7 +214,7 @@ fn ip_hash_moves_only_the_clients_of_a_dead_backend() {
     }
     let mark = weir.log.mark();
     origins[1].resume();
-    weir.log.wait_since(mark, &["UP", &name]);
+    weir.log.wait_since(mark, &[UP, &name]);
     assert_eq!(map(weir.address()), first);
 }
 

@@ -10,6 +10,7 @@ const OK: Option<i32> = Some(0);
 const BAD_CONFIGURATION: Option<i32> = Some(1);
 const USAGE: Option<i32> = Some(2);
 const NOT_BOUND: Option<i32> = Some(3);
+const TAKEN: Option<i32> = Some(4);
 
 fn weir(arguments: &[&str]) -> Finished {
     let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
@@ -181,6 +182,36 @@ fn the_pid_file_is_written_and_removed() {
     assert_eq!(text.trim_end(), weir.pid().to_string());
     assert_eq!(weir.terminate(), OK);
     assert!(!file.exists());
+}
+
+#[test]
+fn the_pid_file_of_a_running_weir_is_not_taken() {
+    let (origin, scratch) = (Named::new("A"), Scratch::new());
+    let file = scratch.file("weir.pid");
+    let config = Config::new().backend(origin.address());
+    let first = Launch::new(&config).argument("-p").argument(&file).start();
+    let mut second = Launch::new(&config).argument("-p").argument(&file).spawn();
+    assert_eq!(second.wait_exit(), TAKEN);
+    let text = std::fs::read_to_string(&file).expect("it is still there");
+    assert_eq!(text.trim_end(), first.pid().to_string());
+}
+
+#[test]
+fn the_pid_file_of_a_weir_that_has_gone_is_taken_over() {
+    let (origin, scratch) = (Named::new("A"), Scratch::new());
+    let gone = weir_that_ended();
+    let file = scratch.write("weir.pid", format!("{gone}\n"));
+    let config = Config::new().backend(origin.address());
+    let weir = Launch::new(&config).argument("-p").argument(&file).start();
+    let text = std::fs::read_to_string(&file).expect("it is there");
+    assert_eq!(text.trim_end(), weir.pid().to_string());
+}
+
+/// The id of a process that has ended.
+fn weir_that_ended() -> u32 {
+    let mut weir = Launch::new("not a configuration").spawn();
+    weir.wait_exit();
+    weir.pid()
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Probes decide who takes traffic; a change is logged once, with its reason.
 
+use crate::harness::log::{DOWN, NO_BACKEND, UP};
 use crate::harness::{Config, Named, Weir, ask, eventually, try_ask};
 
 const TCP: &str = "health_check: {interval: 100ms, timeout: 100ms, rise: 2, fall: 3}";
@@ -25,19 +26,19 @@ fn a_refused_probe_takes_a_backend_down_once_and_passed_ones_bring_it_back() {
     let name = a.address().to_string();
     wait_probes(&a, 2);
     a.kill();
-    let line = weir.log.wait(&["DOWN", &name]);
+    let line = weir.log.wait(&[DOWN, &name]);
     assert!(line.contains("refused"), "no reason: {line}");
     for _ in 0..6 {
         assert_eq!(ask(&mut weir.connect()), "B");
     }
     a.resume();
-    weir.log.wait(&["UP", &name]);
+    weir.log.wait(&[UP, &name]);
     wait_probes(&a, 3);
-    assert_eq!(weir.log.count(&["DOWN", &name]), 1);
-    assert_eq!(weir.log.count(&["UP", &name]), 1);
+    assert_eq!(weir.log.count(&[DOWN, &name]), 1);
+    assert_eq!(weir.log.count(&[UP, &name]), 1);
     let seen: String = (0..6).map(|_| ask(&mut weir.connect())).collect();
     assert_eq!(seen.matches('A').count(), 3, "{seen}");
-    assert_eq!(weir.log.count(&["DOWN", &b.address().to_string()]), 0);
+    assert_eq!(weir.log.count(&[DOWN, &b.address().to_string()]), 0);
 }
 
 #[test]
@@ -51,7 +52,7 @@ fn a_failing_http_probe_takes_a_backend_down_that_still_accepts() {
     let name = a.address().to_string();
     wait_probes(&a, 2);
     a.set_status(500);
-    let line = weir.log.wait(&["DOWN", &name]);
+    let line = weir.log.wait(&[DOWN, &name]);
     assert!(line.contains("500"), "no reason: {line}");
     let asked = a.asked();
     for _ in 0..6 {
@@ -59,13 +60,13 @@ fn a_failing_http_probe_takes_a_backend_down_that_still_accepts() {
     }
     assert_eq!(a.asked(), asked);
     a.set_status(200);
-    weir.log.wait(&["UP", &name]);
+    weir.log.wait(&[UP, &name]);
     eventually("A takes traffic", || {
         (ask(&mut weir.connect()) == "A").then_some(())
     });
     wait_probes(&a, 3);
-    assert_eq!(weir.log.count(&["DOWN", &name]), 1);
-    assert_eq!(weir.log.count(&["UP", &name]), 1);
+    assert_eq!(weir.log.count(&[DOWN, &name]), 1);
+    assert_eq!(weir.log.count(&[UP, &name]), 1);
 }
 
 #[test]
@@ -85,7 +86,7 @@ fn an_http_probe_names_its_host_and_itself() {
             .any(|line| line.starts_with("user-agent: weir-health")),
         "{probe}"
     );
-    assert_eq!(weir.log.count(&["DOWN"]), 0);
+    assert_eq!(weir.log.count(&[DOWN]), 0);
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn a_backend_that_answers_probes_too_late_goes_down() {
         .backend(mute.address())
         .backend(good.address());
     let weir = Weir::start(config);
-    let line = weir.log.wait(&["DOWN", &mute.address().to_string()]);
+    let line = weir.log.wait(&[DOWN, &mute.address().to_string()]);
     assert!(
         line.contains("timed out") || line.contains("timeout"),
         "no reason: {line}"
@@ -121,7 +122,7 @@ fn the_first_result_decides_at_once() {
         .backend(a.address())
         .backend(b.address());
     let weir = Weir::start(config);
-    weir.log.wait(&["DOWN", &a.address().to_string()]);
+    weir.log.wait(&[DOWN, &a.address().to_string()]);
     assert!(a.accepted() <= 1, "{} probes", a.accepted());
     for _ in 0..4 {
         assert_eq!(ask(&mut weir.connect()), "B");
@@ -139,7 +140,7 @@ fn a_backend_that_starts_down_takes_nothing_before_its_first_passed_probe() {
     assert!(try_ask(&mut weir.connect()).is_err());
     assert_eq!(origin.asked(), 0);
     origin.set_status(200);
-    weir.log.wait(&["UP", &origin.address().to_string()]);
+    weir.log.wait(&[UP, &origin.address().to_string()]);
     assert_eq!(ask(&mut weir.connect()), "A");
 }
 
@@ -148,7 +149,7 @@ fn a_client_is_closed_at_once_when_every_backend_is_down() {
     let origin = Named::new("A");
     let mut weir = Weir::start(Config::new().upstream(HTTP).backend(origin.address()));
     origin.set_status(500);
-    weir.log.wait(&["DOWN"]);
+    weir.log.wait(&[DOWN]);
     let asked = origin.asked();
     let mark = weir.log.mark();
     for _ in 0..200 {
@@ -156,7 +157,7 @@ fn a_client_is_closed_at_once_when_every_backend_is_down() {
     }
     assert_eq!(origin.asked(), asked);
     assert!(weir.runs());
-    let told = weir.log.count_since(mark, &["no healthy backend"]);
+    let told = weir.log.count_since(mark, &[NO_BACKEND]);
     assert!((1..=20).contains(&told), "{told} lines for 200 connections");
 }
 
@@ -169,7 +170,7 @@ fn use_all_picks_among_backends_that_are_all_down() {
         .backend(origin.address());
     let weir = Weir::start(config);
     origin.set_status(500);
-    weir.log.wait(&["DOWN"]);
+    weir.log.wait(&[DOWN]);
     assert_eq!(ask(&mut weir.connect()), "A");
 }
 
@@ -180,7 +181,7 @@ fn a_session_goes_on_when_its_backend_is_marked_down() {
     let mut client = weir.connect();
     ask(&mut client);
     origin.set_status(500);
-    weir.log.wait(&["DOWN"]);
+    weir.log.wait(&[DOWN]);
     client.send("still here");
     client.expect("still here");
 }
@@ -202,5 +203,5 @@ fn probes_go_on_while_a_session_moves_bytes() {
         client.expect_pattern(1, length);
         client.expect_end();
     });
-    assert_eq!(weir.log.count(&["DOWN"]), 0);
+    assert_eq!(weir.log.count(&[DOWN]), 0);
 }

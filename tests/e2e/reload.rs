@@ -1,6 +1,6 @@
 //! A new configuration comes into use without a failed connection; a bad one changes nothing.
 
-use crate::harness::log::LISTENING;
+use crate::harness::log::{DOWN, LISTENING, UP};
 use crate::harness::process::wait_closed;
 use crate::harness::{Config, Gate, Load, Named, Peer, Signal, Weir, ask, eventually};
 
@@ -73,12 +73,12 @@ fn a_reload_that_does_not_touch_a_backend_keeps_its_state() {
     a.set_status(500);
     let weir = Weir::start(&config);
     let name = a.address().to_string();
-    weir.log.wait(&["DOWN", &name]);
+    weir.log.wait(&[DOWN, &name]);
     weir.reload(config.backend(c.address()));
     for _ in 0..6 {
         assert_ne!(ask(&mut weir.connect()), "A");
     }
-    assert_eq!(weir.log.count(&["DOWN", &name]), 1);
+    assert_eq!(weir.log.count(&[DOWN, &name]), 1);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn an_added_backend_with_checks_takes_nothing_before_its_first_passed_probe() {
     }
     assert_eq!(b.asked(), 0);
     b.set_status(200);
-    weir.log.wait(&["UP", &b.address().to_string()]);
+    weir.log.wait(&[UP, &b.address().to_string()]);
     let seen: String = (0..4).map(|_| ask(&mut weir.connect())).collect();
     assert!(seen.contains('B'), "{seen}");
 }

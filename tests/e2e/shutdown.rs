@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::harness::log::STOPPING;
 use crate::harness::{Config, Gate, Load, Named, Origin, Peer, Signal, Weir, ask, eventually};
 
 #[test]
 fn an_idle_weir_ends_at_once_with_code_zero() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let origin = Named::new("A");
         let mut weir = Weir::start(Config::new().backend(origin.address()));
         ask(&mut weir.connect());
@@ -100,7 +101,9 @@ fn sessions_that_never_end_are_cut_and_counted() {
     for client in &mut clients {
         client.end();
     }
-    let told = weir.log.count_since(mark, &["cut", "3"]);
+    let told = weir
+        .log
+        .count_since(mark, &[STOPPING, "3 sessions were cut"]);
     assert!(told >= 1, "the count is not in the log");
 }
 
@@ -114,7 +117,10 @@ fn a_waiting_stop_says_how_many_it_waits_for() {
     }
     let mark = weir.log.mark();
     weir.signal(Signal::TERM);
-    weir.log.wait_since(mark, &["wait", "7"]);
+    weir.log
+        .wait_since(mark, &[STOPPING, "7 sessions to finish"]);
+    weir.log
+        .wait_since(mark, &[STOPPING, "7 sessions still run"]);
     for client in &mut clients {
         client.finish();
         client.expect_end();
@@ -124,7 +130,7 @@ fn a_waiting_stop_says_how_many_it_waits_for() {
 
 #[test]
 fn a_second_signal_ends_at_once() {
-    for second in [Signal::TERM, Signal::INT] {
+    for second in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let origin = Named::new("A");
         let config = Config::new()
             .top("timeouts: {drain: 1h}")

@@ -17,10 +17,22 @@ pub(crate) const READY: &str = "weir ready";
 pub(crate) const LISTENING: &str = "listening on ";
 
 /// Part of the line that says that a new configuration is in use.
-pub(crate) const RELOADED: &str = "configuration reloaded";
+pub(crate) const RELOADED: &str = "reload done";
 
 /// Part of every line of statistics.
-pub(crate) const STATISTICS: &str = "statistics";
+pub(crate) const STATISTICS: &str = "stats: ";
+
+/// Part of the line that says that a backend was taken down by checks.
+pub(crate) const DOWN: &str = " DOWN after ";
+
+/// Part of the line that says that a backend was brought up by checks.
+pub(crate) const UP: &str = " UP after ";
+
+/// Part of the line that says that a client was closed for want of a backend.
+pub(crate) const NO_BACKEND: &str = "no usable backend";
+
+/// Begins every line about a graceful stop.
+pub(crate) const STOPPING: &str = "stopping: ";
 
 /// Lines so far, and a way to wait for more.
 #[derive(Clone, Debug)]
