@@ -1,7 +1,7 @@
 //! Probes decide who takes traffic; a change is logged once, with its reason.
 
 use crate::harness::log::{DOWN, NO_BACKEND, UP};
-use crate::harness::{Config, Named, Weir, ask, eventually, try_ask};
+use crate::harness::{Config, Named, Weir, ask, eventually};
 
 const TCP: &str = "health_check: {interval: 100ms, timeout: 100ms, rise: 2, fall: 3}";
 const HTTP: &str =
@@ -137,7 +137,7 @@ fn a_backend_that_starts_down_takes_nothing_before_its_first_passed_probe() {
                  path: /health}";
     let weir = Weir::start(Config::new().upstream(check).backend(origin.address()));
     wait_probes(&origin, 2);
-    assert!(try_ask(&mut weir.connect()).is_err());
+    weir.expect_turned_away();
     assert_eq!(origin.asked(), 0);
     origin.set_status(200);
     weir.log.wait(&[UP, &origin.address().to_string()]);
@@ -153,7 +153,7 @@ fn a_client_is_closed_at_once_when_every_backend_is_down() {
     let asked = origin.asked();
     let mark = weir.log.mark();
     for _ in 0..200 {
-        assert_eq!(weir.connect().end().0, b"");
+        weir.expect_turned_away();
     }
     assert_eq!(origin.asked(), asked);
     assert!(weir.runs());

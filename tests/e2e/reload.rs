@@ -10,7 +10,9 @@ fn backends_and_weights_change_under_load_without_a_failed_connection() {
     let files = [
         Config::new().backend(a.address()).backend(b.address()),
         Config::new().backend(b.address()).backend(c.address()),
-        Config::new().backend_with(c.address(), "weight: 7"),
+        Config::new()
+            .listen("side", "127.0.0.2:0")
+            .backend_with(c.address(), "weight: 7"),
         Config::new()
             .upstream("algorithm: least_conn")
             .backend_with(a.address(), "weight: 3")
@@ -107,7 +109,7 @@ fn an_added_listener_serves() {
     let a = Named::new("A");
     let config = Config::new().backend(a.address());
     let weir = Weir::start(&config);
-    weir.reload(config.listen("side", "127.0.0.1:0"));
+    weir.reload(config.listen("side", "127.0.0.2:0"));
     let mut client = Peer::connect(weir.address_of("side")).expect("weir listens");
     assert_eq!(ask(&mut client), "A");
     assert_eq!(ask(&mut weir.connect()), "A");
@@ -118,7 +120,7 @@ fn an_added_listener_serves() {
 fn a_removed_listener_closes_and_its_sessions_go_on() {
     let a = Named::new("A");
     let config = Config::new().backend(a.address());
-    let weir = Weir::start(config.clone().listen("side", "127.0.0.1:0"));
+    let weir = Weir::start(config.clone().listen("side", "127.0.0.2:0"));
     let side = weir.address_of("side");
     let mut held = Peer::connect(side).expect("weir listens");
     ask(&mut held);
@@ -133,7 +135,7 @@ fn a_removed_listener_closes_and_its_sessions_go_on() {
 fn clients_that_wait_on_a_removed_listener_are_served() {
     let a = Named::new("A");
     let config = Config::new().backend(a.address());
-    let weir = Weir::start(config.clone().listen("side", "127.0.0.1:0"));
+    let weir = Weir::start(config.clone().listen("side", "127.0.0.2:0"));
     let side = weir.address_of("side");
     weir.freeze();
     let mut waiting: Vec<Peer> = (0..20)

@@ -29,7 +29,7 @@ pub(crate) const DOWN: &str = " DOWN after ";
 pub(crate) const UP: &str = " UP after ";
 
 /// Part of the line that says that a client was closed for want of a backend.
-pub(crate) const NO_BACKEND: &str = "no usable backend";
+pub(crate) const NO_BACKEND: &str = "has no usable backend";
 
 /// Begins every line about a graceful stop.
 pub(crate) const STOPPING: &str = "stopping: ";

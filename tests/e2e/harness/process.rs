@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -195,6 +196,15 @@ impl Weir {
     /// A client connected to `front`.
     pub(crate) fn connect(&self) -> Peer {
         Peer::connect(self.address()).expect("weir listens")
+    }
+
+    /// Connects to `front` and is turned away: closed or reset without a byte. A reset may come
+    /// so soon that connecting itself reports it.
+    pub(crate) fn expect_turned_away(&self) {
+        match Peer::connect(self.address()) {
+            Ok(mut client) => assert_eq!(client.end().0, b""),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
