@@ -55,7 +55,7 @@ fn a_dead_backend_leaves_its_share_to_the_others_in_proportion() {
         .backend_with(dead.address(), "weight: 5")
         .backend_with(b.address(), "weight: 2")
         .backend_with(c.address(), "weight: 1")
-        .upstream("health_check: {interval: 100ms, timeout: 100ms, rise: 2, fall: 1}");
+        .checked("rise: 2, fall: 1");
     let weir = Weir::start(config);
     weir.log.wait(&[DOWN, &dead.address().to_string()]);
     let seen = sequence(&weir, 30);
@@ -198,8 +198,8 @@ fn ip_hash_agrees_between_processes_restarts_and_orders_of_the_file() {
 #[test]
 fn ip_hash_moves_only_the_clients_of_a_dead_backend() {
     let origins = ["A", "B", "C"].map(Named::new);
-    let check = "health_check: {interval: 100ms, timeout: 100ms, rise: 1, fall: 1}";
-    let weir = Weir::start(hashed(&origins).upstream(check));
+    let check = "rise: 1, fall: 1";
+    let weir = Weir::start(hashed(&origins).checked(check));
     let first = map(weir.address());
     origins[1].kill();
     let name = origins[1].address().to_string();

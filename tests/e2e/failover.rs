@@ -34,7 +34,7 @@ fn several_refused_backends_are_all_passed_over() {
 fn what_the_client_sent_meanwhile_reaches_the_next_backend_whole() {
     let (blackhole, gate) = (Blackhole::new(), Gate::new());
     let config = Config::new()
-        .top("timeouts: {connect: 300ms}")
+        .top("timeouts: {connect: 1s}")
         .backend(blackhole.address())
         .backend(gate.name());
     let weir = Weir::start(config);
@@ -50,7 +50,7 @@ fn what_the_client_sent_meanwhile_reaches_the_next_backend_whole() {
 fn a_backend_that_swallows_connections_is_given_up_after_the_connect_timeout() {
     let (blackhole, good) = (Blackhole::new(), Named::new("good"));
     let config = Config::new()
-        .top("timeouts: {connect: 300ms}")
+        .top("timeouts: {connect: 1s}")
         .backend(blackhole.address())
         .backend(good.address());
     let weir = Weir::start(config);
@@ -76,7 +76,7 @@ fn a_client_is_closed_when_every_backend_refuses() {
 fn a_client_is_closed_when_every_backend_swallows_connections() {
     let blackhole = Blackhole::new();
     let config = Config::new()
-        .top("timeouts: {connect: 300ms}")
+        .top("timeouts: {connect: 1s}")
         .backend(blackhole.address());
     let weir = Weir::start(config);
     weir.expect_turned_away();
@@ -86,7 +86,7 @@ fn a_client_is_closed_when_every_backend_swallows_connections() {
 fn a_client_that_leaves_during_the_connect_leaves_nothing_behind() {
     let blackhole = Blackhole::new();
     let config = Config::new()
-        .top("timeouts: {connect: 500ms}")
+        .top("timeouts: {connect: 1s}")
         .backend(blackhole.address());
     let mut weir = Weir::start(config);
     let before = weir.descriptors();
@@ -143,6 +143,21 @@ fn connections_begun_after_a_backend_died_under_load_all_succeed() {
         failures.iter().all(|failure| failure.phase == 0),
         "{failures:?}"
     );
+}
+
+#[test]
+fn a_load_leaves_no_descriptor_open() {
+    let origin = Named::new("A");
+    let weir = Weir::start(Config::new().backend(origin.address()));
+    let before = weir.descriptors();
+    let load = Load::start(weir.address(), 4);
+    load.wait_more(500);
+    let failures = load.finish();
+    assert!(failures.is_empty(), "{failures:?}");
+    eventually("all descriptors are closed", || {
+        (weir.descriptors() <= before).then_some(())
+    });
+    weir.expect_idle();
 }
 
 #[test]

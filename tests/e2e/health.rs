@@ -3,9 +3,8 @@
 use crate::harness::log::{DOWN, NO_BACKEND, UP};
 use crate::harness::{Config, Named, Weir, ask, eventually};
 
-const TCP: &str = "health_check: {interval: 100ms, timeout: 100ms, rise: 2, fall: 3}";
-const HTTP: &str =
-    "health_check: {interval: 100ms, timeout: 100ms, rise: 2, fall: 3, path: /health}";
+const TCP: &str = "rise: 2, fall: 3";
+const HTTP: &str = "rise: 2, fall: 3, path: /health";
 
 /// Waits for so many further probes.
 fn wait_probes(origin: &Named, more: usize) {
@@ -19,12 +18,12 @@ fn wait_probes(origin: &Named, more: usize) {
 fn a_refused_probe_takes_a_backend_down_once_and_passed_ones_bring_it_back() {
     let [a, b] = ["A", "B"].map(Named::new);
     let config = Config::new()
-        .upstream(TCP)
+        .checked(TCP)
         .backend(a.address())
         .backend(b.address());
     let weir = Weir::start(config);
     let name = a.address().to_string();
-    wait_probes(&a, 2);
+    wait_probes(&a, 1);
     a.kill();
     let line = weir.log.wait(&[DOWN, &name]);
     assert!(line.contains("refused"), "no reason: {line}");
@@ -33,7 +32,7 @@ fn a_refused_probe_takes_a_backend_down_once_and_passed_ones_bring_it_back() {
     }
     a.resume();
     weir.log.wait(&[UP, &name]);
-    wait_probes(&a, 3);
+    wait_probes(&a, 2);
     assert_eq!(weir.log.count(&[DOWN, &name]), 1);
     assert_eq!(weir.log.count(&[UP, &name]), 1);
     let seen: String = (0..6).map(|_| ask(&mut weir.connect())).collect();
@@ -45,12 +44,12 @@ fn a_refused_probe_takes_a_backend_down_once_and_passed_ones_bring_it_back() {
 fn a_failing_http_probe_takes_a_backend_down_that_still_accepts() {
     let [a, b] = ["A", "B"].map(Named::new);
     let config = Config::new()
-        .upstream(HTTP)
+        .checked(HTTP)
         .backend(a.address())
         .backend(b.address());
     let weir = Weir::start(config);
     let name = a.address().to_string();
-    wait_probes(&a, 2);
+    wait_probes(&a, 1);
     a.set_status(500);
     let line = weir.log.wait(&[DOWN, &name]);
     assert!(line.contains("500"), "no reason: {line}");
@@ -64,7 +63,7 @@ fn a_failing_http_probe_takes_a_backend_down_that_still_accepts() {
     eventually("A takes traffic", || {
         (ask(&mut weir.connect()) == "A").then_some(())
     });
-    wait_probes(&a, 3);
+    wait_probes(&a, 2);
     assert_eq!(weir.log.count(&[DOWN, &name]), 1);
     assert_eq!(weir.log.count(&[UP, &name]), 1);
 }
@@ -72,7 +71,7 @@ fn a_failing_http_probe_takes_a_backend_down_that_still_accepts() {
 #[test]
 fn an_http_probe_names_its_host_and_itself() {
     let origin = Named::new("A");
-    let weir = Weir::start(Config::new().upstream(HTTP).backend(origin.address()));
+    let weir = Weir::start(Config::new().checked(HTTP).backend(origin.address()));
     let probe = eventually("a probe arrives", || origin.probes().into_iter().next());
     let mut lines = probe.lines();
     let request = lines.next().unwrap_or_default();
@@ -99,7 +98,7 @@ fn a_backend_that_answers_probes_too_late_goes_down() {
     });
     let good = Named::new("good");
     let config = Config::new()
-        .upstream(HTTP)
+        .checked(HTTP)
         .backend(mute.address())
         .backend(good.address());
     let weir = Weir::start(config);
@@ -118,7 +117,7 @@ fn the_first_result_decides_at_once() {
     let [a, b] = ["A", "B"].map(Named::new);
     a.set_status(503);
     let config = Config::new()
-        .upstream("health_check: {interval: 10s, timeout: 1s, fall: 3, path: /health}")
+        .upstream("health_check: {interval: 1h, timeout: 2s, fall: 3, path: /health}")
         .backend(a.address())
         .backend(b.address());
     let weir = Weir::start(config);
@@ -133,9 +132,8 @@ fn the_first_result_decides_at_once() {
 fn a_backend_that_starts_down_takes_nothing_before_its_first_passed_probe() {
     let origin = Named::new("A");
     origin.set_status(503);
-    let check = "health_check: {interval: 100ms, timeout: 100ms, rise: 1, initial: down, \
-                 path: /health}";
-    let weir = Weir::start(Config::new().upstream(check).backend(origin.address()));
+    let check = "rise: 1, initial: down, path: /health";
+    let weir = Weir::start(Config::new().checked(check).backend(origin.address()));
     wait_probes(&origin, 2);
     weir.expect_turned_away();
     assert_eq!(origin.asked(), 0);
@@ -147,7 +145,7 @@ fn a_backend_that_starts_down_takes_nothing_before_its_first_passed_probe() {
 #[test]
 fn a_client_is_closed_at_once_when_every_backend_is_down() {
     let origin = Named::new("A");
-    let mut weir = Weir::start(Config::new().upstream(HTTP).backend(origin.address()));
+    let mut weir = Weir::start(Config::new().checked(HTTP).backend(origin.address()));
     origin.set_status(500);
     weir.log.wait(&[DOWN]);
     let asked = origin.asked();
@@ -165,7 +163,7 @@ fn a_client_is_closed_at_once_when_every_backend_is_down() {
 fn use_all_picks_among_backends_that_are_all_down() {
     let origin = Named::new("A");
     let config = Config::new()
-        .upstream(HTTP)
+        .checked(HTTP)
         .upstream("when_all_down: use_all")
         .backend(origin.address());
     let weir = Weir::start(config);
@@ -177,7 +175,7 @@ fn use_all_picks_among_backends_that_are_all_down() {
 #[test]
 fn a_session_goes_on_when_its_backend_is_marked_down() {
     let origin = Named::new("A");
-    let weir = Weir::start(Config::new().upstream(HTTP).backend(origin.address()));
+    let weir = Weir::start(Config::new().checked(HTTP).backend(origin.address()));
     let mut client = weir.connect();
     ask(&mut client);
     origin.set_status(500);
@@ -189,7 +187,7 @@ fn a_session_goes_on_when_its_backend_is_marked_down() {
 #[test]
 fn probes_go_on_while_a_session_moves_bytes() {
     let origin = Named::new("A");
-    let weir = Weir::start(Config::new().upstream(TCP).backend(origin.address()));
+    let weir = Weir::start(Config::new().checked(TCP).backend(origin.address()));
     let mut client = weir.connect();
     ask(&mut client);
     let mut sender = client.share();

@@ -67,9 +67,9 @@ fn a_changed_weight_counts_from_the_next_connection() {
 #[test]
 fn a_reload_that_does_not_touch_a_backend_keeps_its_state() {
     let [a, b, c] = ["A", "B", "C"].map(Named::new);
-    let check = "health_check: {interval: 100ms, timeout: 100ms, rise: 2, fall: 1, path: /health}";
+    let check = "rise: 2, fall: 1, path: /health";
     let config = Config::new()
-        .upstream(check)
+        .checked(check)
         .backend(a.address())
         .backend(b.address());
     a.set_status(500);
@@ -86,8 +86,8 @@ fn a_reload_that_does_not_touch_a_backend_keeps_its_state() {
 #[test]
 fn an_added_backend_with_checks_takes_nothing_before_its_first_passed_probe() {
     let [a, b] = ["A", "B"].map(Named::new);
-    let check = "health_check: {interval: 100ms, timeout: 100ms, rise: 1, fall: 1, path: /health}";
-    let config = Config::new().upstream(check).backend(a.address());
+    let check = "rise: 1, fall: 1, path: /health";
+    let config = Config::new().checked(check).backend(a.address());
     let weir = Weir::start(&config);
     b.set_status(500);
     weir.reload(config.backend(b.address()));
@@ -230,4 +230,34 @@ fn a_session_under_way_is_not_touched_by_any_reload() {
     client.expect_end();
     client.finish();
     sender.join().expect("all of it is sent");
+}
+
+#[test]
+fn a_burst_of_reloads_ends_with_the_last_file() {
+    let [a, b] = ["A", "B"].map(Named::new);
+    let mut weir = Weir::start(Config::new().backend(a.address()));
+    let load = Load::start(weir.address(), 2);
+    for _ in 0..50 {
+        weir.signal(Signal::HUP);
+    }
+    weir.write_config(Config::new().backend(b.address()));
+    weir.signal(Signal::HUP);
+    eventually("the last file is in use", || {
+        (ask(&mut weir.connect()) == "B").then_some(())
+    });
+    load.wait_more(20);
+    let failures = load.finish();
+    assert!(failures.is_empty(), "{failures:?}");
+    assert!(weir.runs());
+}
+
+#[test]
+fn a_stop_during_a_reload_is_heeded() {
+    let a = Named::new("A");
+    let mut weir = Weir::start(Config::new().backend(a.address()));
+    weir.freeze();
+    weir.signal(Signal::HUP);
+    weir.signal(Signal::TERM);
+    weir.thaw();
+    assert_eq!(weir.wait_exit(), Some(0));
 }

@@ -27,6 +27,7 @@ fn running_sessions_are_finished_first() {
         backend.expect("request");
         weir.signal(signal);
         weir.wait_listener_closed();
+        weir.expect_idle();
         assert!(weir.runs());
         client.send(" more");
         backend.expect(" more");

@@ -6,7 +6,7 @@ use crate::harness::{Config, Gate, Weir};
 fn an_idle_session_is_ended_on_both_sides() {
     let gate = Gate::new();
     let config = Config::new()
-        .top("timeouts: {idle: 500ms}")
+        .top("timeouts: {idle: 1s}")
         .backend(gate.name());
     let weir = Weir::start(config);
     let mut client = weir.connect();
@@ -21,7 +21,7 @@ fn an_idle_session_is_ended_on_both_sides() {
 fn a_half_closed_session_that_does_not_move_is_ended() {
     let gate = Gate::new();
     let config = Config::new()
-        .top("timeouts: {half_closed: 500ms}")
+        .top("timeouts: {half_closed: 1s}")
         .backend(gate.name());
     let weir = Weir::start(config);
     let mut client = weir.connect();
@@ -38,7 +38,7 @@ fn a_half_closed_session_that_does_not_move_is_ended() {
 fn a_session_half_closed_by_the_backend_that_does_not_move_is_ended() {
     let gate = Gate::new();
     let config = Config::new()
-        .top("timeouts: {half_closed: 500ms}")
+        .top("timeouts: {half_closed: 1s}")
         .backend(gate.name());
     let weir = Weir::start(config);
     let mut client = weir.connect();
@@ -55,7 +55,7 @@ fn the_timeout_of_an_upstream_wins_over_that_of_the_listener_and_the_top() {
     let config = Config::new()
         .top("timeouts: {idle: 1h}")
         .listener("timeouts: {idle: 30m}")
-        .upstream("timeouts: {idle: 500ms}")
+        .upstream("timeouts: {idle: 1s}")
         .backend(gate.name());
     let weir = Weir::start(config);
     let mut client = weir.connect();
@@ -70,7 +70,7 @@ fn a_listener_has_timeouts_of_its_own() {
     let gate = Gate::new();
     let config = Config::new()
         .top("timeouts: {idle: 1h}")
-        .listener("timeouts: {idle: 500ms}")
+        .listener("timeouts: {idle: 1s}")
         .backend(gate.name());
     let weir = Weir::start(config);
     let mut client = weir.connect();
@@ -84,7 +84,7 @@ fn a_listener_has_timeouts_of_its_own() {
 fn a_reader_that_stalls_is_idle_however_much_is_waiting() {
     let gate = Gate::new();
     let config = Config::new()
-        .top("timeouts: {idle: 500ms}")
+        .top("timeouts: {idle: 1s}")
         .backend(gate.name());
     let weir = Weir::start(config);
     let client = weir.connect();

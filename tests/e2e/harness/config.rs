@@ -64,6 +64,15 @@ impl Config {
         self
     }
 
+    /// Adds health checks that see a change soon and yet forgive a slow machine: the timeout of
+    /// a probe is long, and so is the interval, which may not be shorter; only while something
+    /// changes do probes follow fast.
+    pub(crate) fn checked(self, keys: &str) -> Self {
+        let steady = "interval: 2s, timeout: 2s";
+        let changing = "fast_interval: 50ms, down_interval: 50ms";
+        self.upstream(&format!("health_check: {{{steady}, {changing}, {keys}}}"))
+    }
+
     /// Adds a backend.
     pub(crate) fn backend(mut self, address: impl Display) -> Self {
         self.backends.push(format!("{{address: \"{address}\"}}"));

@@ -8,12 +8,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::log::{LISTENING, Log, READY, RELOADED};
 use super::port::listens;
-use super::{Peer, Scratch, eventually};
+use super::{Peer, Scratch, eventually, observe};
 
 const FILE: &str = "weir.yaml";
 
@@ -305,8 +306,17 @@ impl Weir {
         fs::read_dir(path).expect("it runs").count()
     }
 
+    /// Claims that it waits instead of spinning: over one second it uses next to no processor
+    /// time.
+    pub(crate) fn expect_idle(&self) {
+        let before = self.cpu_ticks();
+        observe(Duration::from_secs(1));
+        let used = self.cpu_ticks() - before;
+        assert!(used <= 10, "it used {used} of 100 ticks of processor time");
+    }
+
     /// Processor time used so far, in clock ticks (1/100 s on Linux), both user and system.
-    pub(crate) fn cpu_ticks(&self) -> u64 {
+    fn cpu_ticks(&self) -> u64 {
         let field = |n| self.stat_field(n).parse::<u64>().expect("a number");
         field(11) + field(12)
     }
