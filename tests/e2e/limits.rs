@@ -27,8 +27,17 @@ fn serve_all(clients: Vec<Peer>) {
 
 #[test]
 fn running_out_of_descriptors_pauses_accepting_and_fails_nobody() {
+    out_of_descriptors(Config::new());
+}
+
+#[test]
+fn running_out_of_descriptors_with_pipes_fails_nobody_either() {
+    out_of_descriptors(Config::new().top("splice: true"));
+}
+
+fn out_of_descriptors(config: Config) {
     let origin = Named::new("A");
-    let config = Config::new()
+    let config = config
         .top("max_connections: 1000")
         .backend(origin.address());
     let mut weir = Launch::new(config).limits("-n 40").start();

@@ -64,6 +64,44 @@ fn connections_that_wait_in_the_queue_are_served() {
 }
 
 #[test]
+fn connections_that_wait_for_room_are_served() {
+    let origin = Named::new("A");
+    let config = Config::new()
+        .listener("max_connections: 1")
+        .backend(origin.address());
+    let mut weir = Weir::start(config);
+    let mut held = weir.connect();
+    ask(&mut held);
+    let mut waiting: Vec<Peer> = (0..5).map(|_| weir.connect()).collect();
+    weir.signal(Signal::TERM);
+    weir.expect_idle();
+    held.finish();
+    held.expect_end();
+    for client in &mut waiting {
+        assert_eq!(ask(client), "A");
+        client.finish();
+        client.expect_end();
+    }
+    assert_eq!(weir.wait_exit(), Some(0));
+}
+
+#[test]
+fn new_connections_are_served_until_the_end_of_pre_drain() {
+    let origin = Named::new("A");
+    let config = Config::new()
+        .top("timeouts: {pre_drain: 4s}")
+        .backend(origin.address());
+    let mut weir = Weir::start(config);
+    let mark = weir.log.mark();
+    weir.signal(Signal::TERM);
+    weir.log.wait_since(mark, &[STOPPING]);
+    let mut client = weir.connect();
+    assert_eq!(ask(&mut client), "A");
+    drop(client);
+    assert_eq!(weir.wait_exit(), Some(0));
+}
+
+#[test]
 fn nothing_that_runs_is_lost_by_a_stop_under_load() {
     let origin = Named::new("A");
     let mut weir = Weir::start(Config::new().backend(origin.address()));
