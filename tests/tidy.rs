@@ -233,13 +233,16 @@ fn within(path: &str, folder: &str) -> bool {
 }
 
 fn shape(file: &Source) -> Vec<String> {
+    let is_test = file.name.starts_with("tests/") || is_test_file(file);
     let mut failures = Vec::new();
     let mut fail = |line: usize, what: &str| failures.push(format!("{}:{line}: {what}", file.name));
     if !file.text.starts_with("//! ") {
         fail(1, "does not open with `//!` and what it is for");
     }
     for (n, line) in file.text.lines().enumerate() {
-        if line.chars().count() > COLUMNS_MAX {
+        // A table of literals in a test is read by its rows; rustfmt leaves them whole.
+        let is_row = is_test && line.contains('"');
+        if line.chars().count() > COLUMNS_MAX && !is_row {
             fail(n + 1, "longer than 100 columns");
         }
     }
@@ -672,6 +675,9 @@ fn a_file_without_its_shape_is_found() {
     assert_eq!(shape(&source("core", "use std::fmt;\n")).len(), 1);
     let wide = format!("//! {}\n", "x".repeat(COLUMNS_MAX));
     assert_eq!(shape(&source("core", &wide)).len(), 1);
+    let row = format!("//! x\nlet x = \"{}\";\n", "x".repeat(COLUMNS_MAX));
+    assert_eq!(shape(&source("core", &row)).len(), 1);
+    assert!(shape(&source("core/tests", &row)).is_empty());
     let long = "//! x\n".repeat(LINES_MAX + 1);
     assert_eq!(shape(&source("core", &long)).len(), 1);
     assert!(shape(&source("core", "//! x\n")).is_empty());
