@@ -1,0 +1,205 @@
+//! Probes decide who takes traffic; a change is logged once, with its reason.
+
+use crate::harness::log::{DOWN, NO_BACKEND, UP};
+use crate::harness::{Config, Named, Weir, ask, eventually};
+
+const TCP: &str = "rise: 2, fall: 3";
+const HTTP: &str = "rise: 2, fall: 3, path: /health";
+
+/// Waits for so many further probes.
+fn wait_probes(origin: &Named, more: usize) {
+    let goal = origin.accepted() + more;
+    eventually("probes arrive", || {
+        (origin.accepted() >= goal).then_some(())
+    });
+}
+
+#[test]
+fn a_refused_probe_takes_a_backend_down_once_and_passed_ones_bring_it_back() {
+    let [a, b] = ["A", "B"].map(Named::new);
+    let config = Config::new()
+        .checked(TCP)
+        .backend(a.address())
+        .backend(b.address());
+    let weir = Weir::start(config);
+    let name = a.address().to_string();
+    wait_probes(&a, 1);
+    a.kill();
+    let line = weir.log.wait(&[DOWN, &name]);
+    assert!(line.contains("refused"), "no reason: {line}");
+    for _ in 0..6 {
+        assert_eq!(ask(&mut weir.connect()), "B");
+    }
+    a.resume();
+    weir.log.wait(&[UP, &name]);
+    wait_probes(&a, 2);
+    assert_eq!(weir.log.count(&[DOWN, &name]), 1);
+    assert_eq!(weir.log.count(&[UP, &name]), 1);
+    let seen: String = (0..6).map(|_| ask(&mut weir.connect())).collect();
+    assert_eq!(seen.matches('A').count(), 3, "{seen}");
+    assert_eq!(weir.log.count(&[DOWN, &b.address().to_string()]), 0);
+}
+
+#[test]
+fn a_failing_http_probe_takes_a_backend_down_that_still_accepts() {
+    let [a, b] = ["A", "B"].map(Named::new);
+    let config = Config::new()
+        .checked(HTTP)
+        .backend(a.address())
+        .backend(b.address());
+    let weir = Weir::start(config);
+    let name = a.address().to_string();
+    wait_probes(&a, 1);
+    a.set_status(500);
+    let line = weir.log.wait(&[DOWN, &name]);
+    assert!(line.contains("500"), "no reason: {line}");
+    let asked = a.asked();
+    for _ in 0..6 {
+        assert_eq!(ask(&mut weir.connect()), "B");
+    }
+    assert_eq!(a.asked(), asked);
+    a.set_status(200);
+    weir.log.wait(&[UP, &name]);
+    eventually("A takes traffic", || {
+        (ask(&mut weir.connect()) == "A").then_some(())
+    });
+    wait_probes(&a, 2);
+    assert_eq!(weir.log.count(&[DOWN, &name]), 1);
+    assert_eq!(weir.log.count(&[UP, &name]), 1);
+}
+
+#[test]
+fn an_http_probe_names_its_host_and_itself() {
+    let origin = Named::new("A");
+    let weir = Weir::start(Config::new().checked(HTTP).backend(origin.address()));
+    let probe = eventually("a probe arrives", || origin.probes().into_iter().next());
+    let mut lines = probe.lines();
+    let request = lines.next().unwrap_or_default();
+    assert!(request.starts_with("GET /health HTTP/1."), "{probe}");
+    let fields: Vec<_> = lines.map(str::to_ascii_lowercase).collect();
+    let has = |field: &str| fields.iter().any(|line| line.trim_end() == field);
+    assert!(has(&format!("host: {}", origin.address())), "{probe}");
+    assert!(
+        fields
+            .iter()
+            .any(|line| line.starts_with("user-agent: weir-health")),
+        "{probe}"
+    );
+    assert_eq!(weir.log.count(&[DOWN]), 0);
+}
+
+#[test]
+fn a_backend_that_answers_probes_too_late_goes_down() {
+    // It listens and says nothing to a probe, which waits for its timeout.
+    let mute = crate::harness::Origin::new(|peer| {
+        use std::io::Read;
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).map(drop)
+    });
+    let good = Named::new("good");
+    let config = Config::new()
+        .checked(HTTP)
+        .backend(mute.address())
+        .backend(good.address());
+    let weir = Weir::start(config);
+    let line = weir.log.wait(&[DOWN, &mute.address().to_string()]);
+    assert!(
+        line.contains("timed out") || line.contains("timeout"),
+        "no reason: {line}"
+    );
+    for _ in 0..4 {
+        assert_eq!(ask(&mut weir.connect()), "good");
+    }
+}
+
+#[test]
+fn the_first_result_decides_at_once() {
+    let [a, b] = ["A", "B"].map(Named::new);
+    a.set_status(503);
+    let config = Config::new()
+        .upstream("health_check: {interval: 1h, timeout: 2s, fall: 3, path: /health}")
+        .backend(a.address())
+        .backend(b.address());
+    let weir = Weir::start(config);
+    weir.log.wait(&[DOWN, &a.address().to_string()]);
+    assert!(a.accepted() <= 1, "{} probes", a.accepted());
+    for _ in 0..4 {
+        assert_eq!(ask(&mut weir.connect()), "B");
+    }
+}
+
+#[test]
+fn a_backend_that_starts_down_takes_nothing_before_its_first_passed_probe() {
+    let origin = Named::new("A");
+    origin.set_status(503);
+    let check = "rise: 1, initial: down, path: /health";
+    let weir = Weir::start(Config::new().checked(check).backend(origin.address()));
+    wait_probes(&origin, 2);
+    weir.expect_turned_away();
+    assert_eq!(origin.asked(), 0);
+    origin.set_status(200);
+    weir.log.wait(&[UP, &origin.address().to_string()]);
+    assert_eq!(ask(&mut weir.connect()), "A");
+}
+
+#[test]
+fn a_client_is_closed_at_once_when_every_backend_is_down() {
+    let origin = Named::new("A");
+    let mut weir = Weir::start(Config::new().checked(HTTP).backend(origin.address()));
+    origin.set_status(500);
+    weir.log.wait(&[DOWN]);
+    let asked = origin.asked();
+    let mark = weir.log.mark();
+    for _ in 0..200 {
+        weir.expect_turned_away();
+    }
+    assert_eq!(origin.asked(), asked);
+    assert!(weir.runs());
+    let told = weir.log.count_since(mark, &[NO_BACKEND]);
+    assert!((1..=20).contains(&told), "{told} lines for 200 connections");
+}
+
+#[test]
+fn use_all_picks_among_backends_that_are_all_down() {
+    let origin = Named::new("A");
+    let config = Config::new()
+        .checked(HTTP)
+        .upstream("when_all_down: use_all")
+        .backend(origin.address());
+    let weir = Weir::start(config);
+    origin.set_status(500);
+    weir.log.wait(&[DOWN]);
+    assert_eq!(ask(&mut weir.connect()), "A");
+}
+
+#[test]
+fn a_session_goes_on_when_its_backend_is_marked_down() {
+    let origin = Named::new("A");
+    let weir = Weir::start(Config::new().checked(HTTP).backend(origin.address()));
+    let mut client = weir.connect();
+    ask(&mut client);
+    origin.set_status(500);
+    weir.log.wait(&[DOWN]);
+    client.send("still here");
+    client.expect("still here");
+}
+
+#[test]
+fn probes_go_on_while_a_session_moves_bytes() {
+    let origin = Named::new("A");
+    let weir = Weir::start(Config::new().checked(TCP).backend(origin.address()));
+    let mut client = weir.connect();
+    ask(&mut client);
+    let mut sender = client.share();
+    let length = 32 * 1024 * 1024;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            sender.send_pattern(1, length);
+            sender.finish();
+        });
+        wait_probes(&origin, 2);
+        client.expect_pattern(1, length);
+        client.expect_end();
+    });
+    assert_eq!(weir.log.count(&[DOWN]), 0);
+}

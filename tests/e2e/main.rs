@@ -1,0 +1,18 @@
+//! weir from the outside: the real binary, real sockets on loopback, scripted peers.
+//!
+//! One file per feature. `WEIR_BIN` names another binary to test, such as a release build.
+
+mod harness;
+
+mod addresses;
+mod balance;
+mod cli;
+mod failover;
+mod health;
+mod limits;
+mod relay;
+mod reload;
+mod reset;
+mod shutdown;
+mod statistics;
+mod timeouts;
