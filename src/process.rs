@@ -303,12 +303,12 @@ fn listen(settings: &ListenerSettings) -> Result<Listener, Refusal> {
         settings.keepalive.as_ref(),
     );
     let listener = opened.map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::PermissionDenied => {
-                "; ports below 1024 need CAP_NET_BIND_SERVICE or root"
-            }
-            io::ErrorKind::AddrInUse => "; another program listens there",
-            _ => "",
+        let hint = if error.kind() == io::ErrorKind::PermissionDenied {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE or root"
+        } else if error.kind() == io::ErrorKind::AddrInUse {
+            "; another program listens there"
+        } else {
+            ""
         };
         let what = format!(
             "listener {}: cannot listen on {}",

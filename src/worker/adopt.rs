@@ -20,6 +20,9 @@ use crate::worker::report::UnresolvedName;
 use crate::worker::shared::{Listener, ListenerSlot, Pause, Place, Upstream, UpstreamSlot, key_of};
 use crate::worker::{LOG_PERIOD_MS, Stage};
 
+/// Leading bits of an IPv6 address that stand for one client: what a household is given.
+pub(crate) const IPV6_PREFIX_BITS_DEFAULT: u8 = 64;
+
 /// What a change of configuration changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Adopted {
@@ -468,7 +471,10 @@ impl Upstream {
     pub(crate) fn ipv6_prefix_bits(&self) -> u8 {
         match self.settings.algorithm {
             model::Algorithm::Hash(HashKey::ClientIp { ipv6_prefix_bits }) => ipv6_prefix_bits,
-            _ => 64,
+            model::Algorithm::Hash(_)
+            | model::Algorithm::RoundRobin
+            | model::Algorithm::LeastConn
+            | model::Algorithm::RandomTwo => IPV6_PREFIX_BITS_DEFAULT,
         }
     }
 }

@@ -157,8 +157,9 @@ pub(crate) fn confirm<N: Net>(endpoint: &mut Endpoint<N>, net: &mut N) -> Confir
 
 /// How a failure reads in a log line.
 pub(crate) fn reason(kind: ErrorKind) -> String {
-    match kind {
-        ErrorKind::NotFound => "its name does not resolve".to_owned(),
-        other => other.to_string(),
+    if kind == ErrorKind::NotFound {
+        "its name does not resolve".to_owned()
+    } else {
+        kind.to_string()
     }
 }

@@ -358,7 +358,9 @@ fn host_of(place: &crate::worker::shared::Place) -> String {
     use crate::core::address::{Address, BackendAddress};
     match &place.address {
         BackendAddress::Fixed(Address::Unix(_)) => "localhost".to_owned(),
-        other => other.to_string(),
+        BackendAddress::Fixed(Address::Ip(_)) | BackendAddress::Name { .. } => {
+            place.address.to_string()
+        }
     }
 }
 

@@ -189,7 +189,9 @@ impl<N: Net> Direction<N> {
                 }
                 Ok(Some(count))
             }
-            other => self.no_bytes(source, other).map(|()| None),
+            other @ (Io::Blocked | Io::Closed | Io::Failed(_)) => {
+                self.no_bytes(source, other).map(|()| None)
+            }
         }
     }
 
@@ -221,7 +223,7 @@ impl<N: Net> Direction<N> {
                 *budget = budget.saturating_sub(count);
                 Ok(())
             }
-            other => self.no_bytes(source, other),
+            other @ (Io::Blocked | Io::Closed | Io::Failed(_)) => self.no_bytes(source, other),
         }
     }
 
