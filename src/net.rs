@@ -30,8 +30,8 @@ pub enum Kind {
     Listener,
     /// An endpoint of a session; the key is its slab key.
     Session(Side),
-    /// A parked backend connection.
-    Idle,
+    /// A backend connection of HTTP, in use or parked; the key is its slab key.
+    Link,
     /// A health probe.
     Probe,
 }

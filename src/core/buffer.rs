@@ -10,9 +10,20 @@ pub struct Buffer {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
+    /// Lent beyond the pool's limit, and freed when it comes back.
+    is_extra: bool,
 }
 
 impl Buffer {
+    fn new(bytes: Box<[u8]>, is_extra: bool) -> Self {
+        Self {
+            bytes,
+            start: 0,
+            end: 0,
+            is_extra,
+        }
+    }
+
     /// The bytes that wait.
     #[must_use]
     pub fn filled(&self) -> &[u8] {
@@ -101,7 +112,7 @@ pub struct BufferPool {
     spare: Vec<Box<[u8]>>,
     capacity_bytes: usize,
     lent: usize,
-    small_lent: usize,
+    extra_lent: usize,
     buffers_max: usize,
     spare_max: usize,
 }
@@ -122,7 +133,7 @@ impl BufferPool {
             spare: Vec::new(),
             capacity_bytes,
             lent: 0,
-            small_lent: 0,
+            extra_lent: 0,
             buffers_max,
             spare_max,
         }
@@ -141,26 +152,39 @@ impl BufferPool {
 
     /// Lends an empty buffer of [`BufferPool::next_bytes`].
     pub fn take(&mut self) -> Buffer {
-        let bytes = if self.lent < self.buffers_max {
+        if self.lent < self.buffers_max {
             self.lent += 1;
-            self.spare
-                .pop()
-                .unwrap_or_else(|| vec![0; self.capacity_bytes].into_boxed_slice())
+            let spare = self.spare.pop();
+            let bytes = spare.unwrap_or_else(|| vec![0; self.capacity_bytes].into_boxed_slice());
+            Buffer::new(bytes, false)
         } else {
-            self.small_lent += 1;
-            vec![0; SMALL_BYTES].into_boxed_slice()
-        };
-        Buffer {
-            bytes,
-            start: 0,
-            end: 0,
+            self.extra(SMALL_BYTES)
         }
+    }
+
+    /// Lends a buffer that holds these bytes, all of them, whatever its capacity has to be.
+    pub fn hold(&mut self, parts: &[&[u8]]) -> Buffer {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let mut buffer = if total <= self.next_bytes() {
+            self.take()
+        } else {
+            self.extra(total)
+        };
+        for part in parts {
+            buffer.append(part);
+        }
+        buffer
+    }
+
+    fn extra(&mut self, capacity: usize) -> Buffer {
+        self.extra_lent += 1;
+        Buffer::new(vec![0; capacity].into_boxed_slice(), true)
     }
 
     /// Takes a buffer back; what waited in it is gone.
     pub fn give(&mut self, buffer: Buffer) {
-        if buffer.capacity() == SMALL_BYTES {
-            self.small_lent -= 1;
+        if buffer.is_extra {
+            self.extra_lent -= 1;
             return;
         }
         debug_assert_eq!(
@@ -174,10 +198,10 @@ impl BufferPool {
         }
     }
 
-    /// How many buffers are lent now, small ones included.
+    /// How many buffers are lent now, those beyond the limit included.
     #[must_use]
     pub fn lent(&self) -> usize {
-        self.lent + self.small_lent
+        self.lent + self.extra_lent
     }
 }
 
@@ -187,11 +211,7 @@ mod tests {
 
     #[test]
     fn bytes_leave_in_the_order_they_came() {
-        let mut buffer = Buffer {
-            bytes: vec![0; 8].into_boxed_slice(),
-            start: 0,
-            end: 0,
-        };
+        let mut buffer = Buffer::new(vec![0; 8].into_boxed_slice(), true);
         assert_eq!(buffer.append(b"abcdef"), 6);
         buffer.consume(4);
         assert_eq!(
@@ -214,6 +234,17 @@ mod tests {
         pool.give(large);
         assert_eq!(pool.next_bytes(), 8192, "a large one is free again");
         pool.give(small);
+        assert_eq!(pool.lent(), 0);
+    }
+
+    #[test]
+    fn whatever_has_to_be_held_is_held() {
+        let mut pool = BufferPool::new(8192, 1, 1);
+        let long = vec![b'x'; 9000];
+        let buffer = pool.hold(&[b"head", &long]);
+        assert_eq!(buffer.len(), 9004);
+        assert_eq!(&buffer.filled()[..5], b"headx");
+        pool.give(buffer);
         assert_eq!(pool.lent(), 0);
     }
 

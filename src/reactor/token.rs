@@ -44,7 +44,7 @@ const fn kind_code(kind: Kind) -> usize {
         Kind::Listener => 1,
         Kind::Session(Side::Client) => 2,
         Kind::Session(Side::Backend) => 3,
-        Kind::Idle => 4,
+        Kind::Link => 4,
         Kind::Probe => 5,
     }
 }
@@ -55,7 +55,7 @@ const fn kind_of(code: usize) -> Option<Kind> {
         1 => Some(Kind::Listener),
         2 => Some(Kind::Session(Side::Client)),
         3 => Some(Kind::Session(Side::Backend)),
-        4 => Some(Kind::Idle),
+        4 => Some(Kind::Link),
         5 => Some(Kind::Probe),
         _ => None,
     }
@@ -82,7 +82,7 @@ mod tests {
         Kind::Listener,
         Kind::Session(Side::Client),
         Kind::Session(Side::Backend),
-        Kind::Idle,
+        Kind::Link,
         Kind::Probe,
     ];
 

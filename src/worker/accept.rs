@@ -10,7 +10,8 @@ use crate::core::readiness::Readiness;
 use crate::net::{Accept, Kind, Net, Side, Target};
 use crate::worker::Worker;
 use crate::worker::connect::Attempt;
-use crate::worker::session::{CloseReason, Endpoint, Session};
+use crate::worker::http::Http;
+use crate::worker::session::{CloseReason, Endpoint, Protocol, Session};
 use crate::worker::shared::{Listener, ListenerSlot, Pause, Shared, Timeout, UpstreamSlot, key_of};
 use crate::worker::tcp::Relay;
 
@@ -138,13 +139,19 @@ impl<N: Net> Worker<N> {
         let listener = &mut shared.listeners[slot as usize];
         listener.active += 1;
         let upstream = listener.upstream;
+        let is_http = listener.site.is_some();
         shared.count(slot, ListenerCell::Accepted, 1);
         shared.count(slot, ListenerCell::Active, 1);
         let entry = self.sessions.vacant_entry();
         let key = key_of(entry.key());
         let mut client = Endpoint::new(stream, generation);
         client.ready = Readiness::WRITE;
-        let attempt = Attempt::new(upstream, hash_key(shared, upstream, peer));
+        let protocol = if is_http {
+            Protocol::Http(Http::new(now))
+        } else {
+            let attempt = Attempt::new(upstream, hash_key(shared, upstream, peer));
+            Protocol::Tcp(Relay::new(attempt, now))
+        };
         let session = entry.insert(Session {
             client,
             peer,
@@ -154,9 +161,11 @@ impl<N: Net> Worker<N> {
             timer: None,
             due: false,
             queued: false,
-            relay: Relay::new(attempt, now),
+            protocol,
         });
-        if session.relay.open(key, shared).is_err() {
+        if let Protocol::Tcp(relay) = &mut session.protocol
+            && relay.open(key, shared).is_err()
+        {
             return self.close_session(key, CloseReason::NoBackend);
         }
         let target = Target {

@@ -6,18 +6,24 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::config::model::{self, Config, HashKey, InitialState, Mode};
 use crate::core::address::{Address, BackendAddress};
 use crate::core::backend::{BackendId, NewBackend};
 use crate::core::balance::{Algorithm, Balancer};
 use crate::core::health::{Health, Verdict};
+use crate::core::http::budget::RetryBudget;
+use crate::core::http::sticky::{TagKey, Tags};
 use crate::core::limit::RateLimit;
 use crate::core::readiness::Readiness;
 use crate::net::{Kind, Net, Target};
 use crate::worker::Worker;
 use crate::worker::report::UnresolvedName;
-use crate::worker::shared::{Listener, ListenerSlot, Pause, Place, Upstream, UpstreamSlot, key_of};
+use crate::worker::shared::{
+    Listener, ListenerSlot, Pause, Place, StickyTags, Upstream, UpstreamSlot, key_of,
+};
+use crate::worker::site::Site;
 use crate::worker::{LOG_PERIOD_MS, Stage};
 
 /// Leading bits of an IPv6 address that stand for one client: what a household is given.
@@ -169,6 +175,7 @@ impl<N: Net> Worker<N> {
             connections_max: None,
             timeouts: settings.timeouts,
             upstream: 0,
+            site: None,
             column: self.shared.board.open(),
         }
     }
@@ -183,8 +190,16 @@ impl<N: Net> Worker<N> {
         listener.name.clone_from(&settings.name);
         listener.connections_max = settings.connections_max;
         listener.timeouts = settings.timeouts;
-        if let Mode::Tcp { upstream } = settings.mode {
-            listener.upstream = upstreams[upstream];
+        match &settings.mode {
+            Mode::Tcp { upstream } => {
+                listener.upstream = upstreams[*upstream];
+                listener.site = None;
+            }
+            Mode::Http(http) => match Site::new(http, upstreams) {
+                Ok(site) => listener.site = Some(Arc::new(site)),
+                // The configuration refuses what a site cannot take, so this is ours to mend.
+                Err(error) => log::error!("listener {}: {error}", settings.name),
+            },
         }
     }
 
@@ -236,10 +251,14 @@ impl<N: Net> Worker<N> {
             .position(|upstream| upstream.name == settings.name);
         let slot = found.unwrap_or_else(|| {
             let balancer = self.balancer(settings);
+            let hash_balancer = Balancer::new(Algorithm::Hash, 0);
             self.shared.upstreams.push(Upstream {
                 name: settings.name.clone(),
                 members: Vec::new(),
                 balancer,
+                hash_balancer,
+                sticky: None,
+                budget: budget(settings),
                 settings: settings.clone(),
                 refused_log: RateLimit::new(LOG_PERIOD_MS),
             });
@@ -268,7 +287,17 @@ impl<N: Net> Worker<N> {
         {
             self.shared.upstreams[slot as usize].balancer = self.balancer(settings);
         }
-        self.shared.upstreams[slot as usize].settings = settings.clone();
+        let upstream = &mut self.shared.upstreams[slot as usize];
+        let budget_of = |settings: &model::Upstream| {
+            (
+                settings.retry_budget_percent,
+                settings.retry_budget_min_per_s,
+            )
+        };
+        if budget_of(&upstream.settings) != budget_of(settings) {
+            upstream.budget = budget(settings);
+        }
+        upstream.settings = settings.clone();
         self.retire_members(slot, adopted);
         let members = settings
             .backends
@@ -284,12 +313,25 @@ impl<N: Net> Worker<N> {
                 }
             })
             .collect::<Vec<_>>();
-        self.shared.upstreams[slot as usize]
-            .members
-            .clone_from(&members);
+        let sticky = self.sticky_tags(settings, &members);
+        let upstream = &mut self.shared.upstreams[slot as usize];
+        upstream.members.clone_from(&members);
+        upstream.sticky = sticky;
         for id in members {
             self.adopt_check(id, settings, had_check.is_some());
         }
+    }
+
+    fn sticky_tags(&self, settings: &model::Upstream, members: &[BackendId]) -> Option<StickyTags> {
+        let Some(model::Sticky::Insert(cookie)) = &settings.sticky else {
+            return None;
+        };
+        let key = TagKey::new(cookie.secret.as_bytes());
+        let tags = Tags::new(members.iter().enumerate().map(|(index, &id)| {
+            let identity = &self.shared.backends.get(id).identity;
+            (key.tag(&settings.name, identity), index)
+        }));
+        Some(StickyTags { key, tags })
     }
 
     fn member(&self, slot: UpstreamSlot, identity: &str) -> Option<BackendId> {
@@ -356,6 +398,7 @@ impl<N: Net> Worker<N> {
             address: settings.address.clone(),
             addresses,
             current: 0,
+            parked: Vec::new(),
             column: shared.board.open(),
         };
         let index = id.0 as usize;
@@ -443,11 +486,19 @@ impl<N: Net> Worker<N> {
 impl<N: Net> crate::worker::shared::Shared<N> {
     /// Takes a backend out of service; what it has goes on.
     fn retire(&mut self, id: BackendId) {
+        self.close_parked(id);
         self.backends.retire(id);
         if self.backends.try_get(id).is_none() {
             self.free_place(id);
         }
     }
+}
+
+fn budget(settings: &model::Upstream) -> RetryBudget {
+    RetryBudget::new(
+        settings.retry_budget_percent,
+        settings.retry_budget_min_per_s,
+    )
 }
 
 fn fixed_addresses(address: &BackendAddress) -> Vec<Address> {

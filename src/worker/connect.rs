@@ -22,6 +22,8 @@ pub(crate) struct Attempt {
     pub(crate) tried: Vec<BackendId>,
     /// Addresses of the present backend that failed.
     addresses_failed: u8,
+    /// The key binds the client: it is hashed whatever the algorithm.
+    pub(crate) is_bound_by_hash: bool,
 }
 
 impl Attempt {
@@ -32,6 +34,7 @@ impl Attempt {
             lease: None,
             tried: Vec::new(),
             addresses_failed: 0,
+            is_bound_by_hash: false,
         }
     }
 
@@ -41,9 +44,7 @@ impl Attempt {
         if self.tried.len() >= settings.tries_max as usize {
             return Err(NoBackend);
         }
-        let lease = shared
-            .pick(self.upstream, self.hash_key, &self.tried)
-            .ok_or(NoBackend)?;
+        let lease = shared.pick(self).ok_or(NoBackend)?;
         let backend = lease.backend;
         self.lease = Some(lease);
         self.addresses_failed = 0;

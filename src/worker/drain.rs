@@ -2,6 +2,7 @@
 
 use log::{info, warn};
 
+use crate::core::backend::BackendId;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::session::CloseReason;
@@ -43,6 +44,7 @@ impl<N: Net> Worker<N> {
         }
         info!("stopping: {} sessions to finish", self.sessions.len());
         self.stage = Stage::PreDrain;
+        self.shared.draining_since = Some(self.shared.now);
         let (pre_drain, drain) = self.report.drain_spans();
         let now = self.shared.now;
         self.shared
@@ -64,6 +66,11 @@ impl<N: Net> Worker<N> {
             return;
         }
         self.stage = Stage::Draining;
+        self.shared.draining_since = Some(self.shared.now);
+        for key in self.session_keys() {
+            // Clients between two requests have a nearer deadline now.
+            self.arm_deadline(key);
+        }
         for slot in 0..self.shared.listeners.len() {
             self.close_listener(key_of(slot));
         }
@@ -84,6 +91,10 @@ impl<N: Net> Worker<N> {
         }
     }
 
+    fn session_keys(&self) -> Vec<u32> {
+        self.sessions.iter().map(|(key, _)| key_of(key)).collect()
+    }
+
     pub(crate) fn report_drain(&mut self) {
         if self.stage == Stage::Draining && !self.sessions.is_empty() {
             info!("stopping: {} sessions still run", self.sessions.len());
@@ -97,9 +108,9 @@ impl<N: Net> Worker<N> {
         for slot in 0..self.shared.listeners.len() {
             self.stop_listening(key_of(slot));
         }
-        let keys: Vec<usize> = self.sessions.iter().map(|(key, _)| key).collect();
+        let keys = self.session_keys();
         for key in &keys {
-            self.close_session(key_of(*key), CloseReason::Cut);
+            self.close_session(*key, CloseReason::Cut);
         }
         if !keys.is_empty() {
             warn!("stopping: {} sessions were cut", keys.len());
@@ -129,6 +140,11 @@ impl<N: Net> Worker<N> {
         let backends: Vec<_> = self.probes.iter().map(|(_, probe)| probe.backend).collect();
         for backend in backends {
             self.drop_probe(backend);
+        }
+        for index in 0..self.shared.places.len() {
+            if self.shared.places[index].is_some() {
+                self.shared.close_parked(BackendId(key_of(index)));
+            }
         }
         self.print_stats(true);
     }

@@ -10,11 +10,14 @@ mod accept;
 mod adopt;
 mod connect;
 mod drain;
+mod http;
+mod links;
 mod probe;
 mod relay;
 mod report;
 mod session;
 mod shared;
+mod site;
 mod tcp;
 
 use std::collections::VecDeque;
@@ -32,9 +35,11 @@ use crate::core::rng::Rng;
 use crate::core::time::Tick;
 use crate::core::timer::TimerWheel;
 use crate::net::{Fired, Kind, Net, Side};
+use crate::worker::http::HttpSpace;
+use crate::worker::links::LinkKey;
 use crate::worker::probe::Probe;
 use crate::worker::session::{CloseReason, Session, Turn};
-use crate::worker::shared::{ListenerSlot, PipePool, Shared, Timeout, Transfer};
+use crate::worker::shared::{ListenerSlot, PipePool, Shared, Timeout, Transfer, UpstreamSlot};
 
 pub use crate::worker::adopt::Adopted;
 pub use crate::worker::drain::Stage;
@@ -62,6 +67,8 @@ pub struct Worker<N: Net> {
     runnable: VecDeque<Runnable>,
     runnable_listeners: VecDeque<ListenerSlot>,
     runnable_probes: VecDeque<u32>,
+    /// Parked connections on which something has arrived.
+    stirred_links: Vec<LinkKey>,
     has_full_listener: bool,
     pause_log: RateLimit,
     control_fired: bool,
@@ -105,6 +112,7 @@ impl<N: Net> Worker<N> {
         let transfer = Transfer {
             net: start.net,
             scratch: vec![0; buffer_bytes].into_boxed_slice(),
+            scratch_text: Vec::new(),
             buffers: BufferPool::new(
                 buffer_bytes,
                 (config.buffer_memory_bytes / buffer_bytes).max(1),
@@ -124,6 +132,9 @@ impl<N: Net> Worker<N> {
             rng: Rng::new(start.seed),
             generation: 0,
             stale_events: 0,
+            links: Slab::new(),
+            http: HttpSpace::new(),
+            draining_since: None,
         };
         let mut worker = Self {
             shared,
@@ -133,6 +144,7 @@ impl<N: Net> Worker<N> {
             runnable: VecDeque::new(),
             runnable_listeners: VecDeque::new(),
             runnable_probes: VecDeque::new(),
+            stirred_links: Vec::new(),
             has_full_listener: false,
             pause_log: RateLimit::new(LOG_PERIOD_MS),
             control_fired: false,
@@ -205,7 +217,7 @@ impl<N: Net> Worker<N> {
             Kind::Listener => self.mark_listener(event),
             Kind::Session(side) => self.mark_session(side, event),
             Kind::Probe => self.mark_probe(event),
-            Kind::Idle => false,
+            Kind::Link => self.mark_link(event),
         };
         if !known {
             self.shared.stale_events += 1;
@@ -281,6 +293,7 @@ impl<N: Net> Worker<N> {
             Timeout::Session { key, generation } => self.on_session_timer(key, generation),
             Timeout::Listener(slot) => self.resume_listener(slot),
             Timeout::Probe { key, generation } => self.on_probe_timer(key, generation),
+            Timeout::Link { key, generation } => self.shared.on_link_timer(key, generation),
             Timeout::EjectEnd(id) => self.shared.on_eject_end(id),
             Timeout::Stats => self.on_stats_timer(),
             Timeout::PreDrainEnd => self.close_listeners(),
@@ -299,7 +312,7 @@ impl<N: Net> Worker<N> {
             return;
         }
         session.timer = None;
-        if tcp::deadline(session, &self.shared) <= self.shared.now {
+        if session::deadline(session, &self.shared) <= self.shared.now {
             session.due = true;
             self.queue_session(key);
         } else {
@@ -309,6 +322,7 @@ impl<N: Net> Worker<N> {
 
     /// Runs who was queued when the phase began, and nobody twice.
     fn run(&mut self) {
+        self.close_stirred_links();
         for _ in 0..self.runnable.len() {
             if let Some(runnable) = self.runnable.pop_front() {
                 self.run_session(runnable);
@@ -338,13 +352,13 @@ impl<N: Net> Worker<N> {
         }
         session.queued = false;
         let shared = &mut self.shared;
-        let mut turn = tcp::run(key, session, shared);
+        let mut turn = session::run(key, session, shared);
         // What was ready in this very turn beats the timeout.
         if std::mem::take(&mut session.due)
             && !matches!(turn, Turn::Close(_))
-            && tcp::deadline(session, shared) <= shared.now
+            && session::deadline(session, shared) <= shared.now
         {
-            turn = tcp::on_timeout(key, session, shared);
+            turn = session::on_timeout(key, session, shared);
         }
         match turn {
             Turn::Close(reason) => return self.close_session(key, reason),
@@ -359,7 +373,7 @@ impl<N: Net> Worker<N> {
         let Some(session) = self.sessions.get_mut(key as usize) else {
             return;
         };
-        let deadline = tcp::deadline(session, &self.shared);
+        let deadline = session::deadline(session, &self.shared);
         if let Some((at, timer)) = session.timer {
             if at <= deadline {
                 return;
@@ -382,43 +396,41 @@ impl<N: Net> Worker<N> {
         if let Some((_, timer)) = session.timer {
             shared.wheel.cancel(timer);
         }
-        let relay = &mut session.relay;
-        let undelivered = relay.held_bytes() > 0;
-        relay.up.discard(&mut shared.transfer);
-        relay.down.discard(&mut shared.transfer);
+        let ended = self.shared.end_protocol(&mut session, reason);
+        let shared = &mut self.shared;
         // A clean end may only follow when everything before it was delivered.
         let clean = match reason {
             CloseReason::Done => true,
-            CloseReason::Idle | CloseReason::HalfClosed => !undelivered,
+            CloseReason::KeepAliveEnd | CloseReason::Truncated => true,
+            CloseReason::Idle | CloseReason::HalfClosed => !ended.was_undelivered,
             CloseReason::NoBackend | CloseReason::Reset(_) | CloseReason::Cut => false,
         };
         let net = &mut shared.transfer.net;
-        let backend = relay.backend.take().map(|endpoint| endpoint.stream);
-        for stream in backend.into_iter().chain([session.client.stream]) {
+        for stream in ended.backend.into_iter().chain([session.client.stream]) {
             if clean {
-                net.close(stream)
+                net.close(stream);
             } else {
-                net.reset(stream)
+                net.reset(stream);
             }
         }
-        if let Some(lease) = session.relay.attempt.lease.take() {
-            shared.give_back(lease);
-        }
-        self.count_closed(session.listener, session.relay.attempt.upstream, reason);
+        self.count_closed(session.listener, ended.upstream, reason);
         log::debug!(
-            "listener {}: session of {} ended: {}; {} bytes up, {} down, {}",
+            "listener {}: session of {} ended: {}; {}",
             self.shared.listeners[session.listener as usize].name,
             session
                 .peer
                 .map_or_else(|| "unix client".to_owned(), |peer| peer.to_string()),
             reason.words(),
-            session.relay.up.flow.moved_bytes(),
-            session.relay.down.flow.moved_bytes(),
             shared::span(self.shared.now.since_ms(session.opened)),
         );
     }
 
-    fn count_closed(&mut self, slot: ListenerSlot, upstream: u32, reason: CloseReason) {
+    fn count_closed(
+        &mut self,
+        slot: ListenerSlot,
+        upstream: Option<UpstreamSlot>,
+        reason: CloseReason,
+    ) {
         let shared = &mut self.shared;
         shared.listeners[slot as usize].active -= 1;
         shared.board.sub(
@@ -427,12 +439,14 @@ impl<N: Net> Worker<N> {
             1,
         );
         let cell = match reason {
-            CloseReason::Done => return,
+            CloseReason::Done | CloseReason::KeepAliveEnd => return,
             CloseReason::NoBackend => {
-                shared.log_refused(upstream, slot);
+                if let Some(upstream) = upstream {
+                    shared.log_refused(upstream, slot);
+                }
                 ListenerCell::Refused
             }
-            CloseReason::Reset(_) => ListenerCell::Reset,
+            CloseReason::Reset(_) | CloseReason::Truncated => ListenerCell::Reset,
             CloseReason::Idle | CloseReason::HalfClosed => ListenerCell::TimedOut,
             CloseReason::Cut => {
                 self.cut += 1;

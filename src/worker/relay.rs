@@ -72,6 +72,11 @@ impl<N: Net> Direction<N> {
         }
     }
 
+    /// Begins with bytes that are there already.
+    pub(crate) fn hold(&mut self, buffer: Buffer) {
+        self.held = Held::Bytes(buffer);
+    }
+
     /// Bytes read from the source and not yet taken by the target.
     pub(crate) fn held_bytes(&self) -> usize {
         match &self.held {

@@ -133,10 +133,11 @@ impl<N: Net> Worker<N> {
     /// # Errors
     /// The first thing that does not hold.
     pub fn check_invariants(&self) -> Result<(), String> {
-        let held = |session: &crate::worker::session::Session<N>| {
-            usize::from(session.relay.attempt.lease.is_some())
-        };
-        let leases: usize = self.sessions.iter().map(|(_, session)| held(session)).sum();
+        let leases = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.has_lease())
+            .count();
         if leases != self.shared.backends.leases() {
             let out = self.shared.backends.leases();
             return Err(format!("sessions hold {leases} leases, {out} are out"));
@@ -166,16 +167,11 @@ impl<N: Net> Worker<N> {
     }
 
     fn check_buffers(&self) -> Result<(), String> {
-        use crate::worker::relay::Held;
         let (mut buffers, mut pipes) = (0, 0);
         for (_, session) in &self.sessions {
-            for direction in [&session.relay.up, &session.relay.down] {
-                match &direction.held {
-                    Held::Nothing => {}
-                    Held::Bytes(_) => buffers += 1,
-                    Held::Pipe { .. } => pipes += 1,
-                }
-            }
+            let (more_buffers, more_pipes) = session.held();
+            buffers += more_buffers;
+            pipes += more_pipes;
         }
         let transfer = &self.shared.transfer;
         if (buffers, pipes) != (transfer.buffers.lent(), transfer.pipes.lent()) {

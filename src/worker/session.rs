@@ -6,8 +6,9 @@ use crate::core::readiness::Readiness;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::{Fired, Net, Side};
-use crate::worker::shared::ListenerSlot;
-use crate::worker::tcp::Relay;
+use crate::worker::http::{self, Http};
+use crate::worker::shared::{ListenerSlot, Shared, UpstreamSlot};
+use crate::worker::tcp::{self, Relay};
 
 /// A watched stream and what is known of it.
 pub(crate) struct Endpoint<N: Net> {
@@ -53,6 +54,10 @@ pub(crate) enum CloseReason {
     Idle,
     /// One direction had ended and the other did not move for too long.
     HalfClosed,
+    /// A client connection was idle for too long between requests, or ended there.
+    KeepAliveEnd,
+    /// A response could not be completed; the missing part shows that.
+    Truncated,
     /// The end of a drain, or a stop at once.
     Cut,
 }
@@ -67,6 +72,8 @@ impl CloseReason {
             Self::Reset(Side::Backend) => "reset by backend",
             Self::Idle => "idle timeout",
             Self::HalfClosed => "half-closed timeout",
+            Self::KeepAliveEnd => "no further request",
+            Self::Truncated => "response cut short",
             Self::Cut => "cut at the end of the drain",
         }
     }
@@ -84,15 +91,42 @@ pub(crate) struct Session<N: Net> {
     /// The timer fired: close at the end of the next turn if nothing moved in it.
     pub(crate) due: bool,
     pub(crate) queued: bool,
-    pub(crate) relay: Relay<N>,
+    pub(crate) protocol: Protocol<N>,
+}
+
+/// What is spoken on a session.
+pub(crate) enum Protocol<N: Net> {
+    /// Bytes, relayed as they come.
+    Tcp(Relay<N>),
+    /// HTTP/1.
+    Http(Http),
 }
 
 impl<N: Net> Session<N> {
+    /// Whether it holds a lease on a backend.
+    pub(crate) fn has_lease(&self) -> bool {
+        match &self.protocol {
+            Protocol::Tcp(relay) => relay.attempt.lease.is_some(),
+            Protocol::Http(http) => http.exchange.as_ref().is_some_and(|x| x.has_lease()),
+        }
+    }
+
+    /// How many buffers and pipes it holds.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        match &self.protocol {
+            Protocol::Tcp(relay) => relay.held(),
+            Protocol::Http(http) => http.held(),
+        }
+    }
+
     /// Adds what fired to the endpoint it is for. False when the event is stale.
     pub(crate) fn mark(&mut self, side: Side, fired: &Fired) -> bool {
         let endpoint = match side {
             Side::Client => Some(&mut self.client),
-            Side::Backend => self.relay.backend.as_mut(),
+            Side::Backend => match &mut self.protocol {
+                Protocol::Tcp(relay) => relay.backend.as_mut(),
+                Protocol::Http(_) => None,
+            },
         };
         match endpoint {
             Some(endpoint) if endpoint.generation == fired.target.generation => {
@@ -100,6 +134,84 @@ impl<N: Net> Session<N> {
                 true
             }
             _ => false,
+        }
+    }
+}
+
+/// Runs a session until it has to wait, is over, or has spent its budget.
+pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    match session.protocol {
+        Protocol::Tcp(_) => tcp::run(key, session, shared),
+        Protocol::Http(_) => http::run(key, session, shared),
+    }
+}
+
+/// When something is due on a session if nothing moves until then.
+pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick {
+    match &session.protocol {
+        Protocol::Tcp(relay) => relay.deadline(session, shared),
+        Protocol::Http(_) => http::deadline(session, shared),
+    }
+}
+
+/// A deadline has passed and nothing moved in the turn that followed.
+pub(crate) fn on_timeout<N: Net>(
+    key: u32,
+    session: &mut Session<N>,
+    shared: &mut Shared<N>,
+) -> Turn {
+    match session.protocol {
+        Protocol::Tcp(_) => tcp::on_timeout(key, session, shared),
+        Protocol::Http(_) => http::on_timeout(key, session, shared),
+    }
+}
+
+/// What is left of a session once its protocol has given back what it held.
+pub(crate) struct Ended<N: Net> {
+    pub(crate) backend: Option<N::Stream>,
+    pub(crate) upstream: Option<UpstreamSlot>,
+    /// Some bytes had been read and were not delivered.
+    pub(crate) was_undelivered: bool,
+}
+
+impl<N: Net> Shared<N> {
+    /// Takes back what a session that ends holds: buffers, pipes, lease and backend connection.
+    pub(crate) fn end_protocol(
+        &mut self,
+        session: &mut Session<N>,
+        reason: CloseReason,
+    ) -> Ended<N> {
+        let blank = Protocol::Http(Http::new(self.now));
+        match std::mem::replace(&mut session.protocol, blank) {
+            Protocol::Tcp(mut relay) => {
+                let was_undelivered = relay.held_bytes() > 0;
+                http::log_tcp(session, &relay, self, reason);
+                relay.up.discard(&mut self.transfer);
+                relay.down.discard(&mut self.transfer);
+                if let Some(lease) = relay.attempt.lease.take() {
+                    self.give_back(lease);
+                }
+                Ended {
+                    backend: relay.backend.map(|endpoint| endpoint.stream),
+                    upstream: Some(relay.attempt.upstream),
+                    was_undelivered,
+                }
+            }
+            Protocol::Http(mut http) => {
+                let output = http.output.take();
+                let was_undelivered = output.is_some() || http.exchange.is_some();
+                if let Some(buffer) = output {
+                    self.transfer.buffers.give(buffer);
+                }
+                if let Some(exchange) = http.exchange.take() {
+                    self.release_exchange(exchange, false);
+                }
+                Ended {
+                    backend: None,
+                    upstream: None,
+                    was_undelivered,
+                }
+            }
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What all sessions of a worker share: the seam, the clock, buffers, timers, backends, limits
 //! and counters. A session runs with two disjoint borrows, itself and this.
 
+use std::sync::Arc;
+
 use log::{info, warn};
+use slab::Slab;
 
 use crate::board::{BackendCell, Board, Column, ListenerCell};
 use crate::config::model;
@@ -10,12 +13,18 @@ use crate::core::backend::{BackendId, Backends, Lease};
 use crate::core::balance::{Ask, Balancer};
 use crate::core::buffer::BufferPool;
 use crate::core::health::{EjectPolicy, Verdict};
+use crate::core::http::budget::RetryBudget;
+use crate::core::http::sticky::{TagKey, Tags};
 use crate::core::limit::RateLimit;
 use crate::core::readiness::Readiness;
 use crate::core::rng::Rng;
 use crate::core::time::Tick;
 use crate::core::timer::TimerWheel;
 use crate::net::{GENERATION_MAX, Net};
+use crate::worker::connect::Attempt;
+use crate::worker::http::HttpSpace;
+use crate::worker::links::{Link, LinkKey};
+use crate::worker::site::Site;
 
 /// Place of a listener in [`Shared::listeners`]. Stays the same over reloads.
 pub(crate) type ListenerSlot = u32;
@@ -35,6 +44,8 @@ const PIPES_MAX: usize = 64;
 pub(crate) struct Transfer<N: Net> {
     pub(crate) net: N,
     pub(crate) scratch: Box<[u8]>,
+    /// For text that is put together.
+    pub(crate) scratch_text: Vec<u8>,
     pub(crate) buffers: BufferPool,
     pub(crate) pipes: PipePool<N>,
 }
@@ -95,6 +106,8 @@ pub(crate) enum Timeout {
     Listener(ListenerSlot),
     /// The next probe of a backend, or the end of the one that runs.
     Probe { key: u32, generation: u32 },
+    /// A parked connection may have been idle for too long.
+    Link { key: LinkKey, generation: u32 },
     /// The end of an ejection.
     EjectEnd(BackendId),
     /// The statistics line.
@@ -122,7 +135,10 @@ pub(crate) struct Listener<N: Net> {
     pub(crate) active: usize,
     pub(crate) connections_max: Option<usize>,
     pub(crate) timeouts: model::Timeouts,
+    /// TCP: where its connections go.
     pub(crate) upstream: UpstreamSlot,
+    /// HTTP: what it does with requests; none for TCP.
+    pub(crate) site: Option<Arc<Site>>,
     pub(crate) column: Column,
 }
 
@@ -142,8 +158,19 @@ pub(crate) struct Upstream {
     pub(crate) name: String,
     pub(crate) members: Vec<BackendId>,
     pub(crate) balancer: Balancer,
+    /// For clients that a cookie of the application binds.
+    pub(crate) hash_balancer: Balancer,
+    pub(crate) sticky: Option<StickyTags>,
+    pub(crate) budget: RetryBudget,
     pub(crate) settings: model::Upstream,
     pub(crate) refused_log: RateLimit,
+}
+
+/// The tags of an upstream whose clients are bound by a cookie of weir's own.
+pub(crate) struct StickyTags {
+    pub(crate) key: TagKey,
+    /// Tag to place among the members.
+    pub(crate) tags: Tags,
 }
 
 /// What the worker knows of a backend besides its policy state.
@@ -156,6 +183,8 @@ pub(crate) struct Place {
     pub(crate) addresses: Vec<Address>,
     /// Which address is used; moves on when it fails.
     pub(crate) current: usize,
+    /// HTTP connections that wait for a request, the latest last.
+    pub(crate) parked: Vec<LinkKey>,
     pub(crate) column: Column,
 }
 
@@ -185,6 +214,11 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) rng: Rng,
     pub(crate) generation: u32,
     pub(crate) stale_events: u64,
+    /// Backend connections of HTTP.
+    pub(crate) links: Slab<Link<N>>,
+    pub(crate) http: HttpSpace,
+    /// When the worker was asked to stop.
+    pub(crate) draining_since: Option<Tick>,
 }
 
 impl<N: Net> Shared<N> {
@@ -205,37 +239,37 @@ impl<N: Net> Shared<N> {
     }
 
     /// Picks a backend that was not tried yet and takes a lease on it.
-    pub(crate) fn pick(
-        &mut self,
-        upstream: UpstreamSlot,
-        key: u64,
-        tried: &[BackendId],
-    ) -> Option<Lease> {
-        let Upstream {
-            members,
-            balancer,
-            settings,
-            ..
-        } = &mut self.upstreams[upstream as usize];
-        let backends = &mut self.backends;
+    pub(crate) fn pick(&mut self, attempt: &Attempt) -> Option<Lease> {
+        let upstream = &mut self.upstreams[attempt.upstream as usize];
+        let balancer = if attempt.is_bound_by_hash {
+            &mut upstream.hash_balancer
+        } else {
+            &mut upstream.balancer
+        };
         let mut ask = Ask {
-            key,
-            tried,
+            key: attempt.hash_key,
+            tried: &attempt.tried,
             even_if_down: false,
         };
+        let (members, backends) = (&upstream.members, &mut self.backends);
         let mut picked = balancer.pick(members, backends, &ask);
-        if picked.is_none() && settings.when_all_down == model::WhenAllDown::UseAll {
+        if picked.is_none() && upstream.settings.when_all_down == model::WhenAllDown::UseAll {
             ask.even_if_down = true;
             picked = balancer.pick(members, backends, &ask);
         }
         let id = picked?;
+        Some(self.take_lease(id, !attempt.tried.is_empty()))
+    }
+
+    /// Takes a lease on a backend that was picked, perhaps after others had failed.
+    pub(crate) fn take_lease(&mut self, id: BackendId, is_retry: bool) -> Lease {
         let column = self.place(id).column;
         self.board.add(column, BackendCell::Picks, 1);
         self.board.add(column, BackendCell::Active, 1);
-        if !tried.is_empty() {
+        if is_retry {
             self.board.add(column, BackendCell::Retries, 1);
         }
-        Some(self.backends.take(id))
+        self.backends.take(id)
     }
 
     /// Gives a lease back. The last one of a backend that a reload removed frees its place.

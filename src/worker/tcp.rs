@@ -7,9 +7,9 @@ use crate::core::readiness::Readiness;
 use crate::core::time::Tick;
 use crate::net::{Kind, Net, Side, Target};
 use crate::worker::connect::{self, Attempt, Confirmed, NoBackend};
-use crate::worker::relay::{Direction, Limits, Pumped};
-use crate::worker::session::{CloseReason, Endpoint, Session, Turn};
-use crate::worker::shared::Shared;
+use crate::worker::relay::{Direction, Held, Limits, Pumped};
+use crate::worker::session::{CloseReason, Endpoint, Protocol, Session, Turn};
+use crate::worker::shared::{ListenerSlot, Shared};
 
 /// Bytes that one session may move in one turn before the next one runs.
 pub(crate) const TURN_BUDGET_BYTES: usize = 512 * 1024;
@@ -23,6 +23,9 @@ pub(crate) struct Relay<N: Net> {
     /// Backend to client.
     pub(crate) down: Direction<N>,
     phase: Phase,
+    /// It began as an HTTP request.
+    is_tunnel: bool,
+    connect_ms: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,21 @@ impl<N: Net> Relay<N> {
             up: Direction::new(),
             down: Direction::new(),
             phase: Phase::Connecting(now),
+            is_tunnel: false,
+            connect_ms: None,
+        }
+    }
+
+    /// A relay that takes over from HTTP after a change of protocols.
+    pub(crate) fn tunnel(attempt: Attempt, backend: Endpoint<N>) -> Self {
+        Self {
+            attempt,
+            backend: Some(backend),
+            up: Direction::new(),
+            down: Direction::new(),
+            phase: Phase::Relaying,
+            is_tunnel: true,
+            connect_ms: None,
         }
     }
 
@@ -91,6 +109,18 @@ impl<N: Net> Relay<N> {
         self.up.flow.is_done() != self.down.flow.is_done()
     }
 
+    /// How many buffers and pipes it holds.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let count = |wanted: fn(&Held<N>) -> bool| {
+            let both = [&self.up.held, &self.down.held];
+            both.into_iter().filter(|held| wanted(held)).count()
+        };
+        (
+            count(|held| matches!(held, Held::Bytes(_))),
+            count(|held| matches!(held, Held::Pipe { .. })),
+        )
+    }
+
     /// Bytes that were read and not yet delivered, both ways.
     pub(crate) fn held_bytes(&self) -> usize {
         self.up.held_bytes() + self.down.held_bytes()
@@ -99,20 +129,33 @@ impl<N: Net> Relay<N> {
 
 /// Runs a session until it has to wait, is over, or has spent its budget.
 pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
-    let relay = &mut session.relay;
-    if let Phase::Connecting(_) = relay.phase {
+    let Protocol::Tcp(relay) = &mut session.protocol else {
+        return Turn::Sleep;
+    };
+    if let Phase::Connecting(since) = relay.phase {
         let Some(backend) = &mut relay.backend else {
             return Turn::Close(CloseReason::NoBackend);
         };
         match connect::confirm(backend, &mut shared.transfer.net) {
             Confirmed::NotYet => return Turn::Sleep,
-            Confirmed::Yes => on_connected(session, shared),
+            Confirmed::Yes => {
+                relay.on_connected(since, shared);
+                session.moved = shared.now;
+            }
             Confirmed::Failed(kind) => {
-                return on_connect_failed(key, session, shared, &connect::reason(kind));
+                return relay.on_connect_failed(key, shared, &connect::reason(kind));
             }
         }
     }
-    run_relay(session, shared)
+    let before = relay.progress();
+    let turn = pump_both(&mut session.client, relay, shared);
+    let after = relay.progress();
+    if before != after {
+        session.moved = shared.now;
+        let moved = (after.0 - before.0, after.1 - before.1);
+        relay.count_bytes(session.listener, shared, moved);
+    }
+    turn
 }
 
 /// A deadline has passed and nothing moved in the turn that followed.
@@ -121,70 +164,64 @@ pub(crate) fn on_timeout<N: Net>(
     session: &mut Session<N>,
     shared: &mut Shared<N>,
 ) -> Turn {
-    match session.relay.phase {
-        Phase::Connecting(_) => on_connect_failed(key, session, shared, "connect timed out"),
-        Phase::Relaying if session.relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
+    let Protocol::Tcp(relay) = &mut session.protocol else {
+        return Turn::Sleep;
+    };
+    match relay.phase {
+        Phase::Connecting(_) => relay.on_connect_failed(key, shared, "connect timed out"),
+        Phase::Relaying if relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
         Phase::Relaying => Turn::Close(CloseReason::Idle),
     }
 }
 
-/// When the session ends if nothing moves until then.
-pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick {
-    let relay = &session.relay;
-    let timeouts = shared.timeouts(session.listener, relay.attempt.upstream);
-    match relay.phase {
-        Phase::Connecting(since) => since.after(timeouts.connect),
-        Phase::Relaying if relay.is_half_closed() => session.moved.after(timeouts.half_closed),
-        Phase::Relaying => session.moved.after(timeouts.idle),
+impl<N: Net> Relay<N> {
+    /// When the session ends if nothing moves until then.
+    pub(crate) fn deadline(&self, session: &Session<N>, shared: &Shared<N>) -> Tick {
+        let timeouts = shared.timeouts(session.listener, self.attempt.upstream);
+        match self.phase {
+            Phase::Connecting(since) => since.after(timeouts.connect),
+            Phase::Relaying if self.is_half_closed() => session.moved.after(timeouts.half_closed),
+            Phase::Relaying if self.is_tunnel => session.moved.after(timeouts.tunnel),
+            Phase::Relaying => session.moved.after(timeouts.idle),
+        }
     }
-}
 
-fn on_connected<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) {
-    session.relay.phase = Phase::Relaying;
-    session.moved = shared.now;
-    if let Some(lease) = &session.relay.attempt.lease {
-        let backend = shared.backends.get_mut(lease.backend);
-        backend.health.on_success();
+    /// How long the connection to the backend took; none while there is none.
+    pub(crate) fn connect_ms(&self) -> Option<u64> {
+        self.connect_ms.map(u64::from)
     }
-}
 
-fn on_connect_failed<N: Net>(
-    key: u32,
-    session: &mut Session<N>,
-    shared: &mut Shared<N>,
-    why: &str,
-) -> Turn {
-    match session.relay.reopen(key, shared, why) {
-        Ok(()) => Turn::Sleep,
-        Err(NoBackend) => Turn::Close(CloseReason::NoBackend),
+    fn on_connected(&mut self, since: Tick, shared: &mut Shared<N>) {
+        self.phase = Phase::Relaying;
+        let took = shared.now.since_ms(since);
+        self.connect_ms = Some(u32::try_from(took).unwrap_or(u32::MAX));
+        if let Some(lease) = &self.attempt.lease {
+            let backend = shared.backends.get_mut(lease.backend);
+            backend.health.on_success();
+        }
     }
-}
 
-fn run_relay<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
-    let moved = |relay: &Relay<N>| {
-        (
-            relay.up.flow.moved_bytes(),
-            relay.down.flow.moved_bytes(),
-            relay.is_half_closed(),
-        )
-    };
-    let before = moved(&session.relay);
-    let turn = pump_both(&mut session.client, &mut session.relay, shared);
-    let after = moved(&session.relay);
-    if before != after {
-        session.moved = shared.now;
-        count_bytes(session, shared, after.0 - before.0, after.1 - before.1);
+    fn on_connect_failed(&mut self, key: u32, shared: &mut Shared<N>, why: &str) -> Turn {
+        match self.reopen(key, shared, why) {
+            Ok(()) => Turn::Sleep,
+            Err(NoBackend) => Turn::Close(CloseReason::NoBackend),
+        }
     }
-    turn
-}
 
-fn count_bytes<N: Net>(session: &Session<N>, shared: &Shared<N>, up: u64, down: u64) {
-    shared.count(session.listener, ListenerCell::BytesIn, up);
-    shared.count(session.listener, ListenerCell::BytesOut, down);
-    if let Some(lease) = &session.relay.attempt.lease {
-        let column = shared.place(lease.backend).column;
-        shared.board.add(column, BackendCell::BytesOut, up);
-        shared.board.add(column, BackendCell::BytesIn, down);
+    /// Bytes moved up and down, and whether one direction is over: what counts as movement.
+    fn progress(&self) -> (u64, u64, bool) {
+        let (up, down) = (self.up.flow.moved_bytes(), self.down.flow.moved_bytes());
+        (up, down, self.is_half_closed())
+    }
+
+    fn count_bytes(&self, listener: ListenerSlot, shared: &Shared<N>, (up, down): (u64, u64)) {
+        shared.count(listener, ListenerCell::BytesIn, up);
+        shared.count(listener, ListenerCell::BytesOut, down);
+        if let Some(lease) = &self.attempt.lease {
+            let column = shared.place(lease.backend).column;
+            shared.board.add(column, BackendCell::BytesOut, up);
+            shared.board.add(column, BackendCell::BytesIn, down);
+        }
     }
 }
 

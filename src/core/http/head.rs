@@ -393,7 +393,7 @@ impl Fields {
         &'a self,
         known: Known,
         bytes: &'a [u8],
-    ) -> impl Iterator<Item = &'a [u8]> + 'a {
+    ) -> impl DoubleEndedIterator<Item = &'a [u8]> + 'a {
         let list = if self.has(known) {
             self.list.as_slice()
         } else {

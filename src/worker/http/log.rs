@@ -1,0 +1,326 @@
+//! The access log: one line per request or session into a bounded buffer, which whoever runs the
+//! worker takes away once per turn and writes where it does not block.
+
+use std::net::IpAddr;
+
+use crate::config::model::LogFormat;
+use crate::core::access_log::{ClosedBy, Format, HttpRecord, TcpRecord, Timings, Why};
+use crate::core::http::head::Version;
+use crate::core::time::Tick;
+use crate::net::{Net, Side};
+use crate::worker::http::Parts;
+use crate::worker::http::exchange::Exchange;
+use crate::worker::http::request::Request;
+use crate::worker::session::{CloseReason, Session};
+use crate::worker::shared::Shared;
+use crate::worker::tcp::Relay;
+
+/// Lines that wait for their writer, in bytes; what does not fit is dropped and counted.
+const PENDING_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest value kept of a request for its line, in bytes.
+const VALUE_BYTES_MAX: usize = 2048;
+
+/// Lines that wait to be written.
+#[derive(Debug)]
+pub(crate) struct AccessLog {
+    format: Format,
+    pending: Vec<u8>,
+    next_id: u64,
+    dropped: u64,
+}
+
+impl AccessLog {
+    pub(crate) fn new(format: LogFormat) -> Self {
+        let format = match format {
+            LogFormat::Common => Format::Common,
+            LogFormat::Combined => Format::Combined,
+            LogFormat::Json => Format::Json,
+        };
+        Self {
+            format,
+            pending: Vec::new(),
+            next_id: 0,
+            dropped: 0,
+        }
+    }
+
+    /// The lines that wait; the caller clears what it has written.
+    pub(crate) fn pending(&mut self) -> &mut Vec<u8> {
+        &mut self.pending
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Keeps the lines and numbers of an earlier log.
+    pub(crate) fn inherit(&mut self, earlier: Self) {
+        self.pending = earlier.pending;
+        self.next_id = earlier.next_id;
+        self.dropped = earlier.dropped;
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn line(&mut self, write: impl FnOnce(Format, &mut Vec<u8>)) {
+        if self.pending.len() >= PENDING_BYTES_MAX {
+            self.dropped += 1;
+        } else {
+            write(self.format, &mut self.pending);
+        }
+    }
+}
+
+/// What a line needs of a request after its bytes have gone.
+#[derive(Debug)]
+pub(super) struct Record {
+    host: Vec<u8>,
+    method: Vec<u8>,
+    path: Vec<u8>,
+    proto: &'static str,
+    user_agent: Option<Vec<u8>>,
+    referer: Option<Vec<u8>>,
+    client: Option<IpAddr>,
+    began: Tick,
+    head_bytes: u64,
+    pub(super) status: Option<u16>,
+}
+
+impl Record {
+    pub(super) fn new(request: Request<'_>, client: Option<IpAddr>, began: Tick) -> Self {
+        let Request {
+            head,
+            bytes,
+            head_bytes,
+        } = request;
+        let keep = |value: &[u8]| value[..value.len().min(VALUE_BYTES_MAX)].to_vec();
+        Self {
+            host: keep(head.authority(bytes)),
+            method: keep(head.method(bytes)),
+            path: keep(head.target(bytes)),
+            proto: match head.facts.version {
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+            },
+            user_agent: head.fields.find(b"user-agent", bytes).map(keep),
+            referer: head.fields.find(b"referer", bytes).map(keep),
+            client,
+            began,
+            head_bytes: head_bytes as u64,
+            status: None,
+        }
+    }
+}
+
+impl<N: Net> Parts<'_, N> {
+    /// Logs an exchange that is over.
+    pub(super) fn log_exchange(&self, exchange: &mut Exchange, shared: &mut Shared<N>, why: Why) {
+        let Some(record) = exchange.record.take() else {
+            return;
+        };
+        let Some(mut log) = shared.http.log.take() else {
+            return;
+        };
+        let id = log.id();
+        let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
+        let leased = exchange.attempt.lease.as_ref().map(|lease| lease.backend);
+        let backend = leased.or_else(|| exchange.attempt.tried.last().copied());
+        let backend = backend.and_then(|id| shared.backends.try_get(id));
+        let response = exchange.response.as_ref();
+        let attempts = exchange.attempt.tried.len() + usize::from(leased.is_some());
+        let line = HttpRecord {
+            unix_ms: shared.unix_ms(),
+            id,
+            client: record.client,
+            listener: &shared.listeners[self.facts.listener as usize].name,
+            host: &record.host,
+            method: &record.method,
+            path: &record.path,
+            proto: record.proto,
+            status: response.map(|response| response.status).or(record.status),
+            bytes_in: record.head_bytes + exchange.request_body.payload_bytes(),
+            bytes_out: exchange.bytes_out,
+            route: Some(&exchange.site.routes[exchange.route].prefix),
+            pool: Some(&upstream.name),
+            backend: backend.map(|backend| backend.identity.as_str()),
+            attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            timings: Timings {
+                wait_ms: Some(exchange.started.since_ms(record.began)),
+                queue_ms: None,
+                connect_ms: exchange.connect_ms,
+                ttfb_ms: exchange.ttfb_ms,
+                total_ms: shared.now.since_ms(record.began),
+            },
+            why,
+            closed_by: closed_by(why),
+            user_agent: record.user_agent.as_deref(),
+            referer: record.referer.as_deref(),
+            sticky: exchange.sticky,
+        };
+        log.line(|format, out| line.write(format, out));
+        shared.http.log = Some(log);
+    }
+
+    /// Logs a request that weir answered itself.
+    pub(super) fn log_own(
+        &self,
+        shared: &mut Shared<N>,
+        request: Request<'_>,
+        route: Option<usize>,
+        status: u16,
+    ) {
+        if shared.http.log.is_none() {
+            return;
+        }
+        let ip = self.facts.peer.map(|peer| peer.ip().to_canonical());
+        let mut record = Record::new(request, ip, shared.now);
+        record.status = Some(status);
+        let site = self.site(shared);
+        let route = route.map(|route| site.routes[route].prefix.as_str());
+        let why = match status {
+            404 => Why::NoRoute,
+            405 | 413 | 417 | 400 => Why::Refused,
+            _ => Why::Ok,
+        };
+        self.log_short(shared, &record, route, why);
+    }
+
+    /// Logs bytes that were no request.
+    pub(super) fn log_refused(&self, shared: &mut Shared<N>, status: u16) {
+        let record = Record {
+            host: Vec::new(),
+            method: Vec::new(),
+            path: Vec::new(),
+            proto: "HTTP/1.1",
+            user_agent: None,
+            referer: None,
+            client: self.facts.peer.map(|peer| peer.ip().to_canonical()),
+            began: shared.now,
+            head_bytes: 0,
+            status: Some(status),
+        };
+        let why = if status == 408 {
+            Why::HeaderTimeout
+        } else {
+            Why::Refused
+        };
+        self.log_short(shared, &record, None, why);
+    }
+
+    fn log_short(&self, shared: &mut Shared<N>, record: &Record, route: Option<&str>, why: Why) {
+        let Some(mut log) = shared.http.log.take() else {
+            return;
+        };
+        let line = HttpRecord {
+            unix_ms: shared.unix_ms(),
+            id: log.id(),
+            client: record.client,
+            listener: &shared.listeners[self.facts.listener as usize].name,
+            host: &record.host,
+            method: &record.method,
+            path: &record.path,
+            proto: record.proto,
+            status: record.status,
+            bytes_in: record.head_bytes,
+            bytes_out: 0,
+            route,
+            pool: None,
+            backend: None,
+            attempts: 0,
+            timings: Timings {
+                wait_ms: None,
+                queue_ms: None,
+                connect_ms: None,
+                ttfb_ms: None,
+                total_ms: shared.now.since_ms(record.began),
+            },
+            why,
+            closed_by: closed_by(why),
+            user_agent: record.user_agent.as_deref(),
+            referer: record.referer.as_deref(),
+            sticky: None,
+        };
+        log.line(|format, out| line.write(format, out));
+        shared.http.log = Some(log);
+    }
+}
+
+/// Logs an L4 session that is over.
+pub(crate) fn log_tcp<N: Net>(
+    session: &Session<N>,
+    relay: &Relay<N>,
+    shared: &mut Shared<N>,
+    reason: CloseReason,
+) {
+    let Some(mut log) = shared.http.log.take() else {
+        return;
+    };
+    let attempt = &relay.attempt;
+    let leased = attempt.lease.as_ref().map(|lease| lease.backend);
+    let backend = leased.or_else(|| attempt.tried.last().copied());
+    let backend = backend.and_then(|id| shared.backends.try_get(id));
+    let (why, closed_by) = outcome(reason);
+    let line = TcpRecord {
+        unix_ms: shared.unix_ms(),
+        id: log.id(),
+        client: session.peer,
+        listener: &shared.listeners[session.listener as usize].name,
+        pool: &shared.upstreams[attempt.upstream as usize].name,
+        backend: backend.map(|backend| backend.identity.as_str()),
+        attempts: u32::try_from(attempt.tried.len() + usize::from(leased.is_some()))
+            .unwrap_or(u32::MAX),
+        bytes_in: relay.up.flow.moved_bytes(),
+        bytes_out: relay.down.flow.moved_bytes(),
+        timings: Timings {
+            wait_ms: None,
+            queue_ms: None,
+            connect_ms: relay.connect_ms(),
+            ttfb_ms: None,
+            total_ms: shared.now.since_ms(session.opened),
+        },
+        why,
+        closed_by,
+    };
+    log.line(|format, out| line.write(format, out));
+    shared.http.log = Some(log);
+}
+
+/// How the end of an L4 session reads in its line.
+fn outcome(reason: CloseReason) -> (Why, Option<ClosedBy>) {
+    match reason {
+        CloseReason::Done | CloseReason::KeepAliveEnd => (Why::Ok, None),
+        CloseReason::NoBackend => (Why::NoBackend, Some(ClosedBy::Weir)),
+        CloseReason::Reset(Side::Client) => (Why::ClientLeftInData, Some(ClosedBy::Client)),
+        CloseReason::Reset(Side::Backend) | CloseReason::Truncated => {
+            (Why::BackendCutBody, Some(ClosedBy::Backend))
+        }
+        CloseReason::Idle | CloseReason::HalfClosed => (Why::BodyIdle, Some(ClosedBy::Weir)),
+        CloseReason::Cut => (Why::DrainDeadline, Some(ClosedBy::Weir)),
+    }
+}
+
+fn closed_by(why: Why) -> Option<ClosedBy> {
+    match why {
+        Why::Ok => None,
+        Why::ClientLeftInRequest | Why::ClientLeftInData => Some(ClosedBy::Client),
+        Why::BackendClosedBeforeHead | Why::BackendCutBody | Why::BadResponse => {
+            Some(ClosedBy::Backend)
+        }
+        Why::HeaderTimeout
+        | Why::Refused
+        | Why::NoRoute
+        | Why::NoBackend
+        | Why::QueueTimeout
+        | Why::ConnectFailed
+        | Why::ConnectTimeout
+        | Why::ResponseTimeout
+        | Why::BodyIdle
+        | Why::Limited
+        | Why::DrainDeadline
+        | Why::HandedOver => Some(ClosedBy::Weir),
+    }
+}

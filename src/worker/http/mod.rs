@@ -1,0 +1,324 @@
+//! Drives one HTTP session for a turn: one request after the other, each an exchange with a
+//! backend or an answer of weir's own.
+//!
+//! A client between two requests holds nothing but its slab entry. A head that arrives whole is
+//! parsed where it lies in the scratch space; only a head that comes in pieces, or a request that
+//! is ahead of its turn, is kept in [`Http::input`].
+
+mod exchange;
+mod log;
+mod output;
+mod reply;
+mod request;
+mod response;
+
+use std::time::Duration;
+
+use crate::core::buffer::Buffer;
+use crate::core::http::head::{RequestHead, ResponseHead};
+use crate::core::readiness::{Io, Readiness};
+use crate::core::time::Tick;
+use crate::net::{Net, Side};
+use crate::worker::links::Owner;
+use crate::worker::session::{CloseReason, Endpoint, Protocol, Session, Turn};
+use crate::worker::shared::Shared;
+
+pub(crate) use exchange::Exchange;
+pub(crate) use log::{AccessLog, log_tcp};
+
+/// Requests that one session may begin in one turn before others run.
+const REQUESTS_PER_TURN: usize = 16;
+
+/// How long, and for how much, a closing connection reads on so that its last answer is not
+/// destroyed by a reset (RFC 9112 section 9.6).
+const LINGER_MS: u64 = 2_000;
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// How long an idle client keeps its connection once weir is stopping.
+const DRAIN_LINGER_MS: u64 = 250;
+
+/// The client side of an HTTP session.
+pub(crate) struct Http {
+    /// Bytes of requests that have not begun: an incomplete head, or what was sent ahead.
+    pub(crate) input: Vec<u8>,
+    /// Bytes that the client would not take yet.
+    pub(crate) output: Option<Buffer>,
+    pub(crate) requests: u64,
+    pub(crate) phase: Phase,
+    pub(crate) exchange: Option<Box<Exchange>>,
+}
+
+/// Where the client side stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Between two requests, since then.
+    Idle(Tick),
+    /// A head is incomplete; its first byte came then.
+    Head(Tick),
+    /// A request is under way.
+    Exchange,
+    /// The last answer is out or on its way; reads on until then, for so many bytes.
+    Linger(Tick, usize),
+}
+
+/// Space and caches that all HTTP sessions of a worker use in turn.
+pub(crate) struct HttpSpace {
+    pub(crate) request_head: RequestHead,
+    pub(crate) response_head: ResponseHead,
+    /// What is about to be written.
+    pub(crate) out: Vec<u8>,
+    pub(crate) path: Vec<u8>,
+    pub(crate) value: Vec<u8>,
+    pub(crate) spare: Vec<Box<Exchange>>,
+    date: [u8; 29],
+    date_s: u64,
+    pub(crate) log: Option<AccessLog>,
+}
+
+impl HttpSpace {
+    pub(crate) fn new() -> Self {
+        Self {
+            request_head: RequestHead::default(),
+            response_head: ResponseHead::default(),
+            out: Vec::new(),
+            path: Vec::new(),
+            value: Vec::new(),
+            spare: Vec::new(),
+            date: crate::core::http::reply::imf_fixdate(0),
+            date_s: 0,
+            log: None,
+        }
+    }
+}
+
+impl<N: Net> Shared<N> {
+    /// The present date as HTTP writes it, formatted once a second.
+    pub(crate) fn date(&mut self) -> [u8; 29] {
+        let unix_s = self.unix_ms() / 1_000;
+        if unix_s != self.http.date_s {
+            self.http.date_s = unix_s;
+            self.http.date = crate::core::http::reply::imf_fixdate(unix_s);
+        }
+        self.http.date
+    }
+
+    /// Wall time in milliseconds since the Unix epoch.
+    pub(crate) fn unix_ms(&self) -> u64 {
+        let since = self.transfer.net.wall();
+        let since = since.duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
+    }
+}
+
+impl Http {
+    pub(crate) fn new(now: Tick) -> Self {
+        Self {
+            input: Vec::new(),
+            output: None,
+            requests: 0,
+            phase: Phase::Idle(now),
+            exchange: None,
+        }
+    }
+}
+
+impl Http {
+    /// How many buffers and pipes it holds.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let upload = self.exchange.as_ref().is_some_and(|x| x.has_upload());
+        (usize::from(self.output.is_some()) + usize::from(upload), 0)
+    }
+}
+
+/// What a step of the session asks for.
+pub(crate) enum Next {
+    /// Go on with the phase that is set now.
+    Step,
+    /// End the turn.
+    Turn(Turn),
+}
+
+/// A session in parts, so that they can be borrowed apart.
+pub(crate) struct Parts<'a, N: Net> {
+    pub(crate) owner: Owner,
+    pub(crate) client: &'a mut Endpoint<N>,
+    pub(crate) http: &'a mut Http,
+    pub(crate) facts: Facts,
+}
+
+/// What does not change over the life of a session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub(crate) peer: Option<std::net::SocketAddr>,
+    pub(crate) listener: u32,
+}
+
+/// Runs a session until it has to wait, is over, or has spent its budget.
+pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    let mut begun = 0;
+    loop {
+        let Protocol::Http(http) = &mut session.protocol else {
+            // The session became a tunnel.
+            return Turn::Again;
+        };
+        let mut parts = Parts {
+            owner: Owner {
+                key,
+                generation: session.client.generation,
+            },
+            client: &mut session.client,
+            http,
+            facts: Facts {
+                peer: session.peer,
+                listener: session.listener,
+            },
+        };
+        match parts.flush(shared) {
+            Ok(true) => {}
+            Ok(false) => return parts.while_blocked(shared, &mut session.moved),
+            Err(turn) => return turn,
+        }
+        let next = match parts.http.phase {
+            Phase::Idle(_) | Phase::Head(_) if begun == REQUESTS_PER_TURN => {
+                return Turn::Again;
+            }
+            Phase::Idle(_) | Phase::Head(_) => {
+                begun += 1;
+                parts.read_request(shared)
+            }
+            Phase::Exchange => parts.step_exchange(shared, &mut session.moved),
+            Phase::Linger(..) => parts.linger(shared),
+        };
+        match next {
+            Next::Step => {}
+            Next::Turn(turn) => {
+                exchange::adopt_tunnel(key, session, shared);
+                return turn;
+            }
+        }
+    }
+}
+
+/// When the session ends, or something else is due, if nothing moves until then.
+pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick {
+    let Protocol::Http(http) = &session.protocol else {
+        return shared.now;
+    };
+    let listener = &shared.listeners[session.listener as usize];
+    let timeouts = &listener.timeouts;
+    let body_end = session.moved.after(timeouts.body);
+    match http.phase {
+        _ if http.output.is_some() && http.phase != Phase::Exchange => body_end,
+        Phase::Idle(since) => {
+            let keep_alive = since.after(timeouts.keep_alive);
+            match shared.draining_since {
+                Some(began) => began
+                    .after_ms(DRAIN_LINGER_MS)
+                    .max(shared.now)
+                    .min(keep_alive),
+                None => keep_alive,
+            }
+        }
+        Phase::Head(since) => since.after(timeouts.header),
+        Phase::Linger(until, _) => until,
+        Phase::Exchange => match &http.exchange {
+            Some(exchange) => exchange.deadline(session, shared),
+            None => shared.now,
+        },
+    }
+}
+
+/// A deadline has passed and nothing moved in the turn that followed.
+pub(crate) fn on_timeout<N: Net>(
+    key: u32,
+    session: &mut Session<N>,
+    shared: &mut Shared<N>,
+) -> Turn {
+    let Protocol::Http(http) = &mut session.protocol else {
+        return Turn::Sleep;
+    };
+    let is_stalled = http.output.is_some();
+    let mut parts = Parts {
+        owner: Owner {
+            key,
+            generation: session.client.generation,
+        },
+        client: &mut session.client,
+        http,
+        facts: Facts {
+            peer: session.peer,
+            listener: session.listener,
+        },
+    };
+    let next = match parts.http.phase {
+        Phase::Idle(_) => Next::Turn(Turn::Close(CloseReason::KeepAliveEnd)),
+        Phase::Linger(..) => Next::Turn(Turn::Close(CloseReason::Done)),
+        _ if is_stalled => parts.cut_response(shared, CloseReason::Idle),
+        Phase::Head(_) => parts.refuse_head(shared, 408),
+        Phase::Exchange => parts.on_exchange_timeout(shared, session.moved),
+    };
+    match next {
+        Next::Turn(turn) => turn,
+        Next::Step => run(key, session, shared),
+    }
+}
+
+impl<N: Net> Parts<'_, N> {
+    /// Reads what still comes on a connection that is closing, and forgets it.
+    fn linger(&mut self, shared: &mut Shared<N>) -> Next {
+        let Phase::Linger(until, mut left) = self.http.phase else {
+            return Next::Step;
+        };
+        while self.client.ready.has(Readiness::READ) && left > 0 {
+            let transfer = &mut shared.transfer;
+            match transfer
+                .net
+                .read(&self.client.stream, &mut transfer.scratch)
+            {
+                Io::Ready(count) => left = left.saturating_sub(count),
+                Io::Blocked => self.client.ready.clear(Readiness::READ),
+                Io::Closed => return Next::Turn(Turn::Close(CloseReason::Done)),
+                Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
+            }
+        }
+        if left == 0 {
+            return Next::Turn(Turn::Close(CloseReason::Done));
+        }
+        self.http.phase = Phase::Linger(until, left);
+        Next::Turn(Turn::Sleep)
+    }
+
+    /// The client does not take what is held for it: nothing else goes on, except that an
+    /// exchange may notice that it has lost its client.
+    fn while_blocked(&mut self, shared: &mut Shared<N>, moved: &mut Tick) -> Turn {
+        if self.http.phase == Phase::Exchange
+            && let Next::Turn(turn) = self.upload_while_blocked(shared, moved)
+        {
+            return turn;
+        }
+        Turn::Sleep
+    }
+
+    /// The last answer is out: tells the end and reads on for a while, or closes at once when
+    /// the client has nothing more to say.
+    pub(crate) fn close_after_answer(
+        &mut self,
+        shared: &mut Shared<N>,
+        client_is_done: bool,
+    ) -> Next {
+        if client_is_done && self.http.output.is_none() && self.http.input.is_empty() {
+            return Next::Turn(Turn::Close(CloseReason::Done));
+        }
+        self.http.input = Vec::new();
+        self.http.phase = Phase::Linger(shared.now.after_ms(LINGER_MS), LINGER_BYTES_MAX);
+        if self.http.output.is_none() {
+            shared.transfer.net.shutdown(&self.client.stream);
+        }
+        Next::Step
+    }
+}
+
+/// How long after forwarding `Expect: 100-continue` weir answers 100 itself.
+pub(crate) const CONTINUE_AFTER: Duration = Duration::from_secs(1);

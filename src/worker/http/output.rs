@@ -1,0 +1,124 @@
+//! Writing to the client, and to a backend, with whatever is not taken held back.
+
+use std::io::{ErrorKind, IoSlice};
+
+use crate::core::buffer::Buffer;
+use crate::core::readiness::{Io, Readiness};
+use crate::net::{Net, Side};
+use crate::worker::http::{LINGER_BYTES_MAX, LINGER_MS, Parts, Phase};
+use crate::worker::session::{CloseReason, Endpoint, Turn};
+use crate::worker::shared::{Shared, Transfer};
+
+/// Writes two slices in order, and holds in `held` what the endpoint did not take. `held` must
+/// be empty. How many bytes were taken.
+pub(super) fn write_or_hold<N: Net>(
+    endpoint: &mut Endpoint<N>,
+    held: &mut Option<Buffer>,
+    transfer: &mut Transfer<N>,
+    first: &[u8],
+    second: &[u8],
+) -> Result<usize, ErrorKind> {
+    debug_assert!(held.is_none(), "held bytes leave first");
+    let total = first.len() + second.len();
+    if total == 0 {
+        return Ok(0);
+    }
+    let taken = write(endpoint, &mut transfer.net, first, second)?;
+    if taken < total {
+        let from_first = taken.min(first.len());
+        let rest = [&first[from_first..], &second[taken - from_first..]];
+        *held = Some(transfer.buffers.hold(&rest));
+    }
+    Ok(taken)
+}
+
+/// Writes what the endpoint takes of two slices.
+pub(super) fn write<N: Net>(
+    endpoint: &mut Endpoint<N>,
+    net: &mut N,
+    first: &[u8],
+    second: &[u8],
+) -> Result<usize, ErrorKind> {
+    if !endpoint.ready.has(Readiness::WRITE) {
+        return Ok(0);
+    }
+    let found = match (first.is_empty(), second.is_empty()) {
+        (false, true) => net.write(&endpoint.stream, &[IoSlice::new(first)]),
+        (true, _) => net.write(&endpoint.stream, &[IoSlice::new(second)]),
+        (false, false) => net.write(
+            &endpoint.stream,
+            &[IoSlice::new(first), IoSlice::new(second)],
+        ),
+    };
+    match found {
+        Io::Ready(count) => Ok(count),
+        Io::Blocked => {
+            endpoint.ready.clear(Readiness::WRITE);
+            Ok(0)
+        }
+        Io::Closed => Err(ErrorKind::BrokenPipe),
+        Io::Failed(kind) => Err(kind),
+    }
+}
+
+/// Writes what is held. Whether nothing is held any more.
+pub(super) fn flush<N: Net>(
+    endpoint: &mut Endpoint<N>,
+    held: &mut Option<Buffer>,
+    transfer: &mut Transfer<N>,
+) -> Result<(bool, usize), ErrorKind> {
+    let mut moved = 0;
+    while let Some(buffer) = held {
+        let taken = write(endpoint, &mut transfer.net, buffer.filled(), &[])?;
+        if taken == 0 {
+            return Ok((false, moved));
+        }
+        moved += taken;
+        buffer.consume(taken);
+        if buffer.is_empty()
+            && let Some(buffer) = held.take()
+        {
+            transfer.buffers.give(buffer);
+        }
+    }
+    Ok((true, moved))
+}
+
+impl<N: Net> Parts<'_, N> {
+    /// Writes what is held for the client; whether all of it left.
+    pub(super) fn flush(&mut self, shared: &mut Shared<N>) -> Result<bool, Turn> {
+        if self.http.output.is_none() {
+            return Ok(true);
+        }
+        match flush(self.client, &mut self.http.output, &mut shared.transfer) {
+            Ok((done, _)) => {
+                if done && matches!(self.http.phase, Phase::Linger(..)) {
+                    let until = shared.now.after_ms(LINGER_MS);
+                    self.http.phase = Phase::Linger(until, LINGER_BYTES_MAX);
+                    shared.transfer.net.shutdown(&self.client.stream);
+                }
+                Ok(done)
+            }
+            Err(_) => Err(Turn::Close(CloseReason::Reset(Side::Client))),
+        }
+    }
+
+    /// Writes to the client, holding what it does not take.
+    pub(super) fn send(
+        &mut self,
+        shared: &mut Shared<N>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Result<(), Turn> {
+        let held = &mut self.http.output;
+        let sent = write_or_hold(self.client, held, &mut shared.transfer, first, second);
+        let total = (first.len() + second.len()) as u64;
+        shared.count(
+            self.facts.listener,
+            crate::board::ListenerCell::BytesOut,
+            total,
+        );
+        sent.map(drop)
+            .map_err(|_| Turn::Close(CloseReason::Reset(Side::Client)))
+    }
+}

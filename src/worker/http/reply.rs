@@ -1,0 +1,285 @@
+//! Answers of weir's own: errors, fixed responses, redirects.
+
+use std::sync::Arc;
+
+use crate::config::model::ErrorPage;
+use crate::core::http::body::Body;
+use crate::core::http::forwarded;
+use crate::core::http::head::RequestFacts;
+use crate::core::http::reply::{
+    self, Page, Reply, ReplyTo, write_error, write_redirect, write_reply,
+};
+use crate::core::http::rewrite::FieldEdits;
+use crate::net::Net;
+use crate::worker::http::request::Request;
+use crate::worker::http::{Next, Parts, Phase};
+use crate::worker::session::Turn;
+use crate::worker::shared::{Shared, UpstreamSlot};
+use crate::worker::site::{Fixed, Site};
+
+/// What 503 says about when to come back, in seconds.
+const RETRY_AFTER_S: u32 = 5;
+
+/// Longest value that a placeholder of a fixed response stands for, in bytes.
+const PLACEHOLDER_BYTES_MAX: usize = 4096;
+
+impl<N: Net> Parts<'_, N> {
+    /// Answers an error to a request whose head is whole.
+    pub(super) fn answer_error(
+        &mut self,
+        shared: &mut Shared<N>,
+        site: &Arc<Site>,
+        request: Request<'_>,
+        status: u16,
+    ) -> Next {
+        let facts = request.head.facts;
+        let keep = self.may_keep(shared, site, request);
+        let sent = self.send_error(shared, site, None, Some(&facts), (status, keep));
+        self.log_own(shared, request, None, status);
+        self.after_answer(shared, sent, &facts, keep)
+    }
+
+    /// The path has routes, but none for this method.
+    pub(super) fn answer_not_allowed(
+        &mut self,
+        shared: &mut Shared<N>,
+        site: &Arc<Site>,
+        request: Request<'_>,
+        path: &[u8],
+    ) -> Next {
+        let mut allow = Vec::new();
+        site.table.write_allow(request.host(), path, &mut allow);
+        let mut edits = FieldEdits::none();
+        // Methods are tokens, so they can stand in a field.
+        let _ = edits.add(b"Allow", &allow);
+        let _ = edits.add(b"Cache-Control", b"no-store");
+        let page = find_page(&site.error_pages, 405);
+        let answer = Reply {
+            status: 405,
+            content_type: page.map_or(reply::TEXT, |page| page.content_type.as_bytes()),
+            body: page.map_or(b"405 Method Not Allowed\n", |page| &page.body),
+            edits: &edits,
+        };
+        self.answer(shared, site, None, request, &answer)
+    }
+
+    /// Answers with what the configuration says.
+    pub(super) fn answer_fixed(
+        &mut self,
+        shared: &mut Shared<N>,
+        site: &Arc<Site>,
+        route: usize,
+        request: Request<'_>,
+        fixed: &Fixed,
+    ) -> Next {
+        let mut body = std::mem::take(&mut shared.transfer.scratch_text);
+        body.clear();
+        self.fill_in(shared, site, request, &fixed.body, &mut body);
+        let answer = Reply {
+            status: fixed.status,
+            content_type: reply::TEXT,
+            body: &body,
+            edits: &fixed.edits,
+        };
+        let next = self.answer(shared, site, Some(route), request, &answer);
+        shared.transfer.scratch_text = body;
+        next
+    }
+
+    fn answer(
+        &mut self,
+        shared: &mut Shared<N>,
+        site: &Arc<Site>,
+        route: Option<usize>,
+        request: Request<'_>,
+        answer: &Reply<'_>,
+    ) -> Next {
+        let facts = request.head.facts;
+        let keep = self.may_keep(shared, site, request);
+        let date = shared.date();
+        let to = ReplyTo::request(&facts, keep, &date);
+        let sent = self.write_out(shared, |out| write_reply(answer, &to, out));
+        self.log_own(shared, request, route, answer.status);
+        self.after_answer(shared, sent, &facts, keep)
+    }
+
+    /// Sends the client elsewhere.
+    pub(super) fn answer_redirect(
+        &mut self,
+        shared: &mut Shared<N>,
+        site: &Arc<Site>,
+        request: Request<'_>,
+        status: u16,
+        location: &str,
+    ) -> Next {
+        let facts = request.head.facts;
+        let keep = self.may_keep(shared, site, request);
+        let mut value = Vec::new();
+        self.fill_in(shared, site, request, location, &mut value);
+        let date = shared.date();
+        let to = ReplyTo::request(&facts, keep, &date);
+        let sent = self.write_out(shared, |out| write_redirect(status, &value, &to, out));
+        self.log_own(shared, request, None, status);
+        self.after_answer(shared, sent, &facts, keep)
+    }
+
+    /// Refuses what came in the place of a head; the connection ends.
+    pub(super) fn refuse_head(&mut self, shared: &mut Shared<N>, status: u16) -> Next {
+        let site = self.site(shared);
+        let sent = self.send_error(shared, &site, None, None, (status, false));
+        self.log_refused(shared, status);
+        match sent {
+            Ok(()) => self.close_after_answer(shared, false),
+            Err(turn) => Next::Turn(turn),
+        }
+    }
+
+    /// Writes an error; the second of `answer` is whether the connection is kept.
+    pub(super) fn send_error(
+        &mut self,
+        shared: &mut Shared<N>,
+        site: &Site,
+        upstream: Option<UpstreamSlot>,
+        facts: Option<&RequestFacts>,
+        (status, keep): (u16, bool),
+    ) -> Result<(), Turn> {
+        let date = shared.date();
+        let to = match facts {
+            Some(facts) => ReplyTo::request(facts, keep, &date),
+            None => ReplyTo::unread(&date),
+        };
+        let own = upstream.and_then(|slot| {
+            let pages = &shared.upstreams[slot as usize].settings.error_pages;
+            find_page(pages, status).cloned()
+        });
+        let page = own
+            .as_ref()
+            .or_else(|| find_page(&site.error_pages, status));
+        let page = page.map(|page| Page {
+            content_type: page.content_type.as_bytes(),
+            body: &page.body,
+        });
+        self.write_out(shared, |out| {
+            write_error(status, RETRY_AFTER_S, page, &to, out);
+        })
+    }
+
+    fn write_out(
+        &mut self,
+        shared: &mut Shared<N>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Turn> {
+        let mut out = std::mem::take(&mut shared.http.out);
+        out.clear();
+        write(&mut out);
+        let sent = self.send(shared, &out, &[]);
+        shared.http.out = out;
+        sent
+    }
+
+    /// Whether the connection can go on after an answer of weir's own: only if the body of the
+    /// request is here already. What follows it is kept.
+    fn may_keep(&mut self, shared: &Shared<N>, site: &Site, request: Request<'_>) -> bool {
+        let rest = request.rest();
+        let mut body = Body::new(request.head.facts.framing, true);
+        let mut taken = 0;
+        while taken < rest.len() && !body.is_done() {
+            match body.feed(&rest[taken..]) {
+                Ok(piece) => taken += piece.consumed,
+                Err(_) => return false,
+            }
+        }
+        self.http.input.extend_from_slice(&rest[taken..]);
+        body.is_done()
+            && shared.draining_since.is_none()
+            && site.requests_max.is_none_or(|max| self.http.requests < max)
+    }
+
+    fn after_answer(
+        &mut self,
+        shared: &mut Shared<N>,
+        sent: Result<(), Turn>,
+        facts: &RequestFacts,
+        keep: bool,
+    ) -> Next {
+        match sent {
+            Err(turn) => Next::Turn(turn),
+            Ok(()) if keep && facts.keep_alive => {
+                self.http.phase = Phase::Idle(shared.now);
+                Next::Step
+            }
+            Ok(()) => self.close_after_answer(shared, keep && !facts.keep_alive),
+        }
+    }
+
+    /// Writes `text` with facts of the request in the place of `{listener}`, `{method}`,
+    /// `{path}`, `{client}` and `{header:NAME}`. Anything else in braces stays as it is.
+    fn fill_in(
+        &self,
+        shared: &Shared<N>,
+        site: &Site,
+        request: Request<'_>,
+        text: &str,
+        out: &mut Vec<u8>,
+    ) {
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            out.extend_from_slice(before.as_bytes());
+            let Some((name, tail)) = after.split_once('}') else {
+                out.push(b'{');
+                rest = after;
+                continue;
+            };
+            if self.write_fact(shared, site, request, name, out) {
+                rest = tail;
+            } else {
+                out.push(b'{');
+                rest = after;
+            }
+        }
+        out.extend_from_slice(rest.as_bytes());
+    }
+
+    fn write_fact(
+        &self,
+        shared: &Shared<N>,
+        site: &Site,
+        request: Request<'_>,
+        name: &str,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let start = out.len();
+        let Request { head, bytes, .. } = request;
+        match name {
+            "listener" => {
+                let listener = &shared.listeners[self.facts.listener as usize];
+                out.extend_from_slice(listener.name.as_bytes());
+            }
+            "method" => out.extend_from_slice(head.method(bytes)),
+            "path" => out.extend_from_slice(head.path_and_query(bytes, &mut Vec::new())),
+            "host" => out.extend_from_slice(head.host(bytes)),
+            "client" => {
+                let ip = self.facts.peer.map(|peer| peer.ip());
+                let peer = forwarded::Peer::new(ip, &site.trusted);
+                let chain = head
+                    .fields
+                    .values(crate::core::http::known::Known::XForwardedFor, bytes);
+                let client = forwarded::client_address(peer, &site.trusted, chain);
+                forwarded::write_address(client, out);
+            }
+            _ => {
+                let Some(field) = name.strip_prefix("header:") else {
+                    return false;
+                };
+                let value = head.fields.find(field.as_bytes(), bytes);
+                out.extend_from_slice(value.unwrap_or(b"-"));
+            }
+        }
+        out.truncate(start + PLACEHOLDER_BYTES_MAX.min(out.len() - start));
+        true
+    }
+}
+
+fn find_page(pages: &[ErrorPage], status: u16) -> Option<&ErrorPage> {
+    pages.iter().find(|page| page.status == status)
+}

@@ -1,0 +1,442 @@
+//! The way of a request from the client's bytes to the head that goes to a backend.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::board::ListenerCell;
+use crate::config::model::{self, HashKey};
+use crate::core::access_log::StickyUse;
+use crate::core::balance::client_key;
+use crate::core::http::body::{Body, BodyError, Framing};
+use crate::core::http::forwarded::{self, Peer, Scheme};
+use crate::core::http::head::{
+    self, Expect, HeadError, Method, Parsed, RequestHead, TargetForm, Version,
+};
+use crate::core::http::known::{Known, KnownSet};
+use crate::core::http::path::{Canonical, canonical};
+use crate::core::http::rewrite::{END, RequestRewrite, append_field, write_request};
+use crate::core::http::route::Found;
+use crate::core::http::sticky;
+use crate::core::key::bytes_key;
+use crate::core::readiness::{Io, Readiness};
+use crate::net::{Net, Side};
+use crate::worker::connect::Attempt;
+use crate::worker::http::exchange::Exchange;
+use crate::worker::http::log::Record;
+use crate::worker::http::{CONTINUE_AFTER, Next, Parts, Phase};
+use crate::worker::session::{CloseReason, Turn};
+use crate::worker::shared::{Shared, UpstreamSlot};
+use crate::worker::site::{Act, Site};
+
+/// Fields that weir writes itself on every request it forwards.
+const WRITTEN_HERE: KnownSet = KnownSet::of(&[
+    Known::XForwardedFor,
+    Known::XRealIp,
+    Known::XForwardedProto,
+    Known::XForwardedHost,
+]);
+
+/// A request whose head was parsed, with the bytes it lies in.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) head: &'a RequestHead,
+    /// What the head was parsed from, and whatever followed it.
+    pub(super) bytes: &'a [u8],
+    /// Where the head ends.
+    pub(super) head_bytes: usize,
+}
+
+impl<'a> Request<'a> {
+    /// What followed the head.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.head_bytes..]
+    }
+
+    pub(super) fn host(&self) -> &'a [u8] {
+        self.head.authority(self.bytes)
+    }
+}
+
+impl<N: Net> Parts<'_, N> {
+    /// Looks for the next request head and begins what it asks for.
+    pub(super) fn read_request(&mut self, shared: &mut Shared<N>) -> Next {
+        // What was sent ahead is looked at before anything is read.
+        if matches!(self.http.phase, Phase::Idle(_)) && !self.http.input.is_empty() {
+            let input = std::mem::take(&mut self.http.input);
+            return self.look_at(shared, &input, input.len());
+        }
+        if !self.client.ready.has(Readiness::READ) {
+            return Next::Turn(Turn::Sleep);
+        }
+        let mut scratch = std::mem::take(&mut shared.transfer.scratch);
+        let next = self.read_more(shared, &mut scratch);
+        shared.transfer.scratch = scratch;
+        next
+    }
+
+    fn read_more(&mut self, shared: &mut Shared<N>, scratch: &mut [u8]) -> Next {
+        let site_limits = self.site(shared).limits;
+        let room = site_limits.head_bytes_max.min(scratch.len());
+        let found = shared
+            .transfer
+            .net
+            .read(&self.client.stream, &mut scratch[..room]);
+        let count = match found {
+            Io::Ready(count) => count,
+            Io::Blocked => {
+                self.client.ready.clear(Readiness::READ);
+                return Next::Turn(Turn::Sleep);
+            }
+            Io::Closed => return Next::Turn(Turn::Close(CloseReason::KeepAliveEnd)),
+            Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
+        };
+        if count < room && !self.client.ready.has(Readiness::CLOSING) {
+            self.client.ready.clear(Readiness::READ);
+        }
+        shared.count(self.facts.listener, ListenerCell::BytesIn, count as u64);
+        if self.http.input.is_empty() {
+            return self.look_at(shared, &scratch[..count], count);
+        }
+        let mut input = std::mem::take(&mut self.http.input);
+        input.extend_from_slice(&scratch[..count]);
+        self.look_at(shared, &input, count)
+    }
+
+    /// Parses what there is of a head, of which the last `fresh` bytes are new.
+    fn look_at(&mut self, shared: &mut Shared<N>, bytes: &[u8], fresh: usize) -> Next {
+        let limits = self.site(shared).limits;
+        if !head::is_worth_parsing(bytes, fresh, limits) {
+            return self.keep_partial(shared, bytes);
+        }
+        let mut head = std::mem::take(&mut shared.http.request_head);
+        let next = match head.parse(bytes, limits) {
+            Ok(Parsed::Complete(head_bytes)) => {
+                let request = Request {
+                    head: &head,
+                    bytes,
+                    head_bytes,
+                };
+                self.begin(shared, request)
+            }
+            Ok(Parsed::Partial) => self.keep_partial(shared, bytes),
+            Err(error) => self.refuse_request(shared, error),
+        };
+        shared.http.request_head = head;
+        next
+    }
+
+    fn keep_partial(&mut self, shared: &Shared<N>, bytes: &[u8]) -> Next {
+        self.http.input.extend_from_slice(bytes);
+        if let Phase::Idle(_) = self.http.phase {
+            self.http.phase = Phase::Head(shared.now);
+        }
+        Next::Step
+    }
+
+    fn refuse_request(&mut self, shared: &mut Shared<N>, error: HeadError) -> Next {
+        log::debug!(
+            "listener {}: bad request: {error}",
+            shared.listeners[self.facts.listener as usize].name
+        );
+        self.refuse_head(shared, error.status())
+    }
+
+    /// The site that new requests begin with.
+    pub(super) fn site(&self, shared: &Shared<N>) -> Arc<Site> {
+        let listener = &shared.listeners[self.facts.listener as usize];
+        let site = listener.site.as_ref();
+        Arc::clone(site.expect("a listener that takes requests has a site"))
+    }
+
+    /// A whole head: answers it, or begins an exchange.
+    fn begin(&mut self, shared: &mut Shared<N>, request: Request<'_>) -> Next {
+        self.http.requests += 1;
+        shared.count(self.facts.listener, ListenerCell::Requests, 1);
+        let site = self.site(shared);
+        let facts = request.head.facts;
+        if facts.method == Method::Trace {
+            return self.answer_error(shared, &site, request, 405);
+        }
+        if facts.expect == Expect::Unknown {
+            return self.answer_error(shared, &site, request, 417);
+        }
+        let mut space = std::mem::take(&mut shared.http.path);
+        let mut plain = std::mem::take(&mut shared.http.value);
+        let target = request.head.path_and_query(request.bytes, &mut plain);
+        let next = if request.head.form == TargetForm::Asterisk {
+            let path = Canonical {
+                path: b"*",
+                query: None,
+            };
+            self.route(shared, &site, request, path)
+        } else {
+            match canonical(target, &mut space) {
+                Ok(path) => self.route(shared, &site, request, path),
+                Err(_) => self.answer_error(shared, &site, request, 400),
+            }
+        };
+        shared.http.path = space;
+        shared.http.value = plain;
+        next
+    }
+
+    fn route(
+        &mut self,
+        shared: &mut Shared<N>,
+        site: &Arc<Site>,
+        request: Request<'_>,
+        path: Canonical<'_>,
+    ) -> Next {
+        let routed: &[u8] = if path.path == b"*" { b"/" } else { path.path };
+        let method = request.head.method(request.bytes);
+        let index = match site.table.find(request.host(), routed, method) {
+            Found::Route(index) => index,
+            Found::NotFound => return self.answer_error(shared, site, request, 404),
+            Found::MethodNotAllowed => {
+                return self.answer_not_allowed(shared, site, request, routed);
+            }
+        };
+        let route = &site.routes[index];
+        if let (Some(max), Framing::Length(length)) =
+            (route.body_bytes_max, request.head.facts.framing)
+            && length > max
+        {
+            return self.answer_error(shared, site, request, 413);
+        }
+        match &route.act {
+            Act::Proxy(upstream) => self.forward(shared, site, index, *upstream, request, path),
+            Act::Respond(response) => self.answer_fixed(shared, site, index, request, response),
+            Act::Redirect { status, location } => {
+                self.answer_redirect(shared, site, request, *status, location)
+            }
+        }
+    }
+
+    fn forward(
+        &mut self,
+        shared: &mut Shared<N>,
+        site: &Arc<Site>,
+        route: usize,
+        upstream: UpstreamSlot,
+        request: Request<'_>,
+        path: Canonical<'_>,
+    ) -> Next {
+        let peer = Peer::new(self.facts.peer.map(|peer| peer.ip()), &site.trusted);
+        let fields = &request.head.fields;
+        let client = forwarded::client_address(
+            peer,
+            &site.trusted,
+            fields.values(Known::XForwardedFor, request.bytes),
+        );
+        let facts = request.head.facts;
+        let mut exchange = shared.spare_exchange(Arc::clone(site), facts);
+        exchange.route = route;
+        exchange.attempt = Attempt::new(upstream, 0);
+        exchange.secure_client = scheme_of(peer, request) == Scheme::Https;
+        choose_key(shared, &mut exchange, request, client, path);
+        write_head(shared, &mut exchange, request, peer, client, path);
+        exchange.head_bytes = exchange.request.len();
+        exchange.started = shared.now;
+        if shared.http.log.is_some() {
+            let began = match self.http.phase {
+                Phase::Head(since) | Phase::Idle(since) => since,
+                Phase::Exchange | Phase::Linger(..) => shared.now,
+            };
+            exchange.record = Some(Box::new(Record::new(request, client, began)));
+        }
+        let taken = match exchange.take_body(request.rest()) {
+            Ok(taken) => taken,
+            Err(_) => {
+                shared.keep_spare(exchange);
+                return self.refuse_head(shared, 400);
+            }
+        };
+        self.http.input.extend_from_slice(&request.rest()[taken..]);
+        if facts.expect == Expect::Continue && !exchange.request_body.is_done() {
+            exchange.continue_at = Some(shared.now.after(CONTINUE_AFTER));
+        }
+        self.http.phase = Phase::Exchange;
+        self.http.exchange = Some(exchange);
+        Next::Step
+    }
+}
+
+impl Exchange {
+    /// Takes what there is of the body into the request that is about to be sent; how much of
+    /// `bytes` belonged to it.
+    pub(super) fn take_body(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
+        let mut taken = 0;
+        while taken < bytes.len() && !self.request_body.is_done() {
+            let piece = self.request_body.feed(&bytes[taken..])?;
+            self.request
+                .extend_from_slice(&bytes[taken..taken + piece.forward]);
+            taken += piece.consumed;
+            if piece.done {
+                self.request.extend_from_slice(self.request_body.trailers());
+            }
+        }
+        Ok(taken)
+    }
+
+    pub(super) fn request_framing(framing: Framing) -> Body {
+        Body::new(framing, true)
+    }
+}
+
+fn scheme_of(peer: Peer, request: Request<'_>) -> Scheme {
+    let fields = &request.head.fields;
+    let claims = fields.values(Known::XForwardedProto, request.bytes);
+    forwarded::scheme(peer, Scheme::Http, claims)
+}
+
+/// Decides what the upstream's algorithm hashes, and whether the client is bound to a backend.
+fn choose_key<N: Net>(
+    shared: &mut Shared<N>,
+    exchange: &mut Exchange,
+    request: Request<'_>,
+    client: Option<IpAddr>,
+    path: Canonical<'_>,
+) {
+    let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
+    let fields = &request.head.fields;
+    let cookies = || fields.values(Known::Cookie, request.bytes);
+    let by_address = |bits| client.map_or(0, |client| client_key(client, bits));
+    let or_address = |value: Option<&[u8]>| value.map_or_else(|| by_address(64), bytes_key);
+    exchange.attempt.hash_key = match &upstream.settings.algorithm {
+        model::Algorithm::Hash(HashKey::ClientIp { ipv6_prefix_bits }) => {
+            by_address(*ipv6_prefix_bits)
+        }
+        model::Algorithm::Hash(HashKey::Header(name)) => {
+            or_address(fields.find(name.as_bytes(), request.bytes))
+        }
+        model::Algorithm::Hash(HashKey::Cookie(name)) => {
+            or_address(sticky::cookie_value(cookies(), name))
+        }
+        model::Algorithm::Hash(HashKey::Uri) => {
+            bytes_key(path.path) ^ path.query.map_or(0, bytes_key)
+        }
+        model::Algorithm::RoundRobin
+        | model::Algorithm::LeastConn
+        | model::Algorithm::RandomTwo => 0,
+    };
+    match &upstream.settings.sticky {
+        Some(model::Sticky::HashCookie(name)) => {
+            if let Some(value) = sticky::cookie_value(cookies(), name) {
+                exchange.attempt.hash_key = bytes_key(value);
+                exchange.attempt.is_bound_by_hash = true;
+            }
+        }
+        Some(model::Sticky::Insert(cookie)) => {
+            let bound = upstream.sticky.as_ref().and_then(|sticky| {
+                let member = sticky.tags.find(cookies(), &cookie.name)?;
+                upstream.members.get(member).copied()
+            });
+            exchange.sticky = Some(match bound {
+                Some(id) if shared.backends.get(id).takes_bound() => {
+                    exchange.attempt.lease = Some(shared.take_lease(id, false));
+                    StickyUse::Hit
+                }
+                Some(_) => StickyUse::Moved,
+                None => StickyUse::New,
+            });
+        }
+        None => {}
+    }
+}
+
+/// Writes the outgoing head into the exchange.
+fn write_head<N: Net>(
+    shared: &mut Shared<N>,
+    exchange: &mut Exchange,
+    request: Request<'_>,
+    peer: Peer,
+    client: Option<IpAddr>,
+    path: Canonical<'_>,
+) {
+    let site = Arc::clone(&exchange.site);
+    let route = &site.routes[exchange.route];
+    let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
+    let fields = &request.head.fields;
+    let mut target = std::mem::take(&mut exchange.target);
+    target.clear();
+    target.extend_from_slice(match route.strip_prefix && path.path != b"*" {
+        true => site.table.strip(exchange.route, path.path),
+        false => path.path,
+    });
+    if let Some(query) = path.query {
+        target.push(b'?');
+        target.extend_from_slice(query);
+    }
+    let mut drop = WRITTEN_HERE;
+    if site.via.is_some() {
+        drop = drop.with(Known::Via);
+    }
+    if site.forwarded || !peer.is_trusted {
+        drop = drop.with(Known::Forwarded);
+    }
+    let stripped = match &upstream.settings.sticky {
+        Some(model::Sticky::Insert(cookie)) => {
+            drop = drop.with(Known::Cookie);
+            Some(cookie.name.as_str())
+        }
+        _ => None,
+    };
+    let out = &mut exchange.request;
+    let rewrite = RequestRewrite {
+        target: Some(&target),
+        host_default: upstream.name.as_bytes(),
+        drop,
+        edits: &route.request_edits,
+        close: upstream.settings.idle_connections_max == 0,
+    };
+    write_request(request.head, request.bytes, &rewrite, out);
+    if let Some(name) = stripped {
+        write_cookies(request, name, out);
+    }
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    let chain = fields.values(Known::XForwardedFor, request.bytes);
+    forwarded::write_x_forwarded_for(peer, chain, out);
+    out.extend_from_slice(b"\r\nX-Real-IP: ");
+    forwarded::write_address(client, out);
+    let scheme = scheme_of(peer, request);
+    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
+    out.extend_from_slice(scheme.as_str().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let claims = fields.values(Known::XForwardedHost, request.bytes);
+    let host = forwarded::host(peer, request.host(), claims);
+    if !host.is_empty() {
+        append_field(out, b"X-Forwarded-Host", host);
+    }
+    if let Some(pseudonym) = &site.via {
+        out.extend_from_slice(b"Via: ");
+        let minor = u8::from(request.head.facts.version == Version::Http11);
+        let via = fields.values(Known::Via, request.bytes);
+        forwarded::write_via(via, minor, pseudonym, out);
+        out.extend_from_slice(END);
+    }
+    if site.forwarded {
+        out.extend_from_slice(b"Forwarded: ");
+        let came = fields.values(Known::Forwarded, request.bytes);
+        forwarded::write_forwarded(peer, scheme, request.host(), came, out);
+        out.extend_from_slice(END);
+    }
+    out.extend_from_slice(END);
+    exchange.target = target;
+}
+
+/// Copies the Cookie fields without weir's own cookie (S4).
+fn write_cookies(request: Request<'_>, name: &str, out: &mut Vec<u8>) {
+    for cookie in request.head.fields.values(Known::Cookie, request.bytes) {
+        let start = out.len();
+        out.extend_from_slice(b"Cookie: ");
+        match sticky::strip_cookie(cookie, name, out) {
+            sticky::Stripped::Unchanged => out.extend_from_slice(cookie),
+            sticky::Stripped::Rewritten => {}
+            sticky::Stripped::Empty => {
+                out.truncate(start);
+                continue;
+            }
+        }
+        out.extend_from_slice(END);
+    }
+}

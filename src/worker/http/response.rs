@@ -1,0 +1,400 @@
+//! The way of a response from the backend's bytes to the client.
+
+use crate::board::BackendCell;
+use crate::config::model;
+use crate::core::access_log::{StickyUse, Why};
+use crate::core::http::body::{Body, ChunkLine, LAST_CHUNK, Transfer as BodyTransfer};
+use crate::core::http::head::{Limits, Parsed, ResponseHead};
+use crate::core::http::known::KnownSet;
+use crate::core::http::rewrite::{
+    END, ResponseRewrite, append_field, ends_by_closing, write_response,
+};
+use crate::core::http::sticky::{self, CookieAttributes};
+use crate::core::readiness::{Io, Readiness};
+use crate::net::{Net, Side};
+use crate::worker::http::Parts;
+use crate::worker::http::exchange::{End, Exchange, Relayed, Response, relay, takes_interim};
+use crate::worker::session::CloseReason;
+use crate::worker::shared::Shared;
+
+impl<N: Net> Parts<'_, N> {
+    /// Reads from the backend once and passes it on; whether anything moved.
+    pub(super) fn download(
+        &mut self,
+        exchange: &mut Exchange,
+        shared: &mut Shared<N>,
+        budget: &mut usize,
+    ) -> Result<bool, End> {
+        let Some(link) = exchange.link else {
+            return Ok(false);
+        };
+        let endpoint = &shared.links[link as usize].endpoint;
+        // What the client does not take stays with the backend: that is the back-pressure.
+        if self.http.output.is_some() || !endpoint.ready.has(Readiness::READ) || *budget == 0 {
+            return Ok(false);
+        }
+        let mut scratch = std::mem::take(&mut shared.transfer.scratch);
+        let outcome = self.download_with(exchange, shared, &mut scratch, budget);
+        shared.transfer.scratch = scratch;
+        outcome
+    }
+
+    fn download_with(
+        &mut self,
+        exchange: &mut Exchange,
+        shared: &mut Shared<N>,
+        scratch: &mut [u8],
+        budget: &mut usize,
+    ) -> Result<bool, End> {
+        let Some(link) = exchange.link else {
+            return Ok(false);
+        };
+        let room = scratch.len().min(shared.transfer.buffers.next_bytes());
+        let endpoint = &mut shared.links[link as usize].endpoint;
+        let net = &mut shared.transfer.net;
+        let count = match net.read(&endpoint.stream, &mut scratch[..room]) {
+            Io::Ready(count) => {
+                if count < room && !endpoint.ready.has(Readiness::CLOSING) {
+                    endpoint.ready.clear(Readiness::READ);
+                }
+                count
+            }
+            Io::Blocked => {
+                endpoint.ready.clear(Readiness::READ);
+                return Ok(false);
+            }
+            Io::Closed => return self.on_backend_end(exchange, shared).map(|()| true),
+            Io::Failed(kind) => {
+                let why = kind.to_string();
+                return self
+                    .on_backend_failed(exchange, shared, &why)
+                    .map(|()| true);
+            }
+        };
+        *budget = budget.saturating_sub(count);
+        if let Some(lease) = &exchange.attempt.lease {
+            let column = shared.place(lease.backend).column;
+            shared.board.add(column, BackendCell::BytesIn, count as u64);
+        }
+        self.take_response(exchange, shared, &scratch[..count])?;
+        Ok(true)
+    }
+
+    /// The backend has ended its direction.
+    fn on_backend_end(
+        &mut self,
+        exchange: &mut Exchange,
+        shared: &mut Shared<N>,
+    ) -> Result<(), End> {
+        let Some(response) = &mut exchange.response else {
+            return self.on_backend_failed(exchange, shared, "closed before it answered");
+        };
+        response.is_reusable = false;
+        if response.body.on_end().is_err() {
+            return Err(End::Cut(
+                CloseReason::Reset(Side::Backend),
+                Why::BackendCutBody,
+            ));
+        }
+        if response.transfer == BodyTransfer::Enchunk {
+            exchange.bytes_out += LAST_CHUNK.len() as u64;
+            self.send(shared, LAST_CHUNK, &[])
+                .map_err(|_| End::ClientGone)?;
+        }
+        Err(End::Complete)
+    }
+
+    fn on_backend_failed(
+        &mut self,
+        exchange: &mut Exchange,
+        shared: &mut Shared<N>,
+        why: &str,
+    ) -> Result<(), End> {
+        if exchange.response.is_some() {
+            return Err(End::Cut(
+                CloseReason::Reset(Side::Backend),
+                Why::BackendCutBody,
+            ));
+        }
+        self.retry_or_fail(exchange, shared, why)
+    }
+
+    /// Passes on bytes of the backend: heads first, then the body.
+    fn take_response(
+        &mut self,
+        exchange: &mut Exchange,
+        shared: &mut Shared<N>,
+        bytes: &[u8],
+    ) -> Result<(), End> {
+        let mut out = std::mem::take(&mut shared.http.out);
+        out.clear();
+        let outcome = self.take_with(exchange, shared, bytes, &mut out);
+        shared.http.out = out;
+        outcome
+    }
+
+    fn take_with(
+        &mut self,
+        exchange: &mut Exchange,
+        shared: &mut Shared<N>,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), End> {
+        if exchange.response.is_some() {
+            return self.pass_body(exchange, shared, bytes, out);
+        }
+        if exchange.ttfb_ms.is_none() {
+            exchange.ttfb_ms = Some(shared.now.since_ms(exchange.sent_at));
+        }
+        let kept;
+        let bytes = if exchange.response_head.is_empty() {
+            bytes
+        } else {
+            let mut whole = std::mem::take(&mut exchange.response_head);
+            whole.extend_from_slice(bytes);
+            kept = whole;
+            &kept
+        };
+        let mut head = std::mem::take(&mut shared.http.response_head);
+        let taken = self.take_heads(exchange, shared, &mut head, bytes, out);
+        shared.http.response_head = head;
+        match taken? {
+            None => {
+                let rest = std::mem::take(&mut exchange.response_head);
+                debug_assert!(rest.len() <= bytes.len(), "what is kept was just read");
+                exchange.response_head = rest;
+                exchange.bytes_out += out.len() as u64;
+                self.send(shared, out, &[]).map_err(|_| End::ClientGone)
+            }
+            Some(head_bytes) => self.pass_body(exchange, shared, &bytes[head_bytes..], out),
+        }
+    }
+
+    /// Writes every head that is whole into `out`, interim ones first. Where the body begins, or
+    /// none while the final head is incomplete.
+    fn take_heads(
+        &mut self,
+        exchange: &mut Exchange,
+        shared: &mut Shared<N>,
+        head: &mut ResponseHead,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<usize>, End> {
+        let limits: Limits = exchange.site.limits;
+        let mut start = 0;
+        loop {
+            let rest = &bytes[start..];
+            match head.parse(rest, exchange.facts.method, limits) {
+                Ok(Parsed::Partial) => {
+                    exchange.response_head.extend_from_slice(rest);
+                    return Ok(None);
+                }
+                Ok(Parsed::Complete(head_bytes)) => {
+                    start += head_bytes;
+                    if self.take_head(exchange, shared, head, rest, out)? {
+                        return Ok(Some(start));
+                    }
+                }
+                Err(error) => {
+                    log::warn!(
+                        "bad response of {}: {error}",
+                        backend_label(exchange, shared)
+                    );
+                    return Err(End::Fail(502, Why::BadResponse));
+                }
+            }
+        }
+    }
+
+    /// Writes one head; whether it was the final one.
+    fn take_head(
+        &mut self,
+        exchange: &mut Exchange,
+        shared: &mut Shared<N>,
+        head: &ResponseHead,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<bool, End> {
+        let facts = head.facts;
+        let date = shared.date();
+        let site = std::sync::Arc::clone(&exchange.site);
+        let edits = &site.routes[exchange.route].response_edits;
+        let mut rewrite = ResponseRewrite {
+            client: exchange.facts.version,
+            keep_alive: true,
+            drop: KnownSet::NONE,
+            edits,
+            date: &date,
+        };
+        if facts.is_interim() {
+            exchange.continue_at = None;
+            // weir's own 100 was enough.
+            let is_second = facts.status == 100 && exchange.has_continued;
+            if takes_interim(&exchange.facts) && !is_second {
+                write_response(head, bytes, &rewrite, out);
+                out.extend_from_slice(END);
+            }
+            return Ok(false);
+        }
+        exchange.continue_at = None;
+        let is_tunnel = facts.status == 101;
+        if is_tunnel && !(exchange.facts.upgrade && facts.upgrade && exchange.is_received()) {
+            log::warn!("{}: 101 without an offer", backend_label(exchange, shared));
+            return Err(End::Fail(502, Why::BadResponse));
+        }
+        let keeps_client = self.may_keep_client(exchange, shared);
+        rewrite.keep_alive = keeps_client;
+        let transfer = write_response(head, bytes, &rewrite, out);
+        write_sticky(exchange, shared, out);
+        out.extend_from_slice(END);
+        note_outcome(exchange, shared, facts.status);
+        let closing = ends_by_closing(transfer, facts.framing);
+        exchange.response = Some(Response {
+            status: facts.status,
+            body: Body::new(facts.framing, transfer != BodyTransfer::Unchunk),
+            transfer,
+            is_reusable: facts.reusable,
+            keeps_client: keeps_client && !closing,
+            ends_by_closing: closing,
+        });
+        if is_tunnel {
+            exchange.stage = crate::worker::http::exchange::Stage::Tunnel;
+        }
+        Ok(true)
+    }
+
+    fn may_keep_client(&self, exchange: &Exchange, shared: &Shared<N>) -> bool {
+        exchange.facts.keep_alive
+            && shared.draining_since.is_none()
+            && exchange.is_received()
+            && exchange
+                .site
+                .requests_max
+                .is_none_or(|max| self.http.requests < max)
+    }
+
+    /// Passes body bytes on, after what `out` holds already.
+    fn pass_body(
+        &mut self,
+        exchange: &mut Exchange,
+        shared: &mut Shared<N>,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), End> {
+        let is_tunnel = exchange.stage == crate::worker::http::exchange::Stage::Tunnel;
+        let Some(response) = &mut exchange.response else {
+            return Ok(());
+        };
+        let passed = if is_tunnel {
+            Ok(Relayed {
+                direct: bytes.len(),
+                consumed: bytes.len(),
+            })
+        } else {
+            pass(response, bytes, out)
+        };
+        let Ok(Relayed { direct, consumed }) = passed else {
+            // What is whole up to here still goes out; the end will be missing.
+            let _ = self.send(shared, out, &[]);
+            return Err(End::Cut(
+                CloseReason::Reset(Side::Backend),
+                Why::BadResponse,
+            ));
+        };
+        let is_done = response.body.is_done();
+        exchange.has_surplus |= consumed < bytes.len();
+        exchange.bytes_out += (out.len() + direct) as u64;
+        self.send(shared, out, &bytes[..direct])
+            .map_err(|_| End::ClientGone)?;
+        match (is_tunnel, is_done) {
+            (true, _) => Err(End::Tunnel),
+            (false, true) => Err(End::Complete),
+            (false, false) => Ok(()),
+        }
+    }
+}
+
+/// Judges body bytes and frames them for the client.
+fn pass(
+    response: &mut Response,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Relayed, crate::core::http::body::BodyError> {
+    if response.transfer != BodyTransfer::Enchunk {
+        if response.body.is_done() {
+            return Ok(Relayed {
+                direct: 0,
+                consumed: 0,
+            });
+        }
+        return relay(&mut response.body, bytes, out);
+    }
+    if !bytes.is_empty() {
+        let piece = response.body.feed(bytes)?;
+        out.extend_from_slice(ChunkLine::new(piece.forward).as_bytes());
+        out.extend_from_slice(&bytes[..piece.forward]);
+        out.extend_from_slice(b"\r\n");
+    }
+    Ok(Relayed {
+        direct: 0,
+        consumed: bytes.len(),
+    })
+}
+
+/// An answer has begun: real traffic worked, unless a 5xx is taken for a failure.
+fn note_outcome<N: Net>(exchange: &Exchange, shared: &mut Shared<N>, status: u16) {
+    let upstream = &mut shared.upstreams[exchange.attempt.upstream as usize];
+    upstream.budget.on_request(shared.now);
+    let is_failure = status >= 500 && upstream.settings.passive.count_5xx;
+    let Some(lease) = &exchange.attempt.lease else {
+        return;
+    };
+    let backend = lease.backend;
+    if is_failure {
+        shared.on_connect_failure(backend, &format!("HTTP status {status}"));
+    } else {
+        shared.backends.get_mut(backend).health.on_success();
+    }
+}
+
+/// Sets the cookie that binds the client to its backend, where it has none or another (S1).
+fn write_sticky<N: Net>(exchange: &mut Exchange, shared: &Shared<N>, out: &mut Vec<u8>) {
+    let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
+    let (Some(model::Sticky::Insert(cookie)), Some(state), Some(lease)) = (
+        &upstream.settings.sticky,
+        &upstream.sticky,
+        &exchange.attempt.lease,
+    ) else {
+        return;
+    };
+    // A bound backend may have failed since, and another have answered.
+    if exchange.sticky == Some(StickyUse::Hit) && !exchange.attempt.tried.is_empty() {
+        exchange.sticky = Some(StickyUse::Moved);
+    }
+    if exchange.sticky == Some(StickyUse::Hit) {
+        return;
+    }
+    let identity = &shared.backends.get(lease.backend).identity;
+    let tag = state.key.tag(&upstream.name, identity);
+    out.extend_from_slice(b"Set-Cookie: ");
+    let attributes = CookieAttributes {
+        name: &cookie.name,
+        domain: cookie.domain.as_deref(),
+        max_age_s: cookie.max_age.map(|age| age.as_secs()),
+        same_site: &cookie.same_site,
+        secure: cookie.secure || exchange.secure_client,
+    };
+    sticky::write_set_cookie(&attributes, tag, out);
+    out.extend_from_slice(END);
+    if cookie.cache_private {
+        append_field(out, b"Cache-Control", b"private");
+    }
+}
+
+fn backend_label<'a, N: Net>(exchange: &Exchange, shared: &'a Shared<N>) -> &'a str {
+    exchange
+        .attempt
+        .lease
+        .as_ref()
+        .map_or("backend", |lease| &shared.place(lease.backend).label)
+}

@@ -1,0 +1,218 @@
+//! Backend connections of HTTP: in use by one session, or parked for the next request.
+//!
+//! A link is watched once, for life. Parking and taking it out touch no descriptor; only the
+//! owner changes. A parked link must stay silent: whatever arrives on it, data or the end, means
+//! that it cannot be used again, and it is closed.
+
+use crate::core::backend::BackendId;
+use crate::core::readiness::{Io, Readiness};
+use crate::core::time::Tick;
+use crate::net::{Fired, Kind, Net, Target};
+use crate::worker::Worker;
+use crate::worker::session::Endpoint;
+use crate::worker::shared::{Shared, Timeout, key_of};
+
+/// Names a link in [`Shared::links`].
+pub(crate) type LinkKey = u32;
+
+/// The session that uses a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) key: u32,
+    pub(crate) generation: u32,
+}
+
+/// One backend connection.
+pub(crate) struct Link<N: Net> {
+    pub(crate) endpoint: Endpoint<N>,
+    pub(crate) backend: BackendId,
+    /// None while it is parked.
+    owner: Option<Owner>,
+    parked_at: Tick,
+    has_timer: bool,
+}
+
+impl<N: Net> Link<N> {
+    pub(crate) fn is_parked(&self) -> bool {
+        self.owner.is_none()
+    }
+
+    /// Whether something has arrived, which nothing may on a parked link.
+    fn is_stirred(&self) -> bool {
+        self.endpoint.ready.has(Readiness::READ) || self.endpoint.ready.has(Readiness::CLOSING)
+    }
+}
+
+impl<N: Net> Shared<N> {
+    /// Watches a connection that was just started, for `owner`.
+    pub(crate) fn open_link(
+        &mut self,
+        stream: N::Stream,
+        backend: BackendId,
+        owner: Owner,
+    ) -> Result<LinkKey, std::io::Error> {
+        let generation = self.next_generation();
+        let entry = self.links.vacant_entry();
+        let key = key_of(entry.key());
+        let kind = Kind::Link;
+        let target = Target {
+            kind,
+            key,
+            generation,
+        };
+        if let Err(error) = self.transfer.net.watch(&stream, target) {
+            self.transfer.net.close(stream);
+            return Err(error);
+        }
+        entry.insert(Link {
+            endpoint: Endpoint::new(stream, generation),
+            backend,
+            owner: Some(owner),
+            parked_at: self.now,
+            has_timer: false,
+        });
+        Ok(key)
+    }
+
+    /// Takes the link of a backend that was parked last; none when none is fit.
+    pub(crate) fn take_link(&mut self, backend: BackendId, owner: Owner) -> Option<LinkKey> {
+        loop {
+            let key = self.place_mut(backend).parked.pop()?;
+            let link = &mut self.links[key as usize];
+            if link.is_stirred() {
+                self.close_link(key);
+                continue;
+            }
+            link.owner = Some(owner);
+            return Some(key);
+        }
+    }
+
+    /// Keeps a link for the next request, if it is silent and there is room.
+    pub(crate) fn park_link(&mut self, key: LinkKey) {
+        let link = &mut self.links[key as usize];
+        let backend = link.backend;
+        let upstream = self.places[backend.0 as usize]
+            .as_ref()
+            .map(|place| &self.upstreams[place.upstream as usize].settings);
+        let Some(settings) = upstream.filter(|_| self.backends.is_live(backend)) else {
+            return self.close_link(key);
+        };
+        let (max, timeout) = (
+            settings.idle_connections_max,
+            settings.idle_connection_timeout,
+        );
+        if link.endpoint.ready.has(Readiness::READ) {
+            let mut byte = [0; 1];
+            match self.transfer.net.read(&link.endpoint.stream, &mut byte) {
+                Io::Blocked => link.endpoint.ready.clear(Readiness::READ),
+                Io::Ready(_) | Io::Closed | Io::Failed(_) => return self.close_link(key),
+            }
+        }
+        let is_full = self.place(backend).parked.len() >= max;
+        let link = &mut self.links[key as usize];
+        if link.is_stirred() || is_full {
+            return self.close_link(key);
+        }
+        link.owner = None;
+        link.parked_at = self.now;
+        if !link.has_timer {
+            link.has_timer = true;
+            let generation = link.endpoint.generation;
+            let at = self.now.after(timeout);
+            self.wheel.arm(at, Timeout::Link { key, generation });
+        }
+        self.place_mut(backend).parked.push(key);
+    }
+
+    /// Closes a link that nobody uses any more.
+    pub(crate) fn close_link(&mut self, key: LinkKey) {
+        if let Some(link) = self.remove_link(key) {
+            self.transfer.net.close(link.endpoint.stream);
+        }
+    }
+
+    /// Ends a link so that the backend sees that its answer is not wanted.
+    pub(crate) fn reset_link(&mut self, key: LinkKey) {
+        if let Some(link) = self.remove_link(key) {
+            self.transfer.net.reset(link.endpoint.stream);
+        }
+    }
+
+    /// Takes a link out of the table: it is no link any more.
+    pub(crate) fn remove_link(&mut self, key: LinkKey) -> Option<Link<N>> {
+        let link = self.links.try_remove(key as usize)?;
+        if let Some(Some(place)) = self.places.get_mut(link.backend.0 as usize)
+            && link.is_parked()
+        {
+            place.parked.retain(|&parked| parked != key);
+        }
+        Some(link)
+    }
+
+    /// Closes what is parked for a backend.
+    pub(crate) fn close_parked(&mut self, backend: BackendId) {
+        for key in std::mem::take(&mut self.place_mut(backend).parked) {
+            self.close_link(key);
+        }
+    }
+
+    /// The timer of a link fired: it is closed if it has been parked for long enough.
+    pub(crate) fn on_link_timer(&mut self, key: LinkKey, generation: u32) {
+        let Some(link) = self.links.get_mut(key as usize) else {
+            return;
+        };
+        if link.endpoint.generation != generation {
+            return;
+        }
+        link.has_timer = false;
+        if !link.is_parked() {
+            return;
+        }
+        let place = self.places[link.backend.0 as usize].as_ref();
+        let timeout = place.map(|place| {
+            let settings = &self.upstreams[place.upstream as usize].settings;
+            settings.idle_connection_timeout
+        });
+        let end = link.parked_at.after(timeout.unwrap_or_default());
+        if end <= self.now {
+            return self.close_link(key);
+        }
+        link.has_timer = true;
+        self.wheel.arm(end, Timeout::Link { key, generation });
+    }
+}
+
+impl<N: Net> Worker<N> {
+    /// Marks what fired for a link; its owner runs, or it is closed in the run phase.
+    pub(crate) fn mark_link(&mut self, event: &Fired) -> bool {
+        let key = event.target.key;
+        let Some(link) = self.shared.links.get_mut(key as usize) else {
+            return false;
+        };
+        if link.endpoint.generation != event.target.generation {
+            return false;
+        }
+        link.endpoint.ready.add(event.ready);
+        match link.owner {
+            None => self.stirred_links.push(key),
+            Some(owner) => {
+                let session = self.sessions.get(owner.key as usize);
+                if session.is_some_and(|session| session.client.generation == owner.generation) {
+                    self.queue_session(owner.key);
+                }
+            }
+        }
+        true
+    }
+
+    /// Closes parked links on which something has arrived, unless a session took them since.
+    pub(crate) fn close_stirred_links(&mut self) {
+        for key in std::mem::take(&mut self.stirred_links) {
+            let link = self.shared.links.get(key as usize);
+            if link.is_some_and(|link| link.is_parked() && link.is_stirred()) {
+                self.shared.close_link(key);
+            }
+        }
+    }
+}

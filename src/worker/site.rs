@@ -1,0 +1,148 @@
+//! The HTTP settings of one listener in the form that requests use.
+//!
+//! A request keeps the site it began with, so a reload never changes a request under way.
+
+use std::net::IpAddr;
+
+use crate::config::model::{self, Action, FixedResponse};
+use crate::core::http::forwarded::Network;
+use crate::core::http::head::Limits;
+use crate::core::http::rewrite::FieldEdits;
+use crate::core::http::route::{HostPattern, RouteTable, Rule};
+use crate::worker::shared::UpstreamSlot;
+
+/// What a listener does with requests.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) table: RouteTable,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) trusted: Vec<Network>,
+    pub(crate) via: Option<String>,
+    pub(crate) forwarded: bool,
+    pub(crate) limits: Limits,
+    pub(crate) requests_max: Option<u64>,
+    pub(crate) error_pages: Vec<model::ErrorPage>,
+}
+
+/// One route.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) prefix: String,
+    pub(crate) strip_prefix: bool,
+    pub(crate) request_edits: FieldEdits,
+    pub(crate) response_edits: FieldEdits,
+    pub(crate) body_bytes_max: Option<u64>,
+    pub(crate) act: Act,
+}
+
+/// What a route does.
+#[derive(Debug)]
+pub(crate) enum Act {
+    /// Forward.
+    Proxy(UpstreamSlot),
+    /// Answer.
+    Respond(Fixed),
+    /// Send elsewhere.
+    Redirect { status: u16, location: String },
+}
+
+/// A fixed answer.
+#[derive(Debug)]
+pub(crate) struct Fixed {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+    pub(crate) edits: FieldEdits,
+}
+
+impl Site {
+    /// The site of these settings; `upstreams` gives the slot of each upstream of the
+    /// configuration.
+    ///
+    /// # Errors
+    /// What the configuration should have refused.
+    pub(crate) fn new(http: &model::Http, upstreams: &[UpstreamSlot]) -> Result<Self, String> {
+        let rules: Vec<Rule> = http.routes.iter().map(rule).collect();
+        let table =
+            RouteTable::new(&rules).map_err(|error| format!("route {}: bad prefix", error.rule))?;
+        let routes = http.routes.iter().map(|settings| {
+            Ok(Route {
+                prefix: settings.prefix.clone(),
+                strip_prefix: settings.strip_prefix,
+                request_edits: edits(&settings.request_headers)?,
+                response_edits: edits(&settings.response_headers)?,
+                body_bytes_max: settings.body_bytes_max.or(http.body_bytes_max),
+                act: match &settings.action {
+                    Action::Proxy(upstream) => Act::Proxy(upstreams[*upstream]),
+                    Action::Respond(response) => Act::Respond(fixed(response)?),
+                    Action::Redirect { status, location } => Act::Redirect {
+                        status: *status,
+                        location: location.clone(),
+                    },
+                },
+            })
+        });
+        Ok(Self {
+            table,
+            routes: routes.collect::<Result<_, String>>()?,
+            trusted: http.trusted_proxies.iter().map(network).collect(),
+            via: http.via.clone(),
+            forwarded: http.forwarded,
+            limits: Limits {
+                head_bytes_max: http.head_bytes_max,
+                fields_max: http.fields_max,
+            },
+            requests_max: http.requests_max,
+            error_pages: http.error_pages.clone(),
+        })
+    }
+}
+
+fn rule(settings: &model::Route) -> Rule {
+    Rule {
+        host: match &settings.host {
+            model::HostPattern::Any => HostPattern::Any,
+            model::HostPattern::Exact(host) => HostPattern::Exact(host.clone()),
+            model::HostPattern::Suffix(suffix) => HostPattern::Suffix(suffix.clone()),
+        },
+        prefix: settings.prefix.clone(),
+        methods: settings.methods.clone(),
+    }
+}
+
+fn network(settings: &model::Network) -> Network {
+    let address: IpAddr = settings.address;
+    Network::new(address, settings.prefix_bits)
+}
+
+fn fixed(settings: &FixedResponse) -> Result<Fixed, String> {
+    let mut edits = FieldEdits::none();
+    for (name, value) in &settings.headers {
+        edits
+            .set(name.as_bytes(), value.as_bytes())
+            .map_err(|_| format!("field {name} cannot be set"))?;
+    }
+    Ok(Fixed {
+        status: settings.status,
+        body: settings.body.clone(),
+        edits,
+    })
+}
+
+fn edits(settings: &model::HeaderEdits) -> Result<FieldEdits, String> {
+    let mut edits = FieldEdits::none();
+    let refused = |name: &str| format!("field {name} cannot be edited");
+    for name in &settings.remove {
+        edits.remove(name.as_bytes()).map_err(|_| refused(name))?;
+    }
+    for (name, value) in &settings.set {
+        edits
+            .set(name.as_bytes(), value.as_bytes())
+            .map_err(|_| refused(name))?;
+    }
+    for (name, value) in &settings.add {
+        edits
+            .add(name.as_bytes(), value.as_bytes())
+            .map_err(|_| refused(name))?;
+    }
+    Ok(edits)
+}
