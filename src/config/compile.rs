@@ -38,6 +38,8 @@ pub(super) struct Compiler<'a> {
 
 /// The short form's one upstream.
 const FALLBACK_NAME: &str = "default";
+/// How many upstreams a message lists.
+const NAMES_SHOWN_MAX: usize = 10;
 
 impl<'a> Compiler<'a> {
     pub(super) fn new(
@@ -119,7 +121,9 @@ impl<'a> Compiler<'a> {
             let mut own = settings.clone();
             own.name = FALLBACK_NAME.to_owned();
             own.backends = upstream::backends(node, &mut self.problems);
-            self.fallback = Some(Declared::new(own, at, http_keys));
+            let mut declared = Declared::new(own, at, http_keys);
+            declared.is_fallback = true;
+            self.fallback = Some(declared);
         } else if top.peek("listen").is_none() && top.peek("routes").is_none() {
             let message = "nothing to serve: give `listen` and `backends`, or `listeners` and \
                            `upstreams`";
@@ -193,7 +197,8 @@ impl<'a> Compiler<'a> {
         for entry in entries {
             if !values::is_name(&entry.key) {
                 let name = describe_text(&entry.key);
-                let message = format!("the name of an upstream is {name}; it must be plain");
+                let must = values::name_must();
+                let message = format!("the name of an upstream is {name}; it must be {must}");
                 self.problems.error(entry.key_at, message);
             }
             let Some(mut section) = Section::open("an upstream", &entry.value, &mut self.problems)
@@ -220,10 +225,14 @@ impl<'a> Compiler<'a> {
             let name = values::text(node)?;
             let names = || self.upstreams.iter().map(|d| d.upstream.name.as_str());
             names().position(|known| known == name).ok_or_else(|| {
-                let known = if self.upstreams.is_empty() {
+                let near = suggest::hint(name, names());
+                let known = if !near.is_empty() {
+                    near
+                } else if self.upstreams.is_empty() {
                     ", and there is none".to_owned()
                 } else {
-                    suggest::hint(name, names())
+                    let some: Vec<&str> = names().take(NAMES_SHOWN_MAX).collect();
+                    format!(", such as {}", some.join(", "))
                 };
                 format!("the name of an upstream{known}")
             })
@@ -293,10 +302,12 @@ impl<'a> Compiler<'a> {
             }
             for (key, at, needs_http) in &declared.http_keys {
                 if *needs_http || !declared.by_http {
-                    let message = format!(
-                        "`{key}` is for HTTP, and a listener of mode tcp uses the upstream \
-                         \"{name}\""
-                    );
+                    let user = if declared.is_fallback {
+                        "this file's listener is in mode tcp".to_owned()
+                    } else {
+                        format!("a listener of mode tcp uses the upstream \"{name}\"")
+                    };
+                    let message = format!("`{key}` is for HTTP, and {user}");
                     self.problems.error(*at, message);
                 }
             }

@@ -1,9 +1,9 @@
 //! From a YAML file to a complete model, or to every error in it.
 //!
-//! The way of a file: [`node`] reads YAML into a tree that knows places, [`section`] and
-//! [`values`] read keys and values off it and collect what is wrong, `compile` and its rooms
-//! (`listener`, `route`, `upstream`) build the [`model`]. [`render`](fn@render) goes the other
-//! way. Only [`load`] touches a file.
+//! The way of a file: `node` reads YAML into a tree that knows places; `section` and `values`
+//! read keys and values off it and collect what is wrong; `compile`, `listener`, `route` and
+//! `upstream` build the [`model`]. [`render`](fn@render) goes the other way. Only [`load`]
+//! touches a file.
 
 mod compile;
 mod defaults;

@@ -47,6 +47,7 @@ impl Node {
             Value::Integer(value) => value.to_string(),
             Value::Float(value) => value.to_string(),
             Value::Text(text) => describe_text(text),
+            Value::List(items) if items.is_empty() => "an empty list".to_owned(),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a mapping".to_owned(),
         }
@@ -115,8 +116,27 @@ fn check_text(text: &str) -> Result<(), (Position, String)> {
             Position::of_byte(text, index),
             format!("the character {c:?} is not allowed in YAML"),
         )),
-        None => Ok(()),
+        None => check_brackets(text),
     }
+}
+
+/// libyaml takes time with the square of the nesting, long before the depth is counted here.
+/// Brackets in text and comments count too, so the bound is one that no real file reaches.
+fn check_brackets(text: &str) -> Result<(), (Position, String)> {
+    const OPEN_MAX: usize = 10_000;
+    let mut open: usize = 0;
+    for (index, byte) in text.bytes().enumerate() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > OPEN_MAX {
+            let message = format!("more than {OPEN_MAX} brackets are open");
+            return Err((Position::of_byte(text, index), message));
+        }
+    }
+    Ok(())
 }
 
 fn read_document(document: serde_yaml::Deserializer<'_>) -> Result<Node, (Position, String)> {
@@ -447,6 +467,7 @@ mod tests {
             "x".repeat(100_000),
             "- *x\n".repeat(100)
         );
+        let open = "[".repeat(FILE_BYTES_MAX);
         let bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n\
                     b: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\n\
                     c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\n\
@@ -471,6 +492,12 @@ mod tests {
             ("[a]: 1", 1, 1, "expected a key of one word"),
             ("a: \u{7}", 1, 4, "the character '\\u{7}' is not allowed"),
             (bomb, 1, 1, "repetition limit exceeded"),
+            (
+                open.as_str(),
+                1,
+                10_001,
+                "more than 10000 brackets are open",
+            ),
             (long.as_str(), 1, 4, "too large once aliases are expanded"),
         ];
         for (text, line, column, expected) in cases {

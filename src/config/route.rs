@@ -64,7 +64,9 @@ fn route(c: &mut Compiler<'_>, node: &Node) -> Option<Route> {
     let problems = &mut c.problems;
     let host = section.read("host", problems, values::host_pattern);
     let host = host.unwrap_or(HostPattern::Any);
+    let written = section.peek("prefix").is_some();
     let prefix = section.read("prefix", problems, prefix);
+    let is_bad = written && prefix.is_none();
     let prefix = prefix.unwrap_or_else(|| "/".to_owned());
     let methods = section.node("methods");
     let methods = methods.map_or_else(Vec::new, |node| methods_of(node, problems));
@@ -81,6 +83,10 @@ fn route(c: &mut Compiler<'_>, node: &Node) -> Option<Route> {
         c.problems.error(entry.key_at, message);
     }
     section.close(&mut c.problems);
+    if is_bad {
+        // It would seem to take what other routes take.
+        return None;
+    }
     Some(Route {
         host,
         prefix,
@@ -276,18 +282,18 @@ fn header_edits(section: &mut Section<'_>, problems: &mut Problems) -> (HeaderEd
             problems.error(entry.key_at, message);
         }
     }
-    let mut side = |key| {
+    let mut side = |key, what| {
         let node = headers.node(key);
-        node.map_or_else(HeaderEdits::default, |node| edits(node, problems))
+        node.map_or_else(HeaderEdits::default, |node| edits(what, node, problems))
     };
-    let both = (side("request"), side("response"));
+    let both = (side("request", "`request`"), side("response", "`response`"));
     headers.close(problems);
     both
 }
 
-fn edits(node: &Node, problems: &mut Problems) -> HeaderEdits {
+fn edits(what: &'static str, node: &Node, problems: &mut Problems) -> HeaderEdits {
     let mut edits = HeaderEdits::default();
-    let Some(mut section) = Section::open("header edits", node, problems) else {
+    let Some(mut section) = Section::open(what, node, problems) else {
         return edits;
     };
     if let Some(node) = section.node("remove") {
@@ -317,8 +323,8 @@ fn edit_must(error: EditError) -> String {
     match error {
         EditError::Name => FIELD_NAME_MUST.to_owned(),
         EditError::Value => "text without control characters".to_owned(),
-        EditError::Reserved => "a field that weir does not set itself: not Host, nor one that \
-                                frames the message or belongs to one connection"
+        EditError::Reserved => "a field that weir does not decide on itself, as it does on Host, \
+                                framing and hop-by-hop fields"
             .to_owned(),
     }
 }

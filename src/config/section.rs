@@ -138,6 +138,7 @@ fn home_of(key: &str) -> Option<&'static str> {
         "listen" | "mode" | "routes" | "limits" | "trusted_proxies" | "via" | "forwarded"
         | "backlog" => "a listener",
         "address" | "weight" => "a backend",
+        "upstream" => "a listener of the full form",
         "prefix" | "respond" | "redirect" | "strip_prefix" => "a route",
         "connect" | "idle" | "half_closed" | "header" | "keep_alive" | "body" | "response"
         | "tunnel" | "drain" | "pre_drain" => "`timeouts`",

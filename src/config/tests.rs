@@ -2,8 +2,13 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
+use proptest::prelude::*;
+
+use super::model::{Action, Algorithm, Config, HashKey, HostPattern, Mode, ProbeKind};
 use super::{Compiled, compile, render};
+use crate::core::address::{Address, BackendAddress};
 
 fn no_files(_: &Path) -> io::Result<Vec<u8>> {
     Err(io::Error::from(io::ErrorKind::NotFound))
@@ -48,3 +53,279 @@ fn every_example_file_loads_and_renders_to_itself() {
         );
     }
 }
+
+#[test]
+fn every_bad_file_gives_all_its_messages_with_their_places() {
+    let table = include_str!("bad_files.txt");
+    let mut files = 0;
+    for case in table.split("====\n").skip(1) {
+        let (text, expected) = case.split_once("----\n").expect("a case has messages");
+        let problems = compile("f", text, &mut no_files).expect_err(text);
+        let lines: String = problems.iter().map(|p| format!("{p}\n")).collect();
+        assert_eq!(lines, expected, "the file:\n{text}");
+        files += 1;
+    }
+    assert!(files >= 30, "only {files} cases were read");
+}
+
+#[test]
+fn as_many_errors_as_a_file_has_are_reported_at_once() {
+    let mut text = "listen: \":80\"\nbackends:\n".to_owned();
+    for line in 0..500 {
+        text += &format!("  - {{address: \"b{line}:1\", weight: -{line}1}}\n");
+    }
+    let problems = compile("f", &text, &mut no_files).expect_err("bad weights");
+    let lines: Vec<usize> = problems.iter().filter_map(|p| Some(p.at?.line)).collect();
+    assert_eq!(lines, (3..503).collect::<Vec<_>>());
+}
+
+fn http(config: &Config, listener: usize) -> &super::model::Http {
+    match &config.listeners[listener].mode {
+        Mode::Http(http) => http,
+        Mode::Tcp { .. } => panic!("listener {listener} is in mode tcp"),
+    }
+}
+
+#[test]
+fn the_short_form_is_a_listener_and_an_upstream() {
+    let config = good("listen: \":80\"\nbackends: [a:1, \"10.0.0.1:2\"]").config;
+    let [listener] = &config.listeners[..] else {
+        panic!("{config:?}");
+    };
+    assert_eq!(
+        listener.address,
+        Address::Ip("[::]:80".parse().expect("an address"))
+    );
+    assert_eq!(listener.name, "[::]:80");
+    assert_eq!(listener.mode, Mode::Tcp { upstream: 0 });
+    assert_eq!(listener.timeouts, super::model::Timeouts::default());
+    let [upstream] = &config.upstreams[..] else {
+        panic!("{config:?}");
+    };
+    assert_eq!(upstream.name, "default");
+    assert_eq!(upstream.algorithm, Algorithm::RoundRobin);
+    assert_eq!(upstream.health_check, None);
+    let host = "a".to_owned();
+    assert_eq!(
+        upstream.backends[0].address,
+        BackendAddress::Name { host, port: 1 }
+    );
+    assert_eq!(upstream.backends[1].identity, "10.0.0.1:2");
+    assert_eq!(upstream.backends[1].weight, 1);
+}
+
+#[test]
+fn routes_with_their_own_backends_inherit_from_the_short_form() {
+    let text = include_str!("../../conf/weir.yaml");
+    let Compiled { config, warnings } = good(text);
+    let names: Vec<&str> = config.upstreams.iter().map(|u| u.name.as_str()).collect();
+    assert_eq!(names, ["route:/api/", "route:/"]);
+    for upstream in &config.upstreams {
+        let check = upstream.health_check.as_ref().expect("inherited");
+        assert_eq!(check.interval, Duration::from_secs(5));
+        assert!(matches!(&check.kind, ProbeKind::Http { path, .. } if path == "/health"));
+    }
+    let prefixes = http(&config, 0).routes.iter().map(|r| r.prefix.as_str());
+    assert_eq!(prefixes.collect::<Vec<_>>(), ["/api/", "/"]);
+    assert_eq!(
+        warnings[0].to_string(),
+        "f:3:1: warning: the top-level `backends` are not used: every route says where it goes"
+    );
+}
+
+#[test]
+fn top_level_backends_serve_the_routes_that_name_none() {
+    let config = good(
+        "listen: \":80\"\nbackends: [a:1]\nroutes:\n  - prefix: /x\n    backends: [b:1]\n    \
+         algorithm: ip_hash\n  - prefix: /y\n  - prefix: /z\n",
+    )
+    .config;
+    let names: Vec<&str> = config.upstreams.iter().map(|u| u.name.as_str()).collect();
+    assert_eq!(names, ["route:/x", "default"]);
+    let actions = http(&config, 0).routes.iter().map(|r| r.action.clone());
+    let expected = [Action::Proxy(0), Action::Proxy(1), Action::Proxy(1)];
+    assert_eq!(actions.collect::<Vec<_>>(), expected);
+    let ip = Algorithm::Hash(HashKey::ClientIp {
+        ipv6_prefix_bits: 64,
+    });
+    assert_eq!(config.upstreams[0].algorithm, ip);
+    assert_eq!(config.upstreams[1].algorithm, Algorithm::RoundRobin);
+}
+
+#[test]
+fn the_nearer_timeout_wins() {
+    let config = good(
+        "timeouts: {connect: 1s, idle: 2s, response: 3s, drain: 9s}\n\
+         listeners:\n  - listen: \":80\"\n    mode: http\n    upstream: a\n    \
+         timeouts: {idle: 20s, body: 30s}\n\
+         upstreams:\n  a:\n    backends: [a:1]\n    timeouts: {idle: 200s}\n",
+    )
+    .config;
+    let timeouts = config.listeners[0].timeouts;
+    let seconds = |d: Duration| d.as_secs();
+    assert_eq!(seconds(timeouts.connect), 1);
+    assert_eq!(seconds(timeouts.idle), 20);
+    assert_eq!(seconds(timeouts.response), 3);
+    assert_eq!(seconds(timeouts.body), 30);
+    assert_eq!(seconds(timeouts.header), 10);
+    let with_upstream = timeouts.with(&config.upstreams[0].timeouts);
+    assert_eq!(seconds(with_upstream.idle), 200);
+    assert_eq!(seconds(with_upstream.connect), 1);
+    assert_eq!(seconds(config.drain_timeout), 9);
+}
+
+#[test]
+fn listeners_without_a_name_get_distinct_ones() {
+    let config = good(
+        "listeners:\n  - {listen: \"127.0.0.1:0\", upstream: a}\n  \
+         - {listen: \"127.0.0.1:0\", upstream: a}\n  \
+         - {listen: \"127.0.0.1:80\", name: \"127.0.0.1:0\", upstream: a}\n\
+         upstreams: {a: {backends: [a:1]}}\n",
+    )
+    .config;
+    let names: Vec<&str> = config.listeners.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["127.0.0.1:0#2", "127.0.0.1:0#3", "127.0.0.1:0"]);
+}
+
+#[test]
+fn check_times_follow_the_interval() {
+    let cases = [
+        ("{}", 5_000, 2_000, 1_000, 5_000),
+        ("{interval: 1s}", 1_000, 1_000, 1_000, 1_000),
+        ("{interval: 500ms}", 500, 500, 500, 500),
+        (
+            "{interval: 10s, timeout: 9s, down_interval: 1m}",
+            10_000,
+            9_000,
+            1_000,
+            60_000,
+        ),
+    ];
+    for (check, interval, timeout, fast, down) in cases {
+        let text = format!("listen: \":80\"\nbackends: [a:1]\nhealth_check: {check}");
+        let config = good(&text).config;
+        let check = config.upstreams[0].health_check.as_ref().expect("a check");
+        let times = [
+            check.interval,
+            check.timeout,
+            check.fast_interval,
+            check.down_interval,
+        ];
+        let expected = [interval, timeout, fast, down].map(Duration::from_millis);
+        assert_eq!(times, expected, "{text}");
+    }
+}
+
+#[test]
+fn hosts_are_kept_as_they_are_compared() {
+    let cases = [
+        ("Example.COM.", HostPattern::Exact("example.com".to_owned())),
+        (
+            "*.Example.com",
+            HostPattern::Suffix(".example.com".to_owned()),
+        ),
+        ("*", HostPattern::Any),
+        ("127.0.0.1", HostPattern::Exact("127.0.0.1".to_owned())),
+        ("[::1]", HostPattern::Exact("[::1]".to_owned())),
+    ];
+    for (host, expected) in cases {
+        let text = format!("listen: \":80\"\nroutes: [{{host: \"{host}\", respond: {{}}}}]");
+        assert_eq!(
+            http(&good(&text).config, 0).routes[0].host,
+            expected,
+            "{host}"
+        );
+    }
+}
+
+#[test]
+fn an_error_page_is_read_from_its_file_and_typed_by_its_ending() {
+    let text = "listen: \":80\"\nbackends: [a:1]\nmode: http\nerror_pages: {502: p/x.html, 503: y}";
+    let mut asked = Vec::new();
+    let compiled = compile("f", text, &mut |path| {
+        asked.push(path.display().to_string());
+        Ok(b"<p>".to_vec())
+    });
+    let config = compiled.expect("a good file").config;
+    let pages = &http(&config, 0).error_pages;
+    assert_eq!(asked, ["p/x.html", "y"]);
+    assert_eq!(pages[0].status, 502);
+    assert_eq!(pages[0].content_type, "text/html; charset=utf-8");
+    assert_eq!(pages[1].content_type, "text/plain; charset=utf-8");
+    assert_eq!(pages[1].body, b"<p>");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_why() {
+    let problems = super::load(Path::new("/nonexistent/weir.yaml")).expect_err("no file");
+    let message = problems[0].to_string();
+    assert!(
+        message.starts_with("/nonexistent/weir.yaml: cannot be read: "),
+        "{message}"
+    );
+}
+
+#[test]
+fn warnings_do_not_keep_a_file_from_loading() {
+    let text = "listeners: [{listen: \":80\", upstream: a}]\nupstreams:\n  \
+                a: {backends: [{address: \"a:1\", weight: 0}]}\n  b: {backends: [a:1]}\n";
+    let warnings: Vec<String> = good(text)
+        .warnings
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let expected = [
+        "f:3:7: warning: every backend has weight 0, so none takes new traffic",
+        "f:4:3: warning: the upstream \"b\" is not used",
+    ];
+    assert_eq!(warnings, expected);
+}
+
+#[test]
+fn the_reference_has_every_key_with_its_default() {
+    let text = include_str!("../../conf/reference.yaml");
+    let config = good(text).config;
+    for line in render(&config).lines() {
+        // The names of upstreams and addresses stand in quotes.
+        let line = line.trim_start_matches([' ', '-']);
+        let Some((key, _)) = line.split_once(':').filter(|_| !line.starts_with('"')) else {
+            continue;
+        };
+        assert!(text.contains(&format!("{key}:")), "{key} is missing");
+    }
+    let plain = good(
+        "listeners: [{listen: \":8080\", name: web, upstream: app, mode: http}]\n\
+                      upstreams: {app: {backends: [a:1], health_check: {}}}",
+    )
+    .config;
+    let process = |config: &Config| Config {
+        listeners: Vec::new(),
+        upstreams: Vec::new(),
+        ..config.clone()
+    };
+    assert_eq!(process(&config), process(&plain));
+    let listener = |config: &Config| super::model::Listener {
+        mode: Mode::Tcp { upstream: 0 },
+        ..config.listeners[0].clone()
+    };
+    assert_eq!(listener(&config), listener(&plain));
+    let http_defaults = |config: &Config| super::model::Http {
+        routes: Vec::new(),
+        error_pages: Vec::new(),
+        ..http(config, 0).clone()
+    };
+    assert_eq!(http_defaults(&config), http_defaults(&plain));
+    let upstream = |config: &Config| {
+        let mut upstream = config.upstreams[0].clone();
+        upstream.backends.clear();
+        // Marked as examples in the file, where the default is none.
+        upstream.sticky = None;
+        upstream.keepalive = None;
+        let check = upstream.health_check.as_mut().expect("a check");
+        check.kind = ProbeKind::Tcp;
+        upstream
+    };
+    assert_eq!(upstream(&config), upstream(&plain));
+}
+
+mod drawn;

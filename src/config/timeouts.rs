@@ -44,7 +44,9 @@ impl Given {
             return given;
         };
         for key in HTTP_KEYS {
-            if let Some(entry) = section.peek(key) {
+            // In an upstream the first two are wrong in any mode.
+            let is_refused = place == Place::Upstream && matches!(key, "header" | "keep_alive");
+            if let Some(entry) = section.peek(key).filter(|_| !is_refused) {
                 given.http_keys.push((key, entry.key_at));
             }
         }
@@ -62,14 +64,14 @@ impl Given {
         given.idle = timeout("idle", None);
         given.half_closed = timeout("half_closed", None);
         let client_side = (place == Place::Upstream)
-            .then_some("the `timeouts` of a listener, because it is about clients");
+            .then_some("the `timeouts` of a listener or of the top level: it is about clients");
         given.header = timeout("header", client_side);
         given.keep_alive = timeout("keep_alive", client_side);
         given.body = timeout("body", None);
         given.response = timeout("response", None);
         given.tunnel = timeout("tunnel", None);
         let process = (place != Place::Top)
-            .then_some("the `timeouts` at the top level, because it is about the whole process");
+            .then_some("the `timeouts` of the top level: it is about the whole process");
         given.drain = read("drain", process, Duration::ZERO, DRAIN_MAX);
         given.pre_drain = read("pre_drain", process, Duration::ZERO, DRAIN_MAX);
         section.close(problems);

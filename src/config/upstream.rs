@@ -41,6 +41,8 @@ pub(super) struct Declared {
     pub(super) http_keys: Vec<HttpKey>,
     pub(super) by_tcp: bool,
     pub(super) by_http: bool,
+    /// Whether it is the short form's one upstream.
+    pub(super) is_fallback: bool,
 }
 
 /// A key that only HTTP has, where it stands, and whether the upstream cannot serve TCP at all
@@ -55,6 +57,7 @@ impl Declared {
             http_keys,
             by_tcp: false,
             by_http: false,
+            is_fallback: false,
         }
     }
 }
@@ -114,12 +117,15 @@ pub(super) fn settings(
 ) -> (Upstream, Vec<HttpKey>) {
     let mut upstream = base.clone();
     let mut http_keys = Vec::new();
-    for (key, needs_http) in [("hash", true), ("sticky", false), ("reuse", false)] {
+    for key in ["sticky", "reuse"] {
         if let Some(entry) = section.peek(key) {
-            http_keys.push((key.to_owned(), entry.key_at, needs_http));
+            http_keys.push((key.to_owned(), entry.key_at, false));
         }
     }
     if let Some(chosen) = algorithm(section, problems) {
+        if let Some(entry) = section.peek("hash") {
+            http_keys.push(("hash".to_owned(), entry.key_at, true));
+        }
         upstream.algorithm = chosen;
     }
     if let Some(node) = section.node("health_check") {
@@ -175,6 +181,7 @@ fn algorithm(section: &mut Section<'_>, problems: &mut Problems) -> Option<Algor
     }
     if let Some(at) = hash_at.filter(|_| is_given && word.is_some_and(|w| w != Word::Hash)) {
         problems.error(at, "`hash` needs `algorithm: hash`");
+        return None;
     }
     match word {
         Some(Word::RoundRobin) => Some(Algorithm::RoundRobin),

@@ -109,7 +109,7 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Rea
         let duration = match &node.value {
             Value::Integer(0) => Some(Duration::ZERO),
             Value::Integer(_) | Value::Float(_) => {
-                return Err(format!("{}, so add a unit", must()));
+                return Err(must().replace("a duration", "a duration with a unit,"));
             }
             Value::Text(text) => parse_duration(text),
             Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) => None,
@@ -152,14 +152,15 @@ pub(super) fn size<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Node
 
 /// The name of a listener, an upstream or a backend: what logs and statistics can hold unquoted.
 pub(super) fn name(node: &Node) -> Read<String> {
-    let must = || {
-        format!(
-            "1 to {} visible ASCII characters without space, quote, comma, brace and backslash",
-            defaults::NAME_BYTES_MAX
-        )
-    };
-    let name = text(node).map_err(|must_be_text| format!("{must_be_text}: {}", must()))?;
-    is_name(name).then(|| name.to_owned()).ok_or_else(must)
+    let name = text(node)?;
+    is_name(name).then(|| name.to_owned()).ok_or_else(name_must)
+}
+
+pub(super) fn name_must() -> String {
+    format!(
+        "1 to {} visible ASCII characters without space, quote, comma, brace and backslash",
+        defaults::NAME_BYTES_MAX
+    )
 }
 
 pub(super) fn is_name(name: &str) -> bool {
