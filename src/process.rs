@@ -11,7 +11,7 @@ use log::{error, info, warn};
 use crate::background::{Background, Finished};
 use crate::cli::Args;
 use crate::config::Compiled;
-use crate::config::model::{Config, Listener as ListenerSettings};
+use crate::config::model::{AccessLog, Config, Listener as ListenerSettings, LogFormat};
 use crate::config::problem::Problem;
 use crate::core::address::Address;
 use crate::core::time::Tick;
@@ -19,6 +19,7 @@ use crate::reactor::Reactor;
 use crate::sys::process;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::{self, Listener};
+use crate::sys::stderr::write_ready;
 use crate::worker::{Stage, Start, UnresolvedName, Worker};
 
 /// Ended as asked.
@@ -77,6 +78,8 @@ struct Process {
     /// Names whose failure is already in the log.
     known_unresolved: Vec<UnresolvedName>,
     pid_file: Option<PidFile>,
+    access_log: AccessSink,
+    lines_dropped: u64,
 }
 
 impl Process {
@@ -90,6 +93,7 @@ impl Process {
         let signals =
             Signals::open().map_err(|error| Refusal::new("cannot take signals", &error))?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
+        let access_log = AccessSink::open(config.access_log.as_ref())?;
         let sockets = listen_all(&config)?;
         let mut reactor = Reactor::new().map_err(|error| Refusal::new("no event queue", &error))?;
         let (waker, watched) = (reactor.waker(JOBS_KEY), watch_signals(&reactor, &signals));
@@ -112,6 +116,8 @@ impl Process {
             load_again: false,
             known_unresolved: Vec::new(),
             pid_file: None,
+            access_log,
+            lines_dropped: 0,
         };
         this.resolve_at_start();
         this.pid_file = pid_file.map(PidFile::write).transpose()?;
@@ -134,6 +140,7 @@ impl Process {
                 self.on_signals();
                 self.on_jobs();
             }
+            self.write_access_log();
         }
         match self.worker.cut_sessions() {
             0 => {
@@ -144,6 +151,32 @@ impl Process {
                 warn!("stopped, {count} sessions cut");
                 EXIT_CUT
             }
+        }
+    }
+
+    fn write_access_log(&mut self) {
+        let Some(lines) = self.worker.access_lines() else {
+            return;
+        };
+        if !lines.is_empty() {
+            let written = self.access_log.write(lines);
+            lines.drain(..written);
+        }
+        let dropped = self.worker.access_lines_dropped();
+        if dropped > self.lines_dropped {
+            warn!(
+                "access log: {} lines dropped, they come faster than they can be written",
+                dropped - self.lines_dropped
+            );
+            self.lines_dropped = dropped;
+        }
+    }
+
+    fn reopen_access_log(&mut self) {
+        self.write_access_log();
+        match self.access_log.reopen() {
+            Ok(()) => info!("access log reopened"),
+            Err(refusal) => error!("{}; writing goes on to the old file", refusal.message),
         }
     }
 
@@ -159,7 +192,7 @@ impl Process {
                     }
                 }
                 Signal::Hangup => self.reload(),
-                Signal::User1 => info!("no log file to reopen"),
+                Signal::User1 => self.reopen_access_log(),
                 Signal::User2 => warn!("SIGUSR2 is not used by this version"),
             }
         }
@@ -233,11 +266,15 @@ impl Process {
                 Some(listen(settings).map_err(|refusal| refusal.message)?)
             });
         }
+        let access_log = AccessSink::open(config.access_log.as_ref());
+        let access_log = access_log.map_err(|refusal| refusal.message)?;
         let level = config.log_level;
         let adopted = self
             .worker
             .adopt(config, sockets, false)
             .map_err(|error| error.to_string())?;
+        self.write_access_log();
+        self.access_log = access_log;
         if std::env::var_os("RUST_LOG").is_none() {
             log::set_max_level(level.min(log::max_level().max(level)));
         }
@@ -340,6 +377,48 @@ fn seed() -> u64 {
         .unwrap_or_default();
     let nanos = u64::try_from(since.as_nanos() & u128::from(u64::MAX)).unwrap_or(0);
     nanos ^ (u64::from(std::process::id()) << 32)
+}
+
+/// Where access log lines go.
+enum AccessSink {
+    /// Standard output.
+    Stdout,
+    /// A file that is appended to.
+    File(fs::File, PathBuf),
+}
+
+impl AccessSink {
+    fn open(settings: Option<&AccessLog>) -> Result<Self, Refusal> {
+        match settings.and_then(|settings| settings.path.clone()) {
+            None => Ok(Self::Stdout),
+            Some(path) => {
+                let file = fs::File::options().append(true).create(true).open(&path);
+                let what = format!("cannot open the access log {}", path.display());
+                let file = file.map_err(|error| Refusal::new(&what, &error))?;
+                Ok(Self::File(file, path))
+            }
+        }
+    }
+
+    /// Opens the file of that name anew, after someone has moved it away.
+    fn reopen(&mut self) -> Result<(), Refusal> {
+        if let Self::File(_, path) = self {
+            let settings = AccessLog {
+                path: Some(path.clone()),
+                format: LogFormat::Common,
+            };
+            *self = Self::open(Some(&settings))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what does not block; how much that was.
+    fn write(&mut self, lines: &[u8]) -> usize {
+        match self {
+            Self::Stdout => write_ready(io::stdout(), lines),
+            Self::File(file, _) => write_ready(file, lines),
+        }
+    }
 }
 
 /// A file with the process id, removed at the end.

@@ -468,7 +468,7 @@ mod only_on_the_fake {
             match one.target.kind {
                 Kind::Listener => self.can_accept = true,
                 Kind::Session(side) => self.ends[side as usize].1.add(one.ready),
-                Kind::Control | Kind::Idle | Kind::Probe => panic!("not watched"),
+                Kind::Control | Kind::Link | Kind::Probe => panic!("not watched"),
             }
         }
 

@@ -50,41 +50,22 @@ impl<F: AsFd> LossyWriter<F> {
         }
         let line_end = if self.torn { "\n" } else { "" };
         let notice = format!("{line_end}weir: {} log lines were lost\n", self.lines_lost);
-        if self.put(notice.as_bytes()) < notice.len() {
+        if write_ready(&self.descriptor, notice.as_bytes()) < notice.len() {
             return false;
         }
         self.lines_lost = 0;
         self.torn = false;
         true
     }
-
-    /// Writes as much of a line as does not block, and returns how much that was.
-    fn put(&self, line: &[u8]) -> usize {
-        let mut done = 0;
-        while done < line.len() && self.is_writable() {
-            let chunk = &line[done..line.len().min(done + CHUNK_BYTES)];
-            match rustix::io::write(&self.descriptor, chunk) {
-                Ok(count) if count > 0 => done += count,
-                _ => break,
-            }
-        }
-        done
-    }
-
-    fn is_writable(&self) -> bool {
-        let mut fds = [PollFd::new(&self.descriptor, PollFlags::OUT)];
-        let at_once = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let answered = poll(&mut fds, Some(&at_once));
-        answered.is_ok() && fds[0].revents().contains(PollFlags::OUT)
-    }
 }
 
 impl<F: AsFd> Write for LossyWriter<F> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let done = if self.confess() { self.put(line) } else { 0 };
+        let done = if self.confess() {
+            write_ready(&self.descriptor, line)
+        } else {
+            0
+        };
         if done < line.len() {
             self.lines_lost += 1;
             self.torn |= done > 0;
@@ -95,6 +76,29 @@ impl<F: AsFd> Write for LossyWriter<F> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Writes as much of `bytes` as does not block, and returns how much that was.
+pub fn write_ready(descriptor: impl AsFd, bytes: &[u8]) -> usize {
+    let mut done = 0;
+    while done < bytes.len() && is_writable(&descriptor) {
+        let chunk = &bytes[done..bytes.len().min(done + CHUNK_BYTES)];
+        match rustix::io::write(&descriptor, chunk) {
+            Ok(count) if count > 0 => done += count,
+            _ => break,
+        }
+    }
+    done
+}
+
+fn is_writable(descriptor: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&descriptor, PollFlags::OUT)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let answered = poll(&mut fds, Some(&at_once));
+    answered.is_ok() && fds[0].revents().contains(PollFlags::OUT)
 }
 
 #[cfg(test)]

@@ -84,6 +84,9 @@ impl<N: Net> Worker<N> {
             .connections_max
             .unwrap_or_else(|| self.report.connections_max_default());
         self.shared.transfer.pipes.enable(config.splice);
+        self.shared
+            .http
+            .adopt_log(config.access_log.as_ref().map(|log| log.format));
         self.report.adopt(config);
         self.arm_stats();
         // A limit may have been raised.

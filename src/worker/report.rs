@@ -105,6 +105,18 @@ impl<N: Net> Worker<N> {
         }
     }
 
+    /// Access log lines that wait to be written; the caller takes from the front what it has
+    /// written. None when accesses are not logged.
+    pub fn access_lines(&mut self) -> Option<&mut Vec<u8>> {
+        self.shared.http.log.as_mut().map(|log| log.pending())
+    }
+
+    /// Access log lines that were dropped because too many waited.
+    #[must_use]
+    pub fn access_lines_dropped(&self) -> u64 {
+        self.shared.http.log.as_ref().map_or(0, |log| log.dropped())
+    }
+
     /// A counter or gauge of the listener of that name.
     #[must_use]
     pub fn listener_count(&self, name: &str, cell: ListenerCell) -> Option<u64> {

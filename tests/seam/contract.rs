@@ -238,7 +238,7 @@ pub(crate) fn rewatching_asks_for_the_present_state_again<W: World>(world: &mut 
     world.send(&mut peer, b"unread");
     expect(world, TARGET, Readiness::READ);
     let parked = Target {
-        kind: Kind::Idle,
+        kind: Kind::Link,
         ..TARGET
     };
     world.net().rewatch(&stream, parked).expect("rewatched");

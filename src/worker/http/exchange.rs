@@ -342,7 +342,7 @@ impl<N: Net> Parts<'_, N> {
 
     /// Chooses a connection: a parked one of the picked backend, or a new one.
     fn connect(
-        &mut self,
+        &self,
         exchange: &mut Exchange,
         shared: &mut Shared<N>,
         may_reuse: bool,
@@ -375,7 +375,7 @@ impl<N: Net> Parts<'_, N> {
     }
 
     fn open_link(
-        &mut self,
+        &self,
         exchange: &mut Exchange,
         shared: &mut Shared<N>,
         mut stream: N::Stream,
@@ -402,7 +402,7 @@ impl<N: Net> Parts<'_, N> {
 
     /// A connection could not be made: the next address, or the next backend.
     fn on_connect_failed(
-        &mut self,
+        &self,
         exchange: &mut Exchange,
         shared: &mut Shared<N>,
         why: &str,
@@ -425,7 +425,7 @@ impl<N: Net> Parts<'_, N> {
 
     /// The backend failed before its answer began: sends the request again where that is safe.
     pub(super) fn retry_or_fail(
-        &mut self,
+        &self,
         exchange: &mut Exchange,
         shared: &mut Shared<N>,
         why: &str,
@@ -518,7 +518,7 @@ impl<N: Net> Parts<'_, N> {
     /// The backend takes no more of the request. It may have answered already, so what it sent
     /// is read before it counts as failed.
     fn on_upload_failed(
-        &mut self,
+        &self,
         exchange: &mut Exchange,
         shared: &mut Shared<N>,
         kind: ErrorKind,
@@ -623,7 +623,7 @@ impl<N: Net> Parts<'_, N> {
     }
 
     fn write_body(
-        &mut self,
+        &self,
         exchange: &mut Exchange,
         shared: &mut Shared<N>,
         first: &[u8],

@@ -14,6 +14,7 @@ mod response;
 
 use std::time::Duration;
 
+use crate::config::model::LogFormat;
 use crate::core::buffer::Buffer;
 use crate::core::http::head::{RequestHead, ResponseHead};
 use crate::core::readiness::{Io, Readiness};
@@ -69,6 +70,7 @@ pub(crate) struct HttpSpace {
     pub(crate) out: Vec<u8>,
     pub(crate) path: Vec<u8>,
     pub(crate) value: Vec<u8>,
+    #[expect(clippy::vec_box, reason = "a spare box is handed out as it is")]
     pub(crate) spare: Vec<Box<Exchange>>,
     date: [u8; 29],
     date_s: u64,
@@ -87,6 +89,17 @@ impl HttpSpace {
             date: crate::core::http::reply::imf_fixdate(0),
             date_s: 0,
             log: None,
+        }
+    }
+}
+
+impl HttpSpace {
+    /// Takes on the form of the access log; lines that wait stay.
+    pub(crate) fn adopt_log(&mut self, format: Option<LogFormat>) {
+        let earlier = self.log.take();
+        self.log = format.map(AccessLog::new);
+        if let (Some(log), Some(earlier)) = (&mut self.log, earlier) {
+            log.inherit(earlier);
         }
     }
 }

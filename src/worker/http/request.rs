@@ -346,7 +346,7 @@ fn choose_key<N: Net>(
 
 /// Writes the outgoing head into the exchange.
 fn write_head<N: Net>(
-    shared: &mut Shared<N>,
+    shared: &Shared<N>,
     exchange: &mut Exchange,
     request: Request<'_>,
     peer: Peer,

@@ -105,7 +105,7 @@ impl<N: Net> Parts<'_, N> {
     }
 
     fn on_backend_failed(
-        &mut self,
+        &self,
         exchange: &mut Exchange,
         shared: &mut Shared<N>,
         why: &str,
@@ -173,7 +173,7 @@ impl<N: Net> Parts<'_, N> {
     /// Writes every head that is whole into `out`, interim ones first. Where the body begins, or
     /// none while the final head is incomplete.
     fn take_heads(
-        &mut self,
+        &self,
         exchange: &mut Exchange,
         shared: &mut Shared<N>,
         head: &mut ResponseHead,
@@ -208,7 +208,7 @@ impl<N: Net> Parts<'_, N> {
 
     /// Writes one head; whether it was the final one.
     fn take_head(
-        &mut self,
+        &self,
         exchange: &mut Exchange,
         shared: &mut Shared<N>,
         head: &ResponseHead,
