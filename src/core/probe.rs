@@ -2,11 +2,16 @@
 //!
 //! It asks once and never follows a redirect; only the status line counts.
 
+use crate::core::http::head::{Limits, Method, Parsed, ResponseHead};
+
 /// Longest answer head that a probe reads, in bytes.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
-/// Fields that a probe's answer may have.
-const FIELDS_MAX: usize = 100;
+/// How large an answer's head may be.
+const LIMITS: Limits = Limits {
+    head_bytes_max: ANSWER_BYTES_MAX,
+    fields_max: 100,
+};
 
 /// The request of a probe.
 #[must_use]
@@ -29,17 +34,18 @@ pub enum Answer {
     Malformed,
 }
 
-/// Reads the answer as far as it has come.
+/// Reads the answer as far as it has come. Interim responses are passed over.
 #[must_use]
 pub fn answer(bytes: &[u8]) -> Answer {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut response = httparse::Response::new(&mut fields);
-    match response.parse(bytes) {
-        Ok(httparse::Status::Complete(_)) => {
-            response.code.map_or(Answer::Malformed, Answer::Status)
+    let mut head = ResponseHead::default();
+    let mut rest = bytes;
+    loop {
+        match head.parse(rest, Method::Get, LIMITS) {
+            Ok(Parsed::Complete(length)) if head.facts.is_interim() => rest = &rest[length..],
+            Ok(Parsed::Complete(_)) => return Answer::Status(head.facts.status),
+            Ok(Parsed::Partial) if bytes.len() < ANSWER_BYTES_MAX => return Answer::Partial,
+            Ok(Parsed::Partial) | Err(_) => return Answer::Malformed,
         }
-        Ok(httparse::Status::Partial) if bytes.len() < ANSWER_BYTES_MAX => Answer::Partial,
-        Ok(httparse::Status::Partial) | Err(_) => Answer::Malformed,
     }
 }
 

@@ -166,7 +166,7 @@ pub fn write_error(
 }
 
 /// What a 405 for CONNECT or TRACE lists (RFC 9110 section 15.5.6).
-const ALLOWED_METHODS: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
+pub const ALLOWED_METHODS: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
 /// Writes a redirect to `location`, with a short text that names no address.
 pub fn write_redirect(status: u16, location: &[u8], to: &ReplyTo<'_>, out: &mut Vec<u8>) {

@@ -63,6 +63,24 @@ impl<N: Net> Parts<'_, N> {
         self.answer(shared, site, None, request, &answer)
     }
 
+    /// The request may go no further (RFC 9110 section 7.6.2): weir says what it can do itself.
+    pub(super) fn answer_options(
+        &mut self,
+        shared: &mut Shared<N>,
+        site: &Arc<Site>,
+        request: Request<'_>,
+    ) -> Next {
+        let mut edits = FieldEdits::none();
+        let _ = edits.add(b"Allow", reply::ALLOWED_METHODS);
+        let answer = Reply {
+            status: 200,
+            content_type: reply::TEXT,
+            body: b"",
+            edits: &edits,
+        };
+        self.answer(shared, site, None, request, &answer)
+    }
+
     /// Answers with what the configuration says.
     pub(super) fn answer_fixed(
         &mut self,

@@ -160,6 +160,9 @@ impl<N: Net> Parts<'_, N> {
         if facts.expect == Expect::Unknown {
             return self.answer_error(shared, &site, request, 417);
         }
+        if facts.max_forwards == Some(0) {
+            return self.answer_options(shared, &site, request);
+        }
         let mut space = std::mem::take(&mut shared.http.path);
         let mut plain = std::mem::take(&mut shared.http.value);
         let target = request.head.path_and_query(request.bytes, &mut plain);
