@@ -94,7 +94,7 @@ fn paused_at_two(config: Config, origin: &Named) {
 fn a_listener_at_its_limit_accepts_again_when_a_session_ends() {
     let origin = Named::new("A");
     let config = Config::new()
-        .listener("max_connections: 2")
+        .listener("limits: {max_connections: 2}")
         .backend(origin.address());
     paused_at_two(config, &origin);
 }
@@ -112,7 +112,7 @@ fn the_process_at_its_limit_accepts_again_when_a_session_ends() {
 fn the_limit_of_one_listener_does_not_touch_another() {
     let origin = Named::new("A");
     let config = Config::new()
-        .listener("max_connections: 1")
+        .listener("limits: {max_connections: 1}")
         .listen("side", "127.0.0.2:0")
         .backend(origin.address());
     let weir = Weir::start(config);
