@@ -122,6 +122,24 @@ fn the_test_of_the_resolved_configuration_prints_the_defaults() {
 }
 
 #[test]
+fn the_resolved_configuration_is_a_good_file_that_resolves_to_itself() {
+    let scratch = Scratch::new();
+    let text = Config::new()
+        .top("timeouts: {idle: 90s, drain: 1m30s}")
+        .checked("rise: 3, path: /health")
+        .listener("limits: {max_connections: 7}")
+        .backend_with("127.0.0.1:9001", "weight: 5, id: one")
+        .backend("unix:/tmp/back.sock")
+        .backend("[::1]:9002")
+        .backend("host.invalid:80");
+    let first = on_file("-T", &scratch.write("weir.yaml", text.to_string()));
+    assert_eq!(first.code, OK, "{}", first.stderr);
+    let second = on_file("-T", &scratch.write("resolved.yaml", &first.stdout));
+    assert_eq!(second.code, OK, "{}", second.stderr);
+    assert_eq!(second.stdout, first.stdout);
+}
+
+#[test]
 fn a_bad_file_does_not_start() {
     let mut weir = Launch::new(Config::new()).spawn();
     assert_eq!(weir.wait_exit(), BAD_CONFIGURATION);

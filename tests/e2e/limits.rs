@@ -144,6 +144,20 @@ fn five_hundred_clients_at_once_are_all_served() {
 }
 
 #[test]
+fn a_log_reader_that_goes_away_does_not_stop_service() {
+    let origin = Named::new("A");
+    let mut weir = Weir::start(Config::new().backend(origin.address()));
+    let address = weir.address();
+    weir.hang_up_log();
+    for _ in 0..50 {
+        let mut client = Peer::connect(address).expect("weir listens");
+        assert_eq!(ask(&mut client), "A");
+    }
+    weir.expect_idle();
+    assert_eq!(weir.terminate(), Some(0));
+}
+
+#[test]
 fn a_full_log_pipe_does_not_stop_service() {
     let origin = Named::new("A");
     let config = Config::new().backend(origin.address());
