@@ -40,11 +40,21 @@ pub(crate) struct Finished {
 
 /// Runs weir with these arguments to its end, which must come by itself.
 pub(crate) fn run(arguments: &[&OsStr]) -> Finished {
+    run_with(Stdio::piped(), arguments)
+}
+
+/// The same with its output going to a file.
+pub(crate) fn run_onto(file: &Path, arguments: &[&OsStr]) -> Finished {
+    let file = fs::File::options().write(true).open(file);
+    run_with(file.expect("it can be written").into(), arguments)
+}
+
+fn run_with(stdout: Stdio, arguments: &[&OsStr]) -> Finished {
     let child = command("timeout")
         .args(["--signal=KILL", "30"])
         .arg(binary())
         .args(arguments)
-        .stdout(Stdio::piped())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn();
     let output = child
