@@ -64,6 +64,7 @@ const EVERY: &[&str] = &[
     "config",
     "core",
     "net",
+    "process",
     "reactor",
     "supervisor",
     "sys",
@@ -94,7 +95,11 @@ const fn ban(word: &'static str, rooms: Scope, why: &'static str) -> Ban {
 const LOOP: &[&str] = &["core", "net", "worker", "board"];
 
 const BANS: &[Ban] = &[
-    ban("Instant", AllBut(&["reactor"]), "time comes in as a Tick"),
+    ban(
+        "Instant",
+        AllBut(&["background", "reactor"]),
+        "time comes in as a Tick",
+    ),
     ban(
         "SystemTime",
         Only(&["core", "worker"]),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::harness::log::LISTENING;
-use crate::harness::{Config, Gate, Named, Peer, Scratch, Weir, ask};
+use crate::harness::{Config, Gate, Launch, Named, Peer, Scratch, Signal, Weir, ask};
 
 /// A backend on ::1, or none, said aloud, when the host has no IPv6.
 fn on_ipv6(name: &str) -> Option<Named> {
@@ -54,6 +54,45 @@ fn a_unix_listener_serves_and_can_be_opened_again_after_a_stop() {
         client.expect_end();
         assert_eq!(weir.terminate(), Some(0));
     }
+}
+
+#[test]
+fn a_unix_socket_left_by_a_crash_is_replaced() {
+    let origin = Named::new("A");
+    let scratch = Scratch::new();
+    let path = scratch.file("front.sock");
+    let config = Config::on(&format!("unix:{}", path.display())).backend(origin.address());
+    let mut crashed = Weir::start(&config);
+    crashed.signal(Signal::KILL);
+    crashed.wait_status();
+    assert!(path.exists());
+    let _weir = Weir::start(&config);
+    let mut client = Peer::connect_unix(&path).expect("weir listens");
+    assert_eq!(ask(&mut client), "A");
+}
+
+#[test]
+fn a_unix_socket_in_use_is_not_taken() {
+    let origin = Named::new("A");
+    let scratch = Scratch::new();
+    let path = scratch.file("front.sock");
+    let config = Config::on(&format!("unix:{}", path.display())).backend(origin.address());
+    let _first = Weir::start(&config);
+    let mut second = Launch::new(&config).spawn();
+    assert_eq!(second.wait_exit(), Some(3));
+    let mut client = Peer::connect_unix(&path).expect("the first still listens");
+    assert_eq!(ask(&mut client), "A");
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_not_replaced_by_one() {
+    let scratch = Scratch::new();
+    let path = scratch.write("front.sock", "precious");
+    let config = Config::on(&format!("unix:{}", path.display())).backend("127.0.0.1:9001");
+    let mut weir = Launch::new(config).spawn();
+    assert_eq!(weir.wait_exit(), Some(3));
+    let text = std::fs::read_to_string(&path).expect("it is still there");
+    assert_eq!(text, "precious");
 }
 
 #[test]

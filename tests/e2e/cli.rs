@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::harness::process::Finished;
+use crate::harness::process::{Finished, run_onto};
 use crate::harness::{Config, Gate, Launch, Named, Scratch, Signal, Weir, ask, eventually, run};
 
 const OK: Option<i32> = Some(0);
@@ -54,6 +54,22 @@ fn the_version_is_told() {
         assert_eq!(done.code, OK);
         let version = env!("CARGO_PKG_VERSION");
         assert!(done.stdout.contains(version), "{}", done.stdout);
+    }
+}
+
+#[test]
+fn an_output_that_takes_nothing_is_an_error_and_no_crash() {
+    let scratch = Scratch::new();
+    let file = scratch.write(
+        "weir.yaml",
+        Config::new().backend("127.0.0.1:1").to_string(),
+    );
+    let file = file.to_str().expect("a plain name");
+    for arguments in [&["-h"][..], &["-V"], &["-T", "-c", file]] {
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+        let done = run_onto(Path::new("/dev/full"), &arguments);
+        assert_eq!(done.code, Some(1), "{arguments:?}: {}", done.stderr);
+        assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
     }
 }
 
@@ -119,6 +135,24 @@ fn the_test_of_the_resolved_configuration_prints_the_defaults() {
     for part in ["half_closed", "drain", "127.0.0.1:9001", "front", "pool"] {
         assert!(done.stdout.contains(part), "{part}: {}", done.stdout);
     }
+}
+
+#[test]
+fn the_resolved_configuration_is_a_good_file_that_resolves_to_itself() {
+    let scratch = Scratch::new();
+    let text = Config::new()
+        .top("timeouts: {idle: 90s, drain: 1m30s}")
+        .checked("rise: 3, path: /health")
+        .listener("limits: {max_connections: 7}")
+        .backend_with("127.0.0.1:9001", "weight: 5, id: one")
+        .backend("unix:/tmp/back.sock")
+        .backend("[::1]:9002")
+        .backend("host.invalid:80");
+    let first = on_file("-T", &scratch.write("weir.yaml", text.to_string()));
+    assert_eq!(first.code, OK, "{}", first.stderr);
+    let second = on_file("-T", &scratch.write("resolved.yaml", &first.stdout));
+    assert_eq!(second.code, OK, "{}", second.stderr);
+    assert_eq!(second.stdout, first.stdout);
 }
 
 #[test]

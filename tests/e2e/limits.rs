@@ -94,7 +94,7 @@ fn paused_at_two(config: Config, origin: &Named) {
 fn a_listener_at_its_limit_accepts_again_when_a_session_ends() {
     let origin = Named::new("A");
     let config = Config::new()
-        .listener("max_connections: 2")
+        .listener("limits: {max_connections: 2}")
         .backend(origin.address());
     paused_at_two(config, &origin);
 }
@@ -112,7 +112,7 @@ fn the_process_at_its_limit_accepts_again_when_a_session_ends() {
 fn the_limit_of_one_listener_does_not_touch_another() {
     let origin = Named::new("A");
     let config = Config::new()
-        .listener("max_connections: 1")
+        .listener("limits: {max_connections: 1}")
         .listen("side", "127.0.0.2:0")
         .backend(origin.address());
     let weir = Weir::start(config);
@@ -141,6 +141,20 @@ fn five_hundred_clients_at_once_are_all_served() {
         client.send("x");
         client.expect("x");
     }
+}
+
+#[test]
+fn a_log_reader_that_goes_away_does_not_stop_service() {
+    let origin = Named::new("A");
+    let mut weir = Weir::start(Config::new().backend(origin.address()));
+    let address = weir.address();
+    weir.hang_up_log();
+    for _ in 0..50 {
+        let mut client = Peer::connect(address).expect("weir listens");
+        assert_eq!(ask(&mut client), "A");
+    }
+    weir.expect_idle();
+    assert_eq!(weir.terminate(), Some(0));
 }
 
 #[test]

@@ -117,6 +117,16 @@ fn an_added_listener_serves() {
 }
 
 #[test]
+fn an_added_listener_on_any_free_port_is_not_taken_for_another_one() {
+    let a = Named::new("A");
+    let config = Config::new().backend(a.address());
+    let weir = Weir::start(&config);
+    weir.reload(config.listen("side", "127.0.0.1:0"));
+    let mut client = Peer::connect(weir.address_of("side")).expect("weir listens");
+    assert_eq!(ask(&mut client), "A");
+}
+
+#[test]
 fn a_removed_listener_closes_and_its_sessions_go_on() {
     let a = Named::new("A");
     let config = Config::new().backend(a.address());

@@ -67,7 +67,7 @@ fn connections_that_wait_in_the_queue_are_served() {
 fn connections_that_wait_for_room_are_served() {
     let origin = Named::new("A");
     let config = Config::new()
-        .listener("max_connections: 1")
+        .listener("limits: {max_connections: 1}")
         .backend(origin.address());
     let mut weir = Weir::start(config);
     let mut held = weir.connect();

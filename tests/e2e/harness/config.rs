@@ -69,7 +69,7 @@ impl Config {
     /// changes do probes follow fast.
     pub(crate) fn checked(self, keys: &str) -> Self {
         let steady = "interval: 2s, timeout: 2s";
-        let changing = "fast_interval: 50ms, down_interval: 50ms";
+        let changing = "fast_interval: 100ms, down_interval: 100ms";
         self.upstream(&format!("health_check: {{{steady}, {changing}, {keys}}}"))
     }
 

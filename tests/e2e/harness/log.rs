@@ -51,6 +51,7 @@ struct State {
     lines: Vec<String>,
     ended: bool,
     deaf: bool,
+    leaving: bool,
 }
 
 /// A place in the log: what is logged from here on.
@@ -81,6 +82,10 @@ impl Log {
             let line = String::from_utf8_lossy(&line).trim_end().to_owned();
             state.lines.push(line);
             self.shared.changed.notify_all();
+            if state.leaving {
+                state.ended = true;
+                return;
+            }
             // The pipe stays open and fills up: this is what a stuck reader of the log does.
             drop(self.shared.changed.wait_while(state, |state| state.deaf));
         }
@@ -95,6 +100,11 @@ impl Log {
     /// Stops reading, so that whoever writes the log finds the pipe full.
     pub(crate) fn stop_reading(&self) {
         self.state().deaf = true;
+    }
+
+    /// Closes the pipe after the next line.
+    pub(crate) fn leave(&self) {
+        self.state().leaving = true;
     }
 
     /// Reads again.

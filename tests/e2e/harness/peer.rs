@@ -194,17 +194,28 @@ impl Peer {
 
 impl Read for Peer {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        (&*self.socket).read(into)
+        uninterrupted(|| (&*self.socket).read(into))
     }
 }
 
 impl Write for Peer {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        (&*self.socket).write(from)
+        uninterrupted(|| (&*self.socket).write(from))
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Tries again after an interruption: a call with a timeout is interrupted when the process is
+/// stopped and goes on, signal(7), even by a debugger or a sleeping machine.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::peer::uninterrupted;
 use super::{PATIENCE, Peer};
 
 const BACKLOG: i32 = 1024;
@@ -117,13 +118,13 @@ impl Gate {
     pub(crate) fn accept_within(&self, patience: Duration) -> io::Result<Peer> {
         // accept(2) heeds SO_RCVTIMEO on Linux, socket(7).
         self.socket.set_read_timeout(Some(patience))?;
-        let (socket, _) = self.socket.accept()?;
+        let (socket, _) = uninterrupted(|| self.socket.accept())?;
         Ok(Peer::new(socket))
     }
 
     /// The next connection, or the error once [`Gate::shut`] was called.
     pub(crate) fn accept_until_shut(&self) -> io::Result<Peer> {
-        let (socket, _) = self.socket.accept()?;
+        let (socket, _) = uninterrupted(|| self.socket.accept())?;
         Ok(Peer::new(socket))
     }
 

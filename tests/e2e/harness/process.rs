@@ -40,11 +40,21 @@ pub(crate) struct Finished {
 
 /// Runs weir with these arguments to its end, which must come by itself.
 pub(crate) fn run(arguments: &[&OsStr]) -> Finished {
+    run_with(Stdio::piped(), arguments)
+}
+
+/// The same with its output going to a file.
+pub(crate) fn run_onto(file: &Path, arguments: &[&OsStr]) -> Finished {
+    let file = fs::File::options().write(true).open(file);
+    run_with(file.expect("it can be written").into(), arguments)
+}
+
+fn run_with(stdout: Stdio, arguments: &[&OsStr]) -> Finished {
     let child = command("timeout")
         .args(["--signal=KILL", "30"])
         .arg(binary())
         .args(arguments)
-        .stdout(Stdio::piped())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn();
     let output = child
@@ -125,7 +135,7 @@ impl Launch {
         let stderr_pipe = stderr_handle(&stderr);
         Weir {
             log: Log::read(stderr),
-            stderr_pipe,
+            stderr_pipe: Some(stderr_pipe),
             child,
             file,
             scratch,
@@ -146,7 +156,7 @@ fn stderr_handle(stderr: &std::process::ChildStderr) -> std::os::fd::OwnedFd {
 #[derive(Debug)]
 pub(crate) struct Weir {
     child: Child,
-    stderr_pipe: std::os::fd::OwnedFd,
+    stderr_pipe: Option<std::os::fd::OwnedFd>,
     file: PathBuf,
     scratch: Scratch,
     pub(crate) log: Log,
@@ -165,7 +175,16 @@ impl Weir {
 
     /// The pipe that its log goes through.
     pub(crate) fn stderr_pipe(&self) -> &std::os::fd::OwnedFd {
-        &self.stderr_pipe
+        self.stderr_pipe.as_ref().expect("nobody has hung up")
+    }
+
+    /// Whoever reads the log goes away.
+    pub(crate) fn hang_up_log(&mut self) {
+        self.stderr_pipe = None;
+        self.log.leave();
+        // It is told of in the log, which is the last line that is read.
+        self.signal(Signal::USR1);
+        self.log.wait_end();
     }
 
     pub(crate) fn pid(&self) -> u32 {
