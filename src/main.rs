@@ -1,5 +1,6 @@
 //! Start-up order only: arguments, configuration, log, then a check or the serving process.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use weir::sys::stderr::LossyWriter;
 
 /// Ended well.
 const EXIT_OK: u8 = 0;
-/// The configuration is bad.
+/// The configuration is bad, or the answer could not be written.
 const EXIT_CONFIG: u8 = 1;
 /// The command line is bad.
 const EXIT_USAGE: u8 = 2;
@@ -25,10 +26,7 @@ fn main() -> ExitCode {
             eprintln!("{message}");
             ExitCode::from(EXIT_USAGE)
         }
-        Ok(Command::Print(text)) => {
-            print!("{text}");
-            ExitCode::from(EXIT_OK)
-        }
+        Ok(Command::Print(text)) => print(&text),
         Ok(Command::Check {
             config,
             print,
@@ -52,6 +50,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// Writes to standard output, which may be full or closed.
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::from(EXIT_OK),
+        Err(error) => {
+            eprintln!("weir: cannot write to standard output: {error}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
 /// Reads the configuration, and says everything that is wrong with it.
 fn load(path: &Path) -> Option<Compiled> {
     match config::load(path) {
@@ -70,16 +80,17 @@ fn load(path: &Path) -> Option<Compiled> {
     }
 }
 
-fn check(path: &Path, print: bool, quiet: bool) -> ExitCode {
+fn check(path: &Path, is_printed: bool, quiet: bool) -> ExitCode {
     let Some(compiled) = load(path) else {
         return ExitCode::from(EXIT_CONFIG);
     };
     for warning in &compiled.warnings {
         eprintln!("{warning}");
     }
-    if print {
-        print!("{}", config::render(&compiled.config));
-    } else if !quiet {
+    if is_printed {
+        return print(&config::render(&compiled.config));
+    }
+    if !quiet {
         let backends: usize = compiled
             .config
             .upstreams

@@ -7,8 +7,8 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use crate::config::model::Keepalive;
 use crate::core::address::Address;
+use crate::core::keepalive::Keepalive;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 

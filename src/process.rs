@@ -260,7 +260,7 @@ impl Process {
         }
         let mut sockets = Vec::new();
         for settings in &config.listeners {
-            sockets.push(if self.worker.listens_on(&settings.address) {
+            sockets.push(if self.worker.listens_for(settings) {
                 None
             } else {
                 Some(listen(settings).map_err(|refusal| refusal.message)?)

@@ -132,8 +132,17 @@ fn disturb(mut bytes: Vec<u8>, noise: Option<(prop::sample::Index, u8)>) -> Vec<
     bytes
 }
 
+/// So many cases, without files that remember failures.
+fn cases(count: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases: count,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(2000))]
 
     #[test]
     fn a_request_means_the_same_on_both_sides_of_weir(bytes in head(REQUEST_LINES)) {

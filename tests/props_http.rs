@@ -2,7 +2,17 @@
 
 use proptest::prelude::*;
 
+/// So many cases, without files that remember failures.
+fn cases(count: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config {
+        cases: count,
+        failure_persistence: None,
+        ..Default::default()
+    }
+}
+
 mod path {
+    use super::cases;
     use super::*;
     use weir::core::http::path::canonical;
 
@@ -20,7 +30,7 @@ mod path {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..Default::default() })]
+        #![proptest_config(cases(4096))]
 
         #[test]
         fn a_canonical_path_is_rooted_and_settled(target in target()) {
@@ -50,6 +60,7 @@ mod path {
 }
 
 mod route {
+    use super::cases;
     use super::*;
     use weir::core::http::route::{Found, HostPattern, RouteTable, Rule, is_prefix, strip_prefix};
 
@@ -97,7 +108,7 @@ mod route {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..Default::default() })]
+        #![proptest_config(cases(2048))]
 
         #[test]
         fn the_table_agrees_with_looking_at_every_rule(
@@ -133,6 +144,7 @@ mod route {
 }
 
 mod sticky {
+    use super::cases;
     use super::*;
     use weir::core::http::sticky::{Stripped, Tag, cookie_value, strip_cookie};
 
@@ -150,7 +162,7 @@ mod sticky {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..Default::default() })]
+        #![proptest_config(cases(4096))]
 
         #[test]
         fn a_stripped_field_holds_every_cookie_but_ours(field in field()) {
@@ -182,6 +194,7 @@ mod sticky {
 }
 
 mod access_log {
+    use super::cases;
     use super::*;
     use weir::core::access_log::{Format, HttpRecord, StickyUse, TcpRecord, Timings, Why};
 
@@ -279,7 +292,7 @@ mod access_log {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..Default::default() })]
+        #![proptest_config(cases(2048))]
 
         #[test]
         fn no_value_leaves_its_place_in_a_request_line(
@@ -359,6 +372,7 @@ mod access_log {
 }
 
 mod forwarded {
+    use super::cases;
     use super::*;
     use std::net::{IpAddr, Ipv4Addr};
     use weir::core::http::forwarded::{Network, Peer, client_address, write_x_forwarded_for};
@@ -369,7 +383,7 @@ mod forwarded {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..Default::default() })]
+        #![proptest_config(cases(2048))]
 
         #[test]
         fn a_claim_left_of_a_stranger_changes_nothing(
@@ -431,7 +445,7 @@ mod budget {
     use weir::core::time::Tick;
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..Default::default() })]
+        #![proptest_config(cases(1024))]
 
         /// Against a list of everything that ever happened.
         #[test]

@@ -22,7 +22,7 @@ pub(super) const PRE_DRAIN: Duration = Duration::ZERO;
 pub(super) const DRAIN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(10);
-pub(super) const STATS_INTERVAL_MIN: Duration = Duration::from_secs(1);
+pub(super) const STATS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 pub(super) const STATS_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) const LOG_LEVEL: log::LevelFilter = log::LevelFilter::Info;
 
@@ -30,7 +30,7 @@ pub(super) const LOG_LEVEL: log::LevelFilter = log::LevelFilter::Info;
 pub(super) const CONNECTIONS_LIMIT: i128 = 100_000_000;
 
 pub(super) const BUFFER_BYTES: usize = 64 << 10;
-pub(super) const BUFFER_BYTES_MIN: u64 = 4 << 10;
+pub(super) const BUFFER_BYTES_MIN: u64 = 8 << 10;
 pub(super) const BUFFER_BYTES_MAX: u64 = 1 << 20;
 pub(super) const BUFFER_MEMORY_BYTES: usize = 64 << 20;
 pub(super) const BUFFER_MEMORY_BYTES_MAX: u64 = 64 << 30;

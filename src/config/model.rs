@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::core::address::{Address, BackendAddress};
 
+pub use crate::core::keepalive::Keepalive;
+
 /// Everything one worker needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -63,17 +65,6 @@ pub enum Mode {
     },
     /// Route requests.
     Http(Box<Http>),
-}
-
-/// TCP keepalive probes of the kernel (tcp(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Idle time before the first probe.
-    pub idle: Duration,
-    /// Time between probes.
-    pub interval: Duration,
-    /// Unanswered probes before the connection is dropped.
-    pub probes: u32,
 }
 
 /// All timeouts of a session, complete. Behaviour T1 to T3.

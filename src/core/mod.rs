@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod flow;
 pub mod health;
 pub mod http;
+pub mod keepalive;
 pub mod key;
 pub mod limit;
 pub mod probe;

@@ -22,8 +22,8 @@ use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, acceptfrom_with,
 };
 
-use crate::config::model::Keepalive;
 use crate::core::address::Address;
+use crate::core::keepalive::Keepalive;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 use crate::net::{Accept, Fired, Kind, Net, Target};

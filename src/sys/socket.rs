@@ -18,8 +18,8 @@ use rustix::net::{
 };
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::config::model::Keepalive;
 use crate::core::address::Address;
+use crate::core::keepalive::Keepalive;
 
 /// A listening socket.
 #[derive(Debug)]

@@ -43,14 +43,14 @@ pub struct Adopted {
 }
 
 impl<N: Net> Worker<N> {
-    /// Whether a socket for this address is open, so that a new configuration need not bring one.
+    /// Whether a socket for this listener is open, so that a new configuration need not bring one.
     #[must_use]
-    pub fn listens_on(&self, address: &Address) -> bool {
-        self.find_listener(address).is_some()
+    pub fn listens_for(&self, settings: &model::Listener) -> bool {
+        self.find_listener(settings).is_some()
     }
 
     /// Takes on `config`. `sockets` has an entry per listener, in order: a new socket, or none
-    /// where [`Worker::listens_on`] its address.
+    /// where [`Worker::listens_for`] it.
     ///
     /// # Errors
     /// When a new listener cannot be watched; then nothing has changed.
@@ -93,13 +93,18 @@ impl<N: Net> Worker<N> {
         self.has_full_listener = true;
     }
 
-    fn find_listener(&self, address: &Address) -> Option<ListenerSlot> {
+    fn find_listener(&self, settings: &model::Listener) -> Option<ListenerSlot> {
         let open = |listener: &Listener<N>| listener.socket.is_some() && !listener.closing;
+        // With port 0 the kernel chooses, so several listeners may have that address.
+        let is_any_port = matches!(&settings.address, Address::Ip(ip) if ip.port() == 0);
+        let is_same = |listener: &Listener<N>| {
+            listener.address == settings.address && (!is_any_port || listener.name == settings.name)
+        };
         let found = self
             .shared
             .listeners
             .iter()
-            .position(|listener| open(listener) && listener.address == *address)?;
+            .position(|listener| open(listener) && is_same(listener))?;
         ListenerSlot::try_from(found).ok()
     }
 
@@ -115,7 +120,7 @@ impl<N: Net> Worker<N> {
         let mut fresh = Vec::new();
         for (settings, socket) in config.listeners.iter().zip(sockets) {
             let Some(socket) = socket else {
-                let slot = self.find_listener(&settings.address);
+                let slot = self.find_listener(settings);
                 slots.push(slot.expect("a listener without a new socket has an old one"));
                 continue;
             };

@@ -252,7 +252,8 @@ impl<N: Net> Worker<N> {
             let get = |cell: BackendCell| board.get(place.column, cell);
             let _ = write!(
                 line,
-                "; {} {}: picks {}, active {}, bytes out {}, in {}, connect failures {}, retries {}",
+                "; {} {}: picks {}, active {}, bytes out {}, in {}, connect failures {}, \
+                 retries {}",
                 place.label,
                 if get(BackendCell::Up) == 1 {
                     "up"

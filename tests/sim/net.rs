@@ -22,8 +22,8 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use weir::config::model::Keepalive;
 use weir::core::address::Address;
+use weir::core::keepalive::Keepalive;
 use weir::core::readiness::{Io, Readiness};
 use weir::core::time::Tick;
 use weir::net::{Accept, Fired, Kind, Net, Target};

@@ -438,7 +438,7 @@ fn config() -> BoxedStrategy<Config> {
         prop::option::of(ms(1_000..=86_400_000)),
         level,
         prop::option::of(1..=100_000_000_usize),
-        4_096..=65_536_usize,
+        8_192..=65_536_usize,
         1_048_576..=1_000_000_000_usize,
         any::<bool>(),
         prop::option::of(access_log),

@@ -112,7 +112,8 @@ impl RouteTable {
         let prefixes = prefixes.collect::<Result<Vec<_>, _>>()?;
         let hosts: Vec<_> = rules.iter().map(|rule| host_key(&rule.host)).collect();
         let mut order: Vec<usize> = (0..rules.len()).collect();
-        // Longer prefixes first; the sort is stable, so of equal ones the first written stays first.
+        // Longer prefixes first; of equal ones the first written stays first, as the sort is
+        // stable.
         order.sort_by(|&a, &b| {
             hosts[a]
                 .cmp(&hosts[b])
