@@ -1,0 +1,140 @@
+//! RFC 9110 and RFC 9112 from the outside: raw bytes in and out, on both sides of the real binary.
+//!
+//! `cases/*.txt` hold the cases, in the format of [`script`]; `requirements.txt` holds every
+//! requirement that binds an intermediary, each with its cases or the reason why it has none.
+//! `WEIR_BIN` names another binary, `WEIR_CASE` runs only the cases whose names hold that text.
+
+#[allow(dead_code, unused_imports, reason = "other tests use the rest")]
+#[path = "../e2e/harness/mod.rs"]
+mod harness;
+
+mod requirements;
+mod run;
+mod script;
+mod wire;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use harness::{Gate, Weir};
+use script::Case;
+
+/// Cases at once, for each file of cases.
+const THREADS: usize = 8;
+
+/// Files of cases: a test for each, by the name of the file.
+macro_rules! files {
+    ($($name:ident),* $(,)?) => {
+        const FILES: &[(&str, &str)] = &[$((
+            concat!("tests/conformance/cases/", stringify!($name), ".txt"),
+            include_str!(concat!("cases/", stringify!($name), ".txt")),
+        )),*];
+
+        $(#[test]
+        fn $name() {
+            run_file(
+                concat!("tests/conformance/cases/", stringify!($name), ".txt"),
+                include_str!(concat!("cases/", stringify!($name), ".txt")),
+            );
+        })*
+    };
+}
+
+files![
+    request_line,
+    request_fields,
+    request_host,
+    request_framing,
+    request_chunked,
+    paths,
+    forwarding,
+    response_head,
+    response_framing,
+    response_chunked,
+    persistence,
+    expectations,
+    upgrades,
+    own_answers,
+];
+
+/// Runs all cases of a file against one weir, each with a listener and an origin of its own.
+fn run_file(file: &str, text: &str) {
+    let filter = std::env::var("WEIR_CASE").unwrap_or_default();
+    let mut cases = script::parse(file, text);
+    cases.retain(|case| case.name.contains(&filter));
+    if cases.is_empty() {
+        return;
+    }
+    let gates: Vec<Gate> = cases.iter().map(|_| Gate::new()).collect();
+    let weir = Weir::start(config(&cases, &gates));
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let Some(n) = claim(&next, cases.len()) {
+                    let address = weir.address_of(&format!("case{n}"));
+                    if let Err(why) = run::run(file, &cases[n], address, &gates[n]) {
+                        failures.lock().expect("no holder panics").push((n, why));
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().expect("no holder panics");
+    failures.sort();
+    let texts: Vec<String> = failures.into_iter().map(|(_, why)| why).collect();
+    assert!(
+        texts.is_empty(),
+        "{} of {} cases failed\n\n{}",
+        texts.len(),
+        cases.len(),
+        texts.join("\n")
+    );
+}
+
+fn claim(next: &AtomicUsize, count: usize) -> Option<usize> {
+    let n = next.fetch_add(1, Ordering::Relaxed);
+    (n < count).then_some(n)
+}
+
+fn config(cases: &[Case], gates: &[Gate]) -> String {
+    let mut listeners = String::new();
+    let mut upstreams = String::new();
+    for (n, (case, gate)) in cases.iter().zip(gates).enumerate() {
+        let routes = case.routes.as_deref();
+        let routes = routes.unwrap_or("[{prefix: /, upstream: POOL}]");
+        let routes = routes.replace("POOL", &format!("pool{n}"));
+        listeners += &format!(
+            "  - name: case{n}\n    listen: \"127.0.0.1:0\"\n    mode: http\n    routes: {routes}\n"
+        );
+        for line in &case.listener {
+            listeners += &format!("    {line}\n");
+        }
+        let backend = gate.address();
+        upstreams += &format!("  pool{n}:\n    backends: [\"{backend}\"]\n");
+        for line in &case.upstream {
+            upstreams += &format!("    {line}\n");
+        }
+    }
+    format!(
+        "stats_interval: 0\n\
+         timeouts: {{connect: 1s, header: 2s, keep_alive: 4s, body: 2s, response: 3s}}\n\
+         listeners:\n{listeners}upstreams:\n{upstreams}"
+    )
+}
+
+#[test]
+fn every_case_has_a_name_of_its_own_and_there_are_enough() {
+    let mut names: Vec<String> = FILES
+        .iter()
+        .flat_map(|(file, text)| script::parse(file, text))
+        .map(|case| case.name)
+        .collect();
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count, "two cases have one name");
+    assert!(count >= 200, "only {count} cases");
+}
