@@ -37,6 +37,8 @@ pub(crate) struct Message {
 pub(crate) struct Body {
     pub(crate) payload: Vec<u8>,
     pub(crate) trailers: Vec<Vec<u8>>,
+    /// Whether it came in chunks.
+    pub(crate) chunked: bool,
     /// Whether its last chunk was there; true for a body that is not chunked.
     pub(crate) complete: bool,
 }
@@ -136,7 +138,10 @@ fn split_lines(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
 /// Decodes chunked coding of the plainest kind: no extension, no white space, no line end but CRLF.
 /// Gives the body and how many bytes it took.
 pub(crate) fn decode_chunked(bytes: &[u8]) -> Result<(Body, usize), String> {
-    let mut body = Body::default();
+    let mut body = Body {
+        chunked: true,
+        ..Body::default()
+    };
     let mut at = 0;
     loop {
         let Some(line) = line_at(bytes, at) else {
