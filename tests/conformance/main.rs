@@ -11,6 +11,7 @@ mod harness;
 mod requirements;
 mod run;
 mod script;
+#[allow(dead_code, reason = "other tests use the rest")]
 mod wire;
 
 use std::sync::Mutex;

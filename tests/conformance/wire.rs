@@ -9,6 +9,9 @@ use super::harness::{End, Peer};
 /// Longest wait for bytes that must come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How much of what passed is kept for failure messages.
+const LOGGED_BYTES_MAX: usize = 4096;
+
 /// A connection with the bytes that were read ahead, and all that passed for the failure message.
 #[derive(Debug)]
 pub(crate) struct Conn {
@@ -204,12 +207,12 @@ impl Conn {
         }
     }
 
-    /// Everything received so far.
+    /// What was received at first.
     pub(crate) fn received(&self) -> &[u8] {
         &self.received
     }
 
-    /// Everything sent so far.
+    /// What was sent at first.
     pub(crate) fn sent(&self) -> &[u8] {
         &self.sent
     }
@@ -225,13 +228,13 @@ impl Conn {
     /// Sends all of it. An error shows that the other side has closed, which it may.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let bytes = bytes.as_ref();
-        self.sent.extend_from_slice(bytes);
+        keep(&mut self.sent, bytes);
         self.peer.write_all(bytes).is_ok()
     }
 
     /// Reads once; false at the end.
     fn fill(&mut self) -> Result<bool, String> {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = [0; 64 * 1024];
         match self.peer.read(&mut chunk) {
             Ok(0) => Ok(false),
             Ok(n) => {
@@ -245,7 +248,7 @@ impl Conn {
 
     fn take(&mut self, bytes: &[u8]) {
         self.ahead.extend_from_slice(bytes);
-        self.received.extend_from_slice(bytes);
+        keep(&mut self.received, bytes);
     }
 
     /// Whether bytes have come, without waiting longer than `window`. An end counts as none.
@@ -273,6 +276,20 @@ impl Conn {
                 Ok(true) => {}
                 Ok(false) => return Err("the connection ended where a head was due".to_owned()),
                 Err(e) => return Err(format!("{e} where a head was due")),
+            }
+        }
+    }
+
+    /// Reads a line, without its CRLF.
+    pub(crate) fn line(&mut self) -> Result<String, String> {
+        loop {
+            if let Some(line) = line_at(&self.ahead, 0) {
+                let length = line.len();
+                let line: Vec<u8> = self.ahead.drain(..length + 2).collect();
+                return Ok(String::from_utf8_lossy(&line[..length]).into_owned());
+            }
+            if !self.fill()? {
+                return Err("the connection ended where a line was due".to_owned());
             }
         }
     }
@@ -334,6 +351,12 @@ impl Conn {
         };
         Ok((std::mem::take(&mut self.ahead), end))
     }
+}
+
+/// Remembers the first bytes that passed.
+fn keep(log: &mut Vec<u8>, bytes: &[u8]) {
+    let room = LOGGED_BYTES_MAX.saturating_sub(log.len());
+    log.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
 /// Bytes that have arrived but that nobody asked for, without waiting.

@@ -1,0 +1,146 @@
+//! The access log.
+
+use std::fs;
+use std::path::Path;
+
+use crate::client::Client;
+use crate::config::Config;
+use crate::harness::{Port, Scratch, Signal, Weir, eventually};
+use crate::web::Web;
+
+/// Waits for so many lines.
+fn lines(path: &Path, count: usize) -> Vec<String> {
+    eventually("the access log is written", || {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        (lines.len() >= count).then_some(lines)
+    })
+}
+
+fn config(backends: Config, path: &Path, format: &str) -> Config {
+    backends.top(&format!(
+        "access_log: {{path: {}, format: {format}}}",
+        path.display()
+    ))
+}
+
+#[test]
+fn a_request_is_a_common_line() {
+    let (scratch, web) = (Scratch::new(), Web::named("hello"));
+    let path = scratch.write("access.log", "");
+    let weir = Weir::start(config(Config::pool([web.address()]), &path, "common"));
+    Client::new(&weir).get("/a?b");
+    let line = &lines(&path, 1)[0];
+    assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
+    assert!(line.contains("] \"GET /a?b HTTP/1.1\" 200 "), "{line}");
+}
+
+#[test]
+fn a_combined_line_has_agent_and_backend_and_no_byte_of_the_client_gets_out() {
+    let (scratch, web) = (Scratch::new(), Web::named("hello"));
+    let path = scratch.write("access.log", "");
+    let weir = Weir::start(config(Config::pool([web.address()]), &path, "combined"));
+    let fields = "User-Agent: a\"b\\c\u{e9}\tx\r\nReferer: http://r/\r\n";
+    Client::new(&weir).get_with("/", fields);
+    let line = &lines(&path, 1)[0];
+    assert!(line.contains("\"http://r/\""), "{line}");
+    assert!(line.contains("why=--"), "{line}");
+    assert!(!line.contains('\t') && !line.contains("a\"b"), "{line}");
+    assert!(line.contains(&web.address().to_string()), "{line}");
+}
+
+#[test]
+fn a_json_line_has_every_fact() {
+    let (scratch, web) = (Scratch::new(), Web::named("hello"));
+    let path = scratch.write("access.log", "");
+    let weir = Weir::start(config(Config::pool([web.address()]), &path, "json"));
+    let mut client = Client::new(&weir);
+    client.get_with("/a\"b", "User-Agent: \"\\\r\n");
+    client.send("POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
+    client.receive();
+    let lines = lines(&path, 2);
+    for line in &lines {
+        assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
+        for key in [
+            "ts",
+            "id",
+            "client",
+            "listener",
+            "host",
+            "method",
+            "path",
+            "proto",
+            "status",
+            "bytes_in",
+            "bytes_out",
+            "route",
+            "pool",
+            "backend",
+            "attempts",
+            "t_wait",
+            "t_queue",
+            "t_connect",
+            "t_ttfb",
+            "t_total",
+            "why",
+            "closed_by",
+            "ua",
+            "referer",
+            "sticky",
+        ] {
+            assert!(line.contains(&format!("\"{key}\":")), "{key} in {line}");
+        }
+        // YAML holds JSON: who can read the one reads the other.
+        let parsed: Result<serde_yaml::Value, _> = serde_yaml::from_str(line);
+        assert!(parsed.is_ok(), "{line}");
+    }
+    let second: serde_yaml::Value = serde_yaml::from_str(&lines[1]).expect("it was read before");
+    assert_eq!(second["method"].as_str(), Some("POST"));
+    assert_eq!(second["status"].as_u64(), Some(200));
+    assert_eq!(second["pool"].as_str(), Some("pool"));
+    assert_eq!(second["attempts"].as_u64(), Some(1));
+}
+
+#[test]
+fn failures_say_why() {
+    let (scratch, dead) = (Scratch::new(), Port::reserve());
+    let path = scratch.write("access.log", "");
+    let routed = Config::new()
+        .route("prefix: /dead, upstream: pool")
+        .upstream("pool", [dead.address()]);
+    let weir = Weir::start(config(routed, &path, "combined"));
+    let mut client = Client::new(&weir);
+    assert_eq!(client.get("/dead").status(), 502);
+    assert_eq!(client.get("/nowhere").status(), 404);
+    client.send("BAD\r\n\r\n");
+    assert_eq!(client.receive().status(), 400);
+    let lines = lines(&path, 3);
+    for (line, why) in lines.iter().zip(["why=SC", "why=NR", "why=PR"]) {
+        assert!(line.contains(why), "{why} in {line}");
+    }
+}
+
+#[test]
+fn the_file_is_opened_again_when_asked() {
+    let (scratch, web) = (Scratch::new(), Web::named("a"));
+    let path = scratch.write("access.log", "");
+    let weir = Weir::start(config(Config::pool([web.address()]), &path, "common"));
+    let mut client = Client::new(&weir);
+    client.get("/before");
+    lines(&path, 1);
+    let moved = path.with_extension("1");
+    fs::rename(&path, &moved).expect("the file can be moved");
+    weir.signal(Signal::USR1);
+    eventually("the file is there again", || path.exists().then_some(()));
+    client.get("/after");
+    assert!(lines(&path, 1)[0].contains("/after"));
+    assert_eq!(lines(&moved, 1).len(), 1);
+}
+
+#[test]
+fn the_log_is_off_by_default() {
+    let web = Web::named("a");
+    let weir = Weir::start(Config::pool([web.address()]));
+    Client::new(&weir).get("/a-path-to-look-for");
+    assert_eq!(weir.log.count(&["/a-path-to-look-for"]), 0);
+}
