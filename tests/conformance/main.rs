@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use harness::{Gate, Weir};
+use run::Pace;
 use script::Case;
 
 /// Cases at once, for each file of cases.
@@ -32,12 +33,21 @@ macro_rules! files {
             include_str!(concat!("cases/", stringify!($name), ".txt")),
         )),*];
 
-        $(#[test]
-        fn $name() {
-            run_file(
-                concat!("tests/conformance/cases/", stringify!($name), ".txt"),
-                include_str!(concat!("cases/", stringify!($name), ".txt")),
-            );
+        $(mod $name {
+            use super::{Pace, run_file};
+
+            const FILE: &str = concat!("tests/conformance/cases/", stringify!($name), ".txt");
+            const TEXT: &str = include_str!(concat!("cases/", stringify!($name), ".txt"));
+
+            #[test]
+            fn holds() {
+                run_file(FILE, TEXT, Pace::Whole);
+            }
+
+            #[test]
+            fn holds_byte_by_byte() {
+                run_file(FILE, TEXT, Pace::Bytes);
+            }
         })*
     };
 }
@@ -60,7 +70,7 @@ files![
 ];
 
 /// Runs all cases of a file against one weir, each with a listener and an origin of its own.
-fn run_file(file: &str, text: &str) {
+fn run_file(file: &str, text: &str, pace: Pace) {
     let filter = std::env::var("WEIR_CASE").unwrap_or_default();
     let mut cases = script::parse(file, text);
     cases.retain(|case| case.name.contains(&filter));
@@ -76,7 +86,7 @@ fn run_file(file: &str, text: &str) {
             scope.spawn(|| {
                 while let Some(n) = claim(&next, cases.len()) {
                     let address = weir.address_of(&format!("case{n}"));
-                    if let Err(why) = run::run(file, &cases[n], address, &gates[n]) {
+                    if let Err(why) = run::run(file, &cases[n], pace, address, &gates[n]) {
                         failures.lock().expect("no holder panics").push((n, why));
                     }
                 }

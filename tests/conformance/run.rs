@@ -45,9 +45,36 @@ const PLACED_ANEW: &[&str] = &[
     "x-real-ip",
 ];
 
+/// How bytes are sent, which must make no difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As they stand in the case.
+    Whole,
+    /// One by one, so that every state that can be reached between two bytes is reached.
+    Bytes,
+}
+
+/// What is longer goes in pieces of that many bytes.
+const SINGLY_BYTES_MAX: usize = 400;
+
+/// Sends bytes at a pace.
+fn send(conn: &mut Conn, bytes: &[u8], pace: Pace) {
+    let piece = match pace {
+        Pace::Whole => bytes.len(),
+        Pace::Bytes if bytes.len() <= SINGLY_BYTES_MAX => 1,
+        Pace::Bytes => SINGLY_BYTES_MAX,
+    };
+    // Once the other side has closed, nothing more is taken, and that is for the case to judge.
+    let _ = bytes.chunks(piece.max(1)).all(|piece| conn.send(piece));
+    if bytes.is_empty() {
+        conn.send(b"");
+    }
+}
+
 /// One run of one case.
 struct Run<'a> {
     address: SocketAddr,
+    pace: Pace,
     gate: &'a Gate,
     client: Option<Conn>,
     /// Connections that the origin accepted; the last one in use is the current.
@@ -58,9 +85,16 @@ struct Run<'a> {
 }
 
 /// Runs a case; what went wrong, with everything that passed on both sides.
-pub(crate) fn run(file: &str, case: &Case, address: SocketAddr, gate: &Gate) -> Result<(), String> {
+pub(crate) fn run(
+    file: &str,
+    case: &Case,
+    pace: Pace,
+    address: SocketAddr,
+    gate: &Gate,
+) -> Result<(), String> {
     let mut run = Run {
         address,
+        pace,
         gate,
         client: None,
         origins: Vec::new(),
@@ -83,11 +117,13 @@ impl Run<'_> {
             let next = case.steps.get(n + 1).map(|(_, step)| step);
             match step {
                 Step::Send(bytes) => {
-                    self.client()?.send(bytes);
+                    let pace = self.pace;
+                    send(self.client()?, bytes, pace);
                 }
                 Step::Request(expected) => self.request(expected)?,
                 Step::Respond(bytes) => {
-                    self.origin()?.send(bytes);
+                    let pace = self.pace;
+                    send(self.origin()?, bytes, pace);
                 }
                 Step::Response(expected) => self.response(expected)?,
                 Step::RequestRest(bytes) => {

@@ -133,11 +133,12 @@ pub(crate) fn parse(file: &str, text: &str) -> Vec<Case> {
         let (mark, rest) = line.split_once(' ').unwrap_or((line, ""));
         let is_message =
             matches!(mark, ">" | ">>" | ">>+" | "<<" | "<" | "<+") && !rest.starts_with("own ");
-        if let Some((_, open, bytes)) = &mut block {
-            if is_message && *open == mark {
-                bytes.extend_from_slice(&bytes_of(file, at, rest));
-                continue;
-            }
+        if let Some((_, open, bytes)) = &mut block
+            && is_message
+            && *open == mark
+        {
+            bytes.extend_from_slice(&bytes_of(file, at, rest));
+            continue;
         }
         if let (Some(case), Some(done)) = (cases.last_mut(), block.take()) {
             case.close(file, done);
@@ -263,7 +264,7 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
-        bytes.extend_from_slice(rest[..at].as_bytes());
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
         let escape = rest[at + 1..].chars().next()?;
         rest = &rest[at + 2..];
         match escape {

@@ -167,7 +167,7 @@ fn cookies_of_the_application_pass_and_ours_does_not() {
         .lines()
         .filter(|line| line.starts_with("Cookie"))
         .collect();
-    assert_eq!(seen, ["Cookie: a=1; b=\"2", "Cookie: weirder=3"]);
+    assert_eq!(seen, ["Cookie: a=1; b=\"2;", "Cookie: weirder=3"]);
 }
 
 #[test]
