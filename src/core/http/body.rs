@@ -160,6 +160,17 @@ impl Body {
         }
     }
 
+    /// Keeps trailers of these names back: the elements of the message's `Connection` fields, each
+    /// value followed by a comma (RFC 9110 section 7.6.1).
+    pub fn drop_trailers<'a>(&mut self, connection: impl Iterator<Item = &'a [u8]>) {
+        if let State::Chunked(chunked) = &mut self.state {
+            let names: Vec<u8> = connection
+                .flat_map(|value| [value, b","].concat())
+                .collect();
+            chunked.hop_names = Some(names.into_boxed_slice());
+        }
+    }
+
     /// Judges the next bytes. Call it again with what follows `consumed`, until it is done or
     /// the bytes are used up; every call makes progress while there are bytes and it is not done.
     ///
@@ -293,6 +304,8 @@ struct Chunked {
     extensions_bytes: u64,
     /// The trailer section as it came, then as it may pass; none when there was none.
     trailers: Option<Vec<u8>>,
+    /// Names that `Connection` lists: trailers that are not passed on.
+    hop_names: Option<Box<[u8]>>,
 }
 
 /// What the next byte is.
@@ -344,6 +357,7 @@ impl Chunked {
             extension_bytes: 0,
             extensions_bytes: 0,
             trailers: None,
+            hop_names: None,
         }
     }
 
@@ -518,7 +532,8 @@ impl Chunked {
             }
             gathered.push(byte);
             if byte == b'\n' && gathered.ends_with(b"\r\n\r\n") {
-                filter_trailers(gathered, self.keep_framing)?;
+                let hop_names = self.hop_names.as_deref().unwrap_or_default();
+                filter_trailers(gathered, self.keep_framing, hop_names)?;
                 self.step = Step::Done;
                 return Ok(at + 1);
             }
@@ -537,14 +552,18 @@ const fn hexadecimal(byte: u8) -> Option<u8> {
 }
 
 /// Puts the trailers that may pass, and the empty line, in the place of the section as it came.
-fn filter_trailers(section: &mut Vec<u8>, keep: bool) -> Result<(), BodyError> {
+fn filter_trailers(section: &mut Vec<u8>, keep: bool, hop_names: &[u8]) -> Result<(), BodyError> {
+    let is_hop = |name: &str| {
+        let mut options = hop_names.split(|&byte| byte == b',');
+        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+    };
     let mut passed = Vec::new();
     let mut fields = [httparse::EMPTY_HEADER; TRAILER_FIELDS_MAX];
     match httparse::parse_headers(section, &mut fields) {
         Ok(httparse::Status::Complete((end, fields))) if end == section.len() => {
             check_line_ends(section)?;
             for field in fields {
-                if !is_forbidden_trailer(field.name.as_bytes()) {
+                if !is_forbidden_trailer(field.name.as_bytes()) && !is_hop(field.name) {
                     passed.extend_from_slice(field.name.as_bytes());
                     passed.extend_from_slice(b": ");
                     passed.extend_from_slice(field.value);

@@ -419,6 +419,12 @@ impl Fields {
             .map(|field| field.value.of(bytes))
     }
 
+    /// Whether `Connection` names fields that are for this connection only.
+    #[must_use]
+    pub const fn names_hop_fields(&self) -> bool {
+        self.options.others
+    }
+
     /// Whether the sender takes trailers (`TE: trailers`, RFC 9110 section 10.1.4).
     #[must_use]
     pub const fn takes_trailers(&self) -> bool {

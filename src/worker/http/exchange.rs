@@ -79,6 +79,8 @@ pub(crate) struct Exchange {
     /// The backend takes no more; what it says is still read.
     is_upload_dead: bool,
     pub(super) target: Vec<u8>,
+    /// The protocols that the client offers to change to.
+    pub(super) offered: Vec<u8>,
     pub(super) request_body: Body,
     /// Body bytes that the backend would not take yet.
     upload: Option<Buffer>,
@@ -116,6 +118,7 @@ impl Exchange {
             is_replayable: true,
             is_upload_dead: false,
             target: Vec::new(),
+            offered: Vec::new(),
             request_body: Self::request_framing(facts.framing),
             upload: None,
             response_head: Vec::new(),
@@ -147,6 +150,19 @@ impl Exchange {
     /// Whether all of the request has left.
     fn is_sent(&self) -> bool {
         self.sent == self.request.len() && self.request_body.is_done() && self.upload.is_none()
+    }
+
+    /// Whether the client has offered to change to all of these protocols.
+    pub(super) fn has_offered<'a>(&self, chosen: impl Iterator<Item = &'a [u8]>) -> bool {
+        let elements = |list: &'a [u8]| list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        let offered = |protocol: &[u8]| {
+            let mut offers = self.offered.split(|&byte| byte == b',');
+            offers.any(|offer| offer.trim_ascii().eq_ignore_ascii_case(protocol))
+        };
+        chosen
+            .flat_map(elements)
+            .filter(|protocol| !protocol.is_empty())
+            .all(offered)
     }
 
     /// Whether the client has sent all of its request.
@@ -670,6 +686,12 @@ impl<N: Net> Parts<'_, N> {
                 Ok(true)
             }
             Io::Blocked => {
+                self.client.ready.clear(Readiness::READ);
+                Ok(false)
+            }
+            // Who said that this request is the last may end its direction and still listen; who
+            // could have gone on has left.
+            Io::Closed if !exchange.facts.keep_alive => {
                 self.client.ready.clear(Readiness::READ);
                 Ok(false)
             }

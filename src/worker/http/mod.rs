@@ -56,6 +56,9 @@ pub(crate) enum Phase {
     Idle(Tick),
     /// A head is incomplete; its first byte came then.
     Head(Tick),
+    /// A request was answered before its body had come; so many bytes of it are still to be
+    /// dropped, and the last of them came then.
+    Discard(Tick, u64),
     /// A request is under way.
     Exchange,
     /// The last answer is out or on its way; reads on until then, for so many bytes.
@@ -202,6 +205,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
                 parts.read_request(shared)
             }
             Phase::Exchange => parts.step_exchange(shared, &mut session.moved),
+            Phase::Discard(_, left) => parts.discard(shared, left),
             Phase::Linger(..) => parts.linger(shared),
         };
         match next {
@@ -235,6 +239,7 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
             }
         }
         Phase::Head(since) => since.after(timeouts.header),
+        Phase::Discard(since, _) => since.after(timeouts.body),
         Phase::Linger(until, _) => until,
         Phase::Exchange => match &http.exchange {
             Some(exchange) => exchange.deadline(session, shared),
@@ -268,6 +273,7 @@ pub(crate) fn on_timeout<N: Net>(
     let next = match parts.http.phase {
         Phase::Idle(_) => Next::Turn(Turn::Close(CloseReason::KeepAliveEnd)),
         Phase::Linger(..) => Next::Turn(Turn::Close(CloseReason::Done)),
+        Phase::Discard(..) => Next::Turn(Turn::Close(CloseReason::Idle)),
         _ if is_stalled => parts.cut_response(shared, CloseReason::Idle),
         Phase::Head(_) => parts.refuse_head(shared, 408),
         Phase::Exchange => parts.on_exchange_timeout(shared, session.moved),
@@ -279,6 +285,30 @@ pub(crate) fn on_timeout<N: Net>(
 }
 
 impl<N: Net> Parts<'_, N> {
+    /// Reads and drops the rest of a body that nobody wants; then the next request may come.
+    fn discard(&mut self, shared: &mut Shared<N>, mut left: u64) -> Next {
+        while left > 0 {
+            if !self.client.ready.has(Readiness::READ) {
+                return Next::Turn(Turn::Sleep);
+            }
+            let transfer = &mut shared.transfer;
+            let wanted = usize::try_from(left).unwrap_or(usize::MAX);
+            let room = wanted.min(transfer.scratch.len());
+            let space = &mut transfer.scratch[..room];
+            match transfer.net.read(&self.client.stream, space) {
+                Io::Ready(count) => {
+                    left -= count as u64;
+                    self.http.phase = Phase::Discard(shared.now, left);
+                }
+                Io::Blocked => self.client.ready.clear(Readiness::READ),
+                Io::Closed => return Next::Turn(Turn::Close(CloseReason::Done)),
+                Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
+            }
+        }
+        self.http.phase = Phase::Idle(shared.now);
+        Next::Step
+    }
+
     /// Reads what still comes on a connection that is closing, and forgets it.
     fn linger(&mut self, shared: &mut Shared<N>) -> Next {
         let Phase::Linger(until, mut left) = self.http.phase else {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::config::model::ErrorPage;
-use crate::core::http::body::Body;
+use crate::core::http::body::{Body, Framing};
 use crate::core::http::forwarded;
-use crate::core::http::head::RequestFacts;
+use crate::core::http::head::{Expect, RequestFacts};
 use crate::core::http::reply::{
     self, Page, Reply, ReplyTo, write_error, write_redirect, write_reply,
 };
@@ -19,6 +19,9 @@ use crate::worker::site::{Fixed, Site};
 
 /// What 503 says about when to come back, in seconds.
 const RETRY_AFTER_S: u32 = 5;
+
+/// Longest rest of a body that is read and dropped so that the connection can go on, in bytes.
+const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 
 /// Longest value that a placeholder of a fixed response stands for, in bytes.
 const PLACEHOLDER_BYTES_MAX: usize = 4096;
@@ -196,10 +199,11 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// Whether the connection can go on after an answer of weir's own: only if the body of the
-    /// request is here already. What follows it is kept.
+    /// request is here already, or its rest is short. What follows it is kept.
     fn may_keep(&mut self, shared: &Shared<N>, site: &Site, request: Request<'_>) -> bool {
+        let facts = request.head.facts;
         let rest = request.rest();
-        let mut body = Body::new(request.head.facts.framing, true);
+        let mut body = Body::new(facts.framing, true);
         let mut taken = 0;
         while taken < rest.len() && !body.is_done() {
             match body.feed(&rest[taken..]) {
@@ -208,9 +212,20 @@ impl<N: Net> Parts<'_, N> {
             }
         }
         self.http.input.extend_from_slice(&rest[taken..]);
-        body.is_done()
-            && shared.draining_since.is_none()
-            && site.requests_max.is_none_or(|max| self.http.requests < max)
+        self.http.phase = Phase::Idle(shared.now);
+        let may_go_on = shared.draining_since.is_none()
+            && site.requests_max.is_none_or(|max| self.http.requests < max);
+        if body.is_done() {
+            return may_go_on;
+        }
+        // A client that waits for 100 will not send the body now.
+        let left = body.opaque_bytes();
+        let is_short = matches!(facts.framing, Framing::Length(_)) && left <= DISCARD_BYTES_MAX;
+        if may_go_on && is_short && facts.expect == Expect::Nothing && facts.keep_alive {
+            self.http.phase = Phase::Discard(shared.now, left);
+            return true;
+        }
+        false
     }
 
     fn after_answer(
@@ -222,10 +237,7 @@ impl<N: Net> Parts<'_, N> {
     ) -> Next {
         match sent {
             Err(turn) => Next::Turn(turn),
-            Ok(()) if keep && facts.keep_alive => {
-                self.http.phase = Phase::Idle(shared.now);
-                Next::Step
-            }
+            Ok(()) if keep && facts.keep_alive => Next::Step,
             Ok(()) => self.close_after_answer(shared, keep && !facts.keep_alive),
         }
     }

@@ -9,9 +9,7 @@ use crate::core::access_log::StickyUse;
 use crate::core::balance::client_key;
 use crate::core::http::body::{Body, BodyError, Framing};
 use crate::core::http::forwarded::{self, Peer, Scheme};
-use crate::core::http::head::{
-    self, Expect, HeadError, Method, Parsed, RequestHead, TargetForm, Version,
-};
+use crate::core::http::head::{self, Expect, HeadError, Method, Parsed, RequestHead, Version};
 use crate::core::http::known::{Known, KnownSet};
 use crate::core::http::path::{Canonical, canonical};
 use crate::core::http::rewrite::{END, RequestRewrite, append_field, write_request};
@@ -166,7 +164,7 @@ impl<N: Net> Parts<'_, N> {
         let mut space = std::mem::take(&mut shared.http.path);
         let mut plain = std::mem::take(&mut shared.http.value);
         let target = request.head.path_and_query(request.bytes, &mut plain);
-        let next = if request.head.form == TargetForm::Asterisk {
+        let next = if target == b"*" {
             let path = Canonical {
                 path: b"*",
                 query: None,
@@ -238,12 +236,21 @@ impl<N: Net> Parts<'_, N> {
         exchange.secure_client = scheme_of(peer, request) == Scheme::Https;
         choose_key(shared, &mut exchange, request, client, path);
         write_head(shared, &mut exchange, request, peer, client, path);
+        if fields.names_hop_fields() {
+            let names = fields.values(Known::Connection, request.bytes);
+            exchange.request_body.drop_trailers(names);
+        }
+        exchange.offered.clear();
+        for offer in fields.values(Known::Upgrade, request.bytes) {
+            exchange.offered.extend_from_slice(offer);
+            exchange.offered.push(b',');
+        }
         exchange.head_bytes = exchange.request.len();
         exchange.started = shared.now;
         if shared.http.log.is_some() {
             let began = match self.http.phase {
                 Phase::Head(since) | Phase::Idle(since) => since,
-                Phase::Exchange | Phase::Linger(..) => shared.now,
+                Phase::Exchange | Phase::Discard(..) | Phase::Linger(..) => shared.now,
             };
             exchange.record = Some(Box::new(Record::new(request, client, began)));
         }
@@ -254,6 +261,11 @@ impl<N: Net> Parts<'_, N> {
                 return self.refuse_head(shared, 400);
             }
         };
+        let max = site.routes[route].body_bytes_max;
+        if max.is_some_and(|max| exchange.request_body.payload_bytes() > max) {
+            shared.release_exchange(exchange, false);
+            return self.answer_error(shared, site, request, 413);
+        }
         self.http.input.extend_from_slice(&request.rest()[taken..]);
         if facts.expect == Expect::Continue && !exchange.request_body.is_done() {
             exchange.continue_at = Some(shared.now.after(CONTINUE_AFTER));

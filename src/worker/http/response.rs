@@ -5,7 +5,7 @@ use crate::config::model;
 use crate::core::access_log::{StickyUse, Why};
 use crate::core::http::body::{Body, ChunkLine, LAST_CHUNK, Transfer as BodyTransfer};
 use crate::core::http::head::{Limits, Parsed, ResponseHead};
-use crate::core::http::known::KnownSet;
+use crate::core::http::known::{Known, KnownSet};
 use crate::core::http::rewrite::{
     END, ResponseRewrite, append_field, ends_by_closing, write_response,
 };
@@ -242,7 +242,9 @@ impl<N: Net> Parts<'_, N> {
         }
         exchange.continue_at = None;
         let is_tunnel = facts.status == 101;
-        if is_tunnel && !(exchange.facts.upgrade && facts.upgrade && exchange.is_received()) {
+        let has_offer = || exchange.has_offered(head.fields.values(Known::Upgrade, bytes));
+        let may_tunnel = exchange.facts.upgrade && facts.upgrade && exchange.is_received();
+        if is_tunnel && !(may_tunnel && has_offer()) {
             log::warn!("{}: 101 without an offer", backend_label(exchange, shared));
             return Err(End::Fail(502, Why::BadResponse));
         }
@@ -253,9 +255,13 @@ impl<N: Net> Parts<'_, N> {
         out.extend_from_slice(END);
         note_outcome(exchange, shared, facts.status);
         let closing = ends_by_closing(transfer, facts.framing);
+        let mut body = Body::new(facts.framing, transfer != BodyTransfer::Unchunk);
+        if head.fields.names_hop_fields() {
+            body.drop_trailers(head.fields.values(Known::Connection, bytes));
+        }
         exchange.response = Some(Response {
             status: facts.status,
-            body: Body::new(facts.framing, transfer != BodyTransfer::Unchunk),
+            body,
             transfer,
             is_reusable: facts.reusable,
             keeps_client: keeps_client && !closing,
