@@ -348,7 +348,7 @@ fn blank() -> Config {
         connections_max: None,
         buffer_bytes: defaults::BUFFER_BYTES,
         buffer_memory_bytes: defaults::BUFFER_MEMORY_BYTES,
-        splice: false,
+        splice: defaults::SPLICE,
         access_log: None,
     }
 }

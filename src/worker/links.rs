@@ -30,6 +30,8 @@ pub(crate) struct Link<N: Net> {
     owner: Option<Owner>,
     parked_at: Tick,
     has_timer: bool,
+    /// A kernel pipe, with so many bytes of this connection in it that wait for the client.
+    pub(crate) piped: Option<(N::Pipe, usize)>,
 }
 
 impl<N: Net> Link<N> {
@@ -70,6 +72,7 @@ impl<N: Net> Shared<N> {
             owner: Some(owner),
             parked_at: self.now,
             has_timer: false,
+            piped: None,
         });
         Ok(key)
     }
@@ -141,6 +144,7 @@ impl<N: Net> Shared<N> {
 
     /// Takes a link out of the table: it is no link any more.
     pub(crate) fn remove_link(&mut self, key: LinkKey) -> Option<Link<N>> {
+        self.give_pipe(key);
         let link = self.links.try_remove(key as usize)?;
         if let Some(Some(place)) = self.places.get_mut(link.backend.0 as usize)
             && link.is_parked()
@@ -148,6 +152,20 @@ impl<N: Net> Shared<N> {
             place.parked.retain(|&parked| parked != key);
         }
         Some(link)
+    }
+
+    /// Gives back the pipe of a link, if it has one; what is in it is lost.
+    pub(crate) fn give_pipe(&mut self, key: LinkKey) {
+        let piped = self
+            .links
+            .get_mut(key as usize)
+            .and_then(|link| link.piped.take());
+        match piped {
+            Some((pipe, 0)) => self.transfer.pipes.give(pipe),
+            // Bytes in a pipe would reach its next user, so it is closed.
+            Some(_) => self.transfer.pipes.lose(),
+            None => {}
+        }
     }
 
     /// Closes what is parked for a backend.

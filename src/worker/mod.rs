@@ -51,6 +51,10 @@ const LOG_PERIOD_MS: u64 = 1_000;
 /// Spare buffers kept for reuse, in bytes; what is given back beyond that is freed.
 const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Scratch space beyond a buffer, so that a response of a buffer's size is read at once with its
+/// head.
+const HEAD_ROOM_BYTES: usize = 8 * 1024;
+
 /// A session key with the generation of its client endpoint: a stale entry names nobody.
 #[derive(Clone, Copy, Debug)]
 struct Runnable {
@@ -111,7 +115,7 @@ impl<N: Net> Worker<N> {
         let buffer_bytes = config.buffer_bytes;
         let transfer = Transfer {
             net: start.net,
-            scratch: vec![0; buffer_bytes].into_boxed_slice(),
+            scratch: vec![0; buffer_bytes + HEAD_ROOM_BYTES].into_boxed_slice(),
             scratch_text: Vec::new(),
             buffers: BufferPool::new(
                 buffer_bytes,

@@ -19,7 +19,7 @@ use crate::worker::shared::Transfer;
 pub(crate) const SPLICE_AFTER_BYTES: u64 = 64 * 1024;
 
 /// Asked of the kernel in one splice: more than any pipe holds.
-const SPLICE_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const SPLICE_BYTES_MAX: usize = 1024 * 1024;
 
 /// What waits between the two ends of a direction.
 pub(crate) enum Held<N: Net> {

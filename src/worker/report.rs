@@ -185,6 +185,12 @@ impl<N: Net> Worker<N> {
             buffers += more_buffers;
             pipes += more_pipes;
         }
+        pipes += self
+            .shared
+            .links
+            .iter()
+            .filter(|(_, link)| link.piped.is_some())
+            .count();
         let transfer = &self.shared.transfer;
         if (buffers, pipes) != (transfer.buffers.lent(), transfer.pipes.lent()) {
             return Err(format!(

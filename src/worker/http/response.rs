@@ -1,8 +1,9 @@
 //! The way of a response from the backend's bytes to the client.
 
-use crate::board::BackendCell;
+use crate::board::{BackendCell, ListenerCell};
 use crate::config::model;
 use crate::core::access_log::{StickyUse, Why};
+use crate::core::buffer::SMALL_BYTES;
 use crate::core::http::body::{Body, ChunkLine, LAST_CHUNK, Transfer as BodyTransfer};
 use crate::core::http::head::{Limits, Parsed, ResponseHead};
 use crate::core::http::known::{Known, KnownSet};
@@ -14,6 +15,8 @@ use crate::core::readiness::{Io, Readiness};
 use crate::net::{Net, Side};
 use crate::worker::http::Parts;
 use crate::worker::http::exchange::{End, Exchange, Relayed, Response, relay, takes_interim};
+use crate::worker::links::LinkKey;
+use crate::worker::relay::{SPLICE_AFTER_BYTES, SPLICE_BYTES_MAX};
 use crate::worker::session::CloseReason;
 use crate::worker::shared::Shared;
 
@@ -34,8 +37,15 @@ impl<N: Net> Parts<'_, N> {
         };
         let endpoint = &shared.links[link as usize].endpoint;
         // What the client does not take stays with the backend: that is the back-pressure.
-        if self.http.output.is_some() || !endpoint.ready.has(Readiness::READ) || *budget == 0 {
+        let is_piped = shared.links[link as usize].piped.is_some();
+        if self.http.output.is_some() || *budget == 0 {
             return Ok(false);
+        }
+        if !is_piped && !endpoint.ready.has(Readiness::READ) {
+            return Ok(false);
+        }
+        if let Some(has_moved) = self.splice_body(exchange, shared, budget)? {
+            return Ok(has_moved);
         }
         let mut scratch = std::mem::take(&mut shared.transfer.scratch);
         let outcome = self.download_with(exchange, shared, &mut scratch, budget);
@@ -53,7 +63,11 @@ impl<N: Net> Parts<'_, N> {
         let Some(link) = exchange.link else {
             return Ok(false);
         };
-        let room = scratch.len().min(shared.transfer.buffers.next_bytes());
+        // With a head before it, a body part of a buffer's size still fits.
+        let room = match shared.transfer.buffers.next_bytes() {
+            SMALL_BYTES => SMALL_BYTES,
+            _ => scratch.len(),
+        };
         let endpoint = &mut shared.links[link as usize].endpoint;
         let net = &mut shared.transfer.net;
         let count = match net.read(&endpoint.stream, &mut scratch[..room]) {
@@ -76,12 +90,123 @@ impl<N: Net> Parts<'_, N> {
             }
         };
         *budget = budget.saturating_sub(count);
-        if let Some(lease) = &exchange.attempt.lease {
-            let column = shared.place(lease.backend).column;
-            shared.board.add(column, BackendCell::BytesIn, count as u64);
-        }
+        count_received(exchange, shared, count);
         self.take_response(exchange, shared, &scratch[..count])?;
         Ok(true)
+    }
+
+    /// Moves a long body of known length through a kernel pipe; none when it is to be read.
+    fn splice_body(
+        &mut self,
+        exchange: &mut Exchange,
+        shared: &mut Shared<N>,
+        budget: &mut usize,
+    ) -> Result<Option<bool>, End> {
+        let (Some(link), Some(response)) = (exchange.link, &mut exchange.response) else {
+            return Ok(None);
+        };
+        let is_long = response.body.opaque_bytes() >= SPLICE_AFTER_BYTES;
+        if shared.links[link as usize].piped.is_none() {
+            if response.transfer != BodyTransfer::Plain || !is_long {
+                return Ok(None);
+            }
+            let transfer = &mut shared.transfer;
+            let Some(pipe) = transfer.pipes.take(&mut transfer.net) else {
+                return Ok(None);
+            };
+            shared.links[link as usize].piped = Some((pipe, 0));
+        }
+        let mut has_moved = false;
+        loop {
+            match self.drain_pipe(exchange, shared, link)? {
+                0 => {}
+                count => {
+                    has_moved = true;
+                    *budget = budget.saturating_sub(count);
+                }
+            }
+            let is_empty = matches!(shared.links[link as usize].piped, Some((_, 0)));
+            let is_done = exchange.response.as_ref().is_some_and(|r| r.body.is_done());
+            if is_empty && is_done {
+                shared.give_pipe(link);
+                return Err(End::Complete);
+            }
+            if !is_empty || *budget == 0 {
+                return Ok(Some(has_moved));
+            }
+            if !self.fill_pipe(exchange, shared, link)? {
+                return Ok(Some(has_moved));
+            }
+        }
+    }
+
+    /// Writes what is in the pipe of a link to the client; how much it took.
+    fn drain_pipe(
+        &mut self,
+        exchange: &mut Exchange,
+        shared: &mut Shared<N>,
+        link: LinkKey,
+    ) -> Result<usize, End> {
+        let mut total = 0;
+        while let Some((pipe, bytes)) = &mut shared.links[link as usize].piped
+            && *bytes > 0
+            && self.client.ready.has(Readiness::WRITE)
+        {
+            let net = &mut shared.transfer.net;
+            match net.drain(pipe, &self.client.stream, *bytes) {
+                Io::Ready(count) => {
+                    *bytes -= count;
+                    total += count;
+                }
+                Io::Blocked => self.client.ready.clear(Readiness::WRITE),
+                Io::Closed | Io::Failed(_) => return Err(End::ClientGone),
+            }
+        }
+        exchange.bytes_out += total as u64;
+        shared.count(self.facts.listener, ListenerCell::BytesOut, total as u64);
+        Ok(total)
+    }
+
+    /// Moves body bytes from the backend into the empty pipe of its link; whether there were any.
+    fn fill_pipe(
+        &mut self,
+        exchange: &mut Exchange,
+        shared: &mut Shared<N>,
+        link: LinkKey,
+    ) -> Result<bool, End> {
+        let Some(response) = &mut exchange.response else {
+            return Ok(false);
+        };
+        let wanted = usize::try_from(response.body.opaque_bytes()).unwrap_or(usize::MAX);
+        let entry = &mut shared.links[link as usize];
+        let (endpoint, piped) = (&mut entry.endpoint, &mut entry.piped);
+        let Some((pipe, bytes)) = piped else {
+            return Ok(false);
+        };
+        if !endpoint.ready.has(Readiness::READ) {
+            shared.give_pipe(link);
+            return Ok(false);
+        }
+        let net = &mut shared.transfer.net;
+        match net.fill(&endpoint.stream, pipe, wanted.min(SPLICE_BYTES_MAX)) {
+            Io::Ready(count) => {
+                *bytes += count;
+                response.body.skip(count as u64);
+                count_received(exchange, shared, count);
+                Ok(true)
+            }
+            Io::Blocked => {
+                endpoint.ready.clear(Readiness::READ);
+                shared.give_pipe(link);
+                Ok(false)
+            }
+            Io::Closed => self.on_backend_end(exchange, shared).map(|()| true),
+            Io::Failed(kind) => {
+                let why = kind.to_string();
+                self.on_backend_failed(exchange, shared, &why)
+                    .map(|()| true)
+            }
+        }
     }
 
     /// The backend has ended its direction.
@@ -405,6 +530,13 @@ fn write_sticky<N: Net>(exchange: &mut Exchange, shared: &Shared<N>, out: &mut V
     out.extend_from_slice(END);
     if cookie.cache_private {
         append_field(out, b"Cache-Control", b"private");
+    }
+}
+
+fn count_received<N: Net>(exchange: &Exchange, shared: &Shared<N>, count: usize) {
+    if let Some(lease) = &exchange.attempt.lease {
+        let column = shared.place(lease.backend).column;
+        shared.board.add(column, BackendCell::BytesIn, count as u64);
     }
 }
 
