@@ -451,7 +451,7 @@ fn receive(conn: &mut Conn, expected: &Message, added: &[&str]) -> Result<(), St
     compare_heads(&expected.head, &head, added)?;
     let wanted = &expected.body;
     let body = if head.is_chunked() && wanted.chunked {
-        conn.chunked((!wanted.complete).then_some(wanted.payload.len()))?
+        conn.chunked((!wanted.complete).then_some(wanted))?
     } else {
         Body {
             payload: conn.exactly(wanted.payload.len())?,
