@@ -280,7 +280,7 @@ impl Run<'_> {
             .client()?
             .end()
             .map_err(|why| format!("client: {why}"))?;
-        nothing("the client", after_chunk(&bytes))?;
+        nothing("the client", &bytes)?;
         if allowed.contains(&end) {
             Ok(())
         } else {
@@ -293,7 +293,7 @@ impl Run<'_> {
             .client()?
             .end()
             .map_err(|why| format!("client: {why}"))?;
-        match decode_chunked(after_chunk(&bytes)) {
+        match decode_chunked(&bytes) {
             Ok((body, _)) if !body.complete => Ok(()),
             Ok(_) => Err(format!(
                 "client: the body ended with \"{}\"",
@@ -431,11 +431,6 @@ fn same(who: &str, got: &[u8], expected: &[u8]) -> Result<(), String> {
     Err(format!("{who}: \"{expected}\" expected, got \"{got}\""))
 }
 
-/// What follows the line end of a chunk whose data was all that had come when it was looked at.
-fn after_chunk(rest: &[u8]) -> &[u8] {
-    rest.strip_prefix(b"\r\n").unwrap_or(rest)
-}
-
 fn nothing(who: &str, bytes: &[u8]) -> Result<(), String> {
     if bytes.is_empty() {
         Ok(())
@@ -451,7 +446,7 @@ fn receive(conn: &mut Conn, expected: &Message, added: &[&str]) -> Result<(), St
     compare_heads(&expected.head, &head, added)?;
     let wanted = &expected.body;
     let body = if head.is_chunked() && wanted.chunked {
-        conn.chunked((!wanted.complete).then_some(wanted.payload.len()))?
+        conn.chunked((!wanted.complete).then_some(wanted))?
     } else {
         Body {
             payload: conn.exactly(wanted.payload.len())?,

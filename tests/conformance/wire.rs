@@ -42,6 +42,8 @@ pub(crate) struct Body {
     pub(crate) trailers: Vec<Vec<u8>>,
     /// Whether it came in chunks.
     pub(crate) chunked: bool,
+    /// Whether it stopped between two chunks, or after the last.
+    pub(crate) between_chunks: bool,
     /// Whether its last chunk was there; true for a body that is not chunked.
     pub(crate) complete: bool,
 }
@@ -148,6 +150,7 @@ pub(crate) fn decode_chunked(bytes: &[u8]) -> Result<(Body, usize), String> {
     let mut at = 0;
     loop {
         let Some(line) = line_at(bytes, at) else {
+            body.between_chunks = true;
             return Ok((body, at));
         };
         let digits = std::str::from_utf8(line).unwrap_or_default();
@@ -181,6 +184,7 @@ fn decode_trailers(bytes: &[u8], start: usize, mut body: Body) -> Result<(Body, 
         at += line.len() + 2;
         if line.is_empty() {
             body.complete = true;
+            body.between_chunks = true;
             return Ok((body, at));
         }
         body.trailers.push(line.to_vec());
@@ -307,12 +311,14 @@ impl Conn {
         Ok(self.ahead.drain(..length).collect())
     }
 
-    /// Reads a chunked body to its end, or until it has `payload_bytes` of payload if it is not
-    /// expected to end.
-    pub(crate) fn chunked(&mut self, payload_bytes: Option<usize>) -> Result<Body, String> {
+    /// Reads a chunked body to its end, or as far as `expected` goes if that has no end.
+    pub(crate) fn chunked(&mut self, expected: Option<&Body>) -> Result<Body, String> {
         loop {
             let (body, used) = decode_chunked(&self.ahead)?;
-            let is_enough = payload_bytes.is_some_and(|wanted| body.payload.len() >= wanted);
+            let is_enough = expected.is_some_and(|expected| {
+                let is_there = body.payload.len() >= expected.payload.len();
+                is_there && (body.between_chunks || !expected.between_chunks)
+            });
             if body.complete || is_enough {
                 self.ahead.drain(..used);
                 return Ok(body);
