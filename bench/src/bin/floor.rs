@@ -31,7 +31,7 @@ struct Listener {
 struct Direction {
     /// Read but not yet written; empty and without memory while nothing is stuck.
     pending: Vec<u8>,
-    pipe: Option<Box<Pipe>>,
+    pipe: Option<Pipe>,
     eof: bool,
     done: bool,
 }
@@ -57,7 +57,7 @@ struct Floor {
     freed: Vec<usize>,
     scratch: Vec<u8>,
     splice: bool,
-    pipes: Vec<Box<Pipe>>,
+    pipes: Vec<Pipe>,
 }
 
 fn main() -> ExitCode {
@@ -245,11 +245,11 @@ impl Floor {
     /// Moves one direction until it blocks, ends or had its share. True when it had its share.
     fn pump(&mut self, pair: &mut Pair, from: usize, ended: bool) -> Result<bool> {
         for _ in 0..ROUNDS_MAX {
-            if !self.flush(pair, from)? {
+            if !Self::flush(pair, from)? {
                 return Ok(false);
             }
             if pair.directions[from].eof {
-                return self.end(pair, from).map(|()| false);
+                return Self::end(pair, from).map(|()| false);
             }
             let read = if self.splice {
                 self.fill_pipe(pair, from)
@@ -268,7 +268,7 @@ impl Floor {
         Ok(true)
     }
 
-    fn end(&mut self, pair: &mut Pair, from: usize) -> Result<()> {
+    fn end(pair: &mut Pair, from: usize) -> Result<()> {
         let direction = &mut pair.directions[from];
         if !direction.done {
             direction.done = true;
@@ -320,7 +320,7 @@ impl Floor {
     }
 
     /// Writes what waits. True when nothing waits any more.
-    fn flush(&mut self, pair: &mut Pair, from: usize) -> Result<bool> {
+    fn flush(pair: &mut Pair, from: usize) -> Result<bool> {
         let target = &pair.ends[1 - from];
         let direction = &mut pair.directions[from];
         while !direction.pending.is_empty() {
@@ -348,13 +348,13 @@ impl Floor {
     }
 }
 
-fn new_pipe() -> Result<Box<Pipe>> {
+fn new_pipe() -> Result<Pipe> {
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
     // A smaller pipe works as well, only slower; the kernel may refuse a large one.
     let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES);
-    Ok(Box::new(Pipe {
+    Ok(Pipe {
         read,
         write,
         held: 0,
-    }))
+    })
 }

@@ -87,7 +87,7 @@ impl Engine {
         let second = self.drive_until(cell, start, window.end, &served_before, cpu_ns);
         self.load.running = false;
         if cell.own_backends || cell.workload.kind != (Kind::Bulk { up: false }) {
-            self.drain();
+            self.drain(cell, &served_before);
         }
         let mut outcome = Outcome {
             units: second.units - first.units,
@@ -185,9 +185,16 @@ impl Engine {
         }
     }
 
-    fn drain(&mut self) {
+    /// Waits for what is under way: a proxy may close towards the client before the backend has
+    /// read all that it was sent.
+    fn drain(&mut self, cell: &Cell, before: &Served) {
         let until = self.now_ns() + DRAIN_NS;
-        while self.load.in_flight > 0 && self.now_ns() < until && !sys::interrupted() {
+        while self.now_ns() < until && !sys::interrupted() {
+            let (sent, got) = self.ends(cell, before);
+            let equal = sent == got || !cell.own_backends;
+            if self.load.in_flight == 0 && (equal || !self.load.errors.is_empty()) {
+                break;
+            }
             self.turn(1);
         }
         self.load.overdue.clear();
@@ -218,18 +225,27 @@ impl Engine {
                 .entry("without an answer at the end")
                 .or_insert(0) += unanswered;
         }
-        let up = self.served.bytes_up - before.bytes_up;
-        let down = self.served.bytes_down - before.bytes_down;
-        let served: u64 = self.served_since(before).iter().sum();
-        let (sent, got) = match cell.workload.kind {
-            Kind::Bulk { up: true } => (self.load.bytes_sent, up),
-            Kind::Bulk { up: false } => (down, self.load.bytes_received),
-            Kind::Churn { .. } | Kind::Http { .. } => (self.load.begun, served),
-            Kind::Messages | Kind::Idle { .. } | Kind::Start => return,
-        };
+        let (sent, got) = self.ends(cell, before);
         if sent != got && self.load.errors.is_empty() {
             let difference = sent.abs_diff(got);
             *self.load.errors.entry("the ends differ by").or_insert(0) += difference;
+        }
+    }
+
+    /// What one end sent and the other got: bytes of bulk streams, or connections or requests.
+    fn ends(&self, cell: &Cell, before: &Served) -> (u64, u64) {
+        match cell.workload.kind {
+            Kind::Bulk { up: true } => {
+                (self.load.bytes_sent, self.served.bytes_up - before.bytes_up)
+            }
+            Kind::Bulk { up: false } => (
+                self.served.bytes_down - before.bytes_down,
+                self.load.bytes_received,
+            ),
+            Kind::Churn { .. } | Kind::Http { .. } => {
+                (self.load.begun, self.served_since(before).iter().sum())
+            }
+            Kind::Messages | Kind::Idle { .. } | Kind::Start => (0, 0),
         }
     }
 
