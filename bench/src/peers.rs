@@ -217,19 +217,21 @@ fn sibling(name: &str) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-/// A program in `PATH` or where Debian and `make bench-setup` put servers.
+/// A program where `make bench-setup` puts it, in `PATH`, or where Debian puts servers.
 fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let home = std::env::var_os("HOME")
         .map(PathBuf::from)
         .unwrap_or_default();
     let more = [
-        PathBuf::from("bench/target/peers/bin"),
         PathBuf::from("/usr/sbin"),
         PathBuf::from("/usr/local/sbin"),
         home.join(".cargo/bin"),
     ];
-    let folders = std::env::split_paths(&path).chain(more);
+    // Where `make bench-setup` puts what it installs; it is asked first, because PyPI packages
+    // also put a script of the same name into PATH.
+    let own = PathBuf::from("bench/target/peers/bin");
+    let folders = std::iter::once(own).chain(std::env::split_paths(&path)).chain(more);
     let mut files = folders.map(|folder| folder.join(name));
     files.find(|file| file.is_file())?.canonicalize().ok()
 }
