@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 # Seeds of the simulation in `make test`; `make sim SEED=7` replays one, `make sim SEEDS=10000` runs more.
 SEEDS ?= 500
 
-.PHONY: help build run check test sim fuzz bench bench-setup fmt lint docs test-setup install clean
+.PHONY: help build run check test sim fuzz fmt lint docs test-setup install clean
 
 help:               ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test: test-setup    ## install what the tests need, then run them all
 sim:                ## the deterministic simulation: SEED=n replays one, SEEDS=n runs that many
 	WEIR_SIM_SEED=$(SEED) WEIR_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile fast --test sim -- --nocapture
 
+fuzz:               ## fuzz the parsers with cargo-fuzz, where it is installed: TARGET=head_request SECONDS=60
+	cd tests/fuzz && $(CARGO) fuzz run $(or $(TARGET),head_request) -- -max_total_time=$(or $(SECONDS),60)
+
 install: build      ## install binary and example configuration below PREFIX
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/weir
 	install -m 755 $(WEIR) $(DESTDIR)$(PREFIX)/sbin/weir
@@ -47,3 +50,5 @@ install: build      ## install binary and example configuration below PREFIX
 
 clean:              ## remove what was built
 	$(CARGO) clean
+
+include bench/bench.mk
