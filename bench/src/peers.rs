@@ -231,7 +231,9 @@ fn in_path(name: &str) -> Option<PathBuf> {
     // Where `make bench-setup` puts what it installs; it is asked first, because PyPI packages
     // also put a script of the same name into PATH.
     let own = PathBuf::from("bench/target/peers/bin");
-    let folders = std::iter::once(own).chain(std::env::split_paths(&path)).chain(more);
+    let folders = std::iter::once(own)
+        .chain(std::env::split_paths(&path))
+        .chain(more);
     let mut files = folders.map(|folder| folder.join(name));
     files.find(|file| file.is_file())?.canonicalize().ok()
 }
