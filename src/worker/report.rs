@@ -85,6 +85,18 @@ pub struct Census {
 }
 
 impl<N: Net> Worker<N> {
+    /// Bytes of a session in the table, which is all that an idle one takes besides its timer.
+    #[must_use]
+    pub const fn session_bytes() -> usize {
+        size_of::<crate::worker::session::Session<N>>()
+    }
+
+    /// Bytes of a backend connection in the table, in use or parked.
+    #[must_use]
+    pub const fn link_bytes() -> usize {
+        size_of::<crate::worker::links::Link<N>>()
+    }
+
     /// Counts what the worker holds.
     #[must_use]
     pub fn census(&self) -> Census {

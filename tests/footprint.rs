@@ -1,0 +1,166 @@
+//! What moving bytes and serving requests may cost: no allocation once warm, and small tables.
+
+#![allow(
+    unsafe_code,
+    reason = "an allocator can only be counted from within one"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use weir::config;
+use weir::core::time::Tick;
+use weir::reactor::Reactor;
+use weir::sys::socket;
+use weir::worker::{Start, Worker};
+
+/// Counts allocations while it is told to.
+struct Counting;
+
+thread_local! {
+    /// Of each thread, as tests run beside each other.
+    static IS_COUNTING: Cell<bool> = const { Cell::new(false) };
+}
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if IS_COUNTING.get() {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Longest session that the table may hold, in bytes.
+const SESSION_BYTES_MAX: usize = 320;
+/// Longest backend connection, in bytes.
+const LINK_BYTES_MAX: usize = 96;
+
+/// Rounds before counting, and rounds that are counted.
+const WARM_UP: usize = 50;
+const COUNTED: usize = 200;
+
+/// A worker in front of one backend, and where it listens.
+fn worker(mode: &str, backend: SocketAddr) -> (Worker<Reactor>, SocketAddr) {
+    let text = format!(
+        "stats_interval: 0\nlisteners:\n  - {{name: front, listen: \"127.0.0.1:0\", {mode}}}\n\
+         upstreams:\n  pool: {{backends: [\"{backend}\"]}}\n"
+    );
+    let compiled = config::compile("test", &text, &mut |_| {
+        Err(std::io::ErrorKind::NotFound.into())
+    });
+    let config = compiled.expect("a good configuration").config;
+    let settings = &config.listeners[0];
+    let listener = socket::listen(&settings.address, settings.backlog, None).expect("a port");
+    let address = listener.local_address().expect("an address");
+    let start = Start {
+        net: Reactor::new().expect("an event queue"),
+        now: Tick(0),
+        seed: 1,
+        connections_max_default: 100,
+    };
+    let worker = Worker::new(start, config, vec![listener]).expect("a worker");
+    (worker, address)
+}
+
+/// One exchange: the client sends, the backend answers, the worker runs in between.
+fn round(worker: &mut Worker<Reactor>, from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
+    let mut space = [0; 4096];
+    from.write_all(bytes).expect("room to send");
+    to.set_nonblocking(true).expect("an option");
+    for _ in 0..10_000 {
+        turn(worker);
+        match to.read(&mut space) {
+            Ok(count) => {
+                assert!(count > 0, "the connection goes on");
+                return;
+            }
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
+    panic!("nothing arrived");
+}
+
+/// A turn in which allocations count. It never waits: there is an event, or the caller looks
+/// again.
+fn turn(worker: &mut Worker<Reactor>) {
+    IS_COUNTING.set(true);
+    let turned = worker.turn();
+    IS_COUNTING.set(false);
+    turned.expect("a turn");
+}
+
+/// Accepts the backend connection that the worker makes.
+fn backend_side(worker: &mut Worker<Reactor>, origin: &TcpListener) -> TcpStream {
+    origin.set_nonblocking(true).expect("an option");
+    for _ in 0..10_000 {
+        turn(worker);
+        if let Ok((stream, _)) = origin.accept() {
+            return stream;
+        }
+    }
+    panic!("no connection was made");
+}
+
+#[test]
+fn a_warm_worker_allocates_nothing() {
+    for (mode, ask, answer) in [
+        ("mode: tcp, upstream: pool", "x".repeat(128), "y".repeat(128)),
+        (
+            "routes: [{prefix: /, upstream: pool}]",
+            "GET /path?a=b HTTP/1.1\r\nHost: example.com\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
+                .to_owned(),
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        ),
+    ] {
+        let origin = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (mut worker, address) = worker(mode, origin.local_addr().expect("an address"));
+        let mut client = TcpStream::connect(address).expect("a connection");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("an option");
+        client.write_all(ask.as_bytes()).expect("room to send");
+        let mut backend = backend_side(&mut worker, &origin);
+        let mut is_first = true;
+        for n in 0..WARM_UP + COUNTED {
+            if n == WARM_UP {
+                ALLOCATIONS.store(0, Ordering::Relaxed);
+            }
+            let sent: &[u8] = if is_first { b"" } else { ask.as_bytes() };
+            is_first = false;
+            round(&mut worker, &mut client, &mut backend, sent);
+            round(&mut worker, &mut backend, &mut client, answer.as_bytes());
+        }
+        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), 0, "allocations with {mode}");
+        worker.stop();
+    }
+}
+
+#[test]
+fn tables_are_small() {
+    let (session, link) = (
+        Worker::<Reactor>::session_bytes(),
+        Worker::<Reactor>::link_bytes(),
+    );
+    assert!(
+        session <= SESSION_BYTES_MAX,
+        "a session takes {session} bytes"
+    );
+    assert!(
+        link <= LINK_BYTES_MAX,
+        "a backend connection takes {link} bytes"
+    );
+}
