@@ -111,12 +111,12 @@ impl BufferPool {
     /// empty and keeps at most `spare_max` returned buffers for reuse; the rest is freed.
     ///
     /// # Panics
-    /// When the capacity is not above [`SMALL_BYTES`].
+    /// When the capacity is below [`SMALL_BYTES`].
     #[must_use]
     pub fn new(capacity_bytes: usize, buffers_max: usize, spare_max: usize) -> Self {
         assert!(
-            capacity_bytes > SMALL_BYTES,
-            "buffers must be larger than small ones"
+            capacity_bytes >= SMALL_BYTES,
+            "no buffer is smaller than a small one"
         );
         Self {
             spare: Vec::new(),
@@ -141,7 +141,8 @@ impl BufferPool {
 
     /// Lends an empty buffer of [`BufferPool::next_bytes`].
     pub fn take(&mut self) -> Buffer {
-        let bytes = if self.lent < self.buffers_max {
+        // Without a smaller size to fall back on, all are of the one size there is.
+        let bytes = if self.lent < self.buffers_max || self.capacity_bytes == SMALL_BYTES {
             self.lent += 1;
             self.spare
                 .pop()
@@ -159,7 +160,7 @@ impl BufferPool {
 
     /// Takes a buffer back; what waited in it is gone.
     pub fn give(&mut self, buffer: Buffer) {
-        if buffer.capacity() == SMALL_BYTES {
+        if buffer.capacity() < self.capacity_bytes {
             self.small_lent -= 1;
             return;
         }
@@ -214,6 +215,17 @@ mod tests {
         pool.give(large);
         assert_eq!(pool.next_bytes(), 8192, "a large one is free again");
         pool.give(small);
+        assert_eq!(pool.lent(), 0);
+    }
+
+    #[test]
+    fn a_pool_of_the_smallest_buffers_lends_them_beyond_its_limit() {
+        let mut pool = BufferPool::new(SMALL_BYTES, 1, 1);
+        let (one, two) = (pool.take(), pool.take());
+        assert_eq!((one.capacity(), two.capacity()), (SMALL_BYTES, SMALL_BYTES));
+        assert_eq!(pool.lent(), 2);
+        pool.give(one);
+        pool.give(two);
         assert_eq!(pool.lent(), 0);
     }
 
