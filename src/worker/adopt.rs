@@ -77,8 +77,9 @@ impl<N: Net> Worker<N> {
         self.shared.transfer.pipes.enable(config.splice);
         self.report.adopt(config);
         self.arm_stats();
-        // A limit may have been raised.
+        // A limit may have been raised, and no event would tell those who wait.
         self.has_full_listener = true;
+        self.resume_full_listeners();
     }
 
     fn find_listener(&self, address: &Address) -> Option<ListenerSlot> {
