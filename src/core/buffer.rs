@@ -122,12 +122,12 @@ impl BufferPool {
     /// empty and keeps at most `spare_max` returned buffers for reuse; the rest is freed.
     ///
     /// # Panics
-    /// When the capacity is not above [`SMALL_BYTES`].
+    /// When the capacity is below [`SMALL_BYTES`].
     #[must_use]
     pub fn new(capacity_bytes: usize, buffers_max: usize, spare_max: usize) -> Self {
         assert!(
-            capacity_bytes > SMALL_BYTES,
-            "buffers must be larger than small ones"
+            capacity_bytes >= SMALL_BYTES,
+            "no buffer is smaller than a small one"
         );
         Self {
             spare: Vec::new(),

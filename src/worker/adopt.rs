@@ -89,8 +89,9 @@ impl<N: Net> Worker<N> {
             .adopt_log(config.access_log.as_ref().map(|log| log.format));
         self.report.adopt(config);
         self.arm_stats();
-        // A limit may have been raised.
+        // A limit may have been raised, and no event would tell those who wait.
         self.has_full_listener = true;
+        self.resume_full_listeners();
     }
 
     fn find_listener(&self, settings: &model::Listener) -> Option<ListenerSlot> {

@@ -187,7 +187,10 @@ impl SimStream {
 
 impl Drop for SimStream {
     fn drop(&mut self) {
-        // While a failed test unwinds, it may still hold the world.
+        // A failed test leaves everything open, and while it unwinds it may still hold the world.
+        if std::thread::panicking() {
+            return;
+        }
         let Ok(mut world) = self.world.try_borrow_mut() else {
             return;
         };

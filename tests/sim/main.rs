@@ -1,0 +1,12 @@
+//! The deterministic simulation: the real worker over a fake network and clock.
+//!
+//! `rig` turns the worker by hand and checks it after every turn. `seeds` draws whole worlds of
+//! accidents; `rules`, `limits`, `ends`, `health` and `cost` are scripts, one behaviour each.
+
+mod cost;
+mod ends;
+mod health;
+mod limits;
+mod net;
+mod rig;
+mod rules;
