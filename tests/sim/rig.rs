@@ -166,7 +166,7 @@ impl Rig {
         let config = compile(text);
         let mut sockets = Vec::new();
         for settings in &config.listeners {
-            let is_open = self.worker.listens_on(&settings.address);
+            let is_open = self.worker.listens_for(settings);
             sockets.push((!is_open).then(|| {
                 let socket = self.net.listen();
                 let name = (settings.address.clone(), socket.id());
