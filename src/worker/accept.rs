@@ -139,7 +139,7 @@ impl<N: Net> Worker<N> {
         let listener = &mut shared.listeners[slot as usize];
         listener.active += 1;
         let upstream = listener.upstream;
-        let is_http = listener.site.is_some();
+        let is_http = listener.is_http;
         shared.count(slot, ListenerCell::Accepted, 1);
         shared.count(slot, ListenerCell::Active, 1);
         let entry = self.sessions.vacant_entry();

@@ -184,6 +184,7 @@ impl<N: Net> Worker<N> {
             connections_max: None,
             timeouts: settings.timeouts,
             upstream: 0,
+            is_http: false,
             site: None,
             column: self.shared.board.open(),
         }
@@ -202,10 +203,13 @@ impl<N: Net> Worker<N> {
         match &settings.mode {
             Mode::Tcp { upstream } => {
                 listener.upstream = upstreams[*upstream];
-                listener.site = None;
+                listener.is_http = false;
             }
             Mode::Http(http) => match Site::new(http, upstreams) {
-                Ok(site) => listener.site = Some(Arc::new(site)),
+                Ok(site) => {
+                    listener.is_http = true;
+                    listener.site = Some(Arc::new(site));
+                }
                 // The configuration refuses what a site cannot take, so this is ours to mend.
                 Err(error) => log::error!("listener {}: {error}", settings.name),
             },

@@ -57,7 +57,7 @@ impl Attempt {
             self.pick(shared)?;
             match self.dial(shared) {
                 Ok(stream) => return Ok(stream),
-                Err(kind) => self.give_up(shared, &reason(kind)),
+                Err(kind) => self.pass_over(shared, kind),
             }
         }
     }
@@ -112,6 +112,31 @@ impl Attempt {
         }
     }
 
+    /// No attempt could be started at the present backend: it is not tried again. That counts as
+    /// its failure only where the network says so: a process that has run out of descriptors
+    /// must not take its backends for dead.
+    pub(crate) fn pass_over<N: Net>(&mut self, shared: &mut Shared<N>, kind: ErrorKind) {
+        let is_its_fault = matches!(
+            kind,
+            ErrorKind::ConnectionRefused
+                | ErrorKind::ConnectionReset
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+                | ErrorKind::TimedOut
+                | ErrorKind::NotFound
+                | ErrorKind::WouldBlock
+        );
+        if is_its_fault {
+            return self.give_up(shared, &reason(kind));
+        }
+        if let Some(lease) = self.lease.take() {
+            self.tried.push(lease.backend);
+            let label = &shared.place(lease.backend).label;
+            log::warn!("backend {label}: no connection could be started: {kind}");
+            shared.give_back(lease);
+        }
+    }
+
     /// The present backend could not be reached: it is not tried again.
     pub(crate) fn give_up<N: Net>(&mut self, shared: &mut Shared<N>, why: &str) {
         let Some(lease) = self.lease.take() else {
@@ -159,7 +184,7 @@ pub(crate) fn confirm<N: Net>(endpoint: &mut Endpoint<N>, net: &mut N) -> Confir
 /// How a failure reads in a log line.
 pub(crate) fn reason(kind: ErrorKind) -> String {
     if kind == ErrorKind::NotFound {
-        "its name does not resolve".to_owned()
+        "its name does not resolve, or there is no such socket".to_owned()
     } else {
         kind.to_string()
     }

@@ -77,12 +77,23 @@ impl<N: Net> Shared<N> {
         Ok(key)
     }
 
-    /// Takes the link of a backend that was parked last; none when none is fit.
-    pub(crate) fn take_link(&mut self, backend: BackendId, owner: Owner) -> Option<LinkKey> {
+    /// Takes the link of a backend that was parked last; none when none is fit. Where a request
+    /// could not be sent again, the link is looked at once more: its end may have come without
+    /// its event having been read yet.
+    pub(crate) fn take_link(
+        &mut self,
+        backend: BackendId,
+        owner: Owner,
+        is_repeatable: bool,
+    ) -> Option<LinkKey> {
         loop {
             let key = self.place_mut(backend).parked.pop()?;
             let link = &mut self.links[key as usize];
-            if link.is_stirred() {
+            let has_ended = |link: &Link<N>, net: &mut N| {
+                let found = net.read(&link.endpoint.stream, &mut [0; 1]);
+                !matches!(found, Io::Blocked)
+            };
+            if link.is_stirred() || (!is_repeatable && has_ended(link, &mut self.transfer.net)) {
                 self.close_link(key);
                 continue;
             }

@@ -137,7 +137,10 @@ pub(crate) struct Listener<N: Net> {
     pub(crate) timeouts: model::Timeouts,
     /// TCP: where its connections go.
     pub(crate) upstream: UpstreamSlot,
-    /// HTTP: what it does with requests; none for TCP.
+    /// Whether new connections speak HTTP.
+    pub(crate) is_http: bool,
+    /// HTTP: what it does with requests. It stays when a reload makes this a TCP listener, for
+    /// the sessions that are there.
     pub(crate) site: Option<Arc<Site>>,
     pub(crate) column: Column,
 }

@@ -68,6 +68,33 @@ fn reloads_under_load_cost_no_request() {
 }
 
 #[test]
+fn a_kept_connection_outlives_a_change_of_its_listener_to_tcp() {
+    let a = Web::named("a");
+    let weir = Weir::start(Config::pool([a.address()]));
+    let mut kept = Client::new(&weir);
+    assert_eq!(kept.get("/").text(), "a");
+    let name = "web";
+    let tcp = format!(
+        "listeners: [{{name: {name}, listen: \"127.0.0.1:0\", mode: tcp, upstream: pool}}]\n\
+         upstreams: {{pool: {{backends: [\"{}\"]}}}}\n",
+        a.address()
+    );
+    weir.reload(tcp);
+    assert_eq!(
+        kept.get("/").text(),
+        "a",
+        "over the connection that spoke HTTP"
+    );
+    let request = Client::new(&weir).get("/");
+    assert_eq!(request.text(), "a", "over a connection that is relayed");
+    let relayed = a.requests().pop().expect("a request");
+    assert!(
+        relayed.head.values("via").is_empty(),
+        "bytes are passed on as they come"
+    );
+}
+
+#[test]
 fn a_bad_file_leaves_the_old_routes() {
     let a = Web::named("a");
     let weir = Weir::start(Config::pool([a.address()]));

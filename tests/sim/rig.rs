@@ -180,13 +180,13 @@ impl Rig {
     }
 
     /// Connects a client to the first listener; it arrives with the next turn.
-    pub(crate) fn client(&mut self) -> PeerId {
+    pub(crate) fn client(&self) -> PeerId {
         let listener = self.listeners[0].1;
         self.world().client_connect(listener)
     }
 
     /// The connections that the k-th backend took since the last call.
-    pub(crate) fn accepted(&mut self, k: usize) -> Vec<PeerId> {
+    pub(crate) fn accepted(&self, k: usize) -> Vec<PeerId> {
         self.world().origin_accepted(&origin_address(k))
     }
 

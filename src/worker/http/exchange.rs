@@ -375,7 +375,8 @@ impl<N: Net> Parts<'_, N> {
                     Err(NoBackend) => return Err(End::Fail(502, Why::ConnectFailed)),
                 },
             };
-            if may_reuse && let Some(link) = shared.take_link(backend, self.owner) {
+            let is_repeatable = exchange.facts.method.is_idempotent();
+            if may_reuse && let Some(link) = shared.take_link(backend, self.owner, is_repeatable) {
                 exchange.link = Some(link);
                 exchange.is_reused = true;
                 exchange.stage = Stage::Established;
@@ -385,7 +386,7 @@ impl<N: Net> Parts<'_, N> {
             }
             match exchange.attempt.dial(shared) {
                 Ok(stream) => return self.open_link(exchange, shared, stream),
-                Err(kind) => exchange.attempt.give_up(shared, &connect::reason(kind)),
+                Err(kind) => exchange.attempt.pass_over(shared, kind),
             }
         }
     }

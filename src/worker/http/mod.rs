@@ -191,7 +191,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
                 listener: session.listener,
             },
         };
-        match parts.flush(shared) {
+        match parts.flush(shared, &mut session.moved) {
             Ok(true) => {}
             Ok(false) => return parts.while_blocked(shared, &mut session.moved),
             Err(turn) => return turn,
