@@ -58,6 +58,15 @@ pub(crate) struct Rig {
     turns_at_tick: u32,
 }
 
+impl Drop for Rig {
+    /// A worker gives back what its sessions hold; one that panicked is let go as it is.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.worker.stop();
+        }
+    }
+}
+
 impl Rig {
     /// A worker with this configuration in a world with these settings.
     pub(crate) fn new(seed: u64, settings: Settings, text: &str) -> Self {
