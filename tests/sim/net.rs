@@ -264,6 +264,7 @@ pub(crate) struct World {
     exhausted: bool,
     abort_next: usize,
     asleep: bool,
+    progress: u64,
     calls: Calls,
     trace: VecDeque<String>,
 }
@@ -373,6 +374,11 @@ struct Conn {
     /// A write was blocked since the last event for room.
     wants_room: bool,
     keepalive: bool,
+    accepted: bool,
+    /// What the worker watched it for.
+    owner: Option<Kind>,
+    /// All that the worker has written.
+    written_bytes: u64,
     peer: Peer,
 }
 
@@ -469,6 +475,7 @@ impl World {
             exhausted: false,
             abort_next: 0,
             asleep: false,
+            progress: 0,
             calls: Calls::default(),
             trace: VecDeque::new(),
         }
@@ -486,6 +493,17 @@ impl World {
     /// Lets all that is due happen now, as between two calls of the worker.
     pub(crate) fn settle(&mut self) {
         while self.run_next_due() {}
+    }
+
+    /// Whether nothing is on the way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.agenda.is_empty()
+    }
+
+    /// How much has happened: grows with whatever a peer does and with every byte that moves. A
+    /// worker that goes on calling while it does not is spinning.
+    pub(crate) fn progress(&self) -> u64 {
+        self.progress
     }
 
     /// Whether the last wait had nothing to wait for: no timer, and nothing on the way.
@@ -608,6 +626,21 @@ impl World {
         self.receive(peer.0, count);
     }
 
+    /// Whether the worker accepted this client.
+    pub(crate) fn was_accepted(&self, client: PeerId) -> bool {
+        self.conns[client.0].accepted
+    }
+
+    /// What the worker watches, or last watched, its end for.
+    pub(crate) fn owner(&self, peer: PeerId) -> Option<Kind> {
+        self.conns[peer.0].owner
+    }
+
+    /// All that the worker has written to this peer, received or not.
+    pub(crate) fn written_bytes(&self, peer: PeerId) -> u64 {
+        self.conns[peer.0].written_bytes
+    }
+
     /// Whether the worker turned keepalive on.
     pub(crate) fn has_keepalive(&self, peer: PeerId) -> bool {
         self.conns[peer.0].keepalive
@@ -685,6 +718,9 @@ impl World {
             outbound_shut: false,
             wants_room: false,
             keepalive: false,
+            accepted: false,
+            owner: None,
+            written_bytes: 0,
             peer: Peer {
                 unsent: VecDeque::new(),
                 ending: false,
@@ -764,6 +800,7 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
+        self.progress += 1;
         match event {
             Event::Arrive(id, listener) => self.arrive(id, listener),
             Event::Syn(id, address) => self.answer(id, &address),
@@ -1073,6 +1110,7 @@ impl World {
             return Accept::Retry;
         }
         self.conns[id].end = End::Open;
+        self.conns[id].accepted = true;
         self.note(|| format!("accept gives {id}"));
         Accept::Ready(id, Some(self.conns[id].remote))
     }
@@ -1107,6 +1145,7 @@ impl World {
             count = self.rng.size(1..=count);
         }
         let bytes = self.conns[id].inbound.take(count);
+        self.progress += 1;
         self.deliver_soon(id);
         (Io::Ready(count), bytes)
     }
@@ -1123,6 +1162,8 @@ impl World {
         let count = self.perhaps_less(total.min(room));
         let bytes = from.iter().flat_map(|slice| slice.iter().copied());
         self.conns[id].outbound.extend(bytes.take(count));
+        self.conns[id].written_bytes += count as u64;
+        self.progress += 1;
         self.take_soon(id);
         Io::Ready(count)
     }
@@ -1171,6 +1212,8 @@ impl World {
         let count = self.perhaps_less(held.min(len).min(room));
         let from = self.pipes.get_mut(&pipe).expect("an open pipe");
         self.conns[id].outbound.extend(from.take(count));
+        self.conns[id].written_bytes += count as u64;
+        self.progress += 1;
         self.take_soon(id);
         Io::Ready(count)
     }
@@ -1186,6 +1229,7 @@ impl World {
 
     fn watch(&mut self, id: usize, target: Target) {
         self.conns[id].watch = Some(target);
+        self.conns[id].owner = Some(target.kind);
         // An edge for the present state, whether or not anything changed.
         self.edge(Source::Conn(id));
     }

@@ -11,8 +11,8 @@ use weir::worker::{Start, Worker};
 
 use crate::net::{Behaviour, Calls, ListenerId, PeerId, Settings, SimNet, World};
 
-/// Turns without the clock moving after which the worker is taken to spin.
-const TURNS_PER_TICK_MAX: u32 = 20_000;
+/// Turns after which the worker is taken to spin if neither the clock nor a byte has moved.
+const IDLE_TURNS_MAX: u32 = 200;
 
 /// The name of the listener in [`config_text`].
 pub(crate) const LISTENER: &str = "in";
@@ -54,8 +54,9 @@ pub(crate) struct Rig {
     pub(crate) worker: Worker<SimNet>,
     /// Those opened so far, each with its address.
     pub(crate) listeners: Vec<(Address, ListenerId)>,
-    tick: Tick,
-    turns_at_tick: u32,
+    /// The clock and the world's progress at the last turn that was not for nothing.
+    last: (Tick, u64),
+    idle_turns: u32,
 }
 
 impl Drop for Rig {
@@ -90,8 +91,8 @@ impl Rig {
             net,
             worker,
             listeners,
-            tick: Tick(0),
-            turns_at_tick: 0,
+            last: (Tick(0), 0),
+            idle_turns: 0,
         }
     }
 
@@ -131,14 +132,16 @@ impl Rig {
             panic!("{broken}");
         }
         assert_eq!(self.world().leaked_streams(), 0, "every stream is closed");
-        let now = self.world().now();
-        if now > self.tick {
-            self.tick = now;
-            self.turns_at_tick = 0;
-        }
-        self.turns_at_tick += 1;
+        let world = self.net.world();
+        let here = (world.now(), world.progress());
+        self.idle_turns = if here == self.last {
+            self.idle_turns + 1
+        } else {
+            0
+        };
+        self.last = here;
         assert!(
-            self.turns_at_tick < TURNS_PER_TICK_MAX,
+            self.idle_turns < IDLE_TURNS_MAX || world.is_asleep(),
             "the worker spins: {:?}",
             self.worker.census()
         );

@@ -100,6 +100,7 @@ fn events_for_nothing_change_nothing() {
     for seed in 0..20 {
         let settings = Settings {
             spurious_percent: 100,
+            jitter_ms: 0..=1,
             ..narrow()
         };
         let text = config_text(&[1], "splice: true");

@@ -3,10 +3,6 @@
 //!
 //! `WEIR_SIM_SEEDS` says how many seeds run, `WEIR_SIM_SEED` replays one.
 
-#[allow(
-    dead_code,
-    reason = "shared with the simulation of TCP, which uses more"
-)]
 #[path = "../sim/net.rs"]
 mod net;
 #[allow(
