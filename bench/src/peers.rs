@@ -79,6 +79,7 @@ pub const ALL: &[Peer] = &[
     peer("traefik", Program::Traefik, Tuning::Plain),
     peer("caddy", Program::Caddy, Tuning::Plain),
     peer("sozu", Program::Sozu, Tuning::Plain),
+    peer("sozu-splice", Program::Sozu, Tuning::Splice),
 ];
 
 impl Peer {
@@ -113,6 +114,8 @@ impl Peer {
             Program::Envoy => ("ENVOY_BIN", "envoy"),
             Program::Traefik => ("TRAEFIK_BIN", "traefik"),
             Program::Caddy => ("CADDY_BIN", "caddy"),
+            // Whether sozu splices is decided when it is built.
+            Program::Sozu if self.tuning == Tuning::Splice => ("SOZU_SPLICE_BIN", "sozu-splice"),
             Program::Sozu => ("SOZU_BIN", "sozu"),
         };
         if let Some(path) = std::env::var_os(variable) {
@@ -143,7 +146,11 @@ impl Peer {
             .lines()
             .map(str::trim)
             .find(|l| l.contains(|c: char| c.is_ascii_digit()));
-        line.unwrap_or("unknown version").to_owned()
+        let line = line.unwrap_or("unknown version");
+        // Envoy begins with its own path.
+        line.trim_start_matches(&*program.to_string_lossy())
+            .trim()
+            .to_owned()
     }
 
     /// The command that runs it in the foreground; writes its configuration first.
@@ -231,7 +238,9 @@ fn in_path(name: &str) -> Option<PathBuf> {
     // Where `make bench-setup` puts what it installs; it is asked first, because PyPI packages
     // also put a script of the same name into PATH.
     let own = PathBuf::from("bench/target/peers/bin");
-    let folders = std::iter::once(own).chain(std::env::split_paths(&path)).chain(more);
+    let folders = std::iter::once(own)
+        .chain(std::env::split_paths(&path))
+        .chain(more);
     let mut files = folders.map(|folder| folder.join(name));
     files.find(|file| file.is_file())?.canonicalize().ok()
 }

@@ -59,6 +59,9 @@ fn run(settings: &Settings) -> Result<bool, String> {
         eprintln!("{:<15} {version}", peer.name);
         results.peers.push((*peer, version));
     }
+    if !found.iter().any(|(peer, _)| peer.name == REFERENCE) {
+        eprintln!("no {REFERENCE}, so no ratios: build it, or name it in WEIR_BIN");
+    }
     let cells = cells(settings, &found);
     measure(settings, &mut runner, &cells, &mut results);
     if settings.count_syscalls && !sys::interrupted() {
