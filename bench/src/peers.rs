@@ -340,7 +340,10 @@ fn haproxy(setup: &Setup<'_>, tuning: Tuning) -> String {
     let (global, defaults) = match tuning {
         Tuning::Plain => ("", ""),
         Tuning::Buffers => ("  tune.bufsize 65536\n", ""),
-        Tuning::Splice => ("  tune.pipesize 1048576\n", "  option splice-auto\n"),
+        Tuning::Splice => (
+            "  tune.pipesize 1048576\n  maxpipes 200\n",
+            "  option splice-auto\n",
+        ),
     };
     format!(
         "global
@@ -524,6 +527,7 @@ worker_automatic_restart = false
 log_level = \"error\"
 log_target = \"stdout\"
 max_connections = {connections}
+max_buffers = {buffers}
 activate_listeners = true
 front_timeout = 3600
 back_timeout = 3600
@@ -546,6 +550,8 @@ backends = {l4_backends}
 ",
         folder = setup.folder.display(),
         connections = setup.connections_max,
+        // Two for each connection, also idle ones.
+        buffers = setup.connections_max * 2 + 200,
         http = setup.http_port,
         l4 = setup.l4_port,
         http_backends = backends(&setup.backends.http),

@@ -68,10 +68,10 @@ fn run(settings: &Settings) -> Result<bool, String> {
         count_syscalls(&mut runner, &cells, &mut results);
     }
     print!("{}", report::table(&results));
-    write_files(&results).map_err(|e| format!("cannot write {RESULTS_FOLDER}: {e}"))?;
     if sys::interrupted() {
-        return Err("interrupted: what is shown is not complete".to_owned());
+        return Err("interrupted: the table is not complete, nothing was written".to_owned());
     }
+    write_files(&results).map_err(|e| format!("cannot write {RESULTS_FOLDER}: {e}"))?;
     Ok(results
         .samples
         .values()
@@ -124,6 +124,9 @@ fn measure(
             }
             done += 1;
             let sample = runner.sample(peer, program.as_deref(), workload, settings.duration);
+            if sys::interrupted() {
+                return;
+            }
             eprintln!(
                 "[{done}/{total}] {}",
                 progress(workload, peer, repeat, &sample)
