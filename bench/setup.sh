@@ -77,10 +77,16 @@ if [ "${PEERS:-}" = "all" ]; then
             failed="$failed $package"
         fi
     done
-    if ! has sozu && [ ! -x "$peers/bin/sozu" ]; then
+    if [ ! -x "$peers/bin/sozu" ] || [ ! -x "$peers/bin/sozu-splice" ]; then
         has protoc || debian protobuf-compiler
-        echo "bench: building sozu, which takes some minutes"
-        cargo install sozu --locked --quiet --root "$peers" || failed="$failed sozu"
+        echo "bench: building sozu twice, with splice and without, which takes some minutes"
+        # One build folder, so that the second build makes only what differs.
+        build="cargo install sozu --locked --quiet --force --root $peers --target-dir $peers/build"
+        if $build --features splice && mv "$peers/bin/sozu" "$peers/bin/sozu-splice" && $build; then
+            rm -rf "$peers/build"
+        else
+            failed="$failed sozu"
+        fi
     fi
 fi
 

@@ -99,7 +99,7 @@ fn head(width: usize, height: usize, chart: Chart, results: &Results) -> String 
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"{title}\">
 <style>
-text {{ font: 12px system-ui, sans-serif; fill: #24292f; }}
+text {{ font: 12px system-ui, 'DejaVu Sans', Arial, sans-serif; fill: #24292f; }}
 .head {{ font-size: 15px; font-weight: 600; }}
 .name {{ font-weight: 600; }}
 .note {{ fill: #6e7781; font-size: 11px; }}

@@ -79,6 +79,7 @@ pub const ALL: &[Peer] = &[
     peer("traefik", Program::Traefik, Tuning::Plain),
     peer("caddy", Program::Caddy, Tuning::Plain),
     peer("sozu", Program::Sozu, Tuning::Plain),
+    peer("sozu-splice", Program::Sozu, Tuning::Splice),
 ];
 
 impl Peer {
@@ -113,6 +114,8 @@ impl Peer {
             Program::Envoy => ("ENVOY_BIN", "envoy"),
             Program::Traefik => ("TRAEFIK_BIN", "traefik"),
             Program::Caddy => ("CADDY_BIN", "caddy"),
+            // Whether sozu splices is decided when it is built.
+            Program::Sozu if self.tuning == Tuning::Splice => ("SOZU_SPLICE_BIN", "sozu-splice"),
             Program::Sozu => ("SOZU_BIN", "sozu"),
         };
         if let Some(path) = std::env::var_os(variable) {
@@ -143,7 +146,11 @@ impl Peer {
             .lines()
             .map(str::trim)
             .find(|l| l.contains(|c: char| c.is_ascii_digit()));
-        line.unwrap_or("unknown version").to_owned()
+        let line = line.unwrap_or("unknown version");
+        // Envoy begins with its own path.
+        line.trim_start_matches(&*program.to_string_lossy())
+            .trim()
+            .to_owned()
     }
 
     /// The command that runs it in the foreground; writes its configuration first.
@@ -333,7 +340,10 @@ fn haproxy(setup: &Setup<'_>, tuning: Tuning) -> String {
     let (global, defaults) = match tuning {
         Tuning::Plain => ("", ""),
         Tuning::Buffers => ("  tune.bufsize 65536\n", ""),
-        Tuning::Splice => ("  tune.pipesize 1048576\n", "  option splice-auto\n"),
+        Tuning::Splice => (
+            "  tune.pipesize 1048576\n  maxpipes 200\n",
+            "  option splice-auto\n",
+        ),
     };
     format!(
         "global
@@ -517,6 +527,7 @@ worker_automatic_restart = false
 log_level = \"error\"
 log_target = \"stdout\"
 max_connections = {connections}
+max_buffers = {buffers}
 activate_listeners = true
 front_timeout = 3600
 back_timeout = 3600
@@ -539,6 +550,8 @@ backends = {l4_backends}
 ",
         folder = setup.folder.display(),
         connections = setup.connections_max,
+        // Two for each connection, also idle ones.
+        buffers = setup.connections_max * 2 + 200,
         http = setup.http_port,
         l4 = setup.l4_port,
         http_backends = backends(&setup.backends.http),

@@ -59,16 +59,19 @@ fn run(settings: &Settings) -> Result<bool, String> {
         eprintln!("{:<15} {version}", peer.name);
         results.peers.push((*peer, version));
     }
+    if !found.iter().any(|(peer, _)| peer.name == REFERENCE) {
+        eprintln!("no {REFERENCE}, so no ratios: build it, or name it in WEIR_BIN");
+    }
     let cells = cells(settings, &found);
     measure(settings, &mut runner, &cells, &mut results);
     if settings.count_syscalls && !sys::interrupted() {
         count_syscalls(&mut runner, &cells, &mut results);
     }
     print!("{}", report::table(&results));
-    write_files(&results).map_err(|e| format!("cannot write {RESULTS_FOLDER}: {e}"))?;
     if sys::interrupted() {
-        return Err("interrupted: what is shown is not complete".to_owned());
+        return Err("interrupted: the table is not complete, nothing was written".to_owned());
     }
+    write_files(&results).map_err(|e| format!("cannot write {RESULTS_FOLDER}: {e}"))?;
     Ok(results
         .samples
         .values()
@@ -121,6 +124,9 @@ fn measure(
             }
             done += 1;
             let sample = runner.sample(peer, program.as_deref(), workload, settings.duration);
+            if sys::interrupted() {
+                return;
+            }
             eprintln!(
                 "[{done}/{total}] {}",
                 progress(workload, peer, repeat, &sample)
