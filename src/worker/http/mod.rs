@@ -5,12 +5,15 @@
 //! parsed where it lies in the scratch space; only a head that comes in pieces, or a request that
 //! is ahead of its turn, is kept in [`Http::input`].
 
+mod connect;
 mod exchange;
 mod log;
 mod output;
 mod reply;
 mod request;
 mod response;
+mod tunnel;
+mod upload;
 
 use std::time::Duration;
 
@@ -211,7 +214,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         match next {
             Next::Step => {}
             Next::Turn(turn) => {
-                exchange::adopt_tunnel(key, session, shared);
+                tunnel::adopt(key, session, shared);
                 return turn;
             }
         }
