@@ -248,7 +248,7 @@ pub(super) enum End {
 
 impl<N: Net> Parts<'_, N> {
     /// Moves an exchange on as far as both ends allow.
-    pub(super) fn step_exchange(&mut self, shared: &mut Shared<N>, moved: &mut Tick) -> Next {
+    pub(super) fn step_exchange(&mut self, shared: &mut Shared<N>) -> Next {
         let Some(mut exchange) = self.http.exchange.take() else {
             self.http.phase = Phase::Idle(shared.now);
             return Next::Step;
@@ -258,12 +258,12 @@ impl<N: Net> Parts<'_, N> {
             let before = budget;
             match self.advance(&mut exchange, shared, &mut budget) {
                 Err(end) => {
-                    *moved = shared.now;
+                    *self.moved = shared.now;
                     return self.end_exchange(exchange, shared, end);
                 }
                 Ok(has_moved) => {
                     if has_moved || budget < before {
-                        *moved = shared.now;
+                        *self.moved = shared.now;
                     }
                     let turn = match (has_moved, budget) {
                         (false, _) => Turn::Sleep,
@@ -317,7 +317,7 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// The exchange has stood still for too long, or weir's own 100 is due.
-    pub(super) fn on_exchange_timeout(&mut self, shared: &mut Shared<N>, moved: Tick) -> Next {
+    pub(super) fn on_exchange_timeout(&mut self, shared: &mut Shared<N>) -> Next {
         let Some(mut exchange) = self.http.exchange.take() else {
             return Next::Turn(Turn::Close(CloseReason::Idle));
         };
@@ -328,7 +328,6 @@ impl<N: Net> Parts<'_, N> {
             self.http.exchange = Some(exchange);
             return sent.map_or_else(Next::Turn, |()| Next::Step);
         }
-        let _ = moved;
         let end = match exchange.stage {
             Stage::Connecting(_) => {
                 match self.on_connect_failed(&mut exchange, shared, "connect timed out", 504) {

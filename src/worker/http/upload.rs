@@ -11,7 +11,6 @@ use crate::board::{BackendCell, ListenerCell};
 use crate::core::access_log::Why;
 use crate::core::http::body::Framing;
 use crate::core::readiness::{Io, Readiness};
-use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::http::exchange::{End, Exchange, Relayed, Stage, relay};
 use crate::worker::http::output::{flush, write, write_or_hold};
@@ -74,11 +73,7 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// While the client takes nothing, what it sends still goes up.
-    pub(super) fn upload_while_blocked(
-        &mut self,
-        shared: &mut Shared<N>,
-        moved: &mut Tick,
-    ) -> Next {
+    pub(super) fn upload_while_blocked(&mut self, shared: &mut Shared<N>) -> Next {
         let Some(mut exchange) = self.http.exchange.take() else {
             return Next::Turn(Turn::Sleep);
         };
@@ -92,7 +87,7 @@ impl<N: Net> Parts<'_, N> {
                 Err(end) => return self.end_exchange(exchange, shared, end),
                 Ok(has_moved) => {
                     if has_moved {
-                        *moved = shared.now;
+                        *self.moved = shared.now;
                         if budget > 0 {
                             continue;
                         }
