@@ -80,7 +80,7 @@ pub fn usage() -> String {
 Signals: TERM, INT, QUIT end gracefully (again: at once), HUP re-reads the configuration,
          USR1 reopens the access log.
 Exit:    0 ended well; 1 bad configuration, or connections were cut; 2 bad usage;
-         3 cannot listen or not permitted.
+         3 cannot listen or not permitted; 4 another weir owns the pid file.
 Log:     to standard error; RUST_LOG overrides `log_level` of the configuration.
 ";
     options().usage(brief) + tail

@@ -276,7 +276,7 @@ impl Process {
         self.write_access_log();
         self.access_log = access_log;
         if std::env::var_os("RUST_LOG").is_none() {
-            log::set_max_level(level.min(log::max_level().max(level)));
+            log::set_max_level(level);
         }
         info!(
             "reload done: {} backends added, {} removed; {} listeners added, {} removed",

@@ -294,7 +294,7 @@ pub struct StickyCookie {
     pub same_site: String,
     /// Whether the Secure attribute is always set.
     pub secure: bool,
-    /// Whether `Cache-Control: private` is added where the cookie is set (S5).
+    /// Whether `Cache-Control: private` is added where the cookie is set.
     pub cache_private: bool,
     /// Key of the tag's hash; the same on every host that shares clients.
     pub secret: String,

@@ -34,7 +34,7 @@ pub struct Backend {
     pub identity: String,
     /// A fixed hash of the identity: its place in consistent hashing, on every host.
     pub seed: u64,
-    /// Share of the traffic; 0 takes no new traffic. May change at any time (RR5).
+    /// Share of the traffic; 0 takes no new traffic. May change at any time.
     pub weight: u32,
     /// Connections (TCP) or requests in flight (HTTP) at once; none is unlimited.
     pub connections_max: Option<u32>,
@@ -78,7 +78,7 @@ impl Backend {
     }
 
     /// Whether traffic that is bound to nothing may go there. With `even_if_down`, its health is
-    /// not asked (HC7).
+    /// not asked.
     #[must_use]
     pub fn takes_new(&self, even_if_down: bool) -> bool {
         self.weight > 0
@@ -96,7 +96,7 @@ impl Backend {
     }
 }
 
-/// A counted claim on a backend: one open connection or one request in flight (LC3).
+/// A counted claim on a backend: one open connection or one request in flight.
 ///
 /// It goes back to [`Backends::give_back`] exactly once, however its connection ends. Dropping it
 /// instead is a defect, and panics in debug builds.

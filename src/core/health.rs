@@ -1,8 +1,8 @@
 //! What is known of a backend's health, from probes and from real traffic.
 //!
 //! Two judgements that do not mix. Probes give the *verdict*: up or down, changed only by `rise`
-//! or `fall` results in a row (HC1). Real traffic may *eject* a backend for a while, however good
-//! its probes look (HC6). A backend is usable when it is up and not ejected. This file knows no
+//! or `fall` results in a row. Real traffic may *eject* a backend for a while, however good
+//! its probes look. A backend is usable when it is up and not ejected. This file knows no
 //! clock, no timer and no socket: it is told results and instants, and says what follows.
 
 use crate::core::time::Tick;
@@ -36,7 +36,7 @@ pub struct EjectPolicy {
     pub eject_max_ms: u64,
 }
 
-/// A change of the verdict, for the log and the statistics (HC5).
+/// A change of the verdict, for the log and the statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// The new verdict.

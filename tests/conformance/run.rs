@@ -550,7 +550,7 @@ fn is_one_of(line: &[u8], names: &[&str]) -> bool {
         .any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
 }
 
-/// What every answer of weir's own has (behaviour P15).
+/// What every answer of weir's own has.
 fn check_own(status: u16, head: &Head) -> Result<(), String> {
     let must = |holds: bool, what: &str| {
         if holds {

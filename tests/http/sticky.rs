@@ -1,4 +1,4 @@
-//! Sticky sessions: behaviour S1 to S5.
+//! Sticky sessions: clients that a cookie binds to one backend.
 
 use crate::client::Client;
 use crate::config::Config;

@@ -1,4 +1,4 @@
-//! Times that run out: behaviour T1 and T2. Each is short here; what is claimed is only that it
+//! Times that run out. Each is short here; what is claimed is only that it
 //! ends, and how.
 
 use crate::client::{Client, fetch};

@@ -1,13 +1,13 @@
 //! Weighted rendezvous hashing: every backend draws a lot for the key, the best lot wins.
 //!
 //! A lot depends on the key, the backend's identity and its weight alone, not on the other
-//! backends or their order. So all hosts agree (H1), a backend that goes away moves only the
-//! keys it had, one that comes back takes exactly those again (H2), and who is second for a key
-//! is as fixed as who is first (H4).
+//! backends or their order. So all hosts agree, a backend that goes away moves only the
+//! keys it had, one that comes back takes exactly those again, and who is second for a key
+//! is as fixed as who is first.
 //!
 //! The lot is the arrival time of an exponential process whose rate is the weight: -log2(u) /
 //! weight, with u drawn by hashing; the earliest wins, with a chance of exactly weight / sum of
-//! weights (H3). It is computed in integers, because the logarithms of mathematical libraries
+//! weights. It is computed in integers, because the logarithms of mathematical libraries
 //! differ in their last bits between systems, and hosts must not.
 
 use super::{Ask, eligible};

@@ -34,7 +34,7 @@ pub struct Ask<'a> {
     pub key: u64,
     /// Backends that were already tried for this connection or request.
     pub tried: &'a [BackendId],
-    /// Whether a backend counts even when its health speaks against it (HC7).
+    /// Whether a backend counts even when its health speaks against it.
     pub even_if_down: bool,
 }
 
@@ -99,7 +99,7 @@ fn eligible<'a>(
     present.filter(|&(id, backend)| ask.admits(id, backend))
 }
 
-/// The load of a backend for its weight, compared exactly by cross-multiplication (LC1).
+/// The load of a backend for its weight, compared exactly by cross-multiplication.
 #[derive(Clone, Copy, Debug)]
 struct Ratio {
     load: u32,

@@ -2,7 +2,7 @@
 //!
 //! Every pick pays each candidate its weight; the richest is picked and pays the total. So the
 //! standings of the members sum to zero, and weights 5, 3, 2 give A B C A A B A C B A, never
-//! five times A first (RR2).
+//! five times A first.
 //!
 //! What that promises while nothing changes, W being the sum of the weights: W picks in a row,
 //! wherever they begin, hold each member exactly as often as its weight says. No member is ever
@@ -23,7 +23,7 @@ pub(super) fn pick(
 }
 
 /// Forgets the standing of members that take nothing at present, so that they come back without
-/// a burst (RR3), and makes the others sum to zero again.
+/// a burst, and makes the others sum to zero again.
 ///
 /// Without the second half, the zero with which a member comes back would not be the mean of the
 /// others: what it left with would be their debt or credit to it, seen as a burst or a famine,

@@ -122,7 +122,7 @@ pub struct Page<'a> {
     pub body: &'a [u8],
 }
 
-/// Writes an error, which no cache stores (behaviour P15): 503 says when to come back, 405 that
+/// Writes an error, which no cache stores: 503 says when to come back, 405 that
 /// it is not for CONNECT and TRACE.
 pub fn write_error(
     status: u16,

@@ -5,12 +5,15 @@
 //! parsed where it lies in the scratch space; only a head that comes in pieces, or a request that
 //! is ahead of its turn, is kept in [`Http::input`].
 
+mod connect;
 mod exchange;
 mod log;
 mod output;
 mod reply;
 mod request;
 mod response;
+mod tunnel;
+mod upload;
 
 use std::time::Duration;
 
@@ -37,6 +40,9 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// How long an idle client keeps its connection once weir is stopping.
 const DRAIN_LINGER_MS: u64 = 250;
+
+/// How long after forwarding `Expect: 100-continue` weir answers 100 itself.
+pub(crate) const CONTINUE_AFTER: Duration = Duration::from_secs(1);
 
 /// The client side of an HTTP session.
 pub(crate) struct Http {
@@ -94,9 +100,7 @@ impl HttpSpace {
             log: None,
         }
     }
-}
 
-impl HttpSpace {
     /// Takes on the form of the access log; lines that wait stay.
     pub(crate) fn adopt_log(&mut self, format: Option<LogFormat>) {
         let earlier = self.log.take();
@@ -138,9 +142,7 @@ impl Http {
             exchange: None,
         }
     }
-}
 
-impl Http {
     /// How many buffers and pipes it holds.
     pub(crate) fn held(&self) -> (usize, usize) {
         let upload = self.exchange.as_ref().is_some_and(|x| x.has_upload());
@@ -162,6 +164,30 @@ pub(crate) struct Parts<'a, N: Net> {
     pub(crate) client: &'a mut Endpoint<N>,
     pub(crate) http: &'a mut Http,
     pub(crate) facts: Facts,
+    /// When something last moved; the idle deadlines count from it.
+    pub(crate) moved: &'a mut Tick,
+}
+
+impl<'a, N: Net> Parts<'a, N> {
+    /// The parts of a session that speaks HTTP.
+    fn of(key: u32, session: &'a mut Session<N>) -> Option<Self> {
+        let Protocol::Http(http) = &mut session.protocol else {
+            return None;
+        };
+        Some(Self {
+            owner: Owner {
+                key,
+                generation: session.client.generation,
+            },
+            client: &mut session.client,
+            http,
+            facts: Facts {
+                peer: session.peer,
+                listener: session.listener,
+            },
+            moved: &mut session.moved,
+        })
+    }
 }
 
 /// What does not change over the life of a session.
@@ -175,25 +201,13 @@ pub(crate) struct Facts {
 pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
     let mut begun = 0;
     loop {
-        let Protocol::Http(http) = &mut session.protocol else {
+        let Some(mut parts) = Parts::of(key, session) else {
             // The session became a tunnel.
             return Turn::Again;
         };
-        let mut parts = Parts {
-            owner: Owner {
-                key,
-                generation: session.client.generation,
-            },
-            client: &mut session.client,
-            http,
-            facts: Facts {
-                peer: session.peer,
-                listener: session.listener,
-            },
-        };
-        match parts.flush(shared, &mut session.moved) {
+        match parts.flush(shared) {
             Ok(true) => {}
-            Ok(false) => return parts.while_blocked(shared, &mut session.moved),
+            Ok(false) => return parts.while_blocked(shared),
             Err(turn) => return turn,
         }
         let next = match parts.http.phase {
@@ -204,14 +218,14 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
                 begun += 1;
                 parts.read_request(shared)
             }
-            Phase::Exchange => parts.step_exchange(shared, &mut session.moved),
+            Phase::Exchange => parts.step_exchange(shared),
             Phase::Discard(_, left) => parts.discard(shared, left),
             Phase::Linger(..) => parts.linger(shared),
         };
         match next {
             Next::Step => {}
             Next::Turn(turn) => {
-                exchange::adopt_tunnel(key, session, shared);
+                tunnel::adopt(key, session, shared);
                 return turn;
             }
         }
@@ -254,29 +268,17 @@ pub(crate) fn on_timeout<N: Net>(
     session: &mut Session<N>,
     shared: &mut Shared<N>,
 ) -> Turn {
-    let Protocol::Http(http) = &mut session.protocol else {
+    let Some(mut parts) = Parts::of(key, session) else {
         return Turn::Sleep;
     };
-    let is_stalled = http.output.is_some();
-    let mut parts = Parts {
-        owner: Owner {
-            key,
-            generation: session.client.generation,
-        },
-        client: &mut session.client,
-        http,
-        facts: Facts {
-            peer: session.peer,
-            listener: session.listener,
-        },
-    };
+    let is_stalled = parts.http.output.is_some();
     let next = match parts.http.phase {
         Phase::Idle(_) => Next::Turn(Turn::Close(CloseReason::KeepAliveEnd)),
         Phase::Linger(..) => Next::Turn(Turn::Close(CloseReason::Done)),
         Phase::Discard(..) => Next::Turn(Turn::Close(CloseReason::Idle)),
         _ if is_stalled => parts.cut_response(shared, CloseReason::Idle),
         Phase::Head(_) => parts.refuse_head(shared, 408),
-        Phase::Exchange => parts.on_exchange_timeout(shared, session.moved),
+        Phase::Exchange => parts.on_exchange_timeout(shared),
     };
     match next {
         Next::Turn(turn) => turn,
@@ -335,9 +337,9 @@ impl<N: Net> Parts<'_, N> {
 
     /// The client does not take what is held for it: nothing else goes on, except that an
     /// exchange may notice that it has lost its client.
-    fn while_blocked(&mut self, shared: &mut Shared<N>, moved: &mut Tick) -> Turn {
+    fn while_blocked(&mut self, shared: &mut Shared<N>) -> Turn {
         if self.http.phase == Phase::Exchange
-            && let Next::Turn(turn) = self.upload_while_blocked(shared, moved)
+            && let Next::Turn(turn) = self.upload_while_blocked(shared)
         {
             return turn;
         }
@@ -362,6 +364,3 @@ impl<N: Net> Parts<'_, N> {
         Next::Step
     }
 }
-
-/// How long after forwarding `Expect: 100-continue` weir answers 100 itself.
-pub(crate) const CONTINUE_AFTER: Duration = Duration::from_secs(1);

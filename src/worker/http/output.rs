@@ -4,7 +4,6 @@ use std::io::{ErrorKind, IoSlice};
 
 use crate::core::buffer::Buffer;
 use crate::core::readiness::{Io, Readiness};
-use crate::core::time::Tick;
 use crate::net::{Net, Side};
 use crate::worker::http::{LINGER_BYTES_MAX, LINGER_MS, Parts, Phase};
 use crate::worker::session::{CloseReason, Endpoint, Turn};
@@ -87,14 +86,14 @@ pub(super) fn flush<N: Net>(
 
 impl<N: Net> Parts<'_, N> {
     /// Writes what is held for the client; whether all of it left. Notes when any did.
-    pub(super) fn flush(&mut self, shared: &mut Shared<N>, moved: &mut Tick) -> Result<bool, Turn> {
+    pub(super) fn flush(&mut self, shared: &mut Shared<N>) -> Result<bool, Turn> {
         if self.http.output.is_none() {
             return Ok(true);
         }
         match flush(self.client, &mut self.http.output, &mut shared.transfer) {
             Ok((done, count)) => {
                 if count > 0 {
-                    *moved = shared.now;
+                    *self.moved = shared.now;
                 }
                 if done && matches!(self.http.phase, Phase::Linger(..)) {
                     let until = shared.now.after_ms(LINGER_MS);

@@ -439,7 +439,7 @@ fn write_head<N: Net>(
     exchange.target = target;
 }
 
-/// Copies the Cookie fields without weir's own cookie (S4).
+/// Copies the Cookie fields without weir's own cookie.
 fn write_cookies(request: Request<'_>, name: &str, out: &mut Vec<u8>) {
     for cookie in request.head.fields.values(Known::Cookie, request.bytes) {
         let start = out.len();

@@ -1,0 +1,61 @@
+//! From an exchange whose backend has changed protocols to a plain relay of bytes.
+
+use log::debug;
+
+use crate::net::{Kind, Net, Side, Target};
+use crate::worker::connect::Attempt;
+use crate::worker::http::exchange::Stage;
+use crate::worker::session::{Protocol, Session};
+use crate::worker::shared::Shared;
+use crate::worker::tcp::Relay;
+
+/// Turns a session whose backend has changed protocols into a relay of bytes.
+pub(super) fn adopt<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) {
+    let Protocol::Http(http) = &mut session.protocol else {
+        return;
+    };
+    if !http
+        .exchange
+        .as_ref()
+        .is_some_and(|x| x.stage == Stage::Tunnel)
+    {
+        return;
+    }
+    let Some(mut exchange) = http.exchange.take() else {
+        return;
+    };
+    let link = exchange
+        .link
+        .take()
+        .and_then(|link| shared.remove_link(link));
+    let Some(mut link) = link else {
+        return;
+    };
+    let generation = shared.next_generation();
+    let kind = Kind::Session(Side::Backend);
+    let target = Target {
+        kind,
+        key,
+        generation,
+    };
+    if shared
+        .transfer
+        .net
+        .rewatch(&link.endpoint.stream, target)
+        .is_err()
+    {
+        // Without events the relay ends at its idle time at the latest.
+        debug!("cannot watch a tunnel");
+    }
+    link.endpoint.generation = generation;
+    let attempt = std::mem::replace(&mut exchange.attempt, Attempt::new(0, 0));
+    let mut relay = Relay::tunnel(attempt, link.endpoint);
+    if !http.input.is_empty() {
+        relay.up.hold(shared.transfer.buffers.hold(&[&http.input]));
+    }
+    if let Some(buffer) = http.output.take() {
+        relay.down.hold(buffer);
+    }
+    shared.keep_spare(exchange);
+    session.protocol = Protocol::Tcp(relay);
+}
