@@ -10,6 +10,7 @@
 //! - [`board`]: counters and gauges, one writer per cell.
 //! - [`worker`]: the event loop: listeners, sessions, probes and timers over any [`net::Net`].
 //! - [`process`]: one serving process: signals, background jobs and the loop around the worker.
+//! - `background`: jobs that may block, name look-ups and reading files, beside the loop.
 //! - [`cli`]: the command line.
 //! - [`sys`]: what is asked of Linux beyond the standard library: sockets, pipes, signals, limits.
 //! - [`reactor`]: the production [`net`], the only room that knows mio.

@@ -400,12 +400,11 @@ impl<N: Net> Worker<N> {
         if let Some((_, timer)) = session.timer {
             shared.wheel.cancel(timer);
         }
-        let ended = self.shared.end_protocol(&mut session, reason);
-        let shared = &mut self.shared;
-        // A clean end may only follow when everything before it was delivered.
+        let ended = shared.end_protocol(&mut session, reason);
+        // A clean end may only follow when everything before it was delivered, or where the
+        // framing of HTTP tells the client that it was not.
         let clean = match reason {
-            CloseReason::Done => true,
-            CloseReason::KeepAliveEnd | CloseReason::Truncated => true,
+            CloseReason::Done | CloseReason::KeepAliveEnd | CloseReason::Truncated => true,
             CloseReason::Idle | CloseReason::HalfClosed => !ended.was_undelivered,
             CloseReason::NoBackend | CloseReason::Reset(_) | CloseReason::Cut => false,
         };

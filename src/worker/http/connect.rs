@@ -36,9 +36,7 @@ impl<N: Net> Parts<'_, N> {
             if may_reuse && let Some(link) = shared.take_link(backend, self.owner, is_repeatable) {
                 exchange.link = Some(link);
                 exchange.is_reused = true;
-                exchange.stage = Stage::Established;
-                exchange.connect_ms = Some(0);
-                exchange.sent_at = shared.now;
+                exchange.on_connected(shared.now, shared.now);
                 return Ok(());
             }
             match exchange.attempt.dial(shared) {

@@ -55,6 +55,7 @@ pub(super) struct Response {
 /// One request and its response.
 pub(crate) struct Exchange {
     pub(super) site: Arc<Site>,
+    /// Its place in the site's routes.
     pub(super) route: usize,
     pub(super) facts: RequestFacts,
     pub(super) attempt: Attempt,
@@ -64,19 +65,20 @@ pub(crate) struct Exchange {
     pub(super) stage: Stage,
     /// The outgoing head and what of the body came with it.
     pub(super) request: Vec<u8>,
-    pub(super) head_bytes: usize,
+    /// How much of `request` has left on the present connection.
     pub(super) sent: usize,
     /// `request` is all that was sent: it can be sent again.
     pub(super) is_replayable: bool,
     /// The backend takes no more; what it says is still read.
     pub(super) is_upload_dead: bool,
-    pub(super) target: Vec<u8>,
     /// The protocols that the client offers to change to.
     pub(super) offered: Vec<u8>,
     pub(super) request_body: Body,
     /// Body bytes that the backend would not take yet.
     pub(super) upload: Option<Buffer>,
+    /// A response head that is incomplete.
     pub(super) response_head: Vec<u8>,
+    /// None until the final head has gone to the client.
     pub(super) response: Option<Response>,
     /// The backend sent more than its response.
     pub(super) has_surplus: bool,
@@ -85,12 +87,19 @@ pub(crate) struct Exchange {
     /// weir has answered 100 itself.
     pub(super) has_continued: bool,
     pub(super) sticky: Option<StickyUse>,
+    /// Whether the client speaks to this entry over TLS, as a trusted proxy says.
     pub(super) secure_client: bool,
+    /// When the request's head was whole.
     pub(super) started: Tick,
+    /// How long the present connection took to stand; 0 for a parked one.
     pub(super) connect_ms: Option<u64>,
+    /// When `request` had left, or before that, when the connection stood.
     pub(super) sent_at: Tick,
+    /// From `sent_at` to the first byte of a response.
     pub(super) ttfb_ms: Option<u64>,
+    /// Bytes of the response for the client, heads included.
     pub(super) bytes_out: u64,
+    /// What the access log will say; none without one.
     pub(super) record: Option<Box<Record>>,
 }
 
@@ -105,11 +114,9 @@ impl Exchange {
             is_reused: false,
             stage: Stage::New,
             request: Vec::new(),
-            head_bytes: 0,
             sent: 0,
             is_replayable: true,
             is_upload_dead: false,
-            target: Vec::new(),
             offered: Vec::new(),
             request_body: Self::request_framing(facts.framing),
             upload: None,
@@ -137,6 +144,13 @@ impl Exchange {
     /// Whether body bytes wait for the backend.
     pub(crate) fn has_upload(&self) -> bool {
         self.upload.is_some()
+    }
+
+    /// The connection that was begun at `since` stands.
+    pub(super) fn on_connected(&mut self, since: Tick, now: Tick) {
+        self.stage = Stage::Established;
+        self.connect_ms = Some(now.since_ms(since));
+        self.sent_at = now;
     }
 
     /// Whether all of the request has left.
@@ -185,16 +199,10 @@ impl<N: Net> Shared<N> {
         let Some(mut spare) = self.http.spare.pop() else {
             return Box::new(Exchange::new(site, facts));
         };
-        let empty = |bytes: &mut Vec<u8>| {
-            let mut bytes = std::mem::take(bytes);
-            bytes.clear();
-            bytes
-        };
-        let request = empty(&mut spare.request);
-        let target = empty(&mut spare.target);
+        let mut request = std::mem::take(&mut spare.request);
+        request.clear();
         *spare = Exchange {
             request,
-            target,
             ..Exchange::new(site, facts)
         };
         spare
@@ -297,9 +305,7 @@ impl<N: Net> Parts<'_, N> {
                 match connect::confirm(endpoint, &mut shared.transfer.net) {
                     Confirmed::NotYet => return self.watch_client(exchange, shared),
                     Confirmed::Yes => {
-                        exchange.stage = Stage::Established;
-                        exchange.connect_ms = Some(shared.now.since_ms(since));
-                        exchange.sent_at = shared.now;
+                        exchange.on_connected(since, shared.now);
                     }
                     Confirmed::Failed(kind) => {
                         let why = connect::reason(kind);

@@ -77,10 +77,16 @@ pub(crate) struct HttpSpace {
     pub(crate) response_head: ResponseHead,
     /// What is about to be written.
     pub(crate) out: Vec<u8>,
+    /// The canonical path of a request.
     pub(crate) path: Vec<u8>,
-    pub(crate) value: Vec<u8>,
+    /// A target that had to be completed: an absolute one without a path.
+    pub(crate) completed: Vec<u8>,
+    /// What a backend is asked for: the path that the route leaves, and the query.
+    pub(crate) target: Vec<u8>,
+    /// Exchanges that are over.
     #[expect(clippy::vec_box, reason = "a spare box is handed out as it is")]
     pub(crate) spare: Vec<Box<Exchange>>,
+    /// The date as of `date_s`, in seconds since the Unix epoch.
     date: [u8; 29],
     date_s: u64,
     pub(crate) log: Option<AccessLog>,
@@ -93,7 +99,8 @@ impl HttpSpace {
             response_head: ResponseHead::default(),
             out: Vec::new(),
             path: Vec::new(),
-            value: Vec::new(),
+            completed: Vec::new(),
+            target: Vec::new(),
             spare: Vec::new(),
             date: crate::core::http::reply::imf_fixdate(0),
             date_s: 0,

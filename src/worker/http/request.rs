@@ -162,8 +162,8 @@ impl<N: Net> Parts<'_, N> {
             return self.answer_options(shared, &site, request);
         }
         let mut space = std::mem::take(&mut shared.http.path);
-        let mut plain = std::mem::take(&mut shared.http.value);
-        let target = request.head.path_and_query(request.bytes, &mut plain);
+        let mut completed = std::mem::take(&mut shared.http.completed);
+        let target = request.head.path_and_query(request.bytes, &mut completed);
         let next = if target == b"*" {
             let path = Canonical {
                 path: b"*",
@@ -177,7 +177,7 @@ impl<N: Net> Parts<'_, N> {
             }
         };
         shared.http.path = space;
-        shared.http.value = plain;
+        shared.http.completed = completed;
         next
     }
 
@@ -245,7 +245,6 @@ impl<N: Net> Parts<'_, N> {
             exchange.offered.extend_from_slice(offer);
             exchange.offered.push(b',');
         }
-        exchange.head_bytes = exchange.request.len();
         exchange.started = shared.now;
         if shared.http.log.is_some() {
             let began = match self.http.phase {
@@ -361,7 +360,7 @@ fn choose_key<N: Net>(
 
 /// Writes the outgoing head into the exchange.
 fn write_head<N: Net>(
-    shared: &Shared<N>,
+    shared: &mut Shared<N>,
     exchange: &mut Exchange,
     request: Request<'_>,
     peer: Peer,
@@ -370,9 +369,9 @@ fn write_head<N: Net>(
 ) {
     let site = Arc::clone(&exchange.site);
     let route = &site.routes[exchange.route];
+    let mut target = std::mem::take(&mut shared.http.target);
     let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
     let fields = &request.head.fields;
-    let mut target = std::mem::take(&mut exchange.target);
     target.clear();
     target.extend_from_slice(match route.strip_prefix && path.path != b"*" {
         true => site.table.strip(exchange.route, path.path),
@@ -436,7 +435,7 @@ fn write_head<N: Net>(
         out.extend_from_slice(END);
     }
     out.extend_from_slice(END);
-    exchange.target = target;
+    shared.http.target = target;
 }
 
 /// Copies the Cookie fields without weir's own cookie.
