@@ -231,7 +231,9 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
         Phase::Idle(since) => {
             let keep_alive = since.after(timeouts.keep_alive);
             match shared.draining_since {
+                // A client that came since then gets its time, too.
                 Some(began) => began
+                    .max(since)
                     .after_ms(DRAIN_LINGER_MS)
                     .max(shared.now)
                     .min(keep_alive),
