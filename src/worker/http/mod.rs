@@ -273,6 +273,10 @@ pub(crate) fn on_timeout<N: Net>(
         },
     };
     let next = match parts.http.phase {
+        // What is held is lost with the connection, so that must not look like a clean end.
+        phase if is_stalled && phase != Phase::Exchange => {
+            Next::Turn(Turn::Close(CloseReason::Idle))
+        }
         Phase::Idle(_) => Next::Turn(Turn::Close(CloseReason::KeepAliveEnd)),
         Phase::Linger(..) => Next::Turn(Turn::Close(CloseReason::Done)),
         Phase::Discard(..) => Next::Turn(Turn::Close(CloseReason::Idle)),
