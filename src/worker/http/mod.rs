@@ -350,6 +350,19 @@ impl<N: Net> Parts<'_, N> {
         Turn::Sleep
     }
 
+    /// Whether the client has sent more than its last request. Closing on that would reset the
+    /// connection, and the reset overtakes the answer.
+    fn has_more_input(&mut self, shared: &mut Shared<N>) -> bool {
+        if !self.client.ready.has(Readiness::READ) {
+            return false;
+        }
+        let net = &mut shared.transfer.net;
+        match net.read(&self.client.stream, &mut [0; 1]) {
+            Io::Ready(_) => true,
+            Io::Blocked | Io::Closed | Io::Failed(_) => false,
+        }
+    }
+
     /// The last answer is out: tells the end and reads on for a while, or closes at once when
     /// the client has nothing more to say.
     pub(crate) fn close_after_answer(
@@ -357,7 +370,8 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         client_is_done: bool,
     ) -> Next {
-        if client_is_done && self.http.output.is_none() && self.http.input.is_empty() {
+        let is_out = self.http.output.is_none() && self.http.input.is_empty();
+        if client_is_done && is_out && !self.has_more_input(shared) {
             return Next::Turn(Turn::Close(CloseReason::Done));
         }
         self.http.input = Vec::new();
