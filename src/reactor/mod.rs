@@ -284,7 +284,9 @@ impl Net for Reactor {
     }
 }
 
-const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+const BOTH: Interest = Interest::READABLE
+    .add(Interest::WRITABLE)
+    .add(Interest::PRIORITY);
 
 const fn control(key: u32) -> Target {
     Target {
@@ -313,7 +315,8 @@ fn readiness(event: &mio::event::Event) -> Readiness {
     if event.is_writable() {
         ready.add(Readiness::WRITE);
     }
-    if event.is_read_closed() {
+    // A read stops short at urgent data (tcp(7)) though more lies behind it.
+    if event.is_read_closed() || event.is_priority() {
         ready.add(Readiness::READ | Readiness::CLOSING);
     }
     ready

@@ -382,6 +382,8 @@ impl<N: Net> Worker<N> {
             place.address = settings.address.clone();
             place.addresses = fixed_addresses(&settings.address);
             place.current = 0;
+            place.moves = place.moves.wrapping_add(1);
+            self.shared.close_parked(id);
         }
     }
 
@@ -411,6 +413,7 @@ impl<N: Net> Worker<N> {
             address: settings.address.clone(),
             addresses,
             current: 0,
+            moves: 0,
             parked: Vec::new(),
             column: shared.board.open(),
         };

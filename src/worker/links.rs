@@ -26,6 +26,8 @@ pub(crate) struct Owner {
 pub(crate) struct Link<N: Net> {
     pub(crate) endpoint: Endpoint<N>,
     pub(crate) backend: BackendId,
+    /// [`Place::moves`](crate::worker::shared::Place::moves) when it was opened.
+    moves: u32,
     /// None while it is parked.
     owner: Option<Owner>,
     parked_at: Tick,
@@ -54,6 +56,7 @@ impl<N: Net> Shared<N> {
         owner: Owner,
     ) -> Result<LinkKey, std::io::Error> {
         let generation = self.next_generation();
+        let moves = self.place(backend).moves;
         let entry = self.links.vacant_entry();
         let key = key_of(entry.key());
         let kind = Kind::Link;
@@ -69,6 +72,7 @@ impl<N: Net> Shared<N> {
         entry.insert(Link {
             endpoint: Endpoint::new(stream, generation),
             backend,
+            moves,
             owner: Some(owner),
             parked_at: self.now,
             has_timer: false,
@@ -108,6 +112,7 @@ impl<N: Net> Shared<N> {
         let backend = link.backend;
         let upstream = self.places[backend.0 as usize]
             .as_ref()
+            .filter(|place| place.moves == link.moves)
             .map(|place| &self.upstreams[place.upstream as usize].settings);
         let Some(settings) = upstream.filter(|_| self.backends.is_live(backend)) else {
             return self.close_link(key);

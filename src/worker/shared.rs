@@ -186,6 +186,8 @@ pub(crate) struct Place {
     pub(crate) addresses: Vec<Address>,
     /// Which address is used; moves on when it fails.
     pub(crate) current: usize,
+    /// How often a reload gave it another address.
+    pub(crate) moves: u32,
     /// HTTP connections that wait for a request, the latest last.
     pub(crate) parked: Vec<LinkKey>,
     pub(crate) column: Column,

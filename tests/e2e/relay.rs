@@ -337,3 +337,23 @@ fn a_write_to_a_backend_that_has_gone_does_not_kill_the_process() {
     ));
     assert!(weir.runs());
 }
+
+#[test]
+fn what_follows_urgent_data_is_not_left_behind() {
+    for way in WAYS {
+        let gate = Gate::new();
+        let weir = Weir::start(Config::new().top(way).backend(gate.name()));
+        let mut client = weir.connect();
+        let mut backend = gate.accept();
+        client.send("one");
+        backend.expect("one");
+        // All of it is there when weir reads, so that no other event tells of the rest.
+        weir.freeze();
+        client.send("two");
+        client.socket().send_out_of_band(b"!").expect("sent");
+        client.send("three");
+        weir.thaw();
+        // The urgent byte itself is not part of the stream.
+        backend.expect("twothree");
+    }
+}

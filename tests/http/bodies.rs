@@ -5,7 +5,8 @@ use std::thread;
 
 use crate::client::Client;
 use crate::config::Config;
-use crate::harness::{Origin, Peer, Weir};
+use crate::harness::{Origin, Peer, Weir, eventually};
+use crate::web::response;
 use crate::wire::Conn;
 
 const LENGTH: usize = 24 * 1024 * 1024;
@@ -140,4 +141,24 @@ fn a_client_that_does_not_read_holds_only_its_own_response_up() {
     receive(&mut client.0, false);
     assert!(stalled.0.head().is_ok());
     receive(&mut stalled.0, false);
+}
+
+#[test]
+fn what_follows_a_last_request_does_not_destroy_its_answer() {
+    const LENGTH: usize = 2_000_000;
+    let origin = Origin::new(|peer| {
+        let mut conn = Conn::new(peer.share());
+        conn.message().map_err(std::io::Error::other)?;
+        conn.send(response("200 OK", "", &"x".repeat(LENGTH)));
+        Ok(())
+    });
+    let weir = Weir::start(Config::pool([origin.address()]));
+    let mut client = Client::new(&weir);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\n");
+    eventually("the request is under way", || {
+        (origin.accepted() > 0).then_some(())
+    });
+    client.send("hello\r\n");
+    assert_eq!(client.receive().body.payload.len(), LENGTH);
+    client.expect_end();
 }

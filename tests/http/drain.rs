@@ -1,6 +1,7 @@
 //! A graceful stop, as clients see it.
 
 use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 use crate::client::{Client, fetch};
 use crate::config::Config;
@@ -69,4 +70,21 @@ fn a_request_that_never_ends_is_cut_at_the_end_of_the_drain() {
     weir.signal(Signal::TERM);
     assert_eq!(weir.wait_exit(), Some(1));
     never.wait();
+}
+
+#[test]
+fn a_client_that_comes_while_weir_still_accepts_has_time_to_ask() {
+    let web = Web::named("a");
+    let mut weir = Weir::start(Config::pool([web.address()]).top("timeouts: {pre_drain: 2s}"));
+    weir.signal(Signal::TERM);
+    weir.log.wait(&["stopping: "]);
+    let began = Instant::now();
+    // Longer than an idle client may stay.
+    while began.elapsed() < Duration::from_millis(600) {
+        let mut client = Client::new(&weir);
+        // Who came later was served, so it was accepted before.
+        assert_eq!(fetch(&weir, "/"), "a");
+        assert_eq!(client.get("/").text(), "a");
+    }
+    assert_eq!(weir.wait_exit(), Some(0));
 }

@@ -105,3 +105,14 @@ fn a_bad_file_leaves_the_old_routes() {
     weir.log.wait_since(mark, &["reload"]);
     assert_eq!(client.get("/").text(), "a");
 }
+
+#[test]
+fn a_backend_that_moves_takes_its_kept_connections_along() {
+    let (old, new) = (Web::named("old"), Web::named("new"));
+    let at = |web: &Web| Config::pool([format!("{{id: b, address: \"{}\"}}", web.address())]);
+    let weir = Weir::start(at(&old));
+    let mut client = Client::new(&weir);
+    assert_eq!(client.get("/").text(), "old");
+    weir.reload(at(&new));
+    assert_eq!(client.get("/").text(), "new");
+}

@@ -236,3 +236,19 @@ fn a_route_can_be_sticky_while_another_is_not() {
     assert!(set_cookie(&client.get("/shop")).is_some());
     assert!(set_cookie(&client.get("/")).is_none());
 }
+
+#[test]
+fn a_bound_request_that_is_refused_gives_its_place_back() {
+    let web = Web::named("a");
+    let backend = format!("{{address: \"{}\", max_connections: 1}}", web.address());
+    let config = Config::pool([backend]).with("sticky: {cookie: weir, secret: s3cret}");
+    let weir = Weir::start(config);
+    let (cookie, _) = set_cookie(&Client::new(&weir).get("/")).expect("a cookie is set");
+    let mut bad = Client::new(&weir);
+    bad.send(format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\
+         Transfer-Encoding: chunked\r\n\r\nx\r\n"
+    ));
+    assert_eq!(bad.receive().status(), 400);
+    assert_eq!(Client::new(&weir).get("/").text(), "a");
+}

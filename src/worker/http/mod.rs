@@ -252,7 +252,9 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
         Phase::Idle(since) => {
             let keep_alive = since.after(timeouts.keep_alive);
             match shared.draining_since {
+                // A client that came since then gets its time, too.
                 Some(began) => began
+                    .max(since)
                     .after_ms(DRAIN_LINGER_MS)
                     .max(shared.now)
                     .min(keep_alive),
@@ -280,6 +282,10 @@ pub(crate) fn on_timeout<N: Net>(
     };
     let is_stalled = parts.http.output.is_some();
     let next = match parts.http.phase {
+        // What is held is lost with the connection, so that must not look like a clean end.
+        phase if is_stalled && phase != Phase::Exchange => {
+            Next::Turn(Turn::Close(CloseReason::Idle))
+        }
         Phase::Idle(_) => Next::Turn(Turn::Close(CloseReason::KeepAliveEnd)),
         Phase::Linger(..) => Next::Turn(Turn::Close(CloseReason::Done)),
         Phase::Discard(..) => Next::Turn(Turn::Close(CloseReason::Idle)),
@@ -353,6 +359,19 @@ impl<N: Net> Parts<'_, N> {
         Turn::Sleep
     }
 
+    /// Whether the client has sent more than its last request. Closing on that would reset the
+    /// connection, and the reset overtakes the answer.
+    fn has_more_input(&mut self, shared: &mut Shared<N>) -> bool {
+        if !self.client.ready.has(Readiness::READ) {
+            return false;
+        }
+        let net = &mut shared.transfer.net;
+        match net.read(&self.client.stream, &mut [0; 1]) {
+            Io::Ready(_) => true,
+            Io::Blocked | Io::Closed | Io::Failed(_) => false,
+        }
+    }
+
     /// The last answer is out: tells the end and reads on for a while, or closes at once when
     /// the client has nothing more to say.
     pub(crate) fn close_after_answer(
@@ -360,7 +379,8 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         client_is_done: bool,
     ) -> Next {
-        if client_is_done && self.http.output.is_none() && self.http.input.is_empty() {
+        let is_out = self.http.output.is_none() && self.http.input.is_empty();
+        if client_is_done && is_out && !self.has_more_input(shared) {
             return Next::Turn(Turn::Close(CloseReason::Done));
         }
         self.http.input = Vec::new();

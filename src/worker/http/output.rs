@@ -9,8 +9,8 @@ use crate::worker::http::{LINGER_BYTES_MAX, LINGER_MS, Parts, Phase};
 use crate::worker::session::{CloseReason, Endpoint, Turn};
 use crate::worker::shared::{Shared, Transfer};
 
-/// Writes two slices in order, and holds in `held` what the endpoint did not take. `held` must
-/// be empty. How many bytes were taken.
+/// Writes two slices in order, after what is in `held` already, and holds there what the endpoint
+/// did not take. How many bytes of the two were taken.
 pub(super) fn write_or_hold<N: Net>(
     endpoint: &mut Endpoint<N>,
     held: &mut Option<Buffer>,
@@ -18,7 +18,13 @@ pub(super) fn write_or_hold<N: Net>(
     first: &[u8],
     second: &[u8],
 ) -> Result<usize, ErrorKind> {
-    debug_assert!(held.is_none(), "held bytes leave first");
+    if let Some(earlier) = held.take() {
+        // They leave first.
+        let together = transfer.buffers.hold(&[earlier.filled(), first, second]);
+        transfer.buffers.give(earlier);
+        *held = Some(together);
+        return Ok(0);
+    }
     let total = first.len() + second.len();
     if total == 0 {
         return Ok(0);

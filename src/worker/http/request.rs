@@ -256,7 +256,8 @@ impl<N: Net> Parts<'_, N> {
         let taken = match exchange.take_body(request.rest()) {
             Ok(taken) => taken,
             Err(_) => {
-                shared.keep_spare(exchange);
+                // A bound client's exchange holds a lease already.
+                shared.release_exchange(exchange, false);
                 return self.refuse_head(shared, 400);
             }
         };
