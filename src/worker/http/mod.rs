@@ -361,7 +361,7 @@ impl<N: Net> Parts<'_, N> {
 
     /// Whether the client has sent more than its last request. Closing on that would reset the
     /// connection, and the reset overtakes the answer.
-    fn has_more_input(&mut self, shared: &mut Shared<N>) -> bool {
+    fn has_more_input(&self, shared: &mut Shared<N>) -> bool {
         if !self.client.ready.has(Readiness::READ) {
             return false;
         }
