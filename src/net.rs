@@ -86,6 +86,16 @@ pub enum Accept<S> {
     Failed(ErrorKind),
 }
 
+/// Why a connection could not even be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// No descriptor or memory is left (EMFILE, ENFILE, ENOBUFS, ENOMEM). It says nothing of the
+    /// peer; another attempt is for later.
+    Exhausted,
+    /// The attempt itself failed.
+    Failed(ErrorKind),
+}
+
 /// Sockets, waiting and the clock. All operations return at once.
 pub trait Net {
     /// A listening socket.
@@ -119,7 +129,7 @@ pub trait Net {
     ///
     /// # Errors
     /// When the attempt fails at once.
-    fn connect(&mut self, to: &Address) -> Result<Self::Stream, ErrorKind>;
+    fn connect(&mut self, to: &Address) -> Result<Self::Stream, ConnectError>;
 
     /// Starts reporting events of a stream, with the state it is in now as the first.
     ///

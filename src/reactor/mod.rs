@@ -26,7 +26,7 @@ use crate::core::address::Address;
 use crate::core::keepalive::Keepalive;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
-use crate::net::{Accept, Fired, Kind, Net, Target};
+use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target};
 use crate::sys::pipe::{self, Pipe};
 use crate::sys::socket::{self, Listener};
 
@@ -196,14 +196,14 @@ impl Net for Reactor {
         }
     }
 
-    fn connect(&mut self, to: &Address) -> Result<Stream, ErrorKind> {
+    fn connect(&mut self, to: &Address) -> Result<Stream, ConnectError> {
         let nagle = Cell::new(match to {
             Address::Ip(_) => Nagle::Fresh,
             Address::Unix(_) => Nagle::Off,
         });
         socket::connect(to)
             .map(|fd| Stream { fd, nagle })
-            .map_err(|errno| errno.kind())
+            .map_err(sort_connect_error)
     }
 
     fn watch(&mut self, stream: &Stream, target: Target) -> io::Result<()> {
@@ -339,11 +339,27 @@ fn sort_output(result: rustix::io::Result<usize>) -> Io<usize> {
     }
 }
 
+/// Whether this process or the machine has run out of what every socket takes.
+fn is_exhausted(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM
+    )
+}
+
+fn sort_connect_error(errno: Errno) -> ConnectError {
+    if is_exhausted(errno) {
+        ConnectError::Exhausted
+    } else {
+        ConnectError::Failed(errno.kind())
+    }
+}
+
 /// Sorts the errors of accept(2); see its section "Error handling".
 fn sort_accept_error(errno: Errno) -> Accept<Stream> {
     match errno {
         Errno::AGAIN => Accept::Blocked,
-        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Accept::Exhausted,
+        errno if is_exhausted(errno) => Accept::Exhausted,
         // The connection was gone before it was taken, or a firewall rule forbade it.
         Errno::INTR
         | Errno::CONNABORTED

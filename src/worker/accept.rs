@@ -11,6 +11,7 @@ use crate::net::{Accept, Kind, Net, Side, Target};
 use crate::worker::Worker;
 use crate::worker::connect::Attempt;
 use crate::worker::http::Http;
+use crate::worker::links::Owner;
 use crate::worker::session::{CloseReason, Endpoint, Protocol, Session};
 use crate::worker::shared::{Listener, ListenerSlot, Pause, Shared, Timeout, UpstreamSlot, key_of};
 use crate::worker::tcp::Relay;
@@ -28,6 +29,11 @@ impl<N: Net> Worker<N> {
         for _ in 0..ACCEPT_BUDGET {
             if self.is_full(slot) {
                 self.pause(slot, Pause::Full);
+                return;
+            }
+            // What they wait for must not go to those who come after them.
+            if self.shared.starving.len() > 0 {
+                self.pause(slot, Pause::Exhausted);
                 return;
             }
             let listener = &mut self.shared.listeners[slot as usize];
@@ -164,7 +170,7 @@ impl<N: Net> Worker<N> {
             protocol,
         });
         if let Protocol::Tcp(relay) = &mut session.protocol
-            && relay.open(key, shared).is_err()
+            && relay.open(Owner { key, generation }, shared).is_err()
         {
             return self.close_session(key, CloseReason::NoBackend);
         }

@@ -4,13 +4,22 @@ use std::io::ErrorKind;
 
 use crate::core::backend::{BackendId, Lease};
 use crate::core::readiness::{Io, Readiness};
-use crate::net::Net;
+use crate::net::{ConnectError, Net};
 use crate::worker::session::Endpoint;
 use crate::worker::shared::{Shared, UpstreamSlot};
 
 /// No backend is usable, or too many have failed.
 #[derive(Debug)]
 pub(crate) struct NoBackend;
+
+/// How the search for a backend stands.
+#[derive(Debug)]
+pub(crate) enum Dialed<S> {
+    /// A connection is being made.
+    Started(S),
+    /// A backend is picked, but no descriptor is left for it: the session waits for one.
+    Starved,
+}
 
 /// The search for a backend: which upstream, what has failed, and the lease on the present one.
 pub(crate) struct Attempt {
@@ -51,13 +60,20 @@ impl Attempt {
         Ok(backend)
     }
 
-    /// Picks and connects until an attempt is under way.
-    pub(crate) fn open<N: Net>(&mut self, shared: &mut Shared<N>) -> Result<N::Stream, NoBackend> {
+    /// Connects to the leased backend or, without one, picks and connects until an attempt is
+    /// under way.
+    pub(crate) fn open<N: Net>(
+        &mut self,
+        shared: &mut Shared<N>,
+    ) -> Result<Dialed<N::Stream>, NoBackend> {
         loop {
-            self.pick(shared)?;
+            if self.lease.is_none() {
+                self.pick(shared)?;
+            }
             match self.dial(shared) {
-                Ok(stream) => return Ok(stream),
-                Err(kind) => self.pass_over(shared, kind),
+                Ok(stream) => return Ok(Dialed::Started(stream)),
+                Err(ConnectError::Exhausted) => return Ok(Dialed::Starved),
+                Err(ConnectError::Failed(kind)) => self.pass_over(shared, kind),
             }
         }
     }
@@ -67,14 +83,16 @@ impl Attempt {
         &mut self,
         shared: &mut Shared<N>,
         why: &str,
-    ) -> Result<N::Stream, NoBackend> {
+    ) -> Result<Dialed<N::Stream>, NoBackend> {
         if let Some(lease) = &self.lease {
             let place = shared.place_mut(lease.backend);
             self.addresses_failed += 1;
             if usize::from(self.addresses_failed) < place.addresses.len() {
                 place.rotate();
-                if let Ok(stream) = self.dial(shared) {
-                    return Ok(stream);
+                match self.dial(shared) {
+                    Ok(stream) => return Ok(Dialed::Started(stream)),
+                    Err(ConnectError::Exhausted) => return Ok(Dialed::Starved),
+                    Err(ConnectError::Failed(_)) => {}
                 }
             }
         }
@@ -83,29 +101,26 @@ impl Attempt {
     }
 
     /// Starts connecting to the leased backend, at the first of its addresses that does not
-    /// refuse at once.
-    pub(crate) fn dial<N: Net>(&mut self, shared: &mut Shared<N>) -> Result<N::Stream, ErrorKind> {
+    /// refuse at once. Without a descriptor for it, a connection that is parked gives up its own.
+    pub(crate) fn dial<N: Net>(
+        &mut self,
+        shared: &mut Shared<N>,
+    ) -> Result<N::Stream, ConnectError> {
         let Some(lease) = &self.lease else {
-            return Err(ErrorKind::NotConnected);
+            return Err(ConnectError::Failed(ErrorKind::NotConnected));
         };
-        let place = shared.places[lease.backend.0 as usize].as_mut();
-        let place = place.ok_or(ErrorKind::NotFound)?;
-        let net = &mut shared.transfer.net;
+        let backend = lease.backend;
         loop {
-            let address = place.address_now().ok_or(ErrorKind::NotFound)?;
-            match net.connect(address) {
-                Ok(stream) => {
-                    let upstream = &shared.upstreams[place.upstream as usize];
-                    if let Some(keepalive) = &upstream.settings.keepalive {
-                        net.set_keepalive(&stream, keepalive);
-                    }
-                    return Ok(stream);
-                }
-                Err(kind) => {
+            match shared.connect_to(backend) {
+                Ok(stream) => return Ok(stream),
+                Err(ConnectError::Exhausted) if shared.close_any_parked() => {}
+                Err(ConnectError::Exhausted) => return Err(ConnectError::Exhausted),
+                Err(failed) => {
                     self.addresses_failed += 1;
+                    let place = shared.place_mut(backend);
                     place.rotate();
                     if usize::from(self.addresses_failed) >= place.addresses.len() {
-                        return Err(kind);
+                        return Err(failed);
                     }
                 }
             }
@@ -113,8 +128,8 @@ impl Attempt {
     }
 
     /// No attempt could be started at the present backend: it is not tried again. That counts as
-    /// its failure only where the network says so: a process that has run out of descriptors
-    /// must not take its backends for dead.
+    /// its failure only where the network says so: a machine that has run out of ports must not
+    /// take its backends for dead.
     pub(crate) fn pass_over<N: Net>(&mut self, shared: &mut Shared<N>, kind: ErrorKind) {
         let is_its_fault = matches!(
             kind,

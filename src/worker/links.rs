@@ -10,7 +10,7 @@ use crate::core::time::Tick;
 use crate::net::{Fired, Kind, Net, Target};
 use crate::worker::Worker;
 use crate::worker::session::Endpoint;
-use crate::worker::shared::{Shared, Timeout, key_of};
+use crate::worker::shared::{Place, Shared, Timeout, key_of};
 
 /// Names a link in [`Shared::links`].
 pub(crate) type LinkKey = u32;
@@ -142,6 +142,7 @@ impl<N: Net> Shared<N> {
             self.wheel.arm(at, Timeout::Link { key, generation });
         }
         self.place_mut(backend).parked.push(key);
+        self.starving.on_freed();
     }
 
     /// Closes a link that nobody uses any more.
@@ -162,6 +163,7 @@ impl<N: Net> Shared<N> {
     pub(crate) fn remove_link(&mut self, key: LinkKey) -> Option<Link<N>> {
         self.give_pipe(key);
         let link = self.links.try_remove(key as usize)?;
+        self.starving.on_freed();
         if let Some(Some(place)) = self.places.get_mut(link.backend.0 as usize)
             && link.is_parked()
         {
@@ -182,6 +184,16 @@ impl<N: Net> Shared<N> {
             Some(_) => self.transfer.pipes.lose(),
             None => {}
         }
+    }
+
+    /// Closes one parked connection, whosever it is, for its descriptor; whether there was one.
+    pub(crate) fn close_any_parked(&mut self) -> bool {
+        let parked = |place: &Place| place.parked.first().copied();
+        let found = self.places.iter().flatten().find_map(parked);
+        if let Some(key) = found {
+            self.close_link(key);
+        }
+        found.is_some()
     }
 
     /// Closes what is parked for a backend.

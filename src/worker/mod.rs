@@ -18,6 +18,7 @@ mod report;
 mod session;
 mod shared;
 mod site;
+mod starve;
 mod tcp;
 
 use std::collections::VecDeque;
@@ -40,6 +41,7 @@ use crate::worker::links::LinkKey;
 use crate::worker::probe::Probe;
 use crate::worker::session::{CloseReason, Session, Turn};
 use crate::worker::shared::{ListenerSlot, PipePool, Shared, Timeout, Transfer, UpstreamSlot};
+use crate::worker::starve::Starving;
 
 pub use crate::worker::adopt::Adopted;
 pub use crate::worker::drain::Stage;
@@ -138,6 +140,7 @@ impl<N: Net> Worker<N> {
             stale_events: 0,
             links: Slab::new(),
             http: HttpSpace::new(),
+            starving: Starving::new(),
             draining_since: None,
         };
         let mut worker = Self {
@@ -177,6 +180,7 @@ impl<N: Net> Worker<N> {
         self.mark();
         self.expire();
         self.run();
+        self.feed_starving();
         self.resume_full_listeners();
         self.settle_stage();
         Ok(())
@@ -295,6 +299,7 @@ impl<N: Net> Worker<N> {
     fn on_timeout(&mut self, timeout: Timeout) {
         match timeout {
             Timeout::Session { key, generation } => self.on_session_timer(key, generation),
+            Timeout::Starving => self.on_starving_timer(),
             Timeout::Listener(slot) => self.resume_listener(slot),
             Timeout::Probe { key, generation } => self.on_probe_timer(key, generation),
             Timeout::Link { key, generation } => self.shared.on_link_timer(key, generation),
@@ -364,6 +369,11 @@ impl<N: Net> Worker<N> {
         {
             turn = session::on_timeout(key, session, shared);
         }
+        self.end_turn(key, turn);
+    }
+
+    /// Does what a session asks for at the end of its turn.
+    fn end_turn(&mut self, key: u32, turn: Turn) {
         match turn {
             Turn::Close(reason) => return self.close_session(key, reason),
             Turn::Again => self.queue_session(key),
@@ -400,6 +410,8 @@ impl<N: Net> Worker<N> {
         if let Some((_, timer)) = session.timer {
             shared.wheel.cancel(timer);
         }
+        shared.starving.leave(key);
+        shared.starving.on_freed();
         let ended = shared.end_protocol(&mut session, reason);
         // A clean end may only follow when everything before it was delivered, or where the
         // framing of HTTP tells the client that it was not.

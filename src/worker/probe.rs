@@ -13,7 +13,7 @@ use crate::core::probe::{self, Answer};
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
-use crate::net::{Fired, Kind, Net, Target};
+use crate::net::{ConnectError, Fired, Kind, Net, Target};
 use crate::worker::Worker;
 use crate::worker::connect;
 use crate::worker::session::Endpoint;
@@ -154,7 +154,8 @@ impl<N: Net> Worker<N> {
                 };
                 probe.timer = Some(self.shared.wheel.arm(now.after(timeout), what));
             }
-            Err(reason) => {
+            Err(None) => self.schedule_probe(key, now),
+            Err(Some(reason)) => {
                 self.shared.on_probe(backend, Err(&reason));
                 self.schedule_probe(key, now);
             }
@@ -261,19 +262,24 @@ fn check_spans<N: Net>(shared: &Shared<N>, backend: BackendId) -> CheckSpans {
     }
 }
 
+/// Starts a probe. Without a reason for the failure there was no descriptor, which says nothing
+/// of the backend.
 fn connect_probe<N: Net>(
     key: u32,
     shared: &mut Shared<N>,
     backend: BackendId,
     started: Tick,
-) -> Result<Running<N>, String> {
+) -> Result<Running<N>, Option<String>> {
     let generation = shared.next_generation();
     let place = shared.places[backend.0 as usize].as_ref();
     let address = place
         .and_then(|place| place.address_now())
         .ok_or_else(|| "its name does not resolve".to_owned())?;
     let net = &mut shared.transfer.net;
-    let stream = net.connect(address).map_err(connect::reason)?;
+    let stream = net.connect(address).map_err(|error| match error {
+        ConnectError::Exhausted => None,
+        ConnectError::Failed(kind) => Some(connect::reason(kind)),
+    })?;
     if let Err(error) = net.watch(
         &stream,
         Target {
@@ -283,7 +289,7 @@ fn connect_probe<N: Net>(
         },
     ) {
         net.close(stream);
-        return Err(error.to_string());
+        return Err(Some(error.to_string()));
     }
     let endpoint = Endpoint::new(stream, generation);
     Ok(Running {

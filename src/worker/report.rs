@@ -183,9 +183,21 @@ impl<N: Net> Worker<N> {
                 self.sessions.len()
             ));
         }
+        self.check_starving()?;
         self.check_buffers()?;
         if self.runnable.len() > self.sessions.len() {
             return Err(format!("{} sessions are queued", self.runnable.len()));
+        }
+        Ok(())
+    }
+
+    fn check_starving(&self) -> Result<(), String> {
+        let starving = self.sessions.iter().filter(|(_, s)| s.is_starving());
+        let (waiting, line) = (starving.count(), self.shared.starving.len());
+        if waiting != line {
+            return Err(format!(
+                "{waiting} sessions wait for a descriptor, {line} are in line"
+            ));
         }
         Ok(())
     }

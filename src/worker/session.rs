@@ -7,6 +7,7 @@ use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::{Fired, Net, Side};
 use crate::worker::http::{self, Http};
+use crate::worker::links::Owner;
 use crate::worker::shared::{ListenerSlot, Shared, UpstreamSlot};
 use crate::worker::tcp::{self, Relay};
 
@@ -103,11 +104,27 @@ pub(crate) enum Protocol<N: Net> {
 }
 
 impl<N: Net> Session<N> {
+    /// Names it, by its key in the table, to whoever has to find it again.
+    pub(crate) fn owner(&self, key: u32) -> Owner {
+        Owner {
+            key,
+            generation: self.client.generation,
+        }
+    }
+
     /// Whether it holds a lease on a backend.
     pub(crate) fn has_lease(&self) -> bool {
         match &self.protocol {
             Protocol::Tcp(relay) => relay.attempt.lease.is_some(),
             Protocol::Http(http) => http.exchange.as_ref().is_some_and(|x| x.has_lease()),
+        }
+    }
+
+    /// Whether it waits for a descriptor.
+    pub(crate) fn is_starving(&self) -> bool {
+        match &self.protocol {
+            Protocol::Tcp(relay) => relay.is_starving(),
+            Protocol::Http(http) => http.exchange.as_ref().is_some_and(|x| x.is_starving()),
         }
     }
 
@@ -143,6 +160,14 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
     match session.protocol {
         Protocol::Tcp(_) => tcp::run(key, session, shared),
         Protocol::Http(_) => http::run(key, session, shared),
+    }
+}
+
+/// A session that waits for a descriptor tries again to connect.
+pub(crate) fn feed<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    match session.protocol {
+        Protocol::Tcp(_) => tcp::feed(key, session, shared),
+        Protocol::Http(_) => http::feed(key, session, shared),
     }
 }
 

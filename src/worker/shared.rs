@@ -1,6 +1,7 @@
 //! What all sessions of a worker share: the seam, the clock, buffers, timers, backends, limits
 //! and counters. A session runs with two disjoint borrows, itself and this.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use log::{info, warn};
@@ -20,11 +21,12 @@ use crate::core::readiness::Readiness;
 use crate::core::rng::Rng;
 use crate::core::time::Tick;
 use crate::core::timer::TimerWheel;
-use crate::net::{GENERATION_MAX, Net};
+use crate::net::{ConnectError, GENERATION_MAX, Net};
 use crate::worker::connect::Attempt;
 use crate::worker::http::HttpSpace;
 use crate::worker::links::{Link, LinkKey};
 use crate::worker::site::Site;
+use crate::worker::starve::Starving;
 
 /// Place of a listener in [`Shared::listeners`]. Stays the same over reloads.
 pub(crate) type ListenerSlot = u32;
@@ -102,6 +104,8 @@ impl<N: Net> PipePool<N> {
 pub(crate) enum Timeout {
     /// A session's nearest deadline.
     Session { key: u32, generation: u32 },
+    /// Whoever waits for a descriptor tries again.
+    Starving,
     /// A paused listener tries again.
     Listener(ListenerSlot),
     /// The next probe of a backend, or the end of the one that runs.
@@ -222,6 +226,8 @@ pub(crate) struct Shared<N: Net> {
     /// Backend connections of HTTP.
     pub(crate) links: Slab<Link<N>>,
     pub(crate) http: HttpSpace,
+    /// Sessions that wait for a descriptor.
+    pub(crate) starving: Starving,
     /// When the worker was asked to stop.
     pub(crate) draining_since: Option<Tick>,
 }
@@ -313,6 +319,18 @@ impl<N: Net> Shared<N> {
         self.places[id.0 as usize]
             .as_mut()
             .expect("a live backend has a place")
+    }
+
+    /// Starts a connection to a backend, at the address that is its turn.
+    pub(crate) fn connect_to(&mut self, id: BackendId) -> Result<N::Stream, ConnectError> {
+        let place = self.places[id.0 as usize].as_ref();
+        let address = place.and_then(|place| Some((place.upstream, place.address_now()?)));
+        let (upstream, address) = address.ok_or(ConnectError::Failed(ErrorKind::NotFound))?;
+        let stream = self.transfer.net.connect(address)?;
+        if let Some(keepalive) = &self.upstreams[upstream as usize].settings.keepalive {
+            self.transfer.net.set_keepalive(&stream, keepalive);
+        }
+        Ok(stream)
     }
 
     /// Real traffic could not reach a backend: counts it, and ejects it when that is too often.

@@ -6,7 +6,8 @@ use crate::board::{BackendCell, ListenerCell};
 use crate::core::readiness::Readiness;
 use crate::core::time::Tick;
 use crate::net::{Kind, Net, Side, Target};
-use crate::worker::connect::{self, Attempt, Confirmed, NoBackend};
+use crate::worker::connect::{self, Attempt, Confirmed, Dialed, NoBackend};
+use crate::worker::links::Owner;
 use crate::worker::relay::{Direction, Held, Limits, Pumped};
 use crate::worker::session::{CloseReason, Endpoint, Protocol, Session, Turn};
 use crate::worker::shared::{ListenerSlot, Shared};
@@ -30,6 +31,8 @@ pub(crate) struct Relay<N: Net> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// No descriptor is left for the backend connection, since then.
+    Starving(Tick),
     /// The backend connection is being made, since then.
     Connecting(Tick),
     /// Bytes are relayed.
@@ -63,27 +66,39 @@ impl<N: Net> Relay<N> {
     }
 
     /// Starts connecting to a backend.
-    pub(crate) fn open(&mut self, key: u32, shared: &mut Shared<N>) -> Result<(), NoBackend> {
-        let stream = self.attempt.open(shared)?;
-        self.watch(key, shared, stream)
+    pub(crate) fn open(&mut self, owner: Owner, shared: &mut Shared<N>) -> Result<(), NoBackend> {
+        let dialed = self.attempt.open(shared)?;
+        self.watch(owner, shared, dialed)
     }
 
     /// The present attempt failed: starts the next one.
-    fn reopen(&mut self, key: u32, shared: &mut Shared<N>, why: &str) -> Result<(), NoBackend> {
+    fn reopen(&mut self, owner: Owner, shared: &mut Shared<N>, why: &str) -> Result<(), NoBackend> {
         if let Some(endpoint) = self.backend.take() {
             shared.transfer.net.close(endpoint.stream);
         }
-        let stream = self.attempt.reopen(shared, why)?;
-        self.watch(key, shared, stream)
+        let dialed = self.attempt.reopen(shared, why)?;
+        self.watch(owner, shared, dialed)
     }
 
     fn watch(
         &mut self,
-        key: u32,
+        owner: Owner,
         shared: &mut Shared<N>,
-        mut stream: N::Stream,
+        mut dialed: Dialed<N::Stream>,
     ) -> Result<(), NoBackend> {
+        let key = owner.key;
         loop {
+            let stream = match dialed {
+                Dialed::Started(stream) => stream,
+                Dialed::Starved => {
+                    let is_fed = self.is_starving();
+                    if !is_fed {
+                        self.phase = Phase::Starving(shared.now);
+                    }
+                    shared.starve(owner, is_fed);
+                    return Ok(());
+                }
+            };
             let generation = shared.next_generation();
             let target = Target {
                 kind: Kind::Session(Side::Backend),
@@ -98,10 +113,15 @@ impl<N: Net> Relay<N> {
                 }
                 Err(error) => {
                     shared.transfer.net.close(stream);
-                    stream = self.attempt.reopen(shared, &error.to_string())?;
+                    dialed = self.attempt.reopen(shared, &error.to_string())?;
                 }
             }
         }
+    }
+
+    /// Whether it waits for a descriptor.
+    pub(crate) fn is_starving(&self) -> bool {
+        matches!(self.phase, Phase::Starving(_))
     }
 
     /// Whether one direction is over and the other is not.
@@ -129,9 +149,13 @@ impl<N: Net> Relay<N> {
 
 /// Runs a session until it has to wait, is over, or has spent its budget.
 pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    let owner = session.owner(key);
     let Protocol::Tcp(relay) = &mut session.protocol else {
         return Turn::Sleep;
     };
+    if relay.is_starving() {
+        return Turn::Sleep;
+    }
     if let Phase::Connecting(since) = relay.phase {
         let Some(backend) = &mut relay.backend else {
             return Turn::Close(CloseReason::NoBackend);
@@ -143,7 +167,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
                 session.moved = shared.now;
             }
             Confirmed::Failed(kind) => {
-                return relay.on_connect_failed(key, shared, &connect::reason(kind));
+                return relay.on_connect_failed(owner, shared, &connect::reason(kind));
             }
         }
     }
@@ -158,17 +182,31 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
     turn
 }
 
+/// There may be a descriptor now for a session that waits for one.
+pub(crate) fn feed<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    let owner = session.owner(key);
+    let Protocol::Tcp(relay) = &mut session.protocol else {
+        return Turn::Sleep;
+    };
+    match relay.open(owner, shared) {
+        Ok(()) => Turn::Sleep,
+        Err(NoBackend) => Turn::Close(CloseReason::NoBackend),
+    }
+}
+
 /// A deadline has passed and nothing moved in the turn that followed.
 pub(crate) fn on_timeout<N: Net>(
     key: u32,
     session: &mut Session<N>,
     shared: &mut Shared<N>,
 ) -> Turn {
+    let owner = session.owner(key);
     let Protocol::Tcp(relay) = &mut session.protocol else {
         return Turn::Sleep;
     };
     match relay.phase {
-        Phase::Connecting(_) => relay.on_connect_failed(key, shared, "connect timed out"),
+        Phase::Starving(_) => Turn::Close(CloseReason::NoBackend),
+        Phase::Connecting(_) => relay.on_connect_failed(owner, shared, "connect timed out"),
         Phase::Relaying if relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
         Phase::Relaying => Turn::Close(CloseReason::Idle),
     }
@@ -179,7 +217,7 @@ impl<N: Net> Relay<N> {
     pub(crate) fn deadline(&self, session: &Session<N>, shared: &Shared<N>) -> Tick {
         let timeouts = shared.timeouts(session.listener, self.attempt.upstream);
         match self.phase {
-            Phase::Connecting(since) => since.after(timeouts.connect),
+            Phase::Starving(since) | Phase::Connecting(since) => since.after(timeouts.connect),
             Phase::Relaying if self.is_half_closed() => session.moved.after(timeouts.half_closed),
             Phase::Relaying if self.is_tunnel => session.moved.after(timeouts.tunnel),
             Phase::Relaying => session.moved.after(timeouts.idle),
@@ -201,8 +239,8 @@ impl<N: Net> Relay<N> {
         }
     }
 
-    fn on_connect_failed(&mut self, key: u32, shared: &mut Shared<N>, why: &str) -> Turn {
-        match self.reopen(key, shared, why) {
+    fn on_connect_failed(&mut self, owner: Owner, shared: &mut Shared<N>, why: &str) -> Turn {
+        match self.reopen(owner, shared, why) {
             Ok(()) => Turn::Sleep,
             Err(NoBackend) => Turn::Close(CloseReason::NoBackend),
         }

@@ -35,23 +35,28 @@ fn running_out_of_descriptors_with_pipes_fails_nobody_either() {
     out_of_descriptors(Config::new().top("splice: true"));
 }
 
+/// Under two limits: with one of them the last descriptor goes to a client, and none is left for
+/// its backend.
 fn out_of_descriptors(config: Config) {
     let origin = Named::new("A");
     let config = config
         .top("max_connections: 1000")
         .backend(origin.address());
-    let mut weir = Launch::new(config).limits("-n 40").start();
-    let mut first = weir.connect();
-    ask(&mut first);
-    let waiting = asking(&weir, 60);
-    weir.expect_idle();
-    assert!(origin.asked() < 61, "the limit was not reached");
-    first.send("established");
-    first.expect("established");
-    serve_all(waiting);
-    first.send("still");
-    first.expect("still");
-    assert!(weir.runs());
+    for limit in ["-n 40", "-n 41"] {
+        let before = origin.asked();
+        let mut weir = Launch::new(config.clone()).limits(limit).start();
+        let mut first = weir.connect();
+        ask(&mut first);
+        let waiting = asking(&weir, 60);
+        weir.expect_idle();
+        assert!(origin.asked() - before < 61, "the limit was not reached");
+        first.send("established");
+        first.expect("established");
+        serve_all(waiting);
+        first.send("still");
+        first.expect("still");
+        assert!(weir.runs());
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Limits: connections, descriptors and the accept budget. Nothing spins and nobody is forgotten.
 
-use weir::board::ListenerCell;
+use weir::board::{BackendCell, ListenerCell};
 
 use crate::net::PeerId;
 use crate::rig::{Rig, config_text};
@@ -46,6 +46,59 @@ fn out_of_descriptors_the_listener_rests_and_tries_again() {
         1,
         "no event came"
     );
+}
+
+#[test]
+fn who_was_accepted_with_the_last_descriptor_gets_the_next_ones() {
+    let mut rig = Rig::still(&config_text(&[1], ""));
+    rig.world().settings_mut().streams_max = 5;
+    let clients: Vec<PeerId> = (0..4).map(|_| rig.client()).collect();
+    rig.settle();
+    let first = rig.accepted(0);
+    assert_eq!(first.len(), 2, "the third found no descriptor");
+    assert_eq!(rig.worker.census().sessions, 3);
+    assert_eq!(rig.backend_count(0, BackendCell::ConnectFailures), 0);
+    rig.pass(1_000, 10);
+    assert_eq!(
+        rig.listener_count(ListenerCell::Accepted),
+        3,
+        "nobody is taken in while someone waits"
+    );
+    rig.world().peer_close_write(clients[0]);
+    rig.world().peer_close_write(first[0]);
+    rig.settle();
+    let [next] = rig.accepted(0)[..] else {
+        panic!("the one that waits is connected at once");
+    };
+    rig.world().peer_send(next, b"hello");
+    rig.settle();
+    assert_eq!(rig.world().peer_received(clients[2]), b"hello");
+    assert_eq!(rig.listener_count(ListenerCell::Refused), 0);
+}
+
+#[test]
+fn what_the_machine_runs_out_of_comes_back_without_an_event() {
+    let mut rig = Rig::still(&config_text(&[1], ""));
+    rig.world().settings_mut().streams_max = 1;
+    rig.client();
+    rig.settle();
+    assert_eq!(rig.accepted(0), []);
+    rig.world().settings_mut().streams_max = 2;
+    rig.pass(100, 10);
+    assert_eq!(rig.accepted(0).len(), 1);
+}
+
+#[test]
+fn waiting_for_a_descriptor_ends_with_the_time_for_connecting() {
+    let mut rig = Rig::still(&config_text(&[1], "timeouts: {connect: 3s}"));
+    rig.world().settings_mut().streams_max = 1;
+    let client = rig.client();
+    rig.pass(2_900, 50);
+    assert_eq!(rig.worker.census().sessions, 1);
+    rig.pass(200, 50);
+    assert_eq!(rig.worker.census().sessions, 0);
+    assert!(rig.world().peer_saw_reset(client));
+    assert_eq!(rig.backend_count(0, BackendCell::ConnectFailures), 0);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use weir::core::address::Address;
 use weir::core::keepalive::Keepalive;
 use weir::core::readiness::{Io, Readiness};
 use weir::core::time::Tick;
-use weir::net::{Accept, Fired, Kind, Net, Target};
+use weir::net::{Accept, ConnectError, Fired, Kind, Net, Target};
 
 /// What the seed may draw, and how often.
 #[derive(Clone, Debug)]
@@ -1115,14 +1115,13 @@ impl World {
         Accept::Ready(id, Some(self.conns[id].remote))
     }
 
-    fn connect(&mut self, to: &Address) -> Result<usize, ErrorKind> {
+    fn connect(&mut self, to: &Address) -> Result<usize, ConnectError> {
         self.calls.connect += 1;
         if self.is_exhausted() {
-            // EMFILE has no kind of its own.
-            return Err(io::Error::from_raw_os_error(24).kind());
+            return Err(ConnectError::Exhausted);
         }
         if self.origin(to).behaviour == Behaviour::Unreachable {
-            return Err(ErrorKind::NetworkUnreachable);
+            return Err(ConnectError::Failed(ErrorKind::NetworkUnreachable));
         }
         let remote = match to {
             Address::Ip(address) => *address,
@@ -1315,7 +1314,7 @@ impl Net for SimNet {
         }
     }
 
-    fn connect(&mut self, to: &Address) -> Result<SimStream, ErrorKind> {
+    fn connect(&mut self, to: &Address) -> Result<SimStream, ConnectError> {
         let id = self.call().connect(to)?;
         Ok(self.stream(id))
     }

@@ -86,6 +86,67 @@ fn a_request_over_kept_connections_costs_two_reads_and_two_writes() {
 }
 
 #[test]
+fn without_descriptors_a_request_waits_for_the_connection_of_another() {
+    let mut rig = still();
+    rig.world().settings_mut().streams_max = 3;
+    let [one, other] = [rig.client(), rig.client()];
+    rig.settle();
+    rig.world().peer_send(one, ASK);
+    rig.settle();
+    rig.world().peer_send(other, ASK);
+    rig.settle();
+    let [link] = rig.accepted(0)[..] else {
+        panic!("there is one descriptor for both");
+    };
+    rig.world().peer_send(link, ANSWER);
+    rig.settle();
+    rig.world().peer_send(link, ANSWER);
+    rig.settle();
+    for client in [one, other] {
+        assert!(rig.world().peer_received(client).ends_with(b"\r\n\r\nok"));
+    }
+    assert_eq!(rig.accepted(0), []);
+}
+
+#[test]
+fn without_descriptors_a_parked_connection_gives_up_its_own() {
+    let settings = Settings {
+        sleep_ms_max: Some(0),
+        ..Settings::plain()
+    };
+    let text = format!(
+        "listen: \"10.9.9.9:80\"\nstats_interval: 0\nbackends: [\"{}\", \"{}\"]\nmode: http\n",
+        rig::origin(0),
+        rig::origin(1)
+    );
+    let mut rig = Rig::with(settings, &text);
+    rig.world().settings_mut().streams_max = 2;
+    let client = rig.client();
+    for k in [0, 1, 0] {
+        rig.world().peer_send(client, ASK);
+        rig.settle();
+        let [link] = rig.accepted(k)[..] else {
+            panic!("each time the one parked is of the other backend");
+        };
+        rig.world().peer_send(link, ANSWER);
+        rig.settle();
+    }
+    let received = String::from_utf8_lossy(rig.world().peer_received(client)).into_owned();
+    assert_eq!(received.matches("200 OK").count(), 3, "{received}");
+}
+
+#[test]
+fn a_request_that_finds_no_descriptor_for_too_long_is_told_so() {
+    let mut rig = still();
+    rig.world().settings_mut().streams_max = 1;
+    let client = rig.client();
+    rig.world().peer_send(client, ASK);
+    rig.pass(5_100, 50);
+    let received = rig.world().peer_received(client).to_vec();
+    assert!(received.starts_with(b"HTTP/1.1 503 "));
+}
+
+#[test]
 fn a_parked_connection_that_stirs_is_closed_and_not_used_again() {
     let mut rig = still();
     let client = rig.client();

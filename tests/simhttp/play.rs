@@ -150,7 +150,6 @@ impl Play {
             settings.window_bytes = 40..=3_000;
             settings.segment_bytes = 1..=1_000;
         }
-        settings.exhausted_percent = 0;
         let rig = Rig::new(seed, settings, &text);
         for k in 0..BACKENDS {
             let behaviour = match rng.below(12) {

@@ -6,8 +6,8 @@
 use log::debug;
 
 use crate::core::access_log::Why;
-use crate::net::Net;
-use crate::worker::connect::NoBackend;
+use crate::net::{ConnectError, Net};
+use crate::worker::connect::{Dialed, NoBackend};
 use crate::worker::http::Parts;
 use crate::worker::http::exchange::{End, Exchange, Stage};
 use crate::worker::shared::Shared;
@@ -40,8 +40,11 @@ impl<N: Net> Parts<'_, N> {
                 return Ok(());
             }
             match exchange.attempt.dial(shared) {
-                Ok(stream) => return self.open_link(exchange, shared, stream),
-                Err(kind) => exchange.attempt.pass_over(shared, kind),
+                Ok(stream) => return self.open_link(exchange, shared, Dialed::Started(stream)),
+                Err(ConnectError::Exhausted) => {
+                    return self.open_link(exchange, shared, Dialed::Starved);
+                }
+                Err(ConnectError::Failed(kind)) => exchange.attempt.pass_over(shared, kind),
             }
         }
     }
@@ -50,9 +53,20 @@ impl<N: Net> Parts<'_, N> {
         &self,
         exchange: &mut Exchange,
         shared: &mut Shared<N>,
-        mut stream: N::Stream,
+        mut dialed: Dialed<N::Stream>,
     ) -> Result<(), End> {
         loop {
+            let stream = match dialed {
+                Dialed::Started(stream) => stream,
+                Dialed::Starved => {
+                    let is_fed = exchange.is_starving();
+                    if !is_fed {
+                        exchange.stage = Stage::Starving(shared.now);
+                    }
+                    shared.starve(self.owner, is_fed);
+                    return Ok(());
+                }
+            };
             let Some(lease) = &exchange.attempt.lease else {
                 shared.transfer.net.close(stream);
                 return Err(End::Fail(502, Why::ConnectFailed));
@@ -66,7 +80,7 @@ impl<N: Net> Parts<'_, N> {
                 }
                 Err(error) => {
                     let next = exchange.attempt.reopen(shared, &error.to_string());
-                    stream = next.map_err(|NoBackend| End::Fail(502, Why::ConnectFailed))?;
+                    dialed = next.map_err(|NoBackend| End::Fail(502, Why::ConnectFailed))?;
                 }
             }
         }
@@ -90,7 +104,7 @@ impl<N: Net> Parts<'_, N> {
             Why::ConnectFailed
         };
         match exchange.attempt.reopen(shared, why) {
-            Ok(stream) => self.open_link(exchange, shared, stream),
+            Ok(dialed) => self.open_link(exchange, shared, dialed),
             Err(NoBackend) => Err(End::Fail(status, code)),
         }
     }

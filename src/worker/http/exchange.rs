@@ -31,6 +31,8 @@ const SPARE_REQUEST_BYTES_MAX: usize = 4 * 1024;
 pub(super) enum Stage {
     /// No connection is chosen.
     New,
+    /// No descriptor is left for a connection, since then.
+    Starving(Tick),
     /// The connection is being made, since then.
     Connecting(Tick),
     /// The connection stands.
@@ -141,6 +143,11 @@ impl Exchange {
         self.attempt.lease.is_some()
     }
 
+    /// Whether it waits for a descriptor.
+    pub(crate) fn is_starving(&self) -> bool {
+        matches!(self.stage, Stage::Starving(_))
+    }
+
     /// Whether body bytes wait for the backend.
     pub(crate) fn has_upload(&self) -> bool {
         self.upload.is_some()
@@ -180,7 +187,7 @@ impl Exchange {
     pub(super) fn deadline<N: Net>(&self, session: &Session<N>, shared: &Shared<N>) -> Tick {
         let timeouts = shared.timeouts(session.listener, self.attempt.upstream);
         let end = match self.stage {
-            Stage::Connecting(since) => since.after(timeouts.connect),
+            Stage::Starving(since) | Stage::Connecting(since) => since.after(timeouts.connect),
             Stage::New | Stage::Established | Stage::Tunnel => {
                 if self.response.is_some() || !self.is_sent() {
                     session.moved.after(timeouts.body)
@@ -297,6 +304,7 @@ impl<N: Net> Parts<'_, N> {
                 self.connect(exchange, shared, true)?;
                 return Ok(exchange.stage == Stage::Established);
             }
+            Stage::Starving(_) => return self.watch_client(exchange, shared),
             Stage::Connecting(since) => {
                 let Some(link) = exchange.link else {
                     return Err(End::Fail(502, Why::ConnectFailed));
@@ -344,6 +352,7 @@ impl<N: Net> Parts<'_, N> {
                     Err(end) => end,
                 }
             }
+            Stage::Starving(_) => End::Fail(503, Why::NoBackend),
             Stage::New | Stage::Established | Stage::Tunnel => match &exchange.response {
                 Some(_) => End::Cut(CloseReason::Idle, Why::BodyIdle),
                 None if !exchange.is_received() && exchange.upload.is_none() => {
@@ -372,6 +381,9 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         end: End,
     ) -> Next {
+        if exchange.is_starving() {
+            shared.starving.leave(self.owner.key);
+        }
         match end {
             End::Complete => self.finish(exchange, shared),
             End::Tunnel => {

@@ -178,14 +178,12 @@ pub(crate) struct Parts<'a, N: Net> {
 impl<'a, N: Net> Parts<'a, N> {
     /// The parts of a session that speaks HTTP.
     fn of(key: u32, session: &'a mut Session<N>) -> Option<Self> {
+        let owner = session.owner(key);
         let Protocol::Http(http) = &mut session.protocol else {
             return None;
         };
         Some(Self {
-            owner: Owner {
-                key,
-                generation: session.client.generation,
-            },
+            owner,
             client: &mut session.client,
             http,
             facts: Facts {
@@ -236,6 +234,27 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
                 return turn;
             }
         }
+    }
+}
+
+/// There may be a descriptor now for a request that waits for one.
+pub(crate) fn feed<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    let Some(mut parts) = Parts::of(key, session) else {
+        return Turn::Sleep;
+    };
+    let Some(mut exchange) = parts.http.exchange.take() else {
+        return Turn::Sleep;
+    };
+    let next = match parts.connect(&mut exchange, shared, true) {
+        Ok(()) => {
+            parts.http.exchange = Some(exchange);
+            Next::Step
+        }
+        Err(end) => parts.end_exchange(exchange, shared, end),
+    };
+    match next {
+        Next::Turn(turn) => turn,
+        Next::Step => run(key, session, shared),
     }
 }
 
