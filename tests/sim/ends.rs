@@ -89,6 +89,33 @@ fn a_reset_that_a_write_finds_first_is_a_reset_to_the_client() {
 }
 
 #[test]
+fn a_client_that_resets_while_its_backend_does_not_read_is_not_kept() {
+    let mut rig = Rig::still(&config_text(&[1], ""));
+    let (client, backend) = rig.session();
+    rig.world().peer_read_enabled(backend, false);
+    rig.world().peer_send(client, &bytes(1_000_000));
+    rig.settle();
+    rig.world().peer_reset(client);
+    rig.settle();
+    assert_eq!(rig.worker.census().sessions, 0);
+    assert!(rig.world().peer_saw_reset(backend));
+}
+
+#[test]
+fn a_client_that_ends_while_its_backend_does_not_read_is_kept() {
+    let mut rig = Rig::still(&config_text(&[1], ""));
+    let (client, backend) = rig.session();
+    rig.world().peer_read_enabled(backend, false);
+    rig.world().peer_send(client, &bytes(300_000));
+    rig.world().peer_close_write(client);
+    rig.settle();
+    rig.world().peer_read_enabled(backend, true);
+    rig.settle();
+    assert_eq!(rig.world().peer_received(backend), bytes(300_000));
+    assert!(rig.world().peer_saw_end(backend));
+}
+
+#[test]
 fn what_a_backend_sent_before_its_reset_still_arrives() {
     let mut rig = Rig::still(&config_text(&[1], ""));
     let (client, backend) = rig.session();
