@@ -35,12 +35,8 @@ fn main() -> ExitCode {
         Ok(Command::Run(args)) => match load(&args.config) {
             None => ExitCode::from(EXIT_CONFIG),
             Some(compiled) => {
-                let level = if args.quiet {
-                    log::LevelFilter::Warn
-                } else {
-                    compiled.config.log_level
-                };
-                start_log(level);
+                start_log();
+                process::set_log_level(compiled.config.log_level, args.quiet);
                 for warning in &compiled.warnings {
                     log::warn!("{warning}");
                 }
@@ -107,10 +103,17 @@ fn check(path: &Path, is_printed: bool, quiet: bool) -> ExitCode {
     ExitCode::from(EXIT_OK)
 }
 
-/// The log goes to standard error and never blocks. `RUST_LOG` wins over the level given.
-fn start_log(level: log::LevelFilter) {
+/// The log goes to standard error and never blocks. `RUST_LOG` decides what is in it, or else
+/// [`process::set_log_level`].
+fn start_log() {
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).parse_default_env();
+    if std::env::var_os("RUST_LOG").is_some() {
+        builder.parse_default_env();
+    } else {
+        builder
+            .filter_level(log::LevelFilter::Warn)
+            .filter_module("weir", log::LevelFilter::Trace);
+    }
     builder
         .target(env_logger::Target::Pipe(Box::new(LossyWriter::stderr())))
         .init();

@@ -53,6 +53,18 @@ pub fn run(args: &Args, config: Config) -> ExitCode {
     }
 }
 
+/// Logs from this level up, from now on; only warnings and errors when `quiet`.
+/// `RUST_LOG` wins over both.
+pub fn set_log_level(level: log::LevelFilter, quiet: bool) {
+    if std::env::var_os("RUST_LOG").is_none() {
+        log::set_max_level(if quiet {
+            level.min(log::LevelFilter::Warn)
+        } else {
+            level
+        });
+    }
+}
+
 /// Why the process does not start.
 struct Refusal {
     code: u8,
@@ -73,6 +85,8 @@ struct Process {
     signals: Signals,
     jobs: Background,
     config_path: PathBuf,
+    /// Only warnings and errors are logged, whatever the configuration says.
+    quiet: bool,
     loading: bool,
     load_again: bool,
     /// Names whose failure is already in the log.
@@ -112,6 +126,7 @@ impl Process {
             signals,
             jobs: Background::new(waker),
             config_path: args.config.clone(),
+            quiet: args.quiet,
             loading: false,
             load_again: false,
             known_unresolved: Vec::new(),
@@ -275,9 +290,7 @@ impl Process {
             .map_err(|error| error.to_string())?;
         self.write_access_log();
         self.access_log = access_log;
-        if std::env::var_os("RUST_LOG").is_none() {
-            log::set_max_level(level);
-        }
+        set_log_level(level, self.quiet);
         info!(
             "reload done: {} backends added, {} removed; {} listeners added, {} removed",
             adopted.backends_added,

@@ -31,6 +31,26 @@ fn backends_and_weights_change_under_load_without_a_failed_connection() {
 }
 
 #[test]
+fn the_log_level_goes_down_and_up_again() {
+    let origin = Named::new("A");
+    let file = |level: &str| {
+        let text = Config::new().backend(origin.address()).to_string();
+        text.replace("log_level: debug", &format!("log_level: {level}"))
+    };
+    let weir = Weir::start(file("info"));
+    ask(&mut weir.connect());
+    let mark = weir.log.mark();
+    weir.reload(file("debug"));
+    ask(&mut weir.connect());
+    weir.log.wait_since(mark, &["DEBUG"]);
+    weir.reload(file("info"));
+    let mark = weir.log.mark();
+    ask(&mut weir.connect());
+    weir.reload(file("info"));
+    assert_eq!(weir.log.count_since(mark, &["DEBUG"]), 0);
+}
+
+#[test]
 fn a_removed_backend_keeps_its_sessions_and_gets_no_more() {
     let [a, b] = ["A", "B"].map(Named::new);
     let weir = Weir::start(Config::new().backend(a.address()));
