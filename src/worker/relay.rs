@@ -2,8 +2,8 @@
 //!
 //! Bytes are read into the worker's scratch space and written straight on. Only what the target
 //! would not take moves into a pooled buffer, so no more is read at once than the next buffer
-//! holds. A direction that has carried [`SPLICE_AFTER_BYTES`] may go on through a pooled kernel
-//! pipe instead, without copies.
+//! holds. A direction that has carried [`SPLICE_AFTER_BYTES`], and has more waiting than one read
+//! takes, may go on through a pooled kernel pipe instead, without copies.
 
 use std::io::{ErrorKind, IoSlice};
 
@@ -17,6 +17,10 @@ use crate::worker::shared::Transfer;
 /// A direction that has carried this much may be spliced. A pipe costs a short flow more than it
 /// saves; measured, it breaks even here.
 pub(crate) const SPLICE_AFTER_BYTES: u64 = 64 * 1024;
+
+/// A pipe that is filled with less goes back: the source is no longer ahead of the target, and
+/// short messages through a pipe cost more than copies of them.
+const SPLICE_LEAST_BYTES: usize = 16 * 1024;
 
 /// Asked of the kernel in one splice: more than any pipe holds.
 pub(crate) const SPLICE_BYTES_MAX: usize = 1024 * 1024;
@@ -36,6 +40,8 @@ pub(crate) enum Held<N: Net> {
 pub(crate) struct Direction<N: Net> {
     pub(crate) flow: Flow,
     pub(crate) held: Held<N>,
+    /// The source had at least as much waiting as the last read could take.
+    is_bulk: bool,
     /// The source was reset: once drained, its end must not be told as a clean one.
     pub(crate) truncated: bool,
 }
@@ -68,6 +74,7 @@ impl<N: Net> Direction<N> {
         Self {
             flow: Flow::default(),
             held: Held::Nothing,
+            is_bulk: false,
             truncated: false,
         }
     }
@@ -137,7 +144,7 @@ impl<N: Net> Direction<N> {
 
     /// An idle direction holds neither buffer nor pipe.
     fn rest(&mut self, transfer: &mut Transfer<N>) {
-        if self.held_bytes() == 0 {
+        if !matches!(self.held, Held::Nothing) && self.held_bytes() == 0 {
             self.discard(transfer);
         }
     }
@@ -149,14 +156,18 @@ impl<N: Net> Direction<N> {
         transfer: &mut Transfer<N>,
         budget: &mut usize,
     ) -> Result<(), Pumped> {
-        if matches!(self.held, Held::Nothing)
-            && self.flow.moved_bytes() >= SPLICE_AFTER_BYTES
-            && let Some(pipe) = transfer.pipes.take(&mut transfer.net)
-        {
-            self.held = Held::Pipe { pipe, bytes: 0 };
-        }
-        if matches!(self.held, Held::Pipe { .. }) {
-            return self.fill_pipe(source, transfer, budget);
+        if self.is_bulk {
+            if matches!(self.held, Held::Nothing)
+                && self.flow.moved_bytes() >= SPLICE_AFTER_BYTES
+                && let Some(pipe) = transfer.pipes.take(&mut transfer.net)
+            {
+                self.held = Held::Pipe { pipe, bytes: 0 };
+            }
+            if matches!(self.held, Held::Pipe { .. }) {
+                return self.fill_pipe(source, transfer, budget);
+            }
+        } else {
+            self.rest(transfer);
         }
         let Some(count) = self.read(source, transfer)? else {
             return Ok(());
@@ -187,6 +198,7 @@ impl<N: Net> Direction<N> {
         let space = &mut transfer.scratch[..room];
         match transfer.net.read(&source.stream, space) {
             Io::Ready(count) => {
+                self.is_bulk = count == room;
                 // A short read emptied the socket, unless the peer has ended: then the end is
                 // still to be read, and no event will come for it.
                 if count < room && !source.ready.has(Readiness::CLOSING) {
@@ -225,6 +237,7 @@ impl<N: Net> Direction<N> {
         match transfer.net.fill(&source.stream, pipe, SPLICE_BYTES_MAX) {
             Io::Ready(count) => {
                 *bytes += count;
+                self.is_bulk = count >= SPLICE_LEAST_BYTES;
                 *budget = budget.saturating_sub(count);
                 Ok(())
             }

@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::{info, warn};
 use slab::Slab;
@@ -237,6 +238,19 @@ impl<N: Net> Shared<N> {
     pub(crate) fn next_generation(&mut self) -> u32 {
         self.generation = self.generation.wrapping_add(1) & GENERATION_MAX;
         self.generation
+    }
+
+    /// One timeout of a session between these two: the upstream's where it has one.
+    pub(crate) fn timeout(
+        &self,
+        listener: ListenerSlot,
+        upstream: UpstreamSlot,
+        of_upstream: impl Fn(&model::TimeoutOverrides) -> Option<Duration>,
+        of_listener: impl Fn(&model::Timeouts) -> Duration,
+    ) -> Duration {
+        let over = &self.upstreams[upstream as usize].settings.timeouts;
+        of_upstream(over)
+            .unwrap_or_else(|| of_listener(&self.listeners[listener as usize].timeouts))
     }
 
     /// The timeouts of a session between these two.

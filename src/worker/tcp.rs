@@ -215,12 +215,18 @@ pub(crate) fn on_timeout<N: Net>(
 impl<N: Net> Relay<N> {
     /// When the session ends if nothing moves until then.
     pub(crate) fn deadline(&self, session: &Session<N>, shared: &Shared<N>) -> Tick {
-        let timeouts = shared.timeouts(session.listener, self.attempt.upstream);
+        let (listener, upstream) = (session.listener, self.attempt.upstream);
         match self.phase {
-            Phase::Starving(since) | Phase::Connecting(since) => since.after(timeouts.connect),
-            Phase::Relaying if self.is_half_closed() => session.moved.after(timeouts.half_closed),
-            Phase::Relaying if self.is_tunnel => session.moved.after(timeouts.tunnel),
-            Phase::Relaying => session.moved.after(timeouts.idle),
+            Phase::Starving(since) | Phase::Connecting(since) => {
+                since.after(shared.timeout(listener, upstream, |o| o.connect, |t| t.connect))
+            }
+            Phase::Relaying => session.moved.after(if self.is_half_closed() {
+                shared.timeout(listener, upstream, |o| o.half_closed, |t| t.half_closed)
+            } else if self.is_tunnel {
+                shared.timeout(listener, upstream, |o| o.tunnel, |t| t.tunnel)
+            } else {
+                shared.timeout(listener, upstream, |o| o.idle, |t| t.idle)
+            }),
         }
     }
 

@@ -168,7 +168,8 @@ fn a_hangup_alone_ends_a_session() {
 fn a_full_pipe_is_not_taken_for_an_empty_socket() {
     let settings = Settings {
         pipe_slots: 2,
-        ..narrow()
+        segment_bytes: 9_000..=9_000,
+        ..wide(65_536)
     };
     let mut rig = Rig::with(settings, &config_text(&[1], "splice: true"));
     let (client, backend) = rig.session();
@@ -179,6 +180,26 @@ fn a_full_pipe_is_not_taken_for_an_empty_socket() {
     assert!(rig.world().calls().fill > 0, "it was spliced");
     assert!(has_received(&rig, backend, &sent));
     assert!(rig.world().peer_saw_end(backend));
+}
+
+#[test]
+fn short_messages_are_copied_however_many_there_were() {
+    let mut rig = Rig::with(wide(65_536), &config_text(&[1], "splice: true"));
+    let (client, backend) = rig.session();
+    let bulk = bytes(200_000);
+    send(&rig, client, &bulk);
+    rig.settle();
+    assert!(has_received(&rig, backend, &bulk));
+    send(&rig, client, b"the end of it");
+    rig.settle();
+    rig.world().take_calls();
+    for _ in 0..10 {
+        send(&rig, client, b"message");
+        rig.settle();
+    }
+    let calls = rig.world().take_calls();
+    assert_eq!((calls.fill, calls.drain), (0, 0));
+    assert_eq!((calls.read, calls.write), (10, 10));
 }
 
 #[test]

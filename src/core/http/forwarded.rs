@@ -120,7 +120,10 @@ pub fn write_x_forwarded_for<'a>(
 /// Appends an address as `X-Real-IP` has it: bare, or `unknown`.
 pub fn write_address(address: Option<IpAddr>, out: &mut Vec<u8>) {
     match address {
-        Some(address) => text::push(out, format_args!("{}", address.to_canonical())),
+        Some(address) => match address.to_canonical() {
+            IpAddr::V4(v4) => text::push_ipv4(out, v4),
+            IpAddr::V6(v6) => text::push(out, format_args!("{v6}")),
+        },
         None => out.extend_from_slice(b"unknown"),
     }
 }
