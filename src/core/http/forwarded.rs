@@ -190,7 +190,12 @@ pub fn write_via<'a>(
     out: &mut Vec<u8>,
 ) {
     write_list(via, out);
-    text::push(out, format_args!("1.{received_minor} {pseudonym}"));
+    out.extend_from_slice(if received_minor == 0 {
+        b"1.0 "
+    } else {
+        b"1.1 "
+    });
+    out.extend_from_slice(pseudonym.as_bytes());
 }
 
 /// Appends the `Forwarded` to send (RFC 7239): what a trusted peer sent, then the element for this
