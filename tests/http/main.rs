@@ -13,6 +13,7 @@ mod wire;
 
 mod client;
 mod config;
+mod software;
 mod web;
 
 mod balancing;

@@ -1,46 +1,12 @@
 //! Software that was not written for these tests: nginx, Python's http.server and curl. Where one
 //! is not installed, its test says so and does nothing.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use crate::client::Client;
 use crate::config::Config;
-use crate::harness::{Peer, Port, Scratch, Weir, eventually};
-
-/// A program that is ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn is_installed(program: &str) -> bool {
-    let outcome = Command::new("sh")
-        .args(["-c", &format!("command -v {program}")])
-        .stdout(Stdio::null())
-        .status();
-    let found = outcome.is_ok_and(|status| status.success());
-    if !found {
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
-}
-
-fn start(command: &mut Command, address: SocketAddr) -> Running {
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let running = Running(child.expect("the program starts"));
-    eventually("the program listens", || Peer::connect(address).ok());
-    running
-}
+use crate::harness::{Scratch, Weir};
+use crate::software::{Nginx, is_installed, python};
 
 fn files(scratch: &Scratch) -> Vec<u8> {
     let mut large = vec![0; 3_000_001];
@@ -50,38 +16,8 @@ fn files(scratch: &Scratch) -> Vec<u8> {
     large
 }
 
-fn python(directory: &Path) -> (SocketAddr, Running) {
-    let address = Port::reserve().address();
-    let mut command = Command::new("python3");
-    command.args([
-        "-m",
-        "http.server",
-        "--bind",
-        "127.0.0.1",
-        &address.port().to_string(),
-    ]);
-    command.current_dir(directory);
-    (address, start(&mut command, address))
-}
-
-fn nginx(scratch: &Scratch, directory: &Path) -> (SocketAddr, Running) {
-    let address = Port::reserve().address();
-    let root = directory.display();
-    let file = scratch.write(
-        "nginx.conf",
-        format!(
-            "daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log;\n\
-             events {{}}\n\
-             http {{ access_log off; client_body_temp_path {root}/body; proxy_temp_path {root}/p;\n\
-             fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;\n\
-             server {{ listen {address}; root {root};\n\
-             location /echo {{ return 200 \"$request_method $http_x_forwarded_for $http_via\"; }} }} }}\n"
-        ),
-    );
-    let mut command = Command::new("nginx");
-    command.arg("-p").arg(directory).arg("-c").arg(file);
-    (address, start(&mut command, address))
-}
+const ECHO: &str = "location /echo { return 200 \"$request_method $http_x_forwarded_for $http_via\"; }\n\
+    location /length { return 200 \"$request_method $content_length\"; }";
 
 fn directory(scratch: &Scratch) -> std::path::PathBuf {
     let file = scratch.write("index.html", "<p>index</p>\n");
@@ -121,8 +57,35 @@ fn nginx_serves_through_weir() {
     }
     let scratch = Scratch::new();
     let large = files(&scratch);
-    let (address, _nginx) = nginx(&scratch, &directory(&scratch));
-    let weir = Weir::start(Config::pool([address]));
+    let nginx = Nginx::start(&directory(&scratch), ECHO);
+    serves_files(&nginx, &large);
+}
+
+#[test]
+fn nginx_serves_through_weir_from_a_unix_socket() {
+    if !is_installed("nginx") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let large = files(&scratch);
+    let mut nginx = Nginx::start_unix(&directory(&scratch), ECHO);
+    serves_files(&nginx, &large);
+    // Its socket file is another after a restart.
+    let weir = Weir::start(Config::pool([nginx.name()]).with("passive: off"));
+    let mut client = Client::new(&weir);
+    for _ in 0..3 {
+        assert_eq!(client.get("/small.txt").text(), "small\n");
+        client.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody");
+        assert_eq!(client.receive().text(), "POST 4");
+        nginx.kill();
+        assert_eq!(client.get("/small.txt").status(), 502);
+        nginx.resume();
+    }
+}
+
+/// What nginx does with files: whole, in part, and not at all.
+fn serves_files(nginx: &Nginx, large: &[u8]) {
+    let weir = Weir::start(Config::pool([nginx.name()]));
     let mut client = Client::new(&weir);
     for _ in 0..200 {
         assert_eq!(client.get("/small.txt").text(), "small\n");
