@@ -32,3 +32,4 @@ mod slow;
 mod sticky;
 mod timeouts;
 mod upgrade;
+mod websocket;

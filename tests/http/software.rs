@@ -15,14 +15,43 @@ pub(crate) fn is_installed(program: &str) -> bool {
     found
 }
 
+/// A Python that has this module, be it the first one found or the system's own.
+pub(crate) fn python_with(module: &str) -> Option<&'static str> {
+    let import = format!("import {module}");
+    let found = ["python3", "/usr/bin/python3"]
+        .into_iter()
+        .find(|python| succeeds(Command::new(python).args(["-c", &import])));
+    if found.is_none() {
+        eprintln!("skipped: no Python here has {module}");
+    }
+    found
+}
+
 fn succeeds(command: &mut Command) -> bool {
     let command = command.stdin(Stdio::null()).stdout(Stdio::null());
     let outcome = command.stderr(Stdio::null()).status();
     outcome.is_ok_and(|status| status.success())
 }
 
+/// A command that is killed if it does not end by itself.
+pub(crate) fn bounded(program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "120", program]);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// What a command wrote, which must have ended well.
+pub(crate) fn output(command: &mut Command) -> String {
+    let output = command.output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {text}{error}");
+    text
+}
+
 /// A program that is ended with the test.
-pub(crate) struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
