@@ -23,6 +23,7 @@ mod drain;
 mod edits;
 mod errors;
 mod forwarded;
+mod load;
 mod logs;
 mod real;
 mod reload;
