@@ -32,5 +32,6 @@ mod routing;
 mod slow;
 mod sticky;
 mod timeouts;
+mod transfers;
 mod upgrade;
 mod websocket;

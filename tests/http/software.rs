@@ -27,6 +27,17 @@ pub(crate) fn python_with(module: &str) -> Option<&'static str> {
     found
 }
 
+/// Whether nginx was built with this, as `http_dav_module`.
+pub(crate) fn nginx_has(part: &str) -> bool {
+    let output = Command::new("nginx").arg("-V").output();
+    let text = output.map(|output| output.stderr).unwrap_or_default();
+    let found = String::from_utf8_lossy(&text).contains(part);
+    if !found {
+        eprintln!("skipped: nginx has no {part}");
+    }
+    found
+}
+
 fn succeeds(command: &mut Command) -> bool {
     let command = command.stdin(Stdio::null()).stdout(Stdio::null());
     let outcome = command.stderr(Stdio::null()).status();
