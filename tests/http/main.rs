@@ -27,6 +27,7 @@ mod load;
 mod logs;
 mod real;
 mod reload;
+mod restarts;
 mod retries;
 mod routing;
 mod slow;
