@@ -740,12 +740,15 @@ impl RequestHead {
         Ok(())
     }
 
-    /// Other methods may ignore the field, and a value that is no number says nothing.
+    /// Other methods may ignore the field, a value that is no number says nothing, and more than
+    /// can be counted is as much as can be (RFC 9110 section 7.6.2).
     fn read_max_forwards(&mut self, method: Method, head: &[u8]) -> Option<u64> {
         if !matches!(method, Method::Options | Method::Trace) {
             return None;
         }
-        let left = decimal(self.fields.first(Known::MaxForwards, head)?)?;
+        let text = self.fields.first(Known::MaxForwards, head)?;
+        let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+        let left = is_number.then(|| decimal(text).unwrap_or(i64::MAX as u64))?;
         self.fields.drop_known(KnownSet::of(&[Known::MaxForwards]));
         Some(left)
     }

@@ -341,6 +341,8 @@ fn forwards_are_counted_for_options_and_trace_only() {
         ("OPTIONS", "0", Some(0)),
         ("TRACE", "7", Some(7)),
         ("OPTIONS", "x", None),
+        ("OPTIONS", "-1", None),
+        ("OPTIONS", "99999999999999999999", Some(i64::MAX as u64)),
         ("GET", "0", None),
     ] {
         let bytes = format!("{method} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: {value}\r\n\r\n");
