@@ -14,13 +14,14 @@ mod script;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod wire;
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use harness::{Gate, Weir};
 use run::Pace;
-use script::Case;
+use script::{Act, Case, Step};
 
 /// Cases at once, for each file of cases.
 const THREADS: usize = 8;
@@ -67,6 +68,7 @@ files![
     expectations,
     upgrades,
     own_answers,
+    end_to_end,
 ];
 
 /// Runs all cases of a file against one weir, each with a listener and an origin of its own.
@@ -137,15 +139,27 @@ fn config(cases: &[Case], gates: &[Gate]) -> String {
 }
 
 #[test]
-fn every_case_has_a_name_of_its_own_and_there_are_enough() {
-    let mut names: Vec<String> = FILES
+fn every_case_has_a_name_of_its_own_and_enough_are_about_bad_input() {
+    let cases: Vec<Case> = FILES
         .iter()
         .flat_map(|(file, text)| script::parse(file, text))
-        .map(|case| case.name)
         .collect();
-    let count = names.len();
-    names.sort();
-    names.dedup();
-    assert_eq!(names.len(), count, "two cases have one name");
-    assert!(count >= 200, "only {count} cases");
+    let names: HashSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names.len(), cases.len(), "two cases have one name");
+    let bad = cases.iter().filter(|case| refuses(case)).count();
+    println!("{} cases, {bad} of them about bad input", cases.len());
+    assert!(bad >= 200, "only {bad} cases of bad input");
+}
+
+/// Whether weir refuses something in that case: by an answer that blames a side, or by an end.
+fn refuses(case: &Case) -> bool {
+    case.steps.iter().any(|(_, step)| {
+        matches!(
+            step,
+            Step::Own {
+                status: 400 | 408 | 413 | 414 | 417 | 431 | 501 | 502 | 505,
+                ..
+            } | Step::Act(Act::BadBody | Act::Cut | Act::CutWithRest | Act::Reset)
+        )
+    })
 }
