@@ -37,6 +37,9 @@ const RESOLVE_AT_START_MAX: Duration = Duration::from_secs(2);
 /// Descriptors kept for everything but client connections and their backends.
 const DESCRIPTORS_RESERVED: u64 = 64;
 
+/// Descriptors that weir takes for itself, at the least.
+const DESCRIPTORS_OWN: u64 = 16;
+
 /// Keys of control descriptors.
 const SIGNALS_KEY: u32 = 0;
 const JOBS_KEY: u32 = 1;
@@ -85,6 +88,8 @@ struct Process {
     signals: Signals,
     jobs: Background,
     config_path: PathBuf,
+    /// The limit on open descriptors.
+    descriptors: u64,
     /// Only warnings and errors are logged, whatever the configuration says.
     quiet: bool,
     loading: bool,
@@ -97,13 +102,14 @@ struct Process {
 }
 
 impl Process {
-    fn start(args: &Args, config: Config) -> Result<Self, Refusal> {
+    fn start(args: &Args, mut config: Config) -> Result<Self, Refusal> {
         if let Some(cpu) = args.cpu {
             process::pin_to_cpu(cpu)
                 .map_err(|error| Refusal::new(&format!("cannot run on CPU {cpu}"), &error))?;
         }
         let descriptors = process::raise_descriptor_limit()
             .map_err(|error| Refusal::new("cannot read the descriptor limit", &error))?;
+        fit_descriptors(&mut config, descriptors);
         let signals =
             Signals::open().map_err(|error| Refusal::new("cannot take signals", &error))?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
@@ -126,6 +132,7 @@ impl Process {
             signals,
             jobs: Background::new(waker),
             config_path: args.config.clone(),
+            descriptors,
             quiet: args.quiet,
             loading: false,
             load_again: false,
@@ -269,10 +276,11 @@ impl Process {
     }
 
     /// All new sockets are opened before anything changes.
-    fn adopt(&mut self, config: Config) -> Result<(), String> {
+    fn adopt(&mut self, mut config: Config) -> Result<(), String> {
         if !self.worker.may_adopt() {
             return Err("stopping".to_owned());
         }
+        fit_descriptors(&mut config, self.descriptors);
         let mut sockets = Vec::new();
         for settings in &config.listeners {
             sockets.push(if self.worker.listens_for(settings) {
@@ -375,6 +383,20 @@ fn listen(settings: &ListenerSettings) -> Result<Listener, Refusal> {
     };
     info!("listening on {bound} (listener {})", settings.name);
     Ok(listener)
+}
+
+/// Lowers a limit on connections that would let clients take every descriptor. An eighth is left
+/// for backend connections: kept clients may share few of them, but none would serve nobody.
+fn fit_descriptors(config: &mut Config, descriptors: u64) {
+    let possible = descriptors.saturating_sub(DESCRIPTORS_OWN) / 8 * 7;
+    let possible = usize::try_from(possible).unwrap_or(usize::MAX).max(1);
+    if let Some(wanted) = config.connections_max.filter(|&wanted| wanted > possible) {
+        warn!(
+            "max_connections: {wanted} is more than the limit of {descriptors} descriptors \
+             (ulimit -n) allows: {possible}"
+        );
+        config.connections_max = Some(possible);
+    }
 }
 
 /// A relayed connection takes two descriptors.
