@@ -23,6 +23,7 @@ mod drain;
 mod edits;
 mod errors;
 mod forwarded;
+mod limits;
 mod load;
 mod logs;
 mod real;
