@@ -206,6 +206,14 @@ fn refuse_upstream_keys(c: &mut Compiler<'_>, section: &mut Section<'_>) {
     }
 }
 
+/// Fields that must stand in responses with these statuses (RFC 9110 sections 15.5.2, 15.5.8 and
+/// 15.5.22).
+const REQUIRED_FIELDS: [(u16, &str); 3] = [
+    (401, "WWW-Authenticate"),
+    (407, "Proxy-Authenticate"),
+    (426, "Upgrade"),
+];
+
 fn respond(node: &Node, problems: &mut Problems) -> Option<Action> {
     let mut section = Section::open("`respond`", node, problems)?;
     let status = section.read("status", problems, values::status(200..=599));
@@ -218,6 +226,15 @@ fn respond(node: &Node, problems: &mut Problems) -> Option<Action> {
             .peek("body")
             .map_or(section.at, |entry| entry.key_at);
         problems.error(at, format!("a response with status {status} has no body"));
+    }
+    let missing = REQUIRED_FIELDS.iter().find(|(of, name)| {
+        let has = |field: &(String, String)| field.0.eq_ignore_ascii_case(name);
+        *of == status && !headers.iter().any(has)
+    });
+    if let Some((_, name)) = missing {
+        let message =
+            format!("a response with status {status} needs the field {name} in `headers`");
+        problems.warning(section.at, message);
     }
     section.close(problems);
     Some(Action::Respond(FixedResponse {

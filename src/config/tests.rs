@@ -282,6 +282,25 @@ fn warnings_do_not_keep_a_file_from_loading() {
 }
 
 #[test]
+fn a_fixed_response_without_its_required_field_is_warned_of() {
+    for (respond, missing) in [
+        ("{status: 401}", Some("WWW-Authenticate")),
+        ("{status: 401, headers: {www-authenticate: Basic}}", None),
+        ("{status: 407}", Some("Proxy-Authenticate")),
+        ("{status: 426}", Some("Upgrade")),
+        ("{status: 403}", None),
+    ] {
+        let text = format!("listen: \":80\"\nroutes: [{{prefix: /, respond: {respond}}}]\n");
+        let warnings = good(&text).warnings;
+        let warned = warnings.first().map(|warning| warning.message.as_str());
+        match missing {
+            Some(name) => assert!(warned.is_some_and(|text| text.contains(name)), "{respond}"),
+            None => assert_eq!(warned, None, "{respond}"),
+        }
+    }
+}
+
+#[test]
 fn the_reference_has_every_key_with_its_default() {
     let text = include_str!("../../conf/reference.yaml");
     let config = good(text).config;
