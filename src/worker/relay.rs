@@ -196,14 +196,9 @@ impl<N: Net> Direction<N> {
     ) -> Result<Option<usize>, Pumped> {
         let room = transfer.buffers.next_bytes().min(transfer.scratch.len());
         let space = &mut transfer.scratch[..room];
-        match transfer.net.read(&source.stream, space) {
+        match source.read(&mut transfer.net, space) {
             Io::Ready(count) => {
                 self.is_bulk = count == room;
-                // A short read emptied the socket, unless the peer has ended: then the end is
-                // still to be read, and no event will come for it.
-                if count < room && !source.ready.has(Readiness::CLOSING) {
-                    source.ready.clear(Readiness::READ);
-                }
                 Ok(Some(count))
             }
             other @ (Io::Blocked | Io::Closed | Io::Failed(_)) => {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::core::readiness::Readiness;
+use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::{Fired, Net, Side};
@@ -28,6 +28,22 @@ impl<N: Net> Endpoint<N> {
             ready,
             generation,
         }
+    }
+
+    /// Reads once. A read that came back short has emptied the socket, so it clears READ as
+    /// `Blocked` does; unless the peer is closing: then the end is still to be read, and no
+    /// event will come for it.
+    pub(crate) fn read(&mut self, net: &mut N, into: &mut [u8]) -> Io<usize> {
+        let found = net.read(&self.stream, into);
+        let is_empty = match found {
+            Io::Ready(count) => count < into.len() && !self.ready.has(Readiness::CLOSING),
+            Io::Blocked => true,
+            Io::Closed | Io::Failed(_) => false,
+        };
+        if is_empty {
+            self.ready.clear(Readiness::READ);
+        }
+        found
     }
 }
 

@@ -329,12 +329,12 @@ impl<N: Net> Parts<'_, N> {
             let wanted = usize::try_from(left).unwrap_or(usize::MAX);
             let room = wanted.min(transfer.scratch.len());
             let space = &mut transfer.scratch[..room];
-            match transfer.net.read(&self.client.stream, space) {
+            match self.client.read(&mut transfer.net, space) {
                 Io::Ready(count) => {
                     left -= count as u64;
                     self.http.phase = Phase::Discard(shared.now, left);
                 }
-                Io::Blocked => self.client.ready.clear(Readiness::READ),
+                Io::Blocked => {}
                 Io::Closed => return Next::Turn(Turn::Close(CloseReason::Done)),
                 Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
             }
@@ -350,12 +350,9 @@ impl<N: Net> Parts<'_, N> {
         };
         while self.client.ready.has(Readiness::READ) && left > 0 {
             let transfer = &mut shared.transfer;
-            match transfer
-                .net
-                .read(&self.client.stream, &mut transfer.scratch)
-            {
+            match self.client.read(&mut transfer.net, &mut transfer.scratch) {
                 Io::Ready(count) => left = left.saturating_sub(count),
-                Io::Blocked => self.client.ready.clear(Readiness::READ),
+                Io::Blocked => {}
                 Io::Closed => return Next::Turn(Turn::Close(CloseReason::Done)),
                 Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
             }

@@ -75,22 +75,13 @@ impl<N: Net> Parts<'_, N> {
     fn read_more(&mut self, shared: &mut Shared<N>, scratch: &mut [u8]) -> Next {
         let site_limits = self.site(shared).limits;
         let room = site_limits.head_bytes_max.min(scratch.len());
-        let found = shared
-            .transfer
-            .net
-            .read(&self.client.stream, &mut scratch[..room]);
-        let count = match found {
+        let net = &mut shared.transfer.net;
+        let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
-            Io::Blocked => {
-                self.client.ready.clear(Readiness::READ);
-                return Next::Turn(Turn::Sleep);
-            }
+            Io::Blocked => return Next::Turn(Turn::Sleep),
             Io::Closed => return Next::Turn(Turn::Close(CloseReason::KeepAliveEnd)),
             Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
         };
-        if count < room && !self.client.ready.has(Readiness::CLOSING) {
-            self.client.ready.clear(Readiness::READ);
-        }
         shared.count(self.facts.listener, ListenerCell::BytesIn, count as u64);
         if self.http.input.is_empty() {
             return self.look_at(shared, &scratch[..count], count);

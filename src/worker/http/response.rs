@@ -70,17 +70,9 @@ impl<N: Net> Parts<'_, N> {
         };
         let endpoint = &mut shared.links[link as usize].endpoint;
         let net = &mut shared.transfer.net;
-        let count = match net.read(&endpoint.stream, &mut scratch[..room]) {
-            Io::Ready(count) => {
-                if count < room && !endpoint.ready.has(Readiness::CLOSING) {
-                    endpoint.ready.clear(Readiness::READ);
-                }
-                count
-            }
-            Io::Blocked => {
-                endpoint.ready.clear(Readiness::READ);
-                return Ok(false);
-            }
+        let count = match endpoint.read(net, &mut scratch[..room]) {
+            Io::Ready(count) => count,
+            Io::Blocked => return Ok(false),
             Io::Closed => return self.on_backend_end(exchange, shared).map(|()| true),
             Io::Failed(kind) => {
                 let why = kind.to_string();

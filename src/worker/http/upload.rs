@@ -153,21 +153,12 @@ impl<N: Net> Parts<'_, N> {
         let room = wanted
             .min(scratch.len())
             .min(shared.transfer.buffers.next_bytes());
-        let found = shared
-            .transfer
-            .net
-            .read(&self.client.stream, &mut scratch[..room]);
-        let count = match found {
+        let net = &mut shared.transfer.net;
+        let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
-            Io::Blocked => {
-                self.client.ready.clear(Readiness::READ);
-                return Ok(false);
-            }
+            Io::Blocked => return Ok(false),
             Io::Closed | Io::Failed(_) => return Err(End::ClientGone),
         };
-        if count < room && !self.client.ready.has(Readiness::CLOSING) {
-            self.client.ready.clear(Readiness::READ);
-        }
         *budget = budget.saturating_sub(count);
         shared.count(self.facts.listener, ListenerCell::BytesIn, count as u64);
         exchange.is_replayable = false;
