@@ -7,6 +7,7 @@
 use crate::core::backend::BackendId;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
+use crate::core::timer::TimerKey;
 use crate::net::{Fired, Kind, Net, Target};
 use crate::worker::Worker;
 use crate::worker::session::Endpoint;
@@ -31,7 +32,9 @@ pub(crate) struct Link<N: Net> {
     /// None while it is parked.
     owner: Option<Owner>,
     parked_at: Tick,
-    has_timer: bool,
+    /// The turn of the loop in which it was parked.
+    parked_turn: u64,
+    timer: Option<TimerKey>,
     /// A kernel pipe, with so many bytes of this connection in it that wait for the client.
     pub(crate) piped: Option<(N::Pipe, usize)>,
 }
@@ -75,15 +78,17 @@ impl<N: Net> Shared<N> {
             moves,
             owner: Some(owner),
             parked_at: self.now,
-            has_timer: false,
+            parked_turn: 0,
+            timer: None,
             piped: None,
         });
         Ok(key)
     }
 
-    /// Takes the link of a backend that was parked last; none when none is fit. Where a request
-    /// could not be sent again, the link is looked at once more: its end may have come without
-    /// its event having been read yet.
+    /// Takes a parked link of a backend; none when none is fit. Where a request could not be sent
+    /// again, the link is looked at once more: its end may have come without its event having
+    /// been read yet. So is one that was parked in this very turn: what followed its response
+    /// has had no event, and would be taken for the next answer.
     pub(crate) fn take_link(
         &mut self,
         backend: BackendId,
@@ -91,18 +96,32 @@ impl<N: Net> Shared<N> {
         is_repeatable: bool,
     ) -> Option<LinkKey> {
         loop {
-            let key = self.place_mut(backend).parked.pop()?;
+            let key = self.pop_parked(backend)?;
+            let is_fresh = self.links[key as usize].parked_turn == self.turn;
+            let must_look = is_fresh || !is_repeatable;
             let link = &mut self.links[key as usize];
             let has_ended = |link: &Link<N>, net: &mut N| {
                 let found = net.read(&link.endpoint.stream, &mut [0; 1]);
                 !matches!(found, Io::Blocked)
             };
-            if link.is_stirred() || (!is_repeatable && has_ended(link, &mut self.transfer.net)) {
+            if link.is_stirred() || (must_look && has_ended(link, &mut self.transfer.net)) {
                 self.close_link(key);
                 continue;
             }
             link.owner = Some(owner);
             return Some(key);
+        }
+    }
+
+    /// The link that was parked last before this turn, which needs no second look, or else one
+    /// that was parked in it.
+    fn pop_parked(&mut self, backend: BackendId) -> Option<LinkKey> {
+        let (links, turn) = (&self.links, self.turn);
+        let parked = &mut self.places[backend.0 as usize].as_mut()?.parked;
+        let is_earlier = |&key: &LinkKey| links[key as usize].parked_turn != turn;
+        match parked.iter().rposition(is_earlier) {
+            Some(place) => Some(parked.remove(place)),
+            None => parked.pop(),
         }
     }
 
@@ -123,8 +142,8 @@ impl<N: Net> Shared<N> {
         );
         if link.endpoint.ready.has(Readiness::READ) {
             let mut byte = [0; 1];
-            match self.transfer.net.read(&link.endpoint.stream, &mut byte) {
-                Io::Blocked => link.endpoint.ready.clear(Readiness::READ),
+            match link.endpoint.read(&mut self.transfer.net, &mut byte) {
+                Io::Blocked => {}
                 Io::Ready(_) | Io::Closed | Io::Failed(_) => return self.close_link(key),
             }
         }
@@ -135,11 +154,11 @@ impl<N: Net> Shared<N> {
         }
         link.owner = None;
         link.parked_at = self.now;
-        if !link.has_timer {
-            link.has_timer = true;
+        link.parked_turn = self.turn;
+        if link.timer.is_none() {
             let generation = link.endpoint.generation;
             let at = self.now.after(timeout);
-            self.wheel.arm(at, Timeout::Link { key, generation });
+            link.timer = Some(self.wheel.arm(at, Timeout::Link { key, generation }));
         }
         self.place_mut(backend).parked.push(key);
         self.starving.on_freed();
@@ -162,7 +181,10 @@ impl<N: Net> Shared<N> {
     /// Takes a link out of the table: it is no link any more.
     pub(crate) fn remove_link(&mut self, key: LinkKey) -> Option<Link<N>> {
         self.give_pipe(key);
-        let link = self.links.try_remove(key as usize)?;
+        let mut link = self.links.try_remove(key as usize)?;
+        if let Some(timer) = link.timer.take() {
+            self.wheel.cancel(timer);
+        }
         self.starving.on_freed();
         if let Some(Some(place)) = self.places.get_mut(link.backend.0 as usize)
             && link.is_parked()
@@ -211,7 +233,7 @@ impl<N: Net> Shared<N> {
         if link.endpoint.generation != generation {
             return;
         }
-        link.has_timer = false;
+        link.timer = None;
         if !link.is_parked() {
             return;
         }
@@ -224,8 +246,7 @@ impl<N: Net> Shared<N> {
         if end <= self.now {
             return self.close_link(key);
         }
-        link.has_timer = true;
-        self.wheel.arm(end, Timeout::Link { key, generation });
+        link.timer = Some(self.wheel.arm(end, Timeout::Link { key, generation }));
     }
 }
 

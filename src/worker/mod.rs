@@ -129,6 +129,7 @@ impl<N: Net> Worker<N> {
         let shared = Shared {
             transfer,
             now: start.now,
+            turn: 0,
             wheel: TimerWheel::new(start.now),
             board: Board::private(),
             listeners: Vec::new(),
@@ -177,6 +178,7 @@ impl<N: Net> Worker<N> {
             self.shared.wheel.next()
         };
         self.shared.now = self.shared.transfer.net.wait(until, &mut self.fired)?;
+        self.shared.turn += 1;
         self.mark();
         self.expire();
         self.run();

@@ -214,6 +214,8 @@ impl Place {
 pub(crate) struct Shared<N: Net> {
     pub(crate) transfer: Transfer<N>,
     pub(crate) now: Tick,
+    /// Turns of the loop so far.
+    pub(crate) turn: u64,
     pub(crate) wheel: TimerWheel<Timeout>,
     pub(crate) board: Board,
     pub(crate) listeners: Vec<Listener<N>>,
