@@ -75,6 +75,9 @@ pub enum BackendCell {
     ProbesFailed,
     /// Gauge: whether it takes traffic, 0 or 1.
     Up,
+    /// Requests that it took and did not answer, not in time, or with a status that counts as a
+    /// failure.
+    AnswerFailures,
 }
 
 impl Cell for BackendCell {

@@ -6,7 +6,7 @@ use crate::core::backend::{BackendId, Lease};
 use crate::core::readiness::{Io, Readiness};
 use crate::net::{ConnectError, Net};
 use crate::worker::session::Endpoint;
-use crate::worker::shared::{Shared, UpstreamSlot};
+use crate::worker::shared::{FailedAt, Shared, UpstreamSlot};
 
 /// No backend is usable, or too many have failed.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Attempt {
                 }
             }
         }
-        self.give_up(shared, why);
+        self.give_up(shared, FailedAt::Connect, why);
         self.open(shared)
     }
 
@@ -142,7 +142,7 @@ impl Attempt {
                 | ErrorKind::WouldBlock
         );
         if is_its_fault {
-            return self.give_up(shared, &reason(kind));
+            return self.give_up(shared, FailedAt::Connect, &reason(kind));
         }
         if let Some(lease) = self.lease.take() {
             self.tried.push(lease.backend);
@@ -152,13 +152,13 @@ impl Attempt {
         }
     }
 
-    /// The present backend could not be reached: it is not tried again.
-    pub(crate) fn give_up<N: Net>(&mut self, shared: &mut Shared<N>, why: &str) {
+    /// The present backend has failed: it is not tried again.
+    pub(crate) fn give_up<N: Net>(&mut self, shared: &mut Shared<N>, stage: FailedAt, why: &str) {
         let Some(lease) = self.lease.take() else {
             return;
         };
         self.tried.push(lease.backend);
-        shared.on_connect_failure(lease.backend, why);
+        shared.on_failure(lease.backend, stage, why);
         shared.give_back(lease);
     }
 }

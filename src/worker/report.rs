@@ -283,7 +283,7 @@ impl<N: Net> Worker<N> {
             let _ = write!(
                 line,
                 "; {} {}: picks {}, active {}, bytes out {}, in {}, connect failures {}, \
-                 retries {}",
+                 answer failures {}, retries {}",
                 place.label,
                 if get(BackendCell::Up) == 1 {
                     "up"
@@ -295,6 +295,7 @@ impl<N: Net> Worker<N> {
                 get(BackendCell::BytesOut),
                 get(BackendCell::BytesIn),
                 get(BackendCell::ConnectFailures),
+                get(BackendCell::AnswerFailures),
                 get(BackendCell::Retries),
             );
         }

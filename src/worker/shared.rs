@@ -43,6 +43,15 @@ pub(crate) fn key_of(index: usize) -> u32 {
 /// large ones (`pipe-user-pages-soft`, pipe(7)).
 const PIPES_MAX: usize = 64;
 
+/// How far real traffic came before its backend failed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailedAt {
+    /// There was no connection.
+    Connect,
+    /// There was one, but no answer in time, or none that counts as good.
+    Answer,
+}
+
 /// What moving bytes needs, apart from the session itself.
 pub(crate) struct Transfer<N: Net> {
     pub(crate) net: N,
@@ -349,12 +358,15 @@ impl<N: Net> Shared<N> {
         Ok(stream)
     }
 
-    /// Real traffic could not reach a backend: counts it, and ejects it when that is too often.
-    pub(crate) fn on_connect_failure(&mut self, id: BackendId, reason: &str) {
+    /// A backend failed real traffic: counts it, and ejects it when that is too often.
+    pub(crate) fn on_failure(&mut self, id: BackendId, stage: FailedAt, reason: &str) {
         let place = self.place(id);
-        self.board
-            .add(place.column, BackendCell::ConnectFailures, 1);
-        log::debug!("backend {}: connect failed: {reason}", place.label);
+        let (cell, what) = match stage {
+            FailedAt::Connect => (BackendCell::ConnectFailures, "connect failed"),
+            FailedAt::Answer => (BackendCell::AnswerFailures, "answer failed"),
+        };
+        self.board.add(place.column, cell, 1);
+        log::debug!("backend {}: {what}: {reason}", place.label);
         let upstream = &self.upstreams[place.upstream as usize];
         let policy = eject_policy(&upstream.settings.passive);
         let may_eject = self.may_eject(upstream, id);

@@ -10,7 +10,7 @@ use crate::net::{ConnectError, Net};
 use crate::worker::connect::{Dialed, NoBackend};
 use crate::worker::http::Parts;
 use crate::worker::http::exchange::{End, Exchange, Stage};
-use crate::worker::shared::Shared;
+use crate::worker::shared::{FailedAt, Shared};
 
 impl<N: Net> Parts<'_, N> {
     /// Chooses a connection: a parked one of the picked backend, or a new one.
@@ -139,7 +139,7 @@ impl<N: Net> Parts<'_, N> {
         let has_tries = exchange.attempt.tried.len() + 1 < upstream.settings.tries_max as usize;
         let may_retry =
             may_replay && has_tries && (is_untouched || upstream.budget.try_retry(shared.now));
-        exchange.attempt.give_up(shared, why);
+        exchange.attempt.give_up(shared, FailedAt::Answer, why);
         if !may_retry {
             return failed;
         }

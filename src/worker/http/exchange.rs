@@ -18,7 +18,7 @@ use crate::worker::http::log::Record;
 use crate::worker::http::{Next, Parts, Phase};
 use crate::worker::links::LinkKey;
 use crate::worker::session::{CloseReason, Session, Turn};
-use crate::worker::shared::Shared;
+use crate::worker::shared::{FailedAt, Shared};
 use crate::worker::site::Site;
 use crate::worker::tcp::TURN_BUDGET_BYTES;
 
@@ -370,7 +370,7 @@ impl<N: Net> Parts<'_, N> {
     fn on_response_timeout(&self, exchange: &Exchange, shared: &mut Shared<N>) {
         if let Some(lease) = &exchange.attempt.lease {
             let backend = lease.backend;
-            shared.on_connect_failure(backend, "response timed out");
+            shared.on_failure(backend, FailedAt::Answer, "response timed out");
         }
     }
 

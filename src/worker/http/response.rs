@@ -18,7 +18,7 @@ use crate::worker::http::exchange::{End, Exchange, Relayed, Response, relay, tak
 use crate::worker::links::LinkKey;
 use crate::worker::relay::{SPLICE_AFTER_BYTES, SPLICE_BYTES_MAX};
 use crate::worker::session::CloseReason;
-use crate::worker::shared::Shared;
+use crate::worker::shared::{FailedAt, Shared};
 
 /// A body part up to this size is copied behind the head instead of being written from where it
 /// lies.
@@ -485,7 +485,7 @@ fn note_outcome<N: Net>(exchange: &Exchange, shared: &mut Shared<N>, status: u16
     };
     let backend = lease.backend;
     if is_failure {
-        shared.on_connect_failure(backend, &format!("HTTP status {status}"));
+        shared.on_failure(backend, FailedAt::Answer, &format!("HTTP status {status}"));
     } else {
         shared.backends.get_mut(backend).health.on_success();
     }
