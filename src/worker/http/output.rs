@@ -112,7 +112,7 @@ impl<N: Net> Parts<'_, N> {
         }
     }
 
-    /// Writes to the client, holding what it does not take.
+    /// Writes to the client, holding what it does not take. Time to take it begins now.
     pub(super) fn send(
         &mut self,
         shared: &mut Shared<N>,
@@ -121,6 +121,7 @@ impl<N: Net> Parts<'_, N> {
     ) -> Result<(), Turn> {
         let held = &mut self.http.output;
         let sent = write_or_hold(self.client, held, &mut shared.transfer, first, second);
+        *self.moved = shared.now;
         let total = (first.len() + second.len()) as u64;
         shared.count(
             self.facts.listener,
