@@ -245,7 +245,7 @@ impl<N: Net> Shared<N> {
                     self.transfer.buffers.give(buffer);
                 }
                 if let Some(exchange) = http.exchange.take() {
-                    self.release_exchange(exchange, false);
+                    self.abandon_exchange(exchange);
                 }
                 Ended {
                     backend: None,

@@ -12,6 +12,7 @@ mod net;
 #[path = "../sim/rig.rs"]
 mod rig;
 
+mod exchange;
 mod message;
 mod play;
 

@@ -1,15 +1,17 @@
-//! One request and its response: the stages, what each end of it means, and who takes turns.
+//! Drives one exchange: asks [`Exchange`] what is to be done, and does it with the client's
+//! endpoint, a backend's link and the buffers between them.
 //!
-//! The request stays in [`Exchange::request`] until its answer begins, so that a failure before
-//! that can be mended on another connection. `connect` finds that connection, `upload` is the way
-//! up, `response` the way down, and `tunnel` what follows a change of protocols.
+//! `connect` finds the connection, `upload` is the way up, `response` the way down, and `tunnel`
+//! what follows a change of protocols. What is decided, and why, is in [`Exchange`].
 
 use std::sync::Arc;
 
-use crate::core::access_log::{StickyUse, Why};
+use crate::core::access_log::StickyUse;
 use crate::core::buffer::Buffer;
-use crate::core::http::body::{Body, Transfer as BodyTransfer};
-use crate::core::http::head::{RequestFacts, Version};
+use crate::core::http::exchange::{
+    Awaited, ClientFate, Cut, Due, End, Ending, Exchange, Failure, Link, LinkFate,
+};
+use crate::core::http::head::RequestFacts;
 use crate::core::http::rewrite::CONTINUE;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
@@ -26,68 +28,18 @@ use crate::worker::tcp::TURN_BUDGET_BYTES;
 const SPARE_EXCHANGES_MAX: usize = 256;
 const SPARE_REQUEST_BYTES_MAX: usize = 4 * 1024;
 
-/// Where an exchange stands with its backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// No connection is chosen.
-    New,
-    /// No descriptor is left for a connection, since then.
-    Starving(Tick),
-    /// The connection is being made, since then.
-    Connecting(Tick),
-    /// The connection stands.
-    Established,
-    /// The backend has changed to another protocol.
-    Tunnel,
-}
-
-/// A response whose head has gone to the client.
-pub(super) struct Response {
-    pub(super) status: u16,
-    pub(super) body: Body,
-    pub(super) transfer: BodyTransfer,
-    /// Whether the backend connection may be used again.
-    pub(super) is_reusable: bool,
-    /// Whether the client connection is kept.
-    pub(super) keeps_client: bool,
-    /// Whether only the end of the connection tells the client that the body is whole.
-    pub(super) ends_by_closing: bool,
-}
-
-/// One request and its response.
-pub(crate) struct Exchange {
+/// An exchange under way, with what it holds of the worker and what its log line will say.
+pub(crate) struct ActiveExchange {
+    pub(super) state: Exchange,
     pub(super) site: Arc<Site>,
     /// Its place in the site's routes.
     pub(super) route: usize,
-    pub(super) facts: RequestFacts,
     pub(super) attempt: Attempt,
     pub(super) link: Option<LinkKey>,
-    /// The link has served before, and may have ended just now.
-    pub(super) is_reused: bool,
-    pub(super) stage: Stage,
-    /// The outgoing head and what of the body came with it.
-    pub(super) request: Vec<u8>,
-    /// How much of `request` has left on the present connection.
-    pub(super) sent: usize,
-    /// `request` is all that was sent: it can be sent again.
-    pub(super) is_replayable: bool,
-    /// The backend takes no more; what it says is still read.
-    pub(super) is_upload_dead: bool,
-    /// The protocols that the client offers to change to.
-    pub(super) offered: Vec<u8>,
-    pub(super) request_body: Body,
     /// Body bytes that the backend would not take yet.
     pub(super) upload: Option<Buffer>,
     /// A response head that is incomplete.
     pub(super) response_head: Vec<u8>,
-    /// None until the final head has gone to the client.
-    pub(super) response: Option<Response>,
-    /// The backend sent more than its response.
-    pub(super) has_surplus: bool,
-    /// When weir answers 100 itself.
-    pub(super) continue_at: Option<Tick>,
-    /// weir has answered 100 itself.
-    pub(super) has_continued: bool,
     pub(super) sticky: Option<StickyUse>,
     /// Whether the client speaks to this entry over TLS, as a trusted proxy says.
     pub(super) secure_client: bool,
@@ -95,7 +47,7 @@ pub(crate) struct Exchange {
     pub(super) started: Tick,
     /// How long the present connection took to stand; 0 for a parked one.
     pub(super) connect_ms: Option<u64>,
-    /// When `request` had left, or before that, when the connection stood.
+    /// When the request had left, or before that, when the connection stood.
     pub(super) sent_at: Tick,
     /// From `sent_at` to the first byte of a response.
     pub(super) ttfb_ms: Option<u64>,
@@ -105,28 +57,16 @@ pub(crate) struct Exchange {
     pub(super) record: Option<Box<Record>>,
 }
 
-impl Exchange {
-    fn new(site: Arc<Site>, facts: RequestFacts) -> Self {
+impl ActiveExchange {
+    fn new(site: Arc<Site>, state: Exchange) -> Self {
         Self {
+            state,
             site,
             route: 0,
-            facts,
             attempt: Attempt::new(0, 0),
             link: None,
-            is_reused: false,
-            stage: Stage::New,
-            request: Vec::new(),
-            sent: 0,
-            is_replayable: true,
-            is_upload_dead: false,
-            offered: Vec::new(),
-            request_body: Self::request_framing(facts.framing),
             upload: None,
             response_head: Vec::new(),
-            response: None,
-            has_surplus: false,
-            continue_at: None,
-            has_continued: false,
             sticky: None,
             secure_client: false,
             started: Tick(0),
@@ -145,7 +85,7 @@ impl Exchange {
 
     /// Whether it waits for a descriptor.
     pub(crate) fn is_starving(&self) -> bool {
-        matches!(self.stage, Stage::Starving(_))
+        matches!(self.state.link(), Link::Waiting(_))
     }
 
     /// Whether body bytes wait for the backend.
@@ -154,86 +94,56 @@ impl Exchange {
     }
 
     /// The connection that was begun at `since` stands.
-    pub(super) fn on_connected(&mut self, since: Tick, now: Tick) {
-        self.stage = Stage::Established;
+    pub(super) fn on_connected(&mut self, is_reused: bool, since: Tick, now: Tick) {
+        self.state.on_connected(is_reused);
         self.connect_ms = Some(now.since_ms(since));
         self.sent_at = now;
-    }
-
-    /// Whether all of the request has left.
-    pub(super) fn is_sent(&self) -> bool {
-        self.sent == self.request.len() && self.request_body.is_done() && self.upload.is_none()
-    }
-
-    /// Whether the client has offered to change to all of these protocols.
-    pub(super) fn has_offered<'a>(&self, chosen: impl Iterator<Item = &'a [u8]>) -> bool {
-        let elements = |list: &'a [u8]| list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-        let offered = |protocol: &[u8]| {
-            let mut offers = self.offered.split(|&byte| byte == b',');
-            offers.any(|offer| offer.trim_ascii().eq_ignore_ascii_case(protocol))
-        };
-        chosen
-            .flat_map(elements)
-            .filter(|protocol| !protocol.is_empty())
-            .all(offered)
-    }
-
-    /// Whether the client has sent all of its request.
-    pub(super) fn is_received(&self) -> bool {
-        self.request_body.is_done()
     }
 
     /// When something is due if nothing moves until then.
     pub(super) fn deadline<N: Net>(&self, session: &Session<N>, shared: &Shared<N>) -> Tick {
         let timeouts = shared.timeouts(session.listener, self.attempt.upstream);
-        let end = match self.stage {
-            Stage::Starving(since) | Stage::Connecting(since) => since.after(timeouts.connect),
-            Stage::New | Stage::Established | Stage::Tunnel => {
-                if self.response.is_some() || !self.is_sent() {
-                    session.moved.after(timeouts.body)
-                } else {
-                    session.moved.after(timeouts.response)
-                }
-            }
+        let end = match self.state.awaited() {
+            Awaited::Connection(since) => since.after(timeouts.connect),
+            Awaited::Response => session.moved.after(timeouts.response),
+            Awaited::Body => session.moved.after(timeouts.body),
         };
-        self.continue_at.map_or(end, |at| at.min(end))
+        self.state.continue_at().map_or(end, |at| at.min(end))
     }
 }
 
 impl<N: Net> Shared<N> {
     /// An exchange for a new request, from the spare ones if there is one.
-    pub(super) fn spare_exchange(&mut self, site: Arc<Site>, facts: RequestFacts) -> Box<Exchange> {
+    pub(super) fn spare_exchange(
+        &mut self,
+        site: Arc<Site>,
+        facts: RequestFacts,
+    ) -> Box<ActiveExchange> {
         let Some(mut spare) = self.http.spare.pop() else {
-            return Box::new(Exchange::new(site, facts));
+            return Box::new(ActiveExchange::new(site, Exchange::new(facts)));
         };
-        let mut request = std::mem::take(&mut spare.request);
-        request.clear();
-        *spare = Exchange {
-            request,
-            ..Exchange::new(site, facts)
-        };
+        let mut state = std::mem::replace(&mut spare.state, Exchange::new(facts));
+        state.restart(facts);
+        *spare = ActiveExchange::new(site, state);
         spare
     }
 
     /// Keeps an exchange that is over for the next request.
-    pub(super) fn keep_spare(&mut self, exchange: Box<Exchange>) {
+    pub(super) fn keep_spare(&mut self, exchange: Box<ActiveExchange>) {
         if self.http.spare.len() < SPARE_EXCHANGES_MAX
-            && exchange.request.capacity() <= SPARE_REQUEST_BYTES_MAX
+            && exchange.state.space_bytes() <= SPARE_REQUEST_BYTES_MAX
         {
             self.http.spare.push(exchange);
         }
     }
 
     /// Gives back all that an exchange holds of others: link, lease and buffers.
-    pub(crate) fn release_exchange(&mut self, mut exchange: Box<Exchange>, park: bool) {
+    pub(crate) fn release_exchange(&mut self, mut exchange: Box<ActiveExchange>, fate: LinkFate) {
         if let Some(link) = exchange.link.take() {
-            if park {
-                self.park_link(link);
-            } else if exchange.response.is_none() && exchange.stage == Stage::Established {
-                // The backend should not go on working for nobody.
-                self.reset_link(link);
-            } else {
-                self.close_link(link);
+            match fate {
+                LinkFate::Park => self.park_link(link),
+                LinkFate::Reset => self.reset_link(link),
+                LinkFate::Close | LinkFate::Switch => self.close_link(link),
             }
         }
         if let Some(lease) = exchange.attempt.lease.take() {
@@ -244,21 +154,12 @@ impl<N: Net> Shared<N> {
         }
         self.keep_spare(exchange);
     }
-}
 
-/// How an exchange ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The response is with the client, or held for it.
-    Complete,
-    /// No response has begun: weir answers with this status.
-    Fail(u16, Why),
-    /// The client has gone.
-    ClientGone,
-    /// The response cannot be completed: the client must see that.
-    Cut(CloseReason, Why),
-    /// The connection belongs to another protocol from here on.
-    Tunnel,
+    /// Lets go of an exchange whose client goes with it.
+    pub(crate) fn abandon_exchange(&mut self, exchange: Box<ActiveExchange>) {
+        let fate = exchange.state.end(End::ClientGone, false).link;
+        self.release_exchange(exchange, fate);
+    }
 }
 
 impl<N: Net> Parts<'_, N> {
@@ -295,39 +196,37 @@ impl<N: Net> Parts<'_, N> {
     /// One round in both directions; whether anything moved.
     fn advance(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Result<bool, End> {
-        match exchange.stage {
-            Stage::New => {
+        match exchange.state.link() {
+            Link::None => {
                 self.connect(exchange, shared, true)?;
-                return Ok(exchange.stage == Stage::Established);
+                return Ok(matches!(exchange.state.link(), Link::Connected { .. }));
             }
-            Stage::Starving(_) => return self.watch_client(exchange, shared),
-            Stage::Connecting(since) => {
+            Link::Waiting(_) => return self.watch_client(exchange, shared),
+            Link::Connecting(since) => {
                 let Some(link) = exchange.link else {
-                    return Err(End::Fail(502, Why::ConnectFailed));
+                    return Err(End::Failed(Failure::Connect));
                 };
                 let endpoint = &mut shared.links[link as usize].endpoint;
                 match connect::confirm(endpoint, &mut shared.transfer.net) {
                     Confirmed::NotYet => return self.watch_client(exchange, shared),
-                    Confirmed::Yes => {
-                        exchange.on_connected(since, shared.now);
-                    }
+                    Confirmed::Yes => exchange.on_connected(false, since, shared.now),
                     Confirmed::Failed(kind) => {
-                        let why = connect::reason(kind);
-                        self.on_connect_failed(exchange, shared, &why, 502)?;
+                        self.on_connect_failed(exchange, shared, &connect::reason(kind), false)?;
                         return Ok(true);
                     }
                 }
             }
-            Stage::Established => {}
-            Stage::Tunnel => return Err(End::Tunnel),
+            Link::Connected { .. } => {}
+            Link::Switched => return Err(End::Switched),
         }
         let up = self.upload(exchange, shared, budget)?;
         let down = self.download(exchange, shared, budget)?;
-        Ok(up || down)
+        // A silent response is where a client that has left would not be noticed by writing.
+        Ok(up || down || self.watch_client(exchange, shared)?)
     }
 
     /// The exchange has stood still for too long, or weir's own 100 is due.
@@ -335,196 +234,106 @@ impl<N: Net> Parts<'_, N> {
         let Some(mut exchange) = self.http.exchange.take() else {
             return Next::Turn(Turn::Close(CloseReason::Idle));
         };
-        if exchange.continue_at.is_some_and(|at| at <= shared.now) {
-            exchange.continue_at = None;
-            exchange.has_continued = true;
-            let sent = self.send(shared, CONTINUE, &[]);
-            self.http.exchange = Some(exchange);
-            return sent.map_or_else(Next::Turn, |()| Next::Step);
-        }
-        let end = match exchange.stage {
-            Stage::Connecting(_) => {
-                match self.on_connect_failed(&mut exchange, shared, "connect timed out", 504) {
-                    Ok(()) => {
-                        self.http.exchange = Some(exchange);
-                        return Next::Step;
-                    }
-                    Err(end) => end,
-                }
+        let outcome = match exchange.state.on_timeout(shared.now) {
+            Due::Continue => {
+                let sent = self.send(shared, CONTINUE, &[]);
+                self.http.exchange = Some(exchange);
+                return sent.map_or_else(Next::Turn, |()| Next::Step);
             }
-            Stage::Starving(_) => End::Fail(503, Why::NoBackend),
-            Stage::New | Stage::Established | Stage::Tunnel => match &exchange.response {
-                Some(_) => End::Cut(CloseReason::Idle, Why::BodyIdle),
-                None if !exchange.is_received() && exchange.upload.is_none() => {
-                    End::Fail(408, Why::BodyIdle)
+            Due::ConnectFailed => {
+                self.on_connect_failed(&mut exchange, shared, "connect timed out", true)
+            }
+            Due::End(end) => {
+                if let (End::Failed(Failure::ResponseTimeout), Some(lease)) =
+                    (end, &exchange.attempt.lease)
+                {
+                    let backend = lease.backend;
+                    shared.on_failure(backend, FailedAt::Answer, "response timed out");
                 }
-                None => {
-                    self.on_response_timeout(&exchange, shared);
-                    End::Fail(504, Why::ResponseTimeout)
-                }
-            },
+                Err(end)
+            }
         };
-        self.end_exchange(exchange, shared, end)
+        match outcome {
+            Ok(()) => {
+                self.http.exchange = Some(exchange);
+                Next::Step
+            }
+            Err(end) => self.end_exchange(exchange, shared, end),
+        }
     }
 
-    fn on_response_timeout(&self, exchange: &Exchange, shared: &mut Shared<N>) {
-        if let Some(lease) = &exchange.attempt.lease {
-            let backend = lease.backend;
-            shared.on_failure(backend, FailedAt::Answer, "response timed out");
+    /// The client does not take what is held for it.
+    pub(super) fn cut_response(&mut self, shared: &mut Shared<N>) -> Next {
+        match self.http.exchange.take() {
+            Some(exchange) => self.end_exchange(exchange, shared, End::Cut(Cut::Idle)),
+            None => Next::Turn(Turn::Close(CloseReason::Idle)),
         }
+    }
+
+    /// Whether the client may send another request after this one.
+    pub(super) fn may_go_on(&self, exchange: &ActiveExchange, shared: &Shared<N>) -> bool {
+        let requests_max = exchange.site.requests_max;
+        shared.draining_since.is_none() && requests_max.is_none_or(|max| self.http.requests < max)
     }
 
     /// Does what follows from the end of an exchange.
     pub(super) fn end_exchange(
         &mut self,
-        mut exchange: Box<Exchange>,
+        mut exchange: Box<ActiveExchange>,
         shared: &mut Shared<N>,
         end: End,
     ) -> Next {
         if exchange.is_starving() {
             shared.starving.leave(self.owner.key);
         }
-        match end {
-            End::Complete => self.finish(exchange, shared),
-            End::Tunnel => {
-                exchange.stage = Stage::Tunnel;
-                self.log_exchange(&mut exchange, shared, Why::Ok);
-                self.http.exchange = Some(exchange);
-                Next::Turn(Turn::Again)
-            }
-            End::Fail(status, why) => self.fail(exchange, shared, status, why),
-            End::ClientGone => {
-                let why = if exchange.is_received() {
-                    Why::ClientLeftInData
-                } else {
-                    Why::ClientLeftInRequest
-                };
-                self.log_exchange(&mut exchange, shared, why);
-                shared.release_exchange(exchange, false);
-                Next::Turn(Turn::Close(CloseReason::Reset(Side::Client)))
-            }
-            End::Cut(reason, why) => {
-                self.log_exchange(&mut exchange, shared, why);
-                let is_hidden = exchange
-                    .response
-                    .as_ref()
-                    .is_some_and(|r| r.ends_by_closing);
-                shared.release_exchange(exchange, false);
-                let reason = if is_hidden {
-                    reason
-                } else {
-                    CloseReason::Truncated
-                };
-                Next::Turn(Turn::Close(reason))
-            }
-        }
-    }
-
-    /// The client stopped taking a response, or the drain ended.
-    pub(super) fn cut_response(&mut self, shared: &mut Shared<N>, reason: CloseReason) -> Next {
-        match self.http.exchange.take() {
-            Some(exchange) => self.end_exchange(exchange, shared, End::Cut(reason, Why::BodyIdle)),
-            None => Next::Turn(Turn::Close(reason)),
-        }
-    }
-
-    /// The response is complete.
-    fn finish(&mut self, mut exchange: Box<Exchange>, shared: &mut Shared<N>) -> Next {
-        self.log_exchange(&mut exchange, shared, Why::Ok);
-        let Some(response) = &exchange.response else {
-            shared.release_exchange(exchange, false);
-            return Next::Turn(Turn::Close(CloseReason::Truncated));
+        let may_go_on = self.may_go_on(&exchange, shared);
+        let ending = exchange.state.end(end, may_go_on);
+        let sent = match ending.answer {
+            Some(status) => self.answer_in_place(&mut exchange, shared, status, &ending),
+            None => Ok(()),
         };
-        let is_received = exchange.is_received();
-        let keeps_client = response.keeps_client && is_received;
-        let client_is_done = is_received && !exchange.facts.keep_alive;
-        let park = response.is_reusable && exchange.is_sent() && !exchange.has_surplus;
-        shared.release_exchange(exchange, park);
-        if keeps_client {
-            self.http.phase = Phase::Idle(shared.now);
-            return Next::Step;
+        self.log_exchange(&mut exchange, shared, ending.why);
+        // It stays with the session: a reset is for what was not delivered.
+        if let ClientFate::Switch | ClientFate::CutByReset(_) = ending.client {
+            self.http.exchange = Some(exchange);
+        } else {
+            shared.release_exchange(exchange, ending.link);
         }
-        self.close_after_answer(shared, client_is_done)
-    }
-
-    /// No response has begun, and none will: weir answers.
-    fn fail(
-        &mut self,
-        mut exchange: Box<Exchange>,
-        shared: &mut Shared<N>,
-        status: u16,
-        why: Why,
-    ) -> Next {
-        if exchange.response.is_some() {
-            return self.end_exchange(exchange, shared, End::Cut(CloseReason::Truncated, why));
+        if let Err(turn) = sent {
+            return Next::Turn(turn);
         }
-        let facts = exchange.facts;
-        let is_received = exchange.is_received();
-        let keep = is_received && shared.draining_since.is_none();
-        let upstream = Some(exchange.attempt.upstream);
-        let sent = self.send_error(
-            shared,
-            &exchange.site,
-            upstream,
-            Some(&facts),
-            (status, keep),
-        );
-        if let Some(record) = exchange.record.as_deref_mut() {
-            record.status = Some(status);
-        }
-        self.log_exchange(&mut exchange, shared, why);
-        shared.release_exchange(exchange, false);
-        match sent {
-            Err(turn) => Next::Turn(turn),
-            Ok(()) if keep && facts.keep_alive => {
+        match ending.client {
+            ClientFate::Next => {
                 self.http.phase = Phase::Idle(shared.now);
                 Next::Step
             }
-            Ok(()) => self.close_after_answer(shared, is_received && !facts.keep_alive),
+            ClientFate::Close { is_done } => self.close_after_answer(shared, is_done),
+            ClientFate::CutByFraming => Next::Turn(Turn::Close(CloseReason::Truncated)),
+            ClientFate::CutByReset(Cut::Idle) => Next::Turn(Turn::Close(CloseReason::Idle)),
+            ClientFate::CutByReset(Cut::Backend | Cut::BadBody | Cut::Request(_)) => {
+                Next::Turn(Turn::Close(CloseReason::Reset(Side::Backend)))
+            }
+            ClientFate::Gone => Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
+            ClientFate::Switch => Next::Turn(Turn::Again),
         }
     }
-}
 
-/// What of some body bytes goes on.
-pub(super) struct Relayed {
-    /// So many from the front go on as they are, after what was gathered.
-    pub(super) direct: usize,
-    /// So many belong to the body.
-    pub(super) consumed: usize,
-}
-
-/// Judges body bytes. What goes on is the front of `bytes` where it can go as it lies, or else
-/// gathered in `out`.
-pub(super) fn relay(
-    body: &mut Body,
-    bytes: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<Relayed, crate::core::http::body::BodyError> {
-    let first = body.feed(bytes)?;
-    let is_whole = first.done || first.consumed == bytes.len();
-    if is_whole && (!first.done || body.trailers().is_empty()) {
-        return Ok(Relayed {
-            direct: first.forward,
-            consumed: first.consumed,
-        });
+    /// No response has begun, and none will: weir answers.
+    fn answer_in_place(
+        &mut self,
+        exchange: &mut ActiveExchange,
+        shared: &mut Shared<N>,
+        status: u16,
+        ending: &Ending,
+    ) -> Result<(), Turn> {
+        let keep = ending.client == ClientFate::Next;
+        let facts = *exchange.state.facts();
+        let upstream = Some(exchange.attempt.upstream);
+        let answer = (status, keep);
+        let sent = self.send_error(shared, &exchange.site, upstream, Some(&facts), answer);
+        if let Some(record) = exchange.record.as_deref_mut() {
+            record.status = Some(status);
+        }
+        sent
     }
-    out.extend_from_slice(&bytes[..first.forward]);
-    let mut consumed = first.consumed;
-    while consumed < bytes.len() && !body.is_done() {
-        let piece = body.feed(&bytes[consumed..])?;
-        out.extend_from_slice(&bytes[consumed..consumed + piece.forward]);
-        consumed += piece.consumed;
-    }
-    if body.is_done() {
-        out.extend_from_slice(body.trailers());
-    }
-    Ok(Relayed {
-        direct: 0,
-        consumed,
-    })
-}
-
-/// Whether an interim response may go to such a client (RFC 9110 section 15.2).
-pub(super) fn takes_interim(facts: &RequestFacts) -> bool {
-    facts.version == Version::Http11
 }

@@ -9,7 +9,7 @@ use crate::core::http::head::Version;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
 use crate::worker::http::Parts;
-use crate::worker::http::exchange::Exchange;
+use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::request::Request;
 use crate::worker::session::{CloseReason, Session};
 use crate::worker::shared::Shared;
@@ -118,7 +118,12 @@ impl Record {
 
 impl<N: Net> Parts<'_, N> {
     /// Logs an exchange that is over.
-    pub(super) fn log_exchange(&self, exchange: &mut Exchange, shared: &mut Shared<N>, why: Why) {
+    pub(super) fn log_exchange(
+        &self,
+        exchange: &mut ActiveExchange,
+        shared: &mut Shared<N>,
+        why: Why,
+    ) {
         let Some(record) = exchange.record.take() else {
             return;
         };
@@ -130,7 +135,6 @@ impl<N: Net> Parts<'_, N> {
         let leased = exchange.attempt.lease.as_ref().map(|lease| lease.backend);
         let backend = leased.or_else(|| exchange.attempt.tried.last().copied());
         let backend = backend.and_then(|id| shared.backends.try_get(id));
-        let response = exchange.response.as_ref();
         let attempts = exchange.attempt.tried.len() + usize::from(leased.is_some());
         let line = HttpRecord {
             unix_ms: shared.unix_ms(),
@@ -141,8 +145,8 @@ impl<N: Net> Parts<'_, N> {
             method: &record.method,
             path: &record.path,
             proto: record.proto,
-            status: response.map(|response| response.status).or(record.status),
-            bytes_in: record.head_bytes + exchange.request_body.payload_bytes(),
+            status: exchange.state.status().or(record.status),
+            bytes_in: record.head_bytes + exchange.state.request_payload_bytes(),
             bytes_out: exchange.bytes_out,
             route: Some(&exchange.site.routes[exchange.route].prefix),
             pool: Some(&upstream.name),

@@ -15,8 +15,6 @@ mod response;
 mod tunnel;
 mod upload;
 
-use std::time::Duration;
-
 use crate::config::model::LogFormat;
 use crate::core::buffer::Buffer;
 use crate::core::http::head::{RequestHead, ResponseHead};
@@ -27,7 +25,7 @@ use crate::worker::links::Owner;
 use crate::worker::session::{CloseReason, Endpoint, Protocol, Session, Turn};
 use crate::worker::shared::Shared;
 
-pub(crate) use exchange::Exchange;
+pub(crate) use exchange::ActiveExchange;
 pub(crate) use log::{AccessLog, log_tcp};
 
 /// Requests that one session may begin in one turn before others run.
@@ -41,9 +39,6 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// How long an idle client keeps its connection once weir is stopping.
 const DRAIN_LINGER_MS: u64 = 250;
 
-/// How long after forwarding `Expect: 100-continue` weir answers 100 itself.
-pub(crate) const CONTINUE_AFTER: Duration = Duration::from_secs(1);
-
 /// The client side of an HTTP session.
 pub(crate) struct Http {
     /// Bytes of requests that have not begun: an incomplete head, or what was sent ahead.
@@ -52,7 +47,7 @@ pub(crate) struct Http {
     pub(crate) output: Option<Buffer>,
     pub(crate) requests: u64,
     pub(crate) phase: Phase,
-    pub(crate) exchange: Option<Box<Exchange>>,
+    pub(crate) exchange: Option<Box<ActiveExchange>>,
 }
 
 /// Where the client side stands.
@@ -85,7 +80,7 @@ pub(crate) struct HttpSpace {
     pub(crate) target: Vec<u8>,
     /// Exchanges that are over.
     #[expect(clippy::vec_box, reason = "a spare box is handed out as it is")]
-    pub(crate) spare: Vec<Box<Exchange>>,
+    pub(crate) spare: Vec<Box<ActiveExchange>>,
     /// The date as of `date_s`, in seconds since the Unix epoch.
     date: [u8; 29],
     date_s: u64,
@@ -308,7 +303,7 @@ pub(crate) fn on_timeout<N: Net>(
         Phase::Idle(_) => Next::Turn(Turn::Close(CloseReason::KeepAliveEnd)),
         Phase::Linger(..) => Next::Turn(Turn::Close(CloseReason::Done)),
         Phase::Discard(..) => Next::Turn(Turn::Close(CloseReason::Idle)),
-        _ if is_stalled => parts.cut_response(shared, CloseReason::Idle),
+        _ if is_stalled => parts.cut_response(shared),
         Phase::Head(_) => parts.refuse_head(shared, 408),
         Phase::Exchange => parts.on_exchange_timeout(shared),
     };

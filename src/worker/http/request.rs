@@ -7,7 +7,7 @@ use crate::board::ListenerCell;
 use crate::config::model::{self, HashKey};
 use crate::core::access_log::StickyUse;
 use crate::core::balance::client_key;
-use crate::core::http::body::{Body, BodyError, Framing};
+use crate::core::http::body::Framing;
 use crate::core::http::forwarded::{self, Peer, Scheme};
 use crate::core::http::head::{self, Expect, HeadError, Method, Parsed, RequestHead, Version};
 use crate::core::http::known::{Known, KnownSet};
@@ -19,9 +19,9 @@ use crate::core::key::bytes_key;
 use crate::core::readiness::{Io, Readiness};
 use crate::net::{Net, Side};
 use crate::worker::connect::Attempt;
-use crate::worker::http::exchange::Exchange;
+use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::log::Record;
-use crate::worker::http::{CONTINUE_AFTER, Next, Parts, Phase};
+use crate::worker::http::{Next, Parts, Phase};
 use crate::worker::session::{CloseReason, Turn};
 use crate::worker::shared::{Shared, UpstreamSlot};
 use crate::worker::site::{Act, Site};
@@ -229,13 +229,10 @@ impl<N: Net> Parts<'_, N> {
         write_head(shared, &mut exchange, request, peer, client, path);
         if fields.names_hop_fields() {
             let names = fields.values(Known::Connection, request.bytes);
-            exchange.request_body.drop_trailers(names);
+            exchange.state.drop_trailers(names);
         }
-        exchange.offered.clear();
-        for offer in fields.values(Known::Upgrade, request.bytes) {
-            exchange.offered.extend_from_slice(offer);
-            exchange.offered.push(b',');
-        }
+        let offers = fields.values(Known::Upgrade, request.bytes);
+        exchange.state.on_offers(offers);
         exchange.started = shared.now;
         if shared.http.log.is_some() {
             let began = match self.http.phase {
@@ -244,48 +241,23 @@ impl<N: Net> Parts<'_, N> {
             };
             exchange.record = Some(Box::new(Record::new(request, client, began)));
         }
-        let taken = match exchange.take_body(request.rest()) {
+        let taken = match exchange.state.on_request(request.rest(), shared.now) {
             Ok(taken) => taken,
             Err(_) => {
                 // A bound client's exchange holds a lease already.
-                shared.release_exchange(exchange, false);
+                shared.abandon_exchange(exchange);
                 return self.refuse_head(shared, 400);
             }
         };
         let max = site.routes[route].body_bytes_max;
-        if max.is_some_and(|max| exchange.request_body.payload_bytes() > max) {
-            shared.release_exchange(exchange, false);
+        if max.is_some_and(|max| exchange.state.request_payload_bytes() > max) {
+            shared.abandon_exchange(exchange);
             return self.answer_error(shared, site, request, 413);
         }
         self.http.input.extend_from_slice(&request.rest()[taken..]);
-        if facts.expect == Expect::Continue && !exchange.request_body.is_done() {
-            exchange.continue_at = Some(shared.now.after(CONTINUE_AFTER));
-        }
         self.http.phase = Phase::Exchange;
         self.http.exchange = Some(exchange);
         Next::Step
-    }
-}
-
-impl Exchange {
-    /// Takes what there is of the body into the request that is about to be sent; how much of
-    /// `bytes` belonged to it.
-    pub(super) fn take_body(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
-        let mut taken = 0;
-        while taken < bytes.len() && !self.request_body.is_done() {
-            let piece = self.request_body.feed(&bytes[taken..])?;
-            self.request
-                .extend_from_slice(&bytes[taken..taken + piece.forward]);
-            taken += piece.consumed;
-            if piece.done {
-                self.request.extend_from_slice(self.request_body.trailers());
-            }
-        }
-        Ok(taken)
-    }
-
-    pub(super) fn request_framing(framing: Framing) -> Body {
-        Body::new(framing, true)
     }
 }
 
@@ -298,7 +270,7 @@ fn scheme_of(peer: Peer, request: Request<'_>) -> Scheme {
 /// Decides what the upstream's algorithm hashes, and whether the client is bound to a backend.
 fn choose_key<N: Net>(
     shared: &mut Shared<N>,
-    exchange: &mut Exchange,
+    exchange: &mut ActiveExchange,
     request: Request<'_>,
     client: Option<IpAddr>,
     path: Canonical<'_>,
@@ -353,7 +325,7 @@ fn choose_key<N: Net>(
 /// Writes the outgoing head into the exchange.
 fn write_head<N: Net>(
     shared: &mut Shared<N>,
-    exchange: &mut Exchange,
+    exchange: &mut ActiveExchange,
     request: Request<'_>,
     peer: Peer,
     client: Option<IpAddr>,
@@ -387,7 +359,7 @@ fn write_head<N: Net>(
         }
         _ => None,
     };
-    let out = &mut exchange.request;
+    let out = exchange.state.head_space();
     let rewrite = RequestRewrite {
         target: Some(&target),
         host_default: upstream.name.as_bytes(),

@@ -2,22 +2,20 @@
 
 use crate::board::{BackendCell, ListenerCell};
 use crate::config::model;
-use crate::core::access_log::{StickyUse, Why};
+use crate::core::access_log::StickyUse;
 use crate::core::buffer::SMALL_BYTES;
-use crate::core::http::body::{Body, ChunkLine, LAST_CHUNK, Transfer as BodyTransfer};
+use crate::core::http::body::LAST_CHUNK;
+use crate::core::http::exchange::{End, Head, Relayed, Tail};
 use crate::core::http::head::{Limits, Parsed, ResponseHead};
 use crate::core::http::known::{Known, KnownSet};
-use crate::core::http::rewrite::{
-    END, ResponseRewrite, append_field, ends_by_closing, write_response,
-};
+use crate::core::http::rewrite::{END, ResponseRewrite, append_field, write_response};
 use crate::core::http::sticky::{self, CookieAttributes};
 use crate::core::readiness::{Io, Readiness};
-use crate::net::{Net, Side};
+use crate::net::Net;
 use crate::worker::http::Parts;
-use crate::worker::http::exchange::{End, Exchange, Relayed, Response, relay, takes_interim};
+use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::links::LinkKey;
 use crate::worker::relay::{SPLICE_AFTER_BYTES, SPLICE_BYTES_MAX};
-use crate::worker::session::CloseReason;
 use crate::worker::shared::{FailedAt, Shared};
 
 /// A body part up to this size is copied behind the head instead of being written from where it
@@ -28,7 +26,7 @@ impl<N: Net> Parts<'_, N> {
     /// Reads from the backend once and passes it on; whether anything moved.
     pub(super) fn download(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Result<bool, End> {
@@ -55,7 +53,7 @@ impl<N: Net> Parts<'_, N> {
 
     fn download_with(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         scratch: &mut [u8],
         budget: &mut usize,
@@ -73,12 +71,10 @@ impl<N: Net> Parts<'_, N> {
         let count = match endpoint.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
             Io::Blocked => return Ok(false),
-            Io::Closed => return self.on_backend_end(exchange, shared).map(|()| true),
+            Io::Closed => return self.on_backend_closed(exchange, shared).map(|()| true),
             Io::Failed(kind) => {
                 let why = kind.to_string();
-                return self
-                    .on_backend_failed(exchange, shared, &why)
-                    .map(|()| true);
+                return self.on_backend_lost(exchange, shared, &why).map(|()| true);
             }
         };
         *budget = budget.saturating_sub(count);
@@ -90,16 +86,15 @@ impl<N: Net> Parts<'_, N> {
     /// Moves a long body of known length through a kernel pipe; none when it is to be read.
     fn splice_body(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Result<Option<bool>, End> {
-        let (Some(link), Some(response)) = (exchange.link, &mut exchange.response) else {
+        let Some(link) = exchange.link else {
             return Ok(None);
         };
-        let is_long = response.body.opaque_bytes() >= SPLICE_AFTER_BYTES;
         if shared.links[link as usize].piped.is_none() {
-            if response.transfer != BodyTransfer::Plain || !is_long {
+            if exchange.state.response_opaque_bytes() < SPLICE_AFTER_BYTES {
                 return Ok(None);
             }
             let transfer = &mut shared.transfer;
@@ -118,10 +113,9 @@ impl<N: Net> Parts<'_, N> {
                 }
             }
             let is_empty = matches!(shared.links[link as usize].piped, Some((_, 0)));
-            let is_done = exchange.response.as_ref().is_some_and(|r| r.body.is_done());
-            if is_empty && is_done {
+            if is_empty && let Some(end) = exchange.state.response_end() {
                 shared.give_pipe(link);
-                return Err(End::Complete);
+                return Err(end);
             }
             if !is_empty || *budget == 0 {
                 return Ok(Some(has_moved));
@@ -135,7 +129,7 @@ impl<N: Net> Parts<'_, N> {
     /// Writes what is in the pipe of a link to the client; how much it took.
     fn drain_pipe(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         link: LinkKey,
     ) -> Result<usize, End> {
@@ -162,14 +156,12 @@ impl<N: Net> Parts<'_, N> {
     /// Moves body bytes from the backend into the empty pipe of its link; whether there were any.
     fn fill_pipe(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         link: LinkKey,
     ) -> Result<bool, End> {
-        let Some(response) = &mut exchange.response else {
-            return Ok(false);
-        };
-        let wanted = usize::try_from(response.body.opaque_bytes()).unwrap_or(usize::MAX);
+        let wanted = exchange.state.response_opaque_bytes();
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         let entry = &mut shared.links[link as usize];
         let (endpoint, piped) = (&mut entry.endpoint, &mut entry.piped);
         let Some((pipe, bytes)) = piped else {
@@ -183,7 +175,7 @@ impl<N: Net> Parts<'_, N> {
         match net.fill(&endpoint.stream, pipe, wanted.min(SPLICE_BYTES_MAX)) {
             Io::Ready(count) => {
                 *bytes += count;
-                response.body.skip(count as u64);
+                exchange.state.on_response_moved(count as u64);
                 count_received(exchange, shared, count);
                 Ok(true)
             }
@@ -192,32 +184,24 @@ impl<N: Net> Parts<'_, N> {
                 shared.give_pipe(link);
                 Ok(false)
             }
-            Io::Closed => self.on_backend_end(exchange, shared).map(|()| true),
+            Io::Closed => self.on_backend_closed(exchange, shared).map(|()| true),
             Io::Failed(kind) => {
                 let why = kind.to_string();
-                self.on_backend_failed(exchange, shared, &why)
-                    .map(|()| true)
+                self.on_backend_lost(exchange, shared, &why).map(|()| true)
             }
         }
     }
 
     /// The backend has ended its direction.
-    fn on_backend_end(
+    fn on_backend_closed(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
     ) -> Result<(), End> {
-        let Some(response) = &mut exchange.response else {
-            return self.on_backend_failed(exchange, shared, "closed before it answered");
-        };
-        response.is_reusable = false;
-        if response.body.on_end().is_err() {
-            return Err(End::Cut(
-                CloseReason::Reset(Side::Backend),
-                Why::BackendCutBody,
-            ));
+        if !exchange.state.has_response() {
+            return self.on_backend_lost(exchange, shared, "closed before it answered");
         }
-        if response.transfer == BodyTransfer::Enchunk {
+        if exchange.state.on_response_closed()? == Tail::LastChunk {
             exchange.bytes_out += LAST_CHUNK.len() as u64;
             self.send(shared, LAST_CHUNK, &[])
                 .map_err(|_| End::ClientGone)?;
@@ -225,25 +209,10 @@ impl<N: Net> Parts<'_, N> {
         Err(End::Complete)
     }
 
-    fn on_backend_failed(
-        &self,
-        exchange: &mut Exchange,
-        shared: &mut Shared<N>,
-        why: &str,
-    ) -> Result<(), End> {
-        if exchange.response.is_some() {
-            return Err(End::Cut(
-                CloseReason::Reset(Side::Backend),
-                Why::BackendCutBody,
-            ));
-        }
-        self.retry_or_fail(exchange, shared, why)
-    }
-
     /// Passes on bytes of the backend: heads first, then the body.
     fn take_response(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         bytes: &[u8],
     ) -> Result<(), End> {
@@ -256,12 +225,12 @@ impl<N: Net> Parts<'_, N> {
 
     fn take_with(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         bytes: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), End> {
-        if exchange.response.is_some() {
+        if exchange.state.has_response() {
             return self.pass_body(exchange, shared, bytes, out);
         }
         if exchange.ttfb_ms.is_none() {
@@ -295,7 +264,7 @@ impl<N: Net> Parts<'_, N> {
     /// none while the final head is incomplete.
     fn take_heads(
         &self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         head: &mut ResponseHead,
         bytes: &[u8],
@@ -305,7 +274,7 @@ impl<N: Net> Parts<'_, N> {
         let mut start = 0;
         loop {
             let rest = &bytes[start..];
-            match head.parse(rest, exchange.facts.method, limits) {
+            match head.parse(rest, exchange.state.facts().method, limits) {
                 Ok(Parsed::Partial) => {
                     exchange.response_head.extend_from_slice(rest);
                     return Ok(None);
@@ -321,7 +290,7 @@ impl<N: Net> Parts<'_, N> {
                         "bad response of {}: {error}",
                         backend_label(exchange, shared)
                     );
-                    return Err(End::Fail(502, Why::BadResponse));
+                    return Err(exchange.state.on_bad_response());
                 }
             }
         }
@@ -330,105 +299,66 @@ impl<N: Net> Parts<'_, N> {
     /// Writes one head; whether it was the final one.
     fn take_head(
         &self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         head: &ResponseHead,
         bytes: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<bool, End> {
         let facts = head.facts;
+        let protocols = head.fields.values(Known::Upgrade, bytes);
+        let may_go_on = self.may_go_on(exchange, shared);
+        let verdict = exchange.state.on_head(&facts, protocols, may_go_on);
+        let verdict = verdict.inspect_err(|_| {
+            log::warn!(
+                "bad response of {}: 101 that was not asked for",
+                backend_label(exchange, shared)
+            );
+        })?;
+        let keep_alive = match verdict {
+            Head::Dropped => return Ok(false),
+            Head::Interim => true,
+            Head::Final { keep_alive } => keep_alive,
+        };
         let date = shared.date();
-        let site = std::sync::Arc::clone(&exchange.site);
-        let edits = &site.routes[exchange.route].response_edits;
-        let mut rewrite = ResponseRewrite {
-            client: exchange.facts.version,
-            keep_alive: true,
+        let rewrite = ResponseRewrite {
+            client: exchange.state.facts().version,
+            keep_alive,
             drop: KnownSet::NONE,
-            edits,
+            edits: &exchange.site.routes[exchange.route].response_edits,
             date: &date,
         };
-        if facts.is_interim() {
-            exchange.continue_at = None;
-            // weir's own 100 was enough.
-            let is_second = facts.status == 100 && exchange.has_continued;
-            if takes_interim(&exchange.facts) && !is_second {
-                write_response(head, bytes, &rewrite, out);
-                out.extend_from_slice(END);
-            }
+        write_response(head, bytes, &rewrite, out);
+        if verdict == Head::Interim {
+            out.extend_from_slice(END);
             return Ok(false);
         }
-        exchange.continue_at = None;
-        let is_tunnel = facts.status == 101;
-        let has_offer = || exchange.has_offered(head.fields.values(Known::Upgrade, bytes));
-        let may_tunnel = exchange.facts.upgrade && facts.upgrade && exchange.is_received();
-        if is_tunnel && !(may_tunnel && has_offer()) {
-            log::warn!("{}: 101 without an offer", backend_label(exchange, shared));
-            return Err(End::Fail(502, Why::BadResponse));
-        }
-        let keeps_client = self.may_keep_client(exchange, shared);
-        rewrite.keep_alive = keeps_client;
-        let transfer = write_response(head, bytes, &rewrite, out);
         write_sticky(exchange, shared, out);
         out.extend_from_slice(END);
         note_outcome(exchange, shared, facts.status);
-        let closing = ends_by_closing(transfer, facts.framing);
-        let mut body = Body::new(facts.framing, transfer != BodyTransfer::Unchunk);
         if head.fields.names_hop_fields() {
-            body.drop_trailers(head.fields.values(Known::Connection, bytes));
-        }
-        exchange.response = Some(Response {
-            status: facts.status,
-            body,
-            transfer,
-            is_reusable: facts.reusable,
-            keeps_client: keeps_client && !closing,
-            ends_by_closing: closing,
-        });
-        if is_tunnel {
-            exchange.stage = crate::worker::http::exchange::Stage::Tunnel;
+            let names = head.fields.values(Known::Connection, bytes);
+            exchange.state.drop_response_trailers(names);
         }
         Ok(true)
-    }
-
-    fn may_keep_client(&self, exchange: &Exchange, shared: &Shared<N>) -> bool {
-        exchange.facts.keep_alive
-            && shared.draining_since.is_none()
-            && exchange.is_received()
-            && exchange
-                .site
-                .requests_max
-                .is_none_or(|max| self.http.requests < max)
     }
 
     /// Passes body bytes on, after what `out` holds already.
     fn pass_body(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         bytes: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), End> {
-        let is_tunnel = exchange.stage == crate::worker::http::exchange::Stage::Tunnel;
-        let Some(response) = &mut exchange.response else {
-            return Ok(());
+        let Relayed { direct, .. } = match exchange.state.on_response_body(bytes, out) {
+            Ok(relayed) => relayed,
+            Err(end) => {
+                // What is whole up to here still goes out; the end will be missing.
+                let _ = self.send(shared, out, &[]);
+                return Err(end);
+            }
         };
-        let passed = if is_tunnel {
-            Ok(Relayed {
-                direct: bytes.len(),
-                consumed: bytes.len(),
-            })
-        } else {
-            pass(response, bytes, out)
-        };
-        let Ok(Relayed { direct, consumed }) = passed else {
-            // What is whole up to here still goes out; the end will be missing.
-            let _ = self.send(shared, out, &[]);
-            return Err(End::Cut(
-                CloseReason::Reset(Side::Backend),
-                Why::BadResponse,
-            ));
-        };
-        let is_done = response.body.is_done();
         // One slice costs the kernel less than two, and a small copy costs next to nothing.
         let direct = if !out.is_empty() && direct <= GATHER_BYTES_MAX {
             out.extend_from_slice(&bytes[..direct]);
@@ -436,47 +366,15 @@ impl<N: Net> Parts<'_, N> {
         } else {
             direct
         };
-        exchange.has_surplus |= consumed < bytes.len();
         exchange.bytes_out += (out.len() + direct) as u64;
         self.send(shared, out, &bytes[..direct])
             .map_err(|_| End::ClientGone)?;
-        match (is_tunnel, is_done) {
-            (true, _) => Err(End::Tunnel),
-            (false, true) => Err(End::Complete),
-            (false, false) => Ok(()),
-        }
+        exchange.state.response_end().map_or(Ok(()), Err)
     }
-}
-
-/// Judges body bytes and frames them for the client.
-fn pass(
-    response: &mut Response,
-    bytes: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<Relayed, crate::core::http::body::BodyError> {
-    if response.transfer != BodyTransfer::Enchunk {
-        if response.body.is_done() {
-            return Ok(Relayed {
-                direct: 0,
-                consumed: 0,
-            });
-        }
-        return relay(&mut response.body, bytes, out);
-    }
-    if !bytes.is_empty() {
-        let piece = response.body.feed(bytes)?;
-        out.extend_from_slice(ChunkLine::new(piece.forward).as_bytes());
-        out.extend_from_slice(&bytes[..piece.forward]);
-        out.extend_from_slice(b"\r\n");
-    }
-    Ok(Relayed {
-        direct: 0,
-        consumed: bytes.len(),
-    })
 }
 
 /// An answer has begun: real traffic worked, unless a 5xx is taken for a failure.
-fn note_outcome<N: Net>(exchange: &Exchange, shared: &mut Shared<N>, status: u16) {
+fn note_outcome<N: Net>(exchange: &ActiveExchange, shared: &mut Shared<N>, status: u16) {
     let upstream = &mut shared.upstreams[exchange.attempt.upstream as usize];
     upstream.budget.on_request(shared.now);
     let is_failure = status >= 500 && upstream.settings.passive.count_5xx;
@@ -492,7 +390,7 @@ fn note_outcome<N: Net>(exchange: &Exchange, shared: &mut Shared<N>, status: u16
 }
 
 /// Sets the cookie that binds the client to its backend, where it has none or another (S1).
-fn write_sticky<N: Net>(exchange: &mut Exchange, shared: &Shared<N>, out: &mut Vec<u8>) {
+fn write_sticky<N: Net>(exchange: &mut ActiveExchange, shared: &Shared<N>, out: &mut Vec<u8>) {
     let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
     let (Some(model::Sticky::Insert(cookie)), Some(state), Some(lease)) = (
         &upstream.settings.sticky,
@@ -525,14 +423,14 @@ fn write_sticky<N: Net>(exchange: &mut Exchange, shared: &Shared<N>, out: &mut V
     }
 }
 
-fn count_received<N: Net>(exchange: &Exchange, shared: &Shared<N>, count: usize) {
+fn count_received<N: Net>(exchange: &ActiveExchange, shared: &Shared<N>, count: usize) {
     if let Some(lease) = &exchange.attempt.lease {
         let column = shared.place(lease.backend).column;
         shared.board.add(column, BackendCell::BytesIn, count as u64);
     }
 }
 
-fn backend_label<'a, N: Net>(exchange: &Exchange, shared: &'a Shared<N>) -> &'a str {
+fn backend_label<'a, N: Net>(exchange: &ActiveExchange, shared: &'a Shared<N>) -> &'a str {
     exchange
         .attempt
         .lease

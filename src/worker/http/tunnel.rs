@@ -2,9 +2,9 @@
 
 use log::debug;
 
+use crate::core::http::exchange::Link;
 use crate::net::{Kind, Net, Side, Target};
 use crate::worker::connect::Attempt;
-use crate::worker::http::exchange::Stage;
 use crate::worker::session::{Protocol, Session};
 use crate::worker::shared::Shared;
 use crate::worker::tcp::Relay;
@@ -17,7 +17,7 @@ pub(super) fn adopt<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Sha
     if !http
         .exchange
         .as_ref()
-        .is_some_and(|x| x.stage == Stage::Tunnel)
+        .is_some_and(|x| x.state.link() == Link::Switched)
     {
         return;
     }

@@ -8,11 +8,11 @@ use std::io::ErrorKind;
 use log::debug;
 
 use crate::board::{BackendCell, ListenerCell};
-use crate::core::access_log::Why;
 use crate::core::http::body::Framing;
+use crate::core::http::exchange::{End, Link, Relayed};
 use crate::core::readiness::{Io, Readiness};
 use crate::net::Net;
-use crate::worker::http::exchange::{End, Exchange, Relayed, Stage, relay};
+use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::output::{flush, write, write_or_hold};
 use crate::worker::http::{Next, Parts};
 use crate::worker::session::Turn;
@@ -26,31 +26,33 @@ impl<N: Net> Parts<'_, N> {
     /// Sends what there is of the request; whether anything moved.
     pub(super) fn upload(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Result<bool, End> {
         let Some(link) = exchange.link else {
             return Ok(false);
         };
-        if exchange.is_upload_dead {
+        if exchange.state.is_refused() {
             return Ok(false);
         }
         let mut has_moved = false;
-        if exchange.sent < exchange.request.len() {
+        let rest = exchange.state.unsent();
+        if !rest.is_empty() {
             let endpoint = &mut shared.links[link as usize].endpoint;
-            let rest = &exchange.request[exchange.sent..];
             match write(endpoint, &mut shared.transfer.net, rest, &[]) {
-                Ok(0) => return self.watch_client(exchange, shared),
+                Ok(0) => return Ok(false),
                 Ok(count) => {
-                    exchange.sent += count;
-                    count_sent(exchange, shared, count);
                     has_moved = true;
+                    count_sent(exchange, shared, count);
+                    if !exchange.state.on_sent(count) {
+                        return Ok(true);
+                    }
                 }
-                Err(kind) => return self.on_upload_failed(exchange, shared, kind),
-            }
-            if exchange.sent < exchange.request.len() {
-                return Ok(has_moved);
+                Err(kind) => {
+                    self.on_upload_failed(exchange, shared, kind);
+                    return Ok(true);
+                }
             }
             exchange.sent_at = shared.now;
         }
@@ -59,15 +61,19 @@ impl<N: Net> Parts<'_, N> {
             match flush(endpoint, &mut exchange.upload, &mut shared.transfer) {
                 Ok((done, count)) => {
                     has_moved |= count > 0;
+                    exchange.state.on_held(!done);
                     if !done {
                         return Ok(has_moved);
                     }
                 }
-                Err(kind) => return self.on_upload_failed(exchange, shared, kind),
+                Err(kind) => {
+                    self.on_upload_failed(exchange, shared, kind);
+                    return Ok(true);
+                }
             }
         }
-        if exchange.request_body.is_done() {
-            return Ok(self.watch_client(exchange, shared)? || has_moved);
+        if exchange.state.is_received() {
+            return Ok(has_moved);
         }
         Ok(self.stream_body(exchange, shared, budget)? || has_moved)
     }
@@ -77,13 +83,9 @@ impl<N: Net> Parts<'_, N> {
         let Some(mut exchange) = self.http.exchange.take() else {
             return Next::Turn(Turn::Sleep);
         };
-        if exchange.stage != Stage::Established {
-            self.http.exchange = Some(exchange);
-            return Next::Turn(Turn::Sleep);
-        }
         let mut budget = TURN_BUDGET_BYTES;
         loop {
-            match self.upload(&mut exchange, shared, &mut budget) {
+            match self.upload_or_watch(&mut exchange, shared, &mut budget) {
                 Err(end) => return self.end_exchange(exchange, shared, end),
                 Ok(has_moved) => {
                     if has_moved {
@@ -100,30 +102,44 @@ impl<N: Net> Parts<'_, N> {
         }
     }
 
-    /// The backend takes no more of the request. It may have answered already, so what it sent
-    /// is read before it counts as failed.
+    fn upload_or_watch(
+        &mut self,
+        exchange: &mut ActiveExchange,
+        shared: &mut Shared<N>,
+        budget: &mut usize,
+    ) -> Result<bool, End> {
+        let is_connected = matches!(exchange.state.link(), Link::Connected { .. });
+        let has_moved = is_connected && self.upload(exchange, shared, budget)?;
+        // A client that has part of its response shows by taking it whether it is still there.
+        if has_moved || exchange.state.has_response() {
+            return Ok(has_moved);
+        }
+        self.watch_client(exchange, shared)
+    }
+
+    /// The backend takes no more of the request.
     fn on_upload_failed(
         &self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         kind: ErrorKind,
-    ) -> Result<bool, End> {
+    ) {
         debug!("backend takes no more of the request: {kind}");
-        exchange.is_upload_dead = true;
+        exchange.state.on_refused();
         if let Some(buffer) = exchange.upload.take() {
             shared.transfer.buffers.give(buffer);
         }
+        // It may have answered before.
         if let Some(link) = exchange.link {
             let ready = &mut shared.links[link as usize].endpoint.ready;
             ready.add(Readiness::READ | Readiness::CLOSING);
         }
-        Ok(true)
     }
 
     /// Reads a part of the body from the client and sends it on.
     fn stream_body(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Result<bool, End> {
@@ -138,15 +154,15 @@ impl<N: Net> Parts<'_, N> {
 
     fn stream_with(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         scratch: &mut [u8],
         budget: &mut usize,
     ) -> Result<bool, End> {
         // No more is read than belongs to the body, as far as that is known.
-        let wanted = match exchange.facts.framing {
+        let wanted = match exchange.state.facts().framing {
             Framing::Length(_) => {
-                usize::try_from(exchange.request_body.opaque_bytes()).unwrap_or(usize::MAX)
+                usize::try_from(exchange.state.request_opaque_bytes()).unwrap_or(usize::MAX)
             }
             Framing::None | Framing::Chunked | Framing::UntilClose => CHUNKED_READ_BYTES,
         };
@@ -157,65 +173,51 @@ impl<N: Net> Parts<'_, N> {
         let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
             Io::Blocked => return Ok(false),
-            Io::Closed | Io::Failed(_) => return Err(End::ClientGone),
+            Io::Closed => return exchange.state.on_client_closed().map(|()| false),
+            Io::Failed(_) => return Err(End::ClientGone),
         };
         *budget = budget.saturating_sub(count);
         shared.count(self.facts.listener, ListenerCell::BytesIn, count as u64);
-        exchange.is_replayable = false;
-        exchange.continue_at = None;
         self.send_body(exchange, shared, &scratch[..count])?;
         Ok(true)
     }
 
     fn send_body(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         bytes: &[u8],
     ) -> Result<(), End> {
+        let max = exchange.site.routes[exchange.route].body_bytes_max;
         let mut out = std::mem::take(&mut shared.http.out);
         out.clear();
-        let relayed = relay(&mut exchange.request_body, bytes, &mut out);
-        let outcome = match relayed {
-            Err(_) => Err(End::Fail(400, Why::Refused)),
-            Ok(Relayed { direct, consumed }) => {
-                self.http.input.extend_from_slice(&bytes[consumed..]);
-                self.check_body_limit(exchange)
-                    .and_then(|()| self.write_body(exchange, shared, &out, &bytes[..direct]))
-            }
-        };
+        let relayed = exchange.state.on_request_body(bytes, max, &mut out);
+        let outcome = relayed.map(|Relayed { direct, consumed }| {
+            self.http.input.extend_from_slice(&bytes[consumed..]);
+            self.write_body(exchange, shared, &out, &bytes[..direct]);
+        });
         shared.http.out = out;
         outcome
     }
 
-    fn check_body_limit(&self, exchange: &Exchange) -> Result<(), End> {
-        let route = &exchange.site.routes[exchange.route];
-        match route.body_bytes_max {
-            Some(max) if exchange.request_body.payload_bytes() > max => {
-                Err(End::Fail(413, Why::Refused))
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn write_body(
         &self,
-        exchange: &mut Exchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         first: &[u8],
         second: &[u8],
-    ) -> Result<(), End> {
+    ) {
         let Some(link) = exchange.link else {
-            return Ok(());
+            return;
         };
         let endpoint = &mut shared.links[link as usize].endpoint;
         let transfer = &mut shared.transfer;
         match write_or_hold(endpoint, &mut exchange.upload, transfer, first, second) {
             Ok(_) => {
+                exchange.state.on_held(exchange.upload.is_some());
                 count_sent(exchange, shared, first.len() + second.len());
-                Ok(())
             }
-            Err(kind) => self.on_upload_failed(exchange, shared, kind).map(drop),
+            Err(kind) => self.on_upload_failed(exchange, shared, kind),
         }
     }
 
@@ -223,7 +225,7 @@ impl<N: Net> Parts<'_, N> {
     /// ahead within the size of a head.
     pub(super) fn watch_client(
         &mut self,
-        exchange: &Exchange,
+        exchange: &ActiveExchange,
         shared: &mut Shared<N>,
     ) -> Result<bool, End> {
         let is_leaving = self.client.ready.has(Readiness::CLOSING);
@@ -235,36 +237,29 @@ impl<N: Net> Parts<'_, N> {
         if !is_leaving || !self.client.ready.has(Readiness::READ) || room == 0 {
             return Ok(false);
         }
-        if exchange.response.is_some() || !exchange.is_received() {
+        if !exchange.state.is_received() {
             return Ok(false);
         }
         let transfer = &mut shared.transfer;
         let room = room.min(transfer.scratch.len());
-        match transfer
-            .net
-            .read(&self.client.stream, &mut transfer.scratch[..room])
-        {
+        let space = &mut transfer.scratch[..room];
+        match self.client.read(&mut transfer.net, space) {
             Io::Ready(count) => {
                 let ahead = &transfer.scratch[..count];
                 self.http.input.extend_from_slice(ahead);
                 Ok(true)
             }
-            Io::Blocked => {
+            Io::Blocked => Ok(false),
+            Io::Closed => {
                 self.client.ready.clear(Readiness::READ);
-                Ok(false)
+                exchange.state.on_client_closed().map(|()| false)
             }
-            // Who said that this request is the last may end its direction and still listen; who
-            // could have gone on has left.
-            Io::Closed if !exchange.facts.keep_alive => {
-                self.client.ready.clear(Readiness::READ);
-                Ok(false)
-            }
-            Io::Closed | Io::Failed(_) => Err(End::ClientGone),
+            Io::Failed(_) => Err(End::ClientGone),
         }
     }
 }
 
-fn count_sent<N: Net>(exchange: &Exchange, shared: &Shared<N>, count: usize) {
+fn count_sent<N: Net>(exchange: &ActiveExchange, shared: &Shared<N>, count: usize) {
     if let Some(lease) = &exchange.attempt.lease {
         let column = shared.place(lease.backend).column;
         shared

@@ -1,0 +1,914 @@
+//! One request and its response: every decision and every transition between them.
+//!
+//! An exchange is told what happened, in `on_*` methods, and says what follows: what is to be
+//! sent, what may pass, whether to try again, and, when it is over, what becomes of the client,
+//! of its answer and of the backend connection ([`Exchange::end`]). It does no I/O: whoever
+//! drives it owns sockets, buffers that wait for room, and backends.
+//!
+//! The two directions run at once and each in one order only:
+//!
+//! ```text
+//! request    kept --> streamed --> sent           kept: all of it can be sent again
+//!               \         \--> refused            refused: the backend takes no more
+//!                \--> sent, or refused
+//! response   none --> interim, any number --> body --> whole
+//!                                        \--> switched (101)
+//! backend    none --> connecting --> connected --> lost --> connecting again, or the end
+//! ```
+//!
+//! The rules are RFC 9110 sections 7.8, 9.2.2, 10.1.1 and 15.2, and RFC 9112 sections 6.3, 7 and
+//! 9.
+
+use crate::core::access_log::Why;
+use crate::core::http::body::{Body, BodyError, ChunkLine, Transfer};
+use crate::core::http::budget::RetryBudget;
+use crate::core::http::head::{Expect, RequestFacts, ResponseFacts, Version};
+use crate::core::http::rewrite::ends_by_closing;
+use crate::core::time::Tick;
+
+/// How long after forwarding `Expect: 100-continue` weir answers 100 itself, in milliseconds.
+pub const CONTINUE_AFTER_MS: u64 = 1_000;
+
+/// Where the connection to a backend stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// None is chosen.
+    None,
+    /// A backend is chosen, and what a connection takes is not there, since then.
+    Waiting(Tick),
+    /// It is being made, since then.
+    Connecting(Tick),
+    /// It stands. One that has served before may have ended just now.
+    Connected {
+        /// It has served before.
+        is_reused: bool,
+    },
+    /// The backend has changed to another protocol: it carries bytes from here on.
+    Switched,
+}
+
+/// weir's own 100, where the backend is slow to send one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Continue {
+    /// Not asked for, or not any more.
+    No,
+    /// Due then.
+    Due(Tick),
+    /// It went out.
+    Said,
+}
+
+/// A response whose head has passed.
+#[derive(Debug)]
+struct Response {
+    status: u16,
+    body: Body,
+    transfer: Transfer,
+    /// Whether the backend connection may be used again.
+    is_reusable: bool,
+    /// Whether the client connection is kept.
+    keeps_client: bool,
+    /// Whether only the end of the connection tells the client that the body is whole.
+    ends_by_closing: bool,
+    /// The backend sent more than its response.
+    has_surplus: bool,
+}
+
+/// Why there is no response, or none that can be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No backend could be used.
+    NoBackend,
+    /// Every connection that was tried failed.
+    Connect,
+    /// No connection was made in time.
+    ConnectTimeout,
+    /// The backend ended the connection before its response had begun.
+    ClosedEarly,
+    /// The backend did not answer in time.
+    ResponseTimeout,
+    /// What the backend sent is no response to this request.
+    BadResponse,
+    /// The body of the request did not come in time.
+    RequestTimeout,
+    /// The body of the request is malformed.
+    BadRequest,
+    /// The body of the request is longer than it may be.
+    TooLarge,
+}
+
+impl Failure {
+    /// The status that tells the client (behaviour P15).
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::RequestTimeout => 408,
+            Self::TooLarge => 413,
+            Self::Connect | Self::ClosedEarly | Self::BadResponse => 502,
+            Self::NoBackend => 503,
+            Self::ConnectTimeout | Self::ResponseTimeout => 504,
+        }
+    }
+
+    /// How it reads in the access log.
+    #[must_use]
+    pub const fn why(self) -> Why {
+        match self {
+            Self::BadRequest | Self::TooLarge => Why::Refused,
+            Self::RequestTimeout => Why::BodyIdle,
+            Self::Connect => Why::ConnectFailed,
+            Self::ClosedEarly => Why::BackendClosedBeforeHead,
+            Self::BadResponse => Why::BadResponse,
+            Self::NoBackend => Why::NoBackend,
+            Self::ConnectTimeout => Why::ConnectTimeout,
+            Self::ResponseTimeout => Why::ResponseTimeout,
+        }
+    }
+}
+
+/// Why a response that has begun is not completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The backend ended or reset the connection.
+    Backend,
+    /// The framing of its body is malformed.
+    BadBody,
+    /// Nothing moved for too long.
+    Idle,
+    /// The rest of the request failed.
+    Request(Failure),
+}
+
+impl Cut {
+    const fn why(self) -> Why {
+        match self {
+            Self::Backend => Why::BackendCutBody,
+            Self::BadBody => Why::BadResponse,
+            Self::Idle => Why::BodyIdle,
+            Self::Request(failure) => failure.why(),
+        }
+    }
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The response has passed as a whole.
+    Complete,
+    /// There will be none of a backend's.
+    Failed(Failure),
+    /// The client has gone.
+    ClientGone,
+    /// The response has begun and will not be completed: the client must see that.
+    Cut(Cut),
+    /// The connection belongs to another protocol from here on.
+    Switched,
+}
+
+/// What becomes of the client when an exchange is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientFate {
+    /// Its next request may come.
+    Next,
+    /// That was its last answer; whether all that it has to say is here.
+    Close {
+        /// It has sent its request as a whole, and said that no other follows.
+        is_done: bool,
+    },
+    /// The end must come early: by the framing alone, so that a plain end shows it.
+    CutByFraming,
+    /// The end must come early, and only a reset shows that it does.
+    CutByReset(Cut),
+    /// It is not there any more.
+    Gone,
+    /// It goes on in another protocol.
+    Switch,
+}
+
+/// What becomes of the connection to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkFate {
+    /// It waits for the next request.
+    Park,
+    /// It is closed.
+    Close,
+    /// It is reset: the backend should not go on working for nobody.
+    Reset,
+    /// It goes on in another protocol.
+    Switch,
+}
+
+/// What follows from the end of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// How it reads in the access log.
+    pub why: Why,
+    /// weir answers with this status first.
+    pub answer: Option<u16>,
+    /// What becomes of the client.
+    pub client: ClientFate,
+    /// What becomes of the connection to the backend.
+    pub link: LinkFate,
+}
+
+/// What a response head means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// An interim response for the client.
+    Interim,
+    /// An interim response that is not for this client.
+    Dropped,
+    /// The response itself; whether the client connection is kept after it, if its framing
+    /// allows.
+    Final {
+        /// What the head says of the connection.
+        keep_alive: bool,
+    },
+}
+
+/// What of some body bytes goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relayed {
+    /// So many from the front go on as they are, after what was gathered.
+    pub direct: usize,
+    /// So many belong to the body.
+    pub consumed: usize,
+}
+
+/// What to do about a backend that was lost before its response began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// The connection had ended while it was parked, which is nobody's fault: another one to
+    /// the same backend.
+    SameBackend,
+    /// It has failed: another backend.
+    OtherBackend,
+    /// It has failed, and the request cannot be sent again.
+    GiveUp,
+    /// The connection had ended while it was parked, but the request cannot be sent again.
+    GiveUpStale,
+}
+
+/// What a backend's end of its direction means to a response that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// Nothing follows for the client.
+    Nothing,
+    /// The last chunk follows.
+    LastChunk,
+}
+
+/// What is awaited, and so which time limit runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// A connection, since then.
+    Connection(Tick),
+    /// The response to a request that was sent as a whole.
+    Response,
+    /// More of a body, in either direction.
+    Body,
+}
+
+/// What a time that has run out asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// weir answers 100 itself.
+    Continue,
+    /// The connection that is being made has failed.
+    ConnectFailed,
+    /// The end.
+    End(End),
+}
+
+/// What else speaks for sending a request again.
+#[derive(Debug)]
+pub struct Allowance<'a> {
+    /// Another backend may be tried.
+    pub has_tries: bool,
+    /// For requests that a backend may have seen.
+    pub budget: &'a mut RetryBudget,
+    /// The present.
+    pub now: Tick,
+}
+
+/// One request and its response.
+#[derive(Debug)]
+pub struct Exchange {
+    facts: RequestFacts,
+    link: Link,
+    /// The outgoing head and what of the body came with it.
+    request: Vec<u8>,
+    /// How much of `request` has left on the present connection.
+    sent: usize,
+    /// `request` is all that was sent: it can be sent again.
+    is_kept: bool,
+    /// Body bytes wait for the backend to take them.
+    is_held: bool,
+    /// The backend takes no more; what it says still counts.
+    is_refused: bool,
+    body: Body,
+    /// The protocols that the client offers to change to, each value followed by a comma.
+    offered: Vec<u8>,
+    own_continue: Continue,
+    response: Option<Response>,
+    /// The latest reason why there is no connection.
+    failure: Failure,
+}
+
+impl Exchange {
+    /// The exchange of a request with these facts, of which nothing is there yet.
+    #[must_use]
+    pub fn new(facts: RequestFacts) -> Self {
+        Self::with_space(facts, Vec::new())
+    }
+
+    /// The same, in the place of one that is over.
+    pub fn restart(&mut self, facts: RequestFacts) {
+        let mut space = std::mem::take(&mut self.request);
+        space.clear();
+        *self = Self::with_space(facts, space);
+    }
+
+    fn with_space(facts: RequestFacts, request: Vec<u8>) -> Self {
+        Self {
+            facts,
+            link: Link::None,
+            request,
+            sent: 0,
+            is_kept: true,
+            is_held: false,
+            is_refused: false,
+            body: Body::new(facts.framing, true),
+            offered: Vec::new(),
+            own_continue: Continue::No,
+            response: None,
+            failure: Failure::NoBackend,
+        }
+    }
+
+    /// The facts of the request.
+    #[must_use]
+    pub const fn facts(&self) -> &RequestFacts {
+        &self.facts
+    }
+
+    /// Where the connection to a backend stands.
+    #[must_use]
+    pub const fn link(&self) -> Link {
+        self.link
+    }
+
+    /// Room kept for a request, in bytes.
+    #[must_use]
+    pub const fn space_bytes(&self) -> usize {
+        self.request.capacity()
+    }
+}
+
+/// The request on its way to a backend.
+impl Exchange {
+    /// Where the outgoing head is written.
+    pub const fn head_space(&mut self) -> &mut Vec<u8> {
+        &mut self.request
+    }
+
+    /// Keeps trailers of these names back: the values of the request's `Connection` fields.
+    pub fn drop_trailers<'a>(&mut self, connection: impl Iterator<Item = &'a [u8]>) {
+        self.body.drop_trailers(connection);
+    }
+
+    /// Notes the values of the request's `Upgrade` fields.
+    pub fn on_offers<'a>(&mut self, offers: impl Iterator<Item = &'a [u8]>) {
+        for offer in offers {
+            self.offered.extend_from_slice(offer);
+            self.offered.push(b',');
+        }
+    }
+
+    /// The head is written, and `bytes` came with it: takes what of them is body, and says how
+    /// much that was.
+    ///
+    /// # Errors
+    /// When the body is malformed; the request must not be sent.
+    pub fn on_request(&mut self, bytes: &[u8], now: Tick) -> Result<usize, BodyError> {
+        let mut taken = 0;
+        while taken < bytes.len() && !self.body.is_done() {
+            let piece = self.body.feed(&bytes[taken..])?;
+            self.request
+                .extend_from_slice(&bytes[taken..taken + piece.forward]);
+            taken += piece.consumed;
+            if piece.done {
+                self.request.extend_from_slice(self.body.trailers());
+            }
+        }
+        if self.facts.expect == Expect::Continue && !self.body.is_done() {
+            self.own_continue = Continue::Due(now.after_ms(CONTINUE_AFTER_MS));
+        }
+        Ok(taken)
+    }
+
+    /// What of the kept part of the request is to be sent now.
+    #[must_use]
+    pub fn unsent(&self) -> &[u8] {
+        &self.request[self.sent..]
+    }
+
+    /// So much of [`Exchange::unsent`] has left; whether that was all of it.
+    pub const fn on_sent(&mut self, count: usize) -> bool {
+        self.sent += count;
+        self.sent == self.request.len()
+    }
+
+    /// How many of the next bytes of the client are body whatever they are.
+    #[must_use]
+    pub fn request_opaque_bytes(&self) -> u64 {
+        self.body.opaque_bytes()
+    }
+
+    /// Data of the request's body so far, in bytes.
+    #[must_use]
+    pub fn request_payload_bytes(&self) -> u64 {
+        self.body.payload_bytes()
+    }
+
+    /// More of the body came: what of it goes to the backend is the front of `bytes`, or is
+    /// gathered in `out`. The request cannot be sent again after this.
+    ///
+    /// # Errors
+    /// When the body is malformed or longer than `payload_bytes_max`: that is the end.
+    pub fn on_request_body(
+        &mut self,
+        bytes: &[u8],
+        payload_bytes_max: Option<u64>,
+        out: &mut Vec<u8>,
+    ) -> Result<Relayed, End> {
+        self.is_kept = false;
+        self.cancel_continue();
+        let relayed = relay(&mut self.body, bytes, out);
+        let relayed = relayed.map_err(|_| self.failed(Failure::BadRequest))?;
+        if payload_bytes_max.is_some_and(|max| self.body.payload_bytes() > max) {
+            return Err(self.failed(Failure::TooLarge));
+        }
+        Ok(relayed)
+    }
+
+    /// Body bytes were written, and some of them are held until the backend takes them, or none
+    /// are any more.
+    pub const fn on_held(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    /// The backend takes no more of the request. It may have answered already, so what it sent
+    /// comes before its end. Whatever is held for it is lost.
+    pub const fn on_refused(&mut self) {
+        self.is_refused = true;
+        self.is_held = false;
+    }
+
+    /// Whether the backend takes no more of the request.
+    #[must_use]
+    pub const fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
+    /// Whether the client has sent all of its request.
+    #[must_use]
+    pub fn is_received(&self) -> bool {
+        self.body.is_done()
+    }
+
+    /// Whether all of the request has left for the backend.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.unsent().is_empty() && self.is_received() && !self.is_held && !self.is_refused
+    }
+}
+
+/// The connection to a backend.
+impl Exchange {
+    /// What a connection takes is not there.
+    pub const fn on_waiting(&mut self, now: Tick) {
+        if !matches!(self.link, Link::Waiting(_)) {
+            self.link = Link::Waiting(now);
+        }
+    }
+
+    /// A connection is being made.
+    pub const fn on_connecting(&mut self, now: Tick) {
+        self.link = Link::Connecting(now);
+    }
+
+    /// The connection stands: a new one, or one that has served before.
+    pub const fn on_connected(&mut self, is_reused: bool) {
+        self.link = Link::Connected { is_reused };
+    }
+
+    /// A connection could not be made: another one may be.
+    pub const fn on_connect_failed(&mut self, is_timeout: bool) {
+        self.failure = if is_timeout {
+            Failure::ConnectTimeout
+        } else {
+            Failure::Connect
+        };
+        self.on_link_lost();
+    }
+
+    /// No backend is left to be tried.
+    #[must_use]
+    pub const fn on_no_backend(&self) -> End {
+        self.failed(self.failure)
+    }
+
+    /// The backend ended or failed before its response began. A request is sent again only
+    /// where the backend cannot have acted on it, or where acting twice does no harm (RFC 9110
+    /// section 9.2.2; behaviour P14).
+    ///
+    /// # Errors
+    /// When the response has begun: that is the end.
+    pub fn on_backend_lost(&mut self, allowance: Allowance<'_>) -> Result<Recovery, End> {
+        if self.response.is_some() {
+            return Err(End::Cut(Cut::Backend));
+        }
+        let was_reused = matches!(self.link, Link::Connected { is_reused: true });
+        let is_untouched = self.sent == 0;
+        let is_harmless = is_untouched || self.facts.method.is_idempotent();
+        self.failure = Failure::ClosedEarly;
+        self.on_link_lost();
+        let may_resend = self.is_kept && is_harmless;
+        if was_reused {
+            return Ok(if may_resend {
+                Recovery::SameBackend
+            } else {
+                Recovery::GiveUpStale
+            });
+        }
+        let Allowance {
+            has_tries,
+            budget,
+            now,
+        } = allowance;
+        // Only what a backend may have seen multiplies its work.
+        let is_allowed = has_tries && may_resend && (is_untouched || budget.try_retry(now));
+        Ok(if is_allowed {
+            Recovery::OtherBackend
+        } else {
+            Recovery::GiveUp
+        })
+    }
+
+    const fn on_link_lost(&mut self) {
+        self.link = Link::None;
+        self.sent = 0;
+        self.is_refused = false;
+    }
+
+    /// The end for this reason. A response that has begun is not followed by another one.
+    const fn failed(&self, failure: Failure) -> End {
+        match self.response {
+            None => End::Failed(failure),
+            Some(_) => End::Cut(Cut::Request(failure)),
+        }
+    }
+}
+
+/// The response on its way to the client.
+impl Exchange {
+    /// The status of the response that has begun.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.response.as_ref().map(|response| response.status)
+    }
+
+    /// Whether the final head has passed.
+    #[must_use]
+    pub const fn has_response(&self) -> bool {
+        self.response.is_some()
+    }
+
+    /// A head is whole. `protocols` are the values of its `Upgrade` fields; `may_go_on` says
+    /// whether the client may send another request.
+    ///
+    /// # Errors
+    /// When it is no answer to this request: a change of protocols that was not asked for, or
+    /// before the backend can have seen all of the request (RFC 9110 section 7.8).
+    pub fn on_head<'a>(
+        &mut self,
+        head: &ResponseFacts,
+        protocols: impl Iterator<Item = &'a [u8]>,
+        may_go_on: bool,
+    ) -> Result<Head, End> {
+        if head.is_interim() {
+            return Ok(self.on_interim(head.status));
+        }
+        self.cancel_continue();
+        if head.status == 101 {
+            let may_switch = self.facts.upgrade && head.upgrade && self.is_sent();
+            if !may_switch || !self.has_offered(protocols) {
+                return Err(self.failed(Failure::BadResponse));
+            }
+            self.link = Link::Switched;
+        }
+        let knows_chunked = self.facts.version == Version::Http11;
+        let transfer = Transfer::towards(head.framing, knows_chunked);
+        let ends_by_closing = ends_by_closing(transfer, head.framing);
+        // The rest of a request would be taken for the next one.
+        let keep_alive = may_go_on && self.facts.keep_alive && self.is_received();
+        self.response = Some(Response {
+            status: head.status,
+            body: Body::new(head.framing, transfer != Transfer::Unchunk),
+            transfer,
+            is_reusable: head.reusable,
+            keeps_client: keep_alive && !ends_by_closing,
+            ends_by_closing,
+            has_surplus: false,
+        });
+        Ok(Head::Final { keep_alive })
+    }
+
+    /// Interim responses are for clients that know them (RFC 9110 section 15.2), and weir's own
+    /// 100 is enough.
+    fn on_interim(&mut self, status: u16) -> Head {
+        let is_second = status == 100 && self.own_continue == Continue::Said;
+        self.cancel_continue();
+        if is_second || self.facts.version == Version::Http10 {
+            Head::Dropped
+        } else {
+            Head::Interim
+        }
+    }
+
+    /// Whether the client has offered to change to all of these protocols.
+    fn has_offered<'a>(&self, chosen: impl Iterator<Item = &'a [u8]>) -> bool {
+        let elements = |list: &'a [u8]| list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        let offered = |protocol: &[u8]| {
+            let mut offers = self.offered.split(|&byte| byte == b',');
+            offers.any(|offer| offer.trim_ascii().eq_ignore_ascii_case(protocol))
+        };
+        chosen
+            .flat_map(elements)
+            .filter(|protocol| !protocol.is_empty())
+            .all(offered)
+    }
+
+    /// Keeps trailers of these names back: the values of the response's `Connection` fields.
+    pub fn drop_response_trailers<'a>(&mut self, connection: impl Iterator<Item = &'a [u8]>) {
+        if let Some(response) = &mut self.response {
+            response.body.drop_trailers(connection);
+        }
+    }
+
+    /// Bytes came after the final head: what of them goes to the client is the front of `bytes`,
+    /// or is gathered in `out`. What follows the response goes to nobody.
+    ///
+    /// # Errors
+    /// When the framing is malformed: what was gathered still passes, and that is the end.
+    pub fn on_response_body(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Relayed, End> {
+        let all = Relayed {
+            direct: bytes.len(),
+            consumed: bytes.len(),
+        };
+        let Some(response) = &mut self.response else {
+            debug_assert!(false, "a body without a head");
+            return Err(End::Failed(Failure::BadResponse));
+        };
+        if self.link == Link::Switched {
+            return Ok(all);
+        }
+        let passed = response
+            .pass(bytes, out)
+            .map_err(|_| End::Cut(Cut::BadBody))?;
+        response.has_surplus |= passed.consumed < bytes.len();
+        Ok(passed)
+    }
+
+    /// The end that the response has come to by itself.
+    #[must_use]
+    pub fn response_end(&self) -> Option<End> {
+        let response = self.response.as_ref()?;
+        match self.link {
+            Link::Switched => Some(End::Switched),
+            Link::None | Link::Waiting(_) | Link::Connecting(_) | Link::Connected { .. } => {
+                response.body.is_done().then_some(End::Complete)
+            }
+        }
+    }
+
+    /// How many of the next bytes of the backend may go to the client without being shown; they
+    /// are reported to [`Exchange::on_response_moved`].
+    #[must_use]
+    pub fn response_opaque_bytes(&self) -> u64 {
+        match &self.response {
+            Some(response) if response.transfer == Transfer::Plain => response.body.opaque_bytes(),
+            Some(_) | None => 0,
+        }
+    }
+
+    /// So many bytes of the response's body moved unseen.
+    pub fn on_response_moved(&mut self, count: u64) {
+        if let Some(response) = &mut self.response {
+            response.body.skip(count);
+        }
+    }
+
+    /// The backend has ended its direction after the final head.
+    ///
+    /// # Errors
+    /// When its body is not whole: that is the end.
+    pub fn on_response_closed(&mut self) -> Result<Tail, End> {
+        let Some(response) = &mut self.response else {
+            debug_assert!(false, "the end of a response that has not begun");
+            return Err(End::Failed(Failure::ClosedEarly));
+        };
+        response.is_reusable = false;
+        if response.body.on_end().is_err() {
+            return Err(End::Cut(Cut::Backend));
+        }
+        Ok(if response.transfer == Transfer::Enchunk {
+            Tail::LastChunk
+        } else {
+            Tail::Nothing
+        })
+    }
+
+    /// What the backend sent is no response.
+    #[must_use]
+    pub const fn on_bad_response(&self) -> End {
+        self.failed(Failure::BadResponse)
+    }
+}
+
+/// The client, and time.
+impl Exchange {
+    /// The client has ended its direction. Who said that this request is the last may still
+    /// listen; who could have gone on has left (behaviour P16).
+    ///
+    /// # Errors
+    /// When it has left: that is the end.
+    pub fn on_client_closed(&self) -> Result<(), End> {
+        if self.is_received() && !self.facts.keep_alive {
+            Ok(())
+        } else {
+            Err(End::ClientGone)
+        }
+    }
+
+    /// What is awaited now.
+    #[must_use]
+    pub fn awaited(&self) -> Awaited {
+        match self.link {
+            Link::Waiting(since) | Link::Connecting(since) => Awaited::Connection(since),
+            Link::None | Link::Connected { .. } | Link::Switched => {
+                if self.response.is_none() && self.is_sent() {
+                    Awaited::Response
+                } else {
+                    Awaited::Body
+                }
+            }
+        }
+    }
+
+    /// When weir's own 100 is due.
+    #[must_use]
+    pub const fn continue_at(&self) -> Option<Tick> {
+        match self.own_continue {
+            Continue::Due(at) => Some(at),
+            Continue::No | Continue::Said => None,
+        }
+    }
+
+    const fn cancel_continue(&mut self) {
+        if let Continue::Due(_) = self.own_continue {
+            self.own_continue = Continue::No;
+        }
+    }
+
+    /// A time has run out: weir's own 100 is due, or what was awaited did not come.
+    pub fn on_timeout(&mut self, now: Tick) -> Due {
+        if self.continue_at().is_some_and(|at| at <= now) {
+            self.own_continue = Continue::Said;
+            return Due::Continue;
+        }
+        match self.link {
+            Link::Connecting(_) => Due::ConnectFailed,
+            Link::Waiting(_) => Due::End(self.failed(Failure::NoBackend)),
+            Link::None | Link::Connected { .. } | Link::Switched => Due::End(self.on_idle()),
+        }
+    }
+
+    fn on_idle(&self) -> End {
+        if self.response.is_some() {
+            End::Cut(Cut::Idle)
+        } else if !self.is_received() && !self.is_held {
+            End::Failed(Failure::RequestTimeout)
+        } else {
+            End::Failed(Failure::ResponseTimeout)
+        }
+    }
+
+    /// What follows from the end; `may_go_on` as for [`Exchange::on_head`], when there is no
+    /// response yet.
+    #[must_use]
+    pub fn end(&self, end: End, may_go_on: bool) -> Ending {
+        let is_done = self.is_received() && !self.facts.keep_alive;
+        let ending = |why, answer, client| Ending {
+            why,
+            answer,
+            client,
+            link: self.link_fate(end),
+        };
+        let last = ClientFate::Close { is_done };
+        match (end, &self.response) {
+            (End::Complete, Some(response)) => {
+                let keeps = response.keeps_client && self.is_received();
+                let client = if keeps { ClientFate::Next } else { last };
+                ending(Why::Ok, None, client)
+            }
+            (End::Failed(failure), None) => {
+                let keeps = may_go_on && self.facts.keep_alive && self.is_received();
+                let client = if keeps { ClientFate::Next } else { last };
+                ending(failure.why(), Some(failure.status()), client)
+            }
+            (End::Cut(cut), Some(response)) if response.ends_by_closing => {
+                ending(cut.why(), None, ClientFate::CutByReset(cut))
+            }
+            (End::Cut(cut), _) => ending(cut.why(), None, ClientFate::CutByFraming),
+            (End::Switched, _) => ending(Why::Ok, None, ClientFate::Switch),
+            (End::ClientGone, _) if self.is_received() => {
+                ending(Why::ClientLeftInData, None, ClientFate::Gone)
+            }
+            (End::ClientGone, _) => ending(Why::ClientLeftInRequest, None, ClientFate::Gone),
+            (End::Complete, None) | (End::Failed(_), Some(_)) => {
+                debug_assert!(false, "{end:?} does not fit the response");
+                ending(Why::BadResponse, None, ClientFate::CutByFraming)
+            }
+        }
+    }
+
+    fn link_fate(&self, end: End) -> LinkFate {
+        match (end, &self.response) {
+            (End::Switched, _) => LinkFate::Switch,
+            (End::Complete, Some(response)) => {
+                if response.is_reusable && !response.has_surplus && self.is_sent() {
+                    LinkFate::Park
+                } else {
+                    LinkFate::Close
+                }
+            }
+            (_, None) if matches!(self.link, Link::Connected { .. }) => LinkFate::Reset,
+            (End::Complete | End::Failed(_) | End::ClientGone | End::Cut(_), _) => LinkFate::Close,
+        }
+    }
+}
+
+impl Response {
+    /// Judges body bytes and frames them for the client.
+    fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Relayed, BodyError> {
+        if self.body.is_done() {
+            return Ok(Relayed {
+                direct: 0,
+                consumed: 0,
+            });
+        }
+        if self.transfer != Transfer::Enchunk {
+            return relay(&mut self.body, bytes, out);
+        }
+        if !bytes.is_empty() {
+            let piece = self.body.feed(bytes)?;
+            out.extend_from_slice(ChunkLine::new(piece.forward).as_bytes());
+            out.extend_from_slice(&bytes[..piece.forward]);
+            out.extend_from_slice(b"\r\n");
+        }
+        Ok(Relayed {
+            direct: 0,
+            consumed: bytes.len(),
+        })
+    }
+}
+
+/// Judges body bytes. What goes on is the front of `bytes` where it can go as it lies, or else
+/// gathered in `out`.
+fn relay(body: &mut Body, bytes: &[u8], out: &mut Vec<u8>) -> Result<Relayed, BodyError> {
+    let first = body.feed(bytes)?;
+    let is_whole = first.done || first.consumed == bytes.len();
+    if is_whole && (!first.done || body.trailers().is_empty()) {
+        return Ok(Relayed {
+            direct: first.forward,
+            consumed: first.consumed,
+        });
+    }
+    out.extend_from_slice(&bytes[..first.forward]);
+    let mut consumed = first.consumed;
+    while consumed < bytes.len() && !body.is_done() {
+        let piece = body.feed(&bytes[consumed..])?;
+        out.extend_from_slice(&bytes[consumed..consumed + piece.forward]);
+        consumed += piece.consumed;
+    }
+    if body.is_done() {
+        out.extend_from_slice(body.trailers());
+    }
+    Ok(Relayed {
+        direct: 0,
+        consumed,
+    })
+}
