@@ -26,6 +26,9 @@ use crate::core::http::head::{Expect, RequestFacts, ResponseFacts, Version};
 use crate::core::http::rewrite::ends_by_closing;
 use crate::core::time::Tick;
 
+#[cfg(test)]
+mod tests;
+
 /// How long after forwarding `Expect: 100-continue` weir answers 100 itself, in milliseconds.
 pub const CONTINUE_AFTER_MS: u64 = 1_000;
 

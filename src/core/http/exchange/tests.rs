@@ -1,0 +1,483 @@
+//! The rules of an exchange as tables.
+
+use super::*;
+use crate::core::http::body::Framing;
+use crate::core::http::head::Method;
+
+const NOW: Tick = Tick(1_000);
+const HEAD: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+
+/// A request with its head written and all of its body with it, if it has one.
+fn exchange(method: Method, framing: Framing, change: impl FnOnce(&mut RequestFacts)) -> Exchange {
+    let mut facts = RequestFacts {
+        method,
+        framing,
+        keep_alive: true,
+        version: Version::Http11,
+        ..RequestFacts::default()
+    };
+    change(&mut facts);
+    let mut exchange = Exchange::new(facts);
+    exchange.head_space().extend_from_slice(HEAD);
+    exchange
+}
+
+fn get() -> Exchange {
+    exchange(Method::Get, Framing::None, |_| {})
+}
+
+/// Takes it to a connection, and sends what is kept of it.
+fn send(exchange: &mut Exchange, is_reused: bool) {
+    exchange.on_connecting(NOW);
+    exchange.on_connected(is_reused);
+    let count = exchange.unsent().len();
+    assert!(exchange.on_sent(count));
+}
+
+fn head(status: u16, framing: Framing) -> ResponseFacts {
+    ResponseFacts {
+        status,
+        framing,
+        reusable: true,
+        ..ResponseFacts::default()
+    }
+}
+
+fn respond(exchange: &mut Exchange, status: u16, framing: Framing) -> Head {
+    let head = head(status, framing);
+    let verdict = exchange.on_head(&head, std::iter::empty(), true);
+    verdict.expect("a good response")
+}
+
+fn lost(exchange: &mut Exchange, has_tries: bool, retries: u32) -> Result<Recovery, End> {
+    exchange.on_backend_lost(Allowance {
+        has_tries,
+        budget: &mut RetryBudget::new(0, retries),
+        now: NOW,
+    })
+}
+
+#[test]
+fn a_request_is_sent_again_only_where_that_does_no_harm() {
+    use Recovery::{GiveUp, GiveUpStale, OtherBackend, SameBackend};
+    let get = Method::Get;
+    let post = Method::Post;
+    // Method, connection reused, bytes sent, body streamed, tries left, retries in the budget.
+    let table = [
+        (get, false, true, false, true, 1, OtherBackend),
+        (get, false, true, false, true, 0, GiveUp),
+        (get, false, true, false, false, 1, GiveUp),
+        (get, false, true, true, true, 1, GiveUp),
+        (post, false, true, false, true, 1, GiveUp),
+        // Nothing was sent: no backend can have acted on it, and it costs no retry.
+        (post, false, false, false, true, 0, OtherBackend),
+        (get, false, false, false, true, 0, OtherBackend),
+        // An end that had come while it was parked is nobody's fault and costs nothing.
+        (get, true, true, false, false, 0, SameBackend),
+        (post, true, false, false, false, 0, SameBackend),
+        (post, true, true, false, true, 1, GiveUpStale),
+        (get, true, true, true, true, 1, GiveUpStale),
+    ];
+    for (method, is_reused, has_sent, has_streamed, has_tries, retries, expected) in table {
+        let mut one = exchange(method, Framing::Length(2), |_| {});
+        one.on_connecting(NOW);
+        one.on_connected(is_reused);
+        if has_sent {
+            one.on_sent(1);
+        }
+        if has_streamed {
+            let relayed = one.on_request_body(b"x", None, &mut Vec::new());
+            assert!(relayed.is_ok());
+        }
+        let found = lost(&mut one, has_tries, retries);
+        let row = (method, is_reused, has_sent, has_streamed, has_tries);
+        assert_eq!(found, Ok(expected), "{row:?}");
+        assert_eq!(one.link(), Link::None);
+        assert_eq!(one.unsent(), HEAD, "all of it is to be sent again");
+        assert_eq!(one.on_no_backend(), End::Failed(Failure::ClosedEarly));
+    }
+}
+
+#[test]
+fn a_response_that_has_begun_is_never_followed_by_another() {
+    let mut one = get();
+    send(&mut one, true);
+    respond(&mut one, 200, Framing::Length(5));
+    assert_eq!(lost(&mut one, true, 1), Err(End::Cut(Cut::Backend)));
+    let failed = Failure::BadResponse;
+    assert_eq!(one.on_bad_response(), End::Cut(Cut::Request(failed)));
+    assert_eq!(one.on_timeout(NOW), Due::End(End::Cut(Cut::Idle)));
+    let ending = one.end(End::Cut(Cut::Backend), true);
+    assert_eq!(ending.answer, None);
+}
+
+#[test]
+fn a_bad_request_body_after_an_early_response_cuts_it() {
+    let mut one = exchange(Method::Post, Framing::Chunked, |_| {});
+    send(&mut one, false);
+    respond(&mut one, 200, Framing::Length(5));
+    let found = one.on_request_body(b"nonsense", None, &mut Vec::new());
+    assert_eq!(found, Err(End::Cut(Cut::Request(Failure::BadRequest))));
+}
+
+#[test]
+fn every_failure_has_its_status_and_its_code() {
+    let table = [
+        (Failure::NoBackend, 503, "NB"),
+        (Failure::Connect, 502, "SC"),
+        (Failure::ConnectTimeout, 504, "sC"),
+        (Failure::ClosedEarly, 502, "SH"),
+        (Failure::ResponseTimeout, 504, "sH"),
+        (Failure::BadResponse, 502, "PH"),
+        (Failure::RequestTimeout, 408, "sD"),
+        (Failure::BadRequest, 400, "PR"),
+        (Failure::TooLarge, 413, "PR"),
+    ];
+    for (failure, status, code) in table {
+        let mut one = get();
+        send(&mut one, false);
+        let ending = one.end(End::Failed(failure), true);
+        assert_eq!(ending.answer, Some(status));
+        assert_eq!(ending.why.code(), code);
+        assert_eq!(ending.client, ClientFate::Next);
+        assert_eq!(ending.link, LinkFate::Reset);
+    }
+}
+
+#[test]
+fn the_latest_reason_is_told_when_no_backend_is_left() {
+    let mut one = get();
+    assert_eq!(one.on_no_backend(), End::Failed(Failure::NoBackend));
+    one.on_connecting(NOW);
+    one.on_connect_failed(true);
+    assert_eq!(one.on_no_backend(), End::Failed(Failure::ConnectTimeout));
+    one.on_connecting(NOW);
+    one.on_connect_failed(false);
+    assert_eq!(one.on_no_backend(), End::Failed(Failure::Connect));
+}
+
+#[test]
+fn interim_responses_pass_to_clients_that_know_them() {
+    for (version, status, expected) in [
+        (Version::Http11, 100, Head::Interim),
+        (Version::Http11, 103, Head::Interim),
+        (Version::Http10, 100, Head::Dropped),
+        (Version::Http10, 103, Head::Dropped),
+    ] {
+        let mut one = exchange(Method::Get, Framing::None, |facts| facts.version = version);
+        send(&mut one, false);
+        for _ in 0..3 {
+            assert_eq!(respond(&mut one, status, Framing::None), expected);
+        }
+        assert!(!one.has_response());
+        assert_eq!(
+            respond(&mut one, 200, Framing::None),
+            Head::Final { keep_alive: true }
+        );
+    }
+}
+
+fn expecting() -> Exchange {
+    let mut one = exchange(Method::Post, Framing::Length(3), |facts| {
+        facts.expect = Expect::Continue;
+    });
+    let taken = one.on_request(b"", NOW);
+    assert_eq!(taken, Ok(0));
+    send(&mut one, false);
+    one
+}
+
+#[test]
+fn weirs_own_100_is_due_once_and_only_while_it_is_of_use() {
+    let due = NOW.after_ms(CONTINUE_AFTER_MS);
+    assert_eq!(expecting().continue_at(), Some(due));
+
+    let mut said = expecting();
+    assert_eq!(said.on_timeout(due), Due::Continue);
+    assert_eq!(said.continue_at(), None);
+    assert_eq!(respond(&mut said, 100, Framing::None), Head::Dropped);
+    assert_eq!(respond(&mut said, 103, Framing::None), Head::Interim);
+    let idle = End::Failed(Failure::RequestTimeout);
+    assert_eq!(said.on_timeout(due), Due::End(idle));
+
+    let mut told = expecting();
+    assert_eq!(respond(&mut told, 100, Framing::None), Head::Interim);
+    assert_eq!(told.continue_at(), None);
+
+    let mut came = expecting();
+    let relayed = came.on_request_body(b"abc", None, &mut Vec::new());
+    assert!(relayed.is_ok());
+    assert_eq!(came.continue_at(), None);
+
+    let mut answered = expecting();
+    respond(&mut answered, 417, Framing::None);
+    assert_eq!(answered.continue_at(), None);
+
+    let mut whole = exchange(Method::Post, Framing::Length(3), |facts| {
+        facts.expect = Expect::Continue;
+    });
+    assert_eq!(whole.on_request(b"abc", NOW), Ok(3));
+    assert_eq!(whole.continue_at(), None, "nobody waits for it");
+}
+
+#[test]
+fn protocols_change_only_as_offered_and_after_the_whole_request() {
+    let switch = ResponseFacts {
+        upgrade: true,
+        ..head(101, Framing::None)
+    };
+    // Offers, whether the request asks, what is chosen, what of the body has left.
+    let table: [(&[u8], bool, &[u8], u8, bool); 8] = [
+        (b"websocket", true, b"websocket", 2, true),
+        (b"h2c, WebSocket", true, b"websocket", 2, true),
+        (b"websocket", true, b"h2c", 2, false),
+        (b"websocket", true, b"websocket, h2c", 2, false),
+        (b"", true, b"websocket", 2, false),
+        (b"websocket", false, b"websocket", 2, false),
+        (b"websocket", true, b"websocket", 1, false),
+        (b"websocket", true, b"websocket", 0, false),
+    ];
+    for (offers, asks, chosen, has_left, expected) in table {
+        let mut one = exchange(Method::Get, Framing::Length(4), |facts| {
+            facts.upgrade = asks;
+        });
+        one.on_offers([offers].into_iter());
+        send(&mut one, false);
+        if has_left > 0 {
+            let relayed = one.on_request_body(b"body", None, &mut Vec::new());
+            assert!(relayed.is_ok());
+            one.on_held(has_left == 1);
+        }
+        let found = one.on_head(&switch, [chosen].into_iter(), true);
+        let row = (offers, asks, chosen, has_left);
+        if expected {
+            assert!(found.is_ok(), "{row:?}");
+            assert_eq!(one.response_end(), Some(End::Switched));
+            let ending = one.end(End::Switched, true);
+            assert_eq!(ending.client, ClientFate::Switch);
+            assert_eq!(ending.link, LinkFate::Switch);
+        } else {
+            assert_eq!(found, Err(End::Failed(Failure::BadResponse)), "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn connections_are_kept_where_nothing_speaks_against_it() {
+    struct Row {
+        keep_alive: bool,
+        version: Version,
+        may_go_on: bool,
+        is_early: bool,
+        framing: Framing,
+        reusable: bool,
+        surplus: &'static [u8],
+        client: ClientFate,
+        link: LinkFate,
+    }
+    let good = || Row {
+        keep_alive: true,
+        version: Version::Http11,
+        may_go_on: true,
+        is_early: false,
+        framing: Framing::Length(2),
+        reusable: true,
+        surplus: b"",
+        client: ClientFate::Next,
+        link: LinkFate::Park,
+    };
+    let close = |is_done| ClientFate::Close { is_done };
+    let table = [
+        good(),
+        Row {
+            keep_alive: false,
+            client: close(true),
+            ..good()
+        },
+        Row {
+            may_go_on: false,
+            client: close(false),
+            ..good()
+        },
+        Row {
+            is_early: true,
+            client: close(false),
+            link: LinkFate::Close,
+            ..good()
+        },
+        Row {
+            reusable: false,
+            link: LinkFate::Close,
+            ..good()
+        },
+        Row {
+            surplus: b"HTTP/1.1",
+            link: LinkFate::Close,
+            ..good()
+        },
+        Row {
+            framing: Framing::Chunked,
+            ..good()
+        },
+        Row {
+            framing: Framing::Chunked,
+            version: Version::Http10,
+            client: close(false),
+            ..good()
+        },
+    ];
+    for (n, row) in table.into_iter().enumerate() {
+        let mut one = exchange(Method::Post, Framing::Length(4), |facts| {
+            facts.keep_alive = row.keep_alive;
+            facts.version = row.version;
+        });
+        let body: &[u8] = if row.is_early { b"bo" } else { b"body" };
+        assert_eq!(one.on_request(body, NOW), Ok(body.len()));
+        send(&mut one, false);
+        let facts = ResponseFacts {
+            reusable: row.reusable,
+            ..head(200, row.framing)
+        };
+        let verdict = one.on_head(&facts, std::iter::empty(), row.may_go_on);
+        assert!(verdict.is_ok());
+        let body: &[u8] = match row.framing {
+            Framing::Chunked => b"2\r\nok\r\n0\r\n\r\n",
+            Framing::None | Framing::Length(_) | Framing::UntilClose => b"ok",
+        };
+        let passed = one.on_response_body(&[body, row.surplus].concat(), &mut Vec::new());
+        assert_eq!(passed.expect("a good body").consumed, body.len());
+        assert_eq!(one.response_end(), Some(End::Complete));
+        let ending = one.end(End::Complete, row.may_go_on);
+        assert_eq!(ending.client, row.client, "row {n}");
+        assert_eq!(ending.link, row.link, "row {n}");
+        assert_eq!(ending.answer, None);
+    }
+}
+
+#[test]
+fn a_body_cut_short_is_shown_by_framing_or_by_reset() {
+    let old = Version::Http10;
+    let new = Version::Http11;
+    let reset = ClientFate::CutByReset(Cut::Idle);
+    for (version, framing, expected) in [
+        (new, Framing::Length(9), ClientFate::CutByFraming),
+        (new, Framing::Chunked, ClientFate::CutByFraming),
+        (new, Framing::UntilClose, ClientFate::CutByFraming),
+        (old, Framing::Length(9), ClientFate::CutByFraming),
+        (old, Framing::Chunked, reset),
+        (old, Framing::UntilClose, reset),
+    ] {
+        let mut one = exchange(Method::Get, Framing::None, |facts| facts.version = version);
+        send(&mut one, false);
+        respond(&mut one, 200, framing);
+        let ending = one.end(End::Cut(Cut::Idle), true);
+        assert_eq!(ending.client, expected, "{version:?} {framing:?}");
+        assert_eq!(ending.link, LinkFate::Close);
+    }
+}
+
+#[test]
+fn only_a_body_until_close_may_end_with_the_connection() {
+    for (version, framing, expected) in [
+        (
+            Version::Http11,
+            Framing::Length(9),
+            Err(End::Cut(Cut::Backend)),
+        ),
+        (
+            Version::Http11,
+            Framing::Chunked,
+            Err(End::Cut(Cut::Backend)),
+        ),
+        (Version::Http11, Framing::UntilClose, Ok(Tail::LastChunk)),
+        (Version::Http10, Framing::UntilClose, Ok(Tail::Nothing)),
+    ] {
+        let mut one = exchange(Method::Get, Framing::None, |facts| facts.version = version);
+        send(&mut one, false);
+        respond(&mut one, 200, framing);
+        assert_eq!(one.on_response_closed(), expected);
+        if expected.is_ok() {
+            assert_eq!(one.response_end(), Some(End::Complete));
+            assert_eq!(one.end(End::Complete, true).link, LinkFate::Close);
+        }
+    }
+}
+
+#[test]
+fn what_is_awaited_follows_the_request() {
+    let mut one = exchange(Method::Post, Framing::Length(2), |_| {});
+    one.on_waiting(Tick(5));
+    one.on_waiting(Tick(6));
+    assert_eq!(one.awaited(), Awaited::Connection(Tick(5)));
+    let no_backend = End::Failed(Failure::NoBackend);
+    assert_eq!(one.on_timeout(NOW), Due::End(no_backend));
+    one.on_connecting(Tick(7));
+    assert_eq!(one.awaited(), Awaited::Connection(Tick(7)));
+    assert_eq!(one.on_timeout(NOW), Due::ConnectFailed);
+    send(&mut one, false);
+    assert_eq!(one.awaited(), Awaited::Body);
+    let of_client = End::Failed(Failure::RequestTimeout);
+    assert_eq!(one.on_timeout(NOW), Due::End(of_client));
+    let relayed = one.on_request_body(b"ok", None, &mut Vec::new());
+    assert!(relayed.is_ok());
+    one.on_held(true);
+    assert_eq!(one.awaited(), Awaited::Body);
+    let of_backend = End::Failed(Failure::ResponseTimeout);
+    assert_eq!(one.on_timeout(NOW), Due::End(of_backend));
+    one.on_held(false);
+    assert!(one.is_sent());
+    assert_eq!(one.awaited(), Awaited::Response);
+    respond(&mut one, 200, Framing::Length(1));
+    assert_eq!(one.awaited(), Awaited::Body);
+}
+
+#[test]
+fn a_refused_request_was_not_sent() {
+    let mut one = exchange(Method::Post, Framing::Length(2), |_| {});
+    send(&mut one, false);
+    let relayed = one.on_request_body(b"ok", None, &mut Vec::new());
+    assert!(relayed.is_ok());
+    one.on_held(true);
+    one.on_refused();
+    assert!(!one.is_sent());
+    respond(&mut one, 413, Framing::Length(0));
+    assert_eq!(one.end(End::Complete, true).link, LinkFate::Close);
+}
+
+#[test]
+fn who_could_have_gone_on_has_left() {
+    let keeps = get();
+    assert_eq!(keeps.on_client_closed(), Err(End::ClientGone));
+    let last = exchange(Method::Get, Framing::None, |facts| facts.keep_alive = false);
+    assert_eq!(last.on_client_closed(), Ok(()));
+    let cut = exchange(Method::Post, Framing::Length(2), |facts| {
+        facts.keep_alive = false;
+    });
+    assert_eq!(cut.on_client_closed(), Err(End::ClientGone));
+    let why = |one: &Exchange| one.end(End::ClientGone, true).why;
+    assert_eq!(why(&keeps), Why::ClientLeftInData);
+    assert_eq!(why(&cut), Why::ClientLeftInRequest);
+}
+
+#[test]
+fn a_body_over_its_limit_is_too_large() {
+    let mut one = exchange(Method::Post, Framing::Length(4), |_| {});
+    send(&mut one, false);
+    let out = &mut Vec::new();
+    assert!(one.on_request_body(b"ab", Some(3), out).is_ok());
+    let found = one.on_request_body(b"cd", Some(3), out);
+    assert_eq!(found, Err(End::Failed(Failure::TooLarge)));
+}
+
+#[test]
+fn a_place_taken_again_remembers_nothing() {
+    let mut one = exchange(Method::Post, Framing::Length(2), |facts| {
+        facts.upgrade = true;
+    });
+    one.on_offers([&b"x"[..]].into_iter());
+    send(&mut one, true);
+    respond(&mut one, 200, Framing::Length(0));
+    let facts = *get().facts();
+    one.restart(facts);
+    assert_eq!(format!("{one:?}"), format!("{:?}", Exchange::new(facts)));
+}
