@@ -2,6 +2,14 @@
 
 #[path = "fuzz/checks.rs"]
 mod checks;
+#[allow(dead_code, reason = "shared with the properties, which use more")]
+#[path = "fuzz/exchange.rs"]
+mod exchange;
+#[path = "sim/net.rs"]
+mod net;
+#[allow(dead_code, reason = "shared with the simulations, which use more")]
+#[path = "sim/rig.rs"]
+mod rig;
 
 use std::fs;
 use std::path::Path;
@@ -35,4 +43,9 @@ fn response_heads_of_the_corpus_keep_their_meaning() {
 #[test]
 fn chunked_bodies_of_the_corpus_keep_their_meaning() {
     run("chunked", checks::chunked);
+}
+
+#[test]
+fn exchanges_of_the_corpus_keep_their_meaning() {
+    run("exchange", exchange::exchange);
 }

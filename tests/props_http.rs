@@ -1,5 +1,17 @@
 //! Properties of the HTTP policy files over drawn inputs.
 
+#[allow(dead_code, reason = "shared with the fuzz targets, which use more")]
+#[path = "fuzz/checks.rs"]
+mod checks;
+#[path = "sim/net.rs"]
+mod net;
+#[allow(dead_code, reason = "shared with the fuzz targets, which use more")]
+#[path = "fuzz/exchange.rs"]
+mod played;
+#[allow(dead_code, reason = "shared with the simulations, which use more")]
+#[path = "sim/rig.rs"]
+mod rig;
+
 use proptest::prelude::*;
 
 /// So many cases, without files that remember failures.
@@ -475,6 +487,396 @@ mod budget {
                         retries.push(second);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// What two peers say, played to the real worker.
+mod exchange {
+    use super::cases;
+    use super::*;
+    use crate::played::{Message, Played, Script, check, play, requests, responses};
+    use proptest::collection::vec;
+    use proptest::sample::select;
+
+    const ASKED: &[&str] = &[
+        "GET /a HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /b HTTP/1.0\r\n\r\n",
+        "HEAD /c HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "POST /e HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        "POST /f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "PUT /g HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
+        "POST /h HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n\r\n",
+        "GET /i HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\nGET",
+        "POST /j HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST /k HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n",
+        "5\r\nGET /\r\n",
+        "0\r\n\r\n",
+        "0\r\nX-A: b\r\n\r\n",
+        "\r\n",
+        "x",
+    ];
+
+    const ANSWERED: &[&str] = &[
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-A: b\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        "HTTP/1.0 200 OK\r\n\r\nto the end",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nlast",
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
+        "HTTP/1.1 500 No\r\nContent-Length: 40\r\n\r\nshort",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "x",
+    ];
+
+    fn stream(pieces: &'static [&'static str]) -> impl Strategy<Value = String> {
+        vec(select(pieces), 0..5).prop_map(|all| all.concat())
+    }
+
+    /// A whole request, and whether its method is HEAD and its client old.
+    fn request() -> impl Strategy<Value = &'static str> {
+        select(&ASKED[..7])
+    }
+
+    /// What a client received, apart from how the pieces of a body are framed.
+    fn meaning(played: &Played, client: &[u8]) -> (Vec<Vec<u8>>, Vec<Message>, (bool, bool)) {
+        let asked = requests(&played.forwarded.concat()).expect("good requests");
+        let (found, is_all) = responses(&played.returned, &asked);
+        assert!(is_all, "{:?} to {client:?}", played.returned);
+        (played.forwarded.clone(), found, played.end)
+    }
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn whatever_is_said_both_directions_are_read_in_one_way(
+            client in stream(ASKED), backend in stream(ANSWERED), split in any::<u8>(),
+            alternates in any::<bool>(), client_ends in any::<bool>(),
+            backend_ends in any::<bool>(),
+        ) {
+            check(Script {
+                client: client.as_bytes(),
+                backend: backend.as_bytes(),
+                split,
+                alternates,
+                client_ends,
+                backend_ends,
+            });
+        }
+
+        #[test]
+        fn any_split_gives_the_same_messages_and_the_same_end(
+            client in request(), interim in vec(select(&ANSWERED[5..7]), 0..3),
+            answer in prop_oneof![select(&ANSWERED[..5]), select(&ANSWERED[8..13])],
+            split in 1..=u8::MAX, cut in any::<prop::sample::Index>(), is_cut in any::<bool>(),
+        ) {
+            let mut backend = interim.concat() + answer;
+            if is_cut {
+                backend.truncate(cut.index(backend.len() + 1));
+            }
+            let script = Script {
+                client: client.as_bytes(),
+                backend: backend.as_bytes(),
+                split: 0,
+                alternates: false,
+                client_ends: false,
+                backend_ends: true,
+            };
+            let whole = meaning(&play(script), script.client);
+            let split = meaning(&play(Script { split, ..script }), script.client);
+            // A reset may destroy what was under way.
+            let was_reset = whole.2.1 && split.2.1;
+            prop_assert_eq!(&whole.0, &split.0);
+            prop_assert_eq!(whole.2, split.2);
+            prop_assert!(was_reset || whole.1 == split.1, "{:?}\n{:?}", whole.1, split.1);
+        }
+
+        #[test]
+        fn a_response_that_is_cut_never_looks_whole(
+            client in request(), answer in prop_oneof![select(&ANSWERED[..3]), Just(ANSWERED[9])],
+            split in any::<u8>(), cut in any::<prop::sample::Index>(),
+        ) {
+            let backend = &answer[..cut.index(answer.len())];
+            let script = Script {
+                client: client.as_bytes(),
+                backend: backend.as_bytes(),
+                split,
+                alternates: false,
+                client_ends: false,
+                backend_ends: true,
+            };
+            let played = play(script);
+            let (_, found, (has_end, has_reset)) = meaning(&played, script.client);
+            let last = found.last().expect("an answer");
+            let is_head = client.starts_with("HEAD");
+            let is_own = last.status() == 502;
+            // To an old client chunks go as bare data, so that only a reset shows the cut.
+            prop_assert!(is_own || is_head || has_reset || (has_end && !last.is_whole));
+            let is_framing = |name: &[u8]| matches!(name, b"content-length" | b"transfer-encoding");
+            let is_framed = last.fields.iter().any(|(name, _)| is_framing(name));
+            prop_assert!(has_reset || is_own || is_head || is_framed);
+        }
+
+        #[test]
+        fn nothing_follows_a_whole_response(
+            client in request(), answer in select(&ANSWERED[..5]), surplus in stream(ANSWERED),
+            split in any::<u8>(),
+        ) {
+            let script = Script {
+                client: client.as_bytes(),
+                backend: answer.as_bytes(),
+                split,
+                alternates: false,
+                client_ends: false,
+                backend_ends: false,
+            };
+            let alone = meaning(&play(script), script.client);
+            let backend = [answer, surplus.as_str()].concat();
+            let backend = backend.as_bytes();
+            let more = meaning(&play(Script { backend, ..script }), script.client);
+            prop_assert_eq!(alone.1, more.1);
+        }
+    }
+}
+
+/// The machine alone, under any order of events that a driver can bring about.
+mod machine {
+    use super::cases;
+    use super::*;
+    use proptest::collection::vec;
+    use weir::core::http::body::Framing;
+    use weir::core::http::budget::RetryBudget;
+    use weir::core::http::exchange::{
+        Allowance, ClientFate, Due, End, Exchange, Head, Link, LinkFate, Recovery,
+    };
+    use weir::core::http::head::{Expect, Method, RequestFacts, ResponseFacts, Version};
+    use weir::core::time::Tick;
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Link { is_reused: bool },
+        ConnectFails,
+        Sends(usize),
+        Body(usize),
+        Held(bool),
+        Refused,
+        Head(u16, Framing),
+        Bytes(usize),
+        BackendEnds { has_tries: bool },
+        Timeout,
+    }
+
+    fn framing() -> impl Strategy<Value = Framing> {
+        prop_oneof![
+            Just(Framing::None),
+            (0_u64..6).prop_map(Framing::Length),
+            Just(Framing::UntilClose),
+        ]
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            3 => any::<bool>().prop_map(|is_reused| Event::Link { is_reused }),
+            1 => Just(Event::ConnectFails),
+            3 => (1_usize..30).prop_map(Event::Sends),
+            2 => (1_usize..4).prop_map(Event::Body),
+            1 => any::<bool>().prop_map(Event::Held),
+            1 => Just(Event::Refused),
+            2 => (prop::sample::select(vec![100_u16, 103, 200, 204, 500]), framing())
+                .prop_map(|(status, framing)| Event::Head(status, framing)),
+            2 => (1_usize..4).prop_map(Event::Bytes),
+            3 => any::<bool>().prop_map(|has_tries| Event::BackendEnds { has_tries }),
+            1 => Just(Event::Timeout),
+        ]
+    }
+
+    fn facts() -> impl Strategy<Value = RequestFacts> {
+        let method = prop::sample::select(vec![Method::Get, Method::Post, Method::Put]);
+        (
+            method,
+            0_u64..6,
+            any::<bool>(),
+            any::<bool>(),
+            any::<bool>(),
+        )
+            .prop_map(
+                |(method, length, keep_alive, is_old, expects)| RequestFacts {
+                    method,
+                    framing: Framing::Length(length),
+                    keep_alive,
+                    version: if is_old {
+                        Version::Http10
+                    } else {
+                        Version::Http11
+                    },
+                    expect: if expects && !is_old {
+                        Expect::Continue
+                    } else {
+                        Expect::Nothing
+                    },
+                    ..RequestFacts::default()
+                },
+            )
+    }
+
+    /// What has happened, kept beside the machine.
+    #[derive(Default)]
+    struct Seen {
+        finals: u32,
+        continues: u32,
+        /// Bytes that backends have been given of the present and of earlier connections.
+        given: u64,
+        given_before: u64,
+        streamed: u64,
+    }
+
+    /// Applies an event where a driver could; the end, if that was it.
+    fn apply(
+        one: &mut Exchange,
+        seen: &mut Seen,
+        budget: &mut RetryBudget,
+        event: &Event,
+    ) -> Option<End> {
+        let is_connected = matches!(one.link(), Link::Connected { .. });
+        let out = &mut Vec::new();
+        match *event {
+            Event::Link { is_reused } if one.link() == Link::None => {
+                one.on_connected(is_reused);
+                None
+            }
+            Event::ConnectFails if one.link() == Link::None => {
+                one.on_connecting(Tick(0));
+                one.on_connect_failed(false);
+                None
+            }
+            Event::Sends(count) if is_connected && !one.is_refused() => {
+                let count = count.min(one.unsent().len());
+                one.on_sent(count);
+                seen.given += count as u64;
+                None
+            }
+            Event::Body(count) if is_connected && one.unsent().is_empty() && !one.is_received() => {
+                let body = &b"bodybody"[..count];
+                match one.on_request_body(body, None, out) {
+                    Ok(relayed) => {
+                        seen.streamed += relayed.consumed as u64;
+                        None
+                    }
+                    Err(end) => Some(end),
+                }
+            }
+            Event::Held(is_held) if is_connected && seen.streamed > 0 && !one.is_refused() => {
+                one.on_held(is_held);
+                None
+            }
+            Event::Refused if is_connected => {
+                one.on_refused();
+                None
+            }
+            Event::Head(status, framing) if is_connected && !one.has_response() => {
+                let framing = if status < 200 || status == 204 {
+                    Framing::None
+                } else {
+                    framing
+                };
+                let head = ResponseFacts {
+                    status,
+                    framing,
+                    reusable: true,
+                    ..ResponseFacts::default()
+                };
+                match one.on_head(&head, std::iter::empty(), true) {
+                    Ok(Head::Final { .. }) => seen.finals += 1,
+                    Ok(Head::Interim | Head::Dropped) => {}
+                    Err(end) => return Some(end),
+                }
+                one.response_end()
+            }
+            Event::Bytes(count) if is_connected && one.has_response() => {
+                match one.on_response_body(&b"response"[..count], out) {
+                    Ok(_) => one.response_end(),
+                    Err(end) => Some(end),
+                }
+            }
+            Event::BackendEnds { .. } if is_connected && one.has_response() => {
+                Some(one.on_response_closed().err().unwrap_or(End::Complete))
+            }
+            Event::BackendEnds { has_tries } if is_connected => {
+                let method = one.facts().method;
+                let found = one.on_backend_lost(Allowance {
+                    has_tries,
+                    budget,
+                    now: Tick(0),
+                });
+                match found.expect("no response has begun") {
+                    Recovery::SameBackend | Recovery::OtherBackend => {
+                        assert_eq!(seen.streamed, 0, "what was not kept is lost");
+                        seen.given_before += seen.given;
+                        seen.given = 0;
+                        let may_repeat = method.is_idempotent();
+                        assert!(may_repeat || seen.given_before == 0, "sent twice");
+                        None
+                    }
+                    Recovery::GiveUp | Recovery::GiveUpStale => Some(one.on_no_backend()),
+                }
+            }
+            Event::Timeout => match one.on_timeout(Tick(u64::MAX)) {
+                Due::Continue => {
+                    seen.continues += 1;
+                    None
+                }
+                Due::ConnectFailed => {
+                    one.on_connect_failed(true);
+                    Some(one.on_no_backend())
+                }
+                Due::End(end) => Some(end),
+            },
+            Event::Link { .. }
+            | Event::ConnectFails
+            | Event::Sends(_)
+            | Event::Body(_)
+            | Event::Held(_)
+            | Event::Refused
+            | Event::Head(..)
+            | Event::Bytes(_)
+            | Event::BackendEnds { .. } => None,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases(4096))]
+
+        #[test]
+        fn one_response_and_no_harmful_repetition(
+            facts in facts(), came in 0_usize..6, retries in 0_u32..3,
+            events in vec(event(), 0..24),
+        ) {
+            let mut one = Exchange::new(facts);
+            one.head_space().extend_from_slice(b"GET / HTTP/1.1\r\n\r\n");
+            let taken = one.on_request(&b"hello!"[..came], Tick(0)).expect("a good body");
+            prop_assert!(taken <= came);
+            let mut seen = Seen::default();
+            let mut budget = RetryBudget::new(0, retries);
+            let mut events = events.iter();
+            let end = events.find_map(|event| apply(&mut one, &mut seen, &mut budget, event));
+            prop_assert!(seen.finals <= 1 && seen.continues <= 1);
+            prop_assert_eq!(seen.finals == 1, one.has_response());
+            let ending = one.end(end.unwrap_or(End::ClientGone), true);
+            // A response of weir's own is the only one.
+            prop_assert!(ending.answer.is_none() || seen.finals == 0);
+            if ending.client == ClientFate::Next {
+                prop_assert!(one.is_received() && facts.keep_alive);
+            }
+            if ending.link == LinkFate::Park {
+                prop_assert!(end == Some(End::Complete) && one.is_sent());
             }
         }
     }

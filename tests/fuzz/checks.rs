@@ -26,20 +26,20 @@ const HOST_DEFAULT: &[u8] = b"backend.example";
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
 /// A field, its name in lower case.
-type Line = (Vec<u8>, Vec<u8>);
+pub(crate) type Line = (Vec<u8>, Vec<u8>);
 
 /// A head as the reference reader understands it.
 #[derive(Debug)]
-struct Reading {
+pub(crate) struct Reading {
     /// The first line.
-    start: Vec<u8>,
-    fields: Vec<Line>,
-    length: usize,
+    pub(crate) start: Vec<u8>,
+    pub(crate) fields: Vec<Line>,
+    pub(crate) length: usize,
 }
 
 impl Reading {
     /// Reads strictly: CRLF only, no folding, tokens for names, no control bytes.
-    fn of(bytes: &[u8]) -> Result<Self, &'static str> {
+    pub(crate) fn of(bytes: &[u8]) -> Result<Self, &'static str> {
         let mut lines = Vec::new();
         let mut at = 0;
         loop {
@@ -76,7 +76,7 @@ impl Reading {
         })
     }
 
-    fn all(&self, name: &str) -> Vec<&[u8]> {
+    pub(crate) fn all(&self, name: &str) -> Vec<&[u8]> {
         self.fields
             .iter()
             .filter(|(have, _)| have == name.as_bytes())
@@ -85,7 +85,7 @@ impl Reading {
     }
 
     /// The framing, if the fields leave no doubt about it whoever reads them.
-    fn framing(&self) -> Result<Framing, &'static str> {
+    pub(crate) fn framing(&self) -> Result<Framing, &'static str> {
         match (
             self.all("content-length").as_slice(),
             self.all("transfer-encoding").as_slice(),
@@ -343,7 +343,7 @@ fn check_response(
 
 /// What the reference decoder makes of a chunked body.
 #[derive(Debug, PartialEq, Eq)]
-enum Decoded {
+pub(crate) enum Decoded {
     /// Data, trailers, and the length of it all.
     Whole(Vec<u8>, Vec<Line>, usize),
     /// It goes on.
@@ -353,7 +353,7 @@ enum Decoded {
 }
 
 /// Decodes a chunked body that lies there as a whole.
-fn decode(bytes: &[u8]) -> Decoded {
+pub(crate) fn decode(bytes: &[u8]) -> Decoded {
     let mut data = Vec::new();
     let mut at = 0;
     loop {

@@ -125,13 +125,13 @@ fn a_stalled_body_without_length_does_not_end_cleanly() {
 #[test]
 fn what_follows_a_response_at_once_is_no_answer_to_the_next_request() {
     let first = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
-        "f".repeat(100)
+        "HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{}",
+        "f".repeat(400)
     );
     let settings = Settings {
         sleep_ms_max: Some(0),
         // The surplus arrives between the read of the response and the use of its connection.
-        segment_bytes: first.len()..=first.len(),
+        window_bytes: first.len()..=first.len(),
         interleave_percent: 100,
         ..Settings::plain()
     };

@@ -248,15 +248,20 @@ impl<N: Net> Parts<'_, N> {
         let mut head = std::mem::take(&mut shared.http.response_head);
         let taken = self.take_heads(exchange, shared, &mut head, bytes, out);
         shared.http.response_head = head;
-        match taken? {
-            None => {
+        match taken {
+            Err(end) => {
+                // Interim responses that came before what is wrong still pass.
+                self.send(shared, out, &[]).map_err(|_| End::ClientGone)?;
+                Err(end)
+            }
+            Ok(None) => {
                 let rest = std::mem::take(&mut exchange.response_head);
                 debug_assert!(rest.len() <= bytes.len(), "what is kept was just read");
                 exchange.response_head = rest;
                 exchange.bytes_out += out.len() as u64;
                 self.send(shared, out, &[]).map_err(|_| End::ClientGone)
             }
-            Some(head_bytes) => self.pass_body(exchange, shared, &bytes[head_bytes..], out),
+            Ok(Some(head_bytes)) => self.pass_body(exchange, shared, &bytes[head_bytes..], out),
         }
     }
 

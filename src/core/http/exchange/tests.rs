@@ -227,28 +227,28 @@ fn protocols_change_only_as_offered_and_after_the_whole_request() {
         ..head(101, Framing::None)
     };
     // Offers, whether the request asks, what is chosen, what of the body has left.
-    let table: [(&[u8], bool, &[u8], u8, bool); 8] = [
-        (b"websocket", true, b"websocket", 2, true),
-        (b"h2c, WebSocket", true, b"websocket", 2, true),
-        (b"websocket", true, b"h2c", 2, false),
-        (b"websocket", true, b"websocket, h2c", 2, false),
-        (b"", true, b"websocket", 2, false),
-        (b"websocket", false, b"websocket", 2, false),
-        (b"websocket", true, b"websocket", 1, false),
-        (b"websocket", true, b"websocket", 0, false),
+    let table = [
+        ("websocket", true, "websocket", 2, true),
+        ("h2c, WebSocket", true, "websocket", 2, true),
+        ("websocket", true, "h2c", 2, false),
+        ("websocket", true, "websocket, h2c", 2, false),
+        ("", true, "websocket", 2, false),
+        ("websocket", false, "websocket", 2, false),
+        ("websocket", true, "websocket", 1, false),
+        ("websocket", true, "websocket", 0, false),
     ];
     for (offers, asks, chosen, has_left, expected) in table {
         let mut one = exchange(Method::Get, Framing::Length(4), |facts| {
             facts.upgrade = asks;
         });
-        one.on_offers([offers].into_iter());
+        one.on_offers([offers.as_bytes()].into_iter());
         send(&mut one, false);
         if has_left > 0 {
             let relayed = one.on_request_body(b"body", None, &mut Vec::new());
             assert!(relayed.is_ok());
             one.on_held(has_left == 1);
         }
-        let found = one.on_head(&switch, [chosen].into_iter(), true);
+        let found = one.on_head(&switch, [chosen.as_bytes()].into_iter(), true);
         let row = (offers, asks, chosen, has_left);
         if expected {
             assert!(found.is_ok(), "{row:?}");
