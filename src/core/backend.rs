@@ -89,7 +89,7 @@ impl Backend {
     }
 
     /// Whether traffic that is bound to this backend, by a cookie for example, may go there: also
-    /// while it drains or has weight 0 (RR4, S3).
+    /// while it drains or has weight 0.
     #[must_use]
     pub fn takes_bound(&self) -> bool {
         !self.retired && !self.is_full() && self.health.is_usable()

@@ -277,6 +277,9 @@ impl<N: Net> Worker<N> {
                 get(ListenerCell::TimedOut),
                 get(ListenerCell::Cut),
             );
+            if listener.is_http {
+                let _ = write!(line, ", requests {}", get(ListenerCell::Requests));
+            }
         }
         for place in self.shared.places.iter().flatten() {
             let get = |cell: BackendCell| board.get(place.column, cell);

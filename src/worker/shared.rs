@@ -482,7 +482,7 @@ impl<N: Net> Shared<N> {
                 count => format!(" ({count} more since the last such line)"),
             };
             warn!(
-                "listener {}: connection closed, upstream {} has no usable backend{more}",
+                "listener {}: upstream {} has no usable backend{more}",
                 self.listeners[listener as usize].name, upstream.name
             );
         }

@@ -1,4 +1,4 @@
-//! The lowest load for its weight; among equals, smooth weighted round robin (LC1, LC2).
+//! The lowest load for its weight; among equals, smooth weighted round robin.
 //!
 //! The turn among equals matters most when there is little to do: with all backends idle, the
 //! first of the list would otherwise get every request.

@@ -101,7 +101,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The status that tells the client (behaviour P15).
+    /// The status that tells the client.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
@@ -525,7 +525,7 @@ impl Exchange {
 
     /// The backend ended or failed before its response began. A request is sent again only
     /// where the backend cannot have acted on it, or where acting twice does no harm (RFC 9110
-    /// section 9.2.2; behaviour P14).
+    /// section 9.2.2).
     ///
     /// # Errors
     /// When the response has begun: that is the end.
@@ -744,7 +744,7 @@ impl Exchange {
 /// The client, and time.
 impl Exchange {
     /// The client has ended its direction. Who said that this request is the last may still
-    /// listen; who could have gone on has left (behaviour P16).
+    /// listen; who could have gone on has left.
     ///
     /// # Errors
     /// When it has left: that is the end.

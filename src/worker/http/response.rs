@@ -394,7 +394,7 @@ fn note_outcome<N: Net>(exchange: &ActiveExchange, shared: &mut Shared<N>, statu
     }
 }
 
-/// Sets the cookie that binds the client to its backend, where it has none or another (S1).
+/// Sets the cookie that binds the client to its backend, where it has none or another.
 fn write_sticky<N: Net>(exchange: &mut ActiveExchange, shared: &Shared<N>, out: &mut Vec<u8>) {
     let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
     let (Some(model::Sticky::Insert(cookie)), Some(state), Some(lease)) = (
