@@ -36,6 +36,21 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
 }
 
+impl Config {
+    /// The names under which everything here has a column on the board, in the order in which a
+    /// worker opens them.
+    #[must_use]
+    pub fn column_names(&self) -> Vec<String> {
+        let listeners = self.listeners.iter().map(Listener::column_name);
+        let upstreams = self.upstreams.iter().flat_map(|upstream| {
+            let backends = upstream.backends.iter();
+            let backends = backends.map(|backend| upstream.backend_column_name(&backend.identity));
+            [upstream.column_name()].into_iter().chain(backends)
+        });
+        listeners.chain(upstreams).collect()
+    }
+}
+
 /// One listening socket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
@@ -53,6 +68,18 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// What it does with a connection.
     pub mode: Mode,
+}
+
+impl Listener {
+    /// Its name on the board: as over a reload it is known by its address, or by its name where
+    /// the kernel chooses the port.
+    #[must_use]
+    pub fn column_name(&self) -> String {
+        match &self.address {
+            Address::Ip(address) if address.port() == 0 => format!("listener {}", self.name),
+            Address::Ip(_) | Address::Unix(_) => format!("listener {}", self.address),
+        }
+    }
 }
 
 /// What a listener does with a connection.
@@ -158,6 +185,20 @@ pub struct Upstream {
     pub retry_budget_min_per_s: u32,
     /// HTTP: pages for errors that weir makes itself, by status; they win over the listener's.
     pub error_pages: Vec<ErrorPage>,
+}
+
+impl Upstream {
+    /// Its name on the board.
+    #[must_use]
+    pub fn column_name(&self) -> String {
+        format!("upstream {}", self.name)
+    }
+
+    /// The name on the board of the backend with this identity.
+    #[must_use]
+    pub fn backend_column_name(&self, identity: &str) -> String {
+        format!("backend {}/{identity}", self.name)
+    }
 }
 
 /// One member of an upstream.

@@ -10,6 +10,7 @@ pub mod health;
 pub mod http;
 pub mod keepalive;
 pub mod key;
+pub mod lease;
 pub mod limit;
 pub mod probe;
 pub mod readiness;

@@ -1,7 +1,7 @@
 //! Signals as a descriptor to read (signalfd(2)): they arrive between two turns of the loop, like
 //! everything else, and no code ever runs in a handler.
 //!
-//! The only file with `unsafe`: the three calls here have no safe form in the crates weir uses.
+//! `unsafe` is needed because the three calls here have no safe form in the crates weir uses.
 
 #![allow(
     unsafe_code,

@@ -186,7 +186,7 @@ impl<N: Net> Worker<N> {
             upstream: 0,
             is_http: false,
             site: None,
-            column: self.shared.board.open(),
+            column: self.shared.board.open(&settings.column_name()),
         }
     }
 
@@ -415,7 +415,9 @@ impl<N: Net> Worker<N> {
             current: 0,
             moves: 0,
             parked: Vec::new(),
-            column: shared.board.open(),
+            column: shared
+                .board
+                .open(&upstream.backend_column_name(&settings.identity)),
         };
         let index = id.0 as usize;
         if shared.places.len() <= index {

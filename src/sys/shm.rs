@@ -1,0 +1,133 @@
+//! Memory that several processes share: a sealed, sparse memfd mapped as a run of words.
+//!
+//! A page that nobody has written takes no memory. The size is sealed (`F_ADD_SEALS`, fcntl(2))
+//! before the descriptor is handed to anybody, so no other holder can shrink the file and make an
+//! access fault (SIGBUS, mmap(2)).
+
+#![allow(
+    unsafe_code,
+    reason = "a mapping is only to be had as a raw pointer, which this file turns into a slice"
+)]
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU64;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// Words in shared memory. Unmapped when dropped.
+#[derive(Debug)]
+pub struct Mapping {
+    base: NonNull<AtomicU64>,
+    words: usize,
+}
+
+impl Mapping {
+    /// New shared memory of so many words, all zero, and the descriptor by which other processes
+    /// reach it. The descriptor is close-on-exec.
+    ///
+    /// # Errors
+    /// When the kernel has no memfd, no descriptor or no address space for it.
+    pub fn create(words: usize) -> io::Result<(Self, OwnedFd)> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = rustix::fs::memfd_create("weir-board", flags)?;
+        rustix::fs::ftruncate(&fd, bytes_of(words)? as u64)?;
+        rustix::fs::fcntl_add_seals(&fd, SIZE_SEALS | SealFlags::SEAL)?;
+        Ok((Self::map(fd.as_fd(), words)?, fd))
+    }
+
+    /// The memory behind a descriptor that [`Mapping::create`] gave, perhaps to another process.
+    /// The descriptor may be closed afterwards.
+    ///
+    /// # Errors
+    /// `InvalidData` when it is too short or its size is not sealed; else as the kernel says.
+    pub fn attach(fd: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
+        let seals = rustix::fs::fcntl_get_seals(fd)?;
+        let size = rustix::fs::fstat(fd)?.st_size;
+        let is_long_enough = u64::try_from(size).is_ok_and(|size| size >= words as u64 * 8);
+        if !seals.contains(SIZE_SEALS) || !is_long_enough {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Self::map(fd, words)
+    }
+
+    /// The words.
+    #[must_use]
+    pub fn words(&self) -> &[AtomicU64] {
+        // SAFETY: `base` is the start of a live mapping of `words` words, page-aligned, readable
+        // and writable until `drop`; the seals keep the file at least that long. Every bit
+        // pattern is an AtomicU64, and all processes access the words atomically only.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
+    }
+
+    fn map(fd: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
+        let bytes = bytes_of(words)?;
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: with a null hint the kernel chooses a range that nothing else uses.
+        let base =
+            unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, rights, MapFlags::SHARED, fd, 0) }?;
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, words })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is the one that `map` was given, and no slice of it outlives `self`.
+        // It fails only for a range that is no mapping.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.words * 8) };
+    }
+}
+
+const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
+
+fn bytes_of(words: usize) -> io::Result<usize> {
+    let bytes = words.checked_mul(8).filter(|&bytes| bytes > 0);
+    bytes.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+
+    #[test]
+    fn two_mappings_of_a_descriptor_are_one_memory() {
+        let (one, fd) = Mapping::create(1000).expect("memory");
+        let two = Mapping::attach(fd.as_fd(), 1000).expect("the same");
+        drop(fd);
+        assert!(one.words().iter().all(|word| word.load(Relaxed) == 0));
+        one.words()[999].store(7, Relaxed);
+        assert_eq!(two.words()[999].load(Relaxed), 7);
+        drop(one);
+        assert_eq!(two.words()[999].load(Relaxed), 7);
+    }
+
+    #[test]
+    fn memory_that_could_shrink_or_is_too_short_is_refused() {
+        let (_, sealed) = Mapping::create(1000).expect("memory");
+        assert!(Mapping::attach(sealed.as_fd(), 1000).is_ok());
+        let error = Mapping::attach(sealed.as_fd(), 1001).expect_err("too short");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let open = rustix::fs::memfd_create("test", flags).expect("a memfd");
+        rustix::fs::ftruncate(&open, 8000).expect("a size");
+        let error = Mapping::attach(open.as_fd(), 1000).expect_err("not sealed");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(rustix::fs::ftruncate(&sealed, 0).is_err());
+    }
+
+    #[test]
+    fn untouched_memory_costs_nothing() {
+        let (memory, fd) = Mapping::create(1 << 23).expect("memory");
+        memory.words()[1 << 22].store(1, Relaxed);
+        let blocks = rustix::fs::fstat(&fd).expect("a state").st_blocks;
+        assert!(
+            blocks * 512 <= 2 * 1024 * 1024,
+            "{blocks} blocks for one word"
+        );
+    }
+}
