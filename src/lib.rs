@@ -7,7 +7,7 @@
 //! - [`config`]: from a YAML file to a complete model, or to every error in it.
 //! - [`net`]: the one seam to the outside, a trait. Production implements it with mio, tests
 //!   with a deterministic fake.
-//! - [`board`]: counters and gauges, one writer per cell.
+//! - [`board`]: counters, gauges and verdicts, in private memory or shared by several processes.
 //! - [`worker`]: the event loop: listeners, sessions, probes and timers over any [`net::Net`].
 //! - [`process`]: one serving process: signals, background jobs and the loop around the worker.
 //! - `background`: jobs that may block, name look-ups and reading files, beside the loop.

@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use log::{error, info, warn};
 
 use crate::background::{Background, Finished};
+use crate::board::Board;
 use crate::cli::Args;
 use crate::config::Compiled;
 use crate::config::model::{AccessLog, Config, Listener as ListenerSettings, LogFormat};
 use crate::config::problem::Problem;
 use crate::core::address::Address;
-use crate::core::time::Tick;
 use crate::reactor::Reactor;
 use crate::sys::process;
 use crate::sys::signal::{Signal, Signals};
@@ -120,8 +120,9 @@ impl Process {
         let waker = waker.and_then(|waker| watched.map(|()| waker));
         let waker = waker.map_err(|error| Refusal::new("no event queue", &error))?;
         let start = Start {
+            now: reactor.now(),
             net: reactor,
-            now: Tick(0),
+            board: Board::private(),
             seed: seed(),
             connections_max_default: connections_max(descriptors),
         };

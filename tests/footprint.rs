@@ -12,8 +12,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use weir::board::Board;
 use weir::config;
-use weir::core::time::Tick;
 use weir::reactor::Reactor;
 use weir::sys::socket;
 use weir::worker::{Start, Worker};
@@ -68,9 +68,11 @@ fn worker(mode: &str, backend: SocketAddr) -> (Worker<Reactor>, SocketAddr) {
     let settings = &config.listeners[0];
     let listener = socket::listen(&settings.address, settings.backlog, None).expect("a port");
     let address = listener.local_address().expect("an address");
+    let net = Reactor::new().expect("an event queue");
     let start = Start {
-        net: Reactor::new().expect("an event queue"),
-        now: Tick(0),
+        now: net.now(),
+        net,
+        board: Board::private(),
         seed: 1,
         connections_max_default: 100,
     };

@@ -1,8 +1,9 @@
-//! The only notion of time below the reactor: milliseconds since the process started.
+//! The only notion of time below the reactor: milliseconds of a clock that never goes back.
 
 use std::time::Duration;
 
-/// An instant, in milliseconds since start. The reactor reads the clock once per turn.
+/// An instant, in milliseconds since the machine started (CLOCK_MONOTONIC), so that the ticks of
+/// all processes of a machine compare. The reactor reads the clock once per turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(pub u64);
 

@@ -21,6 +21,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, acceptfrom_with,
 };
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::core::address::Address;
 use crate::core::keepalive::Keepalive;
@@ -39,6 +40,8 @@ pub struct Reactor {
     poll: Poll,
     events: Events,
     start: Instant,
+    /// The start on the machine's clock.
+    start_ms: u64,
     now: Tick,
     /// One of each is kept: a wake-up must outlive the thread that sent it.
     wakers: Vec<Waker>,
@@ -97,18 +100,27 @@ impl Waker {
 }
 
 impl Reactor {
-    /// Opens an empty reactor, whose clock starts at zero.
+    /// Opens an empty reactor. Its clock is CLOCK_MONOTONIC (clock_gettime(2)), in milliseconds,
+    /// so the ticks of all processes of a machine compare.
     ///
     /// # Errors
     /// When the kernel gives no epoll descriptor.
     pub fn new() -> io::Result<Self> {
+        let start_ms = monotonic_ms();
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
             start: Instant::now(),
-            now: Tick::default(),
+            start_ms,
+            now: Tick(start_ms),
             wakers: Vec::new(),
         })
+    }
+
+    /// The instant of the last wait; before the first, that of the start.
+    #[must_use]
+    pub fn now(&self) -> Tick {
+        self.now
     }
 
     /// Reports when `descriptor` becomes readable, as [`Kind::Control`] with this key and
@@ -149,7 +161,7 @@ impl Reactor {
             return Some(Duration::ZERO);
         }
         // mio rounds up to the millisecond, so the wait does not end before `until`.
-        let at = Duration::from_millis(until.0);
+        let at = Duration::from_millis(until.0.saturating_sub(self.start_ms));
         Some(at.saturating_sub(self.start.elapsed()))
     }
 }
@@ -168,7 +180,8 @@ impl Net for Reactor {
             Err(error) => return Err(error),
         }
         let since_start = self.start.elapsed().as_millis();
-        self.now = Tick(u64::try_from(since_start).unwrap_or(u64::MAX));
+        let since_start = u64::try_from(since_start).unwrap_or(u64::MAX);
+        self.now = Tick(self.start_ms).after_ms(since_start);
         fired.extend(self.events.iter().filter_map(|event| {
             let target = token::unpack(event.token())?;
             let ready = readiness(event);
@@ -282,6 +295,14 @@ impl Net for Reactor {
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }
+}
+
+/// The machine's clock. Read once: what has passed since is asked of the standard library, whose
+/// clock is the same one.
+fn monotonic_ms() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let (s, ns) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    s.unwrap_or(0) * 1_000 + ns.unwrap_or(0) / 1_000_000
 }
 
 const BOTH: Interest = Interest::READABLE
@@ -420,6 +441,18 @@ mod tests {
             reactor.wait(None, &mut fired).expect("wait");
             assert_eq!(fired.len(), 1);
         }
+    }
+
+    #[test]
+    fn the_clocks_of_two_reactors_compare() {
+        let mut fired = Vec::new();
+        let mut one = Reactor::new().expect("epoll");
+        let at = one.wait(Some(Tick(0)), &mut fired).expect("poll");
+        let other = Reactor::new().expect("epoll");
+        assert!(at > Tick(0) && other.now() >= at);
+        let again = one.wait(Some(Tick(0)), &mut fired).expect("poll");
+        // Each rounds the part of a millisecond for itself.
+        assert!(again.after_ms(1) >= other.now());
     }
 
     #[test]

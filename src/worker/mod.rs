@@ -102,6 +102,8 @@ pub struct Start<N: Net> {
     pub net: N,
     /// The instant of the start.
     pub now: Tick,
+    /// Where it counts: private memory, or a row of what the processes of a machine share.
+    pub board: Board,
     /// For everything that is drawn: jitter, two choices.
     pub seed: u64,
     /// Client connections at once, when the configuration does not say.
@@ -131,7 +133,7 @@ impl<N: Net> Worker<N> {
             now: start.now,
             turn: 0,
             wheel: TimerWheel::new(start.now),
-            board: Board::private(),
+            board: start.board,
             listeners: Vec::new(),
             upstreams: Vec::new(),
             backends: Backends::new(),
@@ -177,8 +179,10 @@ impl<N: Net> Worker<N> {
         } else {
             self.shared.wheel.next()
         };
+        self.shared.board.beat(self.shared.now, true);
         self.shared.now = self.shared.transfer.net.wait(until, &mut self.fired)?;
         self.shared.turn += 1;
+        self.shared.board.beat(self.shared.now, false);
         self.mark();
         self.expire();
         self.run();

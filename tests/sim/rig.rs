@@ -2,7 +2,7 @@
 
 use std::cell::RefMut;
 
-use weir::board::{BackendCell, ListenerCell};
+use weir::board::{BackendCell, Board, ListenerCell};
 use weir::config;
 use weir::config::model::Config;
 use weir::core::address::{Address, BackendAddress};
@@ -83,6 +83,7 @@ impl Rig {
         let start = Start {
             net: net.clone(),
             now: Tick(0),
+            board: Board::private(),
             seed,
             connections_max_default: 100_000,
         };
