@@ -364,6 +364,14 @@ impl Board {
 
 // What the supervisor does.
 impl Board {
+    /// Takes a backend's column out of service in every worker, or back: what it has goes on.
+    pub fn set_draining(&self, column: Column, drains: bool) {
+        if let Some(word) = self.word(column, SharedCell::Draining) {
+            word.store(u64::from(drains), Ordering::Release);
+            self.touch();
+        }
+    }
+
     /// Gives every one of these names a column that has none. To be called before a
     /// configuration with these names is handed to anybody. A name that is no longer given keeps
     /// its column, and all that was counted, until another name needs the place; and for as long

@@ -81,10 +81,16 @@ impl Backend {
     /// not asked.
     #[must_use]
     pub fn takes_new(&self, even_if_down: bool) -> bool {
+        self.is_in_turn(even_if_down) && !self.is_full()
+    }
+
+    /// Whether it has turns of a round robin, even if it is too full to take them. With
+    /// `even_if_down`, its health is not asked.
+    #[must_use]
+    pub fn is_in_turn(&self, even_if_down: bool) -> bool {
         self.weight > 0
             && !self.draining
             && !self.retired
-            && !self.is_full()
             && (even_if_down || self.health.is_usable())
     }
 

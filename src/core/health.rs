@@ -160,6 +160,43 @@ impl Health {
         due
     }
 
+    /// Another process probes the backend: what it has found counts here as if it had been found
+    /// here. `contrary` results in a row speak against the verdict, which stands since `since`.
+    pub fn take_on(&mut self, verdict: Verdict, contrary: u32, since: Tick) {
+        self.verdict = verdict;
+        self.since = since;
+        self.contrary = contrary;
+        self.known = true;
+    }
+
+    /// Another process has ejected the backend, as the `count`th time in a row: so it is here.
+    pub fn take_on_ejection(&mut self, until: Tick, count: u32, now: Tick) {
+        if self.ejected_until.is_none() {
+            self.history.began_at = now;
+        }
+        self.history.count = count;
+        self.ejected_until = Some(until);
+        self.failures = 0;
+    }
+
+    /// Another process has seen the backend work, or its ejection is over. True when that ended
+    /// an ejection.
+    pub fn take_on_eject_end(&mut self, now: Tick) -> bool {
+        let was_ejected = self.ejected_until.is_some();
+        if was_ejected {
+            self.end_ejection(now);
+        }
+        was_ejected
+    }
+
+    /// Until when failures of real traffic keep it out, and how many ejections in a row that
+    /// makes.
+    #[must_use]
+    pub fn ejection(&self) -> Option<(Tick, u32)> {
+        let until = self.ejected_until?;
+        Some((until, self.history.count))
+    }
+
     /// What probes say.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
@@ -176,6 +213,12 @@ impl Health {
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.verdict == Verdict::Up && self.ejected_until.is_none()
+    }
+
+    /// Probe results in a row that speak against the verdict.
+    #[must_use]
+    pub fn contrary(&self) -> u32 {
+        self.contrary
     }
 
     /// Whether some results speak against the verdict, but not yet enough to change it.
@@ -416,6 +459,29 @@ mod tests {
         eject(&mut health, 600);
         assert!(!health.on_eject_end(Tick(1000)));
         assert!(health.is_ejected());
+    }
+
+    #[test]
+    fn hc4_what_another_process_has_found_is_gone_on_from() {
+        let mut health = Health::new(Up, Tick(0));
+        health.take_on(Up, 2, Tick(7));
+        let change = health.on_probe(false, RISE_2_FALL_3, Tick(10));
+        assert_eq!(change.map(|it| (it.results, it.previous_ms)), Some((3, 3)));
+        health.take_on(Up, 0, Tick(20));
+        assert!(health.is_usable() && health.is_known() && !health.is_changing());
+        assert_eq!((health.since(), health.contrary()), (Tick(20), 0));
+    }
+
+    #[test]
+    fn hc6_an_ejection_by_another_process_is_one_here_and_doubles_here() {
+        let mut health = Health::new(Up, Tick(0));
+        health.take_on_ejection(Tick(2000), 2, Tick(0));
+        assert_eq!(health.ejection(), Some((Tick(2000), 2)));
+        assert!(!health.on_eject_end(Tick(1999)));
+        assert!(health.on_eject_end(Tick(2000)));
+        assert_eq!(eject(&mut health, 2000), 4000);
+        assert!(health.take_on_eject_end(Tick(2001)) && health.is_usable());
+        assert!(!health.take_on_eject_end(Tick(2001)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod address;
 pub mod backend;
 pub mod balance;
 pub mod buffer;
+pub mod finding;
 pub mod flow;
 pub mod health;
 pub mod http;

@@ -23,6 +23,9 @@ pub(crate) const ACCEPT_BUDGET: usize = 64;
 /// for what is queued, so a timer has to.
 pub(crate) const EXHAUSTED_PAUSE_MS: u64 = 100;
 
+/// How often a listener that a limit of all workers holds back looks whether there is room again.
+const FULL_CHECK_MS: u64 = 20;
+
 impl<N: Net> Worker<N> {
     /// Accepts until the queue is empty, a limit is met or the budget is spent.
     pub(crate) fn run_listener(&mut self, slot: ListenerSlot) {
@@ -66,10 +69,21 @@ impl<N: Net> Worker<N> {
 
     fn is_full(&self, slot: ListenerSlot) -> bool {
         let listener = &self.shared.listeners[slot as usize];
-        self.sessions.len() >= self.connections_max
-            || listener
-                .connections_max
-                .is_some_and(|max| listener.active >= max)
+        let board = &self.shared.board;
+        let sum = |here: usize, elsewhere: u64| {
+            here.saturating_add(usize::try_from(elsewhere).unwrap_or(usize::MAX))
+        };
+        let sessions = self.sessions.len();
+        let is_process_full = if self.is_machine_limit {
+            sum(sessions, board.sessions_elsewhere()) >= self.connections_max
+        } else {
+            sessions >= self.connections_max
+        };
+        is_process_full
+            || listener.connections_max.is_some_and(|max| {
+                let elsewhere = board.elsewhere(listener.column, ListenerCell::Active);
+                sum(listener.active, elsewhere) >= max
+            })
     }
 
     fn pause(&mut self, slot: ListenerSlot, pause: Pause) {
@@ -125,6 +139,13 @@ impl<N: Net> Worker<N> {
             } else {
                 self.resume_listener(slot);
             }
+        }
+        // No event tells that another worker's session has ended.
+        let waits_for_others = self.has_full_listener && self.shared.board.is_shared();
+        if waits_for_others && !self.full_check_armed {
+            self.full_check_armed = true;
+            let at = self.shared.now.after_ms(FULL_CHECK_MS);
+            self.shared.wheel.arm(at, Timeout::FullCheck);
         }
     }
 
@@ -183,6 +204,7 @@ impl<N: Net> Worker<N> {
             warn!("cannot watch a client connection: {error}");
             return self.close_session(key, CloseReason::Cut);
         }
+        self.shared.board.set_sessions(self.sessions.len());
         self.arm_deadline(key);
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::config::model::{self, Config, HashKey, InitialState, Mode};
 use crate::core::address::{Address, BackendAddress};
 use crate::core::backend::{BackendId, NewBackend};
-use crate::core::balance::{Algorithm, Balancer};
+use crate::core::balance::{Algorithm, Ask, Balancer};
 use crate::core::health::{Health, Verdict};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::sticky::{TagKey, Tags};
@@ -80,6 +80,7 @@ impl<N: Net> Worker<N> {
     }
 
     fn adopt_globals(&mut self, config: &Config) {
+        self.is_machine_limit = config.connections_max.is_some();
         self.connections_max = config
             .connections_max
             .unwrap_or_else(|| self.report.connections_max_default());
@@ -273,6 +274,8 @@ impl<N: Net> Worker<N> {
                 sticky: None,
                 budget: budget(settings),
                 settings: settings.clone(),
+                column: self.shared.board.open(&settings.column_name()),
+                seen_at: 0,
                 refused_log: RateLimit::new(LOG_PERIOD_MS),
             });
             self.shared.upstreams.len() - 1
@@ -333,6 +336,30 @@ impl<N: Net> Worker<N> {
         for id in members {
             self.adopt_check(id, settings, had_check.is_some());
         }
+        if at_start {
+            self.stagger(slot);
+        }
+    }
+
+    /// Where turns are not shared, workers that start together shall not all start with the same
+    /// backend: each begins as many turns later as its row says.
+    fn stagger(&mut self, slot: UpstreamSlot) {
+        let Some(me) = self.shared.board.holder() else {
+            return;
+        };
+        let ask = Ask {
+            key: 0,
+            tried: &[],
+            even_if_down: true,
+            turn: None,
+        };
+        let shared = &mut self.shared;
+        let upstream = &mut shared.upstreams[slot as usize];
+        for _ in 1..me.row {
+            upstream
+                .balancer
+                .pick(&upstream.members, &mut shared.backends, &ask);
+        }
     }
 
     fn sticky_tags(&self, settings: &model::Upstream, members: &[BackendId]) -> Option<StickyTags> {
@@ -368,6 +395,7 @@ impl<N: Net> Worker<N> {
             }
             adopted.backends_removed += 1;
             self.drop_probe(id);
+            self.shared.forget_finding(id);
             self.shared.retire(id);
         }
         self.shared.upstreams[slot as usize].members = kept;
@@ -415,6 +443,7 @@ impl<N: Net> Worker<N> {
             current: 0,
             moves: 0,
             parked: Vec::new(),
+            ejected_here: false,
             column: shared
                 .board
                 .open(&upstream.backend_column_name(&settings.identity)),
@@ -425,6 +454,7 @@ impl<N: Net> Worker<N> {
         }
         shared.places[index] = Some(place);
         shared.refresh_up(id);
+        shared.take_on(id);
         id
     }
 
@@ -433,7 +463,10 @@ impl<N: Net> Worker<N> {
     fn adopt_check(&mut self, id: BackendId, settings: &model::Upstream, had_check: bool) {
         match (settings.health_check.is_some(), self.has_probe(id)) {
             (true, false) => self.add_probe(id),
-            (false, true) => self.drop_probe(id),
+            (false, true) => {
+                self.drop_probe(id);
+                self.shared.forget_finding(id);
+            }
             (true, true) | (false, false) => {}
         }
         let resolved = !self.shared.place(id).addresses.is_empty();
@@ -491,6 +524,7 @@ impl<N: Net> Worker<N> {
                 self.shared.backends.get_mut(id).health = Health::new(Verdict::Up, now);
                 self.shared.refresh_up(id);
             }
+            self.shared.take_on(id);
         }
     }
 

@@ -12,6 +12,7 @@ mod connect;
 mod drain;
 mod http;
 mod links;
+mod machine;
 mod probe;
 mod relay;
 mod report;
@@ -70,12 +71,17 @@ pub struct Worker<N: Net> {
     sessions: Slab<Session<N>>,
     probes: Slab<Probe<N>>,
     connections_max: usize,
+    /// Whether that is the limit of all workers together.
+    is_machine_limit: bool,
     runnable: VecDeque<Runnable>,
     runnable_listeners: VecDeque<ListenerSlot>,
     runnable_probes: VecDeque<u32>,
     /// Parked connections on which something has arrived.
     stirred_links: Vec<LinkKey>,
     has_full_listener: bool,
+    full_check_armed: bool,
+    /// The changes on the board up to which probes have been looked at.
+    probes_looked_at: u64,
     pause_log: RateLimit,
     control_fired: bool,
     stage: Stage,
@@ -132,6 +138,7 @@ impl<N: Net> Worker<N> {
             transfer,
             now: start.now,
             turn: 0,
+            seen_changes: 0,
             wheel: TimerWheel::new(start.now),
             board: start.board,
             listeners: Vec::new(),
@@ -151,11 +158,14 @@ impl<N: Net> Worker<N> {
             sessions: Slab::new(),
             probes: Slab::new(),
             connections_max: start.connections_max_default,
+            is_machine_limit: false,
             runnable: VecDeque::new(),
             runnable_listeners: VecDeque::new(),
             runnable_probes: VecDeque::new(),
             stirred_links: Vec::new(),
             has_full_listener: false,
+            full_check_armed: false,
+            probes_looked_at: 0,
             pause_log: RateLimit::new(LOG_PERIOD_MS),
             control_fired: false,
             stage: Stage::Serving,
@@ -183,6 +193,7 @@ impl<N: Net> Worker<N> {
         self.shared.now = self.shared.transfer.net.wait(until, &mut self.fired)?;
         self.shared.turn += 1;
         self.shared.board.beat(self.shared.now, false);
+        self.look_again();
         self.mark();
         self.expire();
         self.run();
@@ -309,6 +320,7 @@ impl<N: Net> Worker<N> {
             Timeout::Listener(slot) => self.resume_listener(slot),
             Timeout::Probe { key, generation } => self.on_probe_timer(key, generation),
             Timeout::Link { key, generation } => self.shared.on_link_timer(key, generation),
+            Timeout::FullCheck => self.full_check_armed = false,
             Timeout::EjectEnd(id) => self.shared.on_eject_end(id),
             Timeout::Stats => self.on_stats_timer(),
             Timeout::PreDrainEnd => self.close_listeners(),
@@ -412,6 +424,7 @@ impl<N: Net> Worker<N> {
         let Some(mut session) = self.sessions.try_remove(key as usize) else {
             return;
         };
+        self.shared.board.set_sessions(self.sessions.len());
         let shared = &mut self.shared;
         if let Some((_, timer)) = session.timer {
             shared.wheel.cancel(timer);

@@ -2,12 +2,17 @@
 //!
 //! A backend has one probe at most, so probes never overlap. Its timer stands for the next start
 //! while it waits, and for the timeout while it runs.
+//!
+//! Of several workers only the one that has the backend's lease probes it. It renews the lease at
+//! every start, until the probe must have ended, and at every end, until just after the next
+//! start. The timers of the others stand for the end of its term.
 
 use std::io::IoSlice;
 use std::time::Duration;
 
 use crate::config::model::ProbeKind;
 use crate::core::backend::BackendId;
+use crate::core::finding::Reason;
 use crate::core::health::Verdict;
 use crate::core::probe::{self, Answer};
 use crate::core::readiness::{Io, Readiness};
@@ -15,12 +20,21 @@ use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::{ConnectError, Fired, Kind, Net, Target};
 use crate::worker::Worker;
-use crate::worker::connect;
+use crate::worker::machine::Claimed;
 use crate::worker::session::Endpoint;
 use crate::worker::shared::{Shared, Timeout, UpstreamSlot, key_of};
 
 /// The share of the interval by which the start of a probe is drawn earlier or later, in percent.
 const JITTER_PERCENT: u64 = 10;
+
+/// How late a worker may be before another takes its probe over, as a share of the interval in
+/// percent, and the bounds of that.
+const LATE_PERCENT: u64 = 10;
+const LATE_MS_MIN: u64 = 20;
+const LATE_MS_MAX: u64 = 1_000;
+
+/// Those who wait for a lease to end look again within this time after it, not all at once.
+const LOOK_SPREAD_MS: u64 = 10;
 
 /// The first probes of all backends are spread over this time, so that a dead backend is found
 /// soon after the start.
@@ -31,6 +45,8 @@ pub(crate) struct Probe<N: Net> {
     pub(crate) backend: BackendId,
     generation: u32,
     timer: Option<TimerKey>,
+    /// When the timer fires.
+    due: Tick,
     running: Option<Running<N>>,
 }
 
@@ -54,9 +70,9 @@ enum Stage {
 enum Found {
     Wait,
     Passed,
-    Failed(String),
+    Failed(Reason),
     /// Not even connected: another address may do.
-    Unreachable(String),
+    Unreachable(Reason),
 }
 
 impl<N: Net> Probe<N> {
@@ -88,6 +104,7 @@ impl<N: Net> Worker<N> {
             backend,
             generation,
             timer,
+            due: at,
             running: None,
         });
     }
@@ -106,6 +123,43 @@ impl<N: Net> Worker<N> {
         if let Some(running) = probe.running {
             self.shared.transfer.net.reset(running.endpoint.stream);
         }
+        self.shared.free_probe(backend);
+    }
+
+    /// Somebody has changed something: probes whose lease was lost end, and those that nobody
+    /// runs any more start.
+    pub(crate) fn look_at_probes(&mut self) {
+        for index in 0..self.probes.capacity() {
+            let Some(probe) = self.probes.get(index) else {
+                continue;
+            };
+            let key = key_of(index);
+            if probe.is_running() {
+                self.check_lease(key);
+            } else if self.shared.is_probe_free(probe.backend) {
+                // Never later than before, or one change after another would put it off for ever.
+                let due = probe.due;
+                let spread = self.shared.rng.below(LOOK_SPREAD_MS);
+                let at = self.shared.now.after_ms(spread);
+                if at < due {
+                    self.arm_probe(key, at);
+                }
+            }
+        }
+    }
+
+    /// Whether a running probe still has its lease. One that has lost it ends without a result:
+    /// this worker has stood still for so long that another has taken over.
+    fn check_lease(&mut self, key: u32) -> bool {
+        let probe = &mut self.probes[key as usize];
+        if self.shared.holds_probe(probe.backend) {
+            return true;
+        }
+        if let Some(running) = probe.running.take() {
+            self.shared.transfer.net.reset(running.endpoint.stream);
+        }
+        self.arm_probe(key, self.shared.now);
+        false
     }
 
     pub(crate) fn has_probe(&self, backend: BackendId) -> bool {
@@ -127,7 +181,7 @@ impl<N: Net> Worker<N> {
             // An answer that came in this very turn beats the timeout.
             self.run_probe(key);
             if self.probes.get(key as usize).is_some_and(Probe::is_running) {
-                self.end_probe(key, Err("timed out"));
+                self.end_probe(key, Err(Reason::TimedOut));
             }
         } else {
             self.start_probe(key);
@@ -143,20 +197,28 @@ impl<N: Net> Worker<N> {
         if self.shared.place(backend).addresses.is_empty() {
             return self.schedule_probe(key, now);
         }
-        let timeout = check_spans(&self.shared, backend).timeout;
+        let spans = check_spans(&self.shared, backend);
+        let timeout = spans.timeout;
+        let until = now.after(timeout).after_ms(spans.late_ms());
+        match self.shared.claim_probe(backend, until) {
+            Claimed::Kept => {}
+            // Goes on from what the last prober has found, and lets one that still believes to
+            // have the lease look again.
+            Claimed::Won => {
+                self.shared.take_on(backend);
+                self.shared.board.touch();
+            }
+            Claimed::Theirs(until) => return self.await_lease(key, until),
+        }
         match connect_probe(key, &mut self.shared, backend, now) {
             Ok(running) => {
-                let probe = &mut self.probes[key as usize];
-                probe.running = Some(running);
-                let what = Timeout::Probe {
-                    key,
-                    generation: probe.generation,
-                };
-                probe.timer = Some(self.shared.wheel.arm(now.after(timeout), what));
+                self.probes[key as usize].running = Some(running);
+                self.arm_probe(key, now.after(timeout));
             }
-            Err(None) => self.schedule_probe(key, now),
+            // Out of descriptors. The lease is not renewed: another worker may have some.
+            Err(None) => self.arm_probe(key, now.after(spans.interval)),
             Err(Some(reason)) => {
-                self.shared.on_probe(backend, Err(&reason));
+                self.shared.on_probe(backend, Err(reason));
                 self.schedule_probe(key, now);
             }
         }
@@ -168,18 +230,21 @@ impl<N: Net> Worker<N> {
             return;
         };
         let backend = probe.backend;
-        let Some(running) = &mut probe.running else {
+        if probe.running.is_none() || !self.check_lease(key) {
+            return;
+        }
+        let Some(running) = &mut self.probes[key as usize].running else {
             return;
         };
         match step(running, &mut self.shared, backend) {
             Found::Wait => {}
             Found::Passed => self.end_probe(key, Ok(())),
-            Found::Failed(reason) => self.end_probe(key, Err(&reason)),
-            Found::Unreachable(reason) => self.try_next_address(key, &reason),
+            Found::Failed(reason) => self.end_probe(key, Err(reason)),
+            Found::Unreachable(reason) => self.try_next_address(key, reason),
         }
     }
 
-    fn try_next_address(&mut self, key: u32, reason: &str) {
+    fn try_next_address(&mut self, key: u32, reason: Reason) {
         let probe = &mut self.probes[key as usize];
         let backend = probe.backend;
         let Some(running) = probe.running.take() else {
@@ -199,7 +264,7 @@ impl<N: Net> Worker<N> {
         self.probe_ended(key, running.started, Err(reason));
     }
 
-    fn end_probe(&mut self, key: u32, outcome: Result<(), &str>) {
+    fn end_probe(&mut self, key: u32, outcome: Result<(), Reason>) {
         let Some(running) = self.probes[key as usize].running.take() else {
             return;
         };
@@ -208,7 +273,7 @@ impl<N: Net> Worker<N> {
         self.probe_ended(key, running.started, outcome);
     }
 
-    fn probe_ended(&mut self, key: u32, started: Tick, outcome: Result<(), &str>) {
+    fn probe_ended(&mut self, key: u32, started: Tick, outcome: Result<(), Reason>) {
         let backend = self.probes[key as usize].backend;
         self.shared.on_probe(backend, outcome);
         self.schedule_probe(key, started);
@@ -217,19 +282,41 @@ impl<N: Net> Worker<N> {
     /// Arms the next start, counted from the last one.
     fn schedule_probe(&mut self, key: u32, started: Tick) {
         let shared = &mut self.shared;
+        let backend = self.probes[key as usize].backend;
+        let spans = check_spans(shared, backend);
+        let interval_ms = spans.interval_ms();
+        let spread = interval_ms * JITTER_PERCENT / 100;
+        let at = started.after_ms(interval_ms - spread + shared.rng.below(2 * spread + 1));
+        let at = at.max(shared.now);
+        // Without an address it is for somebody else to probe.
+        if shared.place(backend).addresses.is_empty() {
+            shared.free_probe(backend);
+            return self.arm_probe(key, at);
+        }
+        match shared.claim_probe(backend, at.after_ms(spans.late_ms())) {
+            Claimed::Kept | Claimed::Won => self.arm_probe(key, at),
+            Claimed::Theirs(until) => self.await_lease(key, until),
+        }
+    }
+
+    /// Another worker probes: look again when its term ends.
+    fn await_lease(&mut self, key: u32, until: Tick) {
+        let spread = self.shared.rng.below(LOOK_SPREAD_MS);
+        self.arm_probe(key, until.after_ms(spread));
+    }
+
+    fn arm_probe(&mut self, key: u32, at: Tick) {
+        let shared = &mut self.shared;
         let probe = &mut self.probes[key as usize];
         if let Some(timer) = probe.timer.take() {
             shared.wheel.cancel(timer);
         }
-        let interval = check_spans(shared, probe.backend).interval;
-        let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-        let spread = interval_ms * JITTER_PERCENT / 100;
-        let at = started.after_ms(interval_ms - spread + shared.rng.below(2 * spread + 1));
         let what = Timeout::Probe {
             key,
             generation: probe.generation,
         };
-        probe.timer = Some(shared.wheel.arm(at.max(shared.now), what));
+        probe.timer = Some(shared.wheel.arm(at, what));
+        probe.due = at;
     }
 }
 
@@ -237,6 +324,17 @@ impl<N: Net> Worker<N> {
 struct CheckSpans {
     interval: Duration,
     timeout: Duration,
+}
+
+impl CheckSpans {
+    fn interval_ms(&self) -> u64 {
+        u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How late a prober may be before another takes over.
+    fn late_ms(&self) -> u64 {
+        (self.interval_ms() / 100 * LATE_PERCENT).clamp(LATE_MS_MIN, LATE_MS_MAX)
+    }
 }
 
 fn check_spans<N: Net>(shared: &Shared<N>, backend: BackendId) -> CheckSpans {
@@ -269,27 +367,30 @@ fn connect_probe<N: Net>(
     shared: &mut Shared<N>,
     backend: BackendId,
     started: Tick,
-) -> Result<Running<N>, Option<String>> {
+) -> Result<Running<N>, Option<Reason>> {
     let generation = shared.next_generation();
     let place = shared.places[backend.0 as usize].as_ref();
     let address = place
         .and_then(|place| place.address_now())
-        .ok_or_else(|| "its name does not resolve".to_owned())?;
+        .ok_or(Some(Reason::NotFound))?;
     let net = &mut shared.transfer.net;
     let stream = net.connect(address).map_err(|error| match error {
         ConnectError::Exhausted => None,
-        ConnectError::Failed(kind) => Some(connect::reason(kind)),
+        ConnectError::Failed(kind) => Some(Reason::of(kind)),
     })?;
-    if let Err(error) = net.watch(
-        &stream,
-        Target {
-            kind: Kind::Probe,
-            key,
-            generation,
-        },
-    ) {
+    if net
+        .watch(
+            &stream,
+            Target {
+                kind: Kind::Probe,
+                key,
+                generation,
+            },
+        )
+        .is_err()
+    {
         net.close(stream);
-        return Err(Some(error.to_string()));
+        return Err(Some(Reason::Other));
     }
     let endpoint = Endpoint::new(stream, generation);
     Ok(Running {
@@ -314,8 +415,8 @@ fn step<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: Backe
                         running.endpoint.ready.clear(Readiness::WRITE);
                         return Found::Wait;
                     }
-                    Io::Closed => return Found::Unreachable("connection closed".to_owned()),
-                    Io::Failed(kind) => return Found::Unreachable(connect::reason(kind)),
+                    Io::Closed => return Found::Unreachable(Reason::Closed),
+                    Io::Failed(kind) => return Found::Unreachable(Reason::of(kind)),
                 }
                 match first_words(shared, backend) {
                     None => Some(Found::Passed),
@@ -388,8 +489,8 @@ fn ask<N: Net>(
             endpoint.ready.clear(Readiness::WRITE);
             Err(Found::Wait)
         }
-        Io::Closed => Err(Found::Failed("connection closed".to_owned())),
-        Io::Failed(kind) => Err(Found::Failed(kind.to_string())),
+        Io::Closed => Err(Found::Failed(Reason::Closed)),
+        Io::Failed(kind) => Err(Found::Failed(Reason::of(kind))),
     }
 }
 
@@ -414,13 +515,13 @@ fn listen<N: Net>(
             endpoint.ready.clear(Readiness::READ);
             return Some(Found::Wait);
         }
-        Io::Closed => return Some(Found::Failed("closed before it answered".to_owned())),
-        Io::Failed(kind) => return Some(Found::Failed(kind.to_string())),
+        Io::Closed => return Some(Found::Failed(Reason::ClosedEarly)),
+        Io::Failed(kind) => return Some(Found::Failed(Reason::of(kind))),
     };
     answer.extend_from_slice(&shared.transfer.scratch[..count]);
     match probe::answer(answer) {
         Answer::Partial => None,
-        Answer::Malformed => Some(Found::Failed("the answer is not HTTP".to_owned())),
+        Answer::Malformed => Some(Found::Failed(Reason::NotHttp)),
         Answer::Status(status) => Some(judge(shared, backend, status)),
     }
 }
@@ -438,6 +539,6 @@ fn judge<N: Net>(shared: &Shared<N>, backend: BackendId, status: u16) -> Found {
     if accepted {
         Found::Passed
     } else {
-        Found::Failed(format!("HTTP status {status}"))
+        Found::Failed(Reason::Status(status))
     }
 }

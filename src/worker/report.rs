@@ -231,6 +231,10 @@ impl<N: Net> Worker<N> {
         if let Some(timer) = self.report.timer.take() {
             self.shared.wheel.cancel(timer);
         }
+        if self.shared.board.is_shared() {
+            // The supervisor prints those of the whole machine.
+            return;
+        }
         if let Some(interval) = self.report.stats_interval {
             let at = self.shared.now.after(interval);
             self.report.timer = Some(self.shared.wheel.arm(at, Timeout::Stats));
@@ -245,6 +249,9 @@ impl<N: Net> Worker<N> {
 
     /// Prints the statistics line, unless nothing has changed since the last one.
     pub(crate) fn print_stats(&mut self, at_end: bool) {
+        if self.shared.board.is_shared() {
+            return;
+        }
         let line = self.stats_line();
         if !at_end && line == self.report.last_line {
             return;

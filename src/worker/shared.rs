@@ -14,6 +14,7 @@ use crate::core::address::{Address, BackendAddress};
 use crate::core::backend::{BackendId, Backends, Lease};
 use crate::core::balance::{Ask, Balancer};
 use crate::core::buffer::BufferPool;
+use crate::core::finding::Reason;
 use crate::core::health::{EjectPolicy, Verdict};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::sticky::{TagKey, Tags};
@@ -122,6 +123,8 @@ pub(crate) enum Timeout {
     Probe { key: u32, generation: u32 },
     /// A parked connection may have been idle for too long.
     Link { key: LinkKey, generation: u32 },
+    /// A limit that all workers share may have room again.
+    FullCheck,
     /// The end of an ejection.
     EjectEnd(BackendId),
     /// The statistics line.
@@ -181,6 +184,9 @@ pub(crate) struct Upstream {
     pub(crate) budget: RetryBudget,
     pub(crate) settings: model::Upstream,
     pub(crate) refused_log: RateLimit,
+    pub(crate) column: Column,
+    /// The turn at which the loads of other workers were last looked at.
+    pub(crate) seen_at: u64,
 }
 
 /// The tags of an upstream whose clients are bound by a cookie of weir's own.
@@ -204,6 +210,8 @@ pub(crate) struct Place {
     pub(crate) moves: u32,
     /// HTTP connections that wait for a request, the latest last.
     pub(crate) parked: Vec<LinkKey>,
+    /// Whether it was this worker that ejected it: then it says when that is over.
+    pub(crate) ejected_here: bool,
     pub(crate) column: Column,
 }
 
@@ -225,6 +233,8 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) now: Tick,
     /// Turns of the loop so far.
     pub(crate) turn: u64,
+    /// How many changes on the board have been taken on.
+    pub(crate) seen_changes: u64,
     pub(crate) wheel: TimerWheel<Timeout>,
     pub(crate) board: Board,
     pub(crate) listeners: Vec<Listener<N>>,
@@ -276,6 +286,8 @@ impl<N: Net> Shared<N> {
 
     /// Picks a backend that was not tried yet and takes a lease on it.
     pub(crate) fn pick(&mut self, attempt: &Attempt) -> Option<Lease> {
+        self.see_loads(attempt.upstream);
+        let turn = self.draw_turn(attempt);
         let upstream = &mut self.upstreams[attempt.upstream as usize];
         let balancer = if attempt.is_bound_by_hash {
             &mut upstream.hash_balancer
@@ -286,6 +298,7 @@ impl<N: Net> Shared<N> {
             key: attempt.hash_key,
             tried: &attempt.tried,
             even_if_down: false,
+            turn,
         };
         let (members, backends) = (&upstream.members, &mut self.backends);
         let mut picked = balancer.pick(members, backends, &ask);
@@ -360,6 +373,8 @@ impl<N: Net> Shared<N> {
 
     /// A backend failed real traffic: counts it, and ejects it when that is too often.
     pub(crate) fn on_failure(&mut self, id: BackendId, stage: FailedAt, reason: &str) {
+        // Whom others have ejected meanwhile counts against ejecting this one.
+        self.take_on_all();
         let place = self.place(id);
         let (cell, what) = match stage {
             FailedAt::Connect => (BackendCell::ConnectFailures, "connect failed"),
@@ -383,6 +398,8 @@ impl<N: Net> Shared<N> {
             span(ejection.until.since_ms(self.now)),
             ejection.failures,
         );
+        self.place_mut(id).ejected_here = true;
+        self.tell_ejection(id);
         self.refresh_up(id);
     }
 
@@ -397,13 +414,17 @@ impl<N: Net> Shared<N> {
         let ejected = members()
             .filter(|(_, backend)| backend.health.is_ejected())
             .count();
-        let others = members()
-            .filter(|&(member, backend)| {
-                member != id && backend.health.is_usable() && backend.weight > 0
-            })
-            .count();
         let share_max = upstream.settings.passive.eject_percent_max as usize;
-        others > 0 && (ejected + 1) * 100 <= upstream.members.len() * share_max
+        self.has_others(id) && (ejected + 1) * 100 <= upstream.members.len() * share_max
+    }
+
+    /// Whether another backend of its upstream is usable.
+    pub(crate) fn has_others(&self, id: BackendId) -> bool {
+        let upstream = &self.upstreams[self.place(id).upstream as usize];
+        upstream.members.iter().any(|&member| {
+            let backend = self.backends.get(member);
+            member != id && backend.health.is_usable() && backend.weight > 0
+        })
     }
 
     /// An ejection may have ended.
@@ -412,16 +433,19 @@ impl<N: Net> Shared<N> {
             return;
         }
         if self.backends.get_mut(id).health.on_eject_end(self.now) {
-            info!(
-                "backend {} takes traffic again after its ejection",
-                self.place(id).label
-            );
+            let place = self.place_mut(id);
+            if std::mem::take(&mut place.ejected_here) {
+                info!(
+                    "backend {} takes traffic again after its ejection",
+                    place.label
+                );
+            }
             self.refresh_up(id);
         }
     }
 
     /// Takes the outcome of a probe: counts it, and logs the change that it made.
-    pub(crate) fn on_probe(&mut self, id: BackendId, outcome: Result<(), &str>) {
+    pub(crate) fn on_probe(&mut self, id: BackendId, outcome: Result<(), Reason>) {
         let place = self.place(id);
         let cell = if outcome.is_ok() {
             BackendCell::ProbesPassed
@@ -452,7 +476,7 @@ impl<N: Net> Shared<N> {
                     );
                 }
                 (Verdict::Down, reason) => {
-                    let reason = reason.err().unwrap_or("unknown");
+                    let reason = reason.err().unwrap_or(Reason::Other);
                     warn!(
                         "backend {label} DOWN after {} failed checks: {reason}; up for {age}",
                         change.results
@@ -462,14 +486,24 @@ impl<N: Net> Shared<N> {
         } else if was_ejected && !is_ejected {
             info!("backend {label} takes traffic again: a check passed");
         }
+        if outcome.is_ok() {
+            self.place_mut(id).ejected_here = false;
+            self.tell_ejection(id);
+        }
+        self.tell_finding(id, outcome.err());
         self.refresh_up(id);
     }
 
     /// Brings the gauge of a backend up to date.
     pub(crate) fn refresh_up(&self, id: BackendId) {
-        let up = self.backends.get(id).health.is_usable();
-        self.board
-            .set(self.place(id).column, BackendCell::Up, u64::from(up));
+        let backend = self.backends.get(id);
+        let column = self.place(id).column;
+        if column.is_shared() && backend.is_retired() {
+            // The column may belong to one that came back under its name.
+            return;
+        }
+        let up = backend.health.is_usable();
+        self.board.set(column, BackendCell::Up, u64::from(up));
     }
 
     /// No backend could be had: logged at most once a second and upstream.

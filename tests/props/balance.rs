@@ -11,6 +11,7 @@ const ASK: Ask<'static> = Ask {
     key: 0,
     tried: &[],
     even_if_down: false,
+    turn: None,
 };
 
 struct Pool {

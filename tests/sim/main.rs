@@ -2,11 +2,15 @@
 //!
 //! `rig` turns the worker by hand and checks it after every turn. `seeds` draws whole worlds of
 //! accidents; `rules`, `limits`, `ends`, `health` and `cost` are scripts, one behaviour each.
+//! `machine` is several workers on one board, with scripts in `board` and seeds in `machines`.
 
+mod board;
 mod cost;
 mod ends;
 mod health;
 mod limits;
+mod machine;
+mod machines;
 mod model;
 mod net;
 mod rig;

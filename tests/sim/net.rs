@@ -154,13 +154,24 @@ pub(crate) enum Behaviour {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PeerId(usize);
 
+impl PeerId {
+    /// No other peer has it.
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
+}
+
 /// A listener, for those who connect to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ListenerId(usize);
 
-/// The fake. Clones share one world, so the test keeps one and the worker gets another.
+/// The fake. Clones share one world, so the test keeps one and the worker gets another. Several
+/// workers in one world have fakes of different numbers: each is told of its own streams only.
 #[derive(Clone)]
-pub(crate) struct SimNet(Rc<RefCell<World>>);
+pub(crate) struct SimNet {
+    shared: Rc<RefCell<World>>,
+    worker: usize,
+}
 
 /// A listening socket of the fake.
 pub(crate) struct SimListener(ListenerId);
@@ -217,19 +228,39 @@ impl Drop for SimPipe {
 
 impl SimNet {
     pub(crate) fn new(seed: u64, settings: Settings) -> Self {
-        Self(Rc::new(RefCell::new(World::new(seed, settings))))
+        Self {
+            shared: Rc::new(RefCell::new(World::new(seed, settings))),
+            worker: 0,
+        }
+    }
+
+    /// The same world as another worker meets it.
+    pub(crate) fn of_worker(&self, worker: usize) -> Self {
+        Self {
+            shared: Rc::clone(&self.shared),
+            worker,
+        }
     }
 
     /// The world, to be let go before the worker runs again.
     pub(crate) fn world(&self) -> RefMut<'_, World> {
-        self.0.borrow_mut()
+        self.shared.borrow_mut()
     }
 
     /// Opens a listener.
     pub(crate) fn listen(&self) -> SimListener {
         let mut world = self.world();
-        world.listeners.push(Listening::default());
+        world.listeners.push(Listening {
+            worker: self.worker,
+            ..Listening::default()
+        });
         SimListener(ListenerId(world.listeners.len() - 1))
+    }
+
+    /// The listening socket that a worker left behind, as its successor gets it.
+    pub(crate) fn hand_over(&self, id: ListenerId) -> SimListener {
+        self.world().listeners[id.0].worker = self.worker;
+        SimListener(id)
     }
 
     fn call(&self) -> RefMut<'_, World> {
@@ -241,7 +272,7 @@ impl SimNet {
     fn stream(&self, id: usize) -> SimStream {
         SimStream {
             id,
-            world: Rc::clone(&self.0),
+            world: Rc::clone(&self.shared),
         }
     }
 }
@@ -260,7 +291,7 @@ pub(crate) struct World {
     pipes: BTreeMap<usize, Segments>,
     pipe_next: usize,
     ready: Vec<Source>,
-    stale: Vec<Target>,
+    stale: Vec<(usize, Target)>,
     exhausted: bool,
     abort_next: usize,
     asleep: bool,
@@ -297,6 +328,7 @@ enum Source {
 
 #[derive(Default)]
 struct Listening {
+    worker: usize,
     queue: VecDeque<usize>,
     watch: Option<Target>,
     edge: bool,
@@ -356,6 +388,8 @@ enum Phase {
 
 /// A connection: the worker's socket and the peer at the other end.
 struct Conn {
+    /// Whose descriptor it is; of a client that waits, nobody's yet.
+    worker: usize,
     end: End,
     phase: Phase,
     /// The pending error of the socket, told once.
@@ -631,6 +665,11 @@ impl World {
         self.conns[client.0].accepted
     }
 
+    /// Clients that were accepted.
+    pub(crate) fn accepted_clients(&self) -> usize {
+        self.conns.iter().filter(|conn| conn.accepted).count()
+    }
+
     /// What the worker watches, or last watched, its end for.
     pub(crate) fn owner(&self, peer: PeerId) -> Option<Kind> {
         self.conns[peer.0].owner
@@ -673,6 +712,41 @@ impl World {
         self.conns.iter().filter(leaked).count()
     }
 
+    /// The open streams of a worker, each with what it is watched for and its other end.
+    pub(crate) fn streams_of(
+        &self,
+        worker: usize,
+    ) -> impl Iterator<Item = (PeerId, Kind, SocketAddr)> {
+        let conns = self.conns.iter().enumerate();
+        conns.filter_map(move |(id, conn)| {
+            let is_its_own = conn.worker == worker && conn.end == End::Open;
+            let kind = conn.owner.filter(|_| is_its_own)?;
+            Some((PeerId(id), kind, conn.remote))
+        })
+    }
+
+    /// Ends a worker as SIGKILL does: the kernel closes all that it has open but its listeners,
+    /// which somebody else holds as well.
+    pub(crate) fn kill_worker(&mut self, worker: usize) {
+        self.note(|| format!("worker {worker} is killed"));
+        let open: Vec<PeerId> = self.streams_of(worker).map(|(peer, ..)| peer).collect();
+        for peer in open {
+            self.close(peer.0);
+        }
+        for listener in &mut self.listeners {
+            if listener.worker == worker {
+                listener.watch = None;
+                listener.edge = false;
+            }
+        }
+        self.stale.retain(|&(owner, _)| owner != worker);
+        let ready = std::mem::take(&mut self.ready);
+        let others = ready.into_iter();
+        self.ready = others
+            .filter(|&source| self.owner_of(source) != worker)
+            .collect();
+    }
+
     pub(crate) fn open_pipes(&self) -> usize {
         self.pipes.len()
     }
@@ -704,6 +778,7 @@ impl World {
     fn open(&mut self, remote: SocketAddr, end: End) -> usize {
         let window = self.settings.window_bytes.clone();
         self.conns.push(Conn {
+            worker: 0,
             end,
             phase: Phase::Connecting,
             error: None,
@@ -984,7 +1059,7 @@ impl Drop for World {
 
 // Waiting.
 impl World {
-    fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> Tick {
+    fn wait(&mut self, worker: usize, until: Option<Tick>, fired: &mut Vec<Fired>) -> Tick {
         self.calls.wait += 1;
         let reported = fired.len();
         let until = self.latest_end(until);
@@ -992,7 +1067,7 @@ impl World {
         self.now += self.rng.within(self.settings.jitter_ms.clone());
         loop {
             self.settle();
-            self.collect(fired);
+            self.collect(worker, fired);
             if fired.len() > reported || until.is_some_and(|until| until <= self.now) {
                 break;
             }
@@ -1017,23 +1092,38 @@ impl World {
         until.map(|tick| tick.0).into_iter().chain(capped).min()
     }
 
-    fn collect(&mut self, fired: &mut Vec<Fired>) {
+    fn collect(&mut self, worker: usize, fired: &mut Vec<Fired>) {
         let reported = fired.len();
-        self.rng.shuffle(&mut self.ready);
-        let count = self.ready.len().min(self.settings.events_max);
-        let batch: Vec<Source> = self.ready.drain(..count).collect();
+        let ready = std::mem::take(&mut self.ready);
+        let (mut batch, others): (Vec<Source>, Vec<Source>) = ready
+            .into_iter()
+            .partition(|&source| self.owner_of(source) == worker);
+        self.rng.shuffle(&mut batch);
+        let count = batch.len().min(self.settings.events_max);
+        self.ready = batch.split_off(count);
+        self.ready.extend(others);
         fired.extend(batch.into_iter().filter_map(|source| self.report(source)));
         if self.rng.chance(self.settings.spurious_percent) {
-            fired.extend(self.spurious());
+            fired.extend(self.spurious(worker));
         }
-        let stale = self.stale.drain(..);
-        fired.extend(stale.map(|target| Fired {
-            target,
-            ready: Readiness::ALL,
-        }));
+        self.stale.retain(|&(owner, target)| {
+            if owner == worker {
+                let ready = Readiness::ALL;
+                fired.push(Fired { target, ready });
+            }
+            owner != worker
+        });
         for one in &fired[reported..] {
             let (target, ready) = (one.target, one.ready);
             self.note(|| format!("fires {target:?} {ready:?}"));
+        }
+    }
+
+    fn owner_of(&self, source: Source) -> usize {
+        match source {
+            Source::Conn(id) => self.conns[id].worker,
+            Source::Listener(id) => self.listeners[id].worker,
+            Source::Control(_) => 0,
         }
     }
 
@@ -1073,8 +1163,9 @@ impl World {
     }
 
     /// An event for nothing, which only ever promises what reading or writing would refute.
-    fn spurious(&mut self) -> Option<Fired> {
-        let open: Vec<Target> = self.conns.iter().filter_map(|conn| conn.watch).collect();
+    fn spurious(&mut self, worker: usize) -> Option<Fired> {
+        let own = self.conns.iter().filter(|conn| conn.worker == worker);
+        let open: Vec<Target> = own.filter_map(|conn| conn.watch).collect();
         if open.is_empty() {
             return None;
         }
@@ -1254,7 +1345,9 @@ impl World {
             self.take_soon(id);
         }
         if self.rng.chance(self.settings.stale_percent) {
-            self.stale.extend(last_target);
+            let worker = self.conns[id].worker;
+            self.stale
+                .extend(last_target.map(|target| (worker, target)));
         }
     }
 
@@ -1281,7 +1374,7 @@ impl Net for SimNet {
     type Pipe = SimPipe;
 
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick> {
-        Ok(self.world().wait(until, fired))
+        Ok(self.world().wait(self.worker, until, fired))
     }
 
     fn watch_listener(&mut self, listener: &SimListener, target: Target) -> io::Result<()> {
@@ -1306,7 +1399,10 @@ impl Net for SimNet {
     fn accept(&mut self, listener: &SimListener) -> Accept<SimStream> {
         let outcome = self.call().accept(listener.0.0);
         match outcome {
-            Accept::Ready(id, from) => Accept::Ready(self.stream(id), from),
+            Accept::Ready(id, from) => {
+                self.world().conns[id].worker = self.worker;
+                Accept::Ready(self.stream(id), from)
+            }
             Accept::Blocked => Accept::Blocked,
             Accept::Retry => Accept::Retry,
             Accept::Exhausted => Accept::Exhausted,
@@ -1316,6 +1412,7 @@ impl Net for SimNet {
 
     fn connect(&mut self, to: &Address) -> Result<SimStream, ConnectError> {
         let id = self.call().connect(to)?;
+        self.world().conns[id].worker = self.worker;
         Ok(self.stream(id))
     }
 
@@ -1374,7 +1471,7 @@ impl Net for SimNet {
         world.pipes.insert(id, Segments::default());
         Some(SimPipe {
             id,
-            world: Rc::clone(&self.0),
+            world: Rc::clone(&self.shared),
         })
     }
 

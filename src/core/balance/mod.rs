@@ -3,14 +3,20 @@
 //! One file per algorithm. Each is a walk over the members of one upstream: no allocation, no
 //! hash map, time in proportion to the members. What an algorithm remembers of a backend is kept
 //! in the backend ([`Backends`]), so a reload that keeps the backend keeps that too.
+//!
+//! Where several processes balance over the same backends, they share the turns of round robin
+//! ([`Ask::turn`]) and know each other's loads
+//! ([`load_elsewhere`](crate::core::backend::Backend::load_elsewhere)).
 
 mod hash;
 mod least_connections;
 mod random_two;
 mod round_robin;
+mod sequence;
 
 use crate::core::backend::{Backend, BackendId, Backends};
 use crate::core::rng::Rng;
+use sequence::Sequence;
 
 pub use crate::core::key::{bytes_key, client_key};
 
@@ -36,6 +42,9 @@ pub struct Ask<'a> {
     pub tried: &'a [BackendId],
     /// Whether a backend counts even when its health speaks against it.
     pub even_if_down: bool,
+    /// Which turn of the machine's round robin this is, where several processes share one. None
+    /// goes by this process's own.
+    pub turn: Option<u64>,
 }
 
 impl Ask<'_> {
@@ -50,6 +59,7 @@ impl Ask<'_> {
 pub struct Balancer {
     algorithm: Algorithm,
     rng: Rng,
+    sequence: Sequence,
 }
 
 impl Balancer {
@@ -59,6 +69,7 @@ impl Balancer {
         Self {
             algorithm,
             rng: Rng::new(seed),
+            sequence: Sequence::default(),
         }
     }
 
@@ -79,8 +90,13 @@ impl Balancer {
         ask: &Ask<'_>,
     ) -> Option<BackendId> {
         match self.algorithm {
-            Algorithm::RoundRobin => round_robin::pick(members, backends, ask),
-            Algorithm::LeastConnections => least_connections::pick(members, backends, ask),
+            Algorithm::RoundRobin => {
+                let shared = self.sequence.pick(members, backends, ask, |_| true);
+                shared.or_else(|| round_robin::pick(members, backends, ask))
+            }
+            Algorithm::LeastConnections => {
+                least_connections::pick(members, backends, ask, &mut self.sequence)
+            }
             Algorithm::RandomTwo => random_two::pick(members, backends, ask, &mut self.rng),
             Algorithm::Hash => hash::pick(members, backends, ask),
         }
@@ -140,6 +156,7 @@ mod tests {
         key: 0,
         tried: &[],
         even_if_down: false,
+        turn: None,
     };
 
     /// An upstream of backends named A, B, C and so on.

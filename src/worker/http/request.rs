@@ -310,7 +310,7 @@ fn choose_key<N: Net>(
                 upstream.members.get(member).copied()
             });
             exchange.sticky = Some(match bound {
-                Some(id) if shared.backends.get(id).takes_bound() => {
+                Some(id) if shared.takes_bound(id) => {
                     exchange.attempt.lease = Some(shared.take_lease(id, false));
                     StickyUse::Hit
                 }

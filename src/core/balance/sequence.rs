@@ -1,0 +1,280 @@
+//! The turns of a smooth weighted round robin as a list, so that several processes can share it.
+//!
+//! Processes that keep standings of their own are each exact and together are not: all of them
+//! begin with the same member. Here each draws the number of its turn from one counter, and the
+//! number says whose turn it is: the place in the sequence that the standings would give from a
+//! fresh start (5, 3, 2 give A B C A A B A C B A). So W turns in a row, W being the sum of the
+//! weights, hold each member exactly as often as its weight says, whoever drew them.
+//!
+//! All processes must see the same members for that. When one goes down or a weight changes, each
+//! makes the sequence anew as soon as it knows, and the turns between are as good as any.
+
+use super::Ask;
+use crate::core::backend::{Backend, BackendId, Backends};
+
+/// Longest sequence times members: what making one may cost, about a millisecond. Beyond it each
+/// process goes by its own standings, and shares may differ by one turn for each process.
+const STEPS_MAX: u64 = 1 << 20;
+
+/// Whose turn is when, for the members that have turns at present.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sequence {
+    /// The members it is made for, each with its weight.
+    made_for: Vec<(BackendId, u32)>,
+    turns: Turns,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Turns {
+    /// One after the other: the weights are equal.
+    Equal,
+    /// Places in `made_for`.
+    Listed(Vec<u32>),
+    /// The list would be too long.
+    #[default]
+    None,
+}
+
+impl Sequence {
+    /// The member whose turn it is, if `ask` has the number of a turn and that member may be the
+    /// answer. Otherwise the caller's own round robin deals the turn to another.
+    pub(super) fn pick(
+        &mut self,
+        members: &[BackendId],
+        backends: &Backends,
+        ask: &Ask<'_>,
+        admits: impl Fn(&Backend) -> bool,
+    ) -> Option<BackendId> {
+        let turn = ask.turn?;
+        if !self.is_for(members, backends, ask) {
+            self.make(members, backends, ask);
+        }
+        let place = match &self.turns {
+            Turns::Equal => remainder(turn, self.made_for.len())?,
+            Turns::Listed(list) => list[remainder(turn, list.len())?] as usize,
+            Turns::None => return None,
+        };
+        let (id, _) = self.made_for[place];
+        let backend = backends.try_get(id)?;
+        (ask.admits(id, backend) && admits(backend)).then_some(id)
+    }
+
+    fn is_for(&self, members: &[BackendId], backends: &Backends, ask: &Ask<'_>) -> bool {
+        let made_for = self.made_for.iter().copied();
+        in_turn(members, backends, ask).eq(made_for)
+    }
+
+    fn make(&mut self, members: &[BackendId], backends: &Backends, ask: &Ask<'_>) {
+        self.made_for.clear();
+        self.made_for.extend(in_turn(members, backends, ask));
+        self.turns = turns(&self.made_for);
+    }
+}
+
+/// The members that have turns, each with its weight, in the order of the file.
+fn in_turn<'a>(
+    members: &'a [BackendId],
+    backends: &'a Backends,
+    ask: &'a Ask<'_>,
+) -> impl Iterator<Item = (BackendId, u32)> + 'a {
+    let present = members
+        .iter()
+        .filter_map(|&id| Some((id, backends.try_get(id)?)));
+    present
+        .filter(|(_, backend)| backend.is_in_turn(ask.even_if_down))
+        .map(|(id, backend)| (id, backend.weight))
+}
+
+fn turns(members: &[(BackendId, u32)]) -> Turns {
+    let weights = || members.iter().map(|&(_, weight)| u64::from(weight));
+    let divisor = weights().fold(0, greatest_common_divisor);
+    if divisor == 0 {
+        return Turns::None;
+    }
+    if weights().all(|weight| weight == divisor) {
+        return Turns::Equal;
+    }
+    let total: u64 = weights().map(|weight| weight / divisor).sum();
+    if total.saturating_mul(members.len() as u64) > STEPS_MAX {
+        return Turns::None;
+    }
+    let weights: Vec<i64> = weights()
+        .map(|weight| i64::try_from(weight / divisor).expect("weights have 32 bits"))
+        .collect();
+    let total_signed: i64 = weights.iter().sum();
+    let mut standings = vec![0; weights.len()];
+    let list = (0..total).map(|_| {
+        let mut richest = 0;
+        for place in 0..weights.len() {
+            standings[place] += weights[place];
+            if standings[place] > standings[richest] {
+                richest = place;
+            }
+        }
+        standings[richest] -= total_signed;
+        u32::try_from(richest).expect("ids have 32 bits")
+    });
+    Turns::Listed(list.collect())
+}
+
+fn greatest_common_divisor(one: u64, other: u64) -> u64 {
+    if one == 0 {
+        other
+    } else {
+        greatest_common_divisor(other % one, one)
+    }
+}
+
+fn remainder(turn: u64, length: usize) -> Option<usize> {
+    usize::try_from(turn.checked_rem(length as u64)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{ASK, Pool};
+    use super::super::{Algorithm, Ask};
+    use crate::core::health::Verdict::{Down, Up};
+
+    /// Processes with pools of their own that draw turns from one counter.
+    struct Machine {
+        pools: Vec<Pool>,
+        turns: u64,
+    }
+
+    impl Machine {
+        fn new(processes: usize, algorithm: Algorithm, weights: &[u32]) -> Self {
+            let pools = (0..processes).map(|_| Pool::new(algorithm, weights));
+            Self {
+                pools: pools.collect(),
+                turns: 0,
+            }
+        }
+
+        fn name(&mut self, process: usize) -> String {
+            let ask = Ask {
+                turn: Some(self.turns),
+                ..ASK
+            };
+            self.turns += 1;
+            self.pools[process].name(&ask)
+        }
+
+        /// One pick by each of these processes.
+        fn names(&mut self, processes: impl IntoIterator<Item = usize>) -> String {
+            processes.into_iter().map(|k| self.name(k)).collect()
+        }
+    }
+
+    #[test]
+    fn rr1_rr2_processes_take_turns_as_one_would() {
+        let order = [0, 1, 2, 3, 3, 3, 1, 0, 0, 2];
+        let mut machine = Machine::new(4, Algorithm::RoundRobin, &[5, 3, 2]);
+        assert_eq!(machine.names(order), "ABCAABACBA");
+        assert_eq!(machine.names([1; 10]), "ABCAABACBA");
+        let mut machine = Machine::new(4, Algorithm::RoundRobin, &[7, 7, 7]);
+        assert_eq!(machine.names([0, 1, 2, 3, 0, 0]), "ABCABC");
+    }
+
+    #[test]
+    fn lc2_idle_members_take_turns_over_all_processes() {
+        let mut machine = Machine::new(4, Algorithm::LeastConnections, &[1, 1, 1, 1]);
+        assert_eq!(machine.names(0..4), "ABCD");
+    }
+
+    #[test]
+    fn lc1_a_turn_does_not_go_to_a_member_that_has_more_than_others() {
+        let mut machine = Machine::new(1, Algorithm::LeastConnections, &[1, 1, 1]);
+        machine.pools[0].at(0).load_elsewhere = 1;
+        let names = machine.names([0; 30]);
+        assert!(!names.contains('A'), "{names}");
+        assert_eq!(names.matches('B').count(), 15);
+    }
+
+    #[test]
+    fn rr3_a_member_that_is_down_has_no_turns_and_comes_back_without_a_burst() {
+        let mut machine = Machine::new(2, Algorithm::RoundRobin, &[4, 2, 1]);
+        machine.names([0, 1, 0]);
+        for pool in &mut machine.pools {
+            pool.set(0, Down);
+        }
+        let names = machine.names((0..12).map(|n| n % 2));
+        assert_eq!(
+            (names.matches('B').count(), names.matches('C').count()),
+            (8, 4)
+        );
+        for pool in &mut machine.pools {
+            pool.set(0, Up);
+        }
+        let names = machine.names((0..14).map(|n| n % 2));
+        assert_eq!(names.matches('A').count(), 8, "{names}");
+        assert!(!names.contains("AAA"), "{names}");
+    }
+
+    #[test]
+    fn rr3_the_turns_of_a_full_member_go_to_the_others_in_proportion() {
+        let mut machine = Machine::new(1, Algorithm::RoundRobin, &[5, 4, 1]);
+        machine.pools[0].at(0).connections_max = Some(0);
+        let names = machine.names([0; 100]);
+        assert_eq!(names.matches('B').count(), 80, "{names}");
+    }
+
+    #[test]
+    fn rr4_rr5_weights_count_from_the_next_turn() {
+        let mut machine = Machine::new(1, Algorithm::RoundRobin, &[1, 1]);
+        machine.pools[0].at(0).weight = 0;
+        assert_eq!(machine.names([0; 3]), "BBB");
+        machine.pools[0].at(0).weight = 3;
+        assert_eq!(machine.names([0; 8]).matches('A').count(), 6);
+    }
+
+    #[test]
+    fn a_sequence_that_would_be_too_long_is_left_to_each_process() {
+        let mut machine = Machine::new(2, Algorithm::RoundRobin, &[1_048_571, 2]);
+        assert_eq!(machine.names([0, 1]), "AA", "each its own");
+        let counts = machine.names((0..1000).map(|n| n % 2));
+        assert!(counts.matches('B').count() <= 1);
+    }
+
+    #[test]
+    fn a_tried_member_loses_its_turn_to_another() {
+        let mut pool = Pool::new(Algorithm::RoundRobin, &[1, 1, 1]);
+        let tried = [pool.members[1]];
+        let ask = Ask {
+            turn: Some(1),
+            tried: &tried,
+            ..ASK
+        };
+        assert_ne!(pool.name(&ask), "B");
+    }
+
+    proptest! {
+        #[test]
+        fn any_run_of_turns_holds_each_member_as_often_as_its_weight_says(
+            weights in proptest::collection::vec(0..12_u32, 1..6),
+            processes in 1..5_usize,
+            first in any::<u32>(),
+        ) {
+            let total: u32 = weights.iter().sum();
+            prop_assume!(total > 0);
+            let mut machine = Machine::new(processes, Algorithm::RoundRobin, &weights);
+            machine.turns = u64::from(first);
+            let turns = usize::try_from(total).expect("small");
+            let names = machine.names((0..turns).map(|n| n % processes));
+            for (name, weight) in ('A'..).zip(&weights) {
+                prop_assert_eq!(names.matches(name).count(), *weight as usize, "{}", names);
+            }
+        }
+
+        #[test]
+        fn the_sequence_is_the_one_of_the_standings(
+            weights in proptest::collection::vec(0..12_u32, 1..6),
+        ) {
+            let total = weights.iter().sum::<u32>() as usize;
+            let own = Pool::new(Algorithm::RoundRobin, &weights).names(total);
+            let shared = Machine::new(1, Algorithm::RoundRobin, &weights).names(vec![0; total]);
+            prop_assert_eq!(own, shared);
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! What this worker has in common with the others of its machine, through the board: loads, turns
+//! of round robin, what probes have found, ejections, drains, and who probes.
+//!
+//! Nothing here waits for anybody. Each turn looks once whether somebody has changed something
+//! that others should know; if so the worker takes all of it on before it does anything else. A
+//! worker on its own never gets past the first line of any of this.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::board::{BackendCell, Column, SharedCell};
+use crate::core::backend::BackendId;
+use crate::core::balance::Algorithm;
+use crate::core::finding::{EjectedUntil, Finding, Reason};
+use crate::core::health::Verdict;
+use crate::core::lease::{self, Claim, Holder, Term};
+use crate::core::time::Tick;
+use crate::net::Net;
+use crate::worker::Worker;
+use crate::worker::connect::Attempt;
+use crate::worker::shared::{Shared, Timeout, UpstreamSlot, key_of};
+
+/// Attempts to put a word in the place of another while others do the same. Whoever loses so
+/// often has met as many that have won.
+const CLAIMS_MAX: usize = 8;
+
+/// How a request for the lease on a probe ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claimed {
+    /// It is ours, as it was before.
+    Kept,
+    /// It is ours from now on.
+    Won,
+    /// Another worker has it, until then unless it renews.
+    Theirs(Tick),
+}
+
+impl<N: Net> Worker<N> {
+    /// Takes on what other workers have changed since the last turn.
+    pub(crate) fn look_again(&mut self) {
+        self.shared.take_on_all();
+        // Sessions take on changes as well, and know nothing of probes.
+        if self.probes_looked_at != self.shared.seen_changes {
+            self.probes_looked_at = self.shared.seen_changes;
+            self.look_at_probes();
+        }
+    }
+}
+
+// Loads and turns.
+impl<N: Net> Shared<N> {
+    /// Brings what a pick goes by up to date: the loads of the others, at every pick where a
+    /// limit is to hold for the whole machine, otherwise once a turn where the algorithm asks.
+    pub(crate) fn see_loads(&mut self, slot: UpstreamSlot) {
+        if !self.board.is_shared() {
+            return;
+        }
+        let upstream = &mut self.upstreams[slot as usize];
+        let by_load = match upstream.balancer.algorithm() {
+            Algorithm::LeastConnections | Algorithm::RandomTwo => upstream.seen_at != self.turn,
+            Algorithm::RoundRobin | Algorithm::Hash => false,
+        };
+        upstream.seen_at = self.turn;
+        for &id in &upstream.members {
+            let backend = self.backends.get_mut(id);
+            if !by_load && backend.connections_max.is_none() {
+                continue;
+            }
+            if let Some(place) = &self.places[id.0 as usize] {
+                // What this worker still has there from before a reload removed the backend, and
+                // another brought it back, counts as well.
+                let load = self.board.total(place.column, BackendCell::Active);
+                let elsewhere = load.saturating_sub(u64::from(backend.active()));
+                backend.load_elsewhere = u32::try_from(elsewhere).unwrap_or(u32::MAX);
+            }
+        }
+    }
+
+    /// The number of this turn of the machine's round robin. A retry draws none: the turn was
+    /// that of the backend that failed.
+    pub(crate) fn draw_turn(&self, attempt: &Attempt) -> Option<u64> {
+        let upstream = &self.upstreams[attempt.upstream as usize];
+        let turns = self.board.word(upstream.column, SharedCell::Turns)?;
+        let takes_turns = match upstream.balancer.algorithm() {
+            Algorithm::RoundRobin | Algorithm::LeastConnections => true,
+            Algorithm::RandomTwo | Algorithm::Hash => false,
+        };
+        if !takes_turns || attempt.is_bound_by_hash || !attempt.tried.is_empty() {
+            return None;
+        }
+        Some(turns.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether what is bound to this backend may go there now.
+    pub(crate) fn takes_bound(&mut self, id: BackendId) -> bool {
+        self.see_loads(self.place(id).upstream);
+        self.backends.get(id).takes_bound()
+    }
+}
+
+// What is known of backends.
+impl<N: Net> Shared<N> {
+    /// Takes on what others have changed.
+    pub(crate) fn take_on_all(&mut self) {
+        let changes = self.board.changes();
+        if changes == self.seen_changes {
+            return;
+        }
+        self.seen_changes = changes;
+        for index in 0..self.places.len() {
+            if self.places[index].is_some() {
+                self.take_on(BackendId(key_of(index)));
+            }
+        }
+    }
+
+    /// Takes on what the machine knows of a backend.
+    pub(crate) fn take_on(&mut self, id: BackendId) {
+        let column = self.place(id).column;
+        if !column.is_shared() || self.backends.get(id).is_retired() {
+            return;
+        }
+        self.take_on_finding(id);
+        self.take_on_ejection(id);
+        let drains = self.read(column, SharedCell::Draining) != 0;
+        self.backends.get_mut(id).draining = drains;
+        self.refresh_up(id);
+    }
+
+    fn take_on_finding(&mut self, id: BackendId) {
+        let place = self.place(id);
+        let settings = &self.upstreams[place.upstream as usize].settings;
+        let word = self.read(place.column, SharedCell::Finding);
+        let since = Tick(self.read(place.column, SharedCell::FoundAt));
+        let Some(finding) = Finding::read(word) else {
+            return;
+        };
+        // Without an address it cannot be used here, whatever others say of it.
+        if settings.health_check.is_none() || place.addresses.is_empty() {
+            return;
+        }
+        let health = &mut self.backends.get_mut(id).health;
+        let is_news = health.verdict() != finding.verdict;
+        health.take_on(finding.verdict, finding.contrary, since);
+        if is_news {
+            let label = &self.place(id).label;
+            match (finding.verdict, finding.reason) {
+                (Verdict::Down, Some(reason)) => {
+                    log::debug!("backend {label} is down, says another worker: {reason}");
+                }
+                (Verdict::Down, None) => log::debug!("backend {label} is down, as others say"),
+                (Verdict::Up, _) => log::debug!("backend {label} is up, says another worker"),
+            }
+        }
+    }
+
+    fn take_on_ejection(&mut self, id: BackendId) {
+        let now = self.now;
+        let word = self.read(self.place(id).column, SharedCell::Ejection);
+        let ejected = EjectedUntil::read(word).filter(|it| it.until > now);
+        let known = self.backends.get(id).health.ejection();
+        let Some(EjectedUntil { until, count }) = ejected else {
+            if self.backends.get_mut(id).health.take_on_eject_end(now) {
+                self.place_mut(id).ejected_here = false;
+            }
+            return;
+        };
+        // Two workers that eject at the same time must not leave nobody.
+        if known.is_some_and(|(at, _)| at == until) || !self.has_others(id) {
+            return;
+        }
+        let health = &mut self.backends.get_mut(id).health;
+        health.take_on_ejection(until, count, now);
+        self.wheel.arm(until, Timeout::EjectEnd(id));
+    }
+
+    /// Tells the others what the probes of a backend have found.
+    pub(crate) fn tell_finding(&self, id: BackendId, reason: Option<Reason>) {
+        let health = &self.backends.get(id).health;
+        let finding = Finding {
+            verdict: health.verdict(),
+            contrary: health.contrary(),
+            reason,
+        };
+        let column = self.place(id).column;
+        let before = Finding::read(self.read(column, SharedCell::Finding));
+        self.write(column, SharedCell::FoundAt, health.since().0);
+        self.write(column, SharedCell::Finding, finding.word());
+        if before.is_none_or(|before| before.verdict != finding.verdict) {
+            self.board.touch();
+        }
+    }
+
+    /// Forgets what probes have found: nobody probes the backend any more.
+    pub(crate) fn forget_finding(&self, id: BackendId) {
+        self.write(self.place(id).column, SharedCell::Finding, 0);
+    }
+
+    /// Tells the others that a backend is ejected, or no longer.
+    pub(crate) fn tell_ejection(&self, id: BackendId) {
+        let ejection = self.backends.get(id).health.ejection();
+        let word = ejection.map_or(0, |(until, count)| EjectedUntil { until, count }.word());
+        let column = self.place(id).column;
+        if self.read(column, SharedCell::Ejection) != word {
+            self.write(column, SharedCell::Ejection, word);
+            self.board.touch();
+        }
+    }
+
+    fn read(&self, column: Column, cell: SharedCell) -> u64 {
+        let word = self.board.word(column, cell);
+        word.map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    fn write(&self, column: Column, cell: SharedCell, value: u64) {
+        if let Some(word) = self.board.word(column, cell) {
+            word.store(value, Ordering::Release);
+        }
+    }
+}
+
+// Who probes.
+impl<N: Net> Shared<N> {
+    /// Asks for the lease on the probes of a backend until then, or renews it. What only this
+    /// worker sees is always its own.
+    pub(crate) fn claim_probe(&self, id: BackendId, until: Tick) -> Claimed {
+        let Some((word, me)) = self.probe_lease(id) else {
+            return Claimed::Kept;
+        };
+        let mut held = word.load(Ordering::Acquire);
+        for _ in 0..CLAIMS_MAX {
+            let taken = match lease::claim(held, me, self.now, until) {
+                Claim::Wait(until) => return Claimed::Theirs(until),
+                Claim::Take(taken) => taken,
+            };
+            match word.compare_exchange(held, taken, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) if lease::holds(held, me) => return Claimed::Kept,
+                Ok(_) => return Claimed::Won,
+                Err(now) => held = now,
+            }
+        }
+        Claimed::Theirs(Term::read(held).map_or(until, |term| term.until))
+    }
+
+    /// Whether this worker probes the backend.
+    pub(crate) fn holds_probe(&self, id: BackendId) -> bool {
+        self.probe_lease(id)
+            .is_none_or(|(word, me)| lease::holds(word.load(Ordering::Acquire), me))
+    }
+
+    /// Whether nobody probes the backend.
+    pub(crate) fn is_probe_free(&self, id: BackendId) -> bool {
+        self.probe_lease(id)
+            .is_some_and(|(word, _)| word.load(Ordering::Acquire) == lease::FREE)
+    }
+
+    /// Gives the lease on the probes of a backend away, if it is ours.
+    pub(crate) fn free_probe(&self, id: BackendId) {
+        let Some((word, me)) = self.probe_lease(id) else {
+            return;
+        };
+        let held = word.load(Ordering::Acquire);
+        let is_freed = lease::holds(held, me)
+            && word
+                .compare_exchange(held, lease::FREE, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok();
+        if is_freed {
+            self.board.touch();
+        }
+    }
+
+    fn probe_lease(&self, id: BackendId) -> Option<(&AtomicU64, Holder)> {
+        let word = self
+            .board
+            .word(self.place(id).column, SharedCell::ProbeLease)?;
+        Some((word, self.board.holder()?))
+    }
+}
