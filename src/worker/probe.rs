@@ -126,17 +126,14 @@ impl<N: Net> Worker<N> {
         self.shared.free_probe(backend);
     }
 
-    /// Somebody has changed something: probes whose lease was lost end, and those that nobody
-    /// runs any more start.
+    /// Somebody has changed something: probes that nobody runs any more start.
     pub(crate) fn look_at_probes(&mut self) {
         for index in 0..self.probes.capacity() {
             let Some(probe) = self.probes.get(index) else {
                 continue;
             };
             let key = key_of(index);
-            if probe.is_running() {
-                self.check_lease(key);
-            } else if self.shared.is_probe_free(probe.backend) {
+            if !probe.is_running() && self.shared.is_probe_free(probe.backend) {
                 // Never later than before, or one change after another would put it off for ever.
                 let due = probe.due;
                 let spread = self.shared.rng.below(LOOK_SPREAD_MS);
@@ -149,7 +146,8 @@ impl<N: Net> Worker<N> {
     }
 
     /// Whether a running probe still has its lease. One that has lost it ends without a result:
-    /// this worker has stood still for so long that another has taken over.
+    /// this worker has stood still for so long that another has taken over. By then the timeout
+    /// of the probe has passed, so this is asked at the next turn.
     fn check_lease(&mut self, key: u32) -> bool {
         let probe = &mut self.probes[key as usize];
         if self.shared.holds_probe(probe.backend) {
@@ -202,12 +200,8 @@ impl<N: Net> Worker<N> {
         let until = now.after(timeout).after_ms(spans.late_ms());
         match self.shared.claim_probe(backend, until) {
             Claimed::Kept => {}
-            // Goes on from what the last prober has found, and lets one that still believes to
-            // have the lease look again.
-            Claimed::Won => {
-                self.shared.take_on(backend);
-                self.shared.board.touch();
-            }
+            // Goes on from what the last prober has found.
+            Claimed::Won => self.shared.take_on(backend),
             Claimed::Theirs(until) => return self.await_lease(key, until),
         }
         match connect_probe(key, &mut self.shared, backend, now) {

@@ -1,6 +1,9 @@
 //! Several workers on one board: what each knows of the others, and what remains of the dead.
 
-use weir::board::BackendCell;
+use std::sync::atomic::Ordering;
+
+use weir::board::{BackendCell, SharedCell};
+use weir::core::finding::EjectedUntil;
 
 use crate::machine::Machine;
 use crate::net::Behaviour;
@@ -270,6 +273,45 @@ fn hc6_two_workers_never_eject_everybody() {
 }
 
 #[test]
+fn hc6_ejections_by_two_workers_at_once_leave_somebody() {
+    let more = "passive: {failures: 1, eject: 60s, eject_percent_max: 100}";
+    let mut machine = Machine::still(2, &config_text(&[1, 1], more));
+    machine
+        .world()
+        .origin_listen(&origin_address(0), Behaviour::Refuse);
+    while machine.total(0, BackendCell::Ejections) == 0 {
+        machine.client(0);
+    }
+    // What another worker writes that has not seen the first ejection yet.
+    let ejected = EjectedUntil {
+        until: machine.now().after_ms(60_000),
+        count: 1,
+    };
+    let column = machine.backend_column(1);
+    let word = machine.board.word(column, SharedCell::Ejection);
+    let word = word.expect("shared");
+    word.store(ejected.word(), Ordering::Relaxed);
+    machine.board.touch();
+    machine.settle();
+    for slot in 0..2 {
+        assert!(machine.is_up(slot, 1), "the last one stays");
+    }
+}
+
+#[test]
+fn hc4_a_prober_that_ends_leaves_its_probes_to_others_at_once() {
+    let mut machine = Machine::still(2, &config_text(&[1], TCP));
+    round(&mut machine, 0);
+    machine.settle();
+    let first = machine.prober(0).expect("somebody probes");
+    machine.worker(first).stop();
+    let before = machine.probes(0);
+    machine.pass(20, 10);
+    assert_eq!(machine.prober(0), Some(1 - first));
+    assert_eq!(machine.probes(0), before + 1);
+}
+
+#[test]
 fn a_drain_acts_in_every_worker() {
     let mut machine = Machine::still(3, &config_text(&[1, 1], ""));
     machine.board.set_draining(machine.backend_column(0), true);
@@ -310,7 +352,7 @@ fn workers_print_no_statistics_and_sleep_while_nothing_happens() {
 }
 
 #[test]
-fn a_row_tells_whether_its_worker_sleeps_and_for_how_long() {
+fn a_row_tells_how_long_ago_its_worker_was_seen() {
     let mut machine = Machine::still(2, &config_text(&[1], ""));
     machine.pass(10, 10);
     machine.stall(1, true);
