@@ -134,8 +134,8 @@ struct Play {
     /// Those who are left to end, and all that ever came.
     clients: Vec<PeerId>,
     all_clients: Vec<PeerId>,
-    /// How long the last step was, and when the last reload.
-    step_ms: u64,
+    /// When all of them last stood still, which is when they begin to be late anew.
+    stood_still_at: Tick,
     reloaded_at: Tick,
 }
 
@@ -167,7 +167,7 @@ impl Play {
             fates: vec![fate; workers],
             clients: Vec::new(),
             all_clients: Vec::new(),
-            step_ms: 0,
+            stood_still_at: now,
             reloaded_at: now,
         }
     }
@@ -183,12 +183,16 @@ impl Play {
     }
 
     fn pass_time(&mut self) {
-        self.step_ms = if self.draw.chance(2) {
+        let is_jump = self.draw.chance(2);
+        let ms = if is_jump {
             self.draw.within(STEP_MS_MAX, JUMP_MS_MAX)
         } else {
             self.draw.within(0, STEP_MS_MAX)
         };
-        self.machine.advance(self.step_ms, STEP_MS_MAX);
+        self.machine.advance(ms, STEP_MS_MAX);
+        if is_jump {
+            self.stood_still_at = self.machine.now();
+        }
     }
 
     fn happen(&mut self) {
@@ -342,9 +346,10 @@ impl Play {
             return;
         };
         for &(k, _) in &self.setup.backends {
-            let from = since.max(self.reloaded_at).max(self.machine.probed_at(k));
+            let from = since.max(self.reloaded_at).max(self.stood_still_at);
+            let from = from.max(self.machine.probed_at(k));
             let gap = self.machine.now().since_ms(from);
-            let most = PROBE_GAP_MS_MAX + STEP_MS_MAX + self.step_ms;
+            let most = PROBE_GAP_MS_MAX + 2 * STEP_MS_MAX;
             assert!(
                 gap <= most,
                 "backend {k} was not probed for {gap} ms; its lease: {:?}",
