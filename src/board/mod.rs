@@ -366,8 +366,8 @@ impl Board {
 impl Board {
     /// Takes a backend's column out of service in every worker, or back: what it has goes on.
     pub fn set_draining(&self, column: Column, drains: bool) {
-        if let Some(word) = self.word(column, SharedCell::Draining) {
-            word.store(u64::from(drains), Ordering::Release);
+        let word = self.word(column, SharedCell::Draining);
+        if word.is_some_and(|it| it.swap(drains.into(), Ordering::AcqRel) != drains.into()) {
             self.touch();
         }
     }
@@ -375,7 +375,7 @@ impl Board {
     /// Gives every one of these names a column that has none. To be called before a
     /// configuration with these names is handed to anybody. A name that is no longer given keeps
     /// its column, and all that was counted, until another name needs the place; and for as long
-    /// as a worker uses it.
+    /// as a worker uses it. Only a drain ends: whoever comes back does not drain.
     ///
     /// # Errors
     /// When there are not enough columns; then nothing has changed.
@@ -403,6 +403,11 @@ impl Board {
         if places.len() < fresh.len() {
             let missing = fresh.len() - places.len();
             return Err(BoardFull { missing });
+        }
+        for (index, &entry) in entries.iter().enumerate() {
+            if entry != 0 && !is_named(entry) {
+                self.set_draining(Column(index), false);
+            }
         }
         // In the order of the names, in which workers will look them up.
         let mut places = places.into_iter();

@@ -175,6 +175,26 @@ fn a_name_keeps_its_column_over_every_publication() {
 }
 
 #[test]
+fn a_name_that_was_gone_does_not_drain() {
+    let (supervisor, _, _) = machine(0);
+    supervisor.publish(&["a", "b"]).expect("room");
+    let columns = ["a", "b"].map(|name| supervisor.find(name).expect("listed"));
+    let drains = |column| {
+        let word = supervisor.word(column, SharedCell::Draining);
+        word.expect("shared").load(Ordering::Relaxed) == 1
+    };
+    for column in columns {
+        supervisor.set_draining(column, true);
+    }
+    supervisor.publish(&["a"]).expect("room");
+    supervisor.publish(&["a", "b"]).expect("room");
+    assert!(drains(columns[0]) && !drains(columns[1]));
+    let before = supervisor.changes();
+    supervisor.set_draining(columns[0], true);
+    assert_eq!(supervisor.changes(), before, "nothing to look at");
+}
+
+#[test]
 fn the_column_of_a_name_that_is_gone_is_given_away_when_it_is_needed() {
     let (supervisor, mut workers, _) = machine(1);
     let names: Vec<String> = (0..COLUMNS_MAX).map(|n| format!("old {n}")).collect();

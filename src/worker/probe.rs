@@ -134,9 +134,11 @@ impl<N: Net> Worker<N> {
             };
             let key = key_of(index);
             if !probe.is_running() && self.shared.is_probe_free(probe.backend) {
-                // Never later than before, or one change after another would put it off for ever.
+                // Spread, as whoever died may have left many. Never later than before, or one
+                // change after another would put it off for ever.
                 let due = probe.due;
-                let spread = self.shared.rng.below(LOOK_SPREAD_MS);
+                let interval_ms = check_spans(&self.shared, probe.backend).interval_ms();
+                let spread = self.shared.rng.below(FIRST_ROUND_MS.min(interval_ms / 2));
                 let at = self.shared.now.after_ms(spread);
                 if at < due {
                     self.arm_probe(key, at);
