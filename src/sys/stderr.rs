@@ -78,6 +78,30 @@ impl<F: AsFd> Write for LossyWriter<F> {
     }
 }
 
+/// Writes as much of `bytes` as does not block, and returns how much that was. Each write ends
+/// with a line where it can, so that lines of several processes do not mix: a write of so few
+/// bytes is not interrupted by another one (pipe(7); files opened to append, write(2)).
+pub fn write_lines(descriptor: impl AsFd, bytes: &[u8]) -> usize {
+    let mut done = 0;
+    while done < bytes.len() {
+        let rest = &bytes[done..];
+        let chunk = &rest[..whole_lines(rest)];
+        let count = write_ready(&descriptor, chunk);
+        done += count;
+        if count < chunk.len() {
+            break;
+        }
+    }
+    done
+}
+
+/// The length of the whole lines that fit one write; all that fits when a line is longer.
+fn whole_lines(bytes: &[u8]) -> usize {
+    let fits = &bytes[..bytes.len().min(CHUNK_BYTES)];
+    let last = fits.iter().rposition(|&byte| byte == b'\n');
+    last.map_or(fits.len(), |last| last + 1)
+}
+
 /// Writes as much of `bytes` as does not block, and returns how much that was.
 pub fn write_ready(descriptor: impl AsFd, bytes: &[u8]) -> usize {
     let mut done = 0;
@@ -159,6 +183,17 @@ mod tests {
         reader.read_to_end(&mut rest).expect("readable");
         let rest = String::from_utf8_lossy(&rest);
         assert!(rest.ends_with("y\nweir: 1 log lines were lost\nwhole\n"));
+    }
+
+    #[test]
+    fn a_write_ends_with_a_line_where_it_can() {
+        assert_eq!(whole_lines(b"one\ntwo\nthr"), 8);
+        assert_eq!(whole_lines(b"one"), 3);
+        let mut long = vec![b'x'; CHUNK_BYTES - 1];
+        long.extend(b"\nmore\n");
+        assert_eq!(whole_lines(&long), CHUNK_BYTES);
+        long.insert(0, b'x');
+        assert_eq!(whole_lines(&long), CHUNK_BYTES);
     }
 
     #[test]

@@ -1,0 +1,45 @@
+//! Opens listening sockets as the configuration asks, and says why where it cannot.
+
+use std::io;
+
+use log::info;
+
+use crate::config::model::Listener as Settings;
+use crate::core::address::Address;
+use crate::process::{EXIT_BIND, Refusal};
+use crate::sys::socket::{self, Listener};
+
+/// Opens the socket of a listener and logs where it is.
+pub(crate) fn listen(settings: &Settings) -> Result<Listener, Refusal> {
+    let listener = listen_at(settings, &settings.address)?;
+    announce(settings, &listener);
+    Ok(listener)
+}
+
+/// The same at another address, without a word in the log.
+pub(crate) fn listen_at(settings: &Settings, address: &Address) -> Result<Listener, Refusal> {
+    let opened = socket::listen(address, settings.backlog, settings.keepalive.as_ref());
+    opened.map_err(|error| {
+        let hint = if error.kind() == io::ErrorKind::PermissionDenied {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE or root"
+        } else if error.kind() == io::ErrorKind::AddrInUse {
+            "; another program listens there"
+        } else {
+            ""
+        };
+        let what = format!("listener {}: cannot listen on {address}", settings.name);
+        Refusal {
+            code: EXIT_BIND,
+            message: format!("{what}: {error}{hint}"),
+        }
+    })
+}
+
+/// Logs where a listener is, with the port that the kernel chose.
+pub(crate) fn announce(settings: &Settings, listener: &Listener) {
+    let bound = match (listener.local_address(), &settings.address) {
+        (Some(local), _) => local.to_string(),
+        (None, address @ (Address::Unix(_) | Address::Ip(_))) => address.to_string(),
+    };
+    info!("listening on {bound} (listener {})", settings.name);
+}

@@ -1,0 +1,287 @@
+//! One serving process on its own: signals, background jobs and reloads around the loop.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use log::{error, info, warn};
+
+use crate::background::{Background, Finished};
+use crate::board::Board;
+use crate::cli::Args;
+use crate::config::Compiled;
+use crate::config::model::{AccessLog, Config};
+use crate::config::problem::Problem;
+use crate::process::access_sink::AccessSink;
+use crate::process::listen::listen;
+use crate::process::pid_file::PidFile;
+use crate::process::serving::Serving;
+use crate::process::{Refusal, connections_max, fit_descriptors, seed, set_log_level};
+use crate::reactor::Reactor;
+use crate::sys::process;
+use crate::sys::signal::{Signal, Signals};
+use crate::sys::socket::Listener;
+use crate::worker::{Start, UnresolvedName, Worker};
+
+/// How long the start waits for the first answers of the name service.
+const RESOLVE_AT_START_MAX: Duration = Duration::from_secs(2);
+
+/// Keys of control descriptors.
+const SIGNALS_KEY: u32 = 0;
+const JOBS_KEY: u32 = 1;
+
+/// Serves until a signal ends it.
+#[must_use]
+pub fn run(args: &Args, config: Config) -> ExitCode {
+    match Process::start(args, config) {
+        Ok(mut process) => ExitCode::from(process.serve()),
+        Err(Refusal { code, message }) => {
+            error!("{message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+struct Process {
+    serving: Serving,
+    signals: Signals,
+    jobs: Background,
+    config_path: PathBuf,
+    /// The limit on open descriptors.
+    descriptors: u64,
+    /// Only warnings and errors are logged, whatever the configuration says.
+    quiet: bool,
+    loading: bool,
+    load_again: bool,
+    /// Names whose failure is already in the log.
+    known_unresolved: Vec<UnresolvedName>,
+    pid_file: Option<PidFile>,
+    access_log: Option<AccessLog>,
+}
+
+impl Process {
+    fn start(args: &Args, mut config: Config) -> Result<Self, Refusal> {
+        if let Some(cpu) = args.cpu {
+            process::pin_to_cpu(cpu)
+                .map_err(|error| Refusal::new(&format!("cannot run on CPU {cpu}"), &error))?;
+        }
+        let descriptors = process::raise_descriptor_limit()
+            .map_err(|error| Refusal::new("cannot read the descriptor limit", &error))?;
+        fit_descriptors(&mut config, descriptors);
+        let signals =
+            Signals::open().map_err(|error| Refusal::new("cannot take signals", &error))?;
+        let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
+        let access_settings = config.access_log.clone();
+        let access_log = AccessSink::open(access_settings.as_ref())?;
+        let sockets: Vec<Listener> = config
+            .listeners
+            .iter()
+            .map(listen)
+            .collect::<Result<_, _>>()?;
+        let mut reactor = Reactor::new().map_err(|error| Refusal::new("no event queue", &error))?;
+        let (waker, watched) = (reactor.waker(JOBS_KEY), watch_signals(&reactor, &signals));
+        let waker = waker.and_then(|waker| watched.map(|()| waker));
+        let waker = waker.map_err(|error| Refusal::new("no event queue", &error))?;
+        let start = Start {
+            now: reactor.now(),
+            net: reactor,
+            board: Board::private(),
+            seed: seed(),
+            connections_max_default: connections_max(descriptors, 0),
+        };
+        let worker = Worker::new(start, config, sockets)
+            .map_err(|error| Refusal::new("cannot watch the listeners", &error))?;
+        let mut this = Self {
+            serving: Serving::new(worker, access_log),
+            signals,
+            jobs: Background::new(waker),
+            config_path: args.config.clone(),
+            descriptors,
+            quiet: args.quiet,
+            loading: false,
+            load_again: false,
+            known_unresolved: Vec::new(),
+            pid_file: None,
+            access_log: access_settings,
+        };
+        this.resolve_at_start();
+        this.pid_file = pid_file.map(PidFile::write).transpose()?;
+        info!(
+            "weir ready, process {}, at most {} connections",
+            std::process::id(),
+            this.serving.worker.connections_max()
+        );
+        Ok(this)
+    }
+
+    /// The loop. Its exit code.
+    fn serve(&mut self) -> u8 {
+        let ended = loop {
+            match self.serving.turn() {
+                Err(error) => break Err(error),
+                Ok(None) => break Ok(()),
+                Ok(Some(is_control)) => {
+                    if is_control {
+                        self.on_signals();
+                        self.on_jobs();
+                    }
+                    self.serving.write_access_log();
+                }
+            }
+        };
+        self.serving.exit_code(ended)
+    }
+
+    fn reopen_access_log(&mut self) {
+        match AccessSink::open(self.access_log.as_ref()) {
+            Ok(sink) => {
+                self.serving.set_access_log(sink);
+                info!("access log reopened");
+            }
+            Err(refusal) => error!("{}; writing goes on to the old file", refusal.message),
+        }
+    }
+
+    fn on_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                Signal::Terminate | Signal::Interrupt | Signal::Quit => self.serving.end(),
+                Signal::Hangup => self.reload(),
+                Signal::User1 => self.reopen_access_log(),
+                Signal::User2 => warn!("SIGUSR2 is not used by this version"),
+            }
+        }
+    }
+
+    fn on_jobs(&mut self) {
+        while let Some(finished) = self.jobs.next() {
+            self.on_finished(finished);
+        }
+    }
+
+    fn on_finished(&mut self, finished: Finished) {
+        match finished {
+            Finished::Loaded(outcome) => self.on_loaded(outcome),
+            Finished::Resolved(name, addresses) => self.on_resolved(&name, &addresses),
+            Finished::Unresolved(name, reason) => self.on_unresolved(name, &reason),
+        }
+    }
+
+    fn reload(&mut self) {
+        if !self.serving.worker.may_adopt() {
+            return warn!("reload ignored: stopping");
+        }
+        if self.loading {
+            self.load_again = true;
+            return;
+        }
+        info!("reload: reading {}", self.config_path.display());
+        match self.jobs.load(self.config_path.clone()) {
+            Ok(()) => self.loading = true,
+            Err(error) => error!("reload failed, nothing changed: {error}"),
+        }
+    }
+
+    fn on_loaded(&mut self, outcome: Result<Compiled, Vec<Problem>>) {
+        self.loading = false;
+        match outcome {
+            Ok(compiled) => {
+                for warning in &compiled.warnings {
+                    warn!("{warning}");
+                }
+                if let Err(error) = self.adopt(compiled.config) {
+                    error!("reload failed, nothing changed: {error}");
+                }
+            }
+            Err(problems) => {
+                for problem in &problems {
+                    error!("{problem}");
+                }
+                error!(
+                    "reload failed, nothing changed: {} problems",
+                    problems.len()
+                );
+            }
+        }
+        if std::mem::take(&mut self.load_again) {
+            self.reload();
+        }
+    }
+
+    /// All new sockets are opened before anything changes.
+    fn adopt(&mut self, mut config: Config) -> Result<(), String> {
+        if !self.serving.worker.may_adopt() {
+            return Err("stopping".to_owned());
+        }
+        fit_descriptors(&mut config, self.descriptors);
+        let mut sockets = Vec::new();
+        for settings in &config.listeners {
+            sockets.push(if self.serving.worker.listens_for(settings) {
+                None
+            } else {
+                Some(listen(settings).map_err(|refusal| refusal.message)?)
+            });
+        }
+        let access_settings = config.access_log.clone();
+        let access_log = AccessSink::open(access_settings.as_ref());
+        let access_log = access_log.map_err(|refusal| refusal.message)?;
+        let level = config.log_level;
+        let adopted = self
+            .serving
+            .worker
+            .adopt(config, sockets, false)
+            .map_err(|error| error.to_string())?;
+        self.serving.set_access_log(access_log);
+        self.access_log = access_settings;
+        set_log_level(level, self.quiet);
+        info!(
+            "reload done: {} backends added, {} removed; {} listeners added, {} removed",
+            adopted.backends_added,
+            adopted.backends_removed,
+            adopted.listeners_added,
+            adopted.listeners_removed
+        );
+        self.resolve();
+        Ok(())
+    }
+
+    fn resolve(&mut self) {
+        let names = self.serving.worker.unresolved_names();
+        self.known_unresolved.retain(|name| names.contains(name));
+        if let Err(error) = self.jobs.resolve(names) {
+            error!("cannot resolve names: {error}");
+        }
+    }
+
+    /// Gives the name service a moment, so that the first connections find their backends.
+    fn resolve_at_start(&mut self) {
+        let awaited = self.serving.worker.unresolved_names().len();
+        self.resolve();
+        for finished in self.jobs.wait(awaited, RESOLVE_AT_START_MAX) {
+            self.on_finished(finished);
+        }
+    }
+
+    fn on_resolved(&mut self, name: &UnresolvedName, addresses: &[std::net::SocketAddr]) {
+        info!("backend name {} resolved: {}", name.host, addresses[0].ip());
+        self.known_unresolved.retain(|known| known != name);
+        self.serving.worker.on_resolved(name, addresses);
+    }
+
+    fn on_unresolved(&mut self, name: UnresolvedName, reason: &str) {
+        if self.known_unresolved.contains(&name) {
+            return;
+        }
+        warn!(
+            "backend name {} does not resolve: {reason}; it is down and will be tried again",
+            name.host
+        );
+        self.known_unresolved.push(name);
+    }
+}
+
+fn watch_signals(reactor: &Reactor, signals: &Signals) -> io::Result<()> {
+    use std::os::fd::AsFd;
+    reactor.watch_control(signals.as_fd(), SIGNALS_KEY)
+}
