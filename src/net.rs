@@ -118,6 +118,9 @@ pub trait Net {
     /// When the kernel has no room for the registration.
     fn watch_listener(&mut self, listener: &Self::Listener, target: Target) -> io::Result<()>;
 
+    /// Stops reporting events of a listener, which stays open.
+    fn unwatch_listener(&mut self, listener: &Self::Listener);
+
     /// Stops reporting events of a listener, then closes it.
     fn stop_listening(&mut self, listener: Self::Listener);
 

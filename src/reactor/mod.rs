@@ -194,10 +194,15 @@ impl Net for Reactor {
         self.register(listener.as_fd(), target, Interest::READABLE)
     }
 
-    fn stop_listening(&mut self, listener: Listener) {
-        // A supervisor may hold the same socket open, and an open socket would go on firing.
+    fn unwatch_listener(&mut self, listener: &Listener) {
+        // It fails only for what is not registered.
         let raw = listener.as_fd().as_raw_fd();
         let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
+    }
+
+    fn stop_listening(&mut self, listener: Listener) {
+        // A supervisor may hold the same socket open, and an open socket would go on firing.
+        self.unwatch_listener(&listener);
         listener.close();
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use log::{debug, error, warn};
+use log::{error, warn};
 
 use crate::board::ListenerCell;
 use crate::core::balance::{Algorithm, client_key};
@@ -40,14 +40,17 @@ impl<N: Net> Worker<N> {
                 return;
             }
             let listener = &mut self.shared.listeners[slot as usize];
-            let Some(socket) = &listener.socket else {
+            let Some((door, socket)) = listener.doors.ready() else {
                 return;
             };
             match self.shared.transfer.net.accept(socket) {
                 Accept::Ready(stream, peer) => self.open_session(slot, stream, peer),
                 Accept::Retry => {}
                 Accept::Blocked => {
-                    listener.ready.clear(Readiness::READ);
+                    listener.doors.on_blocked(door);
+                    if listener.doors.is_ready() {
+                        continue;
+                    }
                     if listener.closing {
                         self.stop_listening(slot);
                     }
@@ -149,14 +152,10 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    /// Closes a listening socket for good. Its sessions go on.
+    /// Closes the sockets of a listener for good. Its sessions go on.
     pub(crate) fn stop_listening(&mut self, slot: ListenerSlot) {
-        let listener = &mut self.shared.listeners[slot as usize];
-        listener.closing = false;
-        if let Some(socket) = listener.socket.take() {
-            debug!("listener {} closed", listener.name);
-            self.shared.transfer.net.stop_listening(socket);
-        }
+        self.shared.listeners[slot as usize].closing = false;
+        self.close_doors(slot);
     }
 
     fn open_session(&mut self, slot: ListenerSlot, stream: N::Stream, peer: Option<SocketAddr>) {
@@ -220,6 +219,6 @@ fn hash_key<N: Net>(shared: &Shared<N>, upstream: UpstreamSlot, peer: Option<Soc
 impl<N: Net> Listener<N> {
     /// Whether an event should run it now.
     pub(crate) fn may_run(&self) -> bool {
-        self.pause == Pause::No && self.socket.is_some() && self.ready.has(Readiness::READ)
+        self.pause == Pause::No && self.doors.is_ready()
     }
 }

@@ -16,9 +16,9 @@ use crate::core::health::{Health, Verdict};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::sticky::{TagKey, Tags};
 use crate::core::limit::RateLimit;
-use crate::core::readiness::Readiness;
-use crate::net::{Kind, Net, Target};
+use crate::net::Net;
 use crate::worker::Worker;
+use crate::worker::doors::{Doors, Opened};
 use crate::worker::report::UnresolvedName;
 use crate::worker::shared::{
     Listener, ListenerSlot, Pause, Place, StickyTags, Upstream, UpstreamSlot, key_of,
@@ -63,6 +63,27 @@ impl<N: Net> Worker<N> {
         sockets: Vec<Option<N::Listener>>,
         at_start: bool,
     ) -> io::Result<Adopted> {
+        let alone = |socket| Opened { slot: None, socket };
+        let sockets = sockets
+            .into_iter()
+            .map(|it| it.map(alone).into_iter().collect());
+        self.adopt_sockets(config, sockets.collect(), at_start)
+    }
+
+    /// The same for one of several workers. `sockets` has an entry per listener, in order: those
+    /// that are new.
+    ///
+    /// # Errors
+    /// When a new socket cannot be watched; then nothing has changed.
+    ///
+    /// # Panics
+    /// When a listener has no socket, neither old nor new.
+    pub fn adopt_sockets(
+        &mut self,
+        config: Config,
+        sockets: Vec<Vec<Opened<N::Listener>>>,
+        at_start: bool,
+    ) -> io::Result<Adopted> {
         assert_eq!(
             config.listeners.len(),
             sockets.len(),
@@ -96,7 +117,7 @@ impl<N: Net> Worker<N> {
     }
 
     fn find_listener(&self, settings: &model::Listener) -> Option<ListenerSlot> {
-        let open = |listener: &Listener<N>| listener.socket.is_some() && !listener.closing;
+        let open = |listener: &Listener<N>| listener.doors.is_open() && !listener.closing;
         // With port 0 the kernel chooses, so several listeners may have that address.
         let is_any_port = matches!(&settings.address, Address::Ip(ip) if ip.port() == 0);
         let is_same = |listener: &Listener<N>| {
@@ -110,41 +131,39 @@ impl<N: Net> Worker<N> {
         ListenerSlot::try_from(found).ok()
     }
 
-    /// Finds or makes the slot of every listener. New ones are watched before anything else
+    /// Finds or makes the slot of every listener. New sockets are watched before anything else
     /// changes, so that a failure leaves everything as it was.
     fn place_listeners(
         &mut self,
         config: &Config,
-        sockets: Vec<Option<N::Listener>>,
+        sockets: Vec<Vec<Opened<N::Listener>>>,
         adopted: &mut Adopted,
     ) -> io::Result<Vec<ListenerSlot>> {
         let mut slots = Vec::new();
         let mut fresh = Vec::new();
-        for (settings, socket) in config.listeners.iter().zip(sockets) {
-            let Some(socket) = socket else {
-                let slot = self.find_listener(settings);
-                slots.push(slot.expect("a listener without a new socket has an old one"));
-                continue;
-            };
-            let slot = self.free_listener_slot(settings, &fresh);
-            let generation = self.shared.next_generation();
-            let target = Target {
-                kind: Kind::Listener,
-                key: slot,
-                generation,
-            };
-            if let Err(error) = self.shared.transfer.net.watch_listener(&socket, target) {
-                self.shared.transfer.net.stop_listening(socket);
-                for slot in fresh {
-                    self.stop_listening(slot);
-                }
-                return Err(error);
-            }
-            let listener = &mut self.shared.listeners[slot as usize];
-            listener.generation = generation;
-            listener.socket = Some(socket);
-            fresh.push(slot);
+        let mut added = Vec::new();
+        for (settings, sockets) in config.listeners.iter().zip(sockets) {
+            let slot = self.find_listener(settings).unwrap_or_else(|| {
+                assert!(
+                    !sockets.is_empty(),
+                    "a listener without a new socket is open"
+                );
+                let slot = self.free_listener_slot(settings, &fresh);
+                fresh.push(slot);
+                slot
+            });
             slots.push(slot);
+            for socket in sockets {
+                match self.add_door(slot, socket) {
+                    Ok(generation) => added.push((slot, generation)),
+                    Err(error) => {
+                        for (slot, generation) in added {
+                            self.remove_door(slot, generation);
+                        }
+                        return Err(error);
+                    }
+                }
+            }
         }
         adopted.listeners_added = fresh.len();
         Ok(slots)
@@ -157,7 +176,7 @@ impl<N: Net> Worker<N> {
         fresh: &[ListenerSlot],
     ) -> ListenerSlot {
         let free = self.shared.listeners.iter().position(|listener| {
-            listener.socket.is_none() && listener.active == 0 && !listener.queued
+            !listener.doors.is_open() && listener.active == 0 && !listener.queued
         });
         let free = free.and_then(|slot| ListenerSlot::try_from(slot).ok());
         if let Some(slot) = free.filter(|slot| !fresh.contains(slot)) {
@@ -175,9 +194,7 @@ impl<N: Net> Worker<N> {
         Listener {
             name: settings.name.clone(),
             address: settings.address.clone(),
-            socket: None,
-            generation: 0,
-            ready: Readiness::NONE,
+            doors: Doors::none(),
             queued: false,
             pause: Pause::No,
             closing: false,
@@ -221,7 +238,7 @@ impl<N: Net> Worker<N> {
         for slot in 0..self.shared.listeners.len() {
             let slot = key_of(slot);
             let listener = &self.shared.listeners[slot as usize];
-            if !kept.contains(&slot) && listener.socket.is_some() && !listener.closing {
+            if !kept.contains(&slot) && listener.doors.is_open() && !listener.closing {
                 adopted.listeners_removed += 1;
                 self.close_listener(slot);
             }

@@ -81,12 +81,16 @@ impl<N: Net> Worker<N> {
     /// Lets one listener take what is queued and close.
     pub(crate) fn close_listener(&mut self, slot: ListenerSlot) {
         let listener = &mut self.shared.listeners[slot as usize];
-        if listener.socket.is_none() {
+        if !listener.doors.is_open() {
             return;
         }
         listener.closing = true;
-        listener.ready.add(crate::core::readiness::Readiness::READ);
-        if listener.pause == Pause::No {
+        listener.doors.mark_all();
+        self.close_unwatched(slot);
+        let listener = &mut self.shared.listeners[slot as usize];
+        if !listener.doors.is_open() {
+            listener.closing = false;
+        } else if listener.pause == Pause::No {
             self.queue_listener(slot);
         }
     }
@@ -126,7 +130,7 @@ impl<N: Net> Worker<N> {
                 .shared
                 .listeners
                 .iter()
-                .all(|listener| listener.socket.is_none())
+                .all(|listener| !listener.doors.is_open())
         {
             self.finish();
         }

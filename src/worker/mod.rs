@@ -9,6 +9,7 @@
 mod accept;
 mod adopt;
 mod connect;
+mod doors;
 mod drain;
 mod http;
 mod links;
@@ -45,6 +46,7 @@ use crate::worker::shared::{ListenerSlot, PipePool, Shared, Timeout, Transfer, U
 use crate::worker::starve::Starving;
 
 pub use crate::worker::adopt::Adopted;
+pub use crate::worker::doors::{Opened, SLOTS_MAX, Slots};
 pub use crate::worker::drain::Stage;
 pub use crate::worker::report::{Census, UnresolvedName};
 
@@ -122,6 +124,22 @@ impl<N: Net> Worker<N> {
     /// # Errors
     /// When a listener cannot be watched.
     pub fn new(start: Start<N>, config: Config, sockets: Vec<N::Listener>) -> io::Result<Self> {
+        let alone = |socket| vec![Opened { slot: None, socket }];
+        let sockets = sockets.into_iter().map(alone).collect();
+        Self::with_slots(start, config, sockets, Slots::ALL)
+    }
+
+    /// A worker for `config` that is one of several: with the sockets of each listener, of which
+    /// it accepts from those in `slots`.
+    ///
+    /// # Errors
+    /// When a listener cannot be watched.
+    pub fn with_slots(
+        start: Start<N>,
+        config: Config,
+        sockets: Vec<Vec<Opened<N::Listener>>>,
+        slots: Slots,
+    ) -> io::Result<Self> {
         let buffer_bytes = config.buffer_bytes;
         let transfer = Transfer {
             net: start.net,
@@ -142,6 +160,7 @@ impl<N: Net> Worker<N> {
             wheel: TimerWheel::new(start.now),
             board: start.board,
             listeners: Vec::new(),
+            slots,
             upstreams: Vec::new(),
             backends: Backends::new(),
             places: Vec::new(),
@@ -174,8 +193,7 @@ impl<N: Net> Worker<N> {
             fired: Vec::new(),
             due: Vec::new(),
         };
-        let sockets = sockets.into_iter().map(Some).collect();
-        worker.adopt(config, sockets, true)?;
+        worker.adopt_sockets(config, sockets, true)?;
         Ok(worker)
     }
 
@@ -275,10 +293,9 @@ impl<N: Net> Worker<N> {
         let Some(listener) = self.shared.listeners.get_mut(event.target.key as usize) else {
             return false;
         };
-        if listener.socket.is_none() || listener.generation != event.target.generation {
+        if !listener.doors.mark(event.target.generation) {
             return false;
         }
-        listener.ready.add(event.ready);
         self.queue_listener(event.target.key);
         true
     }

@@ -110,7 +110,7 @@ impl<N: Net> Worker<N> {
                 .shared
                 .listeners
                 .iter()
-                .filter(|l| l.socket.is_some())
+                .filter(|l| l.doors.is_open())
                 .count(),
             queued: self.runnable.len() + self.runnable_listeners.len(),
             stale_events: self.shared.stale_events,
@@ -266,7 +266,7 @@ impl<N: Net> Worker<N> {
         let board = &self.shared.board;
         for listener in &self.shared.listeners {
             let get = |cell: ListenerCell| board.get(listener.column, cell);
-            if listener.socket.is_none() && listener.active == 0 && get(ListenerCell::Accepted) == 0
+            if !listener.doors.is_open() && listener.active == 0 && get(ListenerCell::Accepted) == 0
             {
                 continue;
             }

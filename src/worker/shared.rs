@@ -19,12 +19,13 @@ use crate::core::health::{EjectPolicy, Verdict};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::sticky::{TagKey, Tags};
 use crate::core::limit::RateLimit;
-use crate::core::readiness::Readiness;
+
 use crate::core::rng::Rng;
 use crate::core::time::Tick;
 use crate::core::timer::TimerWheel;
 use crate::net::{ConnectError, GENERATION_MAX, Net};
 use crate::worker::connect::Attempt;
+use crate::worker::doors::{Doors, Slots};
 use crate::worker::http::HttpSpace;
 use crate::worker::links::{Link, LinkKey};
 use crate::worker::site::Site;
@@ -141,10 +142,7 @@ pub(crate) enum Timeout {
 pub(crate) struct Listener<N: Net> {
     pub(crate) name: String,
     pub(crate) address: Address,
-    /// None once it no longer accepts.
-    pub(crate) socket: Option<N::Listener>,
-    pub(crate) generation: u32,
-    pub(crate) ready: Readiness,
+    pub(crate) doors: Doors<N>,
     pub(crate) queued: bool,
     pub(crate) pause: Pause,
     /// Accept what is queued, then close.
@@ -238,6 +236,8 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) wheel: TimerWheel<Timeout>,
     pub(crate) board: Board,
     pub(crate) listeners: Vec<Listener<N>>,
+    /// The slots of the listening sockets that are ours to accept from.
+    pub(crate) slots: Slots,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) backends: Backends,
     /// By backend id.

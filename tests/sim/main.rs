@@ -6,6 +6,7 @@
 
 mod board;
 mod cost;
+mod doors;
 mod ends;
 mod health;
 mod limits;

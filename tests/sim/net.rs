@@ -1385,6 +1385,10 @@ impl Net for SimNet {
         Ok(())
     }
 
+    fn unwatch_listener(&mut self, listener: &SimListener) {
+        self.call().listeners[listener.0.0].watch = None;
+    }
+
     fn stop_listening(&mut self, listener: SimListener) {
         let mut world = self.call();
         world.calls.stop_listening += 1;
