@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::problem::Problem;
-use crate::config::{self, Compiled};
+use crate::config::{self, Compiled, Source};
 use crate::reactor::Waker;
 use crate::worker::UnresolvedName;
 
@@ -32,7 +32,7 @@ pub(crate) enum Finished {
     /// A name has no address for now, and why.
     Unresolved(UnresolvedName, String),
     /// A configuration file was read.
-    Loaded(Result<Compiled, Vec<Problem>>),
+    Loaded(Result<Box<(Source, Compiled)>, Vec<Problem>>),
 }
 
 /// Starts jobs and collects what they found.
@@ -77,7 +77,8 @@ impl Background {
     pub(crate) fn load(&self, path: PathBuf) -> io::Result<()> {
         let (sender, waker) = (self.sender.clone(), self.waker.clone());
         spawn("weir-config", move || {
-            tell(&sender, &waker, Finished::Loaded(config::load(&path)));
+            let loaded = config::read(&path).map(Box::new);
+            tell(&sender, &waker, Finished::Loaded(loaded));
         })
     }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use getopts::Options;
 
+use crate::config::model::WORKERS_MAX;
+
 /// Read when no `--config` is given.
 pub const CONFIG_PATH_DEFAULT: &str = "/etc/weir/weir.yaml";
 
@@ -21,9 +23,49 @@ pub enum Command {
         /// Whether to stay silent when it is good.
         quiet: bool,
     },
+    /// Serve as one of several, for the supervisor that has started this process.
+    Worker {
+        /// The place among the workers, for the log.
+        seat: String,
+    },
+    /// Send an order to the weir of a pid file.
+    Send {
+        /// What to do.
+        order: Order,
+        /// Names the process.
+        pid_file: PathBuf,
+    },
     /// Print this text and exit.
     Print(String),
 }
+
+/// An order to a weir that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Re-read the configuration.
+    Reload,
+    /// Reopen the access log.
+    Reopen,
+    /// End gracefully.
+    Quit,
+    /// End at once.
+    Stop,
+    /// Make way for another binary.
+    Upgrade,
+}
+
+const ORDERS: [(&str, Order); 5] = [
+    ("reload", Order::Reload),
+    ("reopen", Order::Reopen),
+    ("quit", Order::Quit),
+    ("stop", Order::Stop),
+    ("upgrade", Order::Upgrade),
+];
+
+/// First arguments that are not for users: a worker is told its seat, and a program that takes
+/// the place of another the descriptor where that left its state.
+const WORKER_WORD: &str = "--worker";
+const RESUME_WORD: &str = "--resume";
 
 /// How to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +74,10 @@ pub struct Args {
     pub config: PathBuf,
     /// The CPU to run on; none leaves it to the kernel.
     pub cpu: Option<usize>,
+    /// How many workers, if the command line says so; none in it is one per CPU.
+    pub workers: Option<Option<usize>>,
+    /// Where the program that ran in this process before has left its state.
+    pub resume: Option<i32>,
     /// Where the process id is written.
     pub pid_file: Option<PathBuf>,
     /// Whether only warnings and errors are logged.
@@ -64,6 +110,19 @@ fn options() -> Options {
             "write the process id here once weir listens",
             "FILE",
         )
+        .optopt(
+            "",
+            "workers",
+            "serve with N processes, each on a CPU of its own, or auto: one per CPU",
+            "N",
+        )
+        .optopt(
+            "s",
+            "",
+            "with -p: tell the weir that runs to reload, reopen, quit, stop or \
+             upgrade, and wait for the outcome",
+            "ORDER",
+        )
         .optflag("q", "quiet", "log warnings and errors only")
         .optflag("v", "version", "print the version and exit")
         .optflag("V", "", "print the version and how it was built, and exit")
@@ -78,9 +137,10 @@ pub fn usage() -> String {
                  Usage: weir [-c FILE] [options]";
     let tail = "
 Signals: TERM, INT, QUIT end gracefully (again: at once), HUP re-reads the configuration,
-         USR1 reopens the access log.
+         USR1 reopens the access log, USR2 makes way for another binary (with workers).
 Exit:    0 ended well; 1 bad configuration, or connections were cut; 2 bad usage;
          3 cannot listen or not permitted; 4 another weir owns the pid file.
+         With -s: 0 done; 1 refused; 3 no weir runs.
 Log:     to standard error; RUST_LOG overrides `log_level` of the configuration.
 ";
     options().usage(brief) + tail
@@ -111,6 +171,21 @@ fn build() -> String {
 /// One line that says what is wrong and how to find out what is right.
 pub fn parse(arguments: &[String]) -> Result<Command, String> {
     let hint = |message: String| format!("weir: {message}; try `weir --help`");
+    let mut arguments = arguments;
+    let mut resume = None;
+    if let [first, value, rest @ ..] = arguments {
+        match (first.as_str(), value.parse()) {
+            (WORKER_WORD, _) => {
+                let seat = value.clone();
+                return Ok(Command::Worker { seat });
+            }
+            (RESUME_WORD, Ok(state)) => {
+                resume = Some(state);
+                arguments = rest;
+            }
+            _ => {}
+        }
+    }
     let matches = options()
         .parse(arguments)
         .map_err(|fail| hint(fail.to_string()))?;
@@ -129,6 +204,15 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
     let config = matches
         .opt_str("c")
         .map_or_else(|| CONFIG_PATH_DEFAULT.into(), PathBuf::from);
+    let pid_file = matches.opt_str("p").map(PathBuf::from);
+    if let Some(word) = matches.opt_str("s") {
+        let known = ORDERS.iter().find(|(name, _)| *name == word);
+        let words = "reload, reopen, quit, stop, upgrade";
+        let (_, order) = known.ok_or_else(|| hint(format!("`-s {word}` is not one of {words}")))?;
+        let pid_file = pid_file.ok_or_else(|| hint("`-s` needs the pid file, `-p`".to_owned()))?;
+        let order = *order;
+        return Ok(Command::Send { order, pid_file });
+    }
     let quiet = matches.opt_present("q");
     let print = matches.opt_present("T");
     if print || matches.opt_present("t") {
@@ -145,13 +229,36 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
                 .map_err(|_| hint(format!("`--cpu {text}` is not a CPU number (0, 1, 2, ...)")))?,
         ),
     };
-    let pid_file = matches.opt_str("p").map(PathBuf::from);
+    let workers = match matches.opt_str("workers") {
+        None => None,
+        Some(text) => Some(workers(&text).ok_or_else(|| {
+            let range = format!("a number from 1 to {WORKERS_MAX}, or `auto`");
+            hint(format!("`--workers {text}` is not {range}"))
+        })?),
+    };
+    if cpu.is_some() && workers.is_some_and(|count| count != Some(1)) {
+        let why = "a process on one CPU has no workers";
+        return Err(hint(format!(
+            "`--cpu` and `--workers` exclude each other: {why}"
+        )));
+    }
     Ok(Command::Run(Args {
         config,
         cpu,
+        workers,
+        resume,
         pid_file,
         quiet,
     }))
+}
+
+/// A number of workers, or none for one per CPU.
+fn workers(text: &str) -> Option<Option<usize>> {
+    if text == "auto" {
+        return Some(None);
+    }
+    let count = text.parse().ok()?;
+    (1..=WORKERS_MAX).contains(&count).then_some(Some(count))
 }
 
 #[cfg(test)]
@@ -187,9 +294,46 @@ mod tests {
     }
 
     #[test]
+    fn workers_are_counted_or_left_to_the_machine() {
+        let workers = |words| match parse_words(words) {
+            Ok(Command::Run(args)) => args.workers,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(workers(""), None);
+        assert_eq!(workers("--workers 4"), Some(Some(4)));
+        assert_eq!(workers("--workers auto"), Some(None));
+        assert_eq!(workers("--cpu 1 --workers 1"), Some(Some(1)));
+    }
+
+    #[test]
+    fn an_order_goes_to_the_weir_of_a_pid_file() {
+        let order = Command::Send {
+            order: Order::Upgrade,
+            pid_file: "x".into(),
+        };
+        assert_eq!(parse_words("-s upgrade -p x"), Ok(order));
+    }
+
+    #[test]
+    fn words_that_are_not_for_users_come_first() {
+        let seat = "3".to_owned();
+        assert_eq!(parse_words("--worker 3"), Ok(Command::Worker { seat }));
+        let Ok(Command::Run(args)) = parse_words("--resume 7 -q --workers 2") else {
+            panic!("not a run")
+        };
+        assert_eq!((args.resume, args.quiet), (Some(7), true));
+        assert!(parse_words("-q --resume 7").is_err());
+    }
+
+    #[test]
     fn mistakes_name_the_word_and_the_way_out() {
         for (words, named) in [
             ("--cpu two", "--cpu two"),
+            ("--workers 0", "--workers 0"),
+            ("--workers 61", "1 to 60"),
+            ("--workers 2 --cpu 1", "exclude each other"),
+            ("-s reload", "-p"),
+            ("-s restart -p x", "-s restart"),
             ("conf.yaml", "conf.yaml"),
             ("--confg x", "confg"),
             ("-c", "c"),
@@ -210,6 +354,8 @@ mod tests {
             "--test",
             "-T",
             "--cpu",
+            "--workers",
+            "-s",
             "--pid-file",
             "--quiet",
             "-V",

@@ -10,6 +10,7 @@
 //! - [`board`]: counters, gauges and verdicts, in private memory or shared by several processes.
 //! - [`worker`]: the event loop: listeners, sessions, probes and timers over any [`net::Net`].
 //! - [`process`]: one serving process: signals, background jobs and the loop around the worker.
+//! - [`supervisor`]: several workers: starts them, feeds them, replaces them.
 //! - `background`: jobs that may block, name look-ups and reading files, beside the loop.
 //! - [`cli`]: the command line.
 //! - [`sys`]: what is asked of Linux beyond the standard library: sockets, pipes, signals, limits.
@@ -25,5 +26,6 @@ pub mod core;
 pub mod net;
 pub mod process;
 pub mod reactor;
+pub mod supervisor;
 pub mod sys;
 pub mod worker;

@@ -4,10 +4,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use weir::cli::{self, Command};
-use weir::config::{self, Compiled};
-use weir::process;
+use weir::cli::{self, Args, Command};
+use weir::config::{self, Compiled, Source};
 use weir::sys::stderr::LossyWriter;
+use weir::{process, supervisor};
 
 /// Ended well.
 const EXIT_OK: u8 = 0;
@@ -32,16 +32,35 @@ fn main() -> ExitCode {
             print,
             quiet,
         }) => check(&config, print, quiet),
-        Ok(Command::Run(args)) => match load(&args.config) {
-            None => ExitCode::from(EXIT_CONFIG),
-            Some(compiled) => {
-                start_log();
-                process::set_log_level(compiled.config.log_level, args.quiet);
-                for warning in &compiled.warnings {
-                    log::warn!("{warning}");
-                }
-                process::run(&args, compiled.config)
-            }
+        Ok(Command::Send { order, pid_file }) => {
+            let (code, line) = process::order::send(order, &pid_file);
+            eprintln!("weir: {line}");
+            code
+        }
+        Ok(Command::Worker { seat }) => {
+            start_log(Some(seat));
+            process::worker::run()
+        }
+        Ok(Command::Run(args)) => serve(&args),
+    }
+}
+
+fn serve(args: &Args) -> ExitCode {
+    let loaded = load(&args.config);
+    start_log(None);
+    if let Some((_, compiled)) = &loaded {
+        process::set_log_level(compiled.config.log_level, args.quiet);
+        for warning in &compiled.warnings {
+            log::warn!("{warning}");
+        }
+    }
+    let loaded = loaded.map(|(source, compiled)| (source, compiled.config));
+    match (args.resume, loaded) {
+        (Some(state), loaded) => supervisor::resume(args, state, loaded),
+        (None, None) => ExitCode::from(EXIT_CONFIG),
+        (None, Some((source, config))) => match supervisor::workers_wanted(args, &config) {
+            1 => process::single::run(args, config),
+            _ => supervisor::run(args, source, config),
         },
     }
 }
@@ -59,9 +78,9 @@ fn print(text: &str) -> ExitCode {
 }
 
 /// Reads the configuration, and says everything that is wrong with it.
-fn load(path: &Path) -> Option<Compiled> {
-    match config::load(path) {
-        Ok(compiled) => Some(compiled),
+fn load(path: &Path) -> Option<(Source, Compiled)> {
+    match config::read(path) {
+        Ok(loaded) => Some(loaded),
         Err(problems) => {
             for problem in &problems {
                 eprintln!("{problem}");
@@ -77,7 +96,7 @@ fn load(path: &Path) -> Option<Compiled> {
 }
 
 fn check(path: &Path, is_printed: bool, quiet: bool) -> ExitCode {
-    let Some(compiled) = load(path) else {
+    let Some((_, compiled)) = load(path) else {
         return ExitCode::from(EXIT_CONFIG);
     };
     for warning in &compiled.warnings {
@@ -104,8 +123,8 @@ fn check(path: &Path, is_printed: bool, quiet: bool) -> ExitCode {
 }
 
 /// The log goes to standard error and never blocks. `RUST_LOG` decides what is in it, or else
-/// [`process::set_log_level`].
-fn start_log() {
+/// [`process::set_log_level`]. A worker says which one it is.
+fn start_log(worker: Option<String>) {
     let mut builder = env_logger::Builder::new();
     if std::env::var_os("RUST_LOG").is_some() {
         builder.parse_default_env();
@@ -113,6 +132,13 @@ fn start_log() {
         builder
             .filter_level(log::LevelFilter::Warn)
             .filter_module("weir", log::LevelFilter::Trace);
+    }
+    if let Some(seat) = worker {
+        builder.format(move |line, record| {
+            let (time, level) = (line.timestamp(), record.level());
+            let (target, words) = (record.target(), record.args());
+            writeln!(line, "[{time} {level:<5} {target}] worker {seat}: {words}")
+        });
     }
     builder
         .target(env_logger::Target::Pipe(Box::new(LossyWriter::stderr())))

@@ -33,7 +33,7 @@ const fn room(
 const ROOMS: &[Room] = &[
     room("lib", EVERY, &[]),
     room("main", EVERY, &["env_logger", "log"]),
-    room("cli", &[], &["getopts"]),
+    room("cli", &["config"], &["getopts"]),
     room("process", EVERY, &["log"]),
     room("background", EVERY, &["log"]),
     room("core", &["core"], &[]),
@@ -54,7 +54,7 @@ const ROOMS: &[Room] = &[
         &["board", "config", "core", "net"],
         &["log", "slab"],
     ),
-    room("supervisor", &["config", "core", "sys"], &["log"]),
+    room("supervisor", EVERY, &["log"]),
 ];
 
 const EVERY: &[&str] = &[

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::defaults;
 use super::listener;
-use super::model::{AccessLog, Config, Keepalive, Listener, LogFormat, Mode, Upstream};
+use super::model::{
+    AccessLog, Config, Keepalive, Listener, LogFormat, Mode, Upstream, WORKERS_MAX,
+};
 use super::node::{Entry, Node, Value, describe_text};
 use super::problem::{Position, Problems};
 use super::section::{Section, read_value};
@@ -90,6 +92,15 @@ impl<'a> Compiler<'a> {
         if let Some(keepalive) = top.node("keepalive") {
             self.keepalive = listener::keepalive(keepalive, problems);
             self.base.keepalive = self.keepalive;
+        }
+        let workers = values::or_word("auto", values::integer(1..=WORKERS_MAX as i128));
+        if let Some(workers) = top.read("workers", problems, workers) {
+            config.workers = workers;
+        }
+        let choices = [("serve", false), ("stop", true)];
+        let choice = |node: &Node| values::choice(node, &choices);
+        if let Some(stops) = top.read("when_supervisor_dies", problems, choice) {
+            config.stops_with_supervisor = stops;
         }
         if let Some(level) = top.read("log_level", problems, log_level) {
             config.log_level = level;
@@ -341,6 +352,8 @@ fn blank() -> Config {
     Config {
         listeners: Vec::new(),
         upstreams: Vec::new(),
+        workers: Some(1),
+        stops_with_supervisor: false,
         drain_timeout: defaults::DRAIN_TIMEOUT,
         pre_drain: defaults::PRE_DRAIN,
         stats_interval: Some(defaults::STATS_INTERVAL),

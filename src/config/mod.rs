@@ -24,7 +24,7 @@ mod values;
 mod tests;
 
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use model::Config;
 use problem::{Position, Problem, Problems};
@@ -38,6 +38,34 @@ pub struct Compiled {
     pub config: Config,
     /// What is odd about it but does not keep weir from running.
     pub warnings: Vec<Problem>,
+}
+
+/// A good file as it was read, with the files that it refers to: enough to compile it again
+/// without touching one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The name of the file, for messages.
+    pub file_name: String,
+    /// What it says.
+    pub text: String,
+    /// The files that it refers to, as they are written there, and what is in them.
+    pub files: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Source {
+    /// Compiles it again.
+    ///
+    /// # Errors
+    /// As [`compile`]; none when it was compiled before by the same version.
+    pub fn compile(&self) -> Result<Compiled, Vec<Problem>> {
+        compile(&self.file_name, &self.text, &mut |path| {
+            let mut files = self.files.iter();
+            let found = files.find(|(name, _)| name == path);
+            found
+                .map(|(_, bytes)| bytes.clone())
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
+        })
+    }
 }
 
 /// Compiles the text of a configuration file. `read_file` reads what the file refers to, such
@@ -73,6 +101,15 @@ pub fn compile(
 ///
 /// Every error in the file, sorted by place, or why it cannot be read.
 pub fn load(path: &Path) -> Result<Compiled, Vec<Problem>> {
+    read(path).map(|(_, compiled)| compiled)
+}
+
+/// The same, and all that was read for it.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn read(path: &Path) -> Result<(Source, Compiled), Vec<Problem>> {
     let file_name = path.display().to_string();
     let unreadable = |at, message| {
         vec![Problem {
@@ -92,9 +129,18 @@ pub fn load(path: &Path) -> Result<Compiled, Vec<Problem>> {
         unreadable(Some(at), "the file is not UTF-8 from here on".to_owned())
     })?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    compile(&file_name, &text, &mut |referred| {
-        read_bounded(&folder.join(referred), defaults::PAGE_BYTES_MAX + 1)
-    })
+    let mut files = Vec::new();
+    let compiled = compile(&file_name, &text, &mut |referred| {
+        let bytes = read_bounded(&folder.join(referred), defaults::PAGE_BYTES_MAX + 1)?;
+        files.push((referred.to_owned(), bytes.clone()));
+        Ok(bytes)
+    })?;
+    let source = Source {
+        file_name,
+        text,
+        files,
+    };
+    Ok((source, compiled))
 }
 
 /// Reads the beginning of a file, so that a device or a mistake cannot fill the memory.

@@ -9,6 +9,9 @@ use crate::core::address::{Address, BackendAddress};
 
 pub use crate::core::keepalive::Keepalive;
 
+/// The most workers: twice as many have a row on the board while the binary is replaced.
+pub const WORKERS_MAX: usize = 60;
+
 /// Everything one worker needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -16,6 +19,11 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// In the order of the file; names are unique.
     pub upstreams: Vec<Upstream>,
+    /// Processes that serve, under a supervisor when there are more than one; none is one per
+    /// CPU that weir may run on. At most [`WORKERS_MAX`].
+    pub workers: Option<usize>,
+    /// Whether workers end gracefully when their supervisor has died, instead of going on.
+    pub stops_with_supervisor: bool,
     /// How long a graceful stop waits before it cuts what still runs.
     pub drain_timeout: Duration,
     /// How long weir goes on accepting after it was asked to stop.

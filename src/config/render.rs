@@ -35,6 +35,13 @@ fn top(config: &Config) -> Map {
         entry("drain", duration(config.drain_timeout)),
         entry("pre_drain", duration(config.pre_drain)),
     ];
+    map.push(entry("workers", or_word(config.workers, "auto")));
+    let when_dies = if config.stops_with_supervisor {
+        "stop"
+    } else {
+        "serve"
+    };
+    map.push(entry("when_supervisor_dies", word(when_dies)));
     map.push(entry(
         "log_level",
         word(config.log_level.as_str().to_ascii_lowercase()),

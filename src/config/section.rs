@@ -143,9 +143,13 @@ fn home_of(key: &str) -> Option<&'static str> {
         "connect" | "idle" | "half_closed" | "header" | "keep_alive" | "body" | "response"
         | "tunnel" | "drain" | "pre_drain" => "`timeouts`",
         "interval" | "rise" | "fall" => "`health_check`",
-        "log_level" | "stats_interval" | "access_log" | "buffers" | "splice" => {
-            "the top level of the file"
-        }
+        "workers"
+        | "when_supervisor_dies"
+        | "log_level"
+        | "stats_interval"
+        | "access_log"
+        | "buffers"
+        | "splice" => "the top level of the file",
         _ => return None,
     })
 }

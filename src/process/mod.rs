@@ -1,11 +1,14 @@
 //! A serving process: on its own ([`single`]) or as one of several under a supervisor
-//! ([`worker`]). Both turn the same loop ([`serving`]).
+//! ([`worker`]). Both turn the same loop. Besides, [`order`] talks to one that runs.
 
-mod access_sink;
-mod listen;
-mod pid_file;
+pub(crate) mod access_sink;
+pub(crate) mod listen;
+pub mod order;
+pub(crate) mod pid_file;
 mod serving;
-mod single;
+pub mod single;
+pub(crate) mod verdict;
+pub mod worker;
 
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,8 +16,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::warn;
 
 use crate::config::model::Config;
-
-pub use single::run;
 
 /// Ended as asked.
 pub(crate) const EXIT_OK: u8 = 0;

@@ -1,7 +1,6 @@
 //! One serving process on its own: signals, background jobs and reloads around the loop.
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,8 +16,10 @@ use crate::process::access_sink::AccessSink;
 use crate::process::listen::listen;
 use crate::process::pid_file::PidFile;
 use crate::process::serving::Serving;
+use crate::process::verdict::{self, Outcome};
 use crate::process::{Refusal, connections_max, fit_descriptors, seed, set_log_level};
 use crate::reactor::Reactor;
+use crate::supervisor;
 use crate::sys::process;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::Listener;
@@ -47,13 +48,13 @@ struct Process {
     serving: Serving,
     signals: Signals,
     jobs: Background,
-    config_path: PathBuf,
+    args: Args,
     /// The limit on open descriptors.
     descriptors: u64,
-    /// Only warnings and errors are logged, whatever the configuration says.
-    quiet: bool,
-    loading: bool,
-    load_again: bool,
+    /// The configuration file is being read, for whoever asked.
+    loading: Option<Vec<u32>>,
+    /// It was asked for again meanwhile.
+    load_again: Option<Vec<u32>>,
     /// Names whose failure is already in the log.
     known_unresolved: Vec<UnresolvedName>,
     pid_file: Option<PidFile>,
@@ -96,11 +97,10 @@ impl Process {
             serving: Serving::new(worker, access_log),
             signals,
             jobs: Background::new(waker),
-            config_path: args.config.clone(),
+            args: args.clone(),
             descriptors,
-            quiet: args.quiet,
-            loading: false,
-            load_again: false,
+            loading: None,
+            load_again: None,
             known_unresolved: Vec::new(),
             pid_file: None,
             access_log: access_settings,
@@ -133,23 +133,29 @@ impl Process {
         self.serving.exit_code(ended)
     }
 
-    fn reopen_access_log(&mut self) {
-        match AccessSink::open(self.access_log.as_ref()) {
+    fn reopen_access_log(&mut self, sender: u32) {
+        let outcome = match AccessSink::open(self.access_log.as_ref()) {
             Ok(sink) => {
                 self.serving.set_access_log(sink);
                 info!("access log reopened");
+                Outcome::Done("access log reopened".to_owned())
             }
-            Err(refusal) => error!("{}; writing goes on to the old file", refusal.message),
-        }
+            Err(Refusal { message, .. }) => {
+                error!("{message}; writing goes on to the old file");
+                Outcome::Refused(message)
+            }
+        };
+        tell(&[sender], &outcome);
     }
 
     fn on_signals(&mut self) {
-        while let Some(signal) = self.signals.next() {
-            match signal {
+        while let Some(received) = self.signals.next() {
+            match received.signal {
                 Signal::Terminate | Signal::Interrupt | Signal::Quit => self.serving.end(),
-                Signal::Hangup => self.reload(),
-                Signal::User1 => self.reopen_access_log(),
-                Signal::User2 => warn!("SIGUSR2 is not used by this version"),
+                Signal::Hangup => self.reload(vec![received.sender]),
+                Signal::User1 => self.reopen_access_log(received.sender),
+                Signal::User2 => refuse_upgrade(received.sender),
+                Signal::Child => {}
             }
         }
     }
@@ -162,57 +168,73 @@ impl Process {
 
     fn on_finished(&mut self, finished: Finished) {
         match finished {
-            Finished::Loaded(outcome) => self.on_loaded(outcome),
+            Finished::Loaded(outcome) => self.on_loaded(outcome.map(|loaded| loaded.1)),
             Finished::Resolved(name, addresses) => self.on_resolved(&name, &addresses),
             Finished::Unresolved(name, reason) => self.on_unresolved(name, &reason),
         }
     }
 
-    fn reload(&mut self) {
+    /// Reads the configuration file, for these processes that want to know the verdict.
+    fn reload(&mut self, mut senders: Vec<u32>) {
         if !self.serving.worker.may_adopt() {
-            return warn!("reload ignored: stopping");
+            warn!("reload ignored: stopping");
+            return tell(&senders, &Outcome::Refused("stopping".to_owned()));
         }
-        if self.loading {
-            self.load_again = true;
+        if self.loading.is_some() {
+            self.load_again.get_or_insert_default().append(&mut senders);
             return;
         }
-        info!("reload: reading {}", self.config_path.display());
-        match self.jobs.load(self.config_path.clone()) {
-            Ok(()) => self.loading = true,
-            Err(error) => error!("reload failed, nothing changed: {error}"),
+        info!("reload: reading {}", self.args.config.display());
+        match self.jobs.load(self.args.config.clone()) {
+            Ok(()) => self.loading = Some(senders),
+            Err(error) => {
+                error!("reload failed, nothing changed: {error}");
+                tell(&senders, &Outcome::Refused(error.to_string()));
+            }
         }
     }
 
     fn on_loaded(&mut self, outcome: Result<Compiled, Vec<Problem>>) {
-        self.loading = false;
-        match outcome {
+        let senders = self.loading.take().unwrap_or_default();
+        let failed = "reload failed, nothing changed";
+        let outcome = match outcome {
             Ok(compiled) => {
                 for warning in &compiled.warnings {
                     warn!("{warning}");
                 }
-                if let Err(error) = self.adopt(compiled.config) {
-                    error!("reload failed, nothing changed: {error}");
-                }
+                let adopted = self.adopt(compiled.config);
+                adopted.map_err(|error| format!("{failed}: {error}"))
             }
             Err(problems) => {
                 for problem in &problems {
                     error!("{problem}");
                 }
-                error!(
-                    "reload failed, nothing changed: {} problems",
-                    problems.len()
-                );
+                Err(format!("{failed}: {} problems", problems.len()))
             }
-        }
-        if std::mem::take(&mut self.load_again) {
-            self.reload();
+        };
+        let outcome = match outcome {
+            Ok(line) => {
+                info!("{line}");
+                Outcome::Done(line)
+            }
+            Err(line) => {
+                error!("{line}");
+                Outcome::Refused(line)
+            }
+        };
+        tell(&senders, &outcome);
+        if let Some(senders) = self.load_again.take() {
+            self.reload(senders);
         }
     }
 
-    /// All new sockets are opened before anything changes.
-    fn adopt(&mut self, mut config: Config) -> Result<(), String> {
+    /// All new sockets are opened before anything changes. What has changed.
+    fn adopt(&mut self, mut config: Config) -> Result<String, String> {
         if !self.serving.worker.may_adopt() {
             return Err("stopping".to_owned());
+        }
+        if supervisor::workers_wanted(&self.args, &config) > 1 {
+            warn!("`workers` counts from the next start on: this process serves on its own");
         }
         fit_descriptors(&mut config, self.descriptors);
         let mut sockets = Vec::new();
@@ -234,16 +256,15 @@ impl Process {
             .map_err(|error| error.to_string())?;
         self.serving.set_access_log(access_log);
         self.access_log = access_settings;
-        set_log_level(level, self.quiet);
-        info!(
+        set_log_level(level, self.args.quiet);
+        self.resolve();
+        Ok(format!(
             "reload done: {} backends added, {} removed; {} listeners added, {} removed",
             adopted.backends_added,
             adopted.backends_removed,
             adopted.listeners_added,
             adopted.listeners_removed
-        );
-        self.resolve();
-        Ok(())
+        ))
     }
 
     fn resolve(&mut self) {
@@ -284,4 +305,16 @@ impl Process {
 fn watch_signals(reactor: &Reactor, signals: &Signals) -> io::Result<()> {
     use std::os::fd::AsFd;
     reactor.watch_control(signals.as_fd(), SIGNALS_KEY)
+}
+
+fn tell(senders: &[u32], outcome: &Outcome) {
+    for sender in senders {
+        verdict::tell(*sender, outcome);
+    }
+}
+
+fn refuse_upgrade(sender: u32) {
+    let line = "a process on its own cannot be upgraded in place: that needs `workers`";
+    warn!("SIGUSR2: {line}");
+    verdict::tell(sender, &Outcome::Refused(line.to_owned()));
 }

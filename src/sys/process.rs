@@ -3,7 +3,7 @@
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_name};
 
 /// Raises the soft limit of open descriptors to the hard one, and returns it
 /// (`u64::MAX` when there is none).
@@ -20,6 +20,12 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         setrlimit(Resource::Nofile, raised)?;
     }
     Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// Gives this process the name that process lists show, where it was started under another one.
+pub fn name_process() {
+    // Nothing depends on it.
+    let _ = set_name(c"weir");
 }
 
 /// Binds the calling thread, and what it starts from now on, to one CPU.

@@ -9,7 +9,7 @@
 )]
 
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
@@ -28,15 +28,27 @@ pub enum Signal {
     User1,
     /// SIGUSR2.
     User2,
+    /// SIGCHLD.
+    Child,
 }
 
-const SIGNALS: [(libc::c_int, Signal); 6] = [
+/// A signal that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Which one.
+    pub signal: Signal,
+    /// The process that sent it; 0 when it was the kernel, or a process that cannot be seen here.
+    pub sender: u32,
+}
+
+const SIGNALS: [(libc::c_int, Signal); 7] = [
     (libc::SIGTERM, Signal::Terminate),
     (libc::SIGINT, Signal::Interrupt),
     (libc::SIGQUIT, Signal::Quit),
     (libc::SIGHUP, Signal::Hangup),
     (libc::SIGUSR1, Signal::User1),
     (libc::SIGUSR2, Signal::User2),
+    (libc::SIGCHLD, Signal::Child),
 ];
 
 /// Signals that were sent to this process and wait to be read.
@@ -61,6 +73,9 @@ impl Signals {
         if error != 0 {
             return Err(io::Error::from_raw_os_error(error));
         }
+        // Where whoever started us ignored it, the ends of children would not be told (wait(2)).
+        // SAFETY: the default action runs no code of ours.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         // SAFETY: `set` is initialised and lives through the call; -1 asks for a new descriptor.
         let fd =
             unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
@@ -73,20 +88,24 @@ impl Signals {
 }
 
 impl Iterator for Signals {
-    type Item = Signal;
+    type Item = Received;
 
     /// The next signal, or none when nothing waits. Several of one kind may arrive as one.
-    fn next(&mut self) -> Option<Signal> {
+    fn next(&mut self) -> Option<Received> {
         let mut record = [0_u8; size_of::<libc::signalfd_siginfo>()];
         let count = rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut record)).ok()?;
-        // Whole records are read or none; the number of the signal comes first (signalfd(2)).
-        let number = record[..count]
-            .first_chunk()
-            .copied()
-            .map(u32::from_ne_bytes)?;
+        // Whole records are read or none (signalfd(2)).
+        let word = |at: usize| {
+            let bytes = record[..count].get(at..)?.first_chunk()?;
+            Some(u32::from_ne_bytes(*bytes))
+        };
+        let number = word(mem::offset_of!(libc::signalfd_siginfo, ssi_signo))?;
         let number = libc::c_int::try_from(number).ok()?;
         let known = SIGNALS.iter().find(|(known, _)| *known == number)?;
-        Some(known.1)
+        Some(Received {
+            signal: known.1,
+            sender: word(mem::offset_of!(libc::signalfd_siginfo, ssi_pid))?,
+        })
     }
 }
 
@@ -120,7 +139,9 @@ mod tests {
         assert_eq!(signals.next(), None);
         // SAFETY: raise only sends a signal, which this thread holds back since `open`.
         unsafe { libc::raise(libc::SIGUSR1) };
-        assert_eq!(signals.next(), Some(Signal::User1));
+        let received = signals.next().expect("a signal");
+        assert_eq!(received.signal, Signal::User1);
+        assert_eq!(received.sender, std::process::id());
         assert_eq!(signals.next(), None);
     }
 }

@@ -36,6 +36,17 @@ struct SocketFile {
 }
 
 impl Listener {
+    /// Takes over a socket that listens there from the program that ran in this process before,
+    /// with the file if it is a Unix socket.
+    #[must_use]
+    pub fn inherited(fd: OwnedFd, address: &Address) -> Self {
+        let file = match address {
+            Address::Ip(_) => None,
+            Address::Unix(path) => SocketFile::at(path).ok(),
+        };
+        Self { fd, file }
+    }
+
     /// The address it is bound to, with the port that the kernel chose; none on Unix sockets.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {

@@ -83,6 +83,7 @@ impl<N: Net> Worker<N> {
             sessions >= self.connections_max
         };
         is_process_full
+            || sessions >= self.connections_possible
             || listener.connections_max.is_some_and(|max| {
                 let elsewhere = board.elsewhere(listener.column, ListenerCell::Active);
                 sum(listener.active, elsewhere) >= max

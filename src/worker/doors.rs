@@ -192,7 +192,9 @@ impl<N: Net> Worker<N> {
     fn close_door(&mut self, key: ListenerSlot, at: usize) {
         let listener = &mut self.shared.listeners[key as usize];
         let door = listener.doors.0.swap_remove(at);
-        debug!("listener {} closed", listener.name);
+        if !listener.doors.is_open() {
+            debug!("listener {} closed", listener.name);
+        }
         self.shared.transfer.net.stop_listening(door.socket);
     }
 

@@ -55,6 +55,16 @@ impl<N: Net> Worker<N> {
             .arm(now.after(pre_drain).after(drain), Timeout::DrainEnd);
     }
 
+    /// Ends gracefully and accepts nothing any more: somebody else holds the same sockets, and
+    /// serves what is queued.
+    pub fn leave(&mut self) {
+        self.drain();
+        for slot in 0..self.shared.listeners.len() {
+            self.stop_listening(key_of(slot));
+        }
+        self.close_listeners();
+    }
+
     /// Ends at once; what still runs is cut.
     pub fn stop(&mut self) {
         self.cut_all();

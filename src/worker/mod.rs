@@ -21,6 +21,7 @@ mod session;
 mod shared;
 mod site;
 mod starve;
+pub mod stats_text;
 mod tcp;
 
 use std::collections::VecDeque;
@@ -75,6 +76,8 @@ pub struct Worker<N: Net> {
     connections_max: usize,
     /// Whether that is the limit of all workers together.
     is_machine_limit: bool,
+    /// What this process cannot exceed, whatever all workers together may.
+    connections_possible: usize,
     runnable: VecDeque<Runnable>,
     runnable_listeners: VecDeque<ListenerSlot>,
     runnable_probes: VecDeque<u32>,
@@ -177,6 +180,7 @@ impl<N: Net> Worker<N> {
             sessions: Slab::new(),
             probes: Slab::new(),
             connections_max: start.connections_max_default,
+            connections_possible: usize::MAX,
             is_machine_limit: false,
             runnable: VecDeque::new(),
             runnable_listeners: VecDeque::new(),
@@ -230,6 +234,11 @@ impl<N: Net> Worker<N> {
     #[must_use]
     pub fn connections_max(&self) -> usize {
         self.connections_max
+    }
+
+    /// Never has more client connections than this at once, whatever limit all workers have.
+    pub fn limit_connections(&mut self, connections_possible: usize) {
+        self.connections_possible = connections_possible;
     }
 
     /// The door to the outside, for whoever built it.

@@ -1,6 +1,5 @@
 //! What a worker says of itself: the statistics line, and a census for whoever checks it.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use log::info;
@@ -12,6 +11,7 @@ use crate::core::timer::TimerKey;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::shared::{Timeout, span};
+use crate::worker::stats_text;
 
 /// A backend's name that has no address yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -270,44 +270,11 @@ impl<N: Net> Worker<N> {
             {
                 continue;
             }
-            let _ = write!(
-                line,
-                "; {}: accepted {}, active {}, bytes in {}, out {}, refused {}, reset {}, \
-                 timed out {}, cut {}",
-                listener.name,
-                get(ListenerCell::Accepted),
-                get(ListenerCell::Active),
-                get(ListenerCell::BytesIn),
-                get(ListenerCell::BytesOut),
-                get(ListenerCell::Refused),
-                get(ListenerCell::Reset),
-                get(ListenerCell::TimedOut),
-                get(ListenerCell::Cut),
-            );
-            if listener.is_http {
-                let _ = write!(line, ", requests {}", get(ListenerCell::Requests));
-            }
+            stats_text::listener(&mut line, &listener.name, listener.is_http, get);
         }
         for place in self.shared.places.iter().flatten() {
             let get = |cell: BackendCell| board.get(place.column, cell);
-            let _ = write!(
-                line,
-                "; {} {}: picks {}, active {}, bytes out {}, in {}, connect failures {}, \
-                 answer failures {}, retries {}",
-                place.label,
-                if get(BackendCell::Up) == 1 {
-                    "up"
-                } else {
-                    "down"
-                },
-                get(BackendCell::Picks),
-                get(BackendCell::Active),
-                get(BackendCell::BytesOut),
-                get(BackendCell::BytesIn),
-                get(BackendCell::ConnectFailures),
-                get(BackendCell::AnswerFailures),
-                get(BackendCell::Retries),
-            );
+            stats_text::backend(&mut line, &place.label, get);
         }
         line
     }

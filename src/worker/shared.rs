@@ -539,7 +539,7 @@ fn eject_policy(passive: &model::Passive) -> EjectPolicy {
 }
 
 /// A span of time as a person reads it.
-pub(crate) fn span(ms: u64) -> String {
+pub fn span(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms}ms"),
         1_000..60_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),

@@ -74,3 +74,19 @@ fn a_drain_empties_the_queues_that_it_was_asked_to() {
     assert_eq!(accepted(&rig), 2);
     assert_eq!(rig.worker.census().listeners_open, 0);
 }
+
+#[test]
+fn who_leaves_lets_others_serve_what_is_queued() {
+    let (mut rig, _) = with_sibling();
+    let client = rig.client();
+    rig.settle();
+    rig.client();
+    rig.worker.leave();
+    rig.settle();
+    assert_eq!(accepted(&rig), 1, "only who came before");
+    assert_eq!(rig.worker.census().listeners_open, 0);
+    assert_eq!(rig.worker.stage(), weir::worker::Stage::Draining);
+    rig.world().peer_reset(client);
+    rig.settle();
+    assert_eq!(rig.worker.stage(), weir::worker::Stage::Finished);
+}

@@ -442,6 +442,8 @@ fn config() -> BoxedStrategy<Config> {
         1_048_576..=1_000_000_000_usize,
         any::<bool>(),
         prop::option::of(access_log),
+        prop::option::of(1..=60_usize),
+        any::<bool>(),
     );
     let listeners = (listener(0, true), listener(1, false));
     let upstreams = (
@@ -453,6 +455,8 @@ fn config() -> BoxedStrategy<Config> {
         .prop_map(|(process, listeners, upstreams)| Config {
             listeners: vec![listeners.0, listeners.1],
             upstreams: vec![upstreams.0, upstreams.1, upstreams.2],
+            workers: process.9,
+            stops_with_supervisor: process.10,
             drain_timeout: process.0,
             pre_drain: process.1,
             stats_interval: process.2,

@@ -19,7 +19,7 @@ use super::{Peer, Scratch, eventually, observe};
 const FILE: &str = "weir.yaml";
 
 /// The binary under test.
-fn binary() -> OsString {
+pub(crate) fn binary() -> OsString {
     std::env::var_os("WEIR_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_weir").into())
 }
 
@@ -74,6 +74,7 @@ pub(crate) struct Launch {
     arguments: Vec<OsString>,
     limits: Option<String>,
     log_filter: Option<String>,
+    program: OsString,
 }
 
 impl Launch {
@@ -83,6 +84,7 @@ impl Launch {
             arguments: Vec::new(),
             limits: None,
             log_filter: None,
+            program: binary(),
         }
     }
 
@@ -95,6 +97,13 @@ impl Launch {
     /// Runs the shell's `ulimit` with this first, as `-n 40`.
     pub(crate) fn limits(mut self, limits: &str) -> Self {
         self.limits = Some(limits.to_owned());
+        self
+    }
+
+    /// Runs this program instead of the binary under test.
+    #[allow(dead_code, reason = "for tests that replace the binary")]
+    pub(crate) fn program(mut self, program: &Path) -> Self {
+        self.program = program.into();
         self
     }
 
@@ -116,12 +125,12 @@ impl Launch {
         let scratch = Scratch::new();
         let file = scratch.write(FILE, &self.config);
         let mut command = match &self.limits {
-            None => command(binary()),
+            None => command(&self.program),
             Some(limits) => {
                 let mut shell = command("sh");
                 shell.arg("-c");
                 shell.arg(format!("ulimit {limits} && exec \"$0\" \"$@\""));
-                shell.arg(binary());
+                shell.arg(&self.program);
                 shell
             }
         };

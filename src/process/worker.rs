@@ -1,0 +1,368 @@
+//! One of several serving processes: everything it needs comes from its supervisor, through the
+//! one descriptor that it was started with.
+//!
+//! It opens no file, looks up no name, opens no listener and starts no thread.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use log::{error, info, warn};
+
+use crate::board::{Board, WORDS};
+use crate::config::model::{self, Config};
+use crate::process::access_sink::AccessSink;
+use crate::process::serving::Serving;
+use crate::process::{
+    EXIT_BIND, EXIT_OK, Refusal, connections_max, connections_possible, seed, set_log_level,
+};
+use crate::reactor::Reactor;
+use crate::supervisor::bundle::{Bundle, SocketRef};
+use crate::supervisor::messages::{Answer, Order};
+use crate::sys::channel::{Arrival, Channel, Packet};
+use crate::sys::shm::Mapping;
+use crate::sys::signal::{Signal, Signals};
+use crate::sys::socket::Listener;
+use crate::sys::{child, process};
+use crate::worker::{Opened, Slots, Stage, Start, Worker};
+
+const SIGNALS_KEY: u32 = 0;
+const CHANNEL_KEY: u32 = 1;
+
+/// Serves until its supervisor, or a signal, ends it.
+#[must_use]
+pub fn run() -> ExitCode {
+    process::name_process();
+    match Beginning::take() {
+        Ok(Some(beginning)) => match beginning.start() {
+            Ok(mut member) => ExitCode::from(member.serve()),
+            Err(Refusal { code, message }) => {
+                error!("{message}");
+                ExitCode::from(code)
+            }
+        },
+        // The supervisor ended before there was anything to do.
+        Ok(None) => ExitCode::from(EXIT_OK),
+        Err(error) => {
+            error!("a worker is started by its supervisor only: {error}");
+            ExitCode::from(EXIT_BIND)
+        }
+    }
+}
+
+/// Sockets that have come and are not in use yet, by number.
+type Incoming = HashMap<u32, OwnedFd>;
+
+/// All that comes before the first turn.
+struct Beginning {
+    channel: Channel,
+    board: Board,
+    quiet: bool,
+    incoming: Incoming,
+    access_log: AccessSink,
+    slots: Slots,
+    bundle: Bundle,
+}
+
+impl Beginning {
+    /// Takes orders up to the first configuration. None when there is nothing to do any more.
+    fn take() -> io::Result<Option<Self>> {
+        let channel = Channel::from(child::input()?);
+        let mut begun = None;
+        let mut incoming = Incoming::new();
+        let mut access_log = AccessSink::Stdout;
+        let mut slots = Slots::NONE;
+        loop {
+            channel.wait()?;
+            let packet = match channel.receive() {
+                Arrival::Packet(packet) => packet,
+                Arrival::Nothing => continue,
+                Arrival::Closed => return Ok(None),
+            };
+            let order = Order::decode(&packet.bytes).ok_or(io::ErrorKind::InvalidData)?;
+            match order {
+                Order::Begin { row, cpu, quiet } => {
+                    pin(cpu);
+                    begun = Some((attach(packet, row)?, quiet));
+                }
+                Order::Sockets(ids) => incoming.extend(ids.into_iter().zip(packet.descriptors)),
+                Order::AccessLog => access_log = sink(packet),
+                Order::Accept(accept) => slots = accept,
+                Order::Adopt { .. } => {
+                    let (board, quiet) = begun.ok_or(io::ErrorKind::InvalidData)?;
+                    let bundle = Bundle::read(only(packet)?)?;
+                    return Ok(Some(Self {
+                        channel,
+                        board,
+                        quiet,
+                        incoming,
+                        access_log,
+                        slots,
+                        bundle,
+                    }));
+                }
+                Order::Leave | Order::Drain | Order::Stop => return Ok(None),
+                Order::Resolved(..) | Order::Look => {}
+            }
+        }
+    }
+
+    fn start(mut self) -> Result<Member, Refusal> {
+        let refuse = |what: &'static str| move |error: io::Error| Refusal::new(what, &error);
+        let descriptors = process::raise_descriptor_limit()
+            .map_err(refuse("cannot read the descriptor limit"))?;
+        let signals = Signals::open().map_err(refuse("cannot take signals"))?;
+        let config = compile(&self.bundle).map_err(|message| Refusal {
+            code: EXIT_BIND,
+            message,
+        })?;
+        set_log_level(config.log_level, self.quiet);
+        let reactor = Reactor::new()
+            .and_then(|reactor| {
+                reactor.watch_control(signals.as_fd(), SIGNALS_KEY)?;
+                reactor.watch_control(self.channel.as_fd(), CHANNEL_KEY)?;
+                Ok(reactor)
+            })
+            .map_err(refuse("no event queue"))?;
+        let stops_with_supervisor = config.stops_with_supervisor;
+        let sockets = doors(&self.bundle.sockets, &mut self.incoming);
+        check_sockets(&config, &sockets, |_| false).map_err(|message| Refusal {
+            code: EXIT_BIND,
+            message,
+        })?;
+        let listening = sockets.iter().map(Vec::len).sum();
+        let start = Start {
+            now: reactor.now(),
+            net: reactor,
+            board: self.board,
+            seed: seed(),
+            connections_max_default: connections_max(descriptors, listening),
+        };
+        let mut worker = Worker::with_slots(start, config, sockets, self.slots)
+            .map_err(refuse("cannot watch the listeners"))?;
+        worker.limit_connections(connections_possible(descriptors));
+        for (name, addresses) in &self.bundle.names {
+            worker.on_resolved(name, addresses);
+        }
+        let member = Member {
+            serving: Serving::new(worker, self.access_log),
+            signals,
+            channel: Some(self.channel),
+            quiet: self.quiet,
+            incoming: self.incoming,
+            stops_with_supervisor,
+        };
+        member.answer(&Answer::Ready);
+        Ok(member)
+    }
+}
+
+/// A worker that turns.
+struct Member {
+    serving: Serving,
+    signals: Signals,
+    /// None once the supervisor has gone.
+    channel: Option<Channel>,
+    quiet: bool,
+    incoming: Incoming,
+    stops_with_supervisor: bool,
+}
+
+impl Member {
+    /// The loop. Its exit code.
+    fn serve(&mut self) -> u8 {
+        // What came while it started is there without an event to tell of it.
+        self.on_orders();
+        let ended = loop {
+            match self.serving.turn() {
+                Err(error) => break Err(error),
+                Ok(None) => break Ok(()),
+                Ok(Some(is_control)) => {
+                    if is_control {
+                        self.on_signals();
+                        self.on_orders();
+                    }
+                    self.serving.write_access_log();
+                }
+            }
+        };
+        self.serving.exit_code(ended)
+    }
+
+    fn on_signals(&mut self) {
+        for received in self.signals.by_ref() {
+            match received.signal {
+                Signal::Terminate | Signal::Interrupt | Signal::Quit => self.serving.end(),
+                Signal::Hangup | Signal::User1 | Signal::User2 => {
+                    warn!("a signal for the supervisor came to a worker: ignored");
+                }
+                Signal::Child => {}
+            }
+        }
+    }
+
+    fn on_orders(&mut self) {
+        while let Some(channel) = &self.channel {
+            match channel.receive() {
+                Arrival::Packet(packet) => self.on_order(packet),
+                Arrival::Nothing => return,
+                Arrival::Closed => self.on_supervisor_gone(),
+            }
+        }
+    }
+
+    fn on_order(&mut self, packet: Packet) {
+        let Some(order) = Order::decode(&packet.bytes) else {
+            return warn!("an order of the supervisor is not understood: ignored");
+        };
+        match order {
+            Order::Begin { .. } => warn!("begun already: ignored"),
+            Order::Sockets(ids) => {
+                self.incoming
+                    .extend(ids.into_iter().zip(packet.descriptors));
+            }
+            Order::AccessLog => self.serving.set_access_log(sink(packet)),
+            Order::Accept(slots) => self.serving.worker.accept_from(slots),
+            Order::Adopt { round } => self.on_adopt(round, packet),
+            Order::Resolved(name, addresses) => {
+                self.serving.worker.on_resolved(&name, &addresses);
+            }
+            // This very turn looks.
+            Order::Look => {}
+            Order::Leave => {
+                self.serving.worker.leave();
+                self.answer(&Answer::Left);
+            }
+            Order::Drain => self.serving.worker.drain(),
+            Order::Stop => self.serving.worker.stop(),
+        }
+    }
+
+    fn on_adopt(&mut self, round: u32, packet: Packet) {
+        let answer = match self.adopt(packet) {
+            Ok(adopted) => Answer::Adopted { round, adopted },
+            Err(reason) => Answer::Refused { round, reason },
+        };
+        self.answer(&answer);
+    }
+
+    fn adopt(&mut self, packet: Packet) -> Result<crate::worker::Adopted, String> {
+        if !self.serving.worker.may_adopt() {
+            return Err("stopping".to_owned());
+        }
+        let bundle = only(packet).and_then(Bundle::read);
+        let bundle = bundle.map_err(|error| format!("no configuration came: {error}"))?;
+        let config = compile(&bundle)?;
+        let level = config.log_level;
+        let stops_with_supervisor = config.stops_with_supervisor;
+        let sockets = doors(&bundle.sockets, &mut self.incoming);
+        let is_there = |settings: &model::Listener| self.serving.worker.listens_for(settings);
+        check_sockets(&config, &sockets, is_there)?;
+        let adopted = self
+            .serving
+            .worker
+            .adopt_sockets(config, sockets, false)
+            .map_err(|error| error.to_string())?;
+        for (name, addresses) in &bundle.names {
+            self.serving.worker.on_resolved(name, addresses);
+        }
+        self.stops_with_supervisor = stops_with_supervisor;
+        set_log_level(level, self.quiet);
+        Ok(adopted)
+    }
+
+    fn on_supervisor_gone(&mut self) {
+        self.channel = None;
+        if self.serving.worker.stage() != Stage::Serving {
+            return;
+        }
+        if self.stops_with_supervisor {
+            warn!("the supervisor has gone: stopping");
+            self.serving.worker.drain();
+        } else {
+            warn!("the supervisor has gone: serving on without it");
+        }
+    }
+
+    fn answer(&self, answer: &Answer) {
+        let Some(channel) = &self.channel else { return };
+        if let Err(error) = channel.send(&answer.encode(), &[]) {
+            // It does not read, or has gone, which the next look finds out.
+            info!("the supervisor cannot be told: {error}");
+        }
+    }
+}
+
+fn pin(cpu: Option<u16>) {
+    let Some(cpu) = cpu else { return };
+    if let Err(error) = process::pin_to_cpu(cpu.into()) {
+        warn!("cannot run on CPU {cpu}: {error}; running on any");
+    }
+}
+
+fn attach(packet: Packet, row: u8) -> io::Result<Board> {
+    let memory = Mapping::attach(only(packet)?.as_fd(), WORDS)?;
+    Board::attach(memory, row.into(), std::process::id())
+        .map_err(|unfit| io::Error::other(unfit.to_string()))
+}
+
+/// The one descriptor that must come with a message.
+fn only(packet: Packet) -> io::Result<OwnedFd> {
+    let mut descriptors = packet.descriptors.into_iter();
+    match (descriptors.next(), descriptors.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+fn sink(packet: Packet) -> AccessSink {
+    let file = packet.descriptors.into_iter().next();
+    file.map_or(AccessSink::Stdout, |fd| AccessSink::File(File::from(fd)))
+}
+
+fn compile(bundle: &Bundle) -> Result<Config, String> {
+    match bundle.source.compile() {
+        Ok(compiled) => Ok(compiled.config),
+        // The supervisor has compiled the same before.
+        Err(problems) => Err(problems
+            .first()
+            .map_or_else(|| "bad".to_owned(), ToString::to_string)),
+    }
+}
+
+/// Every listener must have a socket, a new one or one that is there.
+fn check_sockets(
+    config: &Config,
+    sockets: &[Vec<Opened<Listener>>],
+    is_there: impl Fn(&model::Listener) -> bool,
+) -> Result<(), String> {
+    if sockets.len() != config.listeners.len() {
+        return Err("the sockets do not fit the configuration".to_owned());
+    }
+    let mut pairs = config.listeners.iter().zip(sockets);
+    match pairs.find(|(settings, sockets)| sockets.is_empty() && !is_there(settings)) {
+        Some((settings, _)) => Err(format!("listener {}: no socket came", settings.name)),
+        None => Ok(()),
+    }
+}
+
+/// The sockets of each listener that have come since the last configuration.
+fn doors(listeners: &[Vec<SocketRef>], incoming: &mut Incoming) -> Vec<Vec<Opened<Listener>>> {
+    let mut take = |at: &SocketRef| {
+        let fd = incoming.remove(&at.id)?;
+        let socket = Listener::from(fd);
+        Some(Opened {
+            slot: at.slot,
+            socket,
+        })
+    };
+    let mut doors = Vec::new();
+    for sockets in listeners {
+        doors.push(sockets.iter().filter_map(&mut take).collect());
+    }
+    // Others were for a configuration that has been overtaken.
+    incoming.clear();
+    doors
+}

@@ -1,0 +1,103 @@
+//! The end: all workers drain, and the last one takes the supervisor with it.
+
+use log::{error, info, warn};
+
+use crate::core::time::Tick;
+use crate::process::{EXIT_CUT, EXIT_OK};
+use crate::supervisor::member::{Member, Phase};
+use crate::supervisor::messages::Order;
+use crate::supervisor::{START_TRIES_MAX, Supervisor};
+
+/// What a worker may take longer than its own limit on draining before it is killed.
+const GRACE_MS: u64 = 5_000;
+/// What it may take when it was told to end at once.
+const GRACE_AT_ONCE_MS: u64 = 1_000;
+
+/// How far the end is.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// When workers accept no more, and the files of Unix sockets go. None once they have.
+    close_at: Option<Tick>,
+    /// When those are killed that are still there.
+    kill_at: Tick,
+}
+
+impl Ending {
+    pub(super) fn deadline(&self) -> Tick {
+        self.close_at.unwrap_or(self.kill_at).min(self.kill_at)
+    }
+}
+
+impl Supervisor {
+    /// Asked to end: gracefully the first time, at once the second.
+    pub(super) fn end(&mut self) {
+        if let Some(ending) = &mut self.ending {
+            warn!("asked to stop again: stopping at once");
+            ending.kill_at = ending.kill_at.min(self.now.after_ms(GRACE_AT_ONCE_MS));
+            for member in &mut self.others {
+                member.send(&Order::Stop);
+            }
+            return;
+        }
+        let seated = self.seats.drain(..).filter_map(|seat| seat.member);
+        let mut members: Vec<Member> = seated.chain(self.upgrade.abandon()).collect();
+        info!("stopping: {} workers to finish", members.len());
+        // A worker empties its queues and closes them; who else has them open would let more in.
+        self.sockets.close_slots();
+        for member in &mut members {
+            member.phase = Phase::Leaving;
+            member.send(&Order::Drain);
+        }
+        self.others.append(&mut members);
+        let close_at = self.now.after(self.config.pre_drain);
+        let kill_at = close_at.after(self.config.drain_timeout).after_ms(GRACE_MS);
+        self.ending = Some(Ending {
+            close_at: Some(close_at),
+            kill_at,
+        });
+    }
+
+    /// Does what is due of the end.
+    pub(super) fn go_on_ending(&mut self) {
+        let now = self.now;
+        let Some(ending) = &mut self.ending else {
+            return;
+        };
+        if ending.close_at.is_some_and(|at| at <= now) {
+            ending.close_at = None;
+            self.sockets.close_all();
+        }
+        if ending.kill_at <= now {
+            ending.kill_at = now.after_ms(GRACE_AT_ONCE_MS);
+            for member in &mut self.others {
+                error!("worker {}: does not end; killed", member.seat);
+                member.give_up();
+            }
+        }
+    }
+
+    /// The exit code, once there is nothing left to do.
+    pub(super) fn exit_code(&mut self) -> Option<u8> {
+        if self.ending.is_none() && !self.has_served && !self.is_upgrading() {
+            let tries = self.seats.iter().map(|seat| seat.quick_ends).max();
+            if tries.unwrap_or(0) >= START_TRIES_MAX {
+                error!("workers do not come up; giving up");
+                self.end();
+            }
+        }
+        let ending = self.ending.as_ref()?;
+        if !self.others.is_empty() {
+            return None;
+        }
+        if ending.close_at.is_some() {
+            self.sockets.close_all();
+        }
+        self.print_stats(true);
+        if self.was_cut || !self.has_served {
+            warn!("stopped, some sessions cut");
+            return Some(EXIT_CUT);
+        }
+        info!("stopped");
+        Some(EXIT_OK)
+    }
+}

@@ -1,0 +1,246 @@
+//! What a supervisor leaves to the program that takes its place: descriptors by their numbers,
+//! and what they are, in a file in memory.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use crate::config::Source;
+use crate::core::address::Address;
+use crate::supervisor::bundle::{self, SocketRef};
+use crate::supervisor::wire::{Reader, Writer};
+use crate::sys::{child, memory_file};
+use crate::worker::UnresolvedName;
+
+/// Of the form of what is left.
+const VERSION: u16 = 1;
+/// The most bytes that it may have.
+const BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// All that is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Handover {
+    pub(super) board: RawFd,
+    pub(super) round: u32,
+    pub(super) source: Source,
+    pub(super) names: Vec<(UnresolvedName, Vec<SocketAddr>)>,
+    pub(super) listeners: Vec<LeftListener>,
+    pub(super) next_id: u32,
+    pub(super) members: Vec<LeftMember>,
+    /// Who waits for the verdict.
+    pub(super) sender: u32,
+}
+
+/// A listener that is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LeftListener {
+    pub(super) key: String,
+    pub(super) address: Address,
+    pub(super) sockets: Vec<(SocketRef, RawFd)>,
+}
+
+/// A worker that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LeftMember {
+    pub(super) pid: u32,
+    pub(super) seat: u32,
+    pub(super) row: u8,
+    pub(super) channel: RawFd,
+    pub(super) leaving: bool,
+    pub(super) stopped: bool,
+    /// The sockets that it has.
+    pub(super) sockets: Vec<u32>,
+}
+
+impl Handover {
+    /// Puts it into a file in memory that outlives this program.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub(super) fn write(&self) -> io::Result<OwnedFd> {
+        let fd = memory_file::create("weir-handover", &self.encode())?;
+        child::keep_over_exec(&fd, true)?;
+        Ok(fd)
+    }
+
+    /// Reads what the program before has left.
+    ///
+    /// # Errors
+    /// When it has left nothing there, or what another version cannot read.
+    pub(super) fn read(number: RawFd) -> io::Result<Self> {
+        let bytes = memory_file::read(child::take_inherited(number)?, BYTES_MAX)?;
+        Self::decode(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        to.u16(VERSION);
+        descriptor(&mut to, self.board);
+        to.u32(self.round);
+        bundle::write_source(&mut to, &self.source);
+        to.count(self.names.len());
+        for (name, addresses) in &self.names {
+            bundle::write_name(&mut to, name, addresses);
+        }
+        to.count(self.listeners.len());
+        for listener in &self.listeners {
+            to.text(&listener.key);
+            write_address(&mut to, &listener.address);
+            to.count(listener.sockets.len());
+            for (at, fd) in &listener.sockets {
+                bundle::write_socket(&mut to, *at);
+                descriptor(&mut to, *fd);
+            }
+        }
+        to.u32(self.next_id);
+        to.count(self.members.len());
+        for member in &self.members {
+            to.u32(member.pid);
+            to.u32(member.seat);
+            to.u8(member.row);
+            descriptor(&mut to, member.channel);
+            to.bool(member.leaving);
+            to.bool(member.stopped);
+            to.count(member.sockets.len());
+            member.sockets.iter().for_each(|&id| to.u32(id));
+        }
+        to.u32(self.sender);
+        to.into_bytes()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = Reader::new(bytes);
+        if from.u16()? != VERSION {
+            return None;
+        }
+        let left = Self {
+            board: read_descriptor(&mut from)?,
+            round: from.u32()?,
+            source: bundle::read_source(&mut from)?,
+            names: from.list(bundle::read_name)?,
+            listeners: from.list(read_listener)?,
+            next_id: from.u32()?,
+            members: from.list(read_member)?,
+            sender: from.u32()?,
+        };
+        from.end().map(|()| left)
+    }
+}
+
+fn read_listener(from: &mut Reader<'_>) -> Option<LeftListener> {
+    Some(LeftListener {
+        key: from.text()?,
+        address: read_address(from)?,
+        sockets: from.list(|from| Some((bundle::read_socket(from)?, read_descriptor(from)?)))?,
+    })
+}
+
+fn read_member(from: &mut Reader<'_>) -> Option<LeftMember> {
+    Some(LeftMember {
+        pid: from.u32()?,
+        seat: from.u32()?,
+        row: from.u8()?,
+        channel: read_descriptor(from)?,
+        leaving: from.bool()?,
+        stopped: from.bool()?,
+        sockets: from.list(Reader::u32)?,
+    })
+}
+
+fn write_address(to: &mut Writer, address: &Address) {
+    match address {
+        Address::Ip(ip) => {
+            to.bool(false);
+            to.text(&ip.to_string());
+        }
+        Address::Unix(path) => {
+            use std::os::unix::ffi::OsStrExt as _;
+            to.bool(true);
+            to.bytes(path.as_os_str().as_bytes());
+        }
+    }
+}
+
+fn read_address(from: &mut Reader<'_>) -> Option<Address> {
+    if from.bool()? {
+        Some(Address::Unix(bundle::read_path(from)?))
+    } else {
+        Some(Address::Ip(from.text()?.parse().ok()?))
+    }
+}
+
+fn descriptor(to: &mut Writer, fd: RawFd) {
+    to.u32(fd.cast_unsigned());
+}
+
+fn read_descriptor(from: &mut Reader<'_>) -> Option<RawFd> {
+    Some(from.u32()?.cast_signed()).filter(|fd| *fd >= 0)
+}
+
+/// Lets a descriptor outlive this program, or not; its number.
+pub(super) fn keep(fd: impl AsFd, keep: bool) -> io::Result<RawFd> {
+    child::keep_over_exec(&fd, keep)?;
+    Ok(fd.as_fd().as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handover() -> Handover {
+        let at = SocketRef {
+            slot: Some(1),
+            id: 7,
+        };
+        Handover {
+            board: 5,
+            round: 3,
+            source: Source {
+                file_name: "f".to_owned(),
+                text: "t".to_owned(),
+                files: Vec::new(),
+            },
+            names: Vec::new(),
+            listeners: vec![
+                LeftListener {
+                    key: "listener a".to_owned(),
+                    address: Address::Ip("127.0.0.1:80".parse().expect("an address")),
+                    sockets: vec![(at, 9)],
+                },
+                LeftListener {
+                    key: "listener b".to_owned(),
+                    address: Address::Unix("/run/b".into()),
+                    sockets: Vec::new(),
+                },
+            ],
+            next_id: 8,
+            members: vec![LeftMember {
+                pid: 77,
+                seat: 1,
+                row: 2,
+                channel: 11,
+                leaving: false,
+                stopped: true,
+                sockets: vec![7],
+            }],
+            sender: 99,
+        }
+    }
+
+    #[test]
+    fn it_is_found_as_it_was_left() {
+        let fd = handover().write().expect("memory");
+        let number = std::os::fd::IntoRawFd::into_raw_fd(fd);
+        assert_eq!(Handover::read(number).expect("left for us"), handover());
+    }
+
+    #[test]
+    fn a_part_of_it_and_another_version_are_refused() {
+        let mut bytes = handover().encode();
+        for end in 0..bytes.len() {
+            assert_eq!(Handover::decode(&bytes[..end]), None, "{end} bytes");
+        }
+        bytes[0] ^= 1;
+        assert_eq!(Handover::decode(&bytes), None);
+    }
+}

@@ -1,0 +1,324 @@
+//! What a supervisor and its workers say to each other: an order or an answer a packet.
+//!
+//! Descriptors go along with an order. A worker of another version may be there while the binary
+//! is replaced; both know [`Order::Leave`], [`Order::Drain`] and [`Order::Stop`], whose form never
+//! changes.
+
+use std::net::SocketAddr;
+
+use crate::supervisor::wire::{Reader, Writer};
+use crate::sys::channel::{MESSAGE_BYTES_MAX, MESSAGE_DESCRIPTORS_MAX};
+use crate::worker::{Adopted, Slots, UnresolvedName};
+
+/// Addresses of a name that are passed on, at most.
+pub(crate) const ADDRESSES_MAX: usize = 32;
+/// Bytes of a reason that are passed on, at most.
+const REASON_BYTES_MAX: usize = 2048;
+
+/// From the supervisor to a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The first one; with the board.
+    Begin {
+        /// The worker's row on the board.
+        row: u8,
+        /// The CPU it is to run on.
+        cpu: Option<u16>,
+        /// Whether it logs warnings and errors only.
+        quiet: bool,
+    },
+    /// Listening sockets by their number; with as many descriptors.
+    Sockets(Vec<u32>),
+    /// Where access log lines go from now on: with a file, or without one standard output.
+    AccessLog,
+    /// Accept from the sockets in these slots, and no more from others.
+    Accept(Slots),
+    /// Take on a configuration; with a bundle.
+    Adopt {
+        /// Numbers the configurations.
+        round: u32,
+    },
+    /// A name has these addresses.
+    Resolved(UnresolvedName, Vec<SocketAddr>),
+    /// Something on the board has changed that should not wait for the next event.
+    Look,
+    /// End gracefully, as others have taken over the sockets: accept nothing any more.
+    Leave,
+    /// End gracefully; what is queued is for this worker to serve.
+    Drain,
+    /// End at once.
+    Stop,
+}
+
+/// From a worker to the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It serves, with the first configuration it was given.
+    Ready,
+    /// It accepts nothing any more.
+    Left,
+    /// It has taken on a configuration.
+    Adopted {
+        /// As in the order.
+        round: u32,
+        /// What that has changed.
+        adopted: Adopted,
+    },
+    /// It cannot take on a configuration, and goes on with the one it has.
+    Refused {
+        /// As in the order.
+        round: u32,
+        /// Why.
+        reason: String,
+    },
+}
+
+const DRAIN: u8 = 1;
+const STOP: u8 = 2;
+const BEGIN: u8 = 3;
+const SOCKETS: u8 = 4;
+const ACCESS_LOG: u8 = 5;
+const ACCEPT: u8 = 6;
+const ADOPT: u8 = 7;
+const RESOLVED: u8 = 8;
+const LOOK: u8 = 9;
+const LEAVE: u8 = 10;
+
+const READY: u8 = 1;
+const ADOPTED: u8 = 2;
+const REFUSED: u8 = 3;
+const LEFT: u8 = 4;
+
+impl Order {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        match self {
+            Self::Drain => to.u8(DRAIN),
+            Self::Stop => to.u8(STOP),
+            Self::Begin { row, cpu, quiet } => {
+                to.u8(BEGIN);
+                to.u8(*row);
+                to.bool(cpu.is_some());
+                to.u16(cpu.unwrap_or(0));
+                to.bool(*quiet);
+            }
+            Self::Sockets(ids) => {
+                to.u8(SOCKETS);
+                to.count(ids.len());
+                ids.iter().for_each(|&id| to.u32(id));
+            }
+            Self::AccessLog => to.u8(ACCESS_LOG),
+            Self::Accept(slots) => {
+                to.u8(ACCEPT);
+                to.u128(slots.bits());
+            }
+            Self::Adopt { round } => {
+                to.u8(ADOPT);
+                to.u32(*round);
+            }
+            Self::Resolved(name, addresses) => {
+                to.u8(RESOLVED);
+                to.text(&name.host);
+                to.u16(name.port);
+                to.addresses(addresses);
+            }
+            Self::Look => to.u8(LOOK),
+            Self::Leave => to.u8(LEAVE),
+        }
+        bounded(to)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = Reader::new(bytes);
+        let order = match from.u8()? {
+            DRAIN => Self::Drain,
+            STOP => Self::Stop,
+            BEGIN => {
+                let row = from.u8()?;
+                let is_pinned = from.bool()?;
+                let cpu = from.u16()?;
+                Self::Begin {
+                    row,
+                    cpu: is_pinned.then_some(cpu),
+                    quiet: from.bool()?,
+                }
+            }
+            SOCKETS => Self::Sockets(
+                from.list(Reader::u32)
+                    .filter(|ids| ids.len() <= MESSAGE_DESCRIPTORS_MAX)?,
+            ),
+            ACCESS_LOG => Self::AccessLog,
+            ACCEPT => Self::Accept(Slots::from_bits(from.u128()?)),
+            ADOPT => Self::Adopt { round: from.u32()? },
+            RESOLVED => {
+                let (host, port) = (from.text()?, from.u16()?);
+                Self::Resolved(UnresolvedName { host, port }, from.addresses()?)
+            }
+            LOOK => Self::Look,
+            LEAVE => Self::Leave,
+            _ => return None,
+        };
+        from.end().map(|()| order)
+    }
+}
+
+impl Answer {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        match self {
+            Self::Ready => to.u8(READY),
+            Self::Left => to.u8(LEFT),
+            Self::Adopted { round, adopted } => {
+                to.u8(ADOPTED);
+                to.u32(*round);
+                for count in counts(*adopted) {
+                    to.count(count);
+                }
+            }
+            Self::Refused { round, reason } => {
+                to.u8(REFUSED);
+                to.u32(*round);
+                to.text(shortened(reason));
+            }
+        }
+        bounded(to)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = Reader::new(bytes);
+        let answer = match from.u8()? {
+            READY => Self::Ready,
+            LEFT => Self::Left,
+            ADOPTED => {
+                let round = from.u32()?;
+                let mut count = || usize::try_from(from.u32()?).ok();
+                let adopted = Adopted {
+                    backends_added: count()?,
+                    backends_removed: count()?,
+                    listeners_added: count()?,
+                    listeners_removed: count()?,
+                };
+                Self::Adopted { round, adopted }
+            }
+            REFUSED => Self::Refused {
+                round: from.u32()?,
+                reason: from.text()?,
+            },
+            _ => return None,
+        };
+        from.end().map(|()| answer)
+    }
+}
+
+fn counts(adopted: Adopted) -> [usize; 4] {
+    [
+        adopted.backends_added,
+        adopted.backends_removed,
+        adopted.listeners_added,
+        adopted.listeners_removed,
+    ]
+}
+
+fn shortened(text: &str) -> &str {
+    let mut end = text.len().min(REASON_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Everything in a message has a bound, so that it fits.
+fn bounded(to: Writer) -> Vec<u8> {
+    let bytes = to.into_bytes();
+    debug_assert!(bytes.len() <= MESSAGE_BYTES_MAX, "a message is too long");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name() -> impl Strategy<Value = UnresolvedName> {
+        ("[a-z.-]{1,253}", any::<u16>()).prop_map(|(host, port)| UnresolvedName { host, port })
+    }
+
+    fn order() -> impl Strategy<Value = Order> {
+        let address = any::<(std::net::IpAddr, u16)>().prop_map(SocketAddr::from);
+        let addresses = prop::collection::vec(address, 0..=ADDRESSES_MAX);
+        let ids = prop::collection::vec(any::<u32>(), 0..=MESSAGE_DESCRIPTORS_MAX);
+        prop_oneof![
+            (any::<u8>(), any::<Option<u16>>(), any::<bool>())
+                .prop_map(|(row, cpu, quiet)| Order::Begin { row, cpu, quiet }),
+            ids.prop_map(Order::Sockets),
+            any::<u128>().prop_map(|bits| Order::Accept(Slots::from_bits(bits))),
+            any::<u32>().prop_map(|round| Order::Adopt { round }),
+            (name(), addresses).prop_map(|(name, found)| Order::Resolved(name, found)),
+            Just(Order::AccessLog),
+            Just(Order::Look),
+            Just(Order::Leave),
+            Just(Order::Drain),
+            Just(Order::Stop),
+        ]
+    }
+
+    fn answer() -> impl Strategy<Value = Answer> {
+        let adopted = any::<[u16; 4]>().prop_map(|[a, b, c, d]| Adopted {
+            backends_added: a.into(),
+            backends_removed: b.into(),
+            listeners_added: c.into(),
+            listeners_removed: d.into(),
+        });
+        prop_oneof![
+            Just(Answer::Ready),
+            Just(Answer::Left),
+            (any::<u32>(), adopted).prop_map(|(round, adopted)| Answer::Adopted { round, adopted }),
+            (any::<u32>(), ".{0,500}")
+                .prop_map(|(round, reason)| Answer::Refused { round, reason }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn an_order_is_understood_as_it_was_meant(order in order()) {
+            let bytes = order.encode();
+            prop_assert!(bytes.len() <= MESSAGE_BYTES_MAX);
+            prop_assert_eq!(Order::decode(&bytes), Some(order));
+            prop_assert_eq!(Order::decode(&bytes[..bytes.len() - 1]), None);
+        }
+
+        #[test]
+        fn an_answer_is_understood_as_it_was_meant(answer in answer()) {
+            let bytes = answer.encode();
+            prop_assert!(bytes.len() <= MESSAGE_BYTES_MAX);
+            prop_assert_eq!(Answer::decode(&bytes), Some(answer));
+            prop_assert_eq!(Answer::decode(&bytes[..bytes.len() - 1]), None);
+        }
+
+        #[test]
+        fn nonsense_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..99)) {
+            if let Some(order) = Order::decode(&bytes) {
+                prop_assert_eq!(order.encode(), &bytes[..]);
+            }
+            let _ = Answer::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_long_reason_is_shortened_to_whole_letters() {
+        let reason = "ä".repeat(3000);
+        let bytes = Answer::Refused { round: 1, reason }.encode();
+        let Some(Answer::Refused { reason, .. }) = Answer::decode(&bytes) else {
+            panic!("not understood")
+        };
+        assert_eq!(reason, "ä".repeat(1024));
+    }
+
+    #[test]
+    fn what_old_and_new_must_both_understand_stays_the_same() {
+        assert_eq!(Order::Drain.encode(), [1]);
+        assert_eq!(Order::Stop.encode(), [2]);
+        assert_eq!(Order::Leave.encode(), [10]);
+    }
+}

@@ -1,0 +1,140 @@
+//! Nobody waits in the accept queue of a worker that does not turn: the others accept for it.
+//!
+//! That a worker is stopped or has died the kernel tells at once. That it is stuck shows in its
+//! heartbeat on the board, which has to be looked at.
+
+use log::{info, warn};
+
+use crate::board::RowState;
+use crate::core::time::Tick;
+use crate::supervisor::Supervisor;
+use crate::supervisor::member::Phase;
+use crate::worker::Slots;
+
+/// A worker that is awake and has not turned for so long is stuck.
+const BEAT_AGE_MAX_MS: u64 = 50;
+/// Between two looks while a worker is awake.
+const LOOK_AWAKE_MS: u64 = 25;
+/// Between two looks while all wait for events.
+const LOOK_ASLEEP_MS: u64 = 100;
+
+/// Whether a worker that serves does not turn.
+fn is_stuck(row: &RowState, now: Tick) -> bool {
+    // Zero is before its first turn.
+    row.beat > Tick(0) && !row.asleep && now.since_ms(row.beat) > BEAT_AGE_MAX_MS
+}
+
+/// The slots that the worker in `seat` accepts from: every `n`-th is its own, and it stands in
+/// for those that are not well.
+fn slots_of(seat: usize, well: &[bool], slots: u8) -> Slots {
+    let is_ours = |slot: &u8| {
+        let owner = usize::from(*slot) % well.len().max(1);
+        owner == seat || !well.get(owner).copied().unwrap_or(false)
+    };
+    (0..slots).filter(is_ours).fold(Slots::NONE, Slots::with)
+}
+
+impl Supervisor {
+    /// Looks at the heartbeats, if it is time to.
+    pub(super) fn look_at_beats(&mut self) {
+        if self.now < self.next_look {
+            return;
+        }
+        let mut is_anyone_awake = false;
+        let mut is_changed = false;
+        for seat in &mut self.seats {
+            let Some(member) = &mut seat.member else {
+                continue;
+            };
+            member.flush();
+            is_anyone_awake |= member.is_behind();
+            let Some(row) = member.row.filter(|_| member.phase == Phase::Serving) else {
+                continue;
+            };
+            let row = self.board.row(row.into());
+            is_anyone_awake |= !row.asleep;
+            let stuck = is_stuck(&row, self.now);
+            if stuck != member.stuck {
+                member.stuck = stuck;
+                is_changed = true;
+                if member.stopped {
+                    // It has been said.
+                } else if stuck {
+                    warn!("worker {}: stuck; the others accept for it", member.seat);
+                } else {
+                    info!("worker {}: turns again", member.seat);
+                }
+            }
+        }
+        self.others.iter_mut().for_each(super::Member::flush);
+        let pause = if is_anyone_awake {
+            LOOK_AWAKE_MS
+        } else {
+            LOOK_ASLEEP_MS
+        };
+        self.next_look = self.now.after_ms(pause);
+        if is_changed {
+            self.share_out_slots();
+        }
+    }
+
+    /// The slots that a worker begins with: its own.
+    pub(super) fn slots_at_start(&self, seat: usize) -> Slots {
+        slots_of(seat, &vec![true; self.seats.len()], self.sockets.slots())
+    }
+
+    /// Tells every worker which slots to accept from.
+    pub(super) fn share_out_slots(&mut self) {
+        let well: Vec<bool> = self
+            .seats
+            .iter()
+            .map(|seat| seat.member.as_ref().is_some_and(super::Member::is_well))
+            .collect();
+        let slots = self.sockets.slots();
+        for (index, seat) in self.seats.iter_mut().enumerate() {
+            if let Some(member) = &mut seat.member {
+                member.accept_from(slots_of(index, &well, slots));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_worker_that_is_awake_and_does_not_turn_is_stuck() {
+        let row = |beat, asleep| RowState {
+            pid: 1,
+            incarnation: 1,
+            beat: Tick(beat),
+            asleep,
+            sessions: 0,
+        };
+        assert!(is_stuck(&row(1000, false), Tick(1051)));
+        assert!(!is_stuck(&row(1000, false), Tick(1050)));
+        assert!(!is_stuck(&row(1000, true), Tick(9000)));
+        assert!(!is_stuck(&row(0, false), Tick(9000)));
+    }
+
+    #[test]
+    fn every_slot_is_accepted_from_whoever_is_not_well() {
+        for n in 1..=5_usize {
+            for ill in 0..1_u32 << n {
+                let well: Vec<bool> = (0..n).map(|seat| ill >> seat & 1 == 0).collect();
+                for slot in 0..6 {
+                    let takers: Vec<usize> = (0..n)
+                        .filter(|&seat| well[seat] && slots_of(seat, &well, 6).has(slot))
+                        .collect();
+                    let owner = usize::from(slot) % n;
+                    if well[owner] {
+                        assert_eq!(takers, [owner]);
+                    } else {
+                        assert_eq!(takers.len(), well.iter().filter(|it| **it).count());
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Starting workers, and starting them again.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use log::{error, info, warn};
+
+use crate::board::ROWS_MAX;
+use crate::core::time::Tick;
+use crate::supervisor::bundle::Bundle;
+use crate::supervisor::member::{Member, Phase};
+use crate::supervisor::messages::Order;
+use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor};
+use crate::sys::channel::Channel;
+use crate::sys::child::{self, Fate, OWN_PROGRAM};
+
+/// A worker that ends sooner than this after its start counts as one that does not come up.
+const QUICK_END_MS: u64 = 1_000;
+/// Quick ends in a row after which there is no pause yet.
+const QUICK_ENDS_FREE: u32 = 2;
+/// The first pause before another start; it doubles.
+const PAUSE_FIRST_MS: u64 = 100;
+/// The longest such pause.
+const PAUSE_MAX_MS: u64 = 5_000;
+
+/// A place for a worker.
+#[derive(Debug, Default)]
+pub(super) struct Seat {
+    /// Who has it.
+    pub(super) member: Option<Member>,
+    /// Workers in a row that ended soon after their start.
+    pub(super) quick_ends: u32,
+    /// When the next one is started.
+    pub(super) start_at: Option<Tick>,
+}
+
+impl Seat {
+    /// Whether a worker has it that serves.
+    pub(super) fn serves(&self) -> bool {
+        let phase = self.member.as_ref().map(|member| member.phase);
+        phase == Some(Phase::Serving)
+    }
+}
+
+/// How long to wait before a worker is started again.
+fn pause_ms(quick_ends: u32) -> u64 {
+    match quick_ends.checked_sub(QUICK_ENDS_FREE + 1) {
+        None => 0,
+        Some(doublings) => (PAUSE_FIRST_MS << doublings.min(16)).min(PAUSE_MAX_MS),
+    }
+}
+
+impl Supervisor {
+    /// Starts workers for the seats that are due.
+    pub(super) fn start_due(&mut self) {
+        for index in 0..self.seats.len() {
+            let seat = &self.seats[index];
+            if seat.member.is_some() || seat.start_at.is_none_or(|at| at > self.now) {
+                continue;
+            }
+            self.seats[index].start_at = None;
+            match self.start_member(index) {
+                Ok(member) => {
+                    info!("worker {index}: started, process {}", member.pid);
+                    self.seats[index].member = Some(member);
+                }
+                Err(error) => {
+                    error!("worker {index}: cannot be started: {error}");
+                    self.start_later(index);
+                }
+            }
+        }
+    }
+
+    fn start_later(&mut self, index: usize) {
+        let seat = &mut self.seats[index];
+        seat.quick_ends = seat.quick_ends.saturating_add(1);
+        seat.start_at = Some(self.now.after_ms(pause_ms(seat.quick_ends)));
+    }
+
+    fn start_member(&self, seat: usize) -> io::Result<Member> {
+        let row = self.free_row().ok_or(io::ErrorKind::ResourceBusy)?;
+        let bundle = self.bundle().write()?;
+        let (ours, theirs) = Channel::pair()?;
+        let arguments = ["--worker".into(), OsString::from(seat.to_string())];
+        let pid = child::spawn(Path::new(OWN_PROGRAM), &arguments, Some(theirs.into()))?;
+        let key = self.free_key();
+        let watched = self
+            .reactor
+            .watch_control(ours.as_fd(), FIRST_CHANNEL_KEY + key);
+        let mut member = Member::new(key, pid, seat, Some(row), ours, self.now);
+        if let Err(error) = watched {
+            member.give_up();
+            return Err(error);
+        }
+        let cpu = self.cpus.get(seat % self.cpus.len().max(1));
+        let begin = Order::Begin {
+            row,
+            cpu: cpu.and_then(|&cpu| u16::try_from(cpu).ok()),
+            quiet: self.args.quiet,
+        };
+        member.send_with(&begin, &[self.board_fd.as_fd()]);
+        member.give_sockets(self.sockets.all());
+        if let Some(file) = &self.access_log {
+            member.send_with(&Order::AccessLog, &[file.as_fd()]);
+        }
+        let round = self.round;
+        // It is told which slots are its own before it begins to accept.
+        let slots = self.slots_at_start(seat);
+        member.accept_from(slots);
+        member.send_with(&Order::Adopt { round }, &[bundle.as_fd()]);
+        Ok(member)
+    }
+
+    /// The configuration as it is now, for a worker.
+    pub(super) fn bundle(&self) -> Bundle {
+        Bundle {
+            source: self.source.clone(),
+            names: self.names.known().to_vec(),
+            sockets: self.sockets.of(&self.config),
+        }
+    }
+
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        let seated = self.seats.iter().filter_map(|seat| seat.member.as_ref());
+        seated.chain(&self.others).chain(self.upgrade.old())
+    }
+
+    fn free_row(&self) -> Option<u8> {
+        let rows = 1..u8::try_from(ROWS_MAX).unwrap_or(u8::MAX);
+        let is_free = |row: &u8| self.members().all(|member| member.row != Some(*row));
+        rows.into_iter().find(is_free)
+    }
+
+    fn free_key(&self) -> u32 {
+        let is_free = |key: &u32| self.members().all(|member| member.key != *key);
+        (0..u32::MAX).find(is_free).unwrap_or(u32::MAX)
+    }
+
+    /// Hears what has become of children.
+    pub(super) fn on_children(&mut self) {
+        while let Some((pid, fate)) = child::next_fate() {
+            match fate {
+                Fate::Exited(_) | Fate::Killed(_) => self.on_end(pid, fate),
+                Fate::Stopped | Fate::Continued => self.on_stop(pid, fate == Fate::Stopped),
+            }
+        }
+    }
+
+    fn on_stop(&mut self, pid: u32, stopped: bool) {
+        let members = self.seats.iter_mut().filter_map(|it| it.member.as_mut());
+        let mut members = members.filter(|member| member.pid == pid);
+        let Some(member) = members.next() else { return };
+        member.stopped = stopped;
+        if stopped {
+            warn!("worker {}: stopped; the others accept for it", member.seat);
+        } else {
+            // Its heartbeat is old for a moment still.
+            member.stuck = false;
+            info!("worker {}: goes on", member.seat);
+        }
+        self.share_out_slots();
+    }
+
+    fn on_end(&mut self, pid: u32, fate: Fate) {
+        if self.on_check_end(pid, fate) {
+            return;
+        }
+        let is_it = |member: &Member| member.pid == pid;
+        if let Some(index) = self.others.iter().position(is_it) {
+            let member = self.others.swap_remove(index);
+            self.on_left(&member, fate);
+            return self.on_accepts_no_more(member.key);
+        }
+        if let Some(member) = self.upgrade.take_old(pid) {
+            self.bury(&member);
+            return warn!("worker {} of before: {}", member.seat, words(fate));
+        }
+        let seated = |seat: &Seat| seat.member.as_ref().is_some_and(is_it);
+        let Some(index) = self.seats.iter().position(seated) else {
+            return;
+        };
+        if let Some(member) = self.seats[index].member.take() {
+            self.on_seat_empty(index, &member, fate);
+        }
+    }
+
+    /// A worker has ended that was told to.
+    fn on_left(&mut self, member: &Member, fate: Fate) {
+        self.bury(member);
+        if fate == Fate::Exited(0) {
+            info!("worker {}: {}", member.seat, words(fate));
+        } else {
+            self.was_cut |= self.ending.is_some();
+            warn!("worker {}: {}", member.seat, words(fate));
+        }
+    }
+
+    /// A worker has ended that was to go on.
+    fn on_seat_empty(&mut self, index: usize, member: &Member, fate: Fate) {
+        self.bury(member);
+        self.forget_in_round(member.key);
+        let was_quick =
+            member.phase == Phase::Starting || self.now.since_ms(member.since) < QUICK_END_MS;
+        let seat = &mut self.seats[index];
+        seat.quick_ends = if was_quick {
+            seat.quick_ends.saturating_add(1)
+        } else {
+            0
+        };
+        let pause = pause_ms(seat.quick_ends);
+        seat.start_at = Some(self.now.after_ms(pause));
+        warn!(
+            "worker {index}, process {}: {}; another one is started{}",
+            member.pid,
+            words(fate),
+            if pause > 0 {
+                format!(" in {pause} ms")
+            } else {
+                String::new()
+            }
+        );
+        self.share_out_slots();
+    }
+
+    /// What a worker that has gone had on the board heals, and the others look at it.
+    fn bury(&mut self, member: &Member) {
+        if let Some(row) = member.row {
+            self.board.bury(row.into());
+            self.tell_all(&Order::Look);
+        }
+    }
+
+    /// Sends an order to every worker that serves or is about to.
+    pub(super) fn tell_all(&mut self, order: &Order) {
+        let seated = self.seats.iter_mut().filter_map(|it| it.member.as_mut());
+        for member in seated.chain(self.upgrade.old_mut()) {
+            member.send(order);
+        }
+    }
+}
+
+fn words(fate: Fate) -> String {
+    match fate {
+        Fate::Exited(0) => "ended".to_owned(),
+        Fate::Exited(status) => format!("ended with status {status}"),
+        Fate::Killed(signal) => format!("killed by signal {signal}"),
+        Fate::Stopped | Fate::Continued => "is there".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_with_quick_ends_and_has_a_limit() {
+        let pauses: Vec<u64> = (0..6).map(pause_ms).collect();
+        assert_eq!(pauses, [0, 0, 0, 100, 200, 400]);
+        assert_eq!(pause_ms(u32::MAX), PAUSE_MAX_MS);
+        assert!((0..200).all(|ends| pause_ms(ends) <= pause_ms(ends + 1)));
+    }
+}

@@ -1,0 +1,94 @@
+//! The statistics line of the whole machine: the sums of what all workers count.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use log::info;
+
+use crate::board::{BackendCell, ListenerCell};
+use crate::config::model::Mode;
+use crate::core::time::Tick;
+use crate::supervisor::Supervisor;
+use crate::worker::stats_text;
+
+/// When the line is printed.
+#[derive(Debug)]
+pub(super) struct Stats {
+    started: Tick,
+    interval: Option<Duration>,
+    next: Option<Tick>,
+    last_line: String,
+}
+
+impl Stats {
+    pub(super) fn new(now: Tick) -> Self {
+        Self {
+            started: now,
+            interval: None,
+            next: None,
+            last_line: String::new(),
+        }
+    }
+
+    pub(super) fn adopt(&mut self, now: Tick, interval: Option<Duration>) {
+        if self.interval != interval {
+            self.interval = interval;
+            self.next = interval.map(|interval| now.after(interval));
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        self.next
+    }
+}
+
+impl Supervisor {
+    pub(super) fn print_stats_in_time(&mut self) {
+        if self.stats.next.is_some_and(|at| at <= self.now) {
+            let interval = self.stats.interval;
+            self.stats.next = interval.map(|interval| self.now.after(interval));
+            self.print_stats(false);
+        }
+    }
+
+    /// Prints the line, unless nothing has changed since the last one.
+    pub(super) fn print_stats(&mut self, at_end: bool) {
+        let line = self.stats_line();
+        if !at_end && line == self.stats.last_line {
+            return;
+        }
+        let uptime = stats_text::span(self.now.since_ms(self.stats.started));
+        info!("stats: uptime {uptime}; {line}");
+        self.stats.last_line = line;
+    }
+
+    fn stats_line(&self) -> String {
+        let mut line = format!("sessions {}", self.board.sessions_elsewhere());
+        let board = &self.board;
+        for listener in &self.config.listeners {
+            let Some(column) = board.find(&listener.column_name()) else {
+                continue;
+            };
+            let get = |cell: ListenerCell| board.total(column, cell);
+            let is_http = matches!(listener.mode, Mode::Http(_));
+            stats_text::listener(&mut line, &listener.name, is_http, get);
+        }
+        for upstream in &self.config.upstreams {
+            for backend in &upstream.backends {
+                let name = upstream.backend_column_name(&backend.identity);
+                let Some(column) = board.find(&name) else {
+                    continue;
+                };
+                let label = format!("{}/{}", upstream.name, backend.identity);
+                let get = |cell: BackendCell| board.total(column, cell);
+                stats_text::backend(&mut line, &label, get);
+            }
+        }
+        let _ = write!(line, "; workers {}", self.serving_members());
+        line
+    }
+
+    fn serving_members(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.serves()).count()
+    }
+}

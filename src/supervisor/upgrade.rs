@@ -1,0 +1,474 @@
+//! Another binary in place of this one, without a lost connection.
+//!
+//! The new one is tried first: whether it runs and finds the configuration good. Then it takes
+//! the place of this program in the same process, inherits every socket, and starts its own
+//! workers on them. The workers of before go on until all of the new ones serve; if these do not
+//! come up, those of before stay.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, RawFd};
+
+use log::{error, info, warn};
+
+use crate::board::{Board, WORDS};
+use crate::cli::Args;
+use crate::config::Source;
+use crate::config::model::Config;
+use crate::core::time::Tick;
+use crate::process::pid_file::PidFile;
+use crate::process::verdict::{self, Outcome};
+use crate::process::{EXIT_CUT, Refusal};
+use crate::supervisor::handover::{Handover, LeftListener, LeftMember, keep};
+use crate::supervisor::member::{Member, Phase};
+use crate::supervisor::messages::Order;
+use crate::supervisor::names::Names;
+use crate::supervisor::sockets::{Entry, Held};
+use crate::supervisor::spawn::Seat;
+use crate::supervisor::{Basis, FIRST_CHANNEL_KEY, Supervisor, workers_wanted};
+use crate::sys::child::{self, Fate};
+use crate::sys::shm::Mapping;
+use crate::sys::socket::Listener;
+
+/// How long the new binary may take to find the configuration good.
+const CHECK_MAX_MS: u64 = 10_000;
+/// How long its workers may take until all serve.
+const COME_UP_MAX_MS: u64 = 30_000;
+/// How long those of before may take to accept no more.
+const LEAVE_MAX_MS: u64 = 10_000;
+/// Quick ends of one of them, in a row, after which they count as not coming up.
+const COME_UP_TRIES_MAX: u32 = 3;
+
+/// How far an upgrade is.
+#[derive(Debug)]
+pub(super) enum Upgrade {
+    /// There is none.
+    No,
+    /// The new binary is being tried.
+    Checking { pid: u32, until: Tick, sender: u32 },
+    /// We are the new binary, and our workers come up beside those of before.
+    Relieving {
+        old: Vec<Member>,
+        until: Tick,
+        sender: u32,
+    },
+    /// Ours serve, and those of before were told to leave.
+    Leaving {
+        /// Those who may still accept, by key.
+        awaited: Vec<u32>,
+        until: Tick,
+        sender: u32,
+        line: String,
+    },
+}
+
+impl Upgrade {
+    pub(super) fn is_under_way(&self) -> bool {
+        !matches!(self, Self::No)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        match self {
+            Self::No => None,
+            Self::Checking { until, .. }
+            | Self::Relieving { until, .. }
+            | Self::Leaving { until, .. } => Some(*until),
+        }
+    }
+
+    /// The workers of before.
+    pub(super) fn old(&self) -> &[Member] {
+        match self {
+            Self::Relieving { old, .. } => old,
+            Self::No | Self::Checking { .. } | Self::Leaving { .. } => &[],
+        }
+    }
+
+    pub(super) fn old_mut(&mut self) -> &mut [Member] {
+        match self {
+            Self::Relieving { old, .. } => old,
+            Self::No | Self::Checking { .. } | Self::Leaving { .. } => &mut [],
+        }
+    }
+
+    /// A worker of before has ended.
+    pub(super) fn take_old(&mut self, pid: u32) -> Option<Member> {
+        let Self::Relieving { old, .. } = self else {
+            return None;
+        };
+        let index = old.iter().position(|member| member.pid == pid)?;
+        Some(old.swap_remove(index))
+    }
+
+    /// Ends it whatever its state; the workers of before.
+    pub(super) fn abandon(&mut self) -> Vec<Member> {
+        match std::mem::replace(self, Self::No) {
+            Self::Relieving { old, .. } => old,
+            Self::No | Self::Checking { .. } | Self::Leaving { .. } => Vec::new(),
+        }
+    }
+}
+
+// Of the old binary.
+impl Supervisor {
+    /// Tries the new binary.
+    pub(super) fn check_upgrade(&mut self, sender: u32) {
+        let is_busy = self.loading.is_some() || self.reload.is_some();
+        if self.ending.is_some() || is_busy || self.upgrade.is_under_way() || !self.has_served {
+            return refuse(sender, "busy with a start, a reload, an upgrade or the end");
+        }
+        info!("upgrade: trying {}", self.program.display());
+        let arguments = ["-t".into(), "-q".into(), "-c".into()];
+        let mut arguments: Vec<OsString> = arguments.into();
+        arguments.push(self.args.config.clone().into());
+        match child::spawn(&self.program, &arguments, None) {
+            Ok(pid) => {
+                self.upgrade = Upgrade::Checking {
+                    pid,
+                    until: self.now.after_ms(CHECK_MAX_MS),
+                    sender,
+                }
+            }
+            Err(error) => refuse(sender, &format!("the new binary does not run: {error}")),
+        }
+    }
+
+    /// Whether it was the new binary being tried that has ended.
+    pub(super) fn on_check_end(&mut self, ended: u32, fate: Fate) -> bool {
+        let Upgrade::Checking { pid, sender, .. } = self.upgrade else {
+            return false;
+        };
+        if pid != ended {
+            return false;
+        }
+        self.upgrade = Upgrade::No;
+        if fate == Fate::Exited(0) {
+            let error = self.become_new(sender);
+            refuse(sender, &format!("the new binary cannot be run: {error}"));
+        } else {
+            let what = format!("the new binary does not accept the configuration: {fate:?}");
+            refuse(sender, &what);
+        }
+        self.load_if_asked();
+        true
+    }
+
+    /// Becomes the new binary. Returns only when that fails.
+    fn become_new(&self, sender: u32) -> io::Error {
+        let left = self.leave(sender).and_then(|left| left.write());
+        let error = match left {
+            Err(error) => error,
+            Ok(state) => {
+                let mut arguments: Vec<OsString> =
+                    vec!["--resume".into(), state.as_raw_fd().to_string().into()];
+                arguments.extend(own_arguments());
+                info!("upgrade: becoming the new binary");
+                child::become_program(&self.program, &arguments)
+            }
+        };
+        if let Err(error) = self.keep_all(false) {
+            error!("descriptors may leak into children: {error}");
+        }
+        error
+    }
+
+    fn keep_all(&self, kept: bool) -> io::Result<()> {
+        keep(&self.board_fd, kept)?;
+        for (_, fd) in self.sockets.all() {
+            keep(fd, kept)?;
+        }
+        let members = self.seats.iter().filter_map(|seat| seat.member.as_ref());
+        for member in members.chain(&self.others) {
+            if let Some(channel) = member.channel() {
+                keep(channel, kept)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&self, sender: u32) -> io::Result<Handover> {
+        self.keep_all(true)?;
+        let listeners = self.sockets.entries.iter().map(|entry| LeftListener {
+            key: entry.key.clone(),
+            address: entry.address.clone(),
+            sockets: entry
+                .sockets
+                .iter()
+                .map(|held| (held.at, held.listener.as_fd().as_raw_fd()))
+                .collect(),
+        });
+        let members = self.seats.iter().filter_map(|seat| seat.member.as_ref());
+        Ok(Handover {
+            board: self.board_fd.as_raw_fd(),
+            round: self.round,
+            source: self.source.clone(),
+            names: self.names.known().to_vec(),
+            listeners: listeners.collect(),
+            next_id: self.sockets.next_id,
+            members: members.chain(&self.others).filter_map(left).collect(),
+            sender,
+        })
+    }
+}
+
+fn left(member: &Member) -> Option<LeftMember> {
+    Some(LeftMember {
+        pid: member.pid,
+        seat: u32::try_from(member.seat).ok()?,
+        row: member.row.unwrap_or(0),
+        channel: member.channel()?.as_raw_fd(),
+        leaving: member.phase == Phase::Leaving,
+        stopped: member.stopped,
+        sockets: member.sockets_given().collect(),
+    })
+}
+
+/// The arguments that this program was started with, without what only an upgrade adds.
+fn own_arguments() -> Vec<OsString> {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match arguments.first() {
+        Some(first) if first == "--resume" => arguments[2.min(arguments.len())..].to_vec(),
+        _ => arguments,
+    }
+}
+
+// Of the new binary.
+impl Supervisor {
+    /// Takes the place of an earlier program, which left `state`. Without a configuration goes on
+    /// with the one of before.
+    pub(super) fn resume(
+        args: &Args,
+        state: RawFd,
+        loaded: Option<(Source, Config)>,
+    ) -> Result<Self, Refusal> {
+        let refuse = |error: io::Error| Refusal {
+            code: EXIT_CUT,
+            message: format!("cannot go on where the program before has ended: {error}"),
+        };
+        let left = Handover::read(state).map_err(refuse)?;
+        let (source, config) = match loaded {
+            Some(loaded) => loaded,
+            None => {
+                error!("going on with the configuration of before");
+                let compiled = left.source.compile();
+                let compiled = compiled.map_err(|_| refuse(io::ErrorKind::InvalidData.into()))?;
+                (left.source.clone(), compiled.config)
+            }
+        };
+        let basis = Basis::open()?;
+        let fd = child::take_inherited(left.board).map_err(refuse)?;
+        let same = Mapping::attach(fd.as_fd(), WORDS)
+            .map_err(|error| error.to_string())
+            .and_then(|memory| {
+                Board::attach(memory, 0, std::process::id()).map_err(|unfit| unfit.to_string())
+            });
+        let is_same_board = same.is_ok();
+        let (board, fd) = match same {
+            Ok(board) => (board, fd),
+            Err(reason) => {
+                warn!("counters begin anew: {reason}");
+                let (memory, fd) = Mapping::create(WORDS).map_err(refuse)?;
+                (Board::create(memory, std::process::id()), fd)
+            }
+        };
+        let mut this = Self::assemble(args, basis, board, fd, source, config);
+        this.round = left.round.wrapping_add(1);
+        this.names = Names::with(left.names);
+        this.sockets.next_id = left.next_id;
+        for listener in left.listeners {
+            let entry = take_listener(listener).map_err(refuse)?;
+            this.sockets.entries.push(entry);
+        }
+        let old = this.take_members(left.members, is_same_board);
+        this.upgrade = Upgrade::Relieving {
+            old,
+            until: this.now.after_ms(COME_UP_MAX_MS),
+            sender: left.sender,
+        };
+        this.begin_relieving(args);
+        Ok(this)
+    }
+
+    /// Starts the new workers. What fails here leaves those of before as they are.
+    fn begin_relieving(&mut self, args: &Args) {
+        let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose();
+        let pid_file = pid_file.and_then(|it| it.map(PidFile::write).transpose());
+        match pid_file {
+            Ok(pid_file) => self.pid_file = pid_file,
+            Err(refusal) => warn!("{}", refusal.message),
+        }
+        let count = workers_wanted(args, &self.config);
+        let opened = self.open_sockets(count).map(|fresh| {
+            // Sockets that are no longer named stay until those of before have gone.
+            self.sockets.keep(fresh);
+        });
+        if let Err(refusal) = opened.and_then(|()| self.prepare()) {
+            return self.give_up_upgrade(&refusal.message);
+        }
+        self.start_due();
+    }
+
+    fn take_members(&mut self, members: Vec<LeftMember>, is_same_board: bool) -> Vec<Member> {
+        let mut old = Vec::new();
+        for (key, left) in (0..).zip(members) {
+            let channel = match child::take_inherited(left.channel) {
+                Ok(channel) => channel,
+                Err(error) => {
+                    error!(
+                        "worker {} is lost, process {}: {error}",
+                        left.seat, left.pid
+                    );
+                    continue;
+                }
+            };
+            let watched = self
+                .reactor
+                .watch_control(channel.as_fd(), FIRST_CHANNEL_KEY + key);
+            if let Err(error) = watched {
+                error!("worker {} cannot be heard: {error}", left.seat);
+            }
+            let row = Some(left.row).filter(|row| is_same_board && *row > 0);
+            let seat = usize::try_from(left.seat).unwrap_or(0);
+            let mut member = Member::new(key, left.pid, seat, row, channel.into(), self.now);
+            member.stopped = left.stopped;
+            member.set_sockets_given(left.sockets);
+            if left.leaving {
+                member.phase = Phase::Leaving;
+                self.others.push(member);
+            } else {
+                member.phase = Phase::Serving;
+                old.push(member);
+            }
+        }
+        old
+    }
+
+    pub(super) fn is_upgrading(&self) -> bool {
+        matches!(self.upgrade, Upgrade::Relieving { .. })
+    }
+
+    /// All new workers serve: those of before may go.
+    pub(super) fn end_upgrade(&mut self) {
+        let Upgrade::Relieving { sender, .. } = self.upgrade else {
+            return;
+        };
+        let mut old = self.upgrade.abandon();
+        let count = old.len();
+        // Their copies of the sockets go with them; ours of what is no longer named go now.
+        self.sockets.close_unnamed(&self.config);
+        for member in &mut old {
+            member.phase = Phase::Leaving;
+            member.send(&Order::Leave);
+        }
+        let awaited = old.iter().map(|member| member.key).collect();
+        self.others.append(&mut old);
+        let line = format!(
+            "upgrade done: weir {} serves with {} workers, {count} of before drain",
+            env!("CARGO_PKG_VERSION"),
+            self.seats.len()
+        );
+        self.upgrade = Upgrade::Leaving {
+            awaited,
+            until: self.now.after_ms(LEAVE_MAX_MS),
+            sender,
+            line,
+        };
+        self.end_upgrade_if_complete();
+    }
+
+    /// A worker of before accepts no more.
+    pub(super) fn forget_in_upgrade(&mut self, key: u32) {
+        if let Upgrade::Leaving { awaited, .. } = &mut self.upgrade {
+            awaited.retain(|it| *it != key);
+            self.end_upgrade_if_complete();
+        }
+    }
+
+    fn end_upgrade_if_complete(&mut self) {
+        let Upgrade::Leaving {
+            awaited,
+            until,
+            sender,
+            line,
+        } = &self.upgrade
+        else {
+            return;
+        };
+        if awaited.is_empty() || *until <= self.now {
+            info!("{line}");
+            verdict::tell(*sender, &Outcome::Done(line.clone()));
+            self.upgrade = Upgrade::No;
+            self.load_if_asked();
+        }
+    }
+
+    /// Whether it has taken too long, or failed too often.
+    pub(super) fn end_upgrade_in_time(&mut self) {
+        match &self.upgrade {
+            Upgrade::No => {}
+            Upgrade::Leaving { .. } => self.end_upgrade_if_complete(),
+            Upgrade::Checking { pid, until, sender } => {
+                if *until <= self.now {
+                    // Its end is heard of later, and means nothing any more.
+                    let _ = child::send(*pid, child::Send::Kill);
+                    refuse(*sender, "the new binary takes too long to check the file");
+                    self.upgrade = Upgrade::No;
+                    self.load_if_asked();
+                }
+            }
+            Upgrade::Relieving { until, .. } => {
+                let tries = self.seats.iter().map(|seat| seat.quick_ends).max();
+                if *until <= self.now || tries.unwrap_or(0) >= COME_UP_TRIES_MAX {
+                    self.give_up_upgrade("the new workers do not come up");
+                }
+            }
+        }
+    }
+
+    /// Those of before stay.
+    fn give_up_upgrade(&mut self, reason: &str) {
+        let Upgrade::Relieving { sender, .. } = self.upgrade else {
+            return;
+        };
+        refuse(sender, &format!("{reason}; the workers of before go on"));
+        let new = self.seats.drain(..).filter_map(|seat| seat.member);
+        for mut member in new {
+            member.phase = Phase::Leaving;
+            member.send(&Order::Stop);
+            member.give_up();
+            self.others.push(member);
+        }
+        let old = self.upgrade.abandon();
+        let count = old.iter().map(|member| member.seat + 1).max();
+        self.seats.resize_with(count.unwrap_or(0), Seat::default);
+        for member in old {
+            let seat = member.seat;
+            self.seats[seat].member = Some(member);
+        }
+        for seat in &mut self.seats {
+            seat.start_at = Some(self.now);
+        }
+        self.has_served = true;
+        self.share_out_slots();
+        self.load_if_asked();
+    }
+}
+
+fn take_listener(left: LeftListener) -> io::Result<Entry> {
+    let sockets = left.sockets.into_iter().map(|(at, number)| {
+        let fd = child::take_inherited(number)?;
+        let listener = Listener::inherited(fd, &left.address);
+        Ok(Held { at, listener })
+    });
+    Ok(Entry {
+        sockets: sockets.collect::<io::Result<_>>()?,
+        key: left.key,
+        address: left.address,
+    })
+}
+
+fn refuse(sender: u32, reason: &str) {
+    let line = format!("upgrade failed: {reason}");
+    error!("{line}");
+    verdict::tell(sender, &Outcome::Refused(line));
+}

@@ -1,0 +1,212 @@
+//! Child processes: starting them with one descriptor, hearing what becomes of them, and turning
+//! this process into another program.
+
+#![allow(
+    unsafe_code,
+    reason = "execv and taking over inherited descriptors have no safe form"
+)]
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::process::{Pid, Signal as KernelSignal, WaitOptions, kill_process, wait};
+
+/// The program that runs, even after its file was replaced.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// What has become of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It has ended with this status, and is gone.
+    Exited(i32),
+    /// This signal has ended it, and it is gone.
+    Killed(i32),
+    /// It is stopped, and there.
+    Stopped,
+    /// It goes on.
+    Continued,
+}
+
+/// Starts a program in a process group of its own, so that what is typed at a terminal reaches
+/// only us. Its standard input is `input`, or nothing; no other descriptor of ours but standard
+/// output and error. The child's id.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn spawn(program: &Path, arguments: &[OsString], input: Option<OwnedFd>) -> io::Result<u32> {
+    let child = Command::new(program)
+        .arg0("weir")
+        .args(arguments)
+        .stdin(input.map_or_else(Stdio::null, Stdio::from))
+        .process_group(0)
+        .spawn()?;
+    // Children are waited for by `next_fate`.
+    Ok(child.id())
+}
+
+/// The standard input of this process, for whoever it was started for.
+///
+/// # Errors
+/// When there is none.
+pub fn input() -> io::Result<OwnedFd> {
+    io::stdin().as_fd().try_clone_to_owned()
+}
+
+/// The next change in the life of a child, and whose. None when there is none for now.
+#[must_use]
+pub fn next_fate() -> Option<(u32, Fate)> {
+    let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
+    loop {
+        let (pid, status) = rustix::io::retry_on_intr(|| wait(options)).ok()??;
+        let fate = if let Some(code) = status.exit_status() {
+            Fate::Exited(code)
+        } else if let Some(signal) = status.terminating_signal() {
+            Fate::Killed(signal)
+        } else if status.stopped() {
+            Fate::Stopped
+        } else if status.continued() {
+            Fate::Continued
+        } else {
+            continue;
+        };
+        return Some((pid.as_raw_nonzero().get().cast_unsigned(), fate));
+    }
+}
+
+/// Which signal to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the signal of that name")]
+pub enum Send {
+    Hangup,
+    Interrupt,
+    Kill,
+    Terminate,
+    User1,
+    User2,
+}
+
+/// Sends a signal.
+///
+/// # Errors
+/// `NotFound` when there is no such process; else when it is not ours to signal.
+pub fn send(pid: u32, signal: Send) -> io::Result<()> {
+    let signal = match signal {
+        Send::Hangup => KernelSignal::HUP,
+        Send::Interrupt => KernelSignal::INT,
+        Send::Kill => KernelSignal::KILL,
+        Send::Terminate => KernelSignal::TERM,
+        Send::User1 => KernelSignal::USR1,
+        Send::User2 => KernelSignal::USR2,
+    };
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+    kill_process(pid, signal).map_err(|errno| match errno {
+        rustix::io::Errno::SRCH => io::ErrorKind::NotFound.into(),
+        other => other.into(),
+    })
+}
+
+/// Becomes another program, with the same process id, the same signals held back, and only those
+/// descriptors that [`keep_over_exec`] was called for.
+///
+/// # Errors
+/// Returns only when that fails; then nothing has changed.
+pub fn become_program(program: &Path, arguments: &[OsString]) -> io::Error {
+    let text = |text: &OsStr| CString::new(text.as_bytes());
+    let words: Result<Vec<CString>, _> = std::iter::once(text(program.as_os_str()))
+        .chain(arguments.iter().map(|argument| text(argument)))
+        .collect();
+    let Ok(words) = words else {
+        return io::ErrorKind::InvalidInput.into();
+    };
+    let mut pointers: Vec<*const libc::c_char> = words.iter().map(|word| word.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    // SAFETY: every pointer is to a string that ends with zero and lives through the call, and
+    // the list ends with a null pointer.
+    unsafe { libc::execv(pointers[0], pointers.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Whether the descriptor outlives [`become_program`].
+///
+/// # Errors
+/// When the kernel does not know it.
+pub fn keep_over_exec(fd: impl AsFd, keep: bool) -> io::Result<()> {
+    let flags = if keep {
+        FdFlags::empty()
+    } else {
+        FdFlags::CLOEXEC
+    };
+    Ok(fcntl_setfd(fd, flags)?)
+}
+
+/// Takes over a descriptor that the program before left open, by its number, and makes it
+/// close-on-exec. To be called once for each number, before anything else opens descriptors.
+///
+/// # Errors
+/// When there is none of that number, or it was not left for us: it is close-on-exec.
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number <= libc::STDERR_FILENO {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the borrow ends before the descriptor gets an owner, and the kernel refuses a
+    // number that is not open.
+    let flags = fcntl_getfd(unsafe { std::os::fd::BorrowedFd::borrow_raw(number) })?;
+    if flags.contains(FdFlags::CLOEXEC) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: it is open, and whatever this process opens is close-on-exec: so it is not ours
+    // but left by the program before, and by contract nobody else takes it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
+    Ok(fd)
+}
+
+/// The path of this program, as it is to be run again once its file has been replaced.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn program_path() -> io::Result<PathBuf> {
+    const GONE: &[u8] = b" (deleted)";
+    let path = std::fs::read_link(OWN_PROGRAM)?.into_os_string().into_vec();
+    let path = path
+        .strip_suffix(GONE)
+        .map_or_else(|| path.clone(), <[u8]>::to_vec);
+    Ok(OsString::from_vec(path).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn only_a_descriptor_that_was_left_open_is_taken_over() {
+        let (read_end, _write_end) = rustix::pipe::pipe().expect("a pipe");
+        keep_over_exec(&read_end, false).expect("open");
+        assert!(take_inherited(read_end.as_raw_fd()).is_err(), "ours");
+        assert!(take_inherited(1_000_000).is_err(), "nobody's");
+        assert!(take_inherited(1).is_err(), "standard output");
+        let left = read_end.try_clone().expect("a duplicate");
+        keep_over_exec(&left, true).expect("open");
+        let number = std::os::fd::IntoRawFd::into_raw_fd(left);
+        let taken = take_inherited(number).expect("left for us");
+        assert!(
+            fcntl_getfd(&taken)
+                .expect("open")
+                .contains(FdFlags::CLOEXEC)
+        );
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_leaves_us_as_we_are() {
+        let error = become_program(Path::new("/nowhere/weir"), &[]);
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
