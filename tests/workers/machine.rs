@@ -1,0 +1,136 @@
+//! A supervisor with its workers, of whom none outlives the test.
+
+use std::fmt::Display;
+use std::fs;
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+
+use rustix::process::{Pid, kill_process};
+
+use crate::harness::{Config, Launch, Signal, Weir, eventually};
+
+/// Logged for every worker that is started.
+const STARTED: &str = ": started, process ";
+
+/// A configuration whose sessions may take as long as they like to drain.
+pub(crate) fn config() -> Config {
+    Config::new().top("timeouts: {drain: 10m}")
+}
+
+/// A running supervisor. Dropped, it takes its workers along.
+#[derive(Debug)]
+pub(crate) struct Machine(Weir);
+
+impl Machine {
+    /// Starts so many workers and waits until all serve.
+    pub(crate) fn start(config: impl Display, workers: usize) -> Self {
+        let launch = Launch::new(config).argument("--workers");
+        Self(launch.argument(workers.to_string()).start())
+    }
+
+    /// Starts as `launch` says.
+    pub(crate) fn launch(launch: Launch) -> Self {
+        Self(launch.start())
+    }
+
+    /// The process that has that seat, as the log tells.
+    pub(crate) fn worker(&self, seat: usize) -> u32 {
+        let begin = format!("worker {seat}{STARTED}");
+        let lines = self.log.lines();
+        let last = lines.iter().rev().find_map(|line| line.split_once(&begin));
+        let (_, pid) = last.expect("it was started");
+        pid.trim().parse().expect("a process id")
+    }
+
+    /// All processes whose parent is the supervisor.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        children_of(self.pid())
+    }
+
+    /// Waits until the supervisor has so many children that run.
+    pub(crate) fn wait_children(&self, count: usize) {
+        eventually("the workers are as many as they should be", || {
+            (self.children().len() == count).then_some(())
+        });
+    }
+
+    /// Kills that worker without mercy, and waits until another one has its seat and serves.
+    pub(crate) fn replace_worker(&self, seat: usize) {
+        let mark = self.log.mark();
+        signal(self.worker(seat), Signal::KILL);
+        self.log
+            .wait_since(mark, &[&format!("worker {seat}{STARTED}")]);
+    }
+
+    /// Sends a signal to the worker that has that seat.
+    pub(crate) fn signal_worker(&self, seat: usize, which: Signal) {
+        signal(self.worker(seat), which);
+    }
+}
+
+impl Deref for Machine {
+    type Target = Weir;
+
+    fn deref(&self) -> &Weir {
+        &self.0
+    }
+}
+
+impl DerefMut for Machine {
+    fn deref_mut(&mut self) -> &mut Weir {
+        &mut self.0
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if !self.runs() {
+            return;
+        }
+        // A stopped supervisor starts no more of them.
+        self.freeze();
+        for child in self.children() {
+            if let Some(pid) = raw(child) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+fn raw(pid: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(pid).ok()?)
+}
+
+/// Sends a signal to a process that is there.
+pub(crate) fn signal(pid: u32, which: Signal) {
+    let pid = raw(pid).expect("a process id");
+    kill_process(pid, which).expect("it runs");
+}
+
+/// Whether a process runs, or is at least not buried yet.
+pub(crate) fn is_there(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// A field of /proc/pid/status.
+pub(crate) fn status(pid: u32, key: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    line.expect("the kernel lists it").trim().to_owned()
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").expect("the kernel lists processes");
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| is_live_child(pid, parent)).collect()
+}
+
+fn is_live_child(pid: u32, parent: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let mut fields = match stat.rsplit_once(") ") {
+        Some((_, fields)) => fields.split(' '),
+        None => return false,
+    };
+    let is_dead = fields.next() == Some("Z");
+    !is_dead && fields.next() == Some(&parent.to_string())
+}

@@ -1,0 +1,18 @@
+//! Several workers under a supervisor, from the outside: the real binary, real sockets on
+//! loopback, scripted backends.
+//!
+//! Nothing here needs more than one CPU. `WEIR_BIN` names another binary to test.
+
+#[allow(dead_code, unused_imports, reason = "other tests use the rest")]
+#[path = "../e2e/harness/mod.rs"]
+mod harness;
+
+mod chatter;
+mod machine;
+
+mod crash;
+mod orders;
+mod reload;
+mod serve;
+mod stop;
+mod upgrade;

@@ -1,0 +1,87 @@
+//! The end of all workers: graceful, or at once.
+
+use crate::harness::log::STOPPING;
+use crate::harness::{Config, Named, Origin, Signal, ask, eventually};
+use crate::machine::{Machine, config, is_there};
+
+#[test]
+fn a_stop_waits_for_the_sessions_of_every_worker() {
+    let backend = Named::new("A");
+    let mut machine = Machine::start(config().backend(backend.address()), 4);
+    let mut held: Vec<_> = (0..24).map(|_| machine.connect()).collect();
+    for client in &mut held {
+        assert_eq!(ask(client), "A");
+    }
+    machine.signal(Signal::TERM);
+    machine.log.wait(&[STOPPING, "4 workers to finish"]);
+    machine.wait_listener_closed();
+    for client in &mut held {
+        client.send("still here");
+        client.expect("still here");
+    }
+    assert!(machine.runs());
+    for mut client in held {
+        client.finish();
+        client.expect_end();
+    }
+    assert_eq!(machine.wait_exit(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_all_at_once() {
+    let backend = Named::new("A");
+    let mut machine = Machine::start(config().backend(backend.address()), 3);
+    let mut held: Vec<_> = (0..12).map(|_| machine.connect()).collect();
+    for client in &mut held {
+        assert_eq!(ask(client), "A");
+    }
+    machine.signal(Signal::TERM);
+    machine.log.wait(&[STOPPING, "3 workers to finish"]);
+    machine.signal(Signal::TERM);
+    assert_eq!(machine.wait_exit(), Some(1));
+}
+
+#[test]
+fn what_is_queued_when_the_end_begins_is_served() {
+    let backend = Named::new("A");
+    let mut machine = Machine::start(config().backend(backend.address()), 2);
+    let workers = machine.children();
+    // With all of them stopped, clients wait in the accept queues.
+    for seat in 0..2 {
+        machine.signal_worker(seat, Signal::STOP);
+    }
+    machine.log.wait(&["worker 0: stopped"]);
+    machine.log.wait(&["worker 1: stopped"]);
+    let mut queued: Vec<_> = (0..10).map(|_| machine.connect()).collect();
+    machine.signal(Signal::TERM);
+    machine.log.wait(&[STOPPING, "2 workers to finish"]);
+    for seat in 0..2 {
+        machine.signal_worker(seat, Signal::CONT);
+    }
+    for client in &mut queued {
+        assert_eq!(ask(client), "A");
+    }
+    for mut client in queued {
+        client.finish();
+        client.expect_end();
+    }
+    assert_eq!(machine.wait_exit(), Some(0));
+    assert!(workers.iter().all(|worker| !is_there(*worker)));
+}
+
+#[test]
+fn a_worker_that_does_not_end_is_killed_when_the_drain_is_over() {
+    let origin = Origin::echo();
+    let file = Config::new()
+        .top("timeouts: {drain: 100ms}")
+        .backend(origin.address());
+    let mut machine = Machine::start(file, 2);
+    machine.signal_worker(1, Signal::STOP);
+    machine.log.wait(&["worker 1: stopped"]);
+    machine.signal(Signal::TERM);
+    assert_eq!(machine.wait_exit(), Some(1));
+    machine.log.wait(&["worker 1: does not end; killed"]);
+    eventually("nobody is left", || {
+        machine.children().is_empty().then_some(())
+    });
+}
