@@ -13,7 +13,8 @@
 //! - [`supervisor`]: several workers: starts them, feeds them, replaces them.
 //! - `background`: jobs that may block, name look-ups and reading files, beside the loop.
 //! - [`cli`]: the command line.
-//! - [`sys`]: what is asked of Linux beyond the standard library: sockets, pipes, signals, limits.
+//! - [`sys`]: what is asked of Linux beyond the standard library: sockets, pipes, signals, limits,
+//!   privileges, the sandbox.
 //! - [`reactor`]: the production [`net`], the only room that knows mio.
 
 #![deny(unsafe_code)]

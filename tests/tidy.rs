@@ -43,7 +43,11 @@ const ROOMS: &[Room] = &[
     room("config", &["core"], &["log", "serde", "serde_yaml"]),
     room("config/model", &["core"], &["log"]),
     room("net", &["core"], &[]),
-    room("sys", &["core"], &["libc", "rustix", "socket2"]),
+    room(
+        "sys",
+        &["core"],
+        &["libc", "rustix", "seccompiler", "socket2"],
+    ),
     room(
         "reactor",
         &["core", "net", "sys"],
@@ -370,6 +374,7 @@ const CRATES: &[&str] = &[
     "log",
     "mio",
     "rustix",
+    "seccompiler",
     "serde",
     "serde_yaml",
     "slab",

@@ -1,15 +1,33 @@
-//! What weir asks of Linux beyond the standard library: socket options, pipes, signals, limits.
+//! What weir asks of Linux beyond the standard library: socket options, pipes, signals, limits,
+//! and to take rights away.
 //!
 //! It knows nothing of the loop, of sessions or of the configuration file. All `unsafe` of the
-//! crate is in [`child`], [`shm`] and [`signal`].
+//! crate is in [`activation`], [`child`], [`environment`], [`landlock`], [`shm`], [`signal`] and
+//! `seccomp`.
 
+pub mod activation;
 pub mod answer;
 pub mod channel;
 pub mod child;
+pub mod environment;
+pub mod landlock;
 pub mod memory_file;
+pub mod notify;
 pub mod pipe;
+pub mod privileges;
 pub mod process;
+pub mod sandbox;
+#[cfg(all(
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+mod seccomp;
 pub mod shm;
 pub mod signal;
 pub mod socket;
 pub mod stderr;
+#[cfg(all(
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+mod syscalls;

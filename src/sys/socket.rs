@@ -98,6 +98,23 @@ pub fn listen(
     }
 }
 
+/// Takes over a socket that listens already, opened by someone else: makes it non-blocking and
+/// sets what accepted connections inherit. Its accept queue stays as long as it is.
+///
+/// # Errors
+/// When it is no socket.
+pub fn adopt(fd: OwnedFd, keepalive: Option<&Keepalive>) -> io::Result<Listener> {
+    let socket = SockRef::from(&fd);
+    socket.set_nonblocking(true)?;
+    if local_address(&fd).is_some() {
+        socket.set_tcp_nodelay(true)?;
+        if let Some(keepalive) = keepalive {
+            socket.set_tcp_keepalive(&kernel_keepalive(keepalive))?;
+        }
+    }
+    Ok(Listener::from(fd))
+}
+
 fn listen_tcp(
     address: SocketAddr,
     backlog: i32,
