@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::defaults;
 use super::listener;
 use super::model::{
-    AccessLog, Config, Keepalive, Listener, LogFormat, Mode, Upstream, WORKERS_MAX,
+    AccessLog, Config, Keepalive, Listener, LogFormat, Mode, Privileges, Upstream, WORKERS_MAX,
 };
 use super::node::{Entry, Node, Value, describe_text};
 use super::problem::{Position, Problems};
@@ -122,6 +122,7 @@ impl<'a> Compiler<'a> {
         if let Some(node) = top.node("buffers") {
             buffers(node, config, problems);
         }
+        privileges(top, &mut config.privileges, problems);
         self.buffer_bytes = config.buffer_bytes;
     }
 
@@ -363,6 +364,7 @@ fn blank() -> Config {
         buffer_memory_bytes: defaults::BUFFER_MEMORY_BYTES,
         splice: defaults::SPLICE,
         access_log: None,
+        privileges: defaults::PRIVILEGES,
     }
 }
 
@@ -423,6 +425,23 @@ fn log_path(node: &Node) -> Read<Option<PathBuf>> {
         "stdout" => Ok(None),
         path if path.is_empty() || path.ends_with('/') || path.contains('\0') => Err(must()),
         path => Ok(Some(PathBuf::from(path))),
+    }
+}
+
+/// Nothing is looked up here: whether such a user exists is known when it is needed.
+fn privileges(top: &mut Section<'_>, privileges: &mut Privileges, problems: &mut Problems) {
+    let account = || values::or_word("auto", values::account);
+    if let Some(user) = top.read("user", problems, account()) {
+        privileges.user = user;
+    }
+    if let Some(group) = top.read("group", problems, account()) {
+        privileges.group = group;
+    }
+    if let Some(chroot) = top.read("chroot", problems, values::root_folder) {
+        privileges.chroot = chroot;
+    }
+    if let Some(sandbox) = top.read("sandbox", problems, values::on_or_off) {
+        privileges.sandbox = sandbox;
     }
 }
 

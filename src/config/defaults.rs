@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{Passive, Timeouts};
+use super::model::{Passive, Privileges, Timeouts};
 
 pub(super) const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
@@ -28,6 +28,16 @@ pub(super) const LOG_LEVEL: log::LevelFilter = log::LevelFilter::Info;
 
 /// The most that a limit on connections may say; more than any machine has descriptors.
 pub(super) const CONNECTIONS_LIMIT: i128 = 100_000_000;
+
+/// Started as root: nobody, and its group.
+pub(super) const PRIVILEGES: Privileges = Privileges {
+    user: None,
+    group: None,
+    chroot: None,
+    sandbox: true,
+};
+/// The longest name of a user or group (`LOGIN_NAME_MAX` of limits(7), without its zero).
+pub(super) const ACCOUNT_BYTES_MAX: usize = 255;
 
 pub(super) const BUFFER_BYTES: usize = 64 << 10;
 /// Measured: beyond the first 64 KiB of a flow it costs a third to a half of what copying does.

@@ -3,6 +3,7 @@
 //! Both forms of the file compile to this. References between parts are indices that exist.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::core::address::{Address, BackendAddress};
@@ -42,6 +43,22 @@ pub struct Config {
     pub splice: bool,
     /// Where and how accesses are logged; none when off.
     pub access_log: Option<AccessLog>,
+    /// Who the process becomes, and what it may do.
+    pub privileges: Privileges,
+}
+
+/// Who the process becomes once its listeners are open, and what it may do from then on. Settled
+/// at the start: a reload does not change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Privileges {
+    /// A name or number; none is nobody when started as root, else whoever started it.
+    pub user: Option<String>,
+    /// A name or number; none is the user's own group.
+    pub group: Option<String>,
+    /// The folder that becomes the root of all paths; none leaves it.
+    pub chroot: Option<PathBuf>,
+    /// Whether system calls that weir does not need are refused.
+    pub sandbox: bool,
 }
 
 impl Config {
@@ -467,7 +484,7 @@ pub struct ErrorPage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLog {
     /// A file that is appended to; none is standard output.
-    pub path: Option<std::path::PathBuf>,
+    pub path: Option<PathBuf>,
     /// One line per request or L4 session.
     pub format: LogFormat,
 }

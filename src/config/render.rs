@@ -61,6 +61,17 @@ fn top(config: &Config) -> Map {
     ];
     map.push(entry("buffers", Tree::Map(buffers)));
     map.push(entry("splice", word(config.splice)));
+    let account = |name: &Option<String>| name.as_ref().map_or_else(|| word("auto"), |n| text(n));
+    let privileges = &config.privileges;
+    map.push(entry("user", account(&privileges.user)));
+    map.push(entry("group", account(&privileges.group)));
+    let chroot = privileges.chroot.as_ref();
+    let chroot = chroot.map_or_else(|| word("off"), |path| text(&path.to_string_lossy()));
+    map.push(entry("chroot", chroot));
+    map.push(entry(
+        "sandbox",
+        word(if privileges.sandbox { "on" } else { "off" }),
+    ));
     map.push(entry("timeouts", Tree::Map(timeouts)));
     let listeners = config.listeners.iter().map(|l| listener(l, config));
     map.push(entry("listeners", Tree::List(listeners.collect())));

@@ -149,7 +149,11 @@ fn home_of(key: &str) -> Option<&'static str> {
         | "stats_interval"
         | "access_log"
         | "buffers"
-        | "splice" => "the top level of the file",
+        | "splice"
+        | "user"
+        | "group"
+        | "chroot"
+        | "sandbox" => "the top level of the file",
         _ => return None,
     })
 }

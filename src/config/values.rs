@@ -32,6 +32,44 @@ pub(super) fn boolean(node: &Node) -> Read<bool> {
     Err("true or false".to_owned())
 }
 
+/// `on` or `off`; YAML 1.1 takes the words for booleans.
+pub(super) fn on_or_off(node: &Node) -> Read<bool> {
+    match (is_word(node, "on"), is_off(node)) {
+        (true, _) => Ok(true),
+        (_, true) => Ok(false),
+        _ => boolean(node).map_err(|_| "on or off".to_owned()),
+    }
+}
+
+/// The name or number of a user or group.
+pub(super) fn account(node: &Node) -> Read<String> {
+    let must = || "the name of a user or group, or its number".to_owned();
+    if let Value::Integer(number) = node.value {
+        // The largest number stands for none.
+        let number = u32::try_from(number).ok().filter(|id| *id < u32::MAX);
+        return number.map(|id| id.to_string()).ok_or_else(must);
+    }
+    let name = text(node).map_err(|_| must())?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '$');
+    let fits = (1..=defaults::ACCOUNT_BYTES_MAX).contains(&name.len());
+    if fits && !name.starts_with('-') && name.chars().all(is_plain) {
+        Ok(name.to_owned())
+    } else {
+        Err(must())
+    }
+}
+
+/// A folder that becomes the root of all paths, or `off`.
+pub(super) fn root_folder(node: &Node) -> Read<Option<PathBuf>> {
+    if is_off(node) {
+        return Ok(None);
+    }
+    match text(node) {
+        Ok(path) if path.starts_with('/') && !path.contains('\0') => Ok(Some(path.into())),
+        Ok(_) | Err(_) => Err("the absolute path of a folder, or off".to_owned()),
+    }
+}
+
 /// Whether a value that may be turned off is `off` or `false`.
 pub(super) fn is_off(node: &Node) -> bool {
     node.value == Value::Bool(false) || is_word(node, "off")

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::config::model::AccessLog;
 use crate::process::Refusal;
+use crate::sys::privileges::Identity;
 use crate::sys::stderr::write_lines;
 
 /// An open access log. Several processes may write to one at once: lines are written whole.
@@ -26,6 +27,20 @@ impl AccessSink {
         }
     }
 
+    /// The same while still root: a file that is created belongs to `owner`, which opens it again
+    /// later.
+    pub(crate) fn open_for(
+        owner: Option<&Identity>,
+        settings: Option<&AccessLog>,
+    ) -> Result<Self, Refusal> {
+        let path = settings.and_then(|settings| settings.path.as_deref());
+        let (Some(owner), Some(path)) = (owner, path) else {
+            return Self::open(settings);
+        };
+        let file = owner.open_to_append(path);
+        file.map(Self::File).map_err(|error| refusal(path, &error))
+    }
+
     /// Writes what does not block; how much that was.
     pub(crate) fn write(&self, lines: &[u8]) -> usize {
         match self {
@@ -38,6 +53,10 @@ impl AccessSink {
 /// Opens an access log to append to.
 pub(crate) fn open_file(path: &Path) -> Result<File, Refusal> {
     let file = File::options().append(true).create(true).open(path);
+    file.map_err(|error| refusal(path, &error))
+}
+
+fn refusal(path: &Path, error: &io::Error) -> Refusal {
     let what = format!("cannot open the access log {}", path.display());
-    file.map_err(|error| Refusal::new(&what, &error))
+    Refusal::new(&what, error)
 }

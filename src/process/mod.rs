@@ -2,9 +2,11 @@
 //! ([`worker`]). Both turn the same loop. Besides, [`order`] talks to one that runs.
 
 pub(crate) mod access_sink;
+pub(crate) mod confine;
 pub(crate) mod listen;
 pub mod order;
 pub(crate) mod pid_file;
+pub(crate) mod service;
 mod serving;
 pub mod single;
 pub(crate) mod verdict;

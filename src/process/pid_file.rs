@@ -1,14 +1,19 @@
 //! The file that says which process is the one to send signals to.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::process::{EXIT_TAKEN, Refusal};
+use crate::sys::privileges::Identity;
 
 /// A file with the process id, removed at the end.
 #[derive(Debug)]
-pub(crate) struct PidFile(PathBuf);
+pub(crate) struct PidFile {
+    path: PathBuf,
+    /// Open once it is created.
+    file: Option<fs::File>,
+}
 
 impl PidFile {
     /// Refuses a file that names another weir that runs.
@@ -21,27 +26,65 @@ impl PidFile {
                     path.display()
                 ),
             }),
-            _ => Ok(Self(path.to_owned())),
+            _ => Ok(Self {
+                path: path.to_owned(),
+                file: None,
+            }),
         }
+    }
+
+    /// Creates it, still empty, for `owner` to write to and to remove: root's part, where the
+    /// folder is root's. Without it, [`PidFile::write`] creates it.
+    pub(crate) fn create_for(mut self, owner: Option<&Identity>) -> Result<Self, Refusal> {
+        let created = self.create(owner);
+        self.file = Some(created.map_err(|error| self.refusal(&error))?);
+        Ok(self)
     }
 
     /// Writes the id of this process into it.
     pub(crate) fn write(self) -> Result<Self, Refusal> {
-        let written =
-            fs::File::create(&self.0).and_then(|mut file| writeln!(file, "{}", std::process::id()));
-        match written {
-            Ok(()) => Ok(self),
-            Err(error) => Err(Refusal::new(
-                &format!("cannot write {}", self.0.display()),
-                &error,
-            )),
+        let this = if self.file.is_none() {
+            self.create_for(None)?
+        } else {
+            self
+        };
+        let id = std::process::id();
+        match this.file.as_ref().map(|mut file| writeln!(file, "{id}")) {
+            Some(Err(error)) => Err(this.refusal(&error)),
+            Some(Ok(())) | None => Ok(this),
         }
+    }
+
+    fn refusal(&self, error: &io::Error) -> Refusal {
+        Refusal::new(&format!("cannot write {}", self.path.display()), error)
+    }
+
+    /// An old file is not written to but replaced: where it lies may be writable to others, who
+    /// could have put a link there.
+    fn create(&self, owner: Option<&Identity>) -> io::Result<fs::File> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(old) if old.is_file() || old.is_symlink() => fs::remove_file(&self.path)?,
+            Ok(_) => return Err(io::Error::other("it is not a regular file")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let file = fs::File::create_new(&self.path)?;
+        if let Some(owner) = owner {
+            owner.own(&file)?;
+        }
+        Ok(file)
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        let Some(file) = &self.file else {
+            return;
+        };
+        // In a folder that only root may change the file stays, but names nobody.
+        if fs::remove_file(&self.path).is_err() {
+            let _ = file.set_len(0);
+        }
     }
 }
 

@@ -10,17 +10,22 @@ use crate::background::{Background, Finished};
 use crate::board::Board;
 use crate::cli::Args;
 use crate::config::Compiled;
-use crate::config::model::{AccessLog, Config};
+use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
 use crate::config::problem::Problem;
+use crate::core::address::Address;
 use crate::process::access_sink::AccessSink;
+use crate::process::confine::Confinement;
 use crate::process::listen::listen;
 use crate::process::pid_file::PidFile;
+use crate::process::service::Service;
 use crate::process::serving::Serving;
 use crate::process::verdict::{self, Outcome};
 use crate::process::{Refusal, connections_max, fit_descriptors, seed, set_log_level};
 use crate::reactor::Reactor;
 use crate::supervisor;
+use crate::sys::privileges::Keep;
 use crate::sys::process;
+use crate::sys::sandbox::Profile;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::Listener;
 use crate::worker::{Start, UnresolvedName, Worker};
@@ -28,9 +33,13 @@ use crate::worker::{Start, UnresolvedName, Worker};
 /// How long the start waits for the first answers of the name service.
 const RESOLVE_AT_START_MAX: Duration = Duration::from_secs(2);
 
+/// What the service manager shows after a reload that changed nothing.
+const RELOAD_FAILED: &str = "serving, the last reload failed: see the log";
+
 /// Keys of control descriptors.
 const SIGNALS_KEY: u32 = 0;
 const JOBS_KEY: u32 = 1;
+const BEAT_KEY: u32 = 2;
 
 /// Serves until a signal ends it.
 #[must_use]
@@ -59,10 +68,14 @@ struct Process {
     known_unresolved: Vec<UnresolvedName>,
     pid_file: Option<PidFile>,
     access_log: Option<AccessLog>,
+    service: Service,
+    confinement: Confinement,
 }
 
 impl Process {
     fn start(args: &Args, mut config: Config) -> Result<Self, Refusal> {
+        let mut service = Service::from_environment();
+        let confinement = Confinement::prepare(&config.privileges)?;
         if let Some(cpu) = args.cpu {
             process::pin_to_cpu(cpu)
                 .map_err(|error| Refusal::new(&format!("cannot run on CPU {cpu}"), &error))?;
@@ -74,14 +87,18 @@ impl Process {
             Signals::open().map_err(|error| Refusal::new("cannot take signals", &error))?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
         let access_settings = config.access_log.clone();
-        let access_log = AccessSink::open(access_settings.as_ref())?;
-        let sockets: Vec<Listener> = config
-            .listeners
-            .iter()
-            .map(listen)
-            .collect::<Result<_, _>>()?;
+        let access_log = AccessSink::open_for(confinement.owner(), access_settings.as_ref())?;
+        let pid_file = pid_file
+            .map(|file| file.create_for(confinement.owner()))
+            .transpose()?;
+        let mut sockets = service.listeners(&config.listeners)?;
+        open_listeners(&config, &mut sockets, is_unix)?;
+        confinement.give_up(Keep::BindService)?;
+        open_listeners(&config, &mut sockets, |_| true)?;
+        let sockets: Vec<Listener> = sockets.into_iter().flatten().collect();
         let mut reactor = Reactor::new().map_err(|error| Refusal::new("no event queue", &error))?;
         let (waker, watched) = (reactor.waker(JOBS_KEY), watch_signals(&reactor, &signals));
+        let watched = watched.and_then(|()| service.watch(&reactor, BEAT_KEY));
         let waker = waker.and_then(|waker| watched.map(|()| waker));
         let waker = waker.map_err(|error| Refusal::new("no event queue", &error))?;
         let start = Start {
@@ -104,14 +121,18 @@ impl Process {
             known_unresolved: Vec::new(),
             pid_file: None,
             access_log: access_settings,
+            service,
+            confinement,
         };
-        this.resolve_at_start();
+        this.confinement.enter_sandbox(Profile::Single);
         this.pid_file = pid_file.map(PidFile::write).transpose()?;
+        this.resolve_at_start();
         info!(
             "weir ready, process {}, at most {} connections",
             std::process::id(),
             this.serving.worker.connections_max()
         );
+        this.service.ready("serving");
         Ok(this)
     }
 
@@ -125,6 +146,7 @@ impl Process {
                     if is_control {
                         self.on_signals();
                         self.on_jobs();
+                        self.service.on_beat();
                     }
                     self.serving.write_access_log();
                 }
@@ -151,7 +173,10 @@ impl Process {
     fn on_signals(&mut self) {
         while let Some(received) = self.signals.next() {
             match received.signal {
-                Signal::Terminate | Signal::Interrupt | Signal::Quit => self.serving.end(),
+                Signal::Terminate | Signal::Interrupt | Signal::Quit => {
+                    self.service.stopping();
+                    self.serving.end();
+                }
                 Signal::Hangup => self.reload(vec![received.sender]),
                 Signal::User1 => self.reopen_access_log(received.sender),
                 Signal::User2 => refuse_upgrade(received.sender),
@@ -180,6 +205,7 @@ impl Process {
             warn!("reload ignored: stopping");
             return tell(&senders, &Outcome::Refused("stopping".to_owned()));
         }
+        self.service.reloading();
         if self.loading.is_some() {
             self.load_again.get_or_insert_default().append(&mut senders);
             return;
@@ -189,6 +215,7 @@ impl Process {
             Ok(()) => self.loading = Some(senders),
             Err(error) => {
                 error!("reload failed, nothing changed: {error}");
+                self.service.ready(RELOAD_FAILED);
                 tell(&senders, &Outcome::Refused(error.to_string()));
             }
         }
@@ -212,8 +239,10 @@ impl Process {
                 Err(format!("{failed}: {} problems", problems.len()))
             }
         };
+        let mut status = RELOAD_FAILED;
         let outcome = match outcome {
             Ok(line) => {
+                status = "serving, reloaded";
                 info!("{line}");
                 Outcome::Done(line)
             }
@@ -225,6 +254,8 @@ impl Process {
         tell(&senders, &outcome);
         if let Some(senders) = self.load_again.take() {
             self.reload(senders);
+        } else {
+            self.service.ready(status);
         }
     }
 
@@ -249,6 +280,7 @@ impl Process {
         let access_log = AccessSink::open(access_settings.as_ref());
         let access_log = access_log.map_err(|refusal| refusal.message)?;
         let level = config.log_level;
+        self.confinement.warn_of_change(&config.privileges);
         let adopted = self
             .serving
             .worker
@@ -300,6 +332,25 @@ impl Process {
         );
         self.known_unresolved.push(name);
     }
+}
+
+/// Opens those that are not open yet, of the listeners that are meant.
+fn open_listeners(
+    config: &Config,
+    sockets: &mut [Option<Listener>],
+    is_meant: impl Fn(&ListenerSettings) -> bool,
+) -> Result<(), Refusal> {
+    for (settings, socket) in config.listeners.iter().zip(sockets) {
+        if socket.is_none() && is_meant(settings) {
+            *socket = Some(listen(settings)?);
+        }
+    }
+    Ok(())
+}
+
+/// Its file may lie where only root may create one.
+fn is_unix(settings: &ListenerSettings) -> bool {
+    matches!(settings.address, Address::Unix(_))
 }
 
 fn watch_signals(reactor: &Reactor, signals: &Signals) -> io::Result<()> {

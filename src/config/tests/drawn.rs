@@ -4,7 +4,7 @@
 use super::*;
 use crate::config::model::{
     AccessLog, Backend, ErrorPage, FixedResponse, HeaderEdits, HealthCheck, Http, InitialState,
-    Keepalive, Listener, LogFormat, Network, Passive, Route, Sticky, StickyCookie,
+    Keepalive, Listener, LogFormat, Network, Passive, Privileges, Route, Sticky, StickyCookie,
     TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
 };
 
@@ -420,6 +420,19 @@ fn listener(index: usize, http: bool) -> BoxedStrategy<Listener> {
     .boxed()
 }
 
+fn privileges() -> impl Strategy<Value = Privileges> {
+    let account = || prop::option::of("[0-9]{1,9}|on|off|[a-z_][a-z0-9._-]{4,20}");
+    let chroot = prop::option::of("/[a-z /]{0,8}");
+    (account(), account(), chroot, any::<bool>()).prop_map(|(user, group, chroot, sandbox)| {
+        Privileges {
+            user,
+            group,
+            chroot: chroot.map(Into::into),
+            sandbox,
+        }
+    })
+}
+
 fn config() -> BoxedStrategy<Config> {
     let level = prop_oneof![Just(log::LevelFilter::Off), Just(log::LevelFilter::Trace)];
     let format = prop_oneof![
@@ -444,6 +457,7 @@ fn config() -> BoxedStrategy<Config> {
         prop::option::of(access_log),
         prop::option::of(1..=60_usize),
         any::<bool>(),
+        privileges(),
     );
     let listeners = (listener(0, true), listener(1, false));
     let upstreams = (
@@ -466,6 +480,7 @@ fn config() -> BoxedStrategy<Config> {
             buffer_memory_bytes: process.6,
             splice: process.7,
             access_log: process.8,
+            privileges: process.11,
         })
         .boxed()
 }

@@ -3,8 +3,10 @@
 //! A port found by binding to 0 and closing again may be given to the next test that asks. Here
 //! a bound socket that never listens keeps it for as long as the test wants.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -89,6 +91,9 @@ impl Gate {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a Unix socket");
         let address = SockAddr::unix(path).expect("the path is short enough");
         socket.bind(&address).expect("the path is free");
+        // Connecting is writing, and a weir that root starts is not root for long.
+        let everyone = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(path, everyone).expect("it is ours");
         socket.listen(BACKLOG).expect("a fresh socket can listen");
         Self {
             socket,

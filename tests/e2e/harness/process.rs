@@ -5,7 +5,8 @@ use std::fmt::Display;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::process::ExitStatusExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -75,6 +76,9 @@ pub(crate) struct Launch {
     limits: Option<String>,
     log_filter: Option<String>,
     program: OsString,
+    variables: Vec<(String, OsString)>,
+    sockets: Vec<OwnedFd>,
+    user: Option<u32>,
 }
 
 impl Launch {
@@ -85,7 +89,29 @@ impl Launch {
             limits: None,
             log_filter: None,
             program: binary(),
+            variables: Vec::new(),
+            sockets: Vec::new(),
+            user: None,
         }
+    }
+
+    /// Sets an environment variable.
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Hands over a socket as a service manager does; at most two.
+    pub(crate) fn socket(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.sockets.push(socket.into());
+        self
+    }
+
+    /// Starts it as that user and group; only root can. A copy of the binary is run, which the
+    /// user may read.
+    pub(crate) fn user(mut self, id: u32) -> Self {
+        self.user = Some(id);
+        self
     }
 
     /// Adds an argument.
@@ -134,8 +160,18 @@ impl Launch {
                 shell
             }
         };
-        command.arg("-c").arg(&file).args(&self.arguments);
+        if let Some(id) = self.user {
+            let copy = scratch.file("weir");
+            fs::copy(binary(), &copy).expect("there is room");
+            command = self::command(copy);
+            command.uid(id).gid(id);
+        }
         command.stdout(Stdio::null()).stderr(Stdio::piped());
+        if !self.sockets.is_empty() {
+            command = handing_over(self.sockets);
+        }
+        command.arg("-c").arg(&file).args(&self.arguments);
+        command.envs(self.variables);
         if let Some(filter) = &self.log_filter {
             command.env("RUST_LOG", filter);
         }
@@ -150,6 +186,24 @@ impl Launch {
             scratch,
         }
     }
+}
+
+/// Runs weir with sockets as descriptors 3 and 4. A shell puts them there: whatever this process
+/// let its children inherit would reach those of other tests too.
+fn handing_over(sockets: Vec<OwnedFd>) -> Command {
+    let mut shell = command("sh");
+    let count = sockets.len();
+    let mut sockets = sockets.into_iter();
+    shell.stdin(sockets.next().expect("there is one"));
+    shell.stdout(sockets.next().map_or_else(Stdio::null, Stdio::from));
+    assert_eq!(sockets.len(), 0, "at most two");
+    let script = format!(
+        "exec 3<&0 4>&1 </dev/null >/dev/null; \
+         LISTEN_PID=$$ LISTEN_FDS={count} exec \"$0\" \"$@\""
+    );
+    shell.arg("-c").arg(script).arg(binary());
+    shell.stderr(Stdio::piped());
+    shell
 }
 
 /// A second handle on the reading end, to ask the kernel about the pipe.
@@ -355,6 +409,15 @@ impl Weir {
         let (_, fields) = text.rsplit_once(") ").expect("the name is in brackets");
         let field = fields.split(' ').nth(index);
         field.expect("the kernel lists it").to_owned()
+    }
+
+    /// What the kernel says of it under that key of /proc/pid/status, word by word.
+    pub(crate) fn status_words(&self, key: &str) -> Vec<String> {
+        let status = self.proc_file("status");
+        let key = format!("{key}:");
+        let line = status.lines().find_map(|line| line.strip_prefix(&key));
+        let words = line.expect("the kernel lists it").split_whitespace();
+        words.map(str::to_owned).collect()
     }
 
     fn proc_file(&self, name: &str) -> String {

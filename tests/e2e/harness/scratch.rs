@@ -1,6 +1,7 @@
 //! A directory of its own for each test, gone when the test is.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,6 +16,9 @@ impl Scratch {
         let name = format!("weir-e2e-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).expect("a scratch directory can be made");
+        // A weir that root starts becomes nobody, and still writes its log here.
+        let everyone = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(&path, everyone).expect("it is ours");
         Self(path)
     }
 

@@ -1,0 +1,92 @@
+//! Gives up what the process needs no more, once everything is open that only root may open.
+
+use log::{info, warn};
+
+use crate::config::model::Privileges;
+use crate::process::Refusal;
+use crate::sys::landlock::Confined;
+use crate::sys::privileges::{self, Identity, Keep};
+use crate::sys::sandbox::{self, Filter, Profile};
+
+/// What a process is to give up. Found out before anything is given up.
+#[derive(Debug)]
+pub(crate) struct Confinement {
+    settings: Privileges,
+    identity: Option<Identity>,
+}
+
+impl Confinement {
+    /// Looks up who the process becomes.
+    pub(crate) fn prepare(settings: &Privileges) -> Result<Self, Refusal> {
+        let (user, group) = (settings.user.as_deref(), settings.group.as_deref());
+        let identity = privileges::identity(user, group).map_err(|message| Refusal {
+            code: super::EXIT_BIND,
+            message,
+        })?;
+        Ok(Self {
+            settings: settings.clone(),
+            identity,
+        })
+    }
+
+    /// Who is to own the files that the process creates before [`Confinement::give_up`]; none
+    /// when that is who it already is.
+    pub(crate) fn owner(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Gives up the root folder, the user and the capabilities, for good. The process must have
+    /// one thread. A failure must end the start.
+    ///
+    /// Before it, what only root may open. After it, TCP listeners, with the capability that is
+    /// kept: all who share a port must be one user (`SO_REUSEPORT`, socket(7)), and those of a
+    /// later reload will be this one.
+    pub(crate) fn give_up(&self, keep: Keep) -> Result<(), Refusal> {
+        if let Some(folder) = &self.settings.chroot {
+            let what = format!("cannot make {} the root folder", folder.display());
+            privileges::enter_root(folder).map_err(|error| Refusal::new(&what, &error))?;
+            info!("all paths now start in {}", folder.display());
+        }
+        let identity = self.identity.as_ref();
+        privileges::drop_to(identity, keep).map_err(|error| {
+            let what = match identity {
+                Some(identity) => format!("cannot become user {}", identity.name()),
+                None => "cannot give up privileges".to_owned(),
+            };
+            Refusal::new(&what, &error)
+        })?;
+        if let Some(identity) = identity {
+            let (uid, gid) = identity.ids();
+            info!("running as user {} ({uid}:{gid})", identity.name());
+        }
+        Ok(())
+    }
+
+    /// Filters system calls from now on, unless the sandbox is off; the process must have one
+    /// thread. Not for a supervisor, which starts programs. What cannot be had is logged.
+    pub(crate) fn enter_sandbox(&self, profile: Profile) {
+        if !self.settings.sandbox {
+            return;
+        }
+        let entered = sandbox::enter(profile);
+        match entered.filter {
+            Filter::On => {}
+            Filter::UnknownMachine => info!("sandbox: no filter for this kind of machine"),
+            Filter::Refused(error) => warn!("sandbox: system calls are not filtered: {error}"),
+        }
+        match entered.landlock {
+            None | Some(Ok(Confined::FilesAndPorts)) => {}
+            Some(Ok(Confined::Files)) => {
+                info!("sandbox: this kernel cannot keep a process from binding ports");
+            }
+            Some(Err(error)) => info!("sandbox: no Landlock: {error}"),
+        }
+    }
+
+    /// Says so when a new configuration asks for something else.
+    pub(crate) fn warn_of_change(&self, settings: &Privileges) {
+        if *settings != self.settings {
+            warn!("`user`, `group`, `chroot` and `sandbox` count from the next start");
+        }
+    }
+}
