@@ -6,7 +6,8 @@ PREFIX ?= /usr/local
 # Seeds of the simulation in `make test`; `make sim SEED=7` replays one, `make sim SEEDS=10000` runs more.
 SEEDS ?= 500
 
-.PHONY: help build run check test sim fuzz fmt lint docs test-setup install clean
+.PHONY: help build run check test sim fuzz fmt lint docs test-setup install \
+	install-systemd install-procd install-none clean
 
 help:               ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,10 +44,32 @@ sim:                ## the deterministic simulation: SEED=n replays one, SEEDS=n
 fuzz:               ## fuzz the parsers with cargo-fuzz, where it is installed: TARGET=head_request SECONDS=60
 	cd tests/fuzz && $(CARGO) fuzz run $(or $(TARGET),head_request) -- -max_total_time=$(or $(SECONDS),60)
 
-install: build      ## install binary and example configuration below PREFIX
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/weir
+# Who starts weir: systemd, procd (OpenWrt) or none. Found out; a package for another host says it.
+INIT ?= $(shell if command -v systemctl >/dev/null 2>&1; then echo systemd; \
+	elif [ -x /sbin/procd ]; then echo procd; else echo none; fi)
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SHARE   := $(DESTDIR)$(PREFIX)/share/weir
+
+install: build      ## install below PREFIX, in DESTDIR: binary, examples, and units for INIT
+	install -d $(DESTDIR)$(PREFIX)/sbin $(SHARE) $(DESTDIR)/etc/weir
 	install -m 755 $(WEIR) $(DESTDIR)$(PREFIX)/sbin/weir
-	install -m 644 conf/*.yaml $(DESTDIR)$(PREFIX)/share/weir/
+	install -m 644 conf/*.yaml README.md $(SHARE)
+	$(MAKE) --no-print-directory install-$(INIT)
+
+install-systemd:
+	install -d $(DESTDIR)$(UNITDIR)
+	for unit in weir.service weir@.service; do \
+	    sed 's#/usr/local/#$(PREFIX)/#' "conf/$$unit" > "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; \
+	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit"; \
+	done
+
+install-procd:
+	install -d $(DESTDIR)/etc/init.d
+	sed 's#^PROG=.*#PROG=$(PREFIX)/sbin/weir#' conf/openwrt/weir.init > $(DESTDIR)/etc/init.d/weir
+	chmod 755 $(DESTDIR)/etc/init.d/weir
+
+install-none:
+	@echo "no init system that weir has a unit for; see conf/"
 
 clean:              ## remove what was built
 	$(CARGO) clean
