@@ -41,6 +41,14 @@ impl AccessSink {
         file.map(Self::File).map_err(|error| refusal(path, &error))
     }
 
+    /// The file, if it is one.
+    pub(crate) fn into_file(self) -> Option<File> {
+        match self {
+            Self::Stdout => None,
+            Self::File(file) => Some(file),
+        }
+    }
+
     /// Writes what does not block; how much that was.
     pub(crate) fn write(&self, lines: &[u8]) -> usize {
         match self {

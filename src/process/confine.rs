@@ -29,6 +29,14 @@ impl Confinement {
         })
     }
 
+    /// That of a worker: it was started as who it is to be.
+    pub(crate) fn of_worker(settings: &Privileges) -> Self {
+        Self {
+            settings: settings.clone(),
+            identity: None,
+        }
+    }
+
     /// Who is to own the files that the process creates before [`Confinement::give_up`]; none
     /// when that is who it already is.
     pub(crate) fn owner(&self) -> Option<&Identity> {

@@ -43,3 +43,8 @@ pub(crate) fn announce(settings: &Settings, listener: &Listener) {
     };
     info!("listening on {bound} (listener {})", settings.name);
 }
+
+/// Its file may lie where only root may create one.
+pub(crate) fn is_unix(settings: &Settings) -> bool {
+    matches!(settings.address, Address::Unix(_))
+}

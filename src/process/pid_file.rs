@@ -33,6 +33,16 @@ impl PidFile {
         }
     }
 
+    /// Goes on with the file of the program that this process was before, or writes another one.
+    pub(crate) fn take_over(path: &Path) -> Result<Self, Refusal> {
+        if running(path) == Some(std::process::id()) {
+            let file = fs::File::options().write(true).open(path).ok();
+            let path = path.to_owned();
+            return Ok(Self { path, file });
+        }
+        Self::check(path)?.write()
+    }
+
     /// Creates it, still empty, for `owner` to write to and to remove: root's part, where the
     /// folder is root's. Without it, [`PidFile::write`] creates it.
     pub(crate) fn create_for(mut self, owner: Option<&Identity>) -> Result<Self, Refusal> {

@@ -16,7 +16,7 @@ use crate::sys::notify::{Beat, Notify};
 use crate::sys::socket::{self, Listener};
 
 /// The service manager, or none.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Service {
     notify: Notify,
     passed: Vec<Passed>,
@@ -85,6 +85,11 @@ impl Service {
         Ok(())
     }
 
+    /// What a program that takes the place of this one must find in its environment.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        self.notify.environment()
+    }
+
     /// Feeds the watchdog when it is time: the loop turns.
     pub(crate) fn on_beat(&self) {
         if self.beat.as_ref().is_some_and(Beat::take) {
@@ -92,12 +97,21 @@ impl Service {
         }
     }
 
-    /// Started, or done with a reload.
+    /// Started.
     pub(crate) fn ready(&self, status: &str) {
         debug_failure(self.notify.ready(status));
     }
 
-    /// A reload has begun; [`Service::ready`] follows.
+    /// A reload has ended, and whether it changed anything.
+    pub(crate) fn reloaded(&self, is_done: bool) {
+        self.ready(if is_done {
+            "serving, reloaded"
+        } else {
+            "serving, the last reload failed: see the log"
+        });
+    }
+
+    /// A reload has begun; [`Service::reloaded`] follows.
     pub(crate) fn reloading(&self) {
         debug_failure(self.notify.reloading());
     }

@@ -12,10 +12,9 @@ use crate::cli::Args;
 use crate::config::Compiled;
 use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
 use crate::config::problem::Problem;
-use crate::core::address::Address;
 use crate::process::access_sink::AccessSink;
 use crate::process::confine::Confinement;
-use crate::process::listen::listen;
+use crate::process::listen::{is_unix, listen};
 use crate::process::pid_file::PidFile;
 use crate::process::service::Service;
 use crate::process::serving::Serving;
@@ -32,9 +31,6 @@ use crate::worker::{Start, UnresolvedName, Worker};
 
 /// How long the start waits for the first answers of the name service.
 const RESOLVE_AT_START_MAX: Duration = Duration::from_secs(2);
-
-/// What the service manager shows after a reload that changed nothing.
-const RELOAD_FAILED: &str = "serving, the last reload failed: see the log";
 
 /// Keys of control descriptors.
 const SIGNALS_KEY: u32 = 0;
@@ -215,7 +211,7 @@ impl Process {
             Ok(()) => self.loading = Some(senders),
             Err(error) => {
                 error!("reload failed, nothing changed: {error}");
-                self.service.ready(RELOAD_FAILED);
+                self.service.reloaded(false);
                 tell(&senders, &Outcome::Refused(error.to_string()));
             }
         }
@@ -239,10 +235,9 @@ impl Process {
                 Err(format!("{failed}: {} problems", problems.len()))
             }
         };
-        let mut status = RELOAD_FAILED;
+        let is_done = outcome.is_ok();
         let outcome = match outcome {
             Ok(line) => {
-                status = "serving, reloaded";
                 info!("{line}");
                 Outcome::Done(line)
             }
@@ -255,7 +250,7 @@ impl Process {
         if let Some(senders) = self.load_again.take() {
             self.reload(senders);
         } else {
-            self.service.ready(status);
+            self.service.reloaded(is_done);
         }
     }
 
@@ -346,11 +341,6 @@ fn open_listeners(
         }
     }
     Ok(())
-}
-
-/// Its file may lie where only root may create one.
-fn is_unix(settings: &ListenerSettings) -> bool {
-    matches!(settings.address, Address::Unix(_))
 }
 
 fn watch_signals(reactor: &Reactor, signals: &Signals) -> io::Result<()> {

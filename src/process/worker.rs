@@ -14,6 +14,7 @@ use log::{error, info, warn};
 use crate::board::{Board, WORDS};
 use crate::config::model::{self, Config};
 use crate::process::access_sink::AccessSink;
+use crate::process::confine::Confinement;
 use crate::process::serving::Serving;
 use crate::process::{
     EXIT_BIND, EXIT_OK, Refusal, connections_max, connections_possible, seed, set_log_level,
@@ -22,6 +23,8 @@ use crate::reactor::Reactor;
 use crate::supervisor::bundle::{Bundle, SocketRef};
 use crate::supervisor::messages::{Answer, Order};
 use crate::sys::channel::{Arrival, Channel, Packet};
+use crate::sys::privileges::Keep;
+use crate::sys::sandbox::Profile;
 use crate::sys::shm::Mapping;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::Listener;
@@ -127,6 +130,7 @@ impl Beginning {
             })
             .map_err(refuse("no event queue"))?;
         let stops_with_supervisor = config.stops_with_supervisor;
+        let confinement = Confinement::of_worker(&config.privileges);
         let sockets = doors(&self.bundle.sockets, &mut self.incoming);
         check_sockets(&config, &sockets, |_| false).map_err(|message| Refusal {
             code: EXIT_BIND,
@@ -154,6 +158,8 @@ impl Beginning {
             incoming: self.incoming,
             stops_with_supervisor,
         };
+        confinement.give_up(Keep::Nothing)?;
+        confinement.enter_sandbox(Profile::Worker);
         member.answer(&Answer::Ready);
         Ok(member)
     }

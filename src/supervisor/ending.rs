@@ -41,6 +41,7 @@ impl Supervisor {
         }
         let seated = self.seats.drain(..).filter_map(|seat| seat.member);
         let mut members: Vec<Member> = seated.chain(self.upgrade.abandon()).collect();
+        self.service.stopping();
         info!("stopping: {} workers to finish", members.len());
         // A worker empties its queues and closes them; who else has them open would let more in.
         self.sockets.close_slots();

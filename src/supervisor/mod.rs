@@ -33,11 +33,14 @@ use crate::background::{Background, Finished};
 use crate::board::{Board, WORDS};
 use crate::cli::Args;
 use crate::config::Source;
-use crate::config::model::{AccessLog, Config};
+use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
 use crate::core::time::Tick;
 use crate::net::Net as _;
-use crate::process::access_sink::open_file;
+use crate::process::access_sink::{AccessSink, open_file};
+use crate::process::confine::Confinement;
+use crate::process::listen::is_unix;
 use crate::process::pid_file::PidFile;
+use crate::process::service::Service;
 use crate::process::verdict::{self, Outcome};
 use crate::process::{EXIT_BIND, EXIT_CUT, Refusal};
 use crate::reactor::{Reactor, Waker};
@@ -50,14 +53,17 @@ use crate::supervisor::sockets::Sockets;
 use crate::supervisor::spawn::Seat;
 use crate::supervisor::stats::Stats;
 use crate::supervisor::upgrade::Upgrade;
+use crate::sys::privileges::Keep;
 use crate::sys::shm::Mapping;
 use crate::sys::signal::{Received, Signal, Signals};
+use crate::sys::socket::Listener;
 use crate::sys::{child, process};
 
 /// Keys of control descriptors: these, then one for each channel.
 const SIGNALS_KEY: u32 = 0;
 const JOBS_KEY: u32 = 1;
-const FIRST_CHANNEL_KEY: u32 = 2;
+const BEAT_KEY: u32 = 2;
+const FIRST_CHANNEL_KEY: u32 = 3;
 
 /// How long the start waits for the first answers of the name service.
 const RESOLVE_AT_START_MAX: Duration = Duration::from_secs(2);
@@ -134,19 +140,41 @@ struct Supervisor {
     next_look: Tick,
     stats: Stats,
     pid_file: Option<PidFile>,
+    service: Service,
+    confinement: Confinement,
 }
 
 impl Supervisor {
     /// From nothing.
     fn start(args: &Args, source: Source, config: Config) -> Result<Self, Refusal> {
+        let mut service = Service::from_environment();
+        let confinement = Confinement::prepare(&config.privileges)?;
+        if let Some(folder) = &config.privileges.chroot {
+            let folder = folder.display();
+            return Err(Refusal {
+                code: EXIT_BIND,
+                message: format!(
+                    "`chroot: {folder}` is for one process: leave out it or `workers`"
+                ),
+            });
+        }
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
+        let owner = confinement.owner();
+        let pid_file = pid_file.map(|file| file.create_for(owner)).transpose()?;
+        let access_log = AccessSink::open_for(owner, config.access_log.as_ref())?;
         let (memory, board_fd) = Mapping::create(WORDS)
             .map_err(|error| Refusal::new("no memory to share with workers", &error))?;
         let board = Board::create(memory, std::process::id());
         let basis = Basis::open()?;
         let mut this = Self::assemble(args, basis, board, board_fd, source, config);
-        let fresh = this.open_sockets(workers_wanted(args, &this.config))?;
-        this.sockets.commit(&this.config, fresh);
+        this.access_log = access_log.into_file();
+        this.take_sockets(service.listeners(&this.config.listeners)?);
+        // Unix sockets while root, as their folders may be root's; the others as who stays.
+        this.open_sockets_where(0, is_unix)?;
+        confinement.give_up(Keep::BindService)?;
+        this.open_sockets_where(workers_wanted(args, &this.config), |_| true)?;
+        this.confinement = confinement;
+        this.set_service(service)?;
         this.prepare()?;
         this.pid_file = pid_file.map(PidFile::write).transpose()?;
         this.start_due();
@@ -162,6 +190,7 @@ impl Supervisor {
         config: Config,
     ) -> Self {
         let now = basis.reactor.now();
+        let confinement = Confinement::of_worker(&config.privileges);
         Self {
             args: args.clone(),
             program: basis.program,
@@ -190,7 +219,43 @@ impl Supervisor {
             next_look: now,
             stats: Stats::new(now),
             pid_file: None,
+            service: Service::default(),
+            confinement,
         }
+    }
+
+    /// Speaks to the service manager from now on.
+    fn set_service(&mut self, mut service: Service) -> Result<(), Refusal> {
+        let watched = service.watch(&self.reactor, BEAT_KEY);
+        watched.map_err(|error| Refusal::new("no watchdog timer", &error))?;
+        self.service = service;
+        Ok(())
+    }
+
+    /// Takes over sockets that the service manager has opened: each is shared by all workers.
+    fn take_sockets(&mut self, passed: Vec<Option<Listener>>) {
+        for (settings, listener) in self.config.listeners.iter().zip(passed) {
+            if let Some(listener) = listener {
+                self.sockets.take(settings, listener);
+            }
+        }
+    }
+
+    fn open_sockets_where(
+        &mut self,
+        workers: usize,
+        wanted: impl Fn(&ListenerSettings) -> bool,
+    ) -> Result<(), Refusal> {
+        let mut config = self.config.clone();
+        config.listeners.retain(wanted);
+        let slots = u8::try_from(workers).unwrap_or(u8::MAX);
+        let fresh = self.sockets.open_missing(&config, slots);
+        let fresh = fresh.map_err(|message| Refusal {
+            code: EXIT_BIND,
+            message,
+        })?;
+        self.sockets.keep(fresh);
+        Ok(())
     }
 
     fn open_sockets(&mut self, workers: usize) -> Result<sockets::Fresh, Refusal> {
@@ -205,7 +270,9 @@ impl Supervisor {
 
     /// All that workers need before the first one is started, and a seat for each.
     fn prepare(&mut self) -> Result<(), Refusal> {
-        self.access_log = open_access_log(self.config.access_log.as_ref())?;
+        if self.access_log.is_none() {
+            self.access_log = open_access_log(self.config.access_log.as_ref())?;
+        }
         let published = self.board.publish(&self.config.column_names());
         published.map_err(|full| Refusal {
             code: EXIT_BIND,
@@ -257,6 +324,10 @@ impl Supervisor {
             }
             self.on_answers();
             self.on_time();
+            // Only while every worker turns.
+            if self.seats.iter().all(Seat::is_well) {
+                self.service.on_beat();
+            }
         }
     }
 
@@ -358,6 +429,7 @@ impl Supervisor {
                 std::process::id(),
                 self.seats.len()
             );
+            self.service.ready("serving");
         }
     }
 

@@ -51,11 +51,13 @@ impl Supervisor {
             self.load_again.get_or_insert_default().append(&mut senders);
             return;
         }
+        self.service.reloading();
         info!("reload: reading {}", self.args.config.display());
         match self.jobs.load(self.args.config.clone()) {
             Ok(()) => self.loading = Some(senders),
             Err(error) => {
                 error!("reload failed, nothing changed: {error}");
+                self.service.reloaded(false);
                 refuse(&senders, &error.to_string());
             }
         }
@@ -78,6 +80,7 @@ impl Supervisor {
                 }
                 if let Err(reason) = self.adopt(source, compiled.config, &senders) {
                     error!("reload failed, nothing changed: {reason}");
+                    self.service.reloaded(false);
                     refuse(&senders, &reason);
                 }
             }
@@ -87,6 +90,7 @@ impl Supervisor {
                 }
                 let count = problems.len();
                 error!("reload failed, nothing changed: {count} problems");
+                self.service.reloaded(false);
                 let first = problems.first().map(ToString::to_string);
                 refuse(&senders, &first.unwrap_or_default());
             }
@@ -101,6 +105,7 @@ impl Supervisor {
         if self.ending.is_some() {
             return Err("stopping".to_owned());
         }
+        self.confinement.warn_of_change(&config.privileges);
         let count = workers_wanted(&self.args, &config);
         let slots = u8::try_from(count).unwrap_or(u8::MAX);
         let slots = slots.max(self.sockets.slots());
@@ -243,6 +248,7 @@ impl Supervisor {
             return;
         };
         let outcome = self.verdict(&round);
+        self.service.reloaded(matches!(outcome, Outcome::Done(_)));
         for sender in round.senders {
             verdict::tell(sender, &outcome);
         }

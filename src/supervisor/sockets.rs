@@ -1,4 +1,5 @@
-//! The listening sockets of all workers: one per TCP listener and slot, one per Unix listener.
+//! The listening sockets of all workers: one per TCP listener and slot; one for all per Unix
+//! listener, or where a service manager has opened it.
 //!
 //! The supervisor keeps them for as long as the configuration names the listener, whatever becomes
 //! of workers, so that nothing in an accept queue is lost.
@@ -62,9 +63,10 @@ impl Sockets {
         let first = known.and_then(|entry| entry.sockets.first());
         // Where the kernel chose the port, the others share it.
         let mut bound = first.and_then(|held| held.listener.local_address());
+        let is_shared = first.is_some_and(|held| held.at.slot.is_none());
         let slots = match &settings.address {
-            Address::Ip(_) => (0..slots).map(Some).collect(),
-            Address::Unix(_) => vec![None],
+            Address::Ip(_) if !is_shared => (0..slots).map(Some).collect(),
+            Address::Ip(_) | Address::Unix(_) => vec![None],
         };
         let mut sockets = Vec::new();
         for slot in slots.into_iter().skip(present) {
@@ -85,6 +87,20 @@ impl Sockets {
             address: settings.address.clone(),
             sockets,
         })
+    }
+
+    /// Takes a socket over that was opened elsewhere; all workers accept from it.
+    pub(crate) fn take(&mut self, settings: &Settings, listener: Listener) {
+        let at = SocketRef {
+            slot: None,
+            id: self.next_id,
+        };
+        self.next_id = self.next_id.wrapping_add(1);
+        self.entries.push(Entry {
+            key: settings.column_name(),
+            address: settings.address.clone(),
+            sockets: vec![Held { at, listener }],
+        });
     }
 
     /// Keeps what was opened, and closes what `config` does not name.

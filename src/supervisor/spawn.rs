@@ -37,6 +37,11 @@ pub(super) struct Seat {
 }
 
 impl Seat {
+    /// Whether a worker has it that serves and turns.
+    pub(super) fn is_well(&self) -> bool {
+        self.member.as_ref().is_some_and(Member::is_well)
+    }
+
     /// Whether a worker has it that serves.
     pub(super) fn serves(&self) -> bool {
         let phase = self.member.as_ref().map(|member| member.phase);

@@ -17,6 +17,7 @@ use crate::config::Source;
 use crate::config::model::Config;
 use crate::core::time::Tick;
 use crate::process::pid_file::PidFile;
+use crate::process::service::Service;
 use crate::process::verdict::{self, Outcome};
 use crate::process::{EXIT_CUT, Refusal};
 use crate::supervisor::handover::{Handover, LeftListener, LeftMember, keep};
@@ -27,6 +28,7 @@ use crate::supervisor::sockets::{Entry, Held};
 use crate::supervisor::spawn::Seat;
 use crate::supervisor::{Basis, FIRST_CHANNEL_KEY, Supervisor, workers_wanted};
 use crate::sys::child::{self, Fate};
+use crate::sys::privileges;
 use crate::sys::shm::Mapping;
 use crate::sys::socket::Listener;
 
@@ -163,7 +165,11 @@ impl Supervisor {
                     vec!["--resume".into(), state.as_raw_fd().to_string().into()];
                 arguments.extend(own_arguments());
                 info!("upgrade: becoming the new binary");
-                child::become_program(&self.program, &arguments)
+                let variables = self.service.environment();
+                match privileges::pass_on_exec() {
+                    Ok(()) => child::become_program(&self.program, &arguments, &variables),
+                    Err(error) => error,
+                }
             }
         };
         if let Err(error) = self.keep_all(false) {
@@ -245,6 +251,7 @@ impl Supervisor {
             code: EXIT_CUT,
             message: format!("cannot go on where the program before has ended: {error}"),
         };
+        let service = Service::from_environment();
         let left = Handover::read(state).map_err(refuse)?;
         let (source, config) = match loaded {
             Some(loaded) => loaded,
@@ -279,6 +286,7 @@ impl Supervisor {
             let entry = take_listener(listener).map_err(refuse)?;
             this.sockets.entries.push(entry);
         }
+        this.set_service(service)?;
         let old = this.take_members(left.members, is_same_board);
         this.upgrade = Upgrade::Relieving {
             old,
@@ -291,8 +299,7 @@ impl Supervisor {
 
     /// Starts the new workers. What fails here leaves those of before as they are.
     fn begin_relieving(&mut self, args: &Args) {
-        let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose();
-        let pid_file = pid_file.and_then(|it| it.map(PidFile::write).transpose());
+        let pid_file = args.pid_file.as_deref().map(PidFile::take_over).transpose();
         match pid_file {
             Ok(pid_file) => self.pid_file = pid_file,
             Err(refusal) => warn!("{}", refusal.message),

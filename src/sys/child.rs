@@ -112,24 +112,41 @@ pub fn send(pid: u32, signal: Send) -> io::Result<()> {
     })
 }
 
-/// Becomes another program, with the same process id, the same signals held back, and only those
-/// descriptors that [`keep_over_exec`] was called for.
+/// Becomes another program, with the same process id, the same signals held back, only those
+/// descriptors that [`keep_over_exec`] was called for, and these variables besides the
+/// environment.
 ///
 /// # Errors
 /// Returns only when that fails; then nothing has changed.
-pub fn become_program(program: &Path, arguments: &[OsString]) -> io::Error {
+pub fn become_program(
+    program: &Path,
+    arguments: &[OsString],
+    variables: &[(&str, String)],
+) -> io::Error {
     let text = |text: &OsStr| CString::new(text.as_bytes());
     let words: Result<Vec<CString>, _> = std::iter::once(text(program.as_os_str()))
         .chain(arguments.iter().map(|argument| text(argument)))
         .collect();
-    let Ok(words) = words else {
+    let variable = |name: &OsStr, value: &OsStr| {
+        let line = [name.as_bytes(), b"=", value.as_bytes()].concat();
+        CString::new(line)
+    };
+    let own = std::env::vars_os().map(|(name, value)| variable(&name, &value));
+    let added = variables
+        .iter()
+        .map(|(name, value)| variable(OsStr::new(name), OsStr::new(value)));
+    let environment: Result<Vec<CString>, _> = own.chain(added).collect();
+    let (Ok(words), Ok(environment)) = (words, environment) else {
         return io::ErrorKind::InvalidInput.into();
     };
-    let mut pointers: Vec<*const libc::c_char> = words.iter().map(|word| word.as_ptr()).collect();
-    pointers.push(std::ptr::null());
+    let pointers = |texts: &[CString]| {
+        let texts = texts.iter().map(|text| text.as_ptr());
+        texts.chain([std::ptr::null()]).collect::<Vec<_>>()
+    };
+    let (argv, envp) = (pointers(&words), pointers(&environment));
     // SAFETY: every pointer is to a string that ends with zero and lives through the call, and
-    // the list ends with a null pointer.
-    unsafe { libc::execv(pointers[0], pointers.as_ptr()) };
+    // both lists end with a null pointer.
+    unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
     io::Error::last_os_error()
 }
 
@@ -206,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_leaves_us_as_we_are() {
-        let error = become_program(Path::new("/nowhere/weir"), &[]);
+        let error = become_program(Path::new("/nowhere/weir"), &[], &[]);
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }
