@@ -83,6 +83,8 @@ const NODE_BYTES: usize = 8;
 /// What the file breaks of YAML or of the limits above, and where.
 pub(super) fn parse(text: &str) -> Result<Node, (Position, String)> {
     check_text(text)?;
+    // Some editors put a byte order mark first, which serde_yaml takes for a document.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(document) = documents.next() else {
         return Err((Position::START, EMPTY.to_owned()));
@@ -448,6 +450,7 @@ mod tests {
             ("502: x", "{502@1:1=\"x\"@1:6}"),
             ("ä: ö ü\nb: 1", "{ä@1:1=\"ö ü\"@1:4, b@2:1=1@2:4}"),
             ("42", "42@1:1"),
+            ("\u{feff}a: 7", "{a@1:1=7@1:4}"),
             ("a: &x [1]\nb: *x", "{a@1:1=[1@1:8], b@2:1=[1@1:8]}"),
             ("a: &x 7\nb: [*x, 8]", "{a@1:1=7@1:4, b@2:1=[7@1:4, 8@2:9]}"),
             ("a: |\n  text\nb: 1", "{a@1:1=\"text\\n\"@1:4, b@3:1=1@3:4}"),
