@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::harness::{Blackhole, End, Origin, Weir};
 use crate::web::Web;
 use std::io::Read;
+use std::time::Duration;
 
 /// Reads and never answers.
 fn silent() -> Origin {
@@ -18,6 +19,45 @@ fn a_backend_that_is_silent_is_504() {
     let config = Config::pool([origin.address()]).with("timeouts: {response: 200ms}");
     let weir = Weir::start(config);
     assert_eq!(Client::new(&weir).get("/").status(), 504);
+}
+
+#[test]
+fn a_response_head_that_drips_is_504_although_it_moves() {
+    let origin = Origin::new(|peer| {
+        let mut conn = crate::wire::Conn::new(peer.share());
+        let _ = conn.head();
+        conn.send("HTTP/1.1 200 OK\r\n");
+        // Each field comes in time by itself; all of them together do not.
+        while conn.send("X: 1\r\n") {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    });
+    let config = Config::pool([origin.address()]).with("timeouts: {response: 500ms}");
+    let weir = Weir::start(config);
+    assert_eq!(Client::new(&weir).get("/").status(), 504);
+}
+
+#[test]
+fn an_interim_response_gives_the_backend_its_time_anew() {
+    let origin = Origin::new(|peer| {
+        let mut conn = crate::wire::Conn::new(peer.share());
+        let _ = conn.head();
+        for _ in 0..15 {
+            conn.send("HTTP/1.1 102 Processing\r\n\r\n");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        conn.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        Ok(())
+    });
+    let config = Config::pool([origin.address()]).with("timeouts: {response: 1s}");
+    let weir = Weir::start(config);
+    let mut client = Client::new(&weir);
+    client.send_get("/", "");
+    for _ in 0..15 {
+        assert_eq!(client.0.head().expect("an interim response").status(), 102);
+    }
+    assert_eq!(client.receive().status(), 200);
 }
 
 #[test]
@@ -47,10 +87,7 @@ fn a_head_that_drips_is_408_although_it_moves() {
     // Each line comes in time by itself; all of them together do not.
     loop {
         client.0.send("X: 1\r\n");
-        if client
-            .0
-            .has_bytes_within(std::time::Duration::from_millis(50))
-        {
+        if client.0.has_bytes_within(Duration::from_millis(50)) {
             break;
         }
     }

@@ -47,7 +47,8 @@ pub(crate) struct ActiveExchange {
     pub(super) started: Tick,
     /// How long the present connection took to stand; 0 for a parked one.
     pub(super) connect_ms: Option<u64>,
-    /// When the request had left, or before that, when the connection stood.
+    /// When the latest part of the request had left or the latest interim response had come, or
+    /// before that, when the connection stood.
     pub(super) sent_at: Tick,
     /// From `sent_at` to the first byte of a response.
     pub(super) ttfb_ms: Option<u64>,
@@ -105,7 +106,8 @@ impl ActiveExchange {
         let timeouts = shared.timeouts(session.listener, self.attempt.upstream);
         let end = match self.state.awaited() {
             Awaited::Connection(since) => since.after(timeouts.connect),
-            Awaited::Response => session.moved.after(timeouts.response),
+            // A head that comes in drips is no answer.
+            Awaited::Response => self.sent_at.after(timeouts.response),
             Awaited::Body => session.moved.after(timeouts.body),
         };
         self.state.continue_at().map_or(end, |at| at.min(end))

@@ -320,6 +320,9 @@ impl<N: Net> Parts<'_, N> {
                 backend_label(exchange, shared)
             );
         })?;
+        if let Head::Interim | Head::Dropped = verdict {
+            exchange.sent_at = shared.now;
+        }
         let keep_alive = match verdict {
             Head::Dropped => return Ok(false),
             Head::Interim => true,

@@ -60,7 +60,10 @@ impl<N: Net> Parts<'_, N> {
             let endpoint = &mut shared.links[link as usize].endpoint;
             match flush(endpoint, &mut exchange.upload, &mut shared.transfer) {
                 Ok((done, count)) => {
-                    has_moved |= count > 0;
+                    if count > 0 {
+                        has_moved = true;
+                        exchange.sent_at = shared.now;
+                    }
                     exchange.state.on_held(!done);
                     if !done {
                         return Ok(has_moved);
@@ -215,6 +218,7 @@ impl<N: Net> Parts<'_, N> {
         match write_or_hold(endpoint, &mut exchange.upload, transfer, first, second) {
             Ok(_) => {
                 exchange.state.on_held(exchange.upload.is_some());
+                exchange.sent_at = shared.now;
                 count_sent(exchange, shared, first.len() + second.len());
             }
             Err(kind) => self.on_upload_failed(exchange, shared, kind),
