@@ -255,7 +255,7 @@ impl<N: Net> Worker<N> {
         let slots: Vec<UpstreamSlot> = config
             .upstreams
             .iter()
-            .map(|settings| self.upstream_slot(settings))
+            .map(|settings| self.upstream_slot(settings, config))
             .collect();
         for slot in 0..self.shared.upstreams.len() {
             let slot = key_of(slot);
@@ -273,31 +273,52 @@ impl<N: Net> Worker<N> {
         slots
     }
 
-    /// The slot of the upstream of that name, or a new one.
-    fn upstream_slot(&mut self, settings: &model::Upstream) -> UpstreamSlot {
-        let found = self
-            .shared
-            .upstreams
-            .iter()
-            .position(|upstream| upstream.name == settings.name);
-        let slot = found.unwrap_or_else(|| {
-            let balancer = self.balancer(settings);
-            let hash_balancer = Balancer::new(Algorithm::Hash, 0);
-            self.shared.upstreams.push(Upstream {
-                name: settings.name.clone(),
-                members: Vec::new(),
-                balancer,
-                hash_balancer,
-                sticky: None,
-                budget: budget(settings),
-                settings: settings.clone(),
-                column: self.shared.board.open(&settings.column_name()),
-                seen_at: 0,
-                refused_log: RateLimit::new(LOG_PERIOD_MS),
-            });
-            self.shared.upstreams.len() - 1
-        });
-        key_of(slot)
+    /// The slot of the upstream of that name, one that nobody uses any more, or a new one.
+    fn upstream_slot(&mut self, settings: &model::Upstream, config: &Config) -> UpstreamSlot {
+        let mut slots = 0..self.shared.upstreams.len();
+        let is_named = |name: &str| config.upstreams.iter().any(|named| named.name == *name);
+        let name_of = |slot: usize| &self.shared.upstreams[slot].name;
+        if let Some(slot) = slots.clone().find(|&slot| *name_of(slot) == settings.name) {
+            return key_of(slot);
+        }
+        let free = slots.find(|&slot| !is_named(name_of(slot)) && !self.is_used(key_of(slot)));
+        if let Some(slot) = free {
+            let column = self.shared.upstreams[slot].column;
+            self.shared.board.close(column);
+            self.shared.upstreams[slot] = self.blank_upstream(settings);
+            return key_of(slot);
+        }
+        let upstream = self.blank_upstream(settings);
+        self.shared.upstreams.push(upstream);
+        key_of(self.shared.upstreams.len() - 1)
+    }
+
+    /// Whether a backend is left of an upstream, perhaps a retired one with sessions, or a listener
+    /// may still lead there, perhaps for the sessions that it has.
+    fn is_used(&self, slot: UpstreamSlot) -> bool {
+        let mut places = self.shared.places.iter().flatten();
+        let leads_there = |listener: &Listener<N>| {
+            let site = listener.site.as_ref();
+            let is_alive = listener.socket.is_some() || listener.active > 0;
+            let is_target = !listener.is_http && listener.upstream == slot;
+            is_alive && (is_target || site.is_some_and(|site| site.leads_to(slot)))
+        };
+        places.any(|place| place.upstream == slot) || self.shared.listeners.iter().any(leads_there)
+    }
+
+    fn blank_upstream(&mut self, settings: &model::Upstream) -> Upstream {
+        Upstream {
+            name: settings.name.clone(),
+            members: Vec::new(),
+            balancer: self.balancer(settings),
+            hash_balancer: Balancer::new(Algorithm::Hash, 0),
+            sticky: None,
+            budget: budget(settings),
+            settings: settings.clone(),
+            column: self.shared.board.open(&settings.column_name()),
+            seen_at: 0,
+            refused_log: RateLimit::new(LOG_PERIOD_MS),
+        }
     }
 
     fn balancer(&mut self, settings: &model::Upstream) -> Balancer {

@@ -78,6 +78,8 @@ pub struct Census {
     pub timers: usize,
     /// Listening sockets that are open.
     pub listeners_open: usize,
+    /// Upstreams in the table: those of the configuration, and those that something still uses.
+    pub upstreams: usize,
     /// Entries in the run queues.
     pub queued: usize,
     /// Events that were for an owner that had gone.
@@ -112,6 +114,7 @@ impl<N: Net> Worker<N> {
                 .iter()
                 .filter(|l| l.doors.is_open())
                 .count(),
+            upstreams: self.shared.upstreams.len(),
             queued: self.runnable.len() + self.runnable_listeners.len(),
             stale_events: self.shared.stale_events,
         }

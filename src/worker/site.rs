@@ -95,6 +95,12 @@ impl Site {
             error_pages: http.error_pages.clone(),
         })
     }
+
+    /// Whether a route leads to this upstream.
+    pub(crate) fn leads_to(&self, upstream: UpstreamSlot) -> bool {
+        let is_route = |route: &Route| matches!(route.act, Act::Proxy(slot) if slot == upstream);
+        self.routes.iter().any(is_route)
+    }
 }
 
 fn rule(settings: &model::Route) -> Rule {

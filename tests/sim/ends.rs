@@ -304,3 +304,45 @@ fn a_removed_listener_serves_its_queue_and_its_sessions_go_on() {
     rig.settle();
     assert_eq!(rig.accepted(0).len(), 1, "and it may come back");
 }
+
+#[test]
+fn upstreams_that_come_and_go_leave_no_room_taken() {
+    let text = |n: usize| {
+        format!(
+            "listeners:\n  - {{listen: \"10.9.9.9:80\", upstream: u{n}}}\n\
+             upstreams:\n  u{n}: {{backends: [\"10.1.0.1:80\"]}}\n"
+        )
+    };
+    let mut rig = Rig::with(Settings::plain(), &text(0));
+    let first = rig.client();
+    rig.settle();
+    let backend = rig.accepted(0)[0];
+    for n in 1..20 {
+        rig.reload(&text(n));
+        rig.client();
+        rig.settle();
+        assert_eq!(rig.accepted(0).len(), 1, "the new upstream serves");
+    }
+    // Each session keeps the one that it began with.
+    assert_eq!(rig.worker.census().upstreams, 20);
+    rig.world().peer_send(first, b"go on");
+    rig.settle();
+    assert_eq!(rig.world().peer_received(backend), b"go on");
+}
+
+#[test]
+fn an_upstream_without_sessions_makes_room_for_another() {
+    let text = |n: usize| {
+        format!(
+            "listeners:\n  - {{listen: \"10.9.9.9:80\", routes: [{{prefix: /, upstream: u{n}}}]}}\n\
+             upstreams:\n  u{n}: {{backends: [\"10.1.0.1:80\"]}}\n"
+        )
+    };
+    let mut rig = Rig::with(Settings::plain(), &text(0));
+    for n in 1..20 {
+        rig.reload(&text(n));
+        rig.settle();
+    }
+    // The one that serves, and the one before it.
+    assert_eq!(rig.worker.census().upstreams, 2);
+}
