@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 use crate::client::{Client, fetch};
 use crate::config::Config;
@@ -144,6 +145,24 @@ fn many_pipelined_requests_are_answered_in_their_order() {
     for n in 0..300 {
         assert_eq!(client.receive().text(), format!("/{n}"));
     }
+}
+
+#[test]
+fn a_client_that_ends_its_direction_after_its_last_request_gets_all_answers() {
+    let web = Web::new(|request| {
+        thread::sleep(Duration::from_millis(50));
+        ok(&request.head.word(1))
+    });
+    let weir = Weir::start(Config::pool([web.address()]));
+    let mut client = Client::new(&weir);
+    let more = "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let last = "GET /3 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    client.send([more, last].concat());
+    client.0.peer().finish();
+    for path in ["/1", "/2", "/3"] {
+        assert_eq!(client.receive().text(), path);
+    }
+    client.expect_end();
 }
 
 #[test]

@@ -61,6 +61,10 @@ impl<N: Net> Parts<'_, N> {
         // What was sent ahead is looked at before anything is read.
         if matches!(self.http.phase, Phase::Idle(_)) && !self.http.input.is_empty() {
             let input = std::mem::take(&mut self.http.input);
+            // The end may have been found behind it, and counts once it is used up.
+            if self.client.ready.has(Readiness::CLOSING) {
+                self.client.ready.add(Readiness::READ);
+            }
             return self.look_at(shared, &input, input.len());
         }
         if !self.client.ready.has(Readiness::READ) {

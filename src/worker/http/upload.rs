@@ -256,7 +256,11 @@ impl<N: Net> Parts<'_, N> {
             Io::Blocked => Ok(false),
             Io::Closed => {
                 self.client.ready.clear(Readiness::READ);
-                exchange.state.on_client_closed().map(|()| false)
+                // Only the last of the requests that it has sent can say whether it still listens.
+                if self.http.input.is_empty() {
+                    exchange.state.on_client_closed()?;
+                }
+                Ok(false)
             }
             Io::Failed(_) => Err(End::ClientGone),
         }
