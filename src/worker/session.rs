@@ -45,6 +45,12 @@ impl<N: Net> Endpoint<N> {
         }
         found
     }
+
+    /// Whether a connection that is closing was reset, and not just ended in one direction: for
+    /// one that is not read now, where a read would tell.
+    pub(crate) fn has_failed(&self, net: &mut N) -> bool {
+        self.ready.has(Readiness::CLOSING) && matches!(net.connected(&self.stream), Io::Failed(_))
+    }
 }
 
 /// What a session asks for at the end of its turn.

@@ -3,7 +3,7 @@
 //! No client byte is read before the backend has confirmed, so every attempt starts afresh.
 
 use crate::board::{BackendCell, ListenerCell};
-use crate::core::readiness::{Io, Readiness};
+use crate::core::readiness::Readiness;
 use crate::core::time::Tick;
 use crate::net::{Kind, Net, Side, Target};
 use crate::worker::connect::{self, Attempt, Confirmed, Dialed, NoBackend};
@@ -298,7 +298,7 @@ fn pump_both<N: Net>(
                 backend.ready.add(Readiness::READ | Readiness::CLOSING);
             }
             // What is held keeps the client from being read, so its reset has to be asked for.
-            Pumped::Waiting if up.held_bytes() > 0 && has_failed(client, &mut transfer.net) => {
+            Pumped::Waiting if up.held_bytes() > 0 && client.has_failed(&mut transfer.net) => {
                 return Turn::Close(CloseReason::Reset(Side::Client));
             }
             Pumped::Waiting | Pumped::Done | Pumped::Spent => {}
@@ -319,10 +319,4 @@ fn pump_both<N: Net>(
         (Pumped::Spent, _) => Turn::Again,
         _ => Turn::Sleep,
     }
-}
-
-/// Whether a connection that is closing was reset, and not just ended in one direction.
-fn has_failed<N: Net>(endpoint: &Endpoint<N>, net: &mut N) -> bool {
-    endpoint.ready.has(Readiness::CLOSING)
-        && matches!(net.connected(&endpoint.stream), Io::Failed(_))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::client::{Client, fetch};
 use crate::config::Config;
-use crate::harness::{Weir, eventually};
+use crate::harness::{Origin, Weir, eventually};
 use crate::web::{Answer, Web, ok, response};
 
 #[test]
@@ -163,6 +163,26 @@ fn a_client_that_ends_its_direction_after_its_last_request_gets_all_answers() {
         assert_eq!(client.receive().text(), path);
     }
     client.expect_end();
+}
+
+#[test]
+fn a_client_that_is_reset_is_noticed_however_much_it_has_sent_ahead() {
+    let silent = Origin::new(|peer| std::io::copy(peer, &mut std::io::sink()).map(drop));
+    let weir = Weir::start(Config::pool([silent.address()]));
+    let before = weir.descriptors();
+    let ahead = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3000);
+    let unfinished = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf".to_owned();
+    for sent in [ahead, unfinished] {
+        let mut client = Client::new(&weir);
+        client.send(sent);
+        eventually("the request is under way", || {
+            (weir.descriptors() == before + 2).then_some(())
+        });
+        client.0.into_peer().reset();
+        eventually("both sides are closed", || {
+            (weir.descriptors() <= before).then_some(())
+        });
+    }
 }
 
 #[test]

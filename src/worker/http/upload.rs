@@ -238,11 +238,15 @@ impl<N: Net> Parts<'_, N> {
             .limits
             .head_bytes_max
             .saturating_sub(self.http.input.len());
-        if !is_leaving || !self.client.ready.has(Readiness::READ) || room == 0 {
+        if !is_leaving || !self.client.ready.has(Readiness::READ) {
             return Ok(false);
         }
-        if !exchange.state.is_received() {
-            return Ok(false);
+        // What it has sent is not read now, so its reset has to be asked for.
+        if room == 0 || !exchange.state.is_received() {
+            return match self.client.has_failed(&mut shared.transfer.net) {
+                true => Err(End::ClientGone),
+                false => Ok(false),
+            };
         }
         let transfer = &mut shared.transfer;
         let room = room.min(transfer.scratch.len());
