@@ -28,7 +28,7 @@ pub enum ListenerCell {
     BytesIn,
     /// Bytes sent to clients.
     BytesOut,
-    /// Connections refused because no backend was usable.
+    /// Connections refused because no backend was usable, or because weir could not watch them.
     Refused,
     /// Sessions ended by a timeout.
     TimedOut,

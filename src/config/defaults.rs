@@ -74,7 +74,6 @@ pub(super) const FIELD_VALUE_BYTES_MAX: usize = 4 << 10;
 
 pub(super) const WEIGHT: u32 = 1;
 pub(super) const WEIGHT_MAX: i128 = 65_535;
-pub(super) const IPV6_PREFIX_BITS: u8 = 64;
 
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);

@@ -119,7 +119,7 @@ pub enum Mode {
     Http(Box<Http>),
 }
 
-/// All timeouts of a session, complete. Behaviour T1 to T3.
+/// All timeouts of a session, complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For one connection attempt to a backend.
@@ -252,6 +252,10 @@ pub enum Algorithm {
     Hash(HashKey),
 }
 
+/// Leading bits of an IPv6 address that stand for one client unless the configuration says
+/// otherwise: what a household is given.
+pub const IPV6_PREFIX_BITS: u8 = 64;
+
 /// What is hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashKey {
@@ -268,7 +272,7 @@ pub enum HashKey {
     Uri,
 }
 
-/// Active health probes. Behaviour HC1 to HC3.
+/// Active health probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     /// Between the starts of two probes.
@@ -314,7 +318,7 @@ pub enum ProbeKind {
     },
 }
 
-/// Ejection of backends that fail real traffic. Behaviour HC6.
+/// Ejection of backends that fail real traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passive {
     /// Consecutive failures that eject; 0 turns it off.
@@ -329,7 +333,7 @@ pub struct Passive {
     pub count_5xx: bool,
 }
 
-/// What to do when checks say that every backend is down. Behaviour HC7.
+/// What to do when checks say that every backend is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenAllDown {
     /// TCP: close; HTTP: 503.
@@ -338,7 +342,7 @@ pub enum WhenAllDown {
     UseAll,
 }
 
-/// Sticky sessions. Behaviour S1 to S5.
+/// Sticky sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sticky {
     /// weir sets a cookie that names the backend by an opaque tag.
@@ -398,7 +402,7 @@ pub struct Network {
     pub prefix_bits: u8,
 }
 
-/// One route. Behaviour P12, P13.
+/// One route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// Which hosts it is for.

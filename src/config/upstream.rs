@@ -8,8 +8,8 @@ use super::compile::Compiler;
 use super::defaults;
 use super::listener;
 use super::model::{
-    Algorithm, Backend, HashKey, HealthCheck, InitialState, Keepalive, Passive, ProbeKind, Sticky,
-    StickyCookie, TimeoutOverrides, Upstream, WhenAllDown,
+    Algorithm, Backend, HashKey, HealthCheck, IPV6_PREFIX_BITS, InitialState, Keepalive, Passive,
+    ProbeKind, Sticky, StickyCookie, TimeoutOverrides, Upstream, WhenAllDown,
 };
 use super::node::{Node, Value};
 use super::problem::{Position, Problems};
@@ -188,7 +188,7 @@ fn algorithm(section: &mut Section<'_>, problems: &mut Problems) -> Option<Algor
         Some(Word::LeastConn) => Some(Algorithm::LeastConn),
         Some(Word::RandomTwo) => Some(Algorithm::RandomTwo),
         Some(Word::IpHash) => Some(Algorithm::Hash(HashKey::ClientIp {
-            ipv6_prefix_bits: bits.unwrap_or(defaults::IPV6_PREFIX_BITS),
+            ipv6_prefix_bits: bits.unwrap_or(IPV6_PREFIX_BITS),
         })),
         Some(Word::Hash) if hash_at.is_none() => {
             let at = section.peek("algorithm").map_or(section.at, |e| e.value.at);

@@ -47,8 +47,6 @@ pub enum Why {
     NoRoute,
     /// No backend could be used.
     NoBackend,
-    /// No backend became free in time.
-    QueueTimeout,
     /// The connection to the backend failed.
     ConnectFailed,
     /// The connection to the backend was not made in time.
@@ -63,12 +61,8 @@ pub enum Why {
     BackendCutBody,
     /// The body stood still for too long.
     BodyIdle,
-    /// A limit on rate or connections.
-    Limited,
     /// Cut by the end of a graceful stop.
     DrainDeadline,
-    /// Handed over to another process.
-    HandedOver,
 }
 
 impl Why {
@@ -93,7 +87,6 @@ impl Why {
             Self::Refused => ("PR", "refused by proxy"),
             Self::NoRoute => ("NR", "no route"),
             Self::NoBackend => ("NB", "no usable backend"),
-            Self::QueueTimeout => ("QT", "queue timeout"),
             Self::ConnectFailed => ("SC", "connect failed"),
             Self::ConnectTimeout => ("sC", "connect timeout"),
             Self::BackendClosedBeforeHead => ("SH", "backend closed before headers"),
@@ -101,9 +94,7 @@ impl Why {
             Self::BadResponse => ("PH", "bad response"),
             Self::BackendCutBody => ("SD", "backend cut the body"),
             Self::BodyIdle => ("sD", "body idle"),
-            Self::Limited => ("RL", "rate or connection limit"),
             Self::DrainDeadline => ("DR", "drain deadline"),
-            Self::HandedOver => ("MV", "handed over"),
         }
     }
 }

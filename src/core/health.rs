@@ -123,9 +123,9 @@ impl Health {
 
     /// Real traffic failed: a connect was refused or timed out, or a connection was reset.
     ///
-    /// `may_eject` is the caller's check that enough other backends remain; while it is false the
-    /// failures are remembered. Failures during an ejection do not count: they come from attempts
-    /// made before it.
+    /// `may_eject` is the caller's check that another backend takes new clients and that not too
+    /// many are ejected; while it is false the failures are remembered. Failures during an
+    /// ejection do not count: they come from attempts made before it.
     pub fn on_failure(&mut self, p: &EjectPolicy, may_eject: bool, now: Tick) -> Option<Ejection> {
         if p.failures == 0 || self.ejected_until.is_some() {
             return None;
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn hc1_consecutive_results_change_the_verdict() {
+    fn consecutive_results_change_the_verdict() {
         let table = [
             (Up, "+--+--+---", "UuuUuuUuuD"),
             (Up, "+----++-+", "UuuDDdUuU"),
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn hc1_the_first_result_decides_at_once() {
+    fn the_first_result_decides_at_once() {
         for (assumed, passed, to) in [(Up, false, Some(Down)), (Down, true, Some(Up))] {
             let mut health = Health::new(assumed, Tick(0));
             assert!(!health.is_known());
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn hc5_a_transition_tells_the_results_and_the_age_of_the_old_verdict() {
+    fn a_transition_tells_the_results_and_the_age_of_the_old_verdict() {
         let mut health = Health::new(Up, Tick(100));
         let probes = [(true, 200), (false, 300), (false, 400), (false, 500)];
         let seen = probes.map(|(passed, at)| health.on_probe(passed, RISE_2_FALL_3, Tick(at)));
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn hc6_failures_in_a_row_eject() {
+    fn failures_in_a_row_eject() {
         let mut health = Health::new(Up, Tick(0));
         for _ in 0..2 {
             assert_eq!(health.on_failure(&EJECT, true, Tick(7)), None);
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn hc6_a_success_ends_the_run_of_failures() {
+    fn a_success_ends_the_run_of_failures() {
         let mut health = Health::new(Up, Tick(0));
         for _ in 0..5 {
             assert_eq!(health.on_failure(&EJECT, true, Tick(0)), None);
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn hc6_no_number_of_failures_ejects_when_turned_off() {
+    fn no_number_of_failures_ejects_when_turned_off() {
         let off = EjectPolicy {
             failures: 0,
             ..EJECT
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn hc6_an_ejection_that_is_not_allowed_happens_once_it_is() {
+    fn an_ejection_that_is_not_allowed_happens_once_it_is() {
         let mut health = Health::new(Up, Tick(0));
         for _ in 0..9 {
             assert_eq!(health.on_failure(&EJECT, false, Tick(0)), None);
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn hc6_failures_during_an_ejection_do_not_count() {
+    fn failures_during_an_ejection_do_not_count() {
         let mut health = Health::new(Up, Tick(0));
         eject(&mut health, 0);
         for _ in 0..9 {
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn hc6_an_ejection_ends_when_it_is_due_and_not_before() {
+    fn an_ejection_ends_when_it_is_due_and_not_before() {
         let mut health = Health::new(Up, Tick(0));
         assert!(!health.on_eject_end(Tick(0)));
         eject(&mut health, 0);
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn hc6_a_passed_probe_ends_an_ejection_and_a_failed_one_does_not() {
+    fn a_passed_probe_ends_an_ejection_and_a_failed_one_does_not() {
         let mut health = Health::new(Up, Tick(0));
         eject(&mut health, 0);
         health.on_probe(false, RISE_2_FALL_3, Tick(1));
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn hc6_the_timer_of_an_ejection_that_a_probe_ended_does_not_end_the_next() {
+    fn the_timer_of_an_ejection_that_a_probe_ended_does_not_end_the_next() {
         let mut health = Health::new(Up, Tick(0));
         health.on_probe(true, RISE_2_FALL_3, Tick(0));
         eject(&mut health, 0);
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn hc4_what_another_process_has_found_is_gone_on_from() {
+    fn what_another_process_has_found_is_gone_on_from() {
         let mut health = Health::new(Up, Tick(0));
         health.take_on(Up, 2, Tick(7));
         let change = health.on_probe(false, RISE_2_FALL_3, Tick(10));
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn hc6_an_ejection_by_another_process_is_one_here_and_doubles_here() {
+    fn an_ejection_by_another_process_is_one_here_and_doubles_here() {
         let mut health = Health::new(Up, Tick(0));
         health.take_on_ejection(Tick(2000), 2, Tick(0));
         assert_eq!(health.ejection(), Some((Tick(2000), 2)));
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn hc6_ejections_double_up_to_the_longest() {
+    fn ejections_double_up_to_the_longest() {
         let mut health = Health::new(Up, Tick(0));
         let mut now = 0;
         let lengths = [(); 70].map(|()| {
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn hc6_doubling_starts_anew_after_it_worked_for_as_long_as_it_was_out() {
+    fn doubling_starts_anew_after_it_worked_for_as_long_as_it_was_out() {
         // Back at 3000 after ejections of 1000 and 2000: whether it worked, when it fails again,
         // how long it is out then.
         let table = [

@@ -202,7 +202,7 @@ impl<N: Net> Worker<N> {
         };
         if let Err(error) = shared.transfer.net.watch(&session.client.stream, target) {
             warn!("cannot watch a client connection: {error}");
-            return self.close_session(key, CloseReason::Cut);
+            return self.close_session(key, CloseReason::Unwatched);
         }
         self.shared.board.set_sessions(self.sessions.len());
         self.arm_deadline(key);

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::model::{self, Config, HashKey, InitialState, Mode};
+use crate::config::model::{self, Config, HashKey, IPV6_PREFIX_BITS, InitialState, Mode};
 use crate::core::address::{Address, BackendAddress};
 use crate::core::backend::{BackendId, NewBackend};
 use crate::core::balance::{Algorithm, Ask, Balancer};
@@ -25,9 +25,6 @@ use crate::worker::shared::{
 };
 use crate::worker::site::Site;
 use crate::worker::{LOG_PERIOD_MS, Stage};
-
-/// Leading bits of an IPv6 address that stand for one client: what a household is given.
-pub(crate) const IPV6_PREFIX_BITS_DEFAULT: u8 = 64;
 
 /// What a change of configuration changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -461,17 +458,16 @@ impl<N: Net> Worker<N> {
         at_start: bool,
     ) -> BackendId {
         let addresses = fixed_addresses(&settings.address);
-        let assumed = match &upstream.health_check {
-            _ if addresses.is_empty() => Verdict::Down,
-            Some(check) if !at_start || check.initial == InitialState::Down => Verdict::Down,
-            _ => Verdict::Up,
+        let verdict = match addresses.is_empty() {
+            true => Verdict::Down,
+            false => assumed(upstream, at_start),
         };
         let shared = &mut self.shared;
         let id = shared.backends.insert(NewBackend {
             identity: settings.identity.clone(),
             weight: settings.weight,
             connections_max: settings.connections_max,
-            health: Health::new(assumed, shared.now),
+            health: Health::new(verdict, shared.now),
         });
         let place = Place {
             label: format!("{}/{}", upstream.name, settings.identity),
@@ -480,6 +476,7 @@ impl<N: Net> Worker<N> {
             addresses,
             current: 0,
             moves: 0,
+            is_first: at_start,
             parked: Vec::new(),
             ejected_here: false,
             column: shared
@@ -533,8 +530,7 @@ impl<N: Net> Worker<N> {
         names
     }
 
-    /// A name has been resolved: its backends may be used, once a check has passed where there
-    /// are checks.
+    /// A name has been resolved: its backends are as if they had been added with an address.
     pub fn on_resolved(&mut self, name: &UnresolvedName, addresses: &[SocketAddr]) {
         if addresses.is_empty() {
             return;
@@ -551,13 +547,10 @@ impl<N: Net> Worker<N> {
             }
             place.addresses = addresses.iter().copied().map(Address::Ip).collect();
             place.current = 0;
-            let checked = self.shared.upstreams[place.upstream as usize]
-                .settings
-                .health_check
-                .as_ref()
-                .is_some_and(|check| check.initial == InitialState::Down);
+            let settings = &self.shared.upstreams[place.upstream as usize].settings;
+            let is_up = assumed(settings, place.is_first) == Verdict::Up;
             let id = BackendId(key_of(index));
-            if !checked && !self.shared.backends.get(id).health.is_known() {
+            if is_up && !self.shared.backends.get(id).health.is_known() {
                 let now = self.shared.now;
                 self.shared.backends.get_mut(id).health = Health::new(Verdict::Up, now);
                 self.shared.refresh_up(id);
@@ -607,6 +600,15 @@ fn algorithm(settings: &model::Algorithm) -> Algorithm {
     }
 }
 
+/// What is assumed of a backend with an address that no probe has reported on. One that a reload
+/// adds beside others is proven first, whatever the settings say.
+fn assumed(upstream: &model::Upstream, at_start: bool) -> Verdict {
+    match &upstream.health_check {
+        Some(check) if !at_start || check.initial == InitialState::Down => Verdict::Down,
+        Some(_) | None => Verdict::Up,
+    }
+}
+
 impl Upstream {
     /// Leading bits of a client's IPv6 address that are hashed.
     pub(crate) fn ipv6_prefix_bits(&self) -> u8 {
@@ -615,7 +617,7 @@ impl Upstream {
             model::Algorithm::Hash(_)
             | model::Algorithm::RoundRobin
             | model::Algorithm::LeastConn
-            | model::Algorithm::RandomTwo => IPV6_PREFIX_BITS_DEFAULT,
+            | model::Algorithm::RandomTwo => IPV6_PREFIX_BITS,
         }
     }
 }

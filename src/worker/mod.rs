@@ -1,10 +1,11 @@
 //! The worker: one event loop over everything a process serves.
 //!
-//! A turn has five steps. Wait for events, which gives the one `now` of the turn. Mark: events
-//! only set readiness bits and queue their owners, so nothing is opened or closed while a batch
-//! is being read. Expire timers into the same queues. Run the owners that were queued, sessions
-//! before listeners, each within a budget; whoever has work left goes to the tail. Settle: resume
-//! what waited for a session to end.
+//! A turn has six steps. Wait for events, which gives the one `now` of the turn. Look whether
+//! other workers have changed something. Mark: events only set readiness bits and queue their
+//! owners, so nothing is opened or closed while a batch is being read. Expire timers into the
+//! same queues. Run the owners that were queued, sessions, then probes, then listeners, each
+//! within a budget; whoever has work left goes to the tail. Settle: feed who waits for a
+//! descriptor, resume listeners that were full, and end a drain that has nothing left.
 
 mod accept;
 mod adopt;
@@ -463,7 +464,10 @@ impl<N: Net> Worker<N> {
         let clean = match reason {
             CloseReason::Done | CloseReason::KeepAliveEnd | CloseReason::Truncated => true,
             CloseReason::Idle | CloseReason::HalfClosed => !ended.was_undelivered,
-            CloseReason::NoBackend | CloseReason::Reset(_) | CloseReason::Cut => false,
+            CloseReason::NoBackend
+            | CloseReason::Reset(_)
+            | CloseReason::Unwatched
+            | CloseReason::Cut => false,
         };
         let net = &mut shared.transfer.net;
         for stream in ended.backend.into_iter().chain([session.client.stream]) {
@@ -506,6 +510,7 @@ impl<N: Net> Worker<N> {
                 }
                 ListenerCell::Refused
             }
+            CloseReason::Unwatched => ListenerCell::Refused,
             CloseReason::Reset(_) | CloseReason::Truncated => ListenerCell::Reset,
             CloseReason::Idle | CloseReason::HalfClosed => ListenerCell::TimedOut,
             CloseReason::Cut => {

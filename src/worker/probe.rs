@@ -137,7 +137,10 @@ impl<N: Net> Worker<N> {
                 // Spread, as whoever died may have left many. Never later than before, or one
                 // change after another would put it off for ever.
                 let due = probe.due;
-                let interval_ms = check_spans(&self.shared, probe.backend).interval_ms();
+                let Some(spans) = check_spans(&self.shared, probe.backend) else {
+                    continue;
+                };
+                let interval_ms = spans.interval_ms();
                 let spread = self.shared.rng.below(FIRST_ROUND_MS.min(interval_ms / 2));
                 let at = self.shared.now.after_ms(spread);
                 if at < due {
@@ -197,7 +200,9 @@ impl<N: Net> Worker<N> {
         if self.shared.place(backend).addresses.is_empty() {
             return self.schedule_probe(key, now);
         }
-        let spans = check_spans(&self.shared, backend);
+        let Some(spans) = check_spans(&self.shared, backend) else {
+            return;
+        };
         let timeout = spans.timeout;
         let until = now.after(timeout).after_ms(spans.late_ms());
         match self.shared.claim_probe(backend, until) {
@@ -279,7 +284,9 @@ impl<N: Net> Worker<N> {
     fn schedule_probe(&mut self, key: u32, started: Tick) {
         let shared = &mut self.shared;
         let backend = self.probes[key as usize].backend;
-        let spans = check_spans(shared, backend);
+        let Some(spans) = check_spans(shared, backend) else {
+            return;
+        };
         let interval_ms = spans.interval_ms();
         let spread = interval_ms * JITTER_PERCENT / 100;
         let at = started.after_ms(interval_ms - spread + shared.rng.below(2 * spread + 1));
@@ -316,7 +323,7 @@ impl<N: Net> Worker<N> {
     }
 }
 
-/// The times that apply to a backend's probes as things stand.
+/// The times that apply to the probes of a backend as things stand.
 struct CheckSpans {
     interval: Duration,
     timeout: Duration,
@@ -333,16 +340,12 @@ impl CheckSpans {
     }
 }
 
-fn check_spans<N: Net>(shared: &Shared<N>, backend: BackendId) -> CheckSpans {
+/// None where nothing is checked: such a backend has no probe.
+fn check_spans<N: Net>(shared: &Shared<N>, backend: BackendId) -> Option<CheckSpans> {
     let health = &shared.backends.get(backend).health;
     let upstream: UpstreamSlot = shared.place(backend).upstream;
-    let Some(check) = &shared.upstreams[upstream as usize].settings.health_check else {
-        // A probe without a check is about to be dropped by a reload.
-        return CheckSpans {
-            interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(2),
-        };
-    };
+    let settings = &shared.upstreams[upstream as usize].settings;
+    let check = settings.health_check.as_ref()?;
     let interval = if health.is_changing() {
         check.fast_interval
     } else if health.verdict() == Verdict::Down {
@@ -350,10 +353,10 @@ fn check_spans<N: Net>(shared: &Shared<N>, backend: BackendId) -> CheckSpans {
     } else {
         check.interval
     };
-    CheckSpans {
+    Some(CheckSpans {
         interval,
         timeout: check.timeout.min(interval),
-    }
+    })
 }
 
 /// Starts a probe. Without a reason for the failure there was no descriptor, which says nothing

@@ -81,6 +81,8 @@ pub(crate) enum CloseReason {
     KeepAliveEnd,
     /// A response could not be completed; the missing part shows that.
     Truncated,
+    /// The client connection could not be watched.
+    Unwatched,
     /// The end of a drain, or a stop at once.
     Cut,
 }
@@ -97,6 +99,7 @@ impl CloseReason {
             Self::HalfClosed => "half-closed timeout",
             Self::KeepAliveEnd => "no further request",
             Self::Truncated => "response cut short",
+            Self::Unwatched => "cannot be watched",
             Self::Cut => "cut at the end of the drain",
         }
     }

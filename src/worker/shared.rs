@@ -208,6 +208,8 @@ pub(crate) struct Place {
     pub(crate) moves: u32,
     /// HTTP connections that wait for a request, the latest last.
     pub(crate) parked: Vec<LinkKey>,
+    /// It was there from the start, not added by a reload.
+    pub(crate) is_first: bool,
     /// Whether it was this worker that ejected it: then it says when that is over.
     pub(crate) ejected_here: bool,
     pub(crate) column: Column,
@@ -418,13 +420,13 @@ impl<N: Net> Shared<N> {
         self.has_others(id) && (ejected + 1) * 100 <= upstream.members.len() * share_max
     }
 
-    /// Whether another backend of its upstream is usable.
+    /// Whether another backend of its upstream takes new clients.
     pub(crate) fn has_others(&self, id: BackendId) -> bool {
         let upstream = &self.upstreams[self.place(id).upstream as usize];
-        upstream.members.iter().any(|&member| {
-            let backend = self.backends.get(member);
-            member != id && backend.health.is_usable() && backend.weight > 0
-        })
+        upstream
+            .members
+            .iter()
+            .any(|&member| member != id && self.backends.get(member).is_in_turn(false))
     }
 
     /// An ejection may have ended.

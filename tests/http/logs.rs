@@ -17,6 +17,11 @@ fn lines(path: &Path, count: usize) -> Vec<String> {
     })
 }
 
+/// A line of JSON. YAML holds JSON: who can read the one reads the other.
+fn parsed(line: &str) -> serde_yaml::Value {
+    serde_yaml::from_str(line).expect("the line is JSON")
+}
+
 fn config(backends: Config, path: &Path, format: &str) -> Config {
     backends.top(&format!(
         "access_log: {{path: {}, format: {format}}}",
@@ -90,11 +95,9 @@ fn a_json_line_has_every_fact() {
         ] {
             assert!(line.contains(&format!("\"{key}\":")), "{key} in {line}");
         }
-        // YAML holds JSON: who can read the one reads the other.
-        let parsed: Result<serde_yaml::Value, _> = serde_yaml::from_str(line);
-        assert!(parsed.is_ok(), "{line}");
+        parsed(line);
     }
-    let second: serde_yaml::Value = serde_yaml::from_str(&lines[1]).expect("it was read before");
+    let second = parsed(&lines[1]);
     assert_eq!(second["method"].as_str(), Some("POST"));
     assert_eq!(second["status"].as_u64(), Some(200));
     assert_eq!(second["pool"].as_str(), Some("pool"));
@@ -143,4 +146,67 @@ fn the_log_is_off_by_default() {
     let weir = Weir::start(Config::pool([web.address()]));
     Client::new(&weir).get("/a-path-to-look-for");
     assert_eq!(weir.log.count(&["/a-path-to-look-for"]), 0);
+}
+
+#[test]
+fn what_weir_answers_itself_is_logged_as_fully_as_the_rest() {
+    let scratch = Scratch::new();
+    let path = scratch.write("access.log", "");
+    let routed = Config::new()
+        .listener("trusted_proxies: [127.0.0.1]")
+        .route("prefix: /old, redirect: {status: 301, location: /new}")
+        .route("prefix: /fixed, respond: {status: 404, body: none}")
+        .route("prefix: /small, max_body: 1, respond: {status: 200, body: a}");
+    let weir = Weir::start(config(routed, &path, "json"));
+    let asked = [
+        ("/old", 0, 301, "ok"),
+        ("/fixed", 0, 404, "ok"),
+        ("/small", 5, 413, "refused by proxy"),
+        ("/none", 0, 404, "no route"),
+    ];
+    for (count, (target, length, status, why)) in asked.into_iter().enumerate() {
+        let mut client = Client::new(&weir);
+        client.send(format!(
+            "GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
+             X-Forwarded-For: 192.0.2.7\r\nContent-Length: {length}\r\n\r\n{}",
+            "x".repeat(length)
+        ));
+        let (answer, _) = client.end();
+        let line = parsed(&lines(&path, count + 1)[count]);
+        assert_eq!(line["status"].as_u64(), Some(status), "{target}");
+        assert_eq!(line["bytes_out"].as_u64(), Some(answer.len() as u64));
+        assert_eq!(line["client"].as_str(), Some("192.0.2.7"));
+        let route = (why != "no route").then_some(target);
+        assert_eq!(line["route"].as_str(), route, "{target}");
+        assert_eq!(line["why"].as_str(), Some(why), "{target}");
+    }
+}
+
+#[test]
+fn a_head_that_never_ends_is_logged_with_its_time() {
+    let (scratch, web) = (Scratch::new(), Web::named("a"));
+    let path = scratch.write("access.log", "");
+    let hasty = Config::pool([web.address()]).listener("timeouts: {header: 200ms}");
+    let weir = Weir::start(config(hasty, &path, "json"));
+    let mut client = Client::new(&weir);
+    client.send("GET / HTTP/1.1\r\n");
+    let (answer, _) = client.end();
+    let line = parsed(&lines(&path, 1)[0]);
+    assert_eq!(line["status"].as_u64(), Some(408));
+    assert_eq!(line["bytes_out"].as_u64(), Some(answer.len() as u64));
+    assert!(line["t_total"].as_u64() >= Some(200), "{line:?}");
+}
+
+#[test]
+fn a_value_that_is_cut_shows_it() {
+    let (scratch, web) = (Scratch::new(), Web::named("a"));
+    let path = scratch.write("access.log", "");
+    let weir = Weir::start(config(Config::pool([web.address()]), &path, "json"));
+    let mut client = Client::new(&weir);
+    for (count, length) in [(0, 4096), (1, 4097)] {
+        client.get_with("/", &format!("User-Agent: {}\r\n", "x".repeat(length)));
+        let line = parsed(&lines(&path, count + 1)[count]);
+        let agent = line["ua"].as_str().expect("it is logged");
+        assert_eq!(agent.ends_with("xxx..."), length > 4096);
+    }
 }

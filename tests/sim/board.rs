@@ -32,7 +32,7 @@ fn round(machine: &mut Machine, k: usize) {
 }
 
 #[test]
-fn rr1_rr2_four_workers_share_one_round_robin() {
+fn four_workers_share_one_round_robin() {
     let mut machine = Machine::still(4, &config_text(&[5, 3, 2], ""));
     let slots = [0, 1, 2, 3, 3, 1, 2, 0, 1, 0];
     assert_eq!(picks(&mut machine, &slots, 3), "ABCAABACBA");
@@ -54,7 +54,7 @@ fn round_robin_beyond_the_longest_sequence_begins_elsewhere_in_every_worker() {
 }
 
 #[test]
-fn lc1_lc2_least_connections_are_those_of_the_machine() {
+fn least_connections_are_those_of_the_machine() {
     let mut machine = Machine::still(4, &config_text(&[1, 1, 1, 1], "algorithm: least_conn"));
     for slots in [[0, 1, 2, 3], [3, 3, 3, 3], [1, 0, 0, 2]] {
         let mut names: Vec<char> = picks(&mut machine, &slots, 4).chars().collect();
@@ -91,7 +91,7 @@ fn a_listener_that_others_have_filled_goes_on_when_they_have_room() {
 }
 
 #[test]
-fn hc4_one_worker_probes_for_all() {
+fn one_worker_probes_for_all() {
     let mut alone = Machine::still(1, &config_text(&[1], TCP));
     let mut many = Machine::still(8, &config_text(&[1], TCP));
     for machine in [&mut alone, &mut many] {
@@ -110,7 +110,7 @@ fn hc4_one_worker_probes_for_all() {
 }
 
 #[test]
-fn hc4_what_the_prober_finds_serves_all() {
+fn what_the_prober_finds_serves_all() {
     let mut machine = Machine::still(4, &config_text(&[1, 1], TCP));
     round(&mut machine, 0);
     machine
@@ -136,7 +136,7 @@ fn hc4_what_the_prober_finds_serves_all() {
 }
 
 #[test]
-fn hc4_a_prober_that_dies_is_followed_within_an_interval_and_its_count_goes_on() {
+fn a_prober_that_dies_is_followed_within_an_interval_and_its_count_goes_on() {
     for is_buried in [true, false] {
         let mut machine = Machine::still(4, &config_text(&[1, 1], TCP));
         round(&mut machine, 0);
@@ -163,7 +163,7 @@ fn hc4_a_prober_that_dies_is_followed_within_an_interval_and_its_count_goes_on()
 }
 
 #[test]
-fn hc4_a_prober_that_stands_still_is_followed_and_its_late_result_counts_for_nothing() {
+fn a_prober_that_stands_still_is_followed_and_its_late_result_counts_for_nothing() {
     let text = config_text(
         &[1, 1],
         "health_check: {interval: 10s, timeout: 2s, fall: 1, path: /up}",
@@ -209,7 +209,7 @@ fn a_successor_knows_at_once_what_was_known() {
 }
 
 #[test]
-fn hc6_an_ejection_holds_in_every_worker_and_ends_in_every_worker() {
+fn an_ejection_holds_in_every_worker_and_ends_in_every_worker() {
     let text = config_text(&[1, 1, 1], "passive: {failures: 3, eject: 10s}");
     let mut machine = Machine::still(4, &text);
     machine
@@ -234,7 +234,7 @@ fn hc6_an_ejection_holds_in_every_worker_and_ends_in_every_worker() {
 }
 
 #[test]
-fn hc6_a_passed_check_ends_an_ejection_in_every_worker() {
+fn a_passed_check_ends_an_ejection_in_every_worker() {
     let more = format!("{TCP}\npassive: {{failures: 1, eject: 60s}}");
     let mut machine = Machine::still(3, &config_text(&[1, 1], &more));
     machine
@@ -255,7 +255,7 @@ fn hc6_a_passed_check_ends_an_ejection_in_every_worker() {
 }
 
 #[test]
-fn hc6_two_workers_never_eject_everybody() {
+fn two_workers_never_eject_everybody() {
     let more = "passive: {failures: 1, eject: 60s, eject_percent_max: 100}";
     let mut machine = Machine::still(2, &config_text(&[1, 1], more));
     for k in 0..2 {
@@ -273,7 +273,7 @@ fn hc6_two_workers_never_eject_everybody() {
 }
 
 #[test]
-fn hc6_ejections_by_two_workers_at_once_leave_somebody() {
+fn ejections_by_two_workers_at_once_leave_somebody() {
     let more = "passive: {failures: 1, eject: 60s, eject_percent_max: 100}";
     let mut machine = Machine::still(2, &config_text(&[1, 1], more));
     machine
@@ -299,7 +299,7 @@ fn hc6_ejections_by_two_workers_at_once_leave_somebody() {
 }
 
 #[test]
-fn hc4_a_prober_that_ends_leaves_its_probes_to_others() {
+fn a_prober_that_ends_leaves_its_probes_to_others() {
     let mut machine = Machine::still(2, &config_text(&[1], TCP));
     round(&mut machine, 0);
     machine.settle();
@@ -318,6 +318,21 @@ fn a_drain_acts_in_every_worker() {
     assert_eq!(picks(&mut machine, &[0, 1, 2, 2], 2), "BBBB");
     machine.board.set_draining(machine.backend_column(0), false);
     assert!(picks(&mut machine, &[0, 1], 2).contains('A'));
+}
+
+#[test]
+fn the_last_backend_that_does_not_drain_is_never_ejected() {
+    let text = config_text(&[1, 1], "passive: {failures: 1, eject_percent_max: 100}");
+    let mut machine = Machine::still(1, &text);
+    machine.board.set_draining(machine.backend_column(1), true);
+    machine
+        .world()
+        .origin_listen(&origin_address(0), Behaviour::Refuse);
+    for _ in 0..5 {
+        machine.client(0);
+    }
+    assert!(machine.total(0, BackendCell::ConnectFailures) > 0);
+    assert!(machine.is_up(0, 0));
 }
 
 #[test]

@@ -346,3 +346,36 @@ fn an_upstream_without_sessions_makes_room_for_another() {
     // The one that serves, and the one before it.
     assert_eq!(rig.worker.census().upstreams, 2);
 }
+
+#[test]
+fn a_client_that_comes_while_weir_still_accepts_has_time_to_ask() {
+    let text = config_text(&[1], "mode: http\ntimeouts: {pre_drain: 60s}");
+    let mut rig = Rig::still(&text);
+    rig.worker.drain();
+    // Longer than an idle client may stay.
+    rig.pass(1_000, 100);
+    let client = rig.client();
+    rig.pass(200, 50);
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    rig.world().peer_send(client, request);
+    rig.settle();
+    let backends = rig.accepted(0);
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    rig.world().peer_send(backends[0], answer);
+    rig.settle();
+    assert!(rig.world().peer_received(client).ends_with(b"ok"));
+    assert!(rig.world().peer_saw_end(client));
+}
+
+#[test]
+fn a_client_that_cannot_be_watched_is_refused_and_not_cut() {
+    let mut rig = Rig::still(&config_text(&[1], "mode: http"));
+    rig.world().fails_next_watch = true;
+    let client = rig.client();
+    rig.settle();
+    assert!(rig.world().peer_saw_reset(client));
+    assert_eq!(rig.listener_count(ListenerCell::Refused), 1);
+    assert_eq!(rig.listener_count(ListenerCell::Cut), 0);
+    assert_eq!(rig.worker.cut_sessions(), 0);
+    assert_eq!(rig.worker.census().sessions, 0);
+}

@@ -297,6 +297,8 @@ pub(crate) struct World {
     asleep: bool,
     progress: u64,
     calls: Calls,
+    /// The next stream to be watched cannot be.
+    pub(crate) fails_next_watch: bool,
     trace: VecDeque<String>,
 }
 
@@ -511,6 +513,7 @@ impl World {
             asleep: false,
             progress: 0,
             calls: Calls::default(),
+            fails_next_watch: false,
             trace: VecDeque::new(),
         }
     }
@@ -1423,6 +1426,9 @@ impl Net for SimNet {
     fn watch(&mut self, stream: &SimStream, target: Target) -> io::Result<()> {
         let mut world = self.call();
         world.calls.watch += 1;
+        if std::mem::take(&mut world.fails_next_watch) {
+            return Err(ErrorKind::StorageFull.into());
+        }
         if world.conns[stream.id].watch.is_some() {
             return Err(ErrorKind::AlreadyExists.into());
         }

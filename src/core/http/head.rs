@@ -1021,7 +1021,7 @@ pub struct ResponseFacts {
     pub version: Version,
     /// How its body ends.
     pub framing: Framing,
-    /// Whether the backend connection may be used again after it. Behaviour P17.
+    /// Whether the backend connection may be used again after it.
     pub reusable: bool,
     /// Whether it names a protocol to change to; with status 101 it does.
     pub upgrade: bool,
@@ -1118,7 +1118,7 @@ impl ResponseHead {
         Ok(())
     }
 
-    /// Behaviour P3. Also says whether nothing speaks against the connection being in step.
+    /// RFC 9112 section 6.3; and whether nothing speaks against the connection being in step.
     fn read_framing(
         &mut self,
         status: u16,

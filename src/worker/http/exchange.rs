@@ -292,8 +292,9 @@ impl<N: Net> Parts<'_, N> {
         let ending = exchange.state.end(end, may_go_on);
         let sent = match ending.answer {
             Some(status) => self.answer_in_place(&mut exchange, shared, status, &ending),
-            None => Ok(()),
+            None => Ok(0),
         };
+        exchange.bytes_out += sent.unwrap_or(0);
         self.log_exchange(&mut exchange, shared, ending.why);
         // It stays with the session: a reset is for what was not delivered.
         if let ClientFate::Switch | ClientFate::CutByReset(_) = ending.client {
@@ -327,7 +328,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         status: u16,
         ending: &Ending,
-    ) -> Result<(), Turn> {
+    ) -> Result<u64, Turn> {
         let keep = ending.client == ClientFate::Next;
         let facts = *exchange.state.facts();
         let upstream = Some(exchange.attempt.upstream);

@@ -4,12 +4,15 @@
 use std::net::IpAddr;
 
 use crate::config::model::LogFormat;
-use crate::core::access_log::{ClosedBy, Format, HttpRecord, TcpRecord, Timings, Why};
+use crate::core::access_log::{
+    ClosedBy, Format, HttpRecord, TcpRecord, Timings, VALUE_BYTES_MAX, Why,
+};
 use crate::core::http::head::Version;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
 use crate::worker::http::Parts;
 use crate::worker::http::exchange::ActiveExchange;
+use crate::worker::http::reply::OwnAnswer;
 use crate::worker::http::request::Request;
 use crate::worker::session::{CloseReason, Session};
 use crate::worker::shared::Shared;
@@ -18,8 +21,9 @@ use crate::worker::tcp::Relay;
 /// Lines that wait for their writer, in bytes; what does not fit is dropped and counted.
 const PENDING_BYTES_MAX: usize = 1024 * 1024;
 
-/// Longest value kept of a request for its line, in bytes.
-const VALUE_BYTES_MAX: usize = 2048;
+/// Longest value kept of a request for its line, in bytes: one more than is written, so that the
+/// line shows the cut.
+const KEPT_BYTES_MAX: usize = VALUE_BYTES_MAX + 1;
 
 /// Lines that wait to be written.
 #[derive(Debug)]
@@ -97,7 +101,7 @@ impl Record {
             bytes,
             head_bytes,
         } = request;
-        let keep = |value: &[u8]| value[..value.len().min(VALUE_BYTES_MAX)].to_vec();
+        let keep = |value: &[u8]| value[..value.len().min(KEPT_BYTES_MAX)].to_vec();
         Self {
             host: keep(head.authority(bytes)),
             method: keep(head.method(bytes)),
@@ -137,14 +141,6 @@ impl<N: Net> Parts<'_, N> {
         let backend = backend.and_then(|id| shared.backends.try_get(id));
         let attempts = exchange.attempt.tried.len() + usize::from(leased.is_some());
         let line = HttpRecord {
-            unix_ms: shared.unix_ms(),
-            id,
-            client: record.client,
-            listener: &shared.listeners[self.facts.listener as usize].name,
-            host: &record.host,
-            method: &record.method,
-            path: &record.path,
-            proto: record.proto,
             status: exchange.state.status().or(record.status),
             bytes_in: record.head_bytes + exchange.state.request_payload_bytes(),
             bytes_out: exchange.bytes_out,
@@ -159,42 +155,35 @@ impl<N: Net> Parts<'_, N> {
                 ttfb_ms: exchange.ttfb_ms,
                 total_ms: shared.now.since_ms(record.began),
             },
-            why,
-            closed_by: closed_by(why),
-            user_agent: record.user_agent.as_deref(),
-            referer: record.referer.as_deref(),
             sticky: exchange.sticky,
+            ..self.http_record(shared, &record, id, why)
         };
         log.line(|format, out| line.write(format, out));
         shared.http.log = Some(log);
     }
 
-    /// Logs a request that weir answered itself.
+    /// Logs a request that weir answered itself, with this status and so many bytes.
     pub(super) fn log_own(
         &self,
         shared: &mut Shared<N>,
-        request: Request<'_>,
-        route: Option<usize>,
-        status: u16,
+        own: &OwnAnswer<'_>,
+        (status, bytes_out): (u16, u64),
+        why: Why,
     ) {
         if shared.http.log.is_none() {
             return;
         }
-        let ip = self.facts.peer.map(|peer| peer.ip().to_canonical());
-        let mut record = Record::new(request, ip, shared.now);
+        let client = self.client_of(own.site, own.request);
+        let mut record = Record::new(own.request, client, own.began);
         record.status = Some(status);
-        let site = self.site(shared);
-        let route = route.map(|route| site.routes[route].prefix.as_str());
-        let why = match status {
-            404 => Why::NoRoute,
-            405 | 413 | 417 | 400 => Why::Refused,
-            _ => Why::Ok,
-        };
-        self.log_short(shared, &record, route, why);
+        let route = own
+            .route
+            .map(|route| own.site.routes[route].prefix.as_str());
+        self.log_short(shared, &record, route, bytes_out, why);
     }
 
-    /// Logs bytes that were no request.
-    pub(super) fn log_refused(&self, shared: &mut Shared<N>, status: u16) {
+    /// Logs bytes that were no request, and so many that answered them.
+    pub(super) fn log_refused(&self, shared: &mut Shared<N>, status: u16, bytes_out: u64) {
         let record = Record {
             host: Vec::new(),
             method: Vec::new(),
@@ -203,7 +192,7 @@ impl<N: Net> Parts<'_, N> {
             user_agent: None,
             referer: None,
             client: self.facts.peer.map(|peer| peer.ip().to_canonical()),
-            began: shared.now,
+            began: self.http.phase.began(shared.now),
             head_bytes: 0,
             status: Some(status),
         };
@@ -212,16 +201,40 @@ impl<N: Net> Parts<'_, N> {
         } else {
             Why::Refused
         };
-        self.log_short(shared, &record, None, why);
+        self.log_short(shared, &record, None, bytes_out, why);
     }
 
-    fn log_short(&self, shared: &mut Shared<N>, record: &Record, route: Option<&str>, why: Why) {
+    fn log_short(
+        &self,
+        shared: &mut Shared<N>,
+        record: &Record,
+        route: Option<&str>,
+        bytes_out: u64,
+        why: Why,
+    ) {
         let Some(mut log) = shared.http.log.take() else {
             return;
         };
         let line = HttpRecord {
+            bytes_out,
+            route,
+            ..self.http_record(shared, record, log.id(), why)
+        };
+        log.line(|format, out| line.write(format, out));
+        shared.http.log = Some(log);
+    }
+
+    /// The line of a request that has come no further than its head.
+    fn http_record<'a>(
+        &self,
+        shared: &'a Shared<N>,
+        record: &'a Record,
+        id: u64,
+        why: Why,
+    ) -> HttpRecord<'a> {
+        HttpRecord {
             unix_ms: shared.unix_ms(),
-            id: log.id(),
+            id,
             client: record.client,
             listener: &shared.listeners[self.facts.listener as usize].name,
             host: &record.host,
@@ -231,25 +244,20 @@ impl<N: Net> Parts<'_, N> {
             status: record.status,
             bytes_in: record.head_bytes,
             bytes_out: 0,
-            route,
+            route: None,
             pool: None,
             backend: None,
             attempts: 0,
             timings: Timings {
-                wait_ms: None,
-                queue_ms: None,
-                connect_ms: None,
-                ttfb_ms: None,
                 total_ms: shared.now.since_ms(record.began),
+                ..Timings::default()
             },
             why,
             closed_by: closed_by(why),
             user_agent: record.user_agent.as_deref(),
             referer: record.referer.as_deref(),
             sticky: None,
-        };
-        log.line(|format, out| line.write(format, out));
-        shared.http.log = Some(log);
+        }
     }
 }
 
@@ -303,6 +311,7 @@ fn outcome(reason: CloseReason) -> (Why, Option<ClosedBy>) {
             (Why::BackendCutBody, Some(ClosedBy::Backend))
         }
         CloseReason::Idle | CloseReason::HalfClosed => (Why::BodyIdle, Some(ClosedBy::Weir)),
+        CloseReason::Unwatched => (Why::Refused, Some(ClosedBy::Weir)),
         CloseReason::Cut => (Why::DrainDeadline, Some(ClosedBy::Weir)),
     }
 }
@@ -318,13 +327,10 @@ fn closed_by(why: Why) -> Option<ClosedBy> {
         | Why::Refused
         | Why::NoRoute
         | Why::NoBackend
-        | Why::QueueTimeout
         | Why::ConnectFailed
         | Why::ConnectTimeout
         | Why::ResponseTimeout
         | Why::BodyIdle
-        | Why::Limited
-        | Why::DrainDeadline
-        | Why::HandedOver => Some(ClosedBy::Weir),
+        | Why::DrainDeadline => Some(ClosedBy::Weir),
     }
 }

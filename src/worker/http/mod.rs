@@ -66,6 +66,16 @@ pub(crate) enum Phase {
     Linger(Tick, usize),
 }
 
+impl Phase {
+    /// When the request whose head is whole now began: with its first byte.
+    fn began(self, now: Tick) -> Tick {
+        match self {
+            Self::Head(since) => since,
+            Self::Idle(_) | Self::Exchange | Self::Discard(..) | Self::Linger(..) => now,
+        }
+    }
+}
+
 /// Space and caches that all HTTP sessions of a worker use in turn.
 pub(crate) struct HttpSpace {
     pub(crate) request_head: RequestHead,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::model::ErrorPage;
+use crate::core::access_log::Why;
 use crate::core::http::body::{Body, Framing};
 use crate::core::http::forwarded;
 use crate::core::http::head::{Expect, RequestFacts};
@@ -10,6 +11,7 @@ use crate::core::http::reply::{
     self, Page, Reply, ReplyTo, write_error, write_redirect, write_reply,
 };
 use crate::core::http::rewrite::FieldEdits;
+use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::http::request::Request;
 use crate::worker::http::{Next, Parts, Phase};
@@ -26,20 +28,36 @@ const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// Longest value that a placeholder of a fixed response stands for, in bytes.
 const PLACEHOLDER_BYTES_MAX: usize = 4096;
 
+/// An answer of weir's own to a request whose head is whole.
+pub(super) struct OwnAnswer<'a> {
+    pub(super) request: Request<'a>,
+    pub(super) site: &'a Site,
+    /// The route that matched.
+    pub(super) route: Option<usize>,
+    /// When the request began.
+    pub(super) began: Tick,
+    /// Whether the connection can go on.
+    keep: bool,
+}
+
 impl<N: Net> Parts<'_, N> {
     /// Answers an error to a request whose head is whole.
     pub(super) fn answer_error(
         &mut self,
         shared: &mut Shared<N>,
         site: &Arc<Site>,
+        route: Option<usize>,
         request: Request<'_>,
         status: u16,
     ) -> Next {
+        let own = self.begin_answer(shared, site, route, request);
         let facts = request.head.facts;
-        let keep = self.may_keep(shared, site, request);
-        let sent = self.send_error(shared, site, None, Some(&facts), (status, keep));
-        self.log_own(shared, request, None, status);
-        self.after_answer(shared, sent, &facts, keep)
+        let sent = self.send_error(shared, site, None, Some(&facts), (status, own.keep));
+        let why = match status {
+            404 => Why::NoRoute,
+            _ => Why::Refused,
+        };
+        self.finish_answer(shared, &own, sent, (status, why))
     }
 
     /// The path has routes, but none for this method.
@@ -63,7 +81,8 @@ impl<N: Net> Parts<'_, N> {
             body: page.map_or(b"405 Method Not Allowed\n", |page| &page.body),
             edits: &edits,
         };
-        self.answer(shared, site, None, request, &answer)
+        let own = self.begin_answer(shared, site, None, request);
+        self.answer(shared, &own, &answer, Why::Refused)
     }
 
     /// The request may go no further (RFC 9110 section 7.6.2): weir says what it can do itself.
@@ -81,7 +100,8 @@ impl<N: Net> Parts<'_, N> {
             body: b"",
             edits: &edits,
         };
-        self.answer(shared, site, None, request, &answer)
+        let own = self.begin_answer(shared, site, None, request);
+        self.answer(shared, &own, &answer, Why::Ok)
     }
 
     /// Answers with what the configuration says.
@@ -102,7 +122,8 @@ impl<N: Net> Parts<'_, N> {
             body: &body,
             edits: &fixed.edits,
         };
-        let next = self.answer(shared, site, Some(route), request, &answer);
+        let own = self.begin_answer(shared, site, Some(route), request);
+        let next = self.answer(shared, &own, &answer, Why::Ok);
         shared.transfer.scratch_text = body;
         next
     }
@@ -110,18 +131,14 @@ impl<N: Net> Parts<'_, N> {
     fn answer(
         &mut self,
         shared: &mut Shared<N>,
-        site: &Arc<Site>,
-        route: Option<usize>,
-        request: Request<'_>,
+        own: &OwnAnswer<'_>,
         answer: &Reply<'_>,
+        why: Why,
     ) -> Next {
-        let facts = request.head.facts;
-        let keep = self.may_keep(shared, site, request);
         let date = shared.date();
-        let to = ReplyTo::request(&facts, keep, &date);
+        let to = ReplyTo::request(&own.request.head.facts, own.keep, &date);
         let sent = self.write_out(shared, |out| write_reply(answer, &to, out));
-        self.log_own(shared, request, route, answer.status);
-        self.after_answer(shared, sent, &facts, keep)
+        self.finish_answer(shared, own, sent, (answer.status, why))
     }
 
     /// Sends the client elsewhere.
@@ -129,33 +146,32 @@ impl<N: Net> Parts<'_, N> {
         &mut self,
         shared: &mut Shared<N>,
         site: &Arc<Site>,
+        route: usize,
         request: Request<'_>,
-        status: u16,
-        location: &str,
+        (status, location): (u16, &str),
     ) -> Next {
-        let facts = request.head.facts;
-        let keep = self.may_keep(shared, site, request);
+        let own = self.begin_answer(shared, site, Some(route), request);
         let mut value = Vec::new();
         self.fill_in(shared, site, request, location, &mut value);
         let date = shared.date();
-        let to = ReplyTo::request(&facts, keep, &date);
+        let to = ReplyTo::request(&request.head.facts, own.keep, &date);
         let sent = self.write_out(shared, |out| write_redirect(status, &value, &to, out));
-        self.log_own(shared, request, None, status);
-        self.after_answer(shared, sent, &facts, keep)
+        self.finish_answer(shared, &own, sent, (status, Why::Ok))
     }
 
     /// Refuses what came in the place of a head; the connection ends.
     pub(super) fn refuse_head(&mut self, shared: &mut Shared<N>, status: u16) -> Next {
         let site = self.site(shared);
         let sent = self.send_error(shared, &site, None, None, (status, false));
-        self.log_refused(shared, status);
+        self.log_refused(shared, status, sent.unwrap_or(0));
         match sent {
-            Ok(()) => self.close_after_answer(shared, false),
+            Ok(_) => self.close_after_answer(shared, false),
             Err(turn) => Next::Turn(turn),
         }
     }
 
-    /// Writes an error; the second of `answer` is whether the connection is kept.
+    /// Writes an error and says how many bytes it has; the second of the pair is whether the
+    /// connection is kept.
     pub(super) fn send_error(
         &mut self,
         shared: &mut Shared<N>,
@@ -163,7 +179,7 @@ impl<N: Net> Parts<'_, N> {
         upstream: Option<UpstreamSlot>,
         facts: Option<&RequestFacts>,
         (status, keep): (u16, bool),
-    ) -> Result<(), Turn> {
+    ) -> Result<u64, Turn> {
         let date = shared.date();
         let to = match facts {
             Some(facts) => ReplyTo::request(facts, keep, &date),
@@ -185,15 +201,17 @@ impl<N: Net> Parts<'_, N> {
         })
     }
 
+    /// Sends what `write` writes, and says how many bytes that was.
     fn write_out(
         &mut self,
         shared: &mut Shared<N>,
         write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), Turn> {
+    ) -> Result<u64, Turn> {
         let mut out = std::mem::take(&mut shared.http.out);
         out.clear();
         write(&mut out);
         let sent = self.send(shared, &out, &[]);
+        let sent = sent.map(|()| out.len() as u64);
         shared.http.out = out;
         sent
     }
@@ -228,22 +246,42 @@ impl<N: Net> Parts<'_, N> {
         false
     }
 
-    fn after_answer(
+    /// What is settled about an answer of weir's own before it is written.
+    fn begin_answer<'a>(
+        &mut self,
+        shared: &Shared<N>,
+        site: &'a Arc<Site>,
+        route: Option<usize>,
+        request: Request<'a>,
+    ) -> OwnAnswer<'a> {
+        OwnAnswer {
+            request,
+            site,
+            route,
+            began: self.http.phase.began(shared.now),
+            keep: self.may_keep(shared, site, request),
+        }
+    }
+
+    /// An answer of weir's own is out, or could not be sent.
+    fn finish_answer(
         &mut self,
         shared: &mut Shared<N>,
-        sent: Result<(), Turn>,
-        facts: &RequestFacts,
-        keep: bool,
+        own: &OwnAnswer<'_>,
+        sent: Result<u64, Turn>,
+        (status, why): (u16, Why),
     ) -> Next {
+        self.log_own(shared, own, (status, sent.unwrap_or(0)), why);
+        let facts = own.request.head.facts;
         match sent {
             Err(turn) => Next::Turn(turn),
-            Ok(()) if keep && facts.keep_alive => Next::Step,
-            Ok(()) => self.close_after_answer(shared, keep && !facts.keep_alive),
+            Ok(_) if own.keep && facts.keep_alive => Next::Step,
+            Ok(_) => self.close_after_answer(shared, own.keep && !facts.keep_alive),
         }
     }
 
     /// Writes `text` with facts of the request in the place of `{listener}`, `{method}`,
-    /// `{path}`, `{client}` and `{header:NAME}`. Anything else in braces stays as it is.
+    /// `{path}`, `{host}`, `{client}` and `{header:NAME}`. Anything else in braces stays as it is.
     fn fill_in(
         &self,
         shared: &Shared<N>,
@@ -289,13 +327,7 @@ impl<N: Net> Parts<'_, N> {
             "path" => out.extend_from_slice(head.path_and_query(bytes, &mut Vec::new())),
             "host" => out.extend_from_slice(head.host(bytes)),
             "client" => {
-                let ip = self.facts.peer.map(|peer| peer.ip());
-                let peer = forwarded::Peer::new(ip, &site.trusted);
-                let chain = head
-                    .fields
-                    .values(crate::core::http::known::Known::XForwardedFor, bytes);
-                let client = forwarded::client_address(peer, &site.trusted, chain);
-                forwarded::write_address(client, out);
+                forwarded::write_address(self.client_of(site, request), out);
             }
             _ => {
                 let Some(field) = name.strip_prefix("header:") else {

@@ -148,10 +148,10 @@ impl<N: Net> Parts<'_, N> {
         let site = self.site(shared);
         let facts = request.head.facts;
         if facts.method == Method::Trace {
-            return self.answer_error(shared, &site, request, 405);
+            return self.answer_error(shared, &site, None, request, 405);
         }
         if facts.expect == Expect::Unknown {
-            return self.answer_error(shared, &site, request, 417);
+            return self.answer_error(shared, &site, None, request, 417);
         }
         if facts.max_forwards == Some(0) {
             return self.answer_options(shared, &site, request);
@@ -168,12 +168,20 @@ impl<N: Net> Parts<'_, N> {
         } else {
             match canonical(target, &mut space) {
                 Ok(path) => self.route(shared, &site, request, path),
-                Err(_) => self.answer_error(shared, &site, request, 400),
+                Err(_) => self.answer_error(shared, &site, None, request, 400),
             }
         };
         shared.http.path = space;
         shared.http.completed = completed;
         next
+    }
+
+    /// The client's address, through trusted proxies; none over a Unix socket.
+    pub(super) fn client_of(&self, site: &Site, request: Request<'_>) -> Option<IpAddr> {
+        let peer = Peer::new(self.facts.peer.map(|peer| peer.ip()), &site.trusted);
+        let fields = &request.head.fields;
+        let chain = fields.values(Known::XForwardedFor, request.bytes);
+        forwarded::client_address(peer, &site.trusted, chain)
     }
 
     fn route(
@@ -187,7 +195,7 @@ impl<N: Net> Parts<'_, N> {
         let method = request.head.method(request.bytes);
         let index = match site.table.find(request.host(), routed, method) {
             Found::Route(index) => index,
-            Found::NotFound => return self.answer_error(shared, site, request, 404),
+            Found::NotFound => return self.answer_error(shared, site, None, request, 404),
             Found::MethodNotAllowed => {
                 return self.answer_not_allowed(shared, site, request, routed);
             }
@@ -197,13 +205,13 @@ impl<N: Net> Parts<'_, N> {
             (route.body_bytes_max, request.head.facts.framing)
             && length > max
         {
-            return self.answer_error(shared, site, request, 413);
+            return self.answer_error(shared, site, Some(index), request, 413);
         }
         match &route.act {
             Act::Proxy(upstream) => self.forward(shared, site, index, *upstream, request, path),
             Act::Respond(response) => self.answer_fixed(shared, site, index, request, response),
             Act::Redirect { status, location } => {
-                self.answer_redirect(shared, site, request, *status, location)
+                self.answer_redirect(shared, site, index, request, (*status, location))
             }
         }
     }
@@ -219,11 +227,7 @@ impl<N: Net> Parts<'_, N> {
     ) -> Next {
         let peer = Peer::new(self.facts.peer.map(|peer| peer.ip()), &site.trusted);
         let fields = &request.head.fields;
-        let client = forwarded::client_address(
-            peer,
-            &site.trusted,
-            fields.values(Known::XForwardedFor, request.bytes),
-        );
+        let client = self.client_of(site, request);
         let facts = request.head.facts;
         let mut exchange = shared.spare_exchange(Arc::clone(site), facts);
         exchange.route = route;
@@ -239,10 +243,7 @@ impl<N: Net> Parts<'_, N> {
         exchange.state.on_offers(offers);
         exchange.started = shared.now;
         if shared.http.log.is_some() {
-            let began = match self.http.phase {
-                Phase::Head(since) | Phase::Idle(since) => since,
-                Phase::Exchange | Phase::Discard(..) | Phase::Linger(..) => shared.now,
-            };
+            let began = self.http.phase.began(shared.now);
             exchange.record = Some(Box::new(Record::new(request, client, began)));
         }
         let taken = match exchange.state.on_request(request.rest(), shared.now) {
@@ -256,7 +257,7 @@ impl<N: Net> Parts<'_, N> {
         let max = site.routes[route].body_bytes_max;
         if max.is_some_and(|max| exchange.state.request_payload_bytes() > max) {
             shared.abandon_exchange(exchange);
-            return self.answer_error(shared, site, request, 413);
+            return self.answer_error(shared, site, Some(route), request, 413);
         }
         self.http.input.extend_from_slice(&request.rest()[taken..]);
         self.http.phase = Phase::Exchange;
@@ -282,12 +283,10 @@ fn choose_key<N: Net>(
     let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
     let fields = &request.head.fields;
     let cookies = || fields.values(Known::Cookie, request.bytes);
-    let by_address = |bits| client.map_or(0, |client| client_key(client, bits));
-    let or_address = |value: Option<&[u8]>| value.map_or_else(|| by_address(64), bytes_key);
+    let by_address = || client.map_or(0, |client| client_key(client, upstream.ipv6_prefix_bits()));
+    let or_address = |value: Option<&[u8]>| value.map_or_else(by_address, bytes_key);
     exchange.attempt.hash_key = match &upstream.settings.algorithm {
-        model::Algorithm::Hash(HashKey::ClientIp { ipv6_prefix_bits }) => {
-            by_address(*ipv6_prefix_bits)
-        }
+        model::Algorithm::Hash(HashKey::ClientIp { .. }) => by_address(),
         model::Algorithm::Hash(HashKey::Header(name)) => {
             or_address(fields.find(name.as_bytes(), request.bytes))
         }
