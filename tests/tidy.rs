@@ -169,6 +169,13 @@ fn files_open_with_their_purpose_and_stay_readable() {
 }
 
 #[test]
+fn nothing_is_named_after_a_list_that_nobody_has() {
+    let mut files = sources("src");
+    files.extend(sources("tests"));
+    report(check(&files, lettered));
+}
+
+#[test]
 fn every_room_of_the_crate_is_in_the_table() {
     let known = |name: &str| ROOMS.iter().any(|room| room.path == name);
     let mut unknown = Vec::new();
@@ -258,6 +265,28 @@ fn shape(file: &Source) -> Vec<String> {
     let lines = file.text.lines().count();
     if lines > LINES_MAX && !is_test {
         fail(lines, "more than 1,200 lines");
+    }
+    failures
+}
+
+/// Comments and functions that point to entries of a list by letter and number.
+fn lettered(file: &Source) -> Vec<String> {
+    let is_entry = |rest: &str| {
+        let digits = rest.trim_start_matches(|c: char| c.is_ascii_uppercase());
+        digits.len() < rest.len() && digits.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let is_named = |rest: &str| {
+        let digits = rest.trim_start_matches(|c: char| c.is_ascii_lowercase());
+        matches!(rest.len() - digits.len(), 1 | 2)
+            && digits.starts_with(|c: char| c.is_ascii_digit())
+            && digits[1..].starts_with('_')
+    };
+    let mut failures = Vec::new();
+    for (n, line) in file.text.lines().enumerate() {
+        let after = |word: &'static str| line.split(word).skip(1);
+        if after("ehaviour ").any(is_entry) || after("fn ").any(is_named) {
+            failures.push(format!("{}:{}: says a number of a list", file.name, n + 1));
+        }
     }
     failures
 }
@@ -678,6 +707,20 @@ fn a_banned_word_is_found_as_a_word() {
         []
     );
     assert_eq!(lines("worker", "let s: Rc<str>;\nstruct Arc;"), [1]);
+}
+
+#[test]
+fn a_number_of_a_list_is_found() {
+    let found = |start: &str, rest: &str| lettered(&source("core/key", &format!("{start}{rest}")));
+    assert_eq!(found("/// Behaviour", " HC1.").len(), 1);
+    assert_eq!(found("fn ", "rr3_members()").len(), 1);
+    for (start, rest) in [
+        ("// Behaviour", " of HTTP/1."),
+        ("fn ", "ipv6_names()"),
+        ("fn ", "h1()"),
+    ] {
+        assert_eq!(found(start, rest), [""; 0]);
+    }
 }
 
 #[test]

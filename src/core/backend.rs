@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn lc3_leases_are_counted_while_they_are_out() {
+    fn leases_are_counted_while_they_are_out() {
         let (mut backends, ids) = table(&["a", "b"]);
         let leases = [ids[0], ids[0], ids[1]].map(|id| backends.take(id));
         assert_eq!((backends.active(ids[0]), backends.leases()), (2, 3));
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn rr4_a_backend_on_its_way_out_takes_only_what_is_bound_to_it() {
+    fn a_backend_on_its_way_out_takes_only_what_is_bound_to_it() {
         type Change = fn(&mut Backend);
         let table_of_states: [(Change, bool, bool, bool); 5] = [
             (|_| {}, true, true, true),

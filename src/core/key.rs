@@ -17,7 +17,7 @@ pub fn bytes_key(bytes: &[u8]) -> u64 {
 
 /// The key of a client's address: all of an IPv4 address, the leading `ipv6_prefix_bits` of an
 /// IPv6 address (more than 128 count as 128). An IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2)
-/// has the key of the IPv4 address in it. Behaviour H3.
+/// has the key of the IPv4 address in it.
 #[must_use]
 pub fn client_key(ip: IpAddr, ipv6_prefix_bits: u8) -> u64 {
     match ip.to_canonical() {
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn h3_addresses_of_one_client_have_one_key() {
+    fn addresses_of_one_client_have_one_key() {
         let same = [
             ("192.0.2.1", "::ffff:192.0.2.1", 64),
             ("192.0.2.1", "::ffff:192.0.2.1", 0),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn h3_addresses_of_two_clients_have_two_keys() {
+    fn addresses_of_two_clients_have_two_keys() {
         let different = [
             ("192.0.2.1", "192.0.2.2", 64),
             ("192.0.2.1", "193.0.2.1", 64),

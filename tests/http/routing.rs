@@ -114,12 +114,12 @@ fn a_stripped_prefix_does_not_reach_the_backend() {
 fn a_fixed_answer_knows_the_request() {
     let weir = Weir::start(Config::new().route(
         "prefix: /, respond: {status: 203, headers: {X-A: b}, \
-         body: \"{listener} {method} {path} {client} {header:X-C}\"}",
+         body: \"{listener} {method} {path} {host} {client} {header:X-C}\"}",
     ));
     let answer = Client::new(&weir).get_with("/p?q", "X-C: d\r\n");
     assert_eq!(answer.status(), 203);
     assert_eq!(answer.head.text("x-a").as_deref(), Some("b"));
-    assert_eq!(answer.text(), "web GET /p?q 127.0.0.1 d");
+    assert_eq!(answer.text(), "web GET /p?q test 127.0.0.1 d");
 }
 
 #[test]

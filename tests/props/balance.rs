@@ -68,7 +68,7 @@ fn ahead(picks: &[usize], place: usize, weight: u32, total: u32) -> i64 {
 
 proptest! {
     #[test]
-    fn rr2_any_window_as_long_as_the_sum_of_weights_holds_exactly_the_weights(
+    fn any_window_as_long_as_the_sum_of_weights_holds_exactly_the_weights(
         weights in vec(1..30_u32, 1..10),
         start in 0..100_usize,
     ) {
@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn rr2_no_member_is_ever_a_whole_pick_ahead_of_its_share_or_far_behind(
+    fn no_member_is_ever_a_whole_pick_ahead_of_its_share_or_far_behind(
         weights in vec(1..100_u32, 1..12),
     ) {
         let total: u32 = weights.iter().sum();
@@ -100,7 +100,7 @@ proptest! {
     }
 
     #[test]
-    fn rr2_among_up_to_three_members_every_window_is_within_two_picks_of_the_share(
+    fn among_up_to_three_members_every_window_is_within_two_picks_of_the_share(
         weights in vec(1..20_u32, 1..=3),
     ) {
         let total: u32 = weights.iter().sum();
@@ -117,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn lc1_no_other_member_has_a_lower_load_for_its_weight(
+    fn no_other_member_has_a_lower_load_for_its_weight(
         members in vec((1..=u32::MAX, any::<u32>()), 1..10),
         small in any::<bool>(),
         random_two in any::<bool>(),
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn lc2_connections_that_stay_are_shared_by_weight(weights in vec(1..20_u32, 1..6)) {
+    fn connections_that_stay_are_shared_by_weight(weights in vec(1..20_u32, 1..6)) {
         let total: u32 = weights.iter().sum();
         let mut pool = Pool::new(Algorithm::LeastConnections, 0, &weights);
         let mut leases = Vec::new();
@@ -160,7 +160,7 @@ proptest! {
     }
 
     #[test]
-    fn h2_removing_a_member_moves_only_its_keys_and_adding_it_back_only_those(
+    fn removing_a_member_moves_only_its_keys_and_adding_it_back_only_those(
         salt in any::<u64>(),
         weights in vec(1..100_u32, 2..8),
         removed in any::<prop::sample::Index>(),
@@ -182,7 +182,7 @@ proptest! {
     }
 
     #[test]
-    fn h1_the_order_of_the_members_does_not_matter(
+    fn the_order_of_the_members_does_not_matter(
         salt in any::<u64>(),
         weights in vec(1..100_u32, 1..8),
         rotation in any::<prop::sample::Index>(),
@@ -203,7 +203,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
-    fn h3_shares_are_within_5_percent_of_the_weights(
+    fn shares_are_within_5_percent_of_the_weights(
         salt in any::<u64>(),
         weights in vec(1..5_u32, 2..5),
     ) {

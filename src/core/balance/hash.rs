@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn h1_keys_are_where_they_always_were() {
+    fn keys_are_where_they_always_were() {
         let mut pool = Pool::new(Algorithm::Hash, &[]);
         pool.add("192.0.2.1:80", 1);
         pool.add("192.0.2.2:80", 2);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn h1_the_order_of_the_file_does_not_matter() {
+    fn the_order_of_the_file_does_not_matter() {
         let mut one = pool(&[1, 2, 3, 4]);
         let mut two = Pool::new(Algorithm::Hash, &[]);
         for (name, weight) in [("D", 4), ("B", 2), ("A", 1), ("C", 3)] {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn h2_a_member_that_goes_down_moves_only_its_keys_and_gets_them_back() {
+    fn a_member_that_goes_down_moves_only_its_keys_and_gets_them_back() {
         let mut pool = pool(&[1, 2, 3]);
         let before: Vec<_> = (0..500).map(|key| pool.name(&of(key))).collect();
         pool.set(1, Verdict::Down);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn h3_keys_are_shared_by_weight() {
+    fn keys_are_shared_by_weight() {
         let weights = [1, 2, 3, 4, 10];
         let mut pool = pool(&weights);
         let mut counts = [0_u32; 5];
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn h3_clients_with_neighbouring_addresses_are_shared_too() {
+    fn clients_with_neighbouring_addresses_are_shared_too() {
         let mut pool = pool(&[1; 4]);
         let mut counts = [0_u32; 4];
         for host in 0..4096_u32 {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn h4_a_retry_goes_where_later_requests_go_while_the_first_choice_is_down() {
+    fn a_retry_goes_where_later_requests_go_while_the_first_choice_is_down() {
         let mut pool = pool(&[1, 2, 3, 4]);
         for key in 0..200 {
             let first = pool.pick(&of(key)).expect("a member");

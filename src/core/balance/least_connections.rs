@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn lc1_the_lowest_load_for_its_weight_is_picked() {
+    fn the_lowest_load_for_its_weight_is_picked() {
         let table = [
             (&[1, 1, 1], [2, 1, 3], "B"),
             (&[4, 1, 1], [3, 1, 1], "A"),
@@ -54,12 +54,12 @@ mod tests {
     }
 
     #[test]
-    fn lc2_idle_members_take_turns() {
+    fn idle_members_take_turns() {
         assert_eq!(pool(&[1, 1, 1, 1]).names(8), "ABCDABCD");
     }
 
     #[test]
-    fn lc2_among_equals_weights_count() {
+    fn among_equals_weights_count() {
         assert_eq!(pool(&[5, 3, 2]).names(10), "ABCAABACBA");
     }
 
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn lc5_a_slow_member_holds_no_more_than_its_share() {
+    fn a_slow_member_holds_no_more_than_its_share() {
         let mut pool = pool(&[1, 1, 1, 1]);
         let mut slow = Vec::new();
         let mut quick = std::collections::VecDeque::new();

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn hc7_with_health_not_asked_every_algorithm_picks_among_all() {
+    fn with_health_not_asked_every_algorithm_picks_among_all() {
         for algorithm in ALGORITHMS {
             let mut pool = Pool::new(algorithm, &[1, 1]);
             pool.set(0, Verdict::Down);
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn lc1_loads_are_compared_exactly() {
+    fn loads_are_compared_exactly() {
         use std::cmp::Ordering::{Equal, Greater, Less};
         let table = [
             ((0, 1), (0, 9), Equal),

@@ -109,25 +109,25 @@ mod tests {
     }
 
     #[test]
-    fn rr1_equal_weights_take_turns() {
+    fn equal_weights_take_turns() {
         assert_eq!(pool(&[1, 1, 1]).names(9), "ABCABCABC");
         assert_eq!(pool(&[700, 700, 700]).names(9), "ABCABCABC");
     }
 
     #[test]
-    fn rr2_weights_5_3_2_give_the_smooth_order() {
+    fn weights_5_3_2_give_the_smooth_order() {
         assert_eq!(pool(&[5, 3, 2]).names(20), "ABCAABACBAABCAABACBA");
     }
 
     #[test]
-    fn rr3_the_share_of_a_member_that_is_down_goes_to_the_others_in_proportion() {
+    fn the_share_of_a_member_that_is_down_goes_to_the_others_in_proportion() {
         let mut pool = pool(&[4, 2, 1]);
         pool.set(0, Down);
         assert_eq!(pool.names(6), "BCBBCB");
     }
 
     #[test]
-    fn rr3_a_member_that_comes_back_gets_no_burst() {
+    fn a_member_that_comes_back_gets_no_burst() {
         for picks_before in 0..7 {
             for picks_without in 0..7 {
                 let mut pool = pool(&[4, 2, 1]);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn rr3_a_member_that_is_full_after_each_of_its_turns_keeps_its_share() {
+    fn a_member_that_is_full_after_each_of_its_turns_keeps_its_share() {
         let mut pool = pool(&[1, 1, 3]);
         pool.at(0).connections_max = Some(1);
         let mut counts = [0; 3];
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn rr3_a_member_that_often_leaves_before_its_turn_saves_nothing_up() {
+    fn a_member_that_often_leaves_before_its_turn_saves_nothing_up() {
         let mut pool = pool(&[1, 1, 1]);
         for _ in 0..50 {
             assert_ne!(pool.name(&ASK), "C", "it is not its turn yet");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn rr3_members_that_come_and_go_leave_no_debt_behind() {
+    fn members_that_come_and_go_leave_no_debt_behind() {
         let mut pool = pool(&[1, 1]);
         for round in 0..50 {
             pool.add(&format!("new {round}"), 9);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn rr4_a_member_of_weight_zero_gets_nothing_and_owes_nothing() {
+    fn a_member_of_weight_zero_gets_nothing_and_owes_nothing() {
         let mut pool = pool(&[2, 1]);
         pool.name(&ASK);
         pool.at(0).weight = 0;
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn rr5_a_changed_weight_counts_from_the_next_pick_and_keeps_the_standings() {
+    fn a_changed_weight_counts_from_the_next_pick_and_keeps_the_standings() {
         let mut pool = pool(&[1, 1, 1]);
         pool.name(&ASK);
         let before = standings(&pool);

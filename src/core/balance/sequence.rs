@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn rr1_rr2_processes_take_turns_as_one_would() {
+    fn processes_take_turns_as_one_would() {
         let order = [0, 1, 2, 3, 3, 3, 1, 0, 0, 2];
         let mut machine = Machine::new(4, Algorithm::RoundRobin, &[5, 3, 2]);
         assert_eq!(machine.names(order), "ABCAABACBA");
@@ -178,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn lc2_idle_members_take_turns_over_all_processes() {
+    fn idle_members_take_turns_over_all_processes() {
         let mut machine = Machine::new(4, Algorithm::LeastConnections, &[1, 1, 1, 1]);
         assert_eq!(machine.names(0..4), "ABCD");
     }
 
     #[test]
-    fn lc1_a_turn_does_not_go_to_a_member_that_has_more_than_others() {
+    fn a_turn_does_not_go_to_a_member_that_has_more_than_others() {
         let mut machine = Machine::new(1, Algorithm::LeastConnections, &[1, 1, 1]);
         machine.pools[0].at(0).load_elsewhere = 1;
         let names = machine.names([0; 30]);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn rr3_a_member_that_is_down_has_no_turns_and_comes_back_without_a_burst() {
+    fn a_member_that_is_down_has_no_turns_and_comes_back_without_a_burst() {
         let mut machine = Machine::new(2, Algorithm::RoundRobin, &[4, 2, 1]);
         machine.names([0, 1, 0]);
         for pool in &mut machine.pools {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn rr3_the_turns_of_a_full_member_go_to_the_others_in_proportion() {
+    fn the_turns_of_a_full_member_go_to_the_others_in_proportion() {
         let mut machine = Machine::new(1, Algorithm::RoundRobin, &[5, 4, 1]);
         machine.pools[0].at(0).connections_max = Some(0);
         let names = machine.names([0; 100]);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn rr4_rr5_weights_count_from_the_next_turn() {
+    fn weights_count_from_the_next_turn() {
         let mut machine = Machine::new(1, Algorithm::RoundRobin, &[1, 1]);
         machine.pools[0].at(0).weight = 0;
         assert_eq!(machine.names([0; 3]), "BBB");
