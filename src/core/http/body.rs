@@ -171,6 +171,24 @@ impl Body {
         }
     }
 
+    /// Judges the next bytes as far as the body reaches, and appends what of them goes on to
+    /// `out`. How many were of the body.
+    ///
+    /// # Errors
+    /// As [`Body::feed`]; `out` has what came before the error.
+    pub fn gather(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, BodyError> {
+        let mut taken = 0;
+        while taken < bytes.len() && !self.is_done() {
+            let piece = self.feed(&bytes[taken..])?;
+            out.extend_from_slice(&bytes[taken..taken + piece.forward]);
+            taken += piece.consumed;
+        }
+        if self.is_done() {
+            out.extend_from_slice(self.trailers());
+        }
+        Ok(taken)
+    }
+
     /// Judges the next bytes. Call it again with what follows `consumed`, until it is done or
     /// the bytes are used up; every call makes progress while there are bytes and it is not done.
     ///

@@ -73,8 +73,6 @@ struct Response {
     keeps_client: bool,
     /// Whether only the end of the connection tells the client that the body is whole.
     ends_by_closing: bool,
-    /// The backend sent more than its response.
-    has_surplus: bool,
 }
 
 /// Why there is no response, or none that can be given.
@@ -395,16 +393,7 @@ impl Exchange {
     /// # Errors
     /// When the body is malformed; the request must not be sent.
     pub fn on_request(&mut self, bytes: &[u8], now: Tick) -> Result<usize, BodyError> {
-        let mut taken = 0;
-        while taken < bytes.len() && !self.body.is_done() {
-            let piece = self.body.feed(&bytes[taken..])?;
-            self.request
-                .extend_from_slice(&bytes[taken..taken + piece.forward]);
-            taken += piece.consumed;
-            if piece.done {
-                self.request.extend_from_slice(self.body.trailers());
-            }
-        }
+        let taken = self.body.gather(bytes, &mut self.request)?;
         if self.facts.expect == Expect::Continue && !self.body.is_done() {
             self.own_continue = Continue::Due(now.after_ms(CONTINUE_AFTER_MS));
         }
@@ -615,8 +604,7 @@ impl Exchange {
         let knows_chunked = self.facts.version == Version::Http11;
         let transfer = Transfer::towards(head.framing, knows_chunked);
         let ends_by_closing = ends_by_closing(transfer, head.framing);
-        // The rest of a request would be taken for the next one.
-        let keep_alive = may_go_on && self.facts.keep_alive && self.is_received();
+        let keep_alive = self.keeps_client(may_go_on);
         self.response = Some(Response {
             status: head.status,
             body: Body::new(head.framing, transfer != Transfer::Unchunk),
@@ -624,7 +612,6 @@ impl Exchange {
             is_reusable: head.reusable,
             keeps_client: keep_alive && !ends_by_closing,
             ends_by_closing,
-            has_surplus: false,
         });
         Ok(Head::Final { keep_alive })
     }
@@ -681,7 +668,8 @@ impl Exchange {
         let passed = response
             .pass(bytes, out)
             .map_err(|_| End::Cut(Cut::BadBody))?;
-        response.has_surplus |= passed.consumed < bytes.len();
+        // What follows a response is out of step with whatever is asked next.
+        response.is_reusable &= passed.consumed == bytes.len();
         Ok(passed)
     }
 
@@ -749,11 +737,22 @@ impl Exchange {
     /// # Errors
     /// When it has left: that is the end.
     pub fn on_client_closed(&self) -> Result<(), End> {
-        if self.is_received() && !self.facts.keep_alive {
+        if self.is_last() {
             Ok(())
         } else {
             Err(End::ClientGone)
         }
+    }
+
+    /// Whether the client has sent its request as a whole, and said that no other follows.
+    fn is_last(&self) -> bool {
+        self.is_received() && !self.facts.keep_alive
+    }
+
+    /// Whether the client connection can be kept after an answer now: the rest of a request would
+    /// be taken for the next one.
+    fn keeps_client(&self, may_go_on: bool) -> bool {
+        may_go_on && self.facts.keep_alive && self.is_received()
     }
 
     /// What is awaited now.
@@ -813,7 +812,7 @@ impl Exchange {
     /// response yet.
     #[must_use]
     pub fn end(&self, end: End, may_go_on: bool) -> Ending {
-        let is_done = self.is_received() && !self.facts.keep_alive;
+        let is_done = self.is_last();
         let ending = |why, answer, client| Ending {
             why,
             answer,
@@ -823,13 +822,19 @@ impl Exchange {
         let last = ClientFate::Close { is_done };
         match (end, &self.response) {
             (End::Complete, Some(response)) => {
-                let keeps = response.keeps_client && self.is_received();
-                let client = if keeps { ClientFate::Next } else { last };
+                let client = if response.keeps_client {
+                    ClientFate::Next
+                } else {
+                    last
+                };
                 ending(Why::Ok, None, client)
             }
             (End::Failed(failure), None) => {
-                let keeps = may_go_on && self.facts.keep_alive && self.is_received();
-                let client = if keeps { ClientFate::Next } else { last };
+                let client = if self.keeps_client(may_go_on) {
+                    ClientFate::Next
+                } else {
+                    last
+                };
                 ending(failure.why(), Some(failure.status()), client)
             }
             (End::Cut(cut), Some(response)) if response.ends_by_closing => {
@@ -852,7 +857,7 @@ impl Exchange {
         match (end, &self.response) {
             (End::Switched, _) => LinkFate::Switch,
             (End::Complete, Some(response)) => {
-                if response.is_reusable && !response.has_surplus && self.is_sent() {
+                if response.is_reusable && self.is_sent() {
                     LinkFate::Park
                 } else {
                     LinkFate::Close
@@ -901,17 +906,9 @@ fn relay(body: &mut Body, bytes: &[u8], out: &mut Vec<u8>) -> Result<Relayed, Bo
         });
     }
     out.extend_from_slice(&bytes[..first.forward]);
-    let mut consumed = first.consumed;
-    while consumed < bytes.len() && !body.is_done() {
-        let piece = body.feed(&bytes[consumed..])?;
-        out.extend_from_slice(&bytes[consumed..consumed + piece.forward]);
-        consumed += piece.consumed;
-    }
-    if body.is_done() {
-        out.extend_from_slice(body.trailers());
-    }
+    let rest = body.gather(&bytes[first.consumed..], out)?;
     Ok(Relayed {
         direct: 0,
-        consumed,
+        consumed: first.consumed + rest,
     })
 }
