@@ -101,7 +101,8 @@ impl<N: Net> Worker<N> {
         self.is_machine_limit = config.connections_max.is_some();
         self.connections_max = config
             .connections_max
-            .unwrap_or_else(|| self.report.connections_max_default());
+            .unwrap_or(self.connections_max_default);
+        (self.pre_drain, self.drain_timeout) = (config.pre_drain, config.drain_timeout);
         self.shared.transfer.pipes.enable(config.splice);
         self.shared
             .http

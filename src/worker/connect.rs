@@ -47,6 +47,18 @@ impl Attempt {
         }
     }
 
+    /// The backend tried last.
+    pub(crate) fn last(&self) -> Option<BackendId> {
+        let leased = self.lease.as_ref().map(|lease| lease.backend);
+        leased.or_else(|| self.tried.last().copied())
+    }
+
+    /// How many backends were tried.
+    pub(crate) fn count(&self) -> u32 {
+        let count = self.tried.len() + usize::from(self.lease.is_some());
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
     /// Picks a backend that was not tried yet and takes a lease on it.
     pub(crate) fn pick<N: Net>(&mut self, shared: &mut Shared<N>) -> Result<BackendId, NoBackend> {
         let settings = &shared.upstreams[self.upstream as usize].settings;

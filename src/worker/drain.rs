@@ -45,7 +45,7 @@ impl<N: Net> Worker<N> {
         info!("stopping: {} sessions to finish", self.sessions.len());
         self.stage = Stage::PreDrain;
         self.shared.draining_since = Some(self.shared.now);
-        let (pre_drain, drain) = self.report.drain_spans();
+        let (pre_drain, drain) = (self.pre_drain, self.drain_timeout);
         let now = self.shared.now;
         self.shared
             .wheel

@@ -200,11 +200,8 @@ impl<N: Net> Shared<N> {
             .links
             .get_mut(key as usize)
             .and_then(|link| link.piped.take());
-        match piped {
-            Some((pipe, 0)) => self.transfer.pipes.give(pipe),
-            // Bytes in a pipe would reach its next user, so it is closed.
-            Some(_) => self.transfer.pipes.lose(),
-            None => {}
+        if let Some((pipe, bytes)) = piped {
+            self.transfer.pipes.give(pipe, bytes);
         }
     }
 

@@ -28,6 +28,7 @@ mod tcp;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -75,7 +76,9 @@ pub struct Worker<N: Net> {
     sessions: Slab<Session<N>>,
     probes: Slab<Probe<N>>,
     connections_max: usize,
-    /// Whether that is the limit of all workers together.
+    /// Where the configuration says nothing.
+    connections_max_default: usize,
+    /// Whether `connections_max` is the limit of all workers together.
     is_machine_limit: bool,
     /// What this process cannot exceed, whatever all workers together may.
     connections_possible: usize,
@@ -91,6 +94,10 @@ pub struct Worker<N: Net> {
     pause_log: RateLimit,
     control_fired: bool,
     stage: Stage,
+    /// How long it goes on accepting once it was asked to stop.
+    pre_drain: Duration,
+    /// How long it waits for sessions after that.
+    drain_timeout: Duration,
     cut: u64,
     report: report::Reporter,
     /// Kept between turns for their capacity.
@@ -182,6 +189,7 @@ impl<N: Net> Worker<N> {
             probes: Slab::new(),
             connections_max: start.connections_max_default,
             connections_possible: usize::MAX,
+            connections_max_default: start.connections_max_default,
             is_machine_limit: false,
             runnable: VecDeque::new(),
             runnable_listeners: VecDeque::new(),
@@ -193,8 +201,10 @@ impl<N: Net> Worker<N> {
             pause_log: RateLimit::new(LOG_PERIOD_MS),
             control_fired: false,
             stage: Stage::Serving,
+            pre_drain: Duration::ZERO,
+            drain_timeout: Duration::ZERO,
             cut: 0,
-            report: report::Reporter::new(start.connections_max_default, start.now),
+            report: report::Reporter::new(start.now),
             fired: Vec::new(),
             due: Vec::new(),
         };

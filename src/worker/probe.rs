@@ -44,9 +44,8 @@ const FIRST_ROUND_MS: u64 = 500;
 pub(crate) struct Probe<N: Net> {
     pub(crate) backend: BackendId,
     generation: u32,
-    timer: Option<TimerKey>,
-    /// When the timer fires.
-    due: Tick,
+    /// Its timer, and when that fires.
+    timer: Option<(Tick, TimerKey)>,
     running: Option<Running<N>>,
 }
 
@@ -99,12 +98,11 @@ impl<N: Net> Worker<N> {
         let at = shared.now.after_ms(shared.rng.below(FIRST_ROUND_MS));
         let entry = self.probes.vacant_entry();
         let key = key_of(entry.key());
-        let timer = Some(shared.wheel.arm(at, Timeout::Probe { key, generation }));
+        let timer = shared.wheel.arm(at, Timeout::Probe { key, generation });
         entry.insert(Probe {
             backend,
             generation,
-            timer,
-            due: at,
+            timer: Some((at, timer)),
             running: None,
         });
     }
@@ -117,7 +115,7 @@ impl<N: Net> Worker<N> {
             .find(|(_, probe)| probe.backend == backend);
         let Some((key, _)) = found else { return };
         let probe = self.probes.remove(key);
-        if let Some(timer) = probe.timer {
+        if let Some((_, timer)) = probe.timer {
             self.shared.wheel.cancel(timer);
         }
         if let Some(running) = probe.running {
@@ -136,14 +134,14 @@ impl<N: Net> Worker<N> {
             if !probe.is_running() && self.shared.is_probe_free(probe.backend) {
                 // Spread, as whoever died may have left many. Never later than before, or one
                 // change after another would put it off for ever.
-                let due = probe.due;
+                let due = probe.timer.map(|(due, _)| due);
                 let Some(spans) = check_spans(&self.shared, probe.backend) else {
                     continue;
                 };
                 let interval_ms = spans.interval_ms();
                 let spread = self.shared.rng.below(FIRST_ROUND_MS.min(interval_ms / 2));
                 let at = self.shared.now.after_ms(spread);
-                if at < due {
+                if due.is_none_or(|due| at < due) {
                     self.arm_probe(key, at);
                 }
             }
@@ -311,15 +309,14 @@ impl<N: Net> Worker<N> {
     fn arm_probe(&mut self, key: u32, at: Tick) {
         let shared = &mut self.shared;
         let probe = &mut self.probes[key as usize];
-        if let Some(timer) = probe.timer.take() {
+        if let Some((_, timer)) = probe.timer.take() {
             shared.wheel.cancel(timer);
         }
         let what = Timeout::Probe {
             key,
             generation: probe.generation,
         };
-        probe.timer = Some(shared.wheel.arm(at, what));
-        probe.due = at;
+        probe.timer = Some((at, shared.wheel.arm(at, what)));
     }
 }
 
@@ -408,6 +405,8 @@ fn step<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: Backe
                 if !running.endpoint.ready.has(Readiness::WRITE) {
                     return Found::Wait;
                 }
+                // Asked whatever the event said: this is all that a TCP probe finds out, and an
+                // event for nothing must not pass it.
                 match shared.transfer.net.connected(&running.endpoint.stream) {
                     Io::Ready(()) => {}
                     Io::Blocked => {
@@ -504,16 +503,10 @@ fn listen<N: Net>(
         return Some(Found::Wait);
     }
     let room = (probe::ANSWER_BYTES_MAX - answer.len()).min(shared.transfer.scratch.len());
-    let count = match shared
-        .transfer
-        .net
-        .read(&endpoint.stream, &mut shared.transfer.scratch[..room])
-    {
+    let transfer = &mut shared.transfer;
+    let count = match endpoint.read(&mut transfer.net, &mut transfer.scratch[..room]) {
         Io::Ready(count) => count,
-        Io::Blocked => {
-            endpoint.ready.clear(Readiness::READ);
-            return Some(Found::Wait);
-        }
+        Io::Blocked => return Some(Found::Wait),
         Io::Closed => return Some(Found::Failed(Reason::ClosedEarly)),
         Io::Failed(kind) => return Some(Found::Failed(Reason::of(kind))),
     };

@@ -98,9 +98,7 @@ impl<N: Net> Direction<N> {
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Nothing => {}
             Held::Bytes(buffer) => transfer.buffers.give(buffer),
-            // Bytes in a pipe would reach its next user: only an empty one is kept.
-            Held::Pipe { pipe, bytes: 0 } => transfer.pipes.give(pipe),
-            Held::Pipe { .. } => transfer.pipes.lose(),
+            Held::Pipe { pipe, bytes } => transfer.pipes.give(pipe, bytes),
         }
     }
 

@@ -26,40 +26,23 @@ pub struct UnresolvedName {
 #[derive(Debug)]
 pub(crate) struct Reporter {
     started: Tick,
-    connections_max_default: usize,
     stats_interval: Option<Duration>,
     timer: Option<TimerKey>,
     last_line: String,
-    pre_drain: Duration,
-    drain_timeout: Duration,
 }
 
 impl Reporter {
-    pub(crate) fn new(connections_max_default: usize, now: Tick) -> Self {
+    pub(crate) fn new(now: Tick) -> Self {
         Self {
             started: now,
-            connections_max_default,
             stats_interval: None,
             timer: None,
             last_line: String::new(),
-            pre_drain: Duration::ZERO,
-            drain_timeout: Duration::ZERO,
         }
     }
 
     pub(crate) fn adopt(&mut self, config: &Config) {
         self.stats_interval = config.stats_interval;
-        self.pre_drain = config.pre_drain;
-        self.drain_timeout = config.drain_timeout;
-    }
-
-    pub(crate) fn connections_max_default(&self) -> usize {
-        self.connections_max_default
-    }
-
-    /// How long to go on accepting, and how long to wait for sessions after that.
-    pub(crate) fn drain_spans(&self) -> (Duration, Duration) {
-        (self.pre_drain, self.drain_timeout)
     }
 }
 
@@ -115,7 +98,9 @@ impl<N: Net> Worker<N> {
                 .filter(|l| l.doors.is_open())
                 .count(),
             upstreams: self.shared.upstreams.len(),
-            queued: self.runnable.len() + self.runnable_listeners.len(),
+            queued: self.runnable.len()
+                + self.runnable_probes.len()
+                + self.runnable_listeners.len(),
             stale_events: self.shared.stale_events,
         }
     }

@@ -32,13 +32,13 @@ impl<N: Net> Endpoint<N> {
 
     /// Reads once. A read that came back short has emptied the socket, so it clears READ as
     /// `Blocked` does; unless the peer is closing: then the end is still to be read, and no
-    /// event will come for it.
+    /// event will come for it. The end is told once.
     pub(crate) fn read(&mut self, net: &mut N, into: &mut [u8]) -> Io<usize> {
         let found = net.read(&self.stream, into);
         let is_empty = match found {
             Io::Ready(count) => count < into.len() && !self.ready.has(Readiness::CLOSING),
-            Io::Blocked => true,
-            Io::Closed | Io::Failed(_) => false,
+            Io::Blocked | Io::Closed => true,
+            Io::Failed(_) => false,
         };
         if is_empty {
             self.ready.clear(Readiness::READ);

@@ -90,15 +90,13 @@ impl<N: Net> PipePool<N> {
         Some(pipe)
     }
 
-    /// Takes an empty pipe back.
-    pub(crate) fn give(&mut self, pipe: N::Pipe) {
+    /// Takes a pipe back that holds so many bytes. They would reach its next user, so it is
+    /// closed unless it is empty.
+    pub(crate) fn give(&mut self, pipe: N::Pipe, bytes: usize) {
         self.lent -= 1;
-        self.spare.push(pipe);
-    }
-
-    /// A lent pipe was closed with bytes in it.
-    pub(crate) fn lose(&mut self) {
-        self.lent -= 1;
+        if bytes == 0 {
+            self.spare.push(pipe);
+        }
     }
 
     pub(crate) fn lent(&self) -> usize {
@@ -252,7 +250,7 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) http: HttpSpace,
     /// Sessions that wait for a descriptor.
     pub(crate) starving: Starving,
-    /// When the worker was asked to stop.
+    /// When the worker was asked to stop; once it no longer accepts, since then.
     pub(crate) draining_since: Option<Tick>,
 }
 
@@ -312,13 +310,17 @@ impl<N: Net> Shared<N> {
         Some(self.take_lease(id, !attempt.tried.is_empty()))
     }
 
+    /// Adds to a counter of a live backend.
+    pub(crate) fn count_backend(&self, id: BackendId, cell: BackendCell, count: u64) {
+        self.board.add(self.place(id).column, cell, count);
+    }
+
     /// Takes a lease on a backend that was picked, perhaps after others had failed.
     pub(crate) fn take_lease(&mut self, id: BackendId, is_retry: bool) -> Lease {
-        let column = self.place(id).column;
-        self.board.add(column, BackendCell::Picks, 1);
-        self.board.add(column, BackendCell::Active, 1);
+        self.count_backend(id, BackendCell::Picks, 1);
+        self.count_backend(id, BackendCell::Active, 1);
         if is_retry {
-            self.board.add(column, BackendCell::Retries, 1);
+            self.count_backend(id, BackendCell::Retries, 1);
         }
         self.backends.take(id)
     }
@@ -382,7 +384,7 @@ impl<N: Net> Shared<N> {
             FailedAt::Connect => (BackendCell::ConnectFailures, "connect failed"),
             FailedAt::Answer => (BackendCell::AnswerFailures, "answer failed"),
         };
-        self.board.add(place.column, cell, 1);
+        self.count_backend(id, cell, 1);
         log::debug!("backend {}: {what}: {reason}", place.label);
         let upstream = &self.upstreams[place.upstream as usize];
         let policy = eject_policy(&upstream.settings.passive);
@@ -392,8 +394,8 @@ impl<N: Net> Shared<N> {
             return;
         };
         self.wheel.arm(ejection.until, Timeout::EjectEnd(id));
+        self.count_backend(id, BackendCell::Ejections, 1);
         let place = self.place(id);
-        self.board.add(place.column, BackendCell::Ejections, 1);
         warn!(
             "backend {} EJECTED for {} after {} failures: {reason}",
             place.label,
@@ -454,7 +456,7 @@ impl<N: Net> Shared<N> {
         } else {
             BackendCell::ProbesFailed
         };
-        self.board.add(place.column, cell, 1);
+        self.count_backend(id, cell, 1);
         let settings = &self.upstreams[place.upstream as usize].settings;
         let Some(check) = &settings.health_check else {
             return;

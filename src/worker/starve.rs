@@ -60,10 +60,15 @@ impl<N: Net> Shared<N> {
         } else {
             line.push_back(owner);
         }
+        self.arm_starving();
+    }
+
+    /// Sees to it that the first in line tries again.
+    fn arm_starving(&mut self) {
         if !self.starving.has_timer {
             self.starving.has_timer = true;
-            self.wheel
-                .arm(self.now.after_ms(RETRY_MS), Timeout::Starving);
+            let at = self.now.after_ms(RETRY_MS);
+            self.wheel.arm(at, Timeout::Starving);
         }
     }
 }
@@ -73,10 +78,8 @@ impl<N: Net> Worker<N> {
     pub(crate) fn on_starving_timer(&mut self) {
         self.shared.starving.has_timer = false;
         self.feed_one();
-        if self.shared.starving.len() > 0 && !self.shared.starving.has_timer {
-            self.shared.starving.has_timer = true;
-            let at = self.shared.now.after_ms(RETRY_MS);
-            self.shared.wheel.arm(at, Timeout::Starving);
+        if self.shared.starving.len() > 0 {
+            self.shared.arm_starving();
         }
     }
 

@@ -262,9 +262,8 @@ impl<N: Net> Relay<N> {
         shared.count(listener, ListenerCell::BytesIn, up);
         shared.count(listener, ListenerCell::BytesOut, down);
         if let Some(lease) = &self.attempt.lease {
-            let column = shared.place(lease.backend).column;
-            shared.board.add(column, BackendCell::BytesOut, up);
-            shared.board.add(column, BackendCell::BytesIn, down);
+            shared.count_backend(lease.backend, BackendCell::BytesOut, up);
+            shared.count_backend(lease.backend, BackendCell::BytesIn, down);
         }
     }
 }

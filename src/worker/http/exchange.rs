@@ -273,9 +273,9 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// Whether the client may send another request after this one.
-    pub(super) fn may_go_on(&self, exchange: &ActiveExchange, shared: &Shared<N>) -> bool {
-        let requests_max = exchange.site.requests_max;
-        shared.draining_since.is_none() && requests_max.is_none_or(|max| self.http.requests < max)
+    pub(super) fn may_go_on(&self, site: &Site, shared: &Shared<N>) -> bool {
+        shared.draining_since.is_none()
+            && site.requests_max.is_none_or(|max| self.http.requests < max)
     }
 
     /// Does what follows from the end of an exchange.
@@ -288,7 +288,7 @@ impl<N: Net> Parts<'_, N> {
         if exchange.is_starving() {
             shared.starving.leave(self.owner.key);
         }
-        let may_go_on = self.may_go_on(&exchange, shared);
+        let may_go_on = self.may_go_on(&exchange.site, shared);
         let ending = exchange.state.end(end, may_go_on);
         let sent = match ending.answer {
             Some(status) => self.answer_in_place(&mut exchange, shared, status, &ending),
@@ -332,8 +332,8 @@ impl<N: Net> Parts<'_, N> {
         let keep = ending.client == ClientFate::Next;
         let facts = *exchange.state.facts();
         let upstream = Some(exchange.attempt.upstream);
-        let answer = (status, keep);
-        let sent = self.send_error(shared, &exchange.site, upstream, Some(&facts), answer);
+        let site = &exchange.site;
+        let sent = self.send_error(shared, site, upstream, Some(&facts), status, keep);
         if let Some(record) = exchange.record.as_deref_mut() {
             record.status = Some(status);
         }

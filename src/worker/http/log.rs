@@ -136,10 +136,8 @@ impl<N: Net> Parts<'_, N> {
         };
         let id = log.id();
         let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
-        let leased = exchange.attempt.lease.as_ref().map(|lease| lease.backend);
-        let backend = leased.or_else(|| exchange.attempt.tried.last().copied());
+        let backend = exchange.attempt.last();
         let backend = backend.and_then(|id| shared.backends.try_get(id));
-        let attempts = exchange.attempt.tried.len() + usize::from(leased.is_some());
         let line = HttpRecord {
             status: exchange.state.status().or(record.status),
             bytes_in: record.head_bytes + exchange.state.request_payload_bytes(),
@@ -147,7 +145,7 @@ impl<N: Net> Parts<'_, N> {
             route: Some(&exchange.site.routes[exchange.route].prefix),
             pool: Some(&upstream.name),
             backend: backend.map(|backend| backend.identity.as_str()),
-            attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            attempts: exchange.attempt.count(),
             timings: Timings {
                 wait_ms: Some(exchange.started.since_ms(record.began)),
                 queue_ms: None,
@@ -272,8 +270,7 @@ pub(crate) fn log_tcp<N: Net>(
         return;
     };
     let attempt = &relay.attempt;
-    let leased = attempt.lease.as_ref().map(|lease| lease.backend);
-    let backend = leased.or_else(|| attempt.tried.last().copied());
+    let backend = attempt.last();
     let backend = backend.and_then(|id| shared.backends.try_get(id));
     let (why, closed_by) = outcome(reason);
     let line = TcpRecord {
@@ -283,8 +280,7 @@ pub(crate) fn log_tcp<N: Net>(
         listener: &shared.listeners[session.listener as usize].name,
         pool: &shared.upstreams[attempt.upstream as usize].name,
         backend: backend.map(|backend| backend.identity.as_str()),
-        attempts: u32::try_from(attempt.tried.len() + usize::from(leased.is_some()))
-            .unwrap_or(u32::MAX),
+        attempts: attempt.count(),
         bytes_in: relay.up.flow.moved_bytes(),
         bytes_out: relay.down.flow.moved_bytes(),
         timings: Timings {

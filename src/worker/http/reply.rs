@@ -52,7 +52,7 @@ impl<N: Net> Parts<'_, N> {
     ) -> Next {
         let own = self.begin_answer(shared, site, route, request);
         let facts = request.head.facts;
-        let sent = self.send_error(shared, site, None, Some(&facts), (status, own.keep));
+        let sent = self.send_error(shared, site, None, Some(&facts), status, own.keep);
         let why = match status {
             404 => Why::NoRoute,
             _ => Why::Refused,
@@ -162,7 +162,7 @@ impl<N: Net> Parts<'_, N> {
     /// Refuses what came in the place of a head; the connection ends.
     pub(super) fn refuse_head(&mut self, shared: &mut Shared<N>, status: u16) -> Next {
         let site = self.site(shared);
-        let sent = self.send_error(shared, &site, None, None, (status, false));
+        let sent = self.send_error(shared, &site, None, None, status, false);
         self.log_refused(shared, status, sent.unwrap_or(0));
         match sent {
             Ok(_) => self.close_after_answer(shared, false),
@@ -170,35 +170,35 @@ impl<N: Net> Parts<'_, N> {
         }
     }
 
-    /// Writes an error and says how many bytes it has; the second of the pair is whether the
-    /// connection is kept.
+    /// Sends an error, with the page of the upstream or else of the site, to a request with these
+    /// facts; without them the head was not read. How many bytes that was.
     pub(super) fn send_error(
         &mut self,
         shared: &mut Shared<N>,
         site: &Site,
         upstream: Option<UpstreamSlot>,
         facts: Option<&RequestFacts>,
-        (status, keep): (u16, bool),
+        status: u16,
+        keep: bool,
     ) -> Result<u64, Turn> {
         let date = shared.date();
         let to = match facts {
             Some(facts) => ReplyTo::request(facts, keep, &date),
             None => ReplyTo::unread(&date),
         };
+        let mut out = std::mem::take(&mut shared.http.out);
+        out.clear();
         let own = upstream.and_then(|slot| {
             let pages = &shared.upstreams[slot as usize].settings.error_pages;
-            find_page(pages, status).cloned()
+            find_page(pages, status)
         });
-        let page = own
-            .as_ref()
-            .or_else(|| find_page(&site.error_pages, status));
+        let page = own.or_else(|| find_page(&site.error_pages, status));
         let page = page.map(|page| Page {
             content_type: page.content_type.as_bytes(),
             body: &page.body,
         });
-        self.write_out(shared, |out| {
-            write_error(status, RETRY_AFTER_S, page, &to, out);
-        })
+        write_error(status, RETRY_AFTER_S, page, &to, &mut out);
+        self.send_out(shared, out)
     }
 
     /// Sends what `write` writes, and says how many bytes that was.
@@ -210,6 +210,11 @@ impl<N: Net> Parts<'_, N> {
         let mut out = std::mem::take(&mut shared.http.out);
         out.clear();
         write(&mut out);
+        self.send_out(shared, out)
+    }
+
+    /// Sends what was written into the space for it, and keeps the space.
+    fn send_out(&mut self, shared: &mut Shared<N>, out: Vec<u8>) -> Result<u64, Turn> {
         let sent = self.send(shared, &out, &[]);
         let sent = sent.map(|()| out.len() as u64);
         shared.http.out = out;
@@ -222,17 +227,12 @@ impl<N: Net> Parts<'_, N> {
         let facts = request.head.facts;
         let rest = request.rest();
         let mut body = Body::new(facts.framing, true);
-        let mut taken = 0;
-        while taken < rest.len() && !body.is_done() {
-            match body.feed(&rest[taken..]) {
-                Ok(piece) => taken += piece.consumed,
-                Err(_) => return false,
-            }
-        }
+        let Ok(taken) = body.gather(rest, &mut Vec::new()) else {
+            return false;
+        };
         self.http.input.extend_from_slice(&rest[taken..]);
         self.http.phase = Phase::Idle(shared.now);
-        let may_go_on = shared.draining_since.is_none()
-            && site.requests_max.is_none_or(|max| self.http.requests < max);
+        let may_go_on = self.may_go_on(site, shared);
         if body.is_done() {
             return may_go_on;
         }

@@ -255,9 +255,6 @@ impl<N: Net> Parts<'_, N> {
                 Err(end)
             }
             Ok(None) => {
-                let rest = std::mem::take(&mut exchange.response_head);
-                debug_assert!(rest.len() <= bytes.len(), "what is kept was just read");
-                exchange.response_head = rest;
                 exchange.bytes_out += out.len() as u64;
                 self.send(shared, out, &[]).map_err(|_| End::ClientGone)
             }
@@ -312,7 +309,7 @@ impl<N: Net> Parts<'_, N> {
     ) -> Result<bool, End> {
         let facts = head.facts;
         let protocols = head.fields.values(Known::Upgrade, bytes);
-        let may_go_on = self.may_go_on(exchange, shared);
+        let may_go_on = self.may_go_on(&exchange.site, shared);
         let verdict = exchange.state.on_head(&facts, protocols, may_go_on);
         let verdict = verdict.inspect_err(|_| {
             log::warn!(
@@ -433,8 +430,7 @@ fn write_sticky<N: Net>(exchange: &mut ActiveExchange, shared: &Shared<N>, out: 
 
 fn count_received<N: Net>(exchange: &ActiveExchange, shared: &Shared<N>, count: usize) {
     if let Some(lease) = &exchange.attempt.lease {
-        let column = shared.place(lease.backend).column;
-        shared.board.add(column, BackendCell::BytesIn, count as u64);
+        shared.count_backend(lease.backend, BackendCell::BytesIn, count as u64);
     }
 }
 
