@@ -297,7 +297,7 @@ impl<N: Net> Worker<N> {
         let mut places = self.shared.places.iter().flatten();
         let leads_there = |listener: &Listener<N>| {
             let site = listener.site.as_ref();
-            let is_alive = listener.socket.is_some() || listener.active > 0;
+            let is_alive = listener.doors.is_open() || listener.active > 0;
             let is_target = !listener.is_http && listener.upstream == slot;
             is_alive && (is_target || site.is_some_and(|site| site.leads_to(slot)))
         };
