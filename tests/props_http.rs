@@ -666,6 +666,8 @@ mod machine {
     enum Event {
         Link { is_reused: bool },
         ConnectFails,
+        Queued,
+        Turn,
         Sends(usize),
         Body(usize),
         Held(bool),
@@ -688,6 +690,8 @@ mod machine {
         prop_oneof![
             3 => any::<bool>().prop_map(|is_reused| Event::Link { is_reused }),
             1 => Just(Event::ConnectFails),
+            1 => Just(Event::Queued),
+            1 => Just(Event::Turn),
             3 => (1_usize..30).prop_map(Event::Sends),
             2 => (1_usize..4).prop_map(Event::Body),
             1 => any::<bool>().prop_map(Event::Held),
@@ -757,6 +761,14 @@ mod machine {
             Event::ConnectFails if one.link() == Link::None => {
                 one.on_connecting(Tick(0));
                 one.on_connect_failed(false);
+                None
+            }
+            Event::Queued if one.link() == Link::None => {
+                one.on_queued(Tick(0));
+                None
+            }
+            Event::Turn if matches!(one.link(), Link::Queued(_)) => {
+                one.on_dequeued();
                 None
             }
             Event::Sends(count) if is_connected && !one.is_refused() => {
@@ -835,6 +847,10 @@ mod machine {
                     seen.continues += 1;
                     None
                 }
+                Due::OtherBackend => {
+                    assert_eq!(one.link(), Link::None);
+                    None
+                }
                 Due::ConnectFailed => {
                     one.on_connect_failed(true);
                     Some(one.on_no_backend())
@@ -843,6 +859,8 @@ mod machine {
             },
             Event::Link { .. }
             | Event::ConnectFails
+            | Event::Queued
+            | Event::Turn
             | Event::Sends(_)
             | Event::Body(_)
             | Event::Held(_)

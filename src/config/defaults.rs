@@ -108,4 +108,7 @@ pub(super) const SAME_SITE: &str = "Lax";
 /// Not secret: who wants tags that nobody can make must set one.
 pub(super) const STICKY_SECRET: &str = "weir";
 pub(super) const SECRET_BYTES_MAX: usize = 256;
+pub(super) const STICKY_WAIT: Duration = Duration::from_secs(1);
+/// Longer than anybody waits for a page.
+pub(super) const STICKY_WAIT_MAX: Duration = Duration::from_secs(60);
 pub(super) const MAX_AGE_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);

@@ -213,6 +213,18 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// How long a request that is bound to a backend waits for it when that is full.
+    #[must_use]
+    pub fn sticky_wait(&self) -> Duration {
+        match &self.sticky {
+            Some(Sticky::Insert(cookie)) => cookie.wait,
+            // By a hash, the key itself leads on to the next backend.
+            Some(Sticky::HashCookie(_)) | None => Duration::ZERO,
+        }
+    }
+}
+
+impl Upstream {
     /// Its name on the board.
     #[must_use]
     pub fn column_name(&self) -> String {
@@ -368,6 +380,9 @@ pub struct StickyCookie {
     pub cache_private: bool,
     /// Key of the tag's hash; the same on every host that shares clients.
     pub secret: String,
+    /// How long a request waits for its backend when that is full; with 0 it goes to another one
+    /// at once.
+    pub wait: Duration,
 }
 
 /// What an HTTP listener does.

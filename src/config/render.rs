@@ -390,6 +390,7 @@ fn sticky(sticky: Option<&Sticky>) -> Tree {
     map.push(entry("secure", word(cookie.secure)));
     map.push(entry("cache_private", word(cookie.cache_private)));
     map.push(entry("secret", text(&cookie.secret)));
+    map.push(entry("wait", duration(cookie.wait)));
     Tree::Map(map)
 }
 

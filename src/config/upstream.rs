@@ -419,6 +419,8 @@ fn sticky(node: &Node, problems: &mut Problems) -> Option<Sticky> {
         let fits = (1..=defaults::SECRET_BYTES_MAX).contains(&secret.len());
         fits.then(|| secret.to_owned()).ok_or_else(must)
     });
+    let wait_range = Duration::ZERO..=defaults::STICKY_WAIT_MAX;
+    let wait = section.read("wait", problems, values::duration(wait_range));
     if same_site == "None" && !secure {
         let message =
             "`same_site: none` needs `secure: true`: browsers refuse the cookie otherwise";
@@ -436,6 +438,7 @@ fn sticky(node: &Node, problems: &mut Problems) -> Option<Sticky> {
         secure,
         cache_private: cache_private.unwrap_or(false),
         secret: secret.unwrap_or_else(|| defaults::STICKY_SECRET.to_owned()),
+        wait: wait.unwrap_or(defaults::STICKY_WAIT),
     }))
 }
 

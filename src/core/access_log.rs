@@ -47,6 +47,8 @@ pub enum Why {
     NoRoute,
     /// No backend could be used.
     NoBackend,
+    /// No backend became free in time.
+    QueueTimeout,
     /// The connection to the backend failed.
     ConnectFailed,
     /// The connection to the backend was not made in time.
@@ -87,6 +89,7 @@ impl Why {
             Self::Refused => ("PR", "refused by proxy"),
             Self::NoRoute => ("NR", "no route"),
             Self::NoBackend => ("NB", "no usable backend"),
+            Self::QueueTimeout => ("QT", "queue timeout"),
             Self::ConnectFailed => ("SC", "connect failed"),
             Self::ConnectTimeout => ("sC", "connect timeout"),
             Self::BackendClosedBeforeHead => ("SH", "backend closed before headers"),

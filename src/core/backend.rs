@@ -46,6 +46,8 @@ pub struct Backend {
     pub load_elsewhere: u32,
     /// Leases that are out.
     active: u32,
+    /// Requests that are bound to it and wait until it has room.
+    waiting: u32,
     /// What smooth round robin owes it, in units of weight; negative when it had more than its
     /// share. Only `balance` moves it; over the members of an upstream it sums to zero.
     pub(super) standing: i64,
@@ -65,10 +67,21 @@ impl Backend {
         self.active.saturating_add(self.load_elsewhere)
     }
 
-    /// Whether `connections_max` is reached.
+    /// Whether it has no room: `connections_max` is reached, or what room there is belongs to
+    /// those who wait for it.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.connections_max.is_some_and(|max| self.load() >= max)
+        self.waiting > 0 || !self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        self.connections_max.is_none_or(|max| self.load() < max)
+    }
+
+    /// Whether requests that are bound to it wait until it has room.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.waiting > 0
     }
 
     /// Whether a reload removed it.
@@ -98,7 +111,19 @@ impl Backend {
     /// while it drains or has weight 0.
     #[must_use]
     pub fn takes_bound(&self) -> bool {
-        !self.retired && !self.is_full() && self.health.is_usable()
+        self.is_bindable() && !self.is_full()
+    }
+
+    /// Whether the first of those who wait for it may go there.
+    #[must_use]
+    pub fn takes_waiting(&self) -> bool {
+        self.is_bindable() && self.has_room()
+    }
+
+    /// Whether traffic that is bound to this backend may go there once it has room.
+    #[must_use]
+    pub fn is_bindable(&self) -> bool {
+        !self.retired && self.health.is_usable()
     }
 }
 
@@ -136,6 +161,7 @@ pub struct Backends {
     /// Oldest first, so that a freed id stays unused for as long as possible.
     free: VecDeque<u32>,
     leases: usize,
+    waiting: usize,
 }
 
 impl Backends {
@@ -159,6 +185,7 @@ impl Backends {
             draining: false,
             load_elsewhere: 0,
             active: 0,
+            waiting: 0,
             standing: 0,
             retired: false,
         };
@@ -224,6 +251,32 @@ impl Backends {
         backend.active = backend.active.checked_sub(1).expect("a lease that is out");
         self.leases -= 1;
         self.free_if_idle(id);
+    }
+
+    /// A request waits until the backend has room. Whoever counts it in counts it out, before
+    /// the backend is retired.
+    ///
+    /// # Panics
+    /// As [`Backends::get`].
+    pub(super) fn start_waiting(&mut self, id: BackendId) {
+        self.get_mut(id).waiting += 1;
+        self.waiting += 1;
+    }
+
+    /// A request waits for the backend no longer.
+    ///
+    /// # Panics
+    /// When none did.
+    pub(super) fn end_waiting(&mut self, id: BackendId) {
+        let backend = self.get_mut(id);
+        backend.waiting = backend.waiting.checked_sub(1).expect("one that waits");
+        self.waiting -= 1;
+    }
+
+    /// All requests that wait until their backend has room.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Takes a backend out of service for good; its slot is freed once no lease on it is out.

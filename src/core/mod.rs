@@ -13,6 +13,7 @@ pub mod keepalive;
 pub mod key;
 pub mod lease;
 pub mod limit;
+pub mod line;
 pub mod probe;
 pub mod readiness;
 pub mod rng;

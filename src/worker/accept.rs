@@ -144,13 +144,22 @@ impl<N: Net> Worker<N> {
                 self.resume_listener(slot);
             }
         }
-        // No event tells that another worker's session has ended.
-        let waits_for_others = self.has_full_listener && self.shared.board.is_shared();
-        if waits_for_others && !self.full_check_armed {
+    }
+
+    /// No event tells that another worker's session or request has ended.
+    pub(crate) fn arm_full_check(&mut self) {
+        let waits = self.has_full_listener || self.shared.backends.waiting() > 0;
+        if waits && self.shared.board.is_shared() && !self.full_check_armed {
             self.full_check_armed = true;
             let at = self.shared.now.after_ms(FULL_CHECK_MS);
             self.shared.wheel.arm(at, Timeout::FullCheck);
         }
+    }
+
+    /// A limit that all workers share may have room again. Listeners look at it in every turn.
+    pub(crate) fn on_full_check(&mut self) {
+        self.full_check_armed = false;
+        self.shared.has_stirred_line |= self.shared.backends.waiting() > 0;
     }
 
     /// Closes the sockets of a listener for good. Its sessions go on.

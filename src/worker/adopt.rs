@@ -16,6 +16,7 @@ use crate::core::health::{Health, Verdict};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::sticky::{TagKey, Tags};
 use crate::core::limit::RateLimit;
+use crate::core::line::Line;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::doors::{Doors, Opened};
@@ -301,7 +302,11 @@ impl<N: Net> Worker<N> {
             let is_target = !listener.is_http && listener.upstream == slot;
             is_alive && (is_target || site.is_some_and(|site| site.leads_to(slot)))
         };
-        places.any(|place| place.upstream == slot) || self.shared.listeners.iter().any(leads_there)
+        // Who waits in its line has no backend yet.
+        let has_line = !self.shared.upstreams[slot as usize].line.is_empty();
+        has_line
+            || places.any(|place| place.upstream == slot)
+            || self.shared.listeners.iter().any(leads_there)
     }
 
     fn blank_upstream(&mut self, settings: &model::Upstream) -> Upstream {
@@ -311,6 +316,7 @@ impl<N: Net> Worker<N> {
             balancer: self.balancer(settings),
             hash_balancer: Balancer::new(Algorithm::Hash, 0),
             sticky: None,
+            line: Line::default(),
             budget: budget(settings),
             settings: settings.clone(),
             column: self.shared.board.open(&settings.column_name()),
@@ -441,14 +447,18 @@ impl<N: Net> Worker<N> {
         let backend = self.shared.backends.get_mut(id);
         backend.weight = settings.weight;
         backend.connections_max = settings.connections_max;
-        let place = self.shared.place_mut(id);
-        if place.address != settings.address {
-            place.address = settings.address.clone();
-            place.addresses = fixed_addresses(&settings.address);
-            place.current = 0;
-            place.moves = place.moves.wrapping_add(1);
-            self.shared.close_parked(id);
+        self.shared.stir_line(id);
+        if self.shared.place(id).address == settings.address {
+            return;
         }
+        // What they wait for is not there any more.
+        self.shared.send_line_away(id);
+        let place = self.shared.place_mut(id);
+        place.address = settings.address.clone();
+        place.addresses = fixed_addresses(&settings.address);
+        place.current = 0;
+        place.moves = place.moves.wrapping_add(1);
+        self.shared.close_parked(id);
     }
 
     fn add_backend(
@@ -571,6 +581,7 @@ impl<N: Net> crate::worker::shared::Shared<N> {
     /// Takes a backend out of service; what it has goes on.
     fn retire(&mut self, id: BackendId) {
         self.close_parked(id);
+        self.send_line_away(id);
         self.backends.retire(id);
         if self.backends.try_get(id).is_none() {
             self.free_place(id);

@@ -13,6 +13,7 @@ mod connect;
 mod doors;
 mod drain;
 mod http;
+mod line;
 mod links;
 mod machine;
 mod probe;
@@ -181,6 +182,7 @@ impl<N: Net> Worker<N> {
             links: Slab::new(),
             http: HttpSpace::new(),
             starving: Starving::new(),
+            has_stirred_line: false,
             draining_since: None,
         };
         let mut worker = Self {
@@ -231,7 +233,9 @@ impl<N: Net> Worker<N> {
         self.expire();
         self.run();
         self.feed_starving();
+        self.feed_lines();
         self.resume_full_listeners();
+        self.arm_full_check();
         self.settle_stage();
         Ok(())
     }
@@ -261,6 +265,7 @@ impl<N: Net> Worker<N> {
         !self.runnable.is_empty()
             || !self.runnable_listeners.is_empty()
             || !self.runnable_probes.is_empty()
+            || self.shared.has_stirred_line
     }
 
     fn mark(&mut self) {
@@ -357,7 +362,7 @@ impl<N: Net> Worker<N> {
             Timeout::Listener(slot) => self.resume_listener(slot),
             Timeout::Probe { key, generation } => self.on_probe_timer(key, generation),
             Timeout::Link { key, generation } => self.shared.on_link_timer(key, generation),
-            Timeout::FullCheck => self.full_check_armed = false,
+            Timeout::FullCheck => self.on_full_check(),
             Timeout::EjectEnd(id) => self.shared.on_eject_end(id),
             Timeout::Stats => self.on_stats_timer(),
             Timeout::PreDrainEnd => self.close_listeners(),
@@ -468,6 +473,9 @@ impl<N: Net> Worker<N> {
         }
         shared.starving.leave(key);
         shared.starving.on_freed();
+        if let Some(slot) = session.line() {
+            shared.leave_line(session.owner(key), slot);
+        }
         let ended = shared.end_protocol(&mut session, reason);
         // A clean end may only follow when everything before it was delivered, or where the
         // framing of HTTP tells the client that it was not.

@@ -10,7 +10,8 @@ use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::Net;
 use crate::worker::Worker;
-use crate::worker::shared::{Timeout, span};
+use crate::worker::session::Session;
+use crate::worker::shared::{Timeout, key_of, span};
 use crate::worker::stats_text;
 
 /// A backend's name that has no address yet.
@@ -172,6 +173,7 @@ impl<N: Net> Worker<N> {
             ));
         }
         self.check_starving()?;
+        self.check_lines()?;
         self.check_buffers()?;
         if self.runnable.len() > self.sessions.len() {
             return Err(format!("{} sessions are queued", self.runnable.len()));
@@ -186,6 +188,30 @@ impl<N: Net> Worker<N> {
             return Err(format!(
                 "{waiting} sessions wait for a descriptor, {line} are in line"
             ));
+        }
+        Ok(())
+    }
+
+    /// Who waits for a full backend is in one line, once.
+    fn check_lines(&self) -> Result<(), String> {
+        let mut bound = 0;
+        for (slot, upstream) in self.shared.upstreams.iter().enumerate() {
+            let here = |session: &Session<N>| session.line() == Some(key_of(slot));
+            let waiting = self.sessions.iter().filter(|(_, session)| here(session));
+            let waiting = waiting.map(|(key, session)| session.owner(key_of(key)));
+            let mut line: Vec<_> = upstream.line.iter().map(|(owner, _)| owner).collect();
+            line.sort_by_key(|owner| owner.key);
+            if !waiting.eq(line.iter().copied()) {
+                let name = &upstream.name;
+                return Err(format!(
+                    "upstream {name}: {line:?} do not wait as they are in line"
+                ));
+            }
+            bound += upstream.line.iter().filter(|(_, id)| id.is_some()).count();
+        }
+        let counted = self.shared.backends.waiting();
+        if bound != counted {
+            return Err(format!("{bound} wait for a backend, {counted} are counted"));
         }
         Ok(())
     }

@@ -153,6 +153,14 @@ impl<N: Net> Session<N> {
         }
     }
 
+    /// The upstream in whose line it waits for a full backend.
+    pub(crate) fn line(&self) -> Option<UpstreamSlot> {
+        match &self.protocol {
+            Protocol::Tcp(_) => None,
+            Protocol::Http(http) => http.exchange.as_ref().and_then(|x| x.line()),
+        }
+    }
+
     /// How many buffers and pipes it holds.
     pub(crate) fn held(&self) -> (usize, usize) {
         match &self.protocol {

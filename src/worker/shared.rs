@@ -19,7 +19,7 @@ use crate::core::health::{EjectPolicy, Verdict};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::sticky::{TagKey, Tags};
 use crate::core::limit::RateLimit;
-
+use crate::core::line::Line;
 use crate::core::rng::Rng;
 use crate::core::time::Tick;
 use crate::core::timer::TimerWheel;
@@ -27,7 +27,7 @@ use crate::net::{ConnectError, GENERATION_MAX, Net};
 use crate::worker::connect::Attempt;
 use crate::worker::doors::{Doors, Slots};
 use crate::worker::http::HttpSpace;
-use crate::worker::links::{Link, LinkKey};
+use crate::worker::links::{Link, LinkKey, Owner};
 use crate::worker::site::Site;
 use crate::worker::starve::Starving;
 
@@ -177,6 +177,8 @@ pub(crate) struct Upstream {
     /// For clients that a cookie of the application binds.
     pub(crate) hash_balancer: Balancer,
     pub(crate) sticky: Option<StickyTags>,
+    /// Requests that wait for the backend they are bound to.
+    pub(crate) line: Line<Owner>,
     pub(crate) budget: RetryBudget,
     pub(crate) settings: model::Upstream,
     pub(crate) refused_log: RateLimit,
@@ -250,6 +252,8 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) http: HttpSpace,
     /// Sessions that wait for a descriptor.
     pub(crate) starving: Starving,
+    /// Whether somebody who waits for a full backend may go on.
+    pub(crate) has_stirred_line: bool,
     /// When the worker was asked to stop; once it no longer accepts, since then.
     pub(crate) draining_since: Option<Tick>,
 }
@@ -331,8 +335,9 @@ impl<N: Net> Shared<N> {
         let column = self.place(id).column;
         self.board.sub(column, BackendCell::Active, 1);
         self.backends.give_back(lease);
-        if self.backends.try_get(id).is_none() {
-            self.free_place(id);
+        match self.backends.try_get(id) {
+            Some(backend) => self.has_stirred_line |= backend.is_awaited(),
+            None => self.free_place(id),
         }
     }
 
@@ -498,8 +503,10 @@ impl<N: Net> Shared<N> {
         self.refresh_up(id);
     }
 
-    /// Brings the gauge of a backend up to date.
-    pub(crate) fn refresh_up(&self, id: BackendId) {
+    /// The health of a backend may have changed: brings its gauge up to date, and has those who
+    /// wait for it looked at.
+    pub(crate) fn refresh_up(&mut self, id: BackendId) {
+        self.stir_line(id);
         let backend = self.backends.get(id);
         let column = self.place(id).column;
         if column.is_shared() && backend.is_retired() {

@@ -1,5 +1,8 @@
 //! Sticky sessions: clients that a cookie binds to one backend.
 
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
 use crate::client::Client;
 use crate::config::Config;
 use crate::harness::Weir;
@@ -251,4 +254,64 @@ fn a_bound_request_that_is_refused_gives_its_place_back() {
     ));
     assert_eq!(bad.receive().status(), 400);
     assert_eq!(Client::new(&weir).get("/").text(), "a");
+}
+
+/// A backend that answers `/slow` only once somebody meets it twice: when it has the request, and
+/// when it may answer.
+fn slow(name: &'static str) -> (Web, Arc<Barrier>) {
+    let meeting = Arc::new(Barrier::new(2));
+    let gate = Arc::clone(&meeting);
+    let web = Web::new(move |request| {
+        if request.head.word(1) == "/slow" {
+            gate.wait();
+            gate.wait();
+        }
+        ok(name)
+    });
+    (web, meeting)
+}
+
+/// Two backends, of which the first takes one request at a time, and a client that is bound to
+/// that one and has it busy.
+fn full(wait: &str) -> (Weir, [Web; 2], Arc<Barrier>, Client, String) {
+    let (first, meeting) = slow("a");
+    let second = Web::named("b");
+    let list = [
+        format!("{{address: \"{}\", max_connections: 1}}", first.address()),
+        second.address().to_string(),
+    ];
+    let sticky = format!("sticky: {{cookie: weir, wait: {wait}}}");
+    let weir = Weir::start(Config::pool(list).with(&sticky));
+    let mut client = Client::new(&weir);
+    let answer = client.get("/");
+    assert_eq!(answer.text(), "a");
+    let (cookie, _) = set_cookie(&answer).expect("a cookie is set");
+    client.send_get("/slow", &format!("Cookie: {cookie}\r\n"));
+    meeting.wait();
+    (weir, [first, second], meeting, client, cookie)
+}
+
+#[test]
+fn a_client_waits_for_its_full_backend() {
+    let (weir, _backends, meeting, mut busy, cookie) = full("1m");
+    let mut waiting = Client::new(&weir);
+    waiting.send_get("/", &format!("Cookie: {cookie}\r\n"));
+    assert!(!waiting.0.has_bytes_within(Duration::from_millis(50)));
+    meeting.wait();
+    assert_eq!(busy.receive().text(), "a");
+    let answer = waiting.receive();
+    assert_eq!((answer.text().as_str(), set_cookie(&answer)), ("a", None));
+}
+
+#[test]
+fn a_client_whose_backend_stays_full_gets_another_and_its_cookie() {
+    for wait in ["0", "50ms"] {
+        let (weir, _backends, meeting, mut busy, cookie) = full(wait);
+        let moved = ask(&mut Client::new(&weir), &cookie);
+        assert_eq!(moved.text(), "b");
+        let (new, _) = set_cookie(&moved).expect("a new cookie is set");
+        assert_ne!(new, cookie);
+        meeting.wait();
+        assert_eq!(busy.receive().text(), "a");
+    }
 }

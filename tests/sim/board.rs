@@ -377,3 +377,45 @@ fn a_row_tells_how_long_ago_its_worker_was_seen() {
     assert!(!one.asleep, "between two turns it is not");
     assert_eq!((one.pid, other.pid), (100, 101));
 }
+
+#[test]
+fn who_waits_for_a_full_backend_finds_the_room_that_another_worker_leaves() {
+    let ask = |more: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{more}\r\n").into_bytes();
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let one = config_text(&[1], "mode: http\nsticky: {cookie: weir}");
+    let text = one.replace("weight: 1", "max_connections: 1");
+    let mut machine = Machine::still(2, &text);
+    let first = machine.client(0);
+    machine.world().peer_send(first, &ask(""));
+    machine.settle();
+    let link = machine.accepted(0)[0];
+    machine.world().peer_send(link, answer);
+    machine.settle();
+    let received = String::from_utf8_lossy(machine.world().peer_received(first)).into_owned();
+    let (_, cookie) = received
+        .split_once("Set-Cookie: ")
+        .expect("a cookie is set");
+    let bound = ask(&format!(
+        "Cookie: {}\r\n",
+        cookie.split(';').next().expect("a value")
+    ));
+    machine.world().peer_send(first, &bound);
+    machine.settle();
+    let second = machine.client(1);
+    machine.world().peer_send(second, &bound);
+    machine.settle();
+    assert_eq!(machine.accepted(0), []);
+    machine.world().peer_send(link, answer);
+    machine.pass(20, 20);
+    let [link] = machine.accepted(0)[..] else {
+        panic!("the second worker connects");
+    };
+    machine.world().peer_send(link, answer);
+    machine.settle();
+    let received = machine.world().peer_received(second).to_vec();
+    assert!(
+        received.starts_with(b"HTTP/1.1 200 "),
+        "{}",
+        received.escape_ascii()
+    );
+}

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use weir::board::{self, BackendCell, Board, Column, ListenerCell, SharedCell};
-use weir::config::model::Config;
+use weir::config::model::{Config, Mode};
 use weir::core::address::{Address, BackendAddress};
 use weir::core::lease::Term;
 use weir::core::time::Tick;
@@ -418,6 +418,10 @@ impl Machine {
             clients,
             "sessions in the rows"
         );
+        if let Mode::Http(_) = self.config.listeners[0].mode {
+            // Its backends count requests, and those the world does not know.
+            return;
+        }
         for (name, address) in self.backends() {
             let active = self.board.total(self.column(&name), BackendCell::Active);
             let open = backends.get(&address).copied().unwrap_or(0);

@@ -15,6 +15,7 @@ mod rig;
 mod exchange;
 mod message;
 mod play;
+mod sticky;
 
 use weir::core::rng::Rng;
 

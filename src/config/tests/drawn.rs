@@ -205,6 +205,7 @@ fn sticky() -> BoxedStrategy<Option<Sticky>> {
         any::<bool>(),
         any::<bool>(),
         any_text().prop_filter("not empty", |text| !text.is_empty()),
+        ms(0..=60_000),
     );
     let insert = cookie.prop_map(|c| {
         Sticky::Insert(StickyCookie {
@@ -215,6 +216,7 @@ fn sticky() -> BoxedStrategy<Option<Sticky>> {
             secure: c.4 || c.3 == "None",
             cache_private: c.5,
             secret: c.6,
+            wait: c.7,
         })
     });
     let hash = Just(Sticky::HashCookie("JSESSIONID".to_owned()));

@@ -14,6 +14,7 @@
 //! response   none --> interim, any number --> body --> whole
 //!                                        \--> switched (101)
 //! backend    none --> connecting --> connected --> lost --> connecting again, or the end
+//!                \--> queued, for its turn at a full one --> none
 //! ```
 //!
 //! The rules are RFC 9110 sections 7.8, 9.2.2, 10.1.1 and 15.2, and RFC 9112 sections 6.3, 7 and
@@ -37,6 +38,8 @@ pub const CONTINUE_AFTER_MS: u64 = 1_000;
 pub enum Link {
     /// None is chosen.
     None,
+    /// The backend that the client is bound to is full: it waits for its turn, since then.
+    Queued(Tick),
     /// A backend is chosen, and what a connection takes is not there, since then.
     Waiting(Tick),
     /// It is being made, since then.
@@ -80,6 +83,8 @@ struct Response {
 pub enum Failure {
     /// No backend could be used.
     NoBackend,
+    /// The backend that the client is bound to stayed full, and no other could be used.
+    QueueTimeout,
     /// Every connection that was tried failed.
     Connect,
     /// No connection was made in time.
@@ -107,7 +112,7 @@ impl Failure {
             Self::RequestTimeout => 408,
             Self::TooLarge => 413,
             Self::Connect | Self::ClosedEarly | Self::BadResponse => 502,
-            Self::NoBackend => 503,
+            Self::NoBackend | Self::QueueTimeout => 503,
             Self::ConnectTimeout | Self::ResponseTimeout => 504,
         }
     }
@@ -122,6 +127,7 @@ impl Failure {
             Self::ClosedEarly => Why::BackendClosedBeforeHead,
             Self::BadResponse => Why::BadResponse,
             Self::NoBackend => Why::NoBackend,
+            Self::QueueTimeout => Why::QueueTimeout,
             Self::ConnectTimeout => Why::ConnectTimeout,
             Self::ResponseTimeout => Why::ResponseTimeout,
         }
@@ -263,6 +269,8 @@ pub enum Tail {
 /// What is awaited, and so which time limit runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Awaited {
+    /// A turn at the backend that the client is bound to, since then.
+    Turn(Tick),
     /// A connection, since then.
     Connection(Tick),
     /// The response to a request that was sent as a whole.
@@ -276,6 +284,8 @@ pub enum Awaited {
 pub enum Due {
     /// weir answers 100 itself.
     Continue,
+    /// The turn does not come in time: another backend.
+    OtherBackend,
     /// The connection that is being made has failed.
     ConnectFailed,
     /// The end.
@@ -479,6 +489,16 @@ impl Exchange {
 
 /// The connection to a backend.
 impl Exchange {
+    /// The backend that the client is bound to is full.
+    pub const fn on_queued(&mut self, now: Tick) {
+        self.link = Link::Queued(now);
+    }
+
+    /// The wait for a turn is over: it has come, or the backend cannot be used any more.
+    pub const fn on_dequeued(&mut self) {
+        self.link = Link::None;
+    }
+
     /// What a connection takes is not there.
     pub const fn on_waiting(&mut self, now: Tick) {
         if !matches!(self.link, Link::Waiting(_)) {
@@ -679,9 +699,11 @@ impl Exchange {
         let response = self.response.as_ref()?;
         match self.link {
             Link::Switched => Some(End::Switched),
-            Link::None | Link::Waiting(_) | Link::Connecting(_) | Link::Connected { .. } => {
-                response.body.is_done().then_some(End::Complete)
-            }
+            Link::None
+            | Link::Queued(_)
+            | Link::Waiting(_)
+            | Link::Connecting(_)
+            | Link::Connected { .. } => response.body.is_done().then_some(End::Complete),
         }
     }
 
@@ -759,6 +781,7 @@ impl Exchange {
     #[must_use]
     pub fn awaited(&self) -> Awaited {
         match self.link {
+            Link::Queued(since) => Awaited::Turn(since),
             Link::Waiting(since) | Link::Connecting(since) => Awaited::Connection(since),
             Link::None | Link::Connected { .. } | Link::Switched => {
                 if self.response.is_none() && self.is_sent() {
@@ -792,6 +815,11 @@ impl Exchange {
             return Due::Continue;
         }
         match self.link {
+            Link::Queued(_) => {
+                self.failure = Failure::QueueTimeout;
+                self.on_dequeued();
+                Due::OtherBackend
+            }
             Link::Connecting(_) => Due::ConnectFailed,
             Link::Waiting(_) => Due::End(self.failed(Failure::NoBackend)),
             Link::None | Link::Connected { .. } | Link::Switched => Due::End(self.on_idle()),

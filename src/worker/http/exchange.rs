@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::core::access_log::StickyUse;
+use crate::core::backend::Lease;
 use crate::core::buffer::Buffer;
 use crate::core::http::exchange::{
     Awaited, ClientFate, Cut, Due, End, Ending, Exchange, Failure, Link, LinkFate,
@@ -20,7 +21,7 @@ use crate::worker::http::log::Record;
 use crate::worker::http::{Next, Parts, Phase};
 use crate::worker::links::LinkKey;
 use crate::worker::session::{CloseReason, Session, Turn};
-use crate::worker::shared::{FailedAt, Shared};
+use crate::worker::shared::{FailedAt, Shared, UpstreamSlot};
 use crate::worker::site::Site;
 use crate::worker::tcp::TURN_BUDGET_BYTES;
 
@@ -45,6 +46,8 @@ pub(crate) struct ActiveExchange {
     pub(super) secure_client: bool,
     /// When the request's head was whole.
     pub(super) started: Tick,
+    /// How long it waited for the backend that it is bound to; none if it did not.
+    pub(super) queue_ms: Option<u64>,
     /// How long the present connection took to stand; 0 for a parked one.
     pub(super) connect_ms: Option<u64>,
     /// When the latest part of the request had left or the latest interim response had come, or
@@ -71,6 +74,7 @@ impl ActiveExchange {
             sticky: None,
             secure_client: false,
             started: Tick(0),
+            queue_ms: None,
             connect_ms: None,
             sent_at: Tick(0),
             ttfb_ms: None,
@@ -89,6 +93,32 @@ impl ActiveExchange {
         matches!(self.state.link(), Link::Waiting(_))
     }
 
+    /// Whether it waits for a full backend.
+    pub(crate) fn is_queued(&self) -> bool {
+        matches!(self.state.link(), Link::Queued(_))
+    }
+
+    /// The upstream in whose line it waits for a full backend.
+    pub(crate) fn line(&self) -> Option<UpstreamSlot> {
+        self.is_queued().then_some(self.attempt.upstream)
+    }
+
+    /// It has its turn at the backend that it waited for; or without a lease it has none, and is
+    /// bound to nothing any more.
+    pub(crate) fn on_wait_over(&mut self, lease: Option<Lease>, now: Tick) {
+        self.state.on_dequeued();
+        self.note_wait(now);
+        if lease.is_some() {
+            self.sticky = Some(StickyUse::Hit);
+            self.attempt.lease = lease;
+        }
+    }
+
+    /// Its wait is over, which began with the exchange itself.
+    fn note_wait(&mut self, now: Tick) {
+        self.queue_ms = Some(now.since_ms(self.started));
+    }
+
     /// Whether body bytes wait for the backend.
     pub(crate) fn has_upload(&self) -> bool {
         self.upload.is_some()
@@ -105,6 +135,10 @@ impl ActiveExchange {
     pub(super) fn deadline<N: Net>(&self, session: &Session<N>, shared: &Shared<N>) -> Tick {
         let timeouts = shared.timeouts(session.listener, self.attempt.upstream);
         let end = match self.state.awaited() {
+            Awaited::Turn(since) => {
+                let upstream = &shared.upstreams[self.attempt.upstream as usize];
+                since.after(upstream.settings.sticky_wait())
+            }
             Awaited::Connection(since) => since.after(timeouts.connect),
             // A head that comes in drips is no answer.
             Awaited::Response => self.sent_at.after(timeouts.response),
@@ -207,7 +241,7 @@ impl<N: Net> Parts<'_, N> {
                 self.connect(exchange, shared, true)?;
                 return Ok(matches!(exchange.state.link(), Link::Connected { .. }));
             }
-            Link::Waiting(_) => return self.watch_client(exchange, shared),
+            Link::Queued(_) | Link::Waiting(_) => return self.watch_client(exchange, shared),
             Link::Connecting(since) => {
                 let Some(link) = exchange.link else {
                     return Err(End::Failed(Failure::Connect));
@@ -241,6 +275,11 @@ impl<N: Net> Parts<'_, N> {
                 let sent = self.send(shared, CONTINUE, &[]);
                 self.http.exchange = Some(exchange);
                 return sent.map_or_else(Next::Turn, |()| Next::Step);
+            }
+            Due::OtherBackend => {
+                shared.leave_line(self.owner, exchange.attempt.upstream);
+                exchange.note_wait(shared.now);
+                Ok(())
             }
             Due::ConnectFailed => {
                 self.on_connect_failed(&mut exchange, shared, "connect timed out", true)
@@ -287,6 +326,10 @@ impl<N: Net> Parts<'_, N> {
     ) -> Next {
         if exchange.is_starving() {
             shared.starving.leave(self.owner.key);
+        }
+        if let Some(slot) = exchange.line() {
+            shared.leave_line(self.owner, slot);
+            exchange.note_wait(shared.now);
         }
         let may_go_on = self.may_go_on(&exchange.site, shared);
         let ending = exchange.state.end(end, may_go_on);

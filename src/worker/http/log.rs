@@ -148,7 +148,7 @@ impl<N: Net> Parts<'_, N> {
             attempts: exchange.attempt.count(),
             timings: Timings {
                 wait_ms: Some(exchange.started.since_ms(record.began)),
-                queue_ms: None,
+                queue_ms: exchange.queue_ms,
                 connect_ms: exchange.connect_ms,
                 ttfb_ms: exchange.ttfb_ms,
                 total_ms: shared.now.since_ms(record.began),
@@ -323,6 +323,7 @@ fn closed_by(why: Why) -> Option<ClosedBy> {
         | Why::Refused
         | Why::NoRoute
         | Why::NoBackend
+        | Why::QueueTimeout
         | Why::ConnectFailed
         | Why::ConnectTimeout
         | Why::ResponseTimeout

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::board::ListenerCell;
 use crate::config::model::{self, HashKey};
 use crate::core::access_log::StickyUse;
+use crate::core::backend::BackendId;
 use crate::core::balance::client_key;
 use crate::core::http::body::Framing;
 use crate::core::http::forwarded::{self, Peer, Scheme};
@@ -233,7 +234,7 @@ impl<N: Net> Parts<'_, N> {
         exchange.route = route;
         exchange.attempt = Attempt::new(upstream, 0);
         exchange.secure_client = scheme_of(peer, request) == Scheme::Https;
-        choose_key(shared, &mut exchange, request, client, path);
+        let full = choose_key(shared, &mut exchange, request, client, path);
         write_head(shared, &mut exchange, request, peer, client, path);
         if fields.names_hop_fields() {
             let names = fields.values(Known::Connection, request.bytes);
@@ -260,6 +261,9 @@ impl<N: Net> Parts<'_, N> {
             return self.answer_error(shared, site, Some(route), request, 413);
         }
         self.http.input.extend_from_slice(&request.rest()[taken..]);
+        if full.is_some_and(|backend| shared.line_up(self.owner, upstream, backend)) {
+            exchange.state.on_queued(shared.now);
+        }
         self.http.phase = Phase::Exchange;
         self.http.exchange = Some(exchange);
         Next::Step
@@ -272,14 +276,15 @@ fn scheme_of(peer: Peer, request: Request<'_>) -> Scheme {
     forwarded::scheme(peer, Scheme::Http, claims)
 }
 
-/// Decides what the upstream's algorithm hashes, and whether the client is bound to a backend.
+/// Decides what the upstream's algorithm hashes, and whether the client is bound to a backend:
+/// it then has its lease, or is to wait for the backend that is returned, which is full.
 fn choose_key<N: Net>(
     shared: &mut Shared<N>,
     exchange: &mut ActiveExchange,
     request: Request<'_>,
     client: Option<IpAddr>,
     path: Canonical<'_>,
-) {
+) -> Option<BackendId> {
     let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
     let fields = &request.head.fields;
     let cookies = || fields.values(Known::Cookie, request.bytes);
@@ -312,17 +317,22 @@ fn choose_key<N: Net>(
                 let member = sticky.tags.find(cookies(), &cookie.name)?;
                 upstream.members.get(member).copied()
             });
-            exchange.sticky = Some(match bound {
-                Some(id) if shared.takes_bound(id) => {
-                    exchange.attempt.lease = Some(shared.take_lease(id, false));
-                    StickyUse::Hit
-                }
-                Some(_) => StickyUse::Moved,
-                None => StickyUse::New,
-            });
+            let Some(id) = bound else {
+                exchange.sticky = Some(StickyUse::New);
+                return None;
+            };
+            if shared.takes_bound(id) {
+                exchange.attempt.lease = Some(shared.take_lease(id, false));
+                exchange.sticky = Some(StickyUse::Hit);
+                return None;
+            }
+            // Unless it gets its turn there.
+            exchange.sticky = Some(StickyUse::Moved);
+            return shared.backends.get(id).is_bindable().then_some(id);
         }
         None => {}
     }
+    None
 }
 
 /// Writes the outgoing head into the exchange.

@@ -406,6 +406,9 @@ fn only_a_body_until_close_may_end_with_the_connection() {
 #[test]
 fn what_is_awaited_follows_the_request() {
     let mut one = exchange(Method::Post, Framing::Length(2), |_| {});
+    one.on_queued(Tick(4));
+    assert_eq!(one.awaited(), Awaited::Turn(Tick(4)));
+    one.on_dequeued();
     one.on_waiting(Tick(5));
     one.on_waiting(Tick(6));
     assert_eq!(one.awaited(), Awaited::Connection(Tick(5)));
@@ -429,6 +432,21 @@ fn what_is_awaited_follows_the_request() {
     assert_eq!(one.awaited(), Awaited::Response);
     respond(&mut one, 200, Framing::Length(1));
     assert_eq!(one.awaited(), Awaited::Body);
+}
+
+#[test]
+fn a_turn_that_does_not_come_in_time_leads_to_another_backend() {
+    let mut one = get();
+    one.on_queued(Tick(4));
+    assert_eq!(one.on_timeout(NOW), Due::OtherBackend);
+    assert_eq!(one.link(), Link::None);
+    let end = one.on_no_backend();
+    assert_eq!(end, End::Failed(Failure::QueueTimeout));
+    let ending = one.end(end, true);
+    assert_eq!((ending.why, ending.answer), (Why::QueueTimeout, Some(503)));
+    one.on_connecting(Tick(5));
+    one.on_connect_failed(false);
+    assert_eq!(one.on_no_backend(), End::Failed(Failure::Connect));
 }
 
 #[test]
