@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use weir::core::http::sticky::TagKey;
 use weir::core::rng::Rng;
 use weir::worker::Stage;
 
@@ -17,23 +18,27 @@ const TURNS_MAX: u32 = 400_000;
 /// A configuration; the plain one has a single backend and no surprises.
 pub(crate) fn config_text(rng: &mut Rng, is_plain: bool) -> String {
     let backends = if is_plain { 1 } else { BACKENDS };
-    let list: String = (0..backends)
-        .map(|k| format!("\"{}\", ", crate::rig::origin(k)))
-        .collect();
     let draw = |rng: &mut Rng, choices: &[&'static str]| {
         let count = u64::try_from(choices.len()).expect("few choices");
         choices[usize::try_from(rng.below(count)).expect("a small number")]
     };
     let mut more = String::new();
+    let mut limit = "";
     if !is_plain {
-        more += draw(
+        let algorithm = draw(
             rng,
             &[
                 "",
                 "    sticky: {cookie: weir}\n",
+                "    sticky: {cookie: weir, wait: 30ms}\n",
+                "    sticky: {cookie: weir, wait: 0}\n",
                 "    algorithm: least_conn\n",
             ],
         );
+        if algorithm.contains("sticky") {
+            limit = draw(rng, &["", ", max_connections: 1", ", max_connections: 2"]);
+        }
+        more += algorithm;
         more += draw(
             rng,
             &[
@@ -55,6 +60,12 @@ pub(crate) fn config_text(rng: &mut Rng, is_plain: bool) -> String {
             ],
         )
     };
+    let list: String = (0..backends)
+        .map(|k| {
+            let address = crate::rig::origin(k);
+            format!("{{id: b{k}, address: \"{address}\"{limit}}}, ")
+        })
+        .collect();
     format!(
         "stats_interval: 0\n{top}listeners:\n  - name: in\n    listen: \"10.9.9.9:80\"\n    \
          routes: [{{prefix: /, upstream: pool}}]\nupstreams:\n  pool:\n    backends: [{list}]\n\
@@ -206,6 +217,9 @@ impl Play {
         let deed = DEEDS[self.below(DEEDS.len())];
         let version = if is_old { "1.0" } else { "1.1" };
         let mut head = format!("{method} /{id} HTTP/{version}\r\nHost: a\r\n");
+        if self.rng.below(2) == 0 {
+            head += &self.cookie();
+        }
         let mut sent = Vec::new();
         if matches!(method, "PUT" | "POST") {
             let length = self.below(largest);
@@ -229,6 +243,14 @@ impl Play {
             deed,
             answer_length: self.below(largest),
         }
+    }
+
+    /// A cookie that binds to one of the backends, where the configuration knows such.
+    fn cookie(&mut self) -> String {
+        let backend = format!("b{}", self.below(BACKENDS));
+        let tag = TagKey::new(b"weir").tag("pool", &backend);
+        let tag = std::str::from_utf8(tag.as_bytes()).expect("a tag is text");
+        format!("Cookie: weir={tag}\r\n")
     }
 
     /// Plays until everything has come to its end, and judges what was seen.
