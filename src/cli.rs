@@ -28,6 +28,11 @@ pub enum Command {
         /// The place among the workers, for the log.
         seat: String,
     },
+    /// Say whether this program could take the place of another weir that serves this file.
+    Succeed {
+        /// The configuration file.
+        config: PathBuf,
+    },
     /// Send an order to the weir of a pid file.
     Send {
         /// What to do.
@@ -62,10 +67,16 @@ const ORDERS: [(&str, Order); 5] = [
     ("upgrade", Order::Upgrade),
 ];
 
-/// First arguments that are not for users: a worker is told its seat, and a program that takes
-/// the place of another the descriptor where that left its state.
+/// First arguments that are not for users: a worker is told its seat, a program that is to take
+/// the place of another the configuration, and one that does so the descriptor where the other
+/// has left its state.
 const WORKER_WORD: &str = "--worker";
-const RESUME_WORD: &str = "--resume";
+pub(crate) const SUCCEED_WORD: &str = "--succeed";
+pub(crate) const RESUME_WORD: &str = "--resume";
+
+/// How [`Command::Succeed`] says yes: with a status that hardly any other program ends with, so
+/// that one that is no weir, or too old a one, is not taken for a successor.
+pub const EXIT_SUCCEEDS: u8 = 73;
 
 /// How to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,6 +189,10 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
             (WORKER_WORD, _) => {
                 let seat = value.clone();
                 return Ok(Command::Worker { seat });
+            }
+            (SUCCEED_WORD, _) if rest.is_empty() => {
+                let config = value.into();
+                return Ok(Command::Succeed { config });
             }
             (RESUME_WORD, Ok(state)) => {
                 resume = Some(state);
@@ -318,6 +333,12 @@ mod tests {
     fn words_that_are_not_for_users_come_first() {
         let seat = "3".to_owned();
         assert_eq!(parse_words("--worker 3"), Ok(Command::Worker { seat }));
+        let config = "x.yaml".into();
+        assert_eq!(
+            parse_words("--succeed x.yaml"),
+            Ok(Command::Succeed { config })
+        );
+        assert!(parse_words("--succeed").is_err());
         let Ok(Command::Run(args)) = parse_words("--resume 7 -q --workers 2") else {
             panic!("not a run")
         };

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use weir::cli::{self, Args, Command};
+use weir::cli::{self, Args, Command, EXIT_SUCCEEDS};
 use weir::config::{self, Compiled, Source};
 use weir::sys::stderr::LossyWriter;
 use weir::{process, supervisor};
@@ -32,6 +32,10 @@ fn main() -> ExitCode {
             print,
             quiet,
         }) => check(&config, print, quiet),
+        Ok(Command::Succeed { config }) => ExitCode::from(match load(&config) {
+            Some(_) => EXIT_SUCCEEDS,
+            None => EXIT_CONFIG,
+        }),
         Ok(Command::Send { order, pid_file }) => {
             let (code, line) = process::order::send(order, &pid_file);
             eprintln!("weir: {line}");

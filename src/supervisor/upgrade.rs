@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd as _, RawFd};
 use log::{error, info, warn};
 
 use crate::board::{Board, WORDS};
-use crate::cli::Args;
+use crate::cli::{Args, EXIT_SUCCEEDS, RESUME_WORD, SUCCEED_WORD};
 use crate::config::Source;
 use crate::config::model::Config;
 use crate::core::time::Tick;
@@ -120,9 +120,7 @@ impl Supervisor {
             return refuse(sender, "busy with a start, a reload, an upgrade or the end");
         }
         info!("upgrade: trying {}", self.program.display());
-        let arguments = ["-t".into(), "-q".into(), "-c".into()];
-        let mut arguments: Vec<OsString> = arguments.into();
-        arguments.push(self.args.config.clone().into());
+        let arguments = [SUCCEED_WORD.into(), self.args.config.clone().into()];
         match child::spawn(&self.program, &arguments, None) {
             Ok(pid) => {
                 self.upgrade = Upgrade::Checking {
@@ -144,12 +142,13 @@ impl Supervisor {
             return false;
         }
         self.upgrade = Upgrade::No;
-        if fate == Fate::Exited(0) {
+        if fate == Fate::Exited(EXIT_SUCCEEDS.into()) {
             let error = self.become_new(sender);
             refuse(sender, &format!("the new binary cannot be run: {error}"));
         } else {
-            let what = format!("the new binary does not accept the configuration: {fate:?}");
-            refuse(sender, &what);
+            let what = "the new binary does not accept the configuration, or is no weir that can \
+                        take over";
+            refuse(sender, &format!("{what}: {fate:?}"));
         }
         self.load_if_asked();
         true
@@ -162,7 +161,7 @@ impl Supervisor {
             Err(error) => error,
             Ok(state) => {
                 let mut arguments: Vec<OsString> =
-                    vec!["--resume".into(), state.as_raw_fd().to_string().into()];
+                    vec![RESUME_WORD.into(), state.as_raw_fd().to_string().into()];
                 arguments.extend(own_arguments());
                 info!("upgrade: becoming the new binary");
                 let variables = self.service.environment();
@@ -233,7 +232,7 @@ fn left(member: &Member) -> Option<LeftMember> {
 fn own_arguments() -> Vec<OsString> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.first() {
-        Some(first) if first == "--resume" => arguments[2.min(arguments.len())..].to_vec(),
+        Some(first) if first == RESUME_WORD => arguments[2.min(arguments.len())..].to_vec(),
         _ => arguments,
     }
 }

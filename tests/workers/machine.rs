@@ -24,7 +24,8 @@ pub(crate) struct Machine(Weir);
 impl Machine {
     /// Starts so many workers and waits until all serve.
     pub(crate) fn start(config: impl Display, workers: usize) -> Self {
-        let launch = Launch::new(config).argument("--workers");
+        // It starts itself again, perhaps as another user.
+        let launch = Launch::new(config).open_to_all().argument("--workers");
         Self(launch.argument(workers.to_string()).start())
     }
 

@@ -92,9 +92,13 @@ fn a_binary_that_does_not_run_changes_nothing() {
     let launch = Launch::new(file).program(&path);
     let machine = Machine::launch(launch.argument("--workers").argument("2"));
     let before = machine.children();
-    replace(&path, "#!/bin/sh\nexit 1\n");
-    machine.signal(Signal::USR2);
-    machine.log.wait(&[FAILED, "does not accept"]);
+    // Not even one that finds everything good.
+    for status in [1, 0] {
+        replace(&path, &format!("#!/bin/sh\nexit {status}\n"));
+        let mark = machine.log.mark();
+        machine.signal(Signal::USR2);
+        machine.log.wait_since(mark, &[FAILED, "does not accept"]);
+    }
     fs::remove_file(&path).expect("ours");
     let mark = machine.log.mark();
     machine.signal(Signal::USR2);

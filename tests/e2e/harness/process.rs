@@ -79,6 +79,7 @@ pub(crate) struct Launch {
     variables: Vec<(String, OsString)>,
     sockets: Vec<OwnedFd>,
     user: Option<u32>,
+    is_open_to_all: bool,
 }
 
 impl Launch {
@@ -92,6 +93,7 @@ impl Launch {
             variables: Vec::new(),
             sockets: Vec::new(),
             user: None,
+            is_open_to_all: false,
         }
     }
 
@@ -107,10 +109,15 @@ impl Launch {
         self
     }
 
-    /// Starts it as that user and group; only root can. A copy of the binary is run, which the
-    /// user may read.
+    /// Starts it as that user and group; only root can.
     pub(crate) fn user(mut self, id: u32) -> Self {
         self.user = Some(id);
+        self.open_to_all()
+    }
+
+    /// Runs the binary from where every user may: where it was built only its owner might.
+    pub(crate) fn open_to_all(mut self) -> Self {
+        self.is_open_to_all = true;
         self
     }
 
@@ -150,20 +157,28 @@ impl Launch {
     pub(crate) fn spawn(self) -> Weir {
         let scratch = Scratch::new();
         let file = scratch.write(FILE, &self.config);
+        let program = if self.is_open_to_all {
+            let open = scratch.file("weir");
+            // A link where that can be: a file that was just written may not be run at once, when
+            // another thread forks meanwhile.
+            fs::hard_link(&self.program, &open)
+                .or_else(|_| fs::copy(&self.program, &open).map(drop))
+                .expect("there is room");
+            open.into_os_string()
+        } else {
+            self.program
+        };
         let mut command = match &self.limits {
-            None => command(&self.program),
+            None => command(&program),
             Some(limits) => {
                 let mut shell = command("sh");
                 shell.arg("-c");
                 shell.arg(format!("ulimit {limits} && exec \"$0\" \"$@\""));
-                shell.arg(&self.program);
+                shell.arg(&program);
                 shell
             }
         };
         if let Some(id) = self.user {
-            let copy = scratch.file("weir");
-            fs::copy(binary(), &copy).expect("there is room");
-            command = self::command(copy);
             command.uid(id).gid(id);
         }
         command.stdout(Stdio::null()).stderr(Stdio::piped());
