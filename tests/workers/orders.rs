@@ -16,7 +16,7 @@ struct Ordered {
 fn start(workers: &str, backend: &Named) -> Ordered {
     let scratch = Scratch::new();
     let pid_file = scratch.file("weir.pid");
-    let launch = Launch::new(config().backend(backend.address()));
+    let launch = Launch::new(config().backend(backend.address())).open_to_all();
     let launch = launch.argument("--workers").argument(workers);
     let launch = launch.argument("-p").argument(&pid_file);
     Ordered {
