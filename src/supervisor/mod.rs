@@ -170,9 +170,9 @@ impl Supervisor {
         this.access_log = access_log.into_file();
         this.take_sockets(service.listeners(&this.config.listeners)?);
         // Unix sockets while root, as their folders may be root's; the others as who stays.
-        this.open_sockets_where(0, is_unix)?;
+        this.open_sockets(0, is_unix)?;
         confinement.give_up(Keep::BindService)?;
-        this.open_sockets_where(workers_wanted(args, &this.config), |_| true)?;
+        this.open_sockets(workers_wanted(args, &this.config), |_| true)?;
         this.confinement = confinement;
         this.set_service(service)?;
         this.prepare()?;
@@ -241,7 +241,8 @@ impl Supervisor {
         }
     }
 
-    fn open_sockets_where(
+    /// Opens and keeps what the wanted listeners need with so many workers, and is not there.
+    fn open_sockets(
         &mut self,
         workers: usize,
         wanted: impl Fn(&ListenerSettings) -> bool,
@@ -249,6 +250,7 @@ impl Supervisor {
         let mut config = self.config.clone();
         config.listeners.retain(wanted);
         let slots = u8::try_from(workers).unwrap_or(u8::MAX);
+        let slots = slots.max(self.sockets.slots());
         let fresh = self.sockets.open_missing(&config, slots);
         let fresh = fresh.map_err(|message| Refusal {
             code: EXIT_BIND,
@@ -256,16 +258,6 @@ impl Supervisor {
         })?;
         self.sockets.keep(fresh);
         Ok(())
-    }
-
-    fn open_sockets(&mut self, workers: usize) -> Result<sockets::Fresh, Refusal> {
-        let slots = u8::try_from(workers).unwrap_or(u8::MAX);
-        let slots = slots.max(self.sockets.slots());
-        let fresh = self.sockets.open_missing(&self.config, slots);
-        fresh.map_err(|message| Refusal {
-            code: EXIT_BIND,
-            message,
-        })
     }
 
     /// All that workers need before the first one is started, and a seat for each.

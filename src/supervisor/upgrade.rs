@@ -304,10 +304,8 @@ impl Supervisor {
             Err(refusal) => warn!("{}", refusal.message),
         }
         let count = workers_wanted(args, &self.config);
-        let opened = self.open_sockets(count).map(|fresh| {
-            // Sockets that are no longer named stay until those of before have gone.
-            self.sockets.keep(fresh);
-        });
+        // Sockets that are no longer named stay until those of before have gone.
+        let opened = self.open_sockets(count, |_| true);
         if let Err(refusal) = opened.and_then(|()| self.prepare()) {
             return self.give_up_upgrade(&refusal.message);
         }
