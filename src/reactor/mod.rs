@@ -3,8 +3,10 @@
 //! The only room that knows mio and the clock. It decides nothing: each method is one system
 //! call, its result sorted into the few outcomes that a worker can act on. A stream is a bare
 //! descriptor, registered once for both directions; the kernel drops the registration with the
-//! last descriptor, so closing costs one call.
+//! last descriptor, so closing costs one call. A socket that is done with its connection is kept for
+//! the next.
 
+mod spare;
 mod token;
 
 use std::cell::Cell;
@@ -23,6 +25,7 @@ use rustix::net::{
 };
 use rustix::time::{ClockId, clock_gettime};
 
+use self::spare::{Reuse, Spare, Spares};
 use crate::core::address::Address;
 use crate::core::keepalive::Keepalive;
 use crate::core::readiness::{Io, Readiness};
@@ -30,6 +33,7 @@ use crate::core::time::Tick;
 use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target};
 use crate::sys::pipe::{self, Pipe};
 use crate::sys::socket::{self, Listener};
+use crate::sys::tcp_state;
 
 /// Events taken from the kernel by one wait; the rest come with the next.
 const EVENTS_MAX: usize = 1024;
@@ -45,6 +49,7 @@ pub struct Reactor {
     now: Tick,
     /// One of each is kept: a wake-up must outlive the thread that sent it.
     wakers: Vec<Waker>,
+    spares: Spares,
 }
 
 /// A connected or connecting socket. Dropping it closes it, which [`Net::close`] says by name.
@@ -52,6 +57,9 @@ pub struct Reactor {
 pub struct Stream {
     fd: OwnedFd,
     nagle: Cell<Nagle>,
+    reuse: Reuse,
+    /// The socket had a connection before, for which it was registered.
+    is_registered: bool,
 }
 
 /// Where a stream is on its way to `TCP_NODELAY`.
@@ -70,6 +78,14 @@ enum Nagle {
 }
 
 impl Stream {
+    /// Takes note of the end of its input.
+    fn ending(&self, input: Io<usize>) -> Io<usize> {
+        if input == Io::Closed {
+            self.reuse.on_end_of_input();
+        }
+        input
+    }
+
     fn before_write(&self) {
         match self.nagle.get() {
             Nagle::Off => {}
@@ -114,6 +130,7 @@ impl Reactor {
             start_ms,
             now: Tick(start_ms),
             wakers: Vec::new(),
+            spares: Spares::default(),
         })
     }
 
@@ -210,21 +227,29 @@ impl Net for Reactor {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match acceptfrom_with(listener, flags) {
             Ok((fd, from)) => Accept::Ready(accepted(fd), from.and_then(socket::canonical)),
+            Err(errno) if is_exhausted(errno) && self.spares.clear() => Accept::Retry,
             Err(errno) => sort_accept_error(errno),
         }
     }
 
     fn connect(&mut self, to: &Address) -> Result<Stream, ConnectError> {
-        let nagle = Cell::new(match to {
-            Address::Ip(_) => Nagle::Fresh,
-            Address::Unix(_) => Nagle::Off,
-        });
-        socket::connect(to)
-            .map(|fd| Stream { fd, nagle })
-            .map_err(sort_connect_error)
+        if let Address::Ip(ip) = to
+            && let Some(spare) = self.spares.take((*ip).into())
+            && let Ok(()) = socket::connect_again(&spare.fd, *ip)
+        {
+            return Ok(connected_again(spare, to));
+        }
+        let fd = match socket::connect(to) {
+            Err(errno) if is_exhausted(errno) && self.spares.clear() => socket::connect(to),
+            result => result,
+        };
+        fd.map(|fd| connected(fd, to)).map_err(sort_connect_error)
     }
 
     fn watch(&mut self, stream: &Stream, target: Target) -> io::Result<()> {
+        if stream.is_registered && self.rewatch(stream, target).is_ok() {
+            return Ok(());
+        }
         self.register(stream.fd.as_fd(), target, BOTH)
     }
 
@@ -245,9 +270,9 @@ impl Net for Reactor {
     }
 
     fn read(&mut self, stream: &Stream, into: &mut [u8]) -> Io<usize> {
-        sort_input(retry_on_intr(|| {
+        stream.ending(sort_input(retry_on_intr(|| {
             rustix::net::recv(&stream.fd, &mut *into, RecvFlags::empty()).map(|(count, _)| count)
-        }))
+        })))
     }
 
     fn write(&mut self, stream: &Stream, from: &[IoSlice<'_>]) -> Io<usize> {
@@ -268,7 +293,7 @@ impl Net for Reactor {
     }
 
     fn fill(&mut self, from: &Stream, to: &Pipe, len: usize) -> Io<usize> {
-        sort_input(pipe::splice(&from.fd, &to.write_end, len))
+        from.ending(sort_input(pipe::splice(&from.fd, &to.write_end, len)))
     }
 
     fn drain(&mut self, from: &Pipe, to: &Stream, len: usize) -> Io<usize> {
@@ -278,19 +303,27 @@ impl Net for Reactor {
     fn shutdown(&mut self, stream: &Stream) {
         // It fails only on a connection that is already gone, which the next read reports.
         let _ = rustix::net::shutdown(&stream.fd, Shutdown::Write);
+        stream.reuse.on_shutdown();
     }
 
     fn reset(&mut self, stream: Stream) {
         socket::set_reset_on_close(&stream.fd);
-        self.close(stream);
+        drop(stream);
     }
 
     fn close(&mut self, stream: Stream) {
-        drop(stream);
+        if let Some(family) = stream.reuse.family()
+            && tcp_state::is_closed(&stream.fd)
+        {
+            let is_nodelay = stream.nagle.get() == Nagle::Off;
+            let fd = stream.fd;
+            self.spares.keep(family, Spare { fd, is_nodelay });
+        }
     }
 
     fn set_keepalive(&mut self, stream: &Stream, keepalive: &Keepalive) {
         socket::set_keepalive(&stream.fd, keepalive);
+        stream.reuse.on_option();
     }
 
     fn local_address(&self, stream: &Stream) -> Option<SocketAddr> {
@@ -324,8 +357,38 @@ const fn control(key: u32) -> Target {
 
 /// A stream that inherited its options from its listener.
 fn accepted(fd: OwnedFd) -> Stream {
-    let nagle = Cell::new(Nagle::Off);
-    Stream { fd, nagle }
+    Stream {
+        fd,
+        nagle: Cell::new(Nagle::Off),
+        reuse: Reuse::never(),
+        is_registered: false,
+    }
+}
+
+/// A stream that was connected there.
+fn connected(fd: OwnedFd, to: &Address) -> Stream {
+    let nagle = Cell::new(match to {
+        Address::Ip(_) => Nagle::Fresh,
+        Address::Unix(_) => Nagle::Off,
+    });
+    Stream {
+        fd,
+        nagle,
+        reuse: Reuse::after(to),
+        is_registered: false,
+    }
+}
+
+/// The same for a socket that had a connection before.
+fn connected_again(spare: Spare, to: &Address) -> Stream {
+    let stream = connected(spare.fd, to);
+    if spare.is_nodelay {
+        stream.nagle.set(Nagle::Off);
+    }
+    Stream {
+        is_registered: true,
+        ..stream
+    }
 }
 
 /// What an event says of its descriptor. Error and hang-up set all bits: the operation that

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, getpeername,
-    getsockname, socket_with, sockopt,
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, connect_unspec,
+    getpeername, getsockname, socket_with, sockopt,
 };
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
@@ -222,11 +222,23 @@ fn connect_tcp(to: SocketAddr) -> rustix::io::Result<OwnedFd> {
         AddressFamily::INET6
     };
     let fd = stream_socket(family)?;
-    match rustix::net::connect(&fd, &to) {
+    start_connecting(&fd, to)?;
+    Ok(fd)
+}
+
+fn start_connecting(fd: impl AsFd, to: SocketAddr) -> rustix::io::Result<()> {
+    match rustix::net::connect(fd, &to) {
         // An interrupted connect goes on in the background like any other.
-        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(fd),
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(()),
         Err(errno) => Err(errno),
     }
+}
+
+/// Starts a connection with a TCP socket that had one before: connect(2) with `AF_UNSPEC`
+/// dissolves the old one.
+pub(crate) fn connect_again(fd: impl AsFd, to: SocketAddr) -> rustix::io::Result<()> {
+    connect_unspec(&fd)?;
+    start_connecting(fd, to)
 }
 
 /// Turns Nagle's algorithm off. A kernel that refuses only makes small writes slower.
