@@ -33,7 +33,6 @@ use crate::core::time::Tick;
 use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target};
 use crate::sys::pipe::{self, Pipe};
 use crate::sys::socket::{self, Listener};
-use crate::sys::tcp_state;
 
 /// Events taken from the kernel by one wait; the rest come with the next.
 const EVENTS_MAX: usize = 1024;
@@ -313,7 +312,7 @@ impl Net for Reactor {
 
     fn close(&mut self, stream: Stream) {
         if let Some(family) = stream.reuse.family()
-            && tcp_state::is_closed(&stream.fd)
+            && socket::is_unconnected(&stream.fd)
         {
             let is_nodelay = stream.nagle.get() == Nagle::Off;
             let fd = stream.fd;

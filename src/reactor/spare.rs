@@ -12,7 +12,7 @@ use crate::core::address::Address;
 
 /// Sockets kept of each address family: what ends and begins in one busy turn. One occupies some
 /// 3 KB of kernel memory.
-const SPARES_MAX: usize = 32;
+const SPARES_MAX: usize = 64;
 
 /// The address family of a socket that can be connected again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

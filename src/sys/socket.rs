@@ -264,6 +264,12 @@ pub(crate) fn connected(fd: impl AsFd) -> rustix::io::Result<()> {
     getpeername(&fd).map(drop)
 }
 
+/// Whether nothing of a TCP connection hangs on its socket any more: there was none, it failed, or
+/// both ends have come and this one's was acknowledged.
+pub(crate) fn is_unconnected(fd: impl AsFd) -> bool {
+    getpeername(fd) == Err(Errno::NOTCONN)
+}
+
 /// Makes the coming close a reset (`SO_LINGER` of zero, socket(7)). A Unix socket knows no reset;
 /// its peer sees one only when unread bytes are thrown away.
 pub(crate) fn set_reset_on_close(fd: impl AsFd) {
@@ -300,6 +306,7 @@ pub(crate) fn canonical(address: SocketAddrAny) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -328,6 +335,32 @@ mod tests {
         assert_eq!(sockopt::tcp_keepidle(&accepted), Ok(KEEPALIVE.idle));
         assert_eq!(sockopt::tcp_keepintvl(&accepted), Ok(KEEPALIVE.interval));
         assert_eq!(sockopt::tcp_keepcnt(&accepted), Ok(KEEPALIVE.probes));
+    }
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let ours = TcpStream::connect(address).expect("connected");
+        (ours, listener.accept().expect("accepted").0)
+    }
+
+    #[test]
+    fn a_socket_is_unconnected_when_both_ends_have_come() {
+        let (mut ours, theirs) = pair();
+        assert!(!is_unconnected(&ours));
+        ours.shutdown(std::net::Shutdown::Write).expect("shut down");
+        assert!(!is_unconnected(&ours));
+        drop(theirs);
+        assert_eq!(ours.read(&mut [0]).expect("the end"), 0);
+        assert!(is_unconnected(&ours));
+    }
+
+    #[test]
+    fn a_socket_whose_own_end_is_missing_is_connected() {
+        let (mut ours, theirs) = pair();
+        drop(theirs);
+        assert_eq!(ours.read(&mut [0]).expect("the end"), 0);
+        assert!(!is_unconnected(&ours));
     }
 
     #[test]
