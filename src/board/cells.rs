@@ -119,4 +119,6 @@ pub(super) enum RowCell {
     Asleep,
     /// Client connections it has.
     Sessions,
+    /// Access log lines that it has lost: a counter.
+    LinesLost,
 }

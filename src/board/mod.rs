@@ -337,6 +337,25 @@ impl Board {
         }
     }
 
+    /// Says how many access log lines we have lost.
+    pub fn set_lines_lost(&self, count: u64) {
+        if let Some(shared) = &self.shared {
+            let cell = shared.head(shared.row, RowCell::LinesLost);
+            cell.store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Access log lines that all workers have lost, also those that are gone. Always 0 in private
+    /// memory.
+    #[must_use]
+    pub fn lines_lost(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| {
+            let lost = |row| shared.head(row, RowCell::LinesLost);
+            let ours = lost(shared.row).load(Ordering::Relaxed);
+            ours.wrapping_add(shared.sum_of_others(lost))
+        })
+    }
+
     /// Client connections of all others.
     #[must_use]
     pub fn sessions_elsewhere(&self) -> u64 {
@@ -458,6 +477,9 @@ impl Board {
                 self.bury_column(shared, row, Column(index));
             }
         }
+        let lines_lost = shared.head(row, RowCell::LinesLost);
+        let before = shared.head(0, RowCell::LinesLost);
+        add(before, lines_lost.swap(0, Ordering::Relaxed));
         for cell in [
             RowCell::Pid,
             RowCell::Beat,

@@ -78,6 +78,7 @@ fn what_a_dead_worker_counted_stays_and_its_gauges_go() {
         board.add(column, BackendCell::Active, 2);
         board.set(column, BackendCell::Up, 1);
         board.set_sessions(2);
+        board.set_lines_lost(4);
         board.beat(Tick(77), true);
     }
     let before = workers[1].changes();
@@ -87,6 +88,7 @@ fn what_a_dead_worker_counted_stays_and_its_gauges_go() {
     assert_eq!(supervisor.total(column, BackendCell::Active), 2);
     assert_eq!(supervisor.total(column, BackendCell::Up), 1);
     assert_eq!(workers[1].sessions_elsewhere(), 0);
+    assert_eq!(supervisor.lines_lost(), 8);
     let incarnation = workers[0].holder().expect("shared").incarnation;
     assert_eq!(
         supervisor.row(1),
@@ -106,8 +108,10 @@ fn what_a_dead_worker_counted_stays_and_its_gauges_go() {
     let again = successor.open("backend a/1");
     assert_eq!(successor.get(again, BackendCell::Picks), 0);
     assert_eq!(successor.total(again, BackendCell::Picks), 10);
+    successor.set_lines_lost(1);
     supervisor.bury(1);
     supervisor.bury(1);
+    assert_eq!(supervisor.lines_lost(), 9);
     assert_eq!(supervisor.total(column, BackendCell::Picks), 10);
 }
 

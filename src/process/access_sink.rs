@@ -5,9 +5,11 @@ use std::io;
 use std::path::Path;
 
 use crate::config::model::AccessLog;
+use crate::core::limit::RateLimit;
+use crate::core::time::Tick;
 use crate::process::Refusal;
 use crate::sys::privileges::Identity;
-use crate::sys::stderr::write_lines;
+use crate::sys::stderr::{Progress, write_lines};
 
 /// An open access log. Several processes may write to one at once: lines are written whole.
 #[derive(Debug)]
@@ -49,11 +51,91 @@ impl AccessSink {
         }
     }
 
-    /// Writes what does not block; how much that was.
-    pub(crate) fn write(&self, lines: &[u8]) -> usize {
+    /// Writes what does not block; how far that came.
+    pub(crate) fn write(&self, lines: &[u8]) -> Progress {
         match self {
             Self::Stdout => write_lines(io::stdout(), lines),
             Self::File(file) => write_lines(file, lines),
+        }
+    }
+}
+
+/// How often trouble may begin in the log, in milliseconds: a disk that is full every other moment
+/// is one trouble.
+const TROUBLE_PERIOD_MS: u64 = 10_000;
+
+/// Lines that cannot be written. It is told once when that begins and once when it is over,
+/// however many lines and turns it takes.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    is_told: bool,
+    /// What the last write reported; none when it would have blocked.
+    error: Option<io::Error>,
+    /// The lines go elsewhere since it was told, so that they may fail for another reason.
+    is_other_sink: bool,
+    /// Lines lost that are already in the log.
+    lost_told: u64,
+    limit: RateLimit,
+}
+
+impl Trouble {
+    pub(crate) fn new() -> Self {
+        Self {
+            is_told: false,
+            error: None,
+            is_other_sink: false,
+            lost_told: 0,
+            limit: RateLimit::new(TROUBLE_PERIOD_MS),
+        }
+    }
+
+    /// Whether a write that reported `error` needs a look, with `lost` lines lost so far.
+    pub(crate) fn concerns(&self, error: Option<&io::Error>, lost: u64) -> bool {
+        self.is_told || error.is_some() || lost > self.lost_told
+    }
+
+    /// Whether trouble begins, and is to be told now.
+    pub(crate) fn begins(&mut self, now: Tick, error: Option<io::Error>, lost: u64) -> bool {
+        let is_failed = error.is_some();
+        if is_failed {
+            self.error = error;
+        }
+        let is_again = self.is_told && !(self.is_other_sink && is_failed);
+        let is_trouble = is_failed || lost > self.lost_told;
+        if is_again || !is_trouble || self.limit.allow(now).is_none() {
+            return false;
+        }
+        self.is_told = true;
+        self.is_other_sink = false;
+        true
+    }
+
+    /// Whether trouble that was told is over, now that nothing waits any more: how many lines were
+    /// lost.
+    pub(crate) fn ends(&mut self, lost: u64) -> Option<u64> {
+        self.error = None;
+        if !std::mem::take(&mut self.is_told) {
+            return None;
+        }
+        Some(self.newly_lost(lost))
+    }
+
+    /// Lines lost that are not yet in the log, which they now are.
+    pub(crate) fn newly_lost(&mut self, lost: u64) -> u64 {
+        lost - std::mem::replace(&mut self.lost_told, lost)
+    }
+
+    /// From now on lines go elsewhere.
+    pub(crate) fn on_other_sink(&mut self) {
+        self.is_other_sink = true;
+        self.limit = RateLimit::new(TROUBLE_PERIOD_MS);
+    }
+
+    /// Why lines are not written.
+    pub(crate) fn cause(&self) -> String {
+        match &self.error {
+            Some(error) => error.to_string(),
+            None => "whoever reads it does not keep up".to_owned(),
         }
     }
 }
@@ -67,4 +149,55 @@ pub(crate) fn open_file(path: &Path) -> Result<File, Refusal> {
 fn refusal(path: &Path, error: &io::Error) -> Refusal {
     let what = format!("cannot open the access log {}", path.display());
     Refusal::new(&what, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Option<io::Error> {
+        Some(io::ErrorKind::StorageFull.into())
+    }
+
+    #[test]
+    fn trouble_is_told_when_it_begins_and_when_it_is_over() {
+        let mut trouble = Trouble::new();
+        assert!(!trouble.concerns(None, 0));
+        assert!(trouble.begins(Tick(0), full(), 0));
+        for (now, lost) in (1..100).map(|it| (Tick(it * TROUBLE_PERIOD_MS), it)) {
+            assert!(!trouble.begins(now, full(), lost));
+        }
+        assert_eq!(trouble.ends(99), Some(99));
+        assert!(!trouble.concerns(None, 99));
+        assert_eq!(trouble.ends(99), None);
+    }
+
+    #[test]
+    fn lost_lines_are_trouble_without_an_error() {
+        let mut trouble = Trouble::new();
+        assert!(!trouble.begins(Tick(0), None, 0));
+        assert!(trouble.begins(Tick(0), None, 1));
+        assert_eq!(trouble.ends(3), Some(3));
+    }
+
+    #[test]
+    fn trouble_that_comes_and_goes_is_told_once_a_period_with_all_that_was_lost() {
+        let mut trouble = Trouble::new();
+        let (mut told, mut lost) = (Vec::new(), 0);
+        for now in 0..=TROUBLE_PERIOD_MS {
+            lost += 1;
+            trouble.begins(Tick(now), full(), lost);
+            told.extend(trouble.ends(lost));
+        }
+        assert_eq!(told, [1, TROUBLE_PERIOD_MS]);
+    }
+
+    #[test]
+    fn another_sink_that_fails_too_is_told_at_once() {
+        let mut trouble = Trouble::new();
+        assert!(trouble.begins(Tick(0), full(), 0));
+        trouble.on_other_sink();
+        assert!(trouble.begins(Tick(1), full(), 0));
+        assert!(!trouble.begins(Tick(2), full(), 0));
+    }
 }

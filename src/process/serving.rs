@@ -4,17 +4,17 @@ use std::io;
 
 use log::{error, info, warn};
 
-use crate::process::access_sink::AccessSink;
+use crate::process::access_sink::{AccessSink, Trouble};
 use crate::process::{EXIT_CUT, EXIT_OK};
 use crate::reactor::Reactor;
-use crate::worker::{Stage, Worker};
+use crate::worker::{ACCESS_LINES_BYTES_MAX, Stage, Worker};
 
 /// A worker with its outlets.
 #[derive(Debug)]
 pub(crate) struct Serving {
     pub(crate) worker: Worker<Reactor>,
     access_log: AccessSink,
-    lines_dropped: u64,
+    trouble: Trouble,
 }
 
 impl Serving {
@@ -22,7 +22,7 @@ impl Serving {
         Self {
             worker,
             access_log,
-            lines_dropped: 0,
+            trouble: Trouble::new(),
         }
     }
 
@@ -48,20 +48,34 @@ impl Serving {
 
     /// Writes the access log lines that wait, as far as they do not block.
     pub(crate) fn write_access_log(&mut self) {
-        let Some(lines) = self.worker.access_lines() else {
-            return;
-        };
-        if !lines.is_empty() {
-            let written = self.access_log.write(lines);
-            lines.drain(..written);
+        let mut error = None;
+        let mut waits = false;
+        if let Some(lines) = self.worker.access_lines()
+            && !lines.is_empty()
+        {
+            let progress = self.access_log.write(lines);
+            lines.drain(..progress.bytes);
+            waits = !lines.is_empty();
+            error = progress.error;
         }
-        let dropped = self.worker.access_lines_dropped();
-        if dropped > self.lines_dropped {
+        let lost = self.worker.access_lines_lost();
+        if self.trouble.concerns(error.as_ref(), lost) {
+            self.tell_trouble(error, waits, lost);
+        }
+    }
+
+    fn tell_trouble(&mut self, error: Option<io::Error>, waits: bool, lost: u64) {
+        self.worker.show_lines_lost();
+        let now = self.worker.net_mut().now();
+        if self.trouble.begins(now, error, lost) {
             warn!(
-                "access log: {} lines dropped, they come faster than they can be written",
-                dropped - self.lines_dropped
+                "access log: cannot be written: {}; up to {} KiB of lines wait, more are lost",
+                self.trouble.cause(),
+                ACCESS_LINES_BYTES_MAX / 1024
             );
-            self.lines_dropped = dropped;
+        }
+        if !waits && let Some(lost) = self.trouble.ends(lost) {
+            warn!("access log: all is written again, {lost} lines were lost meanwhile");
         }
     }
 
@@ -69,10 +83,24 @@ impl Serving {
     pub(crate) fn set_access_log(&mut self, access_log: AccessSink) {
         self.write_access_log();
         self.access_log = access_log;
+        self.trouble.on_other_sink();
+    }
+
+    /// Nobody comes back to the lines that cannot be written now.
+    fn end_access_log(&mut self) {
+        self.write_access_log();
+        let cause = self.trouble.cause();
+        self.worker.give_up_access_lines();
+        self.worker.show_lines_lost();
+        let lost = self.trouble.newly_lost(self.worker.access_lines_lost());
+        if lost > 0 {
+            warn!("access log: {lost} lines are lost: {cause}");
+        }
     }
 
     /// The exit code of a loop that has ended.
-    pub(crate) fn exit_code(&self, ended: io::Result<()>) -> u8 {
+    pub(crate) fn finish(&mut self, ended: io::Result<()>) -> u8 {
+        self.end_access_log();
         if let Err(error) = ended {
             error!("waiting for events failed: {error}");
             return EXIT_CUT;

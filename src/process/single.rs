@@ -148,7 +148,7 @@ impl Process {
                 }
             }
         };
-        self.serving.exit_code(ended)
+        self.serving.finish(ended)
     }
 
     fn reopen_access_log(&mut self, sender: u32) {
@@ -276,6 +276,8 @@ impl Process {
         let access_log = access_log.map_err(|refusal| refusal.message)?;
         let level = config.log_level;
         self.confinement.warn_of_change(&config.privileges);
+        // The new configuration may have no access log.
+        self.serving.write_access_log();
         let adopted = self
             .serving
             .worker

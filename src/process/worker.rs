@@ -194,7 +194,7 @@ impl Member {
                 }
             }
         };
-        self.serving.exit_code(ended)
+        self.serving.finish(ended)
     }
 
     fn on_signals(&mut self) {

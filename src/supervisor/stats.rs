@@ -84,6 +84,7 @@ impl Supervisor {
                 stats_text::backend(&mut line, &label, get);
             }
         }
+        stats_text::access_log(&mut line, board.lines_lost());
         let _ = write!(line, "; workers {}", self.serving_members());
         line
     }

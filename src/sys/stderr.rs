@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 /// The most that is written after one look: a pipe that is writable takes this much (pipe(7),
 /// `PIPE_BUF`).
@@ -50,7 +51,7 @@ impl<F: AsFd> LossyWriter<F> {
         }
         let line_end = if self.torn { "\n" } else { "" };
         let notice = format!("{line_end}weir: {} log lines were lost\n", self.lines_lost);
-        if write_ready(&self.descriptor, notice.as_bytes()) < notice.len() {
+        if write_ready(&self.descriptor, notice.as_bytes()).bytes < notice.len() {
             return false;
         }
         self.lines_lost = 0;
@@ -62,7 +63,7 @@ impl<F: AsFd> LossyWriter<F> {
 impl<F: AsFd> Write for LossyWriter<F> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let done = if self.confess() {
-            write_ready(&self.descriptor, line)
+            write_ready(&self.descriptor, line).bytes
         } else {
             0
         };
@@ -78,21 +79,34 @@ impl<F: AsFd> Write for LossyWriter<F> {
     }
 }
 
-/// Writes as much of `bytes` as does not block, and returns how much that was. Each write ends
-/// with a line where it can, so that lines of several processes do not mix: a write of so few
-/// bytes is not interrupted by another one (pipe(7); files opened to append, write(2)).
-pub fn write_lines(descriptor: impl AsFd, bytes: &[u8]) -> usize {
+/// How far a write came.
+#[derive(Debug)]
+pub struct Progress {
+    /// Bytes that were written.
+    pub bytes: usize,
+    /// Why no more were; none when that was all, or when more would have blocked.
+    pub error: Option<io::Error>,
+}
+
+/// Writes as much of `bytes` as does not block. Each write ends with a line where it can, so that
+/// lines of several processes do not mix: a write of so few bytes is not interrupted by another
+/// one (pipe(7); files opened to append, write(2)).
+pub fn write_lines(descriptor: impl AsFd, bytes: &[u8]) -> Progress {
     let mut done = 0;
     while done < bytes.len() {
         let rest = &bytes[done..];
         let chunk = &rest[..whole_lines(rest)];
-        let count = write_ready(&descriptor, chunk);
-        done += count;
-        if count < chunk.len() {
-            break;
+        let progress = write_ready(&descriptor, chunk);
+        done += progress.bytes;
+        if progress.bytes < chunk.len() {
+            let error = progress.error;
+            return Progress { bytes: done, error };
         }
     }
-    done
+    Progress {
+        bytes: done,
+        error: None,
+    }
 }
 
 /// The length of the whole lines that fit one write; all that fits when a line is longer.
@@ -102,27 +116,34 @@ fn whole_lines(bytes: &[u8]) -> usize {
     last.map_or(fits.len(), |last| last + 1)
 }
 
-/// Writes as much of `bytes` as does not block, and returns how much that was.
-pub fn write_ready(descriptor: impl AsFd, bytes: &[u8]) -> usize {
+/// Writes as much of `bytes` as does not block.
+pub fn write_ready(descriptor: impl AsFd, bytes: &[u8]) -> Progress {
     let mut done = 0;
-    while done < bytes.len() && is_writable(&descriptor) {
+    let mut error = None;
+    while done < bytes.len() && is_ready(&descriptor) {
         let chunk = &bytes[done..bytes.len().min(done + CHUNK_BYTES)];
         match rustix::io::write(&descriptor, chunk) {
             Ok(count) if count > 0 => done += count,
-            _ => break,
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => break,
+            Err(errno) => {
+                error = Some(errno.into());
+                break;
+            }
         }
     }
-    done
+    Progress { bytes: done, error }
 }
 
-fn is_writable(descriptor: impl AsFd) -> bool {
+/// Whether a write would return at once, with success or with an error.
+fn is_ready(descriptor: impl AsFd) -> bool {
     let mut fds = [PollFd::new(&descriptor, PollFlags::OUT)];
     let at_once = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     let answered = poll(&mut fds, Some(&at_once));
-    answered.is_ok() && fds[0].revents().contains(PollFlags::OUT)
+    let ready = PollFlags::OUT | PollFlags::ERR | PollFlags::HUP;
+    answered.is_ok() && fds[0].revents().intersects(ready)
 }
 
 #[cfg(test)]
@@ -194,6 +215,22 @@ mod tests {
         assert_eq!(whole_lines(&long), CHUNK_BYTES);
         long.insert(0, b'x');
         assert_eq!(whole_lines(&long), CHUNK_BYTES);
+    }
+
+    #[test]
+    fn a_failed_write_says_why_and_one_that_would_block_does_not() {
+        let full = File::options().write(true).open("/dev/full");
+        let progress = write_lines(full.expect("it is there"), b"line\n");
+        assert_eq!(progress.bytes, 0);
+        let error = progress.error.expect("it is full");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        let (reader, writer) = full_pipe();
+        let progress = write_lines(&writer.descriptor, b"line\n");
+        assert!(progress.bytes == 0 && progress.error.is_none());
+        drop(reader);
+        let progress = write_lines(&writer.descriptor, b"line\n");
+        let error = progress.error.expect("nobody reads it");
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]

@@ -52,6 +52,7 @@ use crate::worker::starve::Starving;
 pub use crate::worker::adopt::Adopted;
 pub use crate::worker::doors::{Opened, SLOTS_MAX, Slots};
 pub use crate::worker::drain::Stage;
+pub(crate) use crate::worker::http::PENDING_BYTES_MAX as ACCESS_LINES_BYTES_MAX;
 pub use crate::worker::report::{Census, UnresolvedName};
 
 /// How often at most one kind of warning about single connections is logged.

@@ -112,10 +112,22 @@ impl<N: Net> Worker<N> {
         self.shared.http.log.as_mut().map(|log| log.pending())
     }
 
-    /// Access log lines that were dropped because too many waited.
+    /// Access log lines that were lost because too many waited, or were given up.
     #[must_use]
-    pub fn access_lines_dropped(&self) -> u64 {
-        self.shared.http.log.as_ref().map_or(0, |log| log.dropped())
+    pub fn access_lines_lost(&self) -> u64 {
+        self.shared.http.lines_lost()
+    }
+
+    /// Gives up the access log lines that wait: they count as lost.
+    pub fn give_up_access_lines(&mut self) {
+        if let Some(log) = &mut self.shared.http.log {
+            log.give_up();
+        }
+    }
+
+    /// Shows the other processes how many access log lines were lost.
+    pub(crate) fn show_lines_lost(&self) {
+        self.shared.board.set_lines_lost(self.access_lines_lost());
     }
 
     /// A counter or gauge of the listener of that name.
@@ -290,6 +302,7 @@ impl<N: Net> Worker<N> {
             let get = |cell: BackendCell| board.get(place.column, cell);
             stats_text::backend(&mut line, &place.label, get);
         }
+        stats_text::access_log(&mut line, self.access_lines_lost());
         line
     }
 }

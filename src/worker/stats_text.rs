@@ -46,3 +46,10 @@ pub fn backend(line: &mut String, label: &str, get: impl Fn(BackendCell) -> u64)
         get(BackendCell::Retries),
     );
 }
+
+/// Adds how many access log lines were lost, if any were.
+pub fn access_log(line: &mut String, lines_lost: u64) {
+    if lines_lost > 0 {
+        let _ = write!(line, "; access log: lines lost {lines_lost}");
+    }
+}

@@ -210,3 +210,78 @@ fn a_value_that_is_cut_shows_it() {
         assert_eq!(agent.ends_with("xxx..."), length > 4096);
     }
 }
+
+const FULL: &str = "/dev/full";
+const TROUBLE: &str = "access log: cannot be written: No space left on device";
+
+#[test]
+fn a_full_disk_is_told_once_and_its_lines_wait_for_room() {
+    let (scratch, web) = (Scratch::new(), Web::named("a"));
+    let path = scratch.file("access.log");
+    let backends = || Config::pool([web.address()]);
+    let weir = Weir::start(config(backends(), Path::new(FULL), "common"));
+    let mut client = Client::new(&weir);
+    for _ in 0..20 {
+        client.get("/waits");
+    }
+    weir.log.wait(&[TROUBLE]);
+    weir.reload(config(backends(), &path, "common"));
+    client.get("/is-written");
+    assert_eq!(lines(&path, 21).len(), 21);
+    weir.log
+        .wait(&["access log: all is written again, 0 lines were lost"]);
+    assert_eq!(weir.log.count(&["access log: "]), 2);
+}
+
+#[test]
+fn what_a_full_disk_takes_no_more_of_is_counted() {
+    let (scratch, web) = (Scratch::new(), Web::named("a"));
+    let path = scratch.file("access.log");
+    let backends = || Config::pool([web.address()]);
+    let mut weir = Weir::start(config(backends(), Path::new(FULL), "combined"));
+    let mut client = Client::new(&weir);
+    let long = "x".repeat(4000);
+    let fields = format!("User-Agent: {long}\r\nReferer: {long}\r\n");
+    // More than the lines that wait may take.
+    let requests = 150;
+    for _ in 0..requests {
+        client.get_with("/", &fields);
+    }
+    weir.reload(config(backends(), &path, "combined"));
+    let over = weir.log.wait(&["access log: all is written again, "]);
+    let lost: usize = between(&over, "again, ", " lines were lost");
+    assert!(lost > 0, "{over}");
+    let text = fs::read_to_string(&path).expect("it is written");
+    assert_eq!(text.lines().count() + lost, requests);
+    weir.terminate();
+    let figures = weir.log.wait(&["stats: "]);
+    assert!(
+        figures.ends_with(&format!("access log: lines lost {lost}")),
+        "{figures}"
+    );
+    assert_eq!(weir.log.count(&["access log: cannot"]), 1);
+}
+
+#[test]
+fn lines_that_are_lost_at_the_end_are_counted() {
+    let web = Web::named("a");
+    let mut weir = Weir::start(config(
+        Config::pool([web.address()]),
+        Path::new(FULL),
+        "json",
+    ));
+    let mut client = Client::new(&weir);
+    for _ in 0..3 {
+        client.get("/");
+    }
+    drop(client);
+    assert_eq!(weir.terminate(), Some(0));
+    weir.log
+        .wait(&["access log: 3 lines are lost: No space left on device"]);
+}
+
+fn between(line: &str, before: &str, after: &str) -> usize {
+    let rest = line.split_once(before).expect("it is there").1;
+    let number = rest.split_once(after).expect("it is there").0;
+    number.parse().expect("a number")
+}

@@ -157,3 +157,21 @@ fn the_access_log_has_whole_lines_of_all_workers_and_is_reopened() {
         (new.lines().count() >= 20).then_some(old.lines().count())
     });
 }
+
+#[test]
+fn lines_that_any_worker_loses_are_in_the_statistics_of_all() {
+    let mut machine = Machine::start(
+        "access_log: /dev/full\nstats_interval: 0\nlisten: 127.0.0.1:0\nname: front\nmode: http\n\
+         routes: [{prefix: /, respond: {status: 200, body: ok}}]\n",
+        2,
+    );
+    for _ in 0..8 {
+        let mut client = machine.connect();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        client.end();
+    }
+    assert_eq!(machine.terminate(), Some(0));
+    machine
+        .log
+        .wait(&["stats: ", "; access log: lines lost 8;"]);
+}

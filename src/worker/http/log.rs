@@ -19,7 +19,7 @@ use crate::worker::shared::Shared;
 use crate::worker::tcp::Relay;
 
 /// Lines that wait for their writer, in bytes; what does not fit is dropped and counted.
-const PENDING_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const PENDING_BYTES_MAX: usize = 1024 * 1024;
 
 /// Longest value kept of a request for its line, in bytes: one more than is written, so that the
 /// line shows the cut.
@@ -31,7 +31,7 @@ pub(crate) struct AccessLog {
     format: Format,
     pending: Vec<u8>,
     next_id: u64,
-    dropped: u64,
+    lost: u64,
 }
 
 impl AccessLog {
@@ -45,7 +45,7 @@ impl AccessLog {
             format,
             pending: Vec::new(),
             next_id: 0,
-            dropped: 0,
+            lost: 0,
         }
     }
 
@@ -54,15 +54,23 @@ impl AccessLog {
         &mut self.pending
     }
 
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped
+    /// Lines that were lost.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Counts those that wait as lost.
+    pub(crate) fn give_up(&mut self) {
+        let lines = self.pending.iter().filter(|&&byte| byte == b'\n').count();
+        self.pending.clear();
+        self.lost += lines as u64;
     }
 
     /// Keeps the lines and numbers of an earlier log.
     pub(crate) fn inherit(&mut self, earlier: Self) {
         self.pending = earlier.pending;
         self.next_id = earlier.next_id;
-        self.dropped = earlier.dropped;
+        self.lost = earlier.lost;
     }
 
     fn id(&mut self) -> u64 {
@@ -72,7 +80,7 @@ impl AccessLog {
 
     fn line(&mut self, write: impl FnOnce(Format, &mut Vec<u8>)) {
         if self.pending.len() >= PENDING_BYTES_MAX {
-            self.dropped += 1;
+            self.lost += 1;
         } else {
             write(self.format, &mut self.pending);
         }

@@ -26,7 +26,7 @@ use crate::worker::session::{CloseReason, Endpoint, Protocol, Session, Turn};
 use crate::worker::shared::Shared;
 
 pub(crate) use exchange::ActiveExchange;
-pub(crate) use log::{AccessLog, log_tcp};
+pub(crate) use log::{AccessLog, PENDING_BYTES_MAX, log_tcp};
 
 /// Requests that one session may begin in one turn before others run.
 const REQUESTS_PER_TURN: usize = 16;
@@ -95,6 +95,8 @@ pub(crate) struct HttpSpace {
     date: [u8; 29],
     date_s: u64,
     pub(crate) log: Option<AccessLog>,
+    /// Access log lines that were lost before the log was turned off, if ever.
+    lines_lost_before: u64,
 }
 
 impl HttpSpace {
@@ -110,16 +112,28 @@ impl HttpSpace {
             date: crate::core::http::reply::imf_fixdate(0),
             date_s: 0,
             log: None,
+            lines_lost_before: 0,
         }
     }
 
-    /// Takes on the form of the access log; lines that wait stay.
+    /// Takes on the form of the access log; lines that wait stay, and are lost when there is to be
+    /// none.
     pub(crate) fn adopt_log(&mut self, format: Option<LogFormat>) {
         let earlier = self.log.take();
         self.log = format.map(AccessLog::new);
-        if let (Some(log), Some(earlier)) = (&mut self.log, earlier) {
-            log.inherit(earlier);
+        match (&mut self.log, earlier) {
+            (Some(log), Some(earlier)) => log.inherit(earlier),
+            (None, Some(mut earlier)) => {
+                earlier.give_up();
+                self.lines_lost_before += earlier.lost();
+            }
+            (_, None) => {}
         }
+    }
+
+    /// Access log lines that were lost.
+    pub(crate) fn lines_lost(&self) -> u64 {
+        self.lines_lost_before + self.log.as_ref().map_or(0, AccessLog::lost)
     }
 }
 
