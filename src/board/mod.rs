@@ -18,6 +18,7 @@ mod cells;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -411,7 +412,8 @@ impl Board {
             .map(|entry| entry.load(Ordering::Relaxed))
             .collect();
         let is_named = |entry: u64| wanted.binary_search(&entry).is_ok();
-        let is_listed = |hash: &u64| entries.contains(hash);
+        let listed: HashSet<u64> = entries.iter().copied().collect();
+        let is_listed = |hash: &u64| listed.contains(hash);
         let fresh: Vec<u64> = wanted.iter().copied().filter(|it| !is_listed(it)).collect();
         let empty = (0..COLUMNS_MAX).filter(|&index| entries[index] == 0);
         let given_up = (0..COLUMNS_MAX).filter(|&index| {
@@ -430,9 +432,10 @@ impl Board {
         }
         // In the order of the names, in which workers will look them up.
         let mut places = places.into_iter();
+        let mut fresh: HashSet<u64> = fresh.into_iter().collect();
         for name in names {
             let hash = hash(name.as_ref());
-            if shared.find_hash(hash, 0).is_none()
+            if fresh.remove(&hash)
                 && let Some(index) = places.next()
             {
                 shared.directory()[index].store(0, Ordering::Relaxed);
@@ -447,6 +450,16 @@ impl Board {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Column> {
         self.shared.as_ref()?.find(name, 0)
+    }
+
+    /// The same for one name of many, in their order: `last` is the column of the one before, from
+    /// which it is seldom far.
+    #[must_use]
+    pub fn find_next(&self, name: &str, last: &mut Option<Column>) -> Option<Column> {
+        let from = last.map_or(0, |last| last.0 + 1);
+        let found = self.shared.as_ref()?.find(name, from)?;
+        *last = Some(found);
+        Some(found)
     }
 
     /// What the row says of its worker; all zero where there is no such row.

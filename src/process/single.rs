@@ -1,6 +1,8 @@
 //! One serving process on its own: signals, background jobs and reloads around the loop.
 
+use std::collections::HashSet;
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -61,7 +63,7 @@ struct Process {
     /// It was asked for again meanwhile.
     load_again: Option<Vec<u32>>,
     /// Names whose failure is already in the log.
-    known_unresolved: Vec<UnresolvedName>,
+    known_unresolved: HashSet<UnresolvedName>,
     pid_file: Option<PidFile>,
     access_log: Option<AccessLog>,
     service: Service,
@@ -114,7 +116,7 @@ impl Process {
             descriptors,
             loading: None,
             load_again: None,
-            known_unresolved: Vec::new(),
+            known_unresolved: HashSet::new(),
             pid_file: None,
             access_log: access_settings,
             service,
@@ -190,7 +192,7 @@ impl Process {
     fn on_finished(&mut self, finished: Finished) {
         match finished {
             Finished::Loaded(outcome) => self.on_loaded(outcome.map(|loaded| loaded.1)),
-            Finished::Resolved(name, addresses) => self.on_resolved(&name, &addresses),
+            Finished::Resolved(name, addresses) => self.on_resolved(name, addresses),
             Finished::Unresolved(name, reason) => self.on_unresolved(name, &reason),
         }
     }
@@ -298,7 +300,9 @@ impl Process {
 
     fn resolve(&mut self) {
         let names = self.serving.worker.unresolved_names();
-        self.known_unresolved.retain(|name| names.contains(name));
+        let before = std::mem::take(&mut self.known_unresolved);
+        let still = names.iter().filter(|name| before.contains(name));
+        self.known_unresolved = still.cloned().collect();
         if let Err(error) = self.jobs.resolve(names) {
             error!("cannot resolve names: {error}");
         }
@@ -313,10 +317,10 @@ impl Process {
         }
     }
 
-    fn on_resolved(&mut self, name: &UnresolvedName, addresses: &[std::net::SocketAddr]) {
+    fn on_resolved(&mut self, name: UnresolvedName, addresses: Vec<SocketAddr>) {
         info!("backend name {} resolved: {}", name.host, addresses[0].ip());
-        self.known_unresolved.retain(|known| known != name);
-        self.serving.worker.on_resolved(name, addresses);
+        self.known_unresolved.remove(&name);
+        self.serving.worker.on_resolved(&[(name, addresses)]);
     }
 
     fn on_unresolved(&mut self, name: UnresolvedName, reason: &str) {
@@ -327,7 +331,7 @@ impl Process {
             "backend name {} does not resolve: {reason}; it is down and will be tried again",
             name.host
         );
-        self.known_unresolved.push(name);
+        self.known_unresolved.insert(name);
     }
 }
 

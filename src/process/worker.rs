@@ -147,9 +147,7 @@ impl Beginning {
         let mut worker = Worker::with_slots(start, config, sockets, self.slots)
             .map_err(refuse("cannot watch the listeners"))?;
         worker.limit_connections(connections_possible(descriptors));
-        for (name, addresses) in &self.bundle.names {
-            worker.on_resolved(name, addresses);
-        }
+        worker.on_resolved(&self.bundle.names);
         let member = Member {
             serving: Serving::new(worker, self.access_log),
             signals,
@@ -233,7 +231,7 @@ impl Member {
             Order::Accept(slots) => self.serving.worker.accept_from(slots),
             Order::Adopt { round } => self.on_adopt(round, packet),
             Order::Resolved(name, addresses) => {
-                self.serving.worker.on_resolved(&name, &addresses);
+                self.serving.worker.on_resolved(&[(name, addresses)]);
             }
             // This very turn looks.
             Order::Look => {}
@@ -271,9 +269,7 @@ impl Member {
             .worker
             .adopt_sockets(config, sockets, false)
             .map_err(|error| error.to_string())?;
-        for (name, addresses) in &bundle.names {
-            self.serving.worker.on_resolved(name, addresses);
-        }
+        self.serving.worker.on_resolved(&bundle.names);
         self.stops_with_supervisor = stops_with_supervisor;
         set_log_level(level, self.quiet);
         Ok(adopted)

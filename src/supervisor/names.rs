@@ -1,11 +1,11 @@
 //! What is known of the names of backends. The supervisor looks them up for all workers.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use log::{info, warn};
 
 use crate::config::model::Config;
-use crate::core::address::BackendAddress;
 use crate::supervisor::messages::ADDRESSES_MAX;
 use crate::worker::UnresolvedName;
 
@@ -15,7 +15,7 @@ pub(crate) struct Names {
     wanted: Vec<UnresolvedName>,
     known: Vec<(UnresolvedName, Vec<SocketAddr>)>,
     /// Those whose failure is in the log.
-    complained: Vec<UnresolvedName>,
+    complained: HashSet<UnresolvedName>,
 }
 
 impl Names {
@@ -30,27 +30,17 @@ impl Names {
     /// Those that `config` has from now on.
     pub(crate) fn adopt(&mut self, config: &Config) {
         let backends = config.upstreams.iter().flat_map(|it| &it.backends);
-        self.wanted.clear();
-        for backend in backends {
-            let BackendAddress::Name { host, port } = &backend.address else {
-                continue;
-            };
-            let name = UnresolvedName {
-                host: host.clone(),
-                port: *port,
-            };
-            if !self.wanted.contains(&name) {
-                self.wanted.push(name);
-            }
-        }
-        self.known.retain(|(name, _)| self.wanted.contains(name));
-        self.complained.retain(|name| self.wanted.contains(name));
+        let names = backends.filter_map(|backend| UnresolvedName::of(&backend.address));
+        let mut wanted = HashSet::new();
+        self.wanted = names.filter(|name| wanted.insert(name.clone())).collect();
+        self.known.retain(|(name, _)| wanted.contains(name));
+        self.complained.retain(|name| wanted.contains(name));
     }
 
     /// Those that have no address yet.
     pub(crate) fn unresolved(&self) -> Vec<UnresolvedName> {
-        let is_known = |name: &UnresolvedName| self.known.iter().any(|(known, _)| known == name);
-        let unresolved = self.wanted.iter().filter(|name| !is_known(name));
+        let known: HashSet<_> = self.known.iter().map(|(name, _)| name).collect();
+        let unresolved = self.wanted.iter().filter(|name| !known.contains(name));
         unresolved.cloned().collect()
     }
 
@@ -68,7 +58,7 @@ impl Names {
         addresses.truncate(ADDRESSES_MAX);
         let first = addresses.first()?;
         info!("backend name {} resolved: {}", name.host, first.ip());
-        self.complained.retain(|known| *known != name);
+        self.complained.remove(&name);
         self.known.retain(|(known, _)| *known != name);
         self.known.push((name.clone(), addresses.clone()));
         Some((name, addresses))
@@ -83,6 +73,6 @@ impl Names {
             "backend name {} does not resolve: {reason}; it is down and will be tried again",
             name.host
         );
-        self.complained.push(name);
+        self.complained.insert(name);
     }
 }

@@ -65,8 +65,9 @@ impl Supervisor {
     fn stats_line(&self) -> String {
         let mut line = format!("sessions {}", self.board.sessions_elsewhere());
         let board = &self.board;
+        let mut last = None;
         for listener in &self.config.listeners {
-            let Some(column) = board.find(&listener.column_name()) else {
+            let Some(column) = board.find_next(&listener.column_name(), &mut last) else {
                 continue;
             };
             let get = |cell: ListenerCell| board.total(column, cell);
@@ -76,7 +77,7 @@ impl Supervisor {
         for upstream in &self.config.upstreams {
             for backend in &upstream.backends {
                 let name = upstream.backend_column_name(&backend.identity);
-                let Some(column) = board.find(&name) else {
+                let Some(column) = board.find_next(&name, &mut last) else {
                     continue;
                 };
                 let label = format!("{}/{}", upstream.name, backend.identity);

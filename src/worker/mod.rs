@@ -16,6 +16,7 @@ mod http;
 mod line;
 mod links;
 mod machine;
+mod names;
 mod probe;
 mod relay;
 mod report;
@@ -25,6 +26,7 @@ mod site;
 mod starve;
 pub mod stats_text;
 mod tcp;
+mod upstreams;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -53,7 +55,8 @@ pub use crate::worker::adopt::Adopted;
 pub use crate::worker::doors::{Opened, SLOTS_MAX, Slots};
 pub use crate::worker::drain::Stage;
 pub(crate) use crate::worker::http::PENDING_BYTES_MAX as ACCESS_LINES_BYTES_MAX;
-pub use crate::worker::report::{Census, UnresolvedName};
+pub use crate::worker::names::UnresolvedName;
+pub use crate::worker::report::Census;
 
 /// How often at most one kind of warning about single connections is logged.
 const LOG_PERIOD_MS: u64 = 1_000;

@@ -99,6 +99,7 @@ impl<N: Net> Worker<N> {
         let entry = self.probes.vacant_entry();
         let key = key_of(entry.key());
         let timer = shared.wheel.arm(at, Timeout::Probe { key, generation });
+        shared.place_mut(backend).probe = Some(key);
         entry.insert(Probe {
             backend,
             generation,
@@ -109,12 +110,10 @@ impl<N: Net> Worker<N> {
 
     /// Ends the probe of a backend, if it has one.
     pub(crate) fn drop_probe(&mut self, backend: BackendId) {
-        let found = self
-            .probes
-            .iter()
-            .find(|(_, probe)| probe.backend == backend);
-        let Some((key, _)) = found else { return };
-        let probe = self.probes.remove(key);
+        let Some(key) = self.shared.place_mut(backend).probe.take() else {
+            return;
+        };
+        let probe = self.probes.remove(key as usize);
         if let Some((_, timer)) = probe.timer {
             self.shared.wheel.cancel(timer);
         }
@@ -161,12 +160,6 @@ impl<N: Net> Worker<N> {
         }
         self.arm_probe(key, self.shared.now);
         false
-    }
-
-    pub(crate) fn has_probe(&self, backend: BackendId) -> bool {
-        self.probes
-            .iter()
-            .any(|(_, probe)| probe.backend == backend)
     }
 
     /// The timer of a probe: start, or give up waiting.

@@ -14,15 +14,6 @@ use crate::worker::session::Session;
 use crate::worker::shared::{Timeout, key_of, span};
 use crate::worker::stats_text;
 
-/// A backend's name that has no address yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnresolvedName {
-    /// The host name.
-    pub host: String,
-    /// The port that goes with it.
-    pub port: u16,
-}
-
 /// The settings and memory of reporting.
 #[derive(Debug)]
 pub(crate) struct Reporter {

@@ -208,6 +208,8 @@ pub(crate) struct Place {
     pub(crate) moves: u32,
     /// HTTP connections that wait for a request, the latest last.
     pub(crate) parked: Vec<LinkKey>,
+    /// The key of its probe, if it has one.
+    pub(crate) probe: Option<u32>,
     /// It was there from the start, not added by a reload.
     pub(crate) is_first: bool,
     /// Whether it was this worker that ejected it: then it says when that is over.
@@ -356,6 +358,11 @@ impl<N: Net> Shared<N> {
         self.places[id.0 as usize]
             .as_ref()
             .expect("a live backend has a place")
+    }
+
+    /// Whether this worker has a probe for it.
+    pub(crate) fn has_probe(&self, id: BackendId) -> bool {
+        self.place(id).probe.is_some()
     }
 
     /// As [`Shared::place`], to change it.
