@@ -6,12 +6,12 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use crate::config::Config;
 use crate::harness::pattern::Pattern;
-use crate::harness::{Origin, Peer, Scratch, Weir, eventually};
+use crate::harness::{Origin, PATIENCE, Peer, Scratch, Weir, eventually};
 use crate::software::{Nginx, bounded, is_installed, nginx_has, output};
 use crate::wire::Head;
 
@@ -19,6 +19,10 @@ const LENGTH: usize = 256 << 20;
 
 /// A size that fits into no buffer's size a whole number of times.
 const PART: usize = 60_001;
+
+/// How far one body may be ahead of the other. Both are under way all the time, and nobody waits
+/// for a whole body on a slow machine.
+const AHEAD: usize = 4 << 20;
 
 const UP: u64 = 1;
 const DOWN: u64 = 2;
@@ -40,9 +44,31 @@ fn read_head(from: &mut impl BufRead) -> Head {
     Head::parse(&bytes).expect("a head of HTTP")
 }
 
-/// Sends a head and a body that is a pattern, whose last part waits for `other`, the body that
-/// comes the other way.
-fn send(mut to: Peer, start: &str, framing: Framing, seed: u64, other: &Barrier) {
+/// How much has come of a body.
+#[derive(Debug, Default)]
+struct Pace {
+    got: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Pace {
+    fn add(&self, count: usize) {
+        *self.got.lock().expect("nobody failed") += count;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, count: usize) {
+        let got = self.got.lock().expect("nobody failed");
+        let waits = |got: &mut usize| *got < count;
+        let waited = self.changed.wait_timeout_while(got, PATIENCE, waits);
+        let (got, outcome) = waited.expect("nobody failed");
+        assert!(!outcome.timed_out(), "{} of {count} bytes came", *got);
+    }
+}
+
+/// Sends a head and a body that is a pattern. It keeps pace with `other`, the body that comes the
+/// other way, and ends when no more than `last` bytes of that are missing.
+fn send(mut to: Peer, start: &str, framing: Framing, seed: u64, (other, last): (&Pace, usize)) {
     let field = match framing {
         Length => format!("Content-Length: {LENGTH}"),
         Chunked => "Transfer-Encoding: chunked".to_owned(),
@@ -55,7 +81,9 @@ fn send(mut to: Peer, start: &str, framing: Framing, seed: u64, other: &Barrier)
         let part = left.min(PART);
         left -= part;
         if left == 0 {
-            other.wait();
+            other.wait(LENGTH - last);
+        } else {
+            other.wait((LENGTH - left).saturating_sub(AHEAD));
         }
         bytes.clear();
         if framing == Chunked {
@@ -75,13 +103,14 @@ fn send(mut to: Peer, start: &str, framing: Framing, seed: u64, other: &Barrier)
 }
 
 /// Compares as much of a body as comes, so that a wrong byte is found where it is.
-struct Expected {
+struct Expected<'a> {
     pattern: Pattern,
+    pace: &'a Pace,
     left: usize,
     bytes: Vec<u8>,
 }
 
-impl Expected {
+impl Expected<'_> {
     fn take(&mut self, from: &mut impl Read, length: usize) {
         assert!(length <= self.left, "the body is longer than it was");
         let mut left = length;
@@ -95,23 +124,22 @@ impl Expected {
             assert!(got[..part] == self.bytes[..], "wrong bytes after {at}");
             left -= part;
             self.left -= part;
+            self.pace.add(part);
         }
     }
 }
 
-/// Receives a body, and lets the sender of `other` end when no more than `last` bytes are missing.
-fn receive(from: &mut impl BufRead, framing: Framing, seed: u64, (other, last): (&Barrier, usize)) {
+/// Receives a body, and says how much has come.
+fn receive(from: &mut impl BufRead, framing: Framing, seed: u64, pace: &Pace) {
     let mut expected = Expected {
         pattern: Pattern::new(seed),
+        pace,
         left: LENGTH,
         bytes: Vec::new(),
     };
     if framing == Length {
-        expected.take(from, LENGTH - last);
-        other.wait();
-        return expected.take(from, last);
+        return expected.take(from, LENGTH);
     }
-    let mut is_told = false;
     loop {
         let mut line = String::new();
         from.read_line(&mut line).expect("a chunk size");
@@ -121,10 +149,6 @@ fn receive(from: &mut impl BufRead, framing: Framing, seed: u64, (other, last): 
         let mut end = [0; 2];
         from.read_exact(&mut end).expect("the end of a chunk");
         assert_eq!(&end, b"\r\n");
-        if expected.left <= last && !is_told {
-            is_told = true;
-            other.wait();
-        }
         if size == 0 {
             return assert_eq!(expected.left, 0, "the body is shorter than it was");
         }
@@ -142,12 +166,12 @@ fn framing_of(head: &Head) -> Framing {
 /// Sends one body and receives another on the same connection at once. Sending ends when no more
 /// than `last` bytes of the other are missing.
 fn exchange(peer: &Peer, start: &str, sent: (Framing, u64), got: (Framing, u64), last: usize) {
-    let (other, mut from) = (Barrier::new(2), BufReader::new(peer.share()));
+    let (pace, mut from) = (Pace::default(), BufReader::new(peer.share()));
     thread::scope(|scope| {
-        scope.spawn(|| send(peer.share(), start, sent.0, sent.1, &other));
+        scope.spawn(|| send(peer.share(), start, sent.0, sent.1, (&pace, last)));
         let head = read_head(&mut from);
         assert_eq!(framing_of(&head), got.0);
-        receive(&mut from, got.0, got.1, (&other, last));
+        receive(&mut from, got.0, got.1, &pace);
     });
 }
 
