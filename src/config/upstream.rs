@@ -340,11 +340,8 @@ fn statuses(node: &Node) -> Read<Vec<(u16, u16)>> {
         Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
     };
     let items = values::list(node).map_err(|_| must())?;
-    items
-        .iter()
-        .map(range)
-        .collect::<Option<_>>()
-        .ok_or_else(must)
+    let read = |node| range(node).ok_or_else(|| format!("{}, not {}", must(), node.describe()));
+    items.iter().map(read).collect()
 }
 
 fn passive(node: &Node, http_keys: &mut Vec<HttpKey>, problems: &mut Problems) -> Passive {
