@@ -106,6 +106,11 @@ fn check(path: &Path, is_printed: bool, quiet: bool) -> ExitCode {
     for warning in &compiled.warnings {
         eprintln!("{warning}");
     }
+    if let Some(problem) = process::check_access_log(&compiled, path) {
+        eprintln!("{problem}");
+        eprintln!("weir: 1 problem found");
+        return ExitCode::from(EXIT_CONFIG);
+    }
     if is_printed {
         return print(&config::render(&compiled.config));
     }

@@ -36,6 +36,8 @@ pub(super) struct Compiler<'a> {
     /// The keepalive of the top level.
     pub(super) keepalive: Option<Keepalive>,
     pub(super) buffer_bytes: usize,
+    /// Where the file of the access log is named.
+    pub(super) access_log_at: Option<Position>,
 }
 
 /// The short form's one upstream.
@@ -57,6 +59,7 @@ impl<'a> Compiler<'a> {
             timeouts: Given::default(),
             keepalive: None,
             buffer_bytes: defaults::BUFFER_BYTES,
+            access_log_at: None,
         }
     }
 
@@ -118,6 +121,8 @@ impl<'a> Compiler<'a> {
         }
         if let Some(node) = top.node("access_log") {
             config.access_log = access_log(node, problems);
+            let path = config.access_log.as_ref().and_then(|it| it.path.as_ref());
+            self.access_log_at = path.map(|_| path_at(node));
         }
         if let Some(node) = top.node("buffers") {
             buffers(node, config, problems);
@@ -417,6 +422,15 @@ fn access_log(node: &Node, problems: &mut Problems) -> Option<AccessLog> {
     log.format = format.unwrap_or(log.format);
     section.close(problems);
     Some(log)
+}
+
+/// Where a good `access_log` names its file.
+fn path_at(node: &Node) -> Position {
+    let Value::Map(entries) = &node.value else {
+        return node.at;
+    };
+    let path = entries.iter().find(|entry| entry.key == "path");
+    path.map_or(node.at, |path| path.value.at)
 }
 
 fn log_path(node: &Node) -> Read<Option<PathBuf>> {

@@ -38,6 +38,8 @@ pub struct Compiled {
     pub config: Config,
     /// What is odd about it but does not keep weir from running.
     pub warnings: Vec<Problem>,
+    /// Where it names the file of the access log; none when it names none.
+    pub access_log_at: Option<Position>,
 }
 
 /// A good file as it was read, with the files that it refers to: enough to compile it again
@@ -91,8 +93,13 @@ pub fn compile(
     };
     let mut compiler = compile::Compiler::new(problems, read_file);
     let config = compiler.root(&root);
+    let access_log_at = compiler.access_log_at;
     let warnings = compiler.problems.finish()?;
-    Ok(Compiled { config, warnings })
+    Ok(Compiled {
+        config,
+        warnings,
+        access_log_at,
+    })
 }
 
 /// Reads and compiles a configuration file. Paths in it are relative to its folder.

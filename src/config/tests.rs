@@ -117,7 +117,9 @@ fn the_short_form_is_a_listener_and_an_upstream() {
 #[test]
 fn routes_with_their_own_backends_inherit_from_the_short_form() {
     let text = include_str!("../../conf/weir.yaml");
-    let Compiled { config, warnings } = good(text);
+    let Compiled {
+        config, warnings, ..
+    } = good(text);
     let names: Vec<&str> = config.upstreams.iter().map(|u| u.name.as_str()).collect();
     assert_eq!(names, ["route:/api/", "route:/"]);
     for upstream in &config.upstreams {

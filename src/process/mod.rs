@@ -17,6 +17,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::warn;
 
+pub use access_sink::check_access_log;
+
 use crate::config::model::Config;
 
 /// Ended as asked.

@@ -5,6 +5,7 @@
 //! crate is in [`activation`], [`child`], [`environment`], [`landlock`], [`shm`], [`signal`] and
 //! `seccomp`.
 
+pub mod access;
 pub mod activation;
 pub mod answer;
 pub mod channel;

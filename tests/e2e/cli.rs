@@ -163,6 +163,41 @@ fn a_bad_file_does_not_start() {
 }
 
 #[test]
+fn the_test_looks_whether_the_access_log_can_be_opened() {
+    let scratch = Scratch::new();
+    let log = |path: &Path| {
+        let top = format!("access_log:\n  path: {}", path.display());
+        Config::new().top(&top).backend("127.0.0.1:9001")
+    };
+    let file = scratch.file("access.log");
+    assert_eq!(check(log(&file)).code, OK);
+    assert!(!file.exists(), "a test makes no file");
+    let missing = scratch.file("missing").join("access.log");
+    let folder = scratch.file("folder");
+    std::fs::create_dir(&folder).expect("there is room");
+    let within_a_file = scratch.write("file", "").join("access.log");
+    for (path, why) in [
+        (missing, "No such file"),
+        (folder, "is a directory"),
+        (within_a_file, "Not a directory"),
+    ] {
+        let text = log(&path).to_string();
+        let line = text.lines().position(|line| line.starts_with("  path:"));
+        let at = format!("weir.yaml:{}:9: ", line.expect("it is there") + 1);
+        let done = check(text);
+        assert_eq!(done.code, BAD_CONFIGURATION, "{}", done.stderr);
+        for part in [
+            at.as_str(),
+            "`access_log`",
+            &path.display().to_string(),
+            why,
+        ] {
+            assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_does_not_start() {
     let scratch = Scratch::new();
     for option in ["-t", "-q"] {
