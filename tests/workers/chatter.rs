@@ -5,8 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crate::harness::{Peer, eventually};
+use crate::harness::{Peer, eventually, try_ask};
+
+/// Between two things that a client says: others have work to do too.
+const BREATH: Duration = Duration::from_millis(1);
 
 /// Running clients. They stop when dropped.
 #[derive(Debug)]
@@ -17,17 +21,33 @@ pub(crate) struct Chatter {
 }
 
 impl Chatter {
-    /// Connects so many clients, one after the other, to what echoes.
+    /// Connects so many clients, one after the other, to what echoes, if only after it was asked
+    /// for its name.
     pub(crate) fn start(address: SocketAddr, clients: usize) -> Self {
+        Self::begin(address, clients, false)
+    }
+
+    /// The same with clients who come again when they are cut: only who is refused has failed.
+    pub(crate) fn of_regulars(address: SocketAddr, clients: usize) -> Self {
+        Self::begin(address, clients, true)
+    }
+
+    fn begin(address: SocketAddr, clients: usize, are_regulars: bool) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let said = Arc::<AtomicUsize>::default();
         let start = |_| {
-            let mut client = Peer::connect(address).expect("weir listens");
+            let mut client = enter(address).expect("weir listens");
             let (stop, said) = (Arc::clone(&stop), Arc::clone(&said));
             thread::spawn(move || {
                 while !stop.load(Ordering::SeqCst) {
-                    say(&mut client)?;
-                    said.fetch_add(1, Ordering::SeqCst);
+                    match say(&mut client) {
+                        Ok(()) => {
+                            said.fetch_add(1, Ordering::SeqCst);
+                            thread::sleep(BREATH);
+                        }
+                        Err(_) if are_regulars => client = come_again(address)?,
+                        Err(error) => return Err(error),
+                    }
                 }
                 Ok(())
             })
@@ -68,6 +88,23 @@ impl Drop for Chatter {
     }
 }
 
+fn enter(address: SocketAddr) -> io::Result<Peer> {
+    let mut client = Peer::connect(address)?;
+    try_ask(&mut client)?;
+    Ok(client)
+}
+
+/// Until one stays: more than one worker may be killed.
+fn come_again(address: SocketAddr) -> io::Result<Peer> {
+    loop {
+        match enter(address) {
+            Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Says something, and hears the same.
 pub(crate) fn say(client: &mut Peer) -> io::Result<()> {
     client.write_all(b"still there?")?;
     let mut heard = [0; 12];

@@ -55,6 +55,16 @@ impl Machine {
         });
     }
 
+    /// Waits until every worker accepts from so many sockets of `front`, no more and no fewer.
+    pub(crate) fn wait_shares_of_sockets(&self, count: usize) {
+        let port = self.address().port();
+        eventually("every worker has its share of the sockets", || {
+            let mut children = self.children().into_iter();
+            let all = children.all(|pid| watched_listeners(pid, port) == count);
+            all.then_some(())
+        });
+    }
+
     /// Kills that worker without mercy, and waits until another one has its seat and serves.
     pub(crate) fn replace_worker(&self, seat: usize) {
         let mark = self.log.mark();
@@ -111,6 +121,94 @@ pub(crate) fn signal(pid: u32, which: Signal) {
 /// Whether a process runs, or is at least not buried yet.
 pub(crate) fn is_there(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Open descriptors of a process.
+pub(crate) fn descriptors(pid: u32) -> usize {
+    let folder = fs::read_dir(format!("/proc/{pid}/fd"));
+    folder.expect("it runs").count()
+}
+
+/// Memory that a process shares with nobody, in KiB (proc_pid_smaps(5)).
+pub(crate) fn private_kib(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it runs");
+    let private = text.lines().filter(|line| line.starts_with("Private_"));
+    let sizes = private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    sizes.sum()
+}
+
+/// Connections to that port that the kernel holds open on the side that has it.
+pub(crate) fn established(port: u16) -> usize {
+    let is_it = |row: &TcpRow| row.local == port && row.is_established;
+    tcp_rows().iter().filter(|row| is_it(row)).count()
+}
+
+/// How many listening sockets of that port a process waits for (proc_pid_fdinfo(5)).
+pub(crate) fn watched_listeners(pid: u32, port: u16) -> usize {
+    let rows = tcp_rows();
+    let listening = rows
+        .iter()
+        .filter(|row| row.local == port && row.remote == 0);
+    let links: Vec<String> = listening.map(|row| row.link()).collect();
+    let folder = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it runs");
+    let infos = folder.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    let watched = |info: String| {
+        let targets = info.lines().filter_map(|line| line.strip_prefix("tfd:"));
+        let targets = targets.filter_map(|rest| rest.split_whitespace().next());
+        let is_listener = |target: &&str| {
+            let link = fs::read_link(format!("/proc/{pid}/fd/{target}"));
+            link.is_ok_and(|it| links.iter().any(|link| it.as_os_str() == link.as_str()))
+        };
+        targets.filter(is_listener).count()
+    };
+    infos.map(watched).sum()
+}
+
+/// Which of these processes has the connection from one port to another.
+pub(crate) fn owner(local: u16, remote: u16, among: &[u32]) -> Option<u32> {
+    let rows = tcp_rows();
+    let row = rows
+        .iter()
+        .find(|it| (it.local, it.remote) == (local, remote))?;
+    let link = row.link();
+    let has_it = |pid: &u32| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten();
+        let mut links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.any(|it| it.as_os_str() == link.as_str())
+    };
+    among.iter().copied().find(has_it)
+}
+
+/// A line of /proc/net/tcp.
+struct TcpRow {
+    local: u16,
+    remote: u16,
+    is_established: bool,
+    inode: String,
+}
+
+impl TcpRow {
+    /// As the kernel names it among the descriptors of a process.
+    fn link(&self) -> String {
+        format!("socket:[{}]", self.inode)
+    }
+}
+
+fn tcp_rows() -> Vec<TcpRow> {
+    let text = fs::read_to_string("/proc/net/tcp").expect("the kernel lists them");
+    let port = |address: &str| u16::from_str_radix(address.split_once(':')?.1, 16).ok();
+    let row = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        Some(TcpRow {
+            local: port(words.get(1)?)?,
+            remote: port(words.get(2)?)?,
+            is_established: *words.get(3)? == "01",
+            inode: (*words.get(9)?).to_owned(),
+        })
+    };
+    text.lines().skip(1).filter_map(row).collect()
 }
 
 /// A field of /proc/pid/status.

@@ -15,4 +15,6 @@ mod orders;
 mod reload;
 mod serve;
 mod stop;
+#[cfg(target_arch = "x86_64")]
+mod takeover;
 mod upgrade;

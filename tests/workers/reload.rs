@@ -4,7 +4,7 @@ use crate::chatter::Chatter;
 use crate::harness::log::RELOADED;
 use crate::harness::process::wait_closed;
 use crate::harness::{Load, Named, Origin, Peer, Signal, ask};
-use crate::machine::{Machine, config};
+use crate::machine::{Machine, config, descriptors, private_kib};
 
 #[test]
 fn all_workers_take_on_a_good_file_with_one_verdict() {
@@ -87,6 +87,9 @@ fn workers_become_fewer_and_more_without_a_failed_connection() {
         machine.reload(file(workers));
         load.wait_more(30);
         machine.wait_children(workers);
+        if 4 % workers == 0 {
+            machine.wait_shares_of_sockets(4 / workers);
+        }
         load.wait_more(30);
     }
     let failures = load.finish();
@@ -113,8 +116,31 @@ fn sessions_of_a_worker_that_is_no_longer_wanted_go_on() {
     machine.wait_children(4);
 }
 
+/// What a machine has of what could leak: of its supervisor and of each of its workers.
+#[derive(Debug)]
+struct Holdings {
+    descriptors: usize,
+    private_kib: u64,
+}
+
+fn holdings(machine: &Machine) -> Vec<Holdings> {
+    let workers = machine.children().into_iter();
+    let all = std::iter::once(machine.pid()).chain(workers);
+    let look = |pid| Holdings {
+        descriptors: descriptors(pid),
+        private_kib: private_kib(pid),
+    };
+    all.map(look).collect()
+}
+
 #[test]
 fn many_reloads_under_load_fail_nobody_and_leave_nothing_behind() {
+    const RELOADS: usize = 100;
+    /// Until then everything has been as large as it gets.
+    const WARM_UP: usize = 20;
+    // Less than two KiB for each reload. Sessions that are about to end have descriptors too.
+    const GROWTH_KIB_MAX: u64 = 150;
+    const DESCRIPTORS_MORE_MAX: usize = 20;
     let [a, b] = ["A", "B"].map(Named::new);
     let files = [
         config().backend(a.address()).backend(b.address()),
@@ -124,21 +150,29 @@ fn many_reloads_under_load_fail_nobody_and_leave_nothing_behind() {
             .backend_with(b.address(), "weight: 3"),
     ];
     let machine = Machine::start(&files[0], 3);
-    let load = Load::start(machine.address(), 3);
-    let count = |machine: &Machine| -> usize {
-        let fds =
-            |pid: u32| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-        fds(machine.pid())
-    };
-    let mut before = 0;
-    for round in 1..=40 {
+    let workers = machine.children();
+    // Some keep their connection through all of it, others come and go.
+    let keepers = Chatter::start(machine.address(), 6);
+    let mut before = Vec::new();
+    for round in 1..=RELOADS {
+        let load = Load::start(machine.address(), 3);
         machine.reload(&files[round % 2]);
-        load.wait_more(5);
-        if round == 4 {
-            before = count(&machine);
+        load.wait_more(3);
+        keepers.wait_more(6);
+        let failures = load.finish();
+        assert!(failures.is_empty(), "{failures:?}");
+        if round == WARM_UP {
+            before = holdings(&machine);
         }
     }
-    let failures = load.finish();
+    let after = holdings(&machine);
+    assert_eq!(machine.children(), workers, "nobody was replaced");
+    for (before, after) in before.iter().zip(&after) {
+        let most = before.descriptors + DESCRIPTORS_MORE_MAX;
+        assert!(after.descriptors <= most, "{before:?}, then {after:?}");
+        let grown = after.private_kib.saturating_sub(before.private_kib);
+        assert!(grown <= GROWTH_KIB_MAX, "{before:?}, then {after:?}");
+    }
+    let failures = keepers.finish();
     assert!(failures.is_empty(), "{failures:?}");
-    assert_eq!(count(&machine), before, "descriptors of the supervisor");
 }

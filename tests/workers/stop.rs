@@ -1,7 +1,12 @@
 //! The end of all workers: graceful, or at once.
 
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::harness::log::STOPPING;
-use crate::harness::{Config, Named, Origin, Signal, ask, eventually};
+use crate::harness::pattern::Pattern;
+use crate::harness::{Config, Launch, Named, Origin, Signal, ask, eventually};
 use crate::machine::{Machine, config, is_there};
 
 #[test]
@@ -23,6 +28,56 @@ fn a_stop_waits_for_the_sessions_of_every_worker() {
     for mut client in held {
         client.finish();
         client.expect_end();
+    }
+    assert_eq!(machine.wait_exit(), Some(0));
+}
+
+#[test]
+fn long_downloads_arrive_whole_through_a_reload_an_upgrade_and_the_end() {
+    const CLIENTS: usize = 6;
+    /// More than all buffers on the way hold.
+    const BYTES: usize = 32 << 20;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let done = Arc::clone(&sent);
+    let origin = Origin::new(move |peer| {
+        peer.read_line()?;
+        let mut pattern = Pattern::new(7);
+        let mut chunk = vec![0; 64 * 1024];
+        for _ in 0..BYTES / chunk.len() {
+            pattern.fill(&mut chunk);
+            peer.write_all(&chunk)?;
+        }
+        done.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    let file = |workers: usize| {
+        let top = format!("workers: {workers}");
+        config().top(&top).backend(origin.address())
+    };
+    let mut machine = Machine::launch(Launch::new(file(4)));
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| machine.connect()).collect();
+    for client in &mut clients {
+        client.send("all of it\n");
+    }
+    eventually("all downloads have begun", || {
+        (origin.accepted() == CLIENTS).then_some(())
+    });
+    machine.reload(file(2));
+    machine.signal(Signal::USR2);
+    machine.log.wait(&["upgrade done"]);
+    machine.signal(Signal::TERM);
+    machine.log.wait(&[STOPPING]);
+    machine.wait_listener_closed();
+    assert_eq!(sent.load(Ordering::SeqCst), 0, "they take long");
+    let read = |mut client: crate::harness::Peer| {
+        std::thread::spawn(move || {
+            client.expect_pattern(7, BYTES);
+            client.expect_end();
+        })
+    };
+    let readers: Vec<_> = clients.into_iter().map(read).collect();
+    for reader in readers {
+        reader.join().expect("it came whole");
     }
     assert_eq!(machine.wait_exit(), Some(0));
 }

@@ -9,48 +9,57 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use crate::chatter::Chatter;
 use crate::harness::process::binary;
 use crate::harness::{Launch, Load, Named, Origin, Scratch, Signal, ask, eventually};
-use crate::machine::{Machine, config, is_there};
+use crate::machine::{Machine, config, descriptors, private_kib};
 
 const DONE: &str = "upgrade done: ";
 const FAILED: &str = "upgrade failed: ";
 
 #[test]
-fn the_binary_is_replaced_under_load_and_the_process_stays_the_same() {
-    const UPGRADES: usize = 5;
+fn the_binary_is_replaced_again_and_again_under_load() {
+    const UPGRADES: usize = 20;
+    const WARM_UP: usize = 5;
+    // Less than 16 KiB and half a descriptor for each upgrade.
+    const GROWTH_KIB_MAX: u64 = 240;
+    const DESCRIPTORS_MORE_MAX: usize = 7;
     let backend = Named::new("A");
-    let machine = Machine::start(config().backend(backend.address()), 3);
+    let mut machine = Machine::start(config().backend(backend.address()), 3);
     let pid = machine.pid();
-    let load = Load::start(machine.address(), 4);
-    for _ in 0..UPGRADES {
+    let first = machine.children();
+    // They keep workers of the first generation through all of it.
+    let keepers = Chatter::start(machine.address(), 6);
+    let load = Load::start(machine.address(), 3);
+    let mut before = (0, 0);
+    for round in 1..=UPGRADES {
         let mark = machine.log.mark();
-        let before = machine.children();
         machine.signal(Signal::USR2);
         machine.log.wait_since(mark, &[DONE]);
-        load.wait_more(30);
-        eventually("the workers of before have gone", || {
-            before.iter().all(|worker| !is_there(*worker)).then_some(())
-        });
+        load.wait_more(6);
+        keepers.wait_more(6);
+        eventually(
+            "the workers between the first and the last have gone",
+            || {
+                let children = machine.children();
+                let fresh = children.iter().filter(|worker| !first.contains(worker));
+                (fresh.count() == 3).then_some(())
+            },
+        );
+        if round == WARM_UP {
+            before = (descriptors(pid), private_kib(pid));
+        }
     }
+    let after = (descriptors(pid), private_kib(pid));
+    assert_eq!(machine.pid(), pid);
     let failures = load.finish();
     assert!(failures.is_empty(), "{failures:?}");
-    assert_eq!(machine.pid(), pid);
-    assert_eq!(machine.children().len(), 3);
-}
-
-#[test]
-fn sessions_of_the_workers_of_before_go_on() {
-    let origin = Origin::echo();
-    let mut machine = Machine::start(config().backend(origin.address()), 2);
-    let chatter = Chatter::start(machine.address(), 8);
-    for _ in 0..2 {
-        let mark = machine.log.mark();
-        machine.signal(Signal::USR2);
-        machine.log.wait_since(mark, &[DONE]);
-        chatter.wait_more(200);
-    }
-    let failures = chatter.finish();
+    let failures = keepers.finish();
     assert!(failures.is_empty(), "{failures:?}");
-    machine.wait_children(2);
+    let is_same =
+        after.0 <= before.0 + DESCRIPTORS_MORE_MAX && after.1 <= before.1 + GROWTH_KIB_MAX;
+    assert!(
+        is_same,
+        "descriptors and memory: {before:?}, then {after:?}"
+    );
+    machine.wait_children(3);
     assert_eq!(machine.terminate(), Some(0));
 }
 
