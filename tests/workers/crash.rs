@@ -43,7 +43,7 @@ fn gauges_are_what_the_kernel_counts_however_often_workers_are_killed() {
         .top("stats_interval: 100ms")
         .backend(origin.address());
     let machine = Machine::start(file, WORKERS);
-    let port = machine.address().port();
+    let ports = [machine.address(), origin.address()].map(|it| it.port());
     let regulars = Chatter::of_regulars(machine.address(), CLIENTS);
     let mut victims = Victims::new(WORKERS);
     let front = format!("sessions {CLIENTS}; front: ");
@@ -53,11 +53,9 @@ fn gauges_are_what_the_kernel_counts_however_often_workers_are_killed() {
         let mark = machine.log.mark();
         let parts = [STATISTICS, &front, &active[0], &active[1]];
         machine.log.wait_since(mark, &parts);
-        for port in [port, origin.address().port()] {
-            eventually("the kernel counts as many", || {
-                (established(port) == CLIENTS).then_some(())
-            });
-        }
+        eventually("the kernel counts as many", || {
+            (established(ports) == [CLIENTS; 2]).then_some(())
+        });
     }
     regulars.wait_more(CLIENTS);
     let failures = regulars.finish();

@@ -137,10 +137,14 @@ pub(crate) fn private_kib(pid: u32) -> u64 {
     sizes.sum()
 }
 
-/// Connections to that port that the kernel holds open on the side that has it.
-pub(crate) fn established(port: u16) -> usize {
-    let is_it = |row: &TcpRow| row.local == port && row.is_established;
-    tcp_rows().iter().filter(|row| is_it(row)).count()
+/// Connections to each of these ports that the kernel holds open on the side that has it.
+pub(crate) fn established<const N: usize>(ports: [u16; N]) -> [usize; N] {
+    let rows = tcp_rows();
+    let count = |port| {
+        let is_it = |row: &&TcpRow| row.local == port && row.is_established;
+        rows.iter().filter(is_it).count()
+    };
+    ports.map(count)
 }
 
 /// How many listening sockets of that port a process waits for (proc_pid_fdinfo(5)).

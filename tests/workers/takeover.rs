@@ -45,7 +45,7 @@ fn a_worker_that_is_taken_over_can_neither_exec_nor_open_nor_listen() {
     let machine = Machine::start(config().backend(backend.address()), 2);
     let workers = machine.children();
     match Taken::take(machine.worker(1)) {
-        Ok(mut taken) => {
+        Ok(taken) => {
             for (name, call, arguments) in REFUSED {
                 let result = taken.call(call, arguments);
                 assert_eq!(result, -i64::from(libc::EPERM), "{name}");
@@ -93,7 +93,7 @@ impl Taken {
     }
 
     /// Makes a call with these arguments; what comes back, an errno as its negative.
-    fn call(&mut self, number: libc::c_long, arguments: [u64; 3]) -> i64 {
+    fn call(&self, number: libc::c_long, arguments: [u64; 3]) -> i64 {
         let mut wanted = self.registers;
         wanted.rip -= 2;
         wanted.rax = number.cast_unsigned();
