@@ -3,8 +3,8 @@
 //! The only room that knows mio and the clock. It decides nothing: each method is one system
 //! call, its result sorted into the few outcomes that a worker can act on. A stream is a bare
 //! descriptor, registered once for both directions; the kernel drops the registration with the
-//! last descriptor, so closing costs one call. A socket that is done with its connection is kept for
-//! the next.
+//! last descriptor, so closing costs one call. A socket that is done with its connection is kept
+//! for the next.
 
 mod spare;
 mod token;
