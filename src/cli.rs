@@ -59,6 +59,27 @@ pub enum Order {
     Upgrade,
 }
 
+impl Order {
+    /// The order of that name.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        let known = ORDERS.iter().find(|(known, _)| *known == word);
+        known.map(|(_, order)| *order)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Reload => "reload",
+            Self::Reopen => "reopen",
+            Self::Quit => "quit",
+            Self::Stop => "stop",
+            Self::Upgrade => "upgrade",
+        }
+    }
+}
+
 const ORDERS: [(&str, Order); 5] = [
     ("reload", Order::Reload),
     ("reopen", Order::Reopen),
@@ -75,8 +96,9 @@ pub(crate) const SUCCEED_WORD: &str = "--succeed";
 pub(crate) const RESUME_WORD: &str = "--resume";
 
 /// How [`Command::Succeed`] says yes: with a status that hardly any other program ends with, so
-/// that one that is no weir, or too old a one, is not taken for a successor.
-pub const EXIT_SUCCEEDS: u8 = 73;
+/// that one that is no weir, or too old a one, is not taken for a successor. Another one for each
+/// form of what is left to a successor.
+pub const EXIT_SUCCEEDS: u8 = 74;
 
 /// How to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]

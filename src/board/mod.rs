@@ -32,8 +32,9 @@ use cells::{COLUMN_CELLS, FIRST_GAUGE, OPENED, RowCell, SHARED_CELLS};
 
 /// Columns of a shared board.
 pub const COLUMNS_MAX: usize = 4096;
-/// Rows of a shared board: the supervisor's and 127 workers'.
-pub const ROWS_MAX: usize = 128;
+/// Rows of a shared board: the supervisor's and 255 workers'. Of these the largest `workers` serve
+/// and as many come up at an upgrade; the rest are for those of before that drain.
+pub const ROWS_MAX: usize = 256;
 
 /// Words of the mapping that a shared board needs. What nobody uses takes no memory.
 pub const WORDS: usize = ROWS_AT + ROWS_MAX * ROW_WORDS;
@@ -41,7 +42,7 @@ pub const WORDS: usize = ROWS_AT + ROWS_MAX * ROW_WORDS;
 /// Tells a board from other memory: `weir\0brd`.
 const MAGIC: u64 = u64::from_be_bytes(*b"weir\0brd");
 /// Grows with every change of what is where or of what it means.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 // Where things are, in words. All but the header's own words begin at a page.
 const MAGIC_AT: usize = 0;
@@ -142,7 +143,8 @@ impl fmt::Display for BoardFull {
         write!(
             f,
             "too many listeners, upstreams and backends: {} more than the {COLUMNS_MAX} that \
-             several processes can share",
+             several processes can share, those counted that sessions still use; wait for these to \
+             end, change fewer at once, or restart weir",
             self.missing
         )
     }

@@ -1,4 +1,4 @@
-//! `weir -s`: sends a signal to the weir of a pid file, and waits for what comes of it.
+//! `weir -s`: gives an order to the weir of a pid file, and waits for what comes of it.
 
 use std::io;
 use std::path::Path;
@@ -26,7 +26,7 @@ const END_STEP: Duration = Duration::from_secs(3600);
 #[must_use]
 pub fn send(order: Order, pid_file: &Path) -> (ExitCode, String) {
     let Some(pid) = running(pid_file) else {
-        let line = format!("{}: no weir runs that it names", pid_file.display());
+        let line = format!("{}: no weir runs that holds it", pid_file.display());
         return (EXIT_NOT_RUNNING.into(), line);
     };
     match carry_out(order, pid) {
@@ -44,11 +44,13 @@ pub fn send(order: Order, pid_file: &Path) -> (ExitCode, String) {
 }
 
 fn carry_out(order: Order, pid: u32) -> io::Result<Outcome> {
+    // Who takes no orders is no weir, or one of its workers: no signal for it.
     let awaiting = Awaiting::open(pid)?;
     let signals: &[Send] = match order {
-        Order::Reload => &[Send::Hangup],
-        Order::Reopen => &[Send::User1],
-        Order::Upgrade => &[Send::User2],
+        Order::Reload | Order::Reopen | Order::Upgrade => {
+            awaiting.ask(order.word().as_bytes())?;
+            return verdict(&awaiting, pid);
+        }
         Order::Quit => &[Send::Terminate],
         // Two that do not become one: the second says "at once".
         Order::Stop => &[Send::Terminate, Send::Interrupt],
@@ -56,13 +58,8 @@ fn carry_out(order: Order, pid: u32) -> io::Result<Outcome> {
     for signal in signals {
         child::send(pid, *signal)?;
     }
-    match order {
-        Order::Quit | Order::Stop => {
-            while !awaiting.wait_end(END_STEP)? {}
-            Ok(Outcome::Done(format!("process {pid} has ended")))
-        }
-        Order::Reload | Order::Reopen | Order::Upgrade => Ok(verdict(&awaiting, pid)?),
-    }
+    while !awaiting.wait_end(END_STEP)? {}
+    Ok(Outcome::Done(format!("process {pid} has ended")))
 }
 
 fn verdict(awaiting: &Awaiting, pid: u32) -> io::Result<Outcome> {

@@ -1,10 +1,14 @@
-//! The file that says which process is the one to send signals to.
+//! The file that says which process is the one to give orders to. Its process holds a lock on it
+//! for as long as it lives: what is written in it may be old, or wrong.
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::process::{EXIT_TAKEN, Refusal};
+use crate::sys::file_lock;
 use crate::sys::privileges::Identity;
 
 /// A file with the process id, removed at the end.
@@ -16,31 +20,32 @@ pub(crate) struct PidFile {
 }
 
 impl PidFile {
-    /// Refuses a file that names another weir that runs.
+    /// Refuses a file that another weir holds.
     pub(crate) fn check(path: &Path) -> Result<Self, Refusal> {
         match running(path) {
-            Some(pid) if pid != std::process::id() => Err(Refusal {
-                code: EXIT_TAKEN,
-                message: format!(
-                    "{}: process {pid} is another weir that runs",
-                    path.display()
-                ),
-            }),
-            _ => Ok(Self {
+            Some(pid) => Err(taken(path, pid)),
+            None => Ok(Self {
                 path: path.to_owned(),
                 file: None,
             }),
         }
     }
 
-    /// Goes on with the file of the program that this process was before, or writes another one.
-    pub(crate) fn take_over(path: &Path) -> Result<Self, Refusal> {
-        if running(path) == Some(std::process::id()) {
-            let file = fs::File::options().write(true).open(path).ok();
-            let path = path.to_owned();
+    /// Goes on with the file that the program has left which this process was before, or writes
+    /// another one.
+    pub(crate) fn take_over(path: &Path, left: Option<OwnedFd>) -> Result<Self, Refusal> {
+        if let Some(file) = left.map(fs::File::from)
+            && is_at(path, &file)
+        {
+            let (path, file) = (path.to_owned(), Some(file));
             return Ok(Self { path, file });
         }
         Self::check(path)?.write()
+    }
+
+    /// The file, once it is there.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(fs::File::as_fd)
     }
 
     /// Creates it, still empty, for `owner` to write to and to remove: root's part, where the
@@ -66,24 +71,65 @@ impl PidFile {
     }
 
     fn refusal(&self, error: &io::Error) -> Refusal {
-        Refusal::new(&format!("cannot write {}", self.path.display()), error)
+        match running(&self.path) {
+            Some(pid) if error.kind() == io::ErrorKind::WouldBlock => taken(&self.path, pid),
+            _ => Refusal::new(&format!("cannot write {}", self.path.display()), error),
+        }
     }
 
     /// An old file is not written to but replaced: where it lies may be writable to others, who
-    /// could have put a link there.
+    /// could have put a link there. It is replaced only by who holds it.
     fn create(&self, owner: Option<&Identity>) -> io::Result<fs::File> {
+        let mut _held_until_ours_is = None;
         match fs::symlink_metadata(&self.path) {
-            Ok(old) if old.is_file() || old.is_symlink() => fs::remove_file(&self.path)?,
+            Ok(old) if old.is_symlink() => fs::remove_file(&self.path)?,
+            Ok(old) if old.is_file() => {
+                _held_until_ours_is = self.lock_old()?;
+                fs::remove_file(&self.path)?;
+            }
             Ok(_) => return Err(io::Error::other("it is not a regular file")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         let file = fs::File::create_new(&self.path)?;
+        file_lock::lock(&file)?;
         if let Some(owner) = owner {
             owner.own(&file)?;
         }
         Ok(file)
     }
+
+    /// Locks the file that is there, if it may be written to: else it is none of ours.
+    fn lock_old(&self) -> io::Result<Option<fs::File>> {
+        let file = match file_lock::open(&self.path, true) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+            opened => opened?,
+        };
+        file_lock::lock(&file)?;
+        // Another start may have replaced it in between.
+        if is_at(&self.path, &file) {
+            Ok(Some(file))
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+}
+
+fn taken(path: &Path, pid: u32) -> Refusal {
+    Refusal {
+        code: EXIT_TAKEN,
+        message: format!(
+            "{}: process {pid} is another weir that runs",
+            path.display()
+        ),
+    }
+}
+
+/// Whether that file lies there.
+fn is_at(path: &Path, file: &fs::File) -> bool {
+    let id = |of: fs::Metadata| (of.dev(), of.ino());
+    let there = fs::symlink_metadata(path).ok().map(id);
+    there.is_some() && there == file.metadata().ok().map(id)
 }
 
 impl Drop for PidFile {
@@ -91,6 +137,9 @@ impl Drop for PidFile {
         let Some(file) = &self.file else {
             return;
         };
+        if !is_at(&self.path, file) {
+            return;
+        }
         // In a folder that only root may change the file stays, but names nobody.
         if fs::remove_file(&self.path).is_err() {
             let _ = file.set_len(0);
@@ -98,10 +147,8 @@ impl Drop for PidFile {
     }
 }
 
-/// The weir that a pid file names, if that process is there and is one.
+/// The weir that holds a pid file, or none. What is written in the file does not count.
 pub(crate) fn running(path: &Path) -> Option<u32> {
-    let text = fs::read_to_string(path).ok()?;
-    let pid = text.trim().parse::<u32>().ok()?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    (name.trim() == "weir").then_some(pid)
+    let file = file_lock::open(path, false).ok()?;
+    file_lock::holder(&file).ok()?
 }

@@ -10,7 +10,7 @@ use log::{error, info, warn};
 
 use crate::background::{Background, Finished};
 use crate::board::Board;
-use crate::cli::Args;
+use crate::cli::{Args, Order};
 use crate::config::Compiled;
 use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
 use crate::config::problem::Problem;
@@ -20,7 +20,7 @@ use crate::process::listen::{is_unix, listen};
 use crate::process::pid_file::PidFile;
 use crate::process::service::Service;
 use crate::process::serving::Serving;
-use crate::process::verdict::{self, Outcome};
+use crate::process::verdict::{Asker, Inbox, Outcome};
 use crate::process::{Refusal, connections_max, fit_descriptors, seed, set_log_level};
 use crate::reactor::Reactor;
 use crate::supervisor;
@@ -38,6 +38,7 @@ const RESOLVE_AT_START_MAX: Duration = Duration::from_secs(2);
 const SIGNALS_KEY: u32 = 0;
 const JOBS_KEY: u32 = 1;
 const BEAT_KEY: u32 = 2;
+const ORDERS_KEY: u32 = 3;
 
 /// Serves until a signal ends it.
 #[must_use]
@@ -54,14 +55,15 @@ pub fn run(args: &Args, config: Config) -> ExitCode {
 struct Process {
     serving: Serving,
     signals: Signals,
+    inbox: Inbox,
     jobs: Background,
     args: Args,
     /// The limit on open descriptors.
     descriptors: u64,
     /// The configuration file is being read, for whoever asked.
-    loading: Option<Vec<u32>>,
+    loading: Option<Vec<Asker>>,
     /// It was asked for again meanwhile.
-    load_again: Option<Vec<u32>>,
+    load_again: Option<Vec<Asker>>,
     /// Names whose failure is already in the log.
     known_unresolved: HashSet<UnresolvedName>,
     pid_file: Option<PidFile>,
@@ -83,6 +85,7 @@ impl Process {
         fit_descriptors(&mut config, descriptors);
         let signals =
             Signals::open().map_err(|error| Refusal::new("cannot take signals", &error))?;
+        let inbox = Inbox::open();
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
         let access_settings = config.access_log.clone();
         let access_log = AccessSink::open_for(confinement.owner(), access_settings.as_ref())?;
@@ -95,7 +98,7 @@ impl Process {
         open_listeners(&config, &mut sockets, |_| true)?;
         let sockets: Vec<Listener> = sockets.into_iter().flatten().collect();
         let mut reactor = Reactor::new().map_err(|error| Refusal::new("no event queue", &error))?;
-        let (waker, watched) = (reactor.waker(JOBS_KEY), watch_signals(&reactor, &signals));
+        let (waker, watched) = (reactor.waker(JOBS_KEY), watch(&reactor, &signals, &inbox));
         let watched = watched.and_then(|()| service.watch(&reactor, BEAT_KEY));
         let waker = waker.and_then(|waker| watched.map(|()| waker));
         let waker = waker.map_err(|error| Refusal::new("no event queue", &error))?;
@@ -111,6 +114,7 @@ impl Process {
         let mut this = Self {
             serving: Serving::new(worker, access_log),
             signals,
+            inbox,
             jobs: Background::new(waker),
             args: args.clone(),
             descriptors,
@@ -143,6 +147,7 @@ impl Process {
                 Ok(Some(is_control)) => {
                     if is_control {
                         self.on_signals();
+                        self.on_orders();
                         self.on_jobs();
                         self.service.on_beat();
                     }
@@ -153,7 +158,7 @@ impl Process {
         self.serving.finish(ended)
     }
 
-    fn reopen_access_log(&mut self, sender: u32) {
+    fn reopen_access_log(&mut self, askers: &[Asker]) {
         let outcome = match AccessSink::open(self.access_log.as_ref()) {
             Ok(sink) => {
                 self.serving.set_access_log(sink);
@@ -165,22 +170,40 @@ impl Process {
                 Outcome::Refused(message)
             }
         };
-        tell(&[sender], &outcome);
+        self.inbox.tell(askers, &outcome);
     }
 
     fn on_signals(&mut self) {
-        while let Some(received) = self.signals.next() {
-            match received.signal {
+        while let Some(signal) = self.signals.next() {
+            match signal {
                 Signal::Terminate | Signal::Interrupt | Signal::Quit => {
                     self.service.stopping();
                     self.serving.end();
                 }
-                Signal::Hangup => self.reload(vec![received.sender]),
-                Signal::User1 => self.reopen_access_log(received.sender),
-                Signal::User2 => refuse_upgrade(received.sender),
+                Signal::Hangup => self.reload(Vec::new()),
+                Signal::User1 => self.reopen_access_log(&[]),
+                Signal::User2 => self.refuse_upgrade(&[]),
                 Signal::Child => {}
             }
         }
+    }
+
+    fn on_orders(&mut self) {
+        while let Some((order, asker)) = self.inbox.next() {
+            match order {
+                Order::Reload => self.reload(vec![asker]),
+                Order::Reopen => self.reopen_access_log(&[asker]),
+                Order::Upgrade => self.refuse_upgrade(&[asker]),
+                // They come as signals.
+                Order::Quit | Order::Stop => {}
+            }
+        }
+    }
+
+    fn refuse_upgrade(&self, askers: &[Asker]) {
+        let line = "a process on its own cannot be upgraded in place: that needs `workers`";
+        warn!("upgrade refused: {line}");
+        self.inbox.tell(askers, &Outcome::Refused(line.to_owned()));
     }
 
     fn on_jobs(&mut self) {
@@ -198,29 +221,31 @@ impl Process {
     }
 
     /// Reads the configuration file, for these processes that want to know the verdict.
-    fn reload(&mut self, mut senders: Vec<u32>) {
+    fn reload(&mut self, mut askers: Vec<Asker>) {
         if !self.serving.worker.may_adopt() {
             warn!("reload ignored: stopping");
-            return tell(&senders, &Outcome::Refused("stopping".to_owned()));
+            let outcome = Outcome::Refused("stopping".to_owned());
+            return self.inbox.tell(&askers, &outcome);
         }
         self.service.reloading();
         if self.loading.is_some() {
-            self.load_again.get_or_insert_default().append(&mut senders);
+            self.load_again.get_or_insert_default().append(&mut askers);
             return;
         }
         info!("reload: reading {}", self.args.config.display());
         match self.jobs.load(self.args.config.clone()) {
-            Ok(()) => self.loading = Some(senders),
+            Ok(()) => self.loading = Some(askers),
             Err(error) => {
                 error!("reload failed, nothing changed: {error}");
                 self.service.reloaded(false);
-                tell(&senders, &Outcome::Refused(error.to_string()));
+                let outcome = Outcome::Refused(error.to_string());
+                self.inbox.tell(&askers, &outcome);
             }
         }
     }
 
     fn on_loaded(&mut self, outcome: Result<Compiled, Vec<Problem>>) {
-        let senders = self.loading.take().unwrap_or_default();
+        let askers = self.loading.take().unwrap_or_default();
         let failed = "reload failed, nothing changed";
         let outcome = match outcome {
             Ok(compiled) => {
@@ -248,9 +273,9 @@ impl Process {
                 Outcome::Refused(line)
             }
         };
-        tell(&senders, &outcome);
-        if let Some(senders) = self.load_again.take() {
-            self.reload(senders);
+        self.inbox.tell(&askers, &outcome);
+        if let Some(askers) = self.load_again.take() {
+            self.reload(askers);
         } else {
             self.service.reloaded(is_done);
         }
@@ -349,19 +374,9 @@ fn open_listeners(
     Ok(())
 }
 
-fn watch_signals(reactor: &Reactor, signals: &Signals) -> io::Result<()> {
+fn watch(reactor: &Reactor, signals: &Signals, inbox: &Inbox) -> io::Result<()> {
     use std::os::fd::AsFd;
-    reactor.watch_control(signals.as_fd(), SIGNALS_KEY)
-}
-
-fn tell(senders: &[u32], outcome: &Outcome) {
-    for sender in senders {
-        verdict::tell(*sender, outcome);
-    }
-}
-
-fn refuse_upgrade(sender: u32) {
-    let line = "a process on its own cannot be upgraded in place: that needs `workers`";
-    warn!("SIGUSR2: {line}");
-    verdict::tell(sender, &Outcome::Refused(line.to_owned()));
+    reactor.watch_control(signals.as_fd(), SIGNALS_KEY)?;
+    let orders = inbox.fd();
+    orders.map_or(Ok(()), |fd| reactor.watch_control(fd, ORDERS_KEY))
 }

@@ -196,8 +196,8 @@ impl Member {
     }
 
     fn on_signals(&mut self) {
-        for received in self.signals.by_ref() {
-            match received.signal {
+        for signal in self.signals.by_ref() {
+            match signal {
                 Signal::Terminate | Signal::Interrupt | Signal::Quit => self.serving.end(),
                 Signal::Hangup | Signal::User1 | Signal::User2 => {
                     warn!("a signal for the supervisor came to a worker: ignored");

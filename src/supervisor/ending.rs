@@ -39,6 +39,11 @@ impl Supervisor {
             }
             return;
         }
+        if self.upgrade.is_under_way() {
+            self.refuse_upgrade(self.upgrade.askers(), "stopping");
+        }
+        // Those of before have served.
+        self.has_served |= self.is_upgrading();
         let seated = self.seats.drain(..).filter_map(|seat| seat.member);
         let mut members: Vec<Member> = seated.chain(self.upgrade.abandon()).collect();
         self.service.stopping();
@@ -56,6 +61,7 @@ impl Supervisor {
             close_at: Some(close_at),
             kill_at,
         });
+        self.load_if_asked();
     }
 
     /// Does what is due of the end.

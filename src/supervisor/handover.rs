@@ -7,13 +7,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use crate::config::Source;
 use crate::core::address::Address;
+use crate::core::time::Tick;
+use crate::process::verdict::Asker;
 use crate::supervisor::bundle::{self, SocketRef};
 use crate::supervisor::wire::{Reader, Writer};
 use crate::sys::{child, memory_file};
 use crate::worker::UnresolvedName;
 
 /// Of the form of what is left.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// The most bytes that it may have.
 const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -27,8 +29,15 @@ pub(super) struct Handover {
     pub(super) listeners: Vec<LeftListener>,
     pub(super) next_id: u32,
     pub(super) members: Vec<LeftMember>,
+    pub(super) pid_file: Option<RawFd>,
+    /// Where orders arrive.
+    pub(super) inbox: Option<RawFd>,
+    /// When the first program of this process was started.
+    pub(super) started: Tick,
     /// Who waits for the verdict.
-    pub(super) sender: u32,
+    pub(super) askers: Vec<Asker>,
+    /// Who has asked for a reload meanwhile, if it was asked for.
+    pub(super) load_again: Option<Vec<Asker>>,
 }
 
 /// A listener that is open.
@@ -104,7 +113,12 @@ impl Handover {
             to.count(member.sockets.len());
             member.sockets.iter().for_each(|&id| to.u32(id));
         }
-        to.u32(self.sender);
+        optional_descriptor(&mut to, self.pid_file);
+        optional_descriptor(&mut to, self.inbox);
+        to.u128(self.started.0.into());
+        write_askers(&mut to, &self.askers);
+        to.bool(self.load_again.is_some());
+        write_askers(&mut to, self.load_again.as_deref().unwrap_or_default());
         to.into_bytes()
     }
 
@@ -121,7 +135,14 @@ impl Handover {
             listeners: from.list(read_listener)?,
             next_id: from.u32()?,
             members: from.list(read_member)?,
-            sender: from.u32()?,
+            pid_file: read_optional_descriptor(&mut from)?,
+            inbox: read_optional_descriptor(&mut from)?,
+            started: Tick(from.u128()?.try_into().ok()?),
+            askers: read_askers(&mut from)?,
+            load_again: match (from.bool()?, read_askers(&mut from)?) {
+                (true, askers) => Some(askers),
+                (false, _) => None,
+            },
         };
         from.end().map(|()| left)
     }
@@ -177,6 +198,26 @@ fn read_descriptor(from: &mut Reader<'_>) -> Option<RawFd> {
     Some(from.u32()?.cast_signed()).filter(|fd| *fd >= 0)
 }
 
+fn optional_descriptor(to: &mut Writer, fd: Option<RawFd>) {
+    to.bool(fd.is_some());
+    descriptor(to, fd.unwrap_or(0));
+}
+
+fn read_optional_descriptor(from: &mut Reader<'_>) -> Option<Option<RawFd>> {
+    let is_there = from.bool()?;
+    let fd = read_descriptor(from)?;
+    Some(is_there.then_some(fd))
+}
+
+fn write_askers(to: &mut Writer, askers: &[Asker]) {
+    to.count(askers.len());
+    askers.iter().for_each(|Asker(name)| to.bytes(name));
+}
+
+fn read_askers(from: &mut Reader<'_>) -> Option<Vec<Asker>> {
+    from.list(|from| Some(Asker(from.bytes()?.to_vec())))
+}
+
 /// Lets a descriptor outlive this program, or not; its number.
 pub(super) fn keep(fd: impl AsFd, keep: bool) -> io::Result<RawFd> {
     child::keep_over_exec(&fd, keep)?;
@@ -223,7 +264,11 @@ mod tests {
                 stopped: true,
                 sockets: vec![7],
             }],
-            sender: 99,
+            pid_file: Some(12),
+            inbox: None,
+            started: Tick(13),
+            askers: vec![Asker(b"a".to_vec()), Asker(vec![0xff])],
+            load_again: Some(Vec::new()),
         }
     }
 

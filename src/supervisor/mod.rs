@@ -31,7 +31,7 @@ use log::{error, info, warn};
 
 use crate::background::{Background, Finished};
 use crate::board::{Board, WORDS};
-use crate::cli::Args;
+use crate::cli::{self, Args};
 use crate::config::Source;
 use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
 use crate::core::time::Tick;
@@ -41,7 +41,7 @@ use crate::process::confine::Confinement;
 use crate::process::listen::is_unix;
 use crate::process::pid_file::PidFile;
 use crate::process::service::Service;
-use crate::process::verdict::{self, Outcome};
+use crate::process::verdict::{Asker, Inbox, Outcome};
 use crate::process::{EXIT_BIND, EXIT_CUT, Refusal};
 use crate::reactor::{Reactor, Waker};
 use crate::supervisor::ending::Ending;
@@ -55,7 +55,7 @@ use crate::supervisor::stats::Stats;
 use crate::supervisor::upgrade::Upgrade;
 use crate::sys::privileges::Keep;
 use crate::sys::shm::Mapping;
-use crate::sys::signal::{Received, Signal, Signals};
+use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::Listener;
 use crate::sys::{child, process};
 
@@ -63,7 +63,8 @@ use crate::sys::{child, process};
 const SIGNALS_KEY: u32 = 0;
 const JOBS_KEY: u32 = 1;
 const BEAT_KEY: u32 = 2;
-const FIRST_CHANNEL_KEY: u32 = 3;
+const ORDERS_KEY: u32 = 3;
+const FIRST_CHANNEL_KEY: u32 = 4;
 
 /// How long the start waits for the first answers of the name service.
 const RESOLVE_AT_START_MAX: Duration = Duration::from_secs(2);
@@ -112,6 +113,7 @@ struct Supervisor {
     reactor: Reactor,
     now: Tick,
     signals: Signals,
+    inbox: Inbox,
     jobs: Background,
     board: Board,
     board_fd: OwnedFd,
@@ -128,9 +130,9 @@ struct Supervisor {
     /// Workers that were told to end.
     others: Vec<Member>,
     /// The configuration file is being read, for whoever asked.
-    loading: Option<Vec<u32>>,
+    loading: Option<Vec<Asker>>,
     /// It was asked for again meanwhile.
-    load_again: Option<Vec<u32>>,
+    load_again: Option<Vec<Asker>>,
     reload: Option<Round>,
     upgrade: Upgrade,
     ending: Option<Ending>,
@@ -154,7 +156,8 @@ impl Supervisor {
             return Err(Refusal {
                 code: EXIT_BIND,
                 message: format!(
-                    "`chroot: {folder}` is for one process: leave out it or `workers`"
+                    "`chroot: {folder}` is for one process, as workers could not be started \
+                     from inside it: leave out it or `workers`"
                 ),
             });
         }
@@ -165,7 +168,7 @@ impl Supervisor {
         let (memory, board_fd) = Mapping::create(WORDS)
             .map_err(|error| Refusal::new("no memory to share with workers", &error))?;
         let board = Board::create(memory, std::process::id());
-        let basis = Basis::open()?;
+        let basis = Basis::open(Inbox::open())?;
         let mut this = Self::assemble(args, basis, board, board_fd, source, config);
         this.access_log = access_log.into_file();
         this.take_sockets(service.listeners(&this.config.listeners)?);
@@ -197,6 +200,7 @@ impl Supervisor {
             now,
             reactor: basis.reactor,
             signals: basis.signals,
+            inbox: basis.inbox,
             jobs: Background::new(basis.waker),
             board,
             board_fd,
@@ -311,6 +315,7 @@ impl Supervisor {
                 }
             }
             self.on_signals();
+            self.on_orders();
             while let Some(finished) = self.jobs.next() {
                 self.on_finished(finished);
             }
@@ -348,13 +353,25 @@ impl Supervisor {
     }
 
     fn on_signals(&mut self) {
-        while let Some(Received { signal, sender }) = self.signals.next() {
+        while let Some(signal) = self.signals.next() {
             match signal {
                 Signal::Terminate | Signal::Interrupt | Signal::Quit => self.end(),
-                Signal::Hangup => self.load(vec![sender]),
-                Signal::User1 => self.reopen_access_log(sender),
-                Signal::User2 => self.check_upgrade(sender),
+                Signal::Hangup => self.load(Vec::new()),
+                Signal::User1 => self.reopen_access_log(&[]),
+                Signal::User2 => self.check_upgrade(Vec::new()),
                 Signal::Child => self.on_children(),
+            }
+        }
+    }
+
+    fn on_orders(&mut self) {
+        while let Some((order, asker)) = self.inbox.next() {
+            match order {
+                cli::Order::Reload => self.load(vec![asker]),
+                cli::Order::Reopen => self.reopen_access_log(&[asker]),
+                cli::Order::Upgrade => self.check_upgrade(vec![asker]),
+                // They come as signals.
+                cli::Order::Quit | cli::Order::Stop => {}
             }
         }
     }
@@ -440,7 +457,7 @@ impl Supervisor {
         }
     }
 
-    fn reopen_access_log(&mut self, sender: u32) {
+    fn reopen_access_log(&mut self, askers: &[Asker]) {
         let outcome = match open_access_log(self.config.access_log.as_ref()) {
             Ok(file) => {
                 self.access_log = file;
@@ -453,7 +470,7 @@ impl Supervisor {
                 Outcome::Refused(message)
             }
         };
-        verdict::tell(sender, &outcome);
+        self.inbox.tell(askers, &outcome);
     }
 
     /// Tells all workers where access log lines go.
@@ -472,12 +489,13 @@ struct Basis {
     program: PathBuf,
     cpus: Vec<usize>,
     signals: Signals,
+    inbox: Inbox,
     reactor: Reactor,
     waker: Waker,
 }
 
 impl Basis {
-    fn open() -> Result<Self, Refusal> {
+    fn open(inbox: Inbox) -> Result<Self, Refusal> {
         process::raise_descriptor_limit()
             .map_err(|error| Refusal::new("cannot read the descriptor limit", &error))?;
         let refuse = |error: io::Error| Refusal::new("cannot start", &error);
@@ -485,6 +503,9 @@ impl Basis {
         let mut reactor = Reactor::new().map_err(refuse)?;
         let waker = reactor.waker(JOBS_KEY).map_err(refuse)?;
         let watched = reactor.watch_control(signals.as_fd(), SIGNALS_KEY);
+        watched.map_err(refuse)?;
+        let orders = inbox.fd();
+        let watched = orders.map_or(Ok(()), |fd| reactor.watch_control(fd, ORDERS_KEY));
         watched.map_err(refuse)?;
         let cpus = process::allowed_cpus().unwrap_or_else(|error| {
             warn!("cannot tell the CPUs, workers run on any: {error}");
@@ -494,6 +515,7 @@ impl Basis {
             program: child::program_path().map_err(refuse)?,
             cpus,
             signals,
+            inbox,
             reactor,
             waker,
         })

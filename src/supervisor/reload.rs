@@ -1,5 +1,6 @@
 //! A new configuration: by all workers or, where it is bad, by none, and one verdict.
 
+use std::io;
 use std::os::fd::AsFd;
 
 use log::{error, info, warn};
@@ -9,7 +10,7 @@ use crate::config::problem::Problem;
 use crate::config::{Compiled, Source};
 use crate::core::time::Tick;
 use crate::process::set_log_level;
-use crate::process::verdict::{self, Outcome};
+use crate::process::verdict::{Asker, Outcome};
 use crate::supervisor::member::Phase;
 use crate::supervisor::messages::Order;
 use crate::supervisor::{Supervisor, open_access_log, workers_wanted};
@@ -23,7 +24,7 @@ const ANSWERS_MAX_MS: u64 = 10_000;
 pub(super) struct Round {
     until: Tick,
     /// Who asked for it, and waits for the verdict.
-    senders: Vec<u32>,
+    askers: Vec<Asker>,
     /// Those who have not answered, by key.
     awaited: Vec<u32>,
     /// How many were asked.
@@ -42,46 +43,46 @@ impl Round {
 
 impl Supervisor {
     /// Reads the configuration file, for these processes that want to know the verdict.
-    pub(super) fn load(&mut self, mut senders: Vec<u32>) {
+    pub(super) fn load(&mut self, mut askers: Vec<Asker>) {
         if self.ending.is_some() {
             warn!("reload ignored: stopping");
-            return refuse(&senders, "stopping");
+            return self.refuse_reload(&askers, "stopping");
         }
         if self.loading.is_some() || self.reload.is_some() || self.upgrade.is_under_way() {
-            self.load_again.get_or_insert_default().append(&mut senders);
+            self.load_again.get_or_insert_default().append(&mut askers);
             return;
         }
         self.service.reloading();
         info!("reload: reading {}", self.args.config.display());
         match self.jobs.load(self.args.config.clone()) {
-            Ok(()) => self.loading = Some(senders),
+            Ok(()) => self.loading = Some(askers),
             Err(error) => {
                 error!("reload failed, nothing changed: {error}");
                 self.service.reloaded(false);
-                refuse(&senders, &error.to_string());
+                self.refuse_reload(&askers, &error.to_string());
             }
         }
     }
 
     /// Reads it again when somebody asked for that meanwhile.
     pub(super) fn load_if_asked(&mut self) {
-        if let Some(senders) = self.load_again.take() {
-            self.load(senders);
+        if let Some(askers) = self.load_again.take() {
+            self.load(askers);
         }
     }
 
     pub(super) fn on_loaded(&mut self, outcome: Result<Box<(Source, Compiled)>, Vec<Problem>>) {
-        let senders = self.loading.take().unwrap_or_default();
+        let askers = self.loading.take().unwrap_or_default();
         match outcome {
             Ok(loaded) => {
                 let (source, compiled) = *loaded;
                 for warning in &compiled.warnings {
                     warn!("{warning}");
                 }
-                if let Err(reason) = self.adopt(source, compiled.config, &senders) {
+                if let Err(reason) = self.adopt(source, compiled.config, &askers) {
                     error!("reload failed, nothing changed: {reason}");
                     self.service.reloaded(false);
-                    refuse(&senders, &reason);
+                    self.refuse_reload(&askers, &reason);
                 }
             }
             Err(problems) => {
@@ -92,7 +93,7 @@ impl Supervisor {
                 error!("reload failed, nothing changed: {count} problems");
                 self.service.reloaded(false);
                 let first = problems.first().map(ToString::to_string);
-                refuse(&senders, &first.unwrap_or_default());
+                self.refuse_reload(&askers, &first.unwrap_or_default());
             }
         }
         if self.reload.is_none() {
@@ -101,12 +102,13 @@ impl Supervisor {
     }
 
     /// Everything that can fail is done before anything changes.
-    fn adopt(&mut self, source: Source, config: Config, senders: &[u32]) -> Result<(), String> {
+    fn adopt(&mut self, source: Source, config: Config, askers: &[Asker]) -> Result<(), String> {
         if self.ending.is_some() {
             return Err("stopping".to_owned());
         }
         self.confinement.warn_of_change(&config.privileges);
         let count = workers_wanted(&self.args, &config);
+        self.check_rows(count.saturating_sub(self.seated()))?;
         let slots = u8::try_from(count).unwrap_or(u8::MAX);
         let slots = slots.max(self.sockets.slots());
         let fresh = self.sockets.open_missing(&config, slots)?;
@@ -123,16 +125,19 @@ impl Supervisor {
         self.stats.adopt(self.now, self.config.stats_interval);
         set_log_level(self.config.log_level, self.args.quiet);
         self.give_access_log();
-        self.give_configuration(count, senders)?;
+        self.give_configuration(count, askers);
         self.resolve();
         Ok(())
     }
 
-    fn give_configuration(&mut self, count: usize, senders: &[u32]) -> Result<(), String> {
+    fn give_configuration(&mut self, count: usize, askers: &[Asker]) {
         let leaving = self.others.len();
         self.set_seats(count);
         let bundle = self.bundle().write();
-        let bundle = bundle.map_err(|error| format!("no memory for the configuration: {error}"))?;
+        let bundle = match bundle {
+            Ok(bundle) => bundle,
+            Err(error) => return self.give_up_giving(&error, askers),
+        };
         let mut awaited = Vec::new();
         for seat in &mut self.seats {
             let Some(member) = &mut seat.member else {
@@ -160,14 +165,24 @@ impl Supervisor {
         awaited.dedup();
         self.reload = Some(Round {
             until: self.now.after_ms(ANSWERS_MAX_MS),
-            senders: senders.to_vec(),
+            askers: askers.to_vec(),
             asked: awaited.len() - leaving,
             awaited,
             adopted: None,
             refused: Vec::new(),
         });
         self.end_round_if_complete();
-        Ok(())
+    }
+
+    /// The file is ours already, and who starts from now on gets it; the others do not.
+    fn give_up_giving(&mut self, error: &io::Error, askers: &[Asker]) {
+        let line = format!(
+            "reload half done: the workers that run could not be given the file and go on with \
+             that of before, new ones get this one; reload again: {error}"
+        );
+        error!("{line}");
+        self.service.reloaded(false);
+        self.inbox.tell(askers, &Outcome::Refused(line));
     }
 
     /// A worker has taken on a configuration, or has not.
@@ -237,10 +252,22 @@ impl Supervisor {
         }
     }
 
-    fn end_round_if_complete(&mut self) {
-        if self.reload.as_ref().is_some_and(|it| it.awaited.is_empty()) {
+    pub(super) fn end_round_if_complete(&mut self) {
+        let is_complete = |round: &Round| {
+            let mut awaited = round.awaited.iter();
+            awaited.all(|key| self.stopped_process(*key).is_some())
+        };
+        if self.reload.as_ref().is_some_and(is_complete) {
             self.end_round();
         }
+    }
+
+    /// The process of a worker that the kernel has stopped: nobody knows for how long.
+    fn stopped_process(&self, key: u32) -> Option<u32> {
+        let seated = self.seats.iter().filter_map(|seat| seat.member.as_ref());
+        let mut all = seated.chain(&self.others);
+        let member = all.find(|member| member.key == key)?;
+        member.stopped.then_some(member.pid)
     }
 
     fn end_round(&mut self) {
@@ -249,9 +276,7 @@ impl Supervisor {
         };
         let outcome = self.verdict(&round);
         self.service.reloaded(matches!(outcome, Outcome::Done(_)));
-        for sender in round.senders {
-            verdict::tell(sender, &outcome);
-        }
+        self.inbox.tell(&round.askers, &outcome);
         self.load_if_asked();
     }
 
@@ -276,7 +301,13 @@ impl Supervisor {
             let mut other = || others.find(|member| member.key == *key);
             self.seat_of(*key).or_else(|| other().map(|it| it.seat))
         };
-        let silent = |key: &u32| seat(key).map(|seat| (seat, "does not answer".to_owned()));
+        let silent = |key: &u32| {
+            let reason = match self.stopped_process(*key) {
+                Some(pid) => format!("process {pid} is stopped, and takes it on when it goes on"),
+                None => "does not answer".to_owned(),
+            };
+            seat(key).map(|seat| (seat, reason))
+        };
         let silent = round.awaited.iter().filter_map(silent);
         let others: Vec<String> = round
             .refused
@@ -294,11 +325,8 @@ impl Supervisor {
         error!("{line}");
         Outcome::Refused(line)
     }
-}
-
-fn refuse(senders: &[u32], reason: &str) {
-    let outcome = Outcome::Refused(format!("reload failed, nothing changed: {reason}"));
-    for sender in senders {
-        verdict::tell(*sender, &outcome);
+    fn refuse_reload(&self, askers: &[Asker], reason: &str) {
+        let line = format!("reload failed, nothing changed: {reason}");
+        self.inbox.tell(askers, &Outcome::Refused(line));
     }
 }

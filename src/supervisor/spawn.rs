@@ -22,6 +22,8 @@ const QUICK_END_MS: u64 = 1_000;
 const QUICK_ENDS_FREE: u32 = 2;
 /// The first pause before another start; it doubles.
 const PAUSE_FIRST_MS: u64 = 100;
+/// What to do where there are too many workers.
+const ROWS_SHORT: &str = "wait until some have drained, or set a shorter `timeouts: {drain}`";
 /// The longest such pause.
 const PAUSE_MAX_MS: u64 = 5_000;
 
@@ -86,7 +88,9 @@ impl Supervisor {
     }
 
     fn start_member(&self, seat: usize) -> io::Result<Member> {
-        let row = self.free_row().ok_or(io::ErrorKind::ResourceBusy)?;
+        let row = self
+            .free_row()
+            .ok_or_else(|| io::Error::other(ROWS_SHORT))?;
         let bundle = self.bundle().write()?;
         let (ours, theirs) = Channel::pair()?;
         let arguments = ["--worker".into(), OsString::from(seat.to_string())];
@@ -133,10 +137,19 @@ impl Supervisor {
         seated.chain(&self.others).chain(self.upgrade.old())
     }
 
+    /// How many seats are taken.
+    pub(super) fn seated(&self) -> usize {
+        self.seats.iter().filter(|it| it.member.is_some()).count()
+    }
+
+    /// Whether so many workers may be started besides those that are there.
+    pub(super) fn check_rows(&self, wanted: usize) -> Result<(), String> {
+        rows_suffice(wanted, self.members().filter(|it| it.row.is_some()).count())
+    }
+
     fn free_row(&self) -> Option<u8> {
-        let rows = 1..u8::try_from(ROWS_MAX).unwrap_or(u8::MAX);
-        let is_free = |row: &u8| self.members().all(|member| member.row != Some(*row));
-        rows.into_iter().find(is_free)
+        let mut rows = (1..ROWS_MAX).map_while(|row| u8::try_from(row).ok());
+        rows.find(|row| self.members().all(|member| member.row != Some(*row)))
     }
 
     fn free_key(&self) -> u32 {
@@ -167,6 +180,7 @@ impl Supervisor {
             info!("worker {}: goes on", member.seat);
         }
         self.share_out_slots();
+        self.end_round_if_complete();
     }
 
     fn on_end(&mut self, pid: u32, fate: Fate) {
@@ -247,6 +261,17 @@ impl Supervisor {
     }
 }
 
+fn rows_suffice(wanted: usize, used: usize) -> Result<(), String> {
+    const WORKERS_AT_A_TIME_MAX: usize = ROWS_MAX - 1;
+    if wanted <= WORKERS_AT_A_TIME_MAX.saturating_sub(used) {
+        return Ok(());
+    }
+    Err(format!(
+        "{wanted} workers more are wanted, and of the {WORKERS_AT_A_TIME_MAX} that may be there \
+         at a time {used} are, those that drain among them; {ROWS_SHORT}"
+    ))
+}
+
 fn words(fate: Fate) -> String {
     match fate {
         Fate::Exited(0) => "ended".to_owned(),
@@ -259,6 +284,15 @@ fn words(fate: Fate) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::WORKERS_MAX;
+
+    #[test]
+    fn the_most_workers_can_be_upgraded_while_as_many_drain() {
+        assert_eq!(rows_suffice(WORKERS_MAX, 3 * WORKERS_MAX), Ok(()));
+        assert_eq!(rows_suffice(0, ROWS_MAX), Ok(()));
+        let refused = rows_suffice(2, ROWS_MAX - 2).expect_err("one is left");
+        assert!(refused.contains("drain"), "{refused}");
+    }
 
     #[test]
     fn the_pause_grows_with_quick_ends_and_has_a_limit() {

@@ -30,6 +30,16 @@ impl Stats {
         }
     }
 
+    /// When the first program of this process was started.
+    pub(super) fn started(&self) -> Tick {
+        self.started
+    }
+
+    /// Goes on counting where the program before has ended.
+    pub(super) fn go_on_since(&mut self, started: Tick) {
+        self.started = started;
+    }
+
     pub(super) fn adopt(&mut self, now: Tick, interval: Option<Duration>) {
         if self.interval != interval {
             self.interval = interval;
@@ -53,7 +63,7 @@ impl Supervisor {
 
     /// Prints the line, unless nothing has changed since the last one.
     pub(super) fn print_stats(&mut self, at_end: bool) {
-        let line = self.stats_line();
+        let line = self.stats_line(at_end);
         if !at_end && line == self.stats.last_line {
             return;
         }
@@ -62,7 +72,7 @@ impl Supervisor {
         self.stats.last_line = line;
     }
 
-    fn stats_line(&self) -> String {
+    fn stats_line(&self, at_end: bool) -> String {
         let mut line = format!("sessions {}", self.board.sessions_elsewhere());
         let board = &self.board;
         let mut last = None;
@@ -82,7 +92,9 @@ impl Supervisor {
                 };
                 let label = format!("{}/{}", upstream.name, backend.identity);
                 let get = |cell: BackendCell| board.total(column, cell);
-                stats_text::backend(&mut line, &label, get);
+                // At the end nobody is there who would know whether it is up.
+                let is_up = (!at_end).then(|| get(BackendCell::Up) > 0);
+                stats_text::backend(&mut line, &label, is_up, get);
             }
         }
         stats_text::access_log(&mut line, board.lines_lost());

@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 
 use log::{error, info, warn};
 
@@ -18,7 +18,7 @@ use crate::config::model::Config;
 use crate::core::time::Tick;
 use crate::process::pid_file::PidFile;
 use crate::process::service::Service;
-use crate::process::verdict::{self, Outcome};
+use crate::process::verdict::{Asker, Inbox, Outcome};
 use crate::process::{EXIT_CUT, Refusal};
 use crate::supervisor::handover::{Handover, LeftListener, LeftMember, keep};
 use crate::supervisor::member::{Member, Phase};
@@ -47,19 +47,23 @@ pub(super) enum Upgrade {
     /// There is none.
     No,
     /// The new binary is being tried.
-    Checking { pid: u32, until: Tick, sender: u32 },
+    Checking {
+        pid: u32,
+        until: Tick,
+        askers: Vec<Asker>,
+    },
     /// We are the new binary, and our workers come up beside those of before.
     Relieving {
         old: Vec<Member>,
         until: Tick,
-        sender: u32,
+        askers: Vec<Asker>,
     },
     /// Ours serve, and those of before were told to leave.
     Leaving {
         /// Those who may still accept, by key.
         awaited: Vec<u32>,
         until: Tick,
-        sender: u32,
+        askers: Vec<Asker>,
         line: String,
     },
 }
@@ -102,6 +106,16 @@ impl Upgrade {
         Some(old.swap_remove(index))
     }
 
+    /// Who waits for its outcome.
+    pub(super) fn askers(&self) -> &[Asker] {
+        match self {
+            Self::No => &[],
+            Self::Checking { askers, .. }
+            | Self::Relieving { askers, .. }
+            | Self::Leaving { askers, .. } => askers,
+        }
+    }
+
     /// Ends it whatever its state; the workers of before.
     pub(super) fn abandon(&mut self) -> Vec<Member> {
         match std::mem::replace(self, Self::No) {
@@ -114,10 +128,14 @@ impl Upgrade {
 // Of the old binary.
 impl Supervisor {
     /// Tries the new binary.
-    pub(super) fn check_upgrade(&mut self, sender: u32) {
+    pub(super) fn check_upgrade(&mut self, askers: Vec<Asker>) {
         let is_busy = self.loading.is_some() || self.reload.is_some();
         if self.ending.is_some() || is_busy || self.upgrade.is_under_way() || !self.has_served {
-            return refuse(sender, "busy with a start, a reload, an upgrade or the end");
+            let reason = "busy with a start, a reload, an upgrade or the end";
+            return self.refuse_upgrade(&askers, reason);
+        }
+        if let Err(reason) = self.check_rows(self.seats.len()) {
+            return self.refuse_upgrade(&askers, &reason);
         }
         info!("upgrade: trying {}", self.program.display());
         let arguments = [SUCCEED_WORD.into(), self.args.config.clone().into()];
@@ -126,37 +144,39 @@ impl Supervisor {
                 self.upgrade = Upgrade::Checking {
                     pid,
                     until: self.now.after_ms(CHECK_MAX_MS),
-                    sender,
+                    askers,
                 }
             }
-            Err(error) => refuse(sender, &format!("the new binary does not run: {error}")),
+            Err(error) => {
+                let reason = format!("the new binary does not run: {error}");
+                self.refuse_upgrade(&askers, &reason);
+            }
         }
     }
 
     /// Whether it was the new binary being tried that has ended.
     pub(super) fn on_check_end(&mut self, ended: u32, fate: Fate) -> bool {
-        let Upgrade::Checking { pid, sender, .. } = self.upgrade else {
-            return false;
+        let askers = match &mut self.upgrade {
+            Upgrade::Checking { pid, askers, .. } if *pid == ended => std::mem::take(askers),
+            _ => return false,
         };
-        if pid != ended {
-            return false;
-        }
         self.upgrade = Upgrade::No;
         if fate == Fate::Exited(EXIT_SUCCEEDS.into()) {
-            let error = self.become_new(sender);
-            refuse(sender, &format!("the new binary cannot be run: {error}"));
+            let error = self.become_new(&askers);
+            let reason = format!("the new binary cannot be run: {error}");
+            self.refuse_upgrade(&askers, &reason);
         } else {
             let what = "the new binary does not accept the configuration, or is no weir that can \
                         take over";
-            refuse(sender, &format!("{what}: {fate:?}"));
+            self.refuse_upgrade(&askers, &format!("{what}: {fate:?}"));
         }
         self.load_if_asked();
         true
     }
 
     /// Becomes the new binary. Returns only when that fails.
-    fn become_new(&self, sender: u32) -> io::Error {
-        let left = self.leave(sender).and_then(|left| left.write());
+    fn become_new(&self, askers: &[Asker]) -> io::Error {
+        let left = self.leave(askers).and_then(|left| left.write());
         let error = match left {
             Err(error) => error,
             Ok(state) => {
@@ -179,6 +199,10 @@ impl Supervisor {
 
     fn keep_all(&self, kept: bool) -> io::Result<()> {
         keep(&self.board_fd, kept)?;
+        let pid_file = self.pid_file.as_ref().and_then(PidFile::fd);
+        for fd in pid_file.into_iter().chain(self.inbox.fd()) {
+            keep(fd, kept)?;
+        }
         for (_, fd) in self.sockets.all() {
             keep(fd, kept)?;
         }
@@ -191,7 +215,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn leave(&self, sender: u32) -> io::Result<Handover> {
+    fn leave(&self, askers: &[Asker]) -> io::Result<Handover> {
         self.keep_all(true)?;
         let listeners = self.sockets.entries.iter().map(|entry| LeftListener {
             key: entry.key.clone(),
@@ -203,6 +227,7 @@ impl Supervisor {
                 .collect(),
         });
         let members = self.seats.iter().filter_map(|seat| seat.member.as_ref());
+        let pid_file = self.pid_file.as_ref().and_then(PidFile::fd);
         Ok(Handover {
             board: self.board_fd.as_raw_fd(),
             round: self.round,
@@ -211,7 +236,11 @@ impl Supervisor {
             listeners: listeners.collect(),
             next_id: self.sockets.next_id,
             members: members.chain(&self.others).filter_map(left).collect(),
-            sender,
+            pid_file: pid_file.map(|fd| fd.as_raw_fd()),
+            inbox: self.inbox.fd().map(|fd| fd.as_raw_fd()),
+            started: self.stats.started(),
+            askers: askers.to_vec(),
+            load_again: self.load_again.clone(),
         })
     }
 }
@@ -261,7 +290,10 @@ impl Supervisor {
                 (left.source.clone(), compiled.config)
             }
         };
-        let basis = Basis::open()?;
+        let inherit = |number: Option<RawFd>| number.map(child::take_inherited).transpose();
+        let inbox = inherit(left.inbox).map_err(refuse)?;
+        let pid_file = inherit(left.pid_file).map_err(refuse)?;
+        let basis = Basis::open(inbox.map_or_else(Inbox::open, Inbox::inherited))?;
         let fd = child::take_inherited(left.board).map_err(refuse)?;
         let same = Mapping::attach(fd.as_fd(), WORDS)
             .map_err(|error| error.to_string())
@@ -278,6 +310,8 @@ impl Supervisor {
             }
         };
         let mut this = Self::assemble(args, basis, board, fd, source, config);
+        this.stats.go_on_since(left.started);
+        this.load_again = left.load_again;
         this.round = left.round.wrapping_add(1);
         this.names = Names::with(left.names);
         this.sockets.next_id = left.next_id;
@@ -290,20 +324,25 @@ impl Supervisor {
         this.upgrade = Upgrade::Relieving {
             old,
             until: this.now.after_ms(COME_UP_MAX_MS),
-            sender: left.sender,
+            askers: left.askers,
         };
-        this.begin_relieving(args);
+        this.begin_relieving(args, pid_file);
         Ok(this)
     }
 
     /// Starts the new workers. What fails here leaves those of before as they are.
-    fn begin_relieving(&mut self, args: &Args) {
-        let pid_file = args.pid_file.as_deref().map(PidFile::take_over).transpose();
+    fn begin_relieving(&mut self, args: &Args, pid_file: Option<OwnedFd>) {
+        let path = args.pid_file.as_deref();
+        let pid_file = path.map(|path| PidFile::take_over(path, pid_file));
+        let pid_file = pid_file.transpose();
         match pid_file {
             Ok(pid_file) => self.pid_file = pid_file,
             Err(refusal) => warn!("{}", refusal.message),
         }
         let count = workers_wanted(args, &self.config);
+        if let Err(reason) = self.check_rows(count) {
+            return self.give_up_upgrade(&reason);
+        }
         // Sockets that are no longer named stay until those of before have gone.
         let opened = self.open_sockets(count, |_| true);
         if let Err(refusal) = opened.and_then(|()| self.prepare()) {
@@ -353,9 +392,10 @@ impl Supervisor {
 
     /// All new workers serve: those of before may go.
     pub(super) fn end_upgrade(&mut self) {
-        let Upgrade::Relieving { sender, .. } = self.upgrade else {
+        let Upgrade::Relieving { askers, .. } = &mut self.upgrade else {
             return;
         };
+        let askers = std::mem::take(askers);
         let mut old = self.upgrade.abandon();
         let count = old.len();
         // Their copies of the sockets go with them; ours of what is no longer named go now.
@@ -374,7 +414,7 @@ impl Supervisor {
         self.upgrade = Upgrade::Leaving {
             awaited,
             until: self.now.after_ms(LEAVE_MAX_MS),
-            sender,
+            askers,
             line,
         };
         self.end_upgrade_if_complete();
@@ -392,7 +432,7 @@ impl Supervisor {
         let Upgrade::Leaving {
             awaited,
             until,
-            sender,
+            askers,
             line,
         } = &self.upgrade
         else {
@@ -400,7 +440,7 @@ impl Supervisor {
         };
         if awaited.is_empty() || *until <= self.now {
             info!("{line}");
-            verdict::tell(*sender, &Outcome::Done(line.clone()));
+            self.inbox.tell(askers, &Outcome::Done(line.clone()));
             self.upgrade = Upgrade::No;
             self.load_if_asked();
         }
@@ -411,11 +451,11 @@ impl Supervisor {
         match &self.upgrade {
             Upgrade::No => {}
             Upgrade::Leaving { .. } => self.end_upgrade_if_complete(),
-            Upgrade::Checking { pid, until, sender } => {
+            Upgrade::Checking { pid, until, askers } => {
                 if *until <= self.now {
                     // Its end is heard of later, and means nothing any more.
                     let _ = child::send(*pid, child::Send::Kill);
-                    refuse(*sender, "the new binary takes too long to check the file");
+                    self.refuse_upgrade(askers, "the new binary takes too long to check the file");
                     self.upgrade = Upgrade::No;
                     self.load_if_asked();
                 }
@@ -431,10 +471,11 @@ impl Supervisor {
 
     /// Those of before stay.
     fn give_up_upgrade(&mut self, reason: &str) {
-        let Upgrade::Relieving { sender, .. } = self.upgrade else {
+        let Upgrade::Relieving { askers, .. } = &self.upgrade else {
             return;
         };
-        refuse(sender, &format!("{reason}; the workers of before go on"));
+        let reason = format!("{reason}; the workers of before go on");
+        self.refuse_upgrade(askers, &reason);
         let new = self.seats.drain(..).filter_map(|seat| seat.member);
         for mut member in new {
             member.phase = Phase::Leaving;
@@ -458,6 +499,14 @@ impl Supervisor {
     }
 }
 
+impl Supervisor {
+    pub(super) fn refuse_upgrade(&self, askers: &[Asker], reason: &str) {
+        let line = format!("upgrade failed: {reason}");
+        error!("{line}");
+        self.inbox.tell(askers, &Outcome::Refused(line));
+    }
+}
+
 fn take_listener(left: LeftListener) -> io::Result<Entry> {
     let sockets = left.sockets.into_iter().map(|(at, number)| {
         let fd = child::take_inherited(number)?;
@@ -469,10 +518,4 @@ fn take_listener(left: LeftListener) -> io::Result<Entry> {
         key: left.key,
         address: left.address,
     })
-}
-
-fn refuse(sender: u32, reason: &str) {
-    let line = format!("upgrade failed: {reason}");
-    error!("{line}");
-    verdict::tell(sender, &Outcome::Refused(line));
 }

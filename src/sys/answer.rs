@@ -1,34 +1,100 @@
-//! The way back from a process to whoever has sent it a signal: a socket without a file, named
-//! after the sender's process id (unix(7), abstract). Both sides ask the kernel who the other is.
+//! Orders to a process that runs, and the way back: datagrams between Unix sockets without files
+//! (unix(7), abstract). The one that takes orders is named after its process id; the kernel says
+//! who has sent what, and keeps orders waiting, also while another program takes the process over.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with,
-    bind, connect, listen, recv, send, socket_with, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
+    SocketAddrUnix, SocketFlags, SocketType, UCred, bind, connect, recvmsg, send, sendto,
+    socket_with, sockopt,
 };
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
 
-/// The longest answer, in bytes.
-const ANSWER_BYTES_MAX: usize = 4096;
+/// The longest order or answer, in bytes.
+const MESSAGE_BYTES_MAX: usize = 4096;
+/// How long an order may wait until there is room for it.
+const ROOM_MAX: Duration = Duration::from_secs(60);
 
-/// Sends an answer to a process that waits for one.
-///
-/// # Errors
-/// When it does not wait, or somebody else pretends to be it.
-pub fn tell(process: u32, answer: &[u8]) -> io::Result<()> {
-    let socket = open()?;
-    connect(&socket, &address(process)?)?;
-    if !is_peer(&socket, process) {
-        return Err(io::ErrorKind::PermissionDenied.into());
+/// Who has given an order, and is to have the answer: the name of its socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asker(pub Vec<u8>);
+
+/// An order that has arrived.
+#[derive(Debug)]
+pub struct Arrived {
+    /// What it says.
+    pub bytes: Vec<u8>,
+    /// Who waits for the answer.
+    pub asker: Asker,
+    /// Whether who sent it may give orders here: root may, and our own user.
+    pub is_permitted: bool,
+}
+
+/// Where orders to this process arrive.
+#[derive(Debug)]
+pub struct OrderSocket(OwnedFd);
+
+impl OrderSocket {
+    /// Takes orders from now on.
+    ///
+    /// # Errors
+    /// `AddrInUse` when another process has taken the name of ours.
+    pub fn open() -> io::Result<Self> {
+        let socket = open(SocketFlags::NONBLOCK)?;
+        bind(&socket, &address(std::process::id())?)?;
+        Ok(Self(socket))
     }
-    let answer = &answer[..answer.len().min(ANSWER_BYTES_MAX)];
-    send(&socket, answer, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
-    Ok(())
+
+    /// The next order, or none when none waits.
+    #[must_use]
+    pub fn take(&self) -> Option<Arrived> {
+        loop {
+            let message = receive(&self.0).ok()?;
+            // Who has no name can have no answer, and is none of our senders.
+            if let (Some(asker), Some(sender)) = (message.from, message.sender) {
+                let is_permitted = sender.uid.is_root() || sender.uid == geteuid();
+                return Some(Arrived {
+                    bytes: message.bytes,
+                    asker,
+                    is_permitted,
+                });
+            }
+        }
+    }
+
+    /// Answers, if it is still waited for. Never blocks.
+    ///
+    /// # Errors
+    /// When nobody waits.
+    pub fn tell(&self, asker: &Asker, answer: &[u8]) -> io::Result<()> {
+        let answer = &answer[..answer.len().min(MESSAGE_BYTES_MAX)];
+        let to = SocketAddrUnix::new_abstract_name(&asker.0)?;
+        sendto(
+            &self.0,
+            answer,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            &to,
+        )?;
+        Ok(())
+    }
+}
+
+impl AsFd for OrderSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for OrderSocket {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
 }
 
 /// What came of waiting for an answer.
@@ -42,7 +108,7 @@ pub enum Answer {
     Nothing,
 }
 
-/// Waits for the answer of one process.
+/// One process, to be given an order, and its answer to be waited for.
 #[derive(Debug)]
 pub struct Awaiting {
     socket: OwnedFd,
@@ -51,10 +117,10 @@ pub struct Awaiting {
 }
 
 impl Awaiting {
-    /// To be called before the process is asked.
+    /// Finds it.
     ///
     /// # Errors
-    /// `NotFound` when there is no such process.
+    /// `NotFound` when there is no such process, `ConnectionRefused` when it takes no orders.
     pub fn open(process: u32) -> io::Result<Self> {
         let id = i32::try_from(process).ok().and_then(Pid::from_raw);
         let id = id.ok_or(io::ErrorKind::NotFound)?;
@@ -62,14 +128,24 @@ impl Awaiting {
             Errno::SRCH => io::ErrorKind::NotFound.into(),
             other => io::Error::from(other),
         })?;
-        let socket = open()?;
-        bind(&socket, &address(std::process::id())?)?;
-        listen(&socket, 8)?;
+        // It gets a name of its own from the kernel, and hears that process only.
+        let socket = open(SocketFlags::empty())?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(ROOM_MAX))?;
+        connect(&socket, &address(process)?)?;
         Ok(Self {
             socket,
             process: handle,
             id: process,
         })
+    }
+
+    /// Gives it an order; waits while too many others wait there.
+    ///
+    /// # Errors
+    /// When there is no room for long, or it has gone.
+    pub fn ask(&self, order: &[u8]) -> io::Result<()> {
+        retry_on_intr(|| send(&self.socket, order, SendFlags::NOSIGNAL))?;
+        Ok(())
     }
 
     /// Waits for the answer, or for the end of the process.
@@ -87,9 +163,10 @@ impl Awaiting {
                 return Ok(Answer::Nothing);
             }
             if !fds[0].revents().is_empty()
-                && let Some(bytes) = self.take()
+                && let Ok(message) = receive(&self.socket)
+                && message.sender.is_some_and(|it| self.is_it(it))
             {
-                return Ok(Answer::Bytes(bytes));
+                return Ok(Answer::Bytes(message.bytes));
             }
             if !fds[1].revents().is_empty() {
                 return Ok(Answer::Ended);
@@ -107,37 +184,55 @@ impl Awaiting {
         Ok(retry_on_intr(|| poll(&mut fds, Some(&limit)))? > 0)
     }
 
-    fn take(&self) -> Option<Vec<u8>> {
-        let peer = accept_with(&self.socket, SocketFlags::CLOEXEC).ok()?;
-        if !is_peer(&peer, self.id) {
-            return None;
-        }
-        let mut bytes = vec![0; ANSWER_BYTES_MAX];
-        let received = retry_on_intr(|| recv(&peer, &mut bytes[..], RecvFlags::empty()));
-        let (count, _) = received.ok()?;
-        bytes.truncate(count);
-        (count > 0).then_some(bytes)
+    fn is_it(&self, sender: UCred) -> bool {
+        sender.pid.as_raw_nonzero().get().cast_unsigned() == self.id
     }
 }
 
-fn open() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        flags,
-        None,
-    )?)
+struct Message {
+    bytes: Vec<u8>,
+    from: Option<Asker>,
+    sender: Option<UCred>,
+}
+
+fn receive(socket: &OwnedFd) -> io::Result<Message> {
+    let mut bytes = vec![0; MESSAGE_BYTES_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let received = retry_on_intr(|| {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        recvmsg(socket, &mut slices, &mut control, flags)
+    })?;
+    let sender = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmCredentials(sender) => Some(sender),
+        _ => None,
+    });
+    let from = received
+        .address
+        .and_then(|address| SocketAddrUnix::try_from(address).ok())
+        .and_then(|address| address.abstract_name().map(|name| Asker(name.to_vec())));
+    // What does not fit is nothing that we send.
+    let is_whole = !received.flags.contains(ReturnFlags::TRUNC);
+    bytes.truncate(if is_whole { received.bytes } else { 0 });
+    Ok(Message {
+        bytes,
+        from,
+        sender,
+    })
+}
+
+/// A socket that hears who sends; without a name, it gets one when it connects.
+fn open(flags: SocketFlags) -> io::Result<OwnedFd> {
+    let flags = flags | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    sockopt::set_socket_passcred(&socket, true)?;
+    Ok(socket)
 }
 
 fn address(process: u32) -> io::Result<SocketAddrUnix> {
-    let name = format!("weir-answer-{process}");
+    let name = format!("weir-orders-{process}");
     Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
-}
-
-fn is_peer(socket: &OwnedFd, process: u32) -> bool {
-    let peer = sockopt::socket_peercred(socket);
-    peer.is_ok_and(|peer| peer.pid.as_raw_nonzero().get().cast_unsigned() == process)
 }
 
 #[cfg(test)]
@@ -145,17 +240,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_arrives_and_who_does_not_wait_gets_none() {
+    fn everyone_who_asks_gets_one_answer() {
         let own = std::process::id();
-        assert!(tell(own, b"early").is_err());
-        let awaiting = Awaiting::open(own).expect("we run");
-        let nothing = awaiting.wait(Duration::ZERO).expect("a look");
-        assert_eq!(nothing, Answer::Nothing);
-        tell(own, b"done").expect("it is awaited");
-        let answer = awaiting.wait(Duration::from_secs(30)).expect("a wait");
-        assert_eq!(answer, Answer::Bytes(b"done".to_vec()));
-        assert!(!awaiting.wait_end(Duration::ZERO).expect("a look"));
-        let taken = Awaiting::open(own).expect_err("one at a time");
+        let early = Awaiting::open(own).expect_err("it takes no orders yet");
+        assert_eq!(early.kind(), io::ErrorKind::ConnectionRefused);
+        let orders = OrderSocket::open().expect("the name is free");
+        assert!(orders.take().is_none());
+        let askers: Vec<_> = (0..3).map(|_| Awaiting::open(own).expect("ours")).collect();
+        for (number, asker) in (0..).zip(&askers) {
+            let nothing = asker.wait(Duration::ZERO).expect("a look");
+            assert_eq!(nothing, Answer::Nothing);
+            asker.ask(&[number]).expect("there is room");
+        }
+        for number in 0..3 {
+            let order = orders.take().expect("it waits");
+            assert_eq!(order.bytes, [number]);
+            assert!(order.is_permitted);
+            orders.tell(&order.asker, &[number]).expect("it is awaited");
+        }
+        for (number, asker) in (0..).zip(askers) {
+            let answer = asker.wait(Duration::from_secs(30)).expect("a wait");
+            assert_eq!(answer, Answer::Bytes(vec![number]));
+            assert!(!asker.wait_end(Duration::ZERO).expect("a look"));
+        }
+        let taken = OrderSocket::open().expect_err("one for a process");
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
     }
 

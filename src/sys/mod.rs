@@ -11,6 +11,7 @@ pub mod answer;
 pub mod channel;
 pub mod child;
 pub mod environment;
+pub mod file_lock;
 pub mod landlock;
 pub mod memory_file;
 pub mod notify;

@@ -32,15 +32,6 @@ pub enum Signal {
     Child,
 }
 
-/// A signal that arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// Which one.
-    pub signal: Signal,
-    /// The process that sent it; 0 when it was the kernel, or a process that cannot be seen here.
-    pub sender: u32,
-}
-
 const SIGNALS: [(libc::c_int, Signal); 7] = [
     (libc::SIGTERM, Signal::Terminate),
     (libc::SIGINT, Signal::Interrupt),
@@ -88,10 +79,10 @@ impl Signals {
 }
 
 impl Iterator for Signals {
-    type Item = Received;
+    type Item = Signal;
 
     /// The next signal, or none when nothing waits. Several of one kind may arrive as one.
-    fn next(&mut self) -> Option<Received> {
+    fn next(&mut self) -> Option<Signal> {
         let mut record = [0_u8; size_of::<libc::signalfd_siginfo>()];
         let count = rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut record)).ok()?;
         // Whole records are read or none (signalfd(2)).
@@ -102,10 +93,7 @@ impl Iterator for Signals {
         let number = word(mem::offset_of!(libc::signalfd_siginfo, ssi_signo))?;
         let number = libc::c_int::try_from(number).ok()?;
         let known = SIGNALS.iter().find(|(known, _)| *known == number)?;
-        Some(Received {
-            signal: known.1,
-            sender: word(mem::offset_of!(libc::signalfd_siginfo, ssi_pid))?,
-        })
+        Some(known.1)
     }
 }
 
@@ -139,9 +127,7 @@ mod tests {
         assert_eq!(signals.next(), None);
         // SAFETY: raise only sends a signal, which this thread holds back since `open`.
         unsafe { libc::raise(libc::SIGUSR1) };
-        let received = signals.next().expect("a signal");
-        assert_eq!(received.signal, Signal::User1);
-        assert_eq!(received.sender, std::process::id());
+        assert_eq!(signals.next(), Some(Signal::User1));
         assert_eq!(signals.next(), None);
     }
 }

@@ -291,7 +291,8 @@ impl<N: Net> Worker<N> {
         }
         for place in self.shared.places.iter().flatten() {
             let get = |cell: BackendCell| board.get(place.column, cell);
-            stats_text::backend(&mut line, &place.label, get);
+            let is_up = Some(get(BackendCell::Up) > 0);
+            stats_text::backend(&mut line, &place.label, is_up, get);
         }
         stats_text::access_log(&mut line, self.access_lines_lost());
         line

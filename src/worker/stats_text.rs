@@ -26,16 +26,21 @@ pub fn listener(line: &mut String, name: &str, is_http: bool, get: impl Fn(Liste
     }
 }
 
-/// Adds what is counted of a backend, which is up if it is so for anybody.
-pub fn backend(line: &mut String, label: &str, get: impl Fn(BackendCell) -> u64) {
+/// Adds what is counted of a backend, and whether it is up where that is known.
+pub fn backend(
+    line: &mut String,
+    label: &str,
+    is_up: Option<bool>,
+    get: impl Fn(BackendCell) -> u64,
+) {
     let _ = write!(
         line,
-        "; {label} {}: picks {}, active {}, bytes out {}, in {}, connect failures {}, \
+        "; {label}{}: picks {}, active {}, bytes out {}, in {}, connect failures {}, \
          answer failures {}, retries {}",
-        if get(BackendCell::Up) > 0 {
-            "up"
-        } else {
-            "down"
+        match is_up {
+            Some(true) => " up",
+            Some(false) => " down",
+            None => "",
         },
         get(BackendCell::Picks),
         get(BackendCell::Active),

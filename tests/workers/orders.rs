@@ -4,8 +4,11 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use crate::harness::process::Finished;
-use crate::harness::{Launch, Named, Scratch, ask, run};
+use crate::harness::{Launch, Named, Scratch, Signal, ask, eventually, run};
 use crate::machine::{Machine, config};
+
+/// Orders that are given at the same moment.
+const AT_ONCE: usize = 40;
 
 struct Ordered {
     machine: Machine,
@@ -30,6 +33,16 @@ impl Ordered {
     fn order(&self, word: &str) -> Finished {
         let path = self.pid_file.as_os_str();
         run(&[OsStr::new("-s"), OsStr::new(word), OsStr::new("-p"), path])
+    }
+
+    /// Gives these orders at the same moment.
+    fn order_at_once(&self, words: &[&'static str]) -> Vec<(&'static str, Finished)> {
+        std::thread::scope(|scope| {
+            let give = |&word| scope.spawn(move || (word, self.order(word)));
+            let given: Vec<_> = words.iter().map(give).collect();
+            let join = |it: std::thread::ScopedJoinHandle<'_, _>| it.join().expect("it ends");
+            given.into_iter().map(join).collect()
+        })
     }
 }
 
@@ -78,4 +91,122 @@ fn orders_to_a_process_on_its_own_do_too() {
     assert_eq!(ask(&mut held), "B");
     assert_eq!(ordered.order("stop").code, Some(0));
     assert_eq!(ordered.machine.wait_exit(), Some(1), "a session was cut");
+}
+
+#[test]
+fn of_many_orders_at_once_each_has_a_verdict() {
+    for workers in ["1", "3"] {
+        let a = Named::new("A");
+        let ordered = start(workers, &a);
+        for (_, reload) in ordered.order_at_once(&["reload"; AT_ONCE]) {
+            assert_eq!(reload.code, Some(0), "{reload:?}");
+            assert!(reload.stderr.contains("reload done"), "{reload:?}");
+        }
+    }
+}
+
+#[test]
+fn orders_during_an_upgrade_have_a_verdict_too() {
+    let a = Named::new("A");
+    let ordered = start("2", &a);
+    let mark = ordered.machine.log.mark();
+    let outcomes = std::thread::scope(|scope| {
+        let upgrade = scope.spawn(|| ordered.order("upgrade"));
+        ordered.machine.log.wait_since(mark, &["upgrade: trying"]);
+        let reloads = ordered.order_at_once(&["reload"; 10]);
+        let upgrade = upgrade.join().expect("it ends");
+        assert_eq!(upgrade.code, Some(0), "{upgrade:?}");
+        reloads
+    });
+    for (_, reload) in outcomes {
+        assert_eq!(reload.code, Some(0), "{reload:?}");
+    }
+    // Whatever the order in which they arrive.
+    for (word, outcome) in ordered.order_at_once(&["upgrade", "reload", "upgrade", "reload"]) {
+        let is_told = outcome.stderr.contains(&format!("{word} done"))
+            || outcome.stderr.contains(&format!("{word} failed: busy"));
+        assert!(is_told, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_is_stopped_is_named_and_takes_the_file_on_later() {
+    let [a, b] = ["A", "B"].map(Named::new);
+    let ordered = start("3", &a);
+    ordered.machine.signal_worker(1, Signal::STOP);
+    ordered.machine.log.wait(&["worker 1: stopped"]);
+    ordered.machine.write_config(config().backend(b.address()));
+    let reload = ordered.order("reload");
+    assert_eq!(reload.code, Some(1), "{reload:?}");
+    let process = ordered.machine.worker(1);
+    for part in [
+        "reload done by 2 of 3 workers".to_owned(),
+        format!("worker 1: process {process} is stopped"),
+    ] {
+        assert!(reload.stderr.contains(&part), "{reload:?}");
+    }
+    ordered.machine.signal_worker(1, Signal::CONT);
+    ordered.machine.log.wait(&["worker 1: goes on"]);
+    let reload = ordered.order("reload");
+    assert_eq!(reload.code, Some(0), "{reload:?}");
+    eventually("the worker has taken the file on", || {
+        let all_b = || (0..20).all(|_| ask(&mut ordered.machine.connect()) == "B");
+        all_b().then_some(())
+    });
+}
+
+#[test]
+fn the_pid_file_is_whose_lock_it_is_whatever_it_says() {
+    let a = Named::new("A");
+    let mut ordered = start("2", &a);
+    let pid = ordered.machine.pid();
+    let worker = ordered.machine.worker(0);
+    // In place, not by another file.
+    std::fs::write(&ordered.pid_file, format!("{worker}\n")).expect("it may be written");
+    assert_eq!(ordered.order("reload").code, Some(0));
+    assert_eq!(ordered.order("upgrade").code, Some(0));
+    assert_eq!(ordered.machine.pid(), pid);
+    // The program that has taken over holds it as well.
+    let scratch = Scratch::new();
+    let program = scratch.file("balancer");
+    std::fs::copy(crate::harness::process::binary(), &program).expect("it can be copied");
+    let second = Launch::new(config().backend(a.address())).program(&program);
+    let mut second = second.argument("-p").argument(&ordered.pid_file).spawn();
+    assert_eq!(second.wait_exit(), Some(4));
+    second
+        .log
+        .wait(&[&format!("process {pid} is another weir")]);
+    assert_eq!(ordered.order("quit").code, Some(0));
+    assert_eq!(ordered.machine.wait_exit(), Some(0));
+}
+
+#[test]
+fn a_pid_file_that_nobody_holds_names_nobody() {
+    let a = Named::new("A");
+    let ordered = start("2", &a);
+    let scratch = Scratch::new();
+    for pid in [ordered.machine.pid(), ordered.machine.worker(1)] {
+        let path = scratch.write("other.pid", format!("{pid}\n"));
+        let words = ["-s", "stop", "-p"].map(OsStr::new);
+        let done = run(&[words[0], words[1], words[2], path.as_os_str()]);
+        assert_eq!(done.code, Some(3), "{done:?}");
+    }
+    assert_eq!(ask(&mut ordered.machine.connect()), "A");
+}
+
+#[test]
+fn the_file_of_a_weir_under_another_name_is_not_taken() {
+    let (a, scratch) = (Named::new("A"), Scratch::new());
+    let program = scratch.file("balancer");
+    std::fs::copy(crate::harness::process::binary(), &program).expect("it can be copied");
+    let pid_file = scratch.file("weir.pid");
+    let launch = || {
+        let launch = Launch::new(config().backend(a.address())).program(&program);
+        launch.argument("-p").argument(&pid_file)
+    };
+    let first = launch().start();
+    let mut second = launch().spawn();
+    assert_eq!(second.wait_exit(), Some(4));
+    let text = std::fs::read_to_string(&pid_file).expect("it is still there");
+    assert_eq!(text.trim(), first.pid().to_string());
 }

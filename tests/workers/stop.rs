@@ -140,3 +140,23 @@ fn a_worker_that_does_not_end_is_killed_when_the_drain_is_over() {
         machine.children().is_empty().then_some(())
     });
 }
+
+#[test]
+fn an_end_during_an_upgrade_is_a_good_one() {
+    let a = Named::new("A");
+    let mut machine = Machine::start(config().backend(a.address()), 2);
+    machine.signal(Signal::USR2);
+    machine.log.wait(&["becoming the new binary"]);
+    assert_eq!(machine.terminate(), Some(0));
+}
+
+#[test]
+fn the_last_statistics_call_no_backend_down() {
+    let a = Named::new("A");
+    let mut machine = Machine::start(config().backend(a.address()), 2);
+    assert_eq!(ask(&mut machine.connect()), "A");
+    let mark = machine.log.mark();
+    assert_eq!(machine.terminate(), Some(0));
+    machine.log.wait_since(mark, &["stats: ", "picks 1"]);
+    assert_eq!(machine.log.count_since(mark, &["stats: ", " down: "]), 0);
+}

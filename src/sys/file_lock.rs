@@ -1,0 +1,54 @@
+//! Locks on whole files, held by a process until it ends or closes the file (fcntl(2), advisory
+//! record locks). Unlike those of flock(2) they tell who holds them; children do not inherit
+//! them, and a program that takes the process over does, with the descriptor.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
+use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
+
+/// Opens a file to lock it, or to ask who has. Neither follows a link nor waits for the other end
+/// of a pipe.
+///
+/// # Errors
+/// When it is not there, is a link, or must not be read or written to.
+pub fn open(path: &Path, to_write: bool) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(to_write)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+}
+
+/// Locks a file that is open for writing, for this process, and does not wait. This process must
+/// not open the same file a second time: closing that would end the lock.
+///
+/// # Errors
+/// `WouldBlock` when another process holds it.
+pub fn lock(file: &File) -> io::Result<()> {
+    match fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::AGAIN | Errno::ACCESS) => Err(io::ErrorKind::WouldBlock.into()),
+        done => Ok(done?),
+    }
+}
+
+/// The other process that holds the lock, or none.
+///
+/// # Errors
+/// When the kernel or the file system does not say.
+pub fn holder(file: &File) -> io::Result<Option<u32>> {
+    let whole = Flock {
+        start: 0,
+        length: 0,
+        pid: None,
+        typ: FlockType::WriteLock,
+        offset_type: FlockOffsetType::Set,
+    };
+    let held = fcntl_getlk(file, &whole)?;
+    let pid = held.and_then(|held| held.pid);
+    Ok(pid.map(|pid| pid.as_raw_nonzero().get().cast_unsigned()))
+}
