@@ -131,13 +131,13 @@ impl Supervisor {
     }
 
     fn give_configuration(&mut self, count: usize, askers: &[Asker]) {
-        let leaving = self.others.len();
-        self.set_seats(count);
         let bundle = self.bundle().write();
         let bundle = match bundle {
             Ok(bundle) => bundle,
             Err(error) => return self.give_up_giving(&error, askers),
         };
+        let leaving = self.others.len();
+        self.set_seats(count);
         let mut awaited = Vec::new();
         for seat in &mut self.seats {
             let Some(member) = &mut seat.member else {
@@ -175,7 +175,7 @@ impl Supervisor {
     }
 
     /// The file is ours already, and who starts from now on gets it; the others do not.
-    fn give_up_giving(&mut self, error: &io::Error, askers: &[Asker]) {
+    fn give_up_giving(&self, error: &io::Error, askers: &[Asker]) {
         let line = format!(
             "reload half done: the workers that run could not be given the file and go on with \
              that of before, new ones get this one; reload again: {error}"

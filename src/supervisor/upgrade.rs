@@ -158,7 +158,10 @@ impl Supervisor {
     pub(super) fn on_check_end(&mut self, ended: u32, fate: Fate) -> bool {
         let askers = match &mut self.upgrade {
             Upgrade::Checking { pid, askers, .. } if *pid == ended => std::mem::take(askers),
-            _ => return false,
+            Upgrade::No
+            | Upgrade::Checking { .. }
+            | Upgrade::Relieving { .. }
+            | Upgrade::Leaving { .. } => return false,
         };
         self.upgrade = Upgrade::No;
         if fate == Fate::Exited(EXIT_SUCCEEDS.into()) {

@@ -204,10 +204,12 @@ fn receive(socket: &OwnedFd) -> io::Result<Message> {
         let mut slices = [IoSliceMut::new(&mut bytes)];
         recvmsg(socket, &mut slices, &mut control, flags)
     })?;
-    let sender = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmCredentials(sender) => Some(sender),
-        _ => None,
-    });
+    let mut sender = None;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmCredentials(found) = message {
+            sender = Some(found);
+        }
+    }
     let from = received
         .address
         .and_then(|address| SocketAddrUnix::try_from(address).ok())
