@@ -175,3 +175,22 @@ fn lines_that_any_worker_loses_are_in_the_statistics_of_all() {
         .log
         .wait(&["stats: ", "; access log: lines lost 8;"]);
 }
+
+#[test]
+fn a_socket_that_is_handed_over_is_served_by_all_workers_and_after_an_upgrade() {
+    let a = Named::new("A");
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = socket.local_addr().expect("bound");
+    let config = crate::harness::Config::on(&address.to_string()).backend(a.address());
+    let launch = crate::harness::Launch::new(config).open_to_all();
+    let launch = launch.socket(socket).argument("--workers").argument("3");
+    let machine = Machine::launch(launch);
+    let load = crate::harness::Load::start(address, 4);
+    load.wait_more(100);
+    let mark = machine.log.mark();
+    machine.signal(crate::harness::Signal::USR2);
+    machine.log.wait_since(mark, &["upgrade done: "]);
+    load.wait_more(100);
+    let failures = load.finish();
+    assert!(failures.is_empty(), "{failures:?}");
+}
