@@ -88,10 +88,11 @@ const ORDERS: [(&str, Order); 5] = [
     ("upgrade", Order::Upgrade),
 ];
 
-/// First arguments that are not for users: a worker is told its seat, a program that is to take
-/// the place of another the configuration, and one that does so the descriptor where the other
-/// has left its state.
-const WORKER_WORD: &str = "--worker";
+/// First arguments that are not for users: a worker is told the process id of its supervisor, for
+/// whoever looks for its workers later (`process::orphans`), and its seat; a program that is to
+/// take the place of another the configuration, and one that does so the descriptor where the
+/// other has left its state.
+pub(crate) const WORKER_WORD: &str = "--worker";
 pub(crate) const SUCCEED_WORD: &str = "--succeed";
 pub(crate) const RESUME_WORD: &str = "--resume";
 
@@ -209,7 +210,7 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
     if let [first, value, rest @ ..] = arguments {
         match (first.as_str(), value.parse()) {
             (WORKER_WORD, _) => {
-                let seat = value.clone();
+                let seat = rest.first().cloned().unwrap_or_default();
                 return Ok(Command::Worker { seat });
             }
             (SUCCEED_WORD, _) if rest.is_empty() => {
@@ -354,7 +355,7 @@ mod tests {
     #[test]
     fn words_that_are_not_for_users_come_first() {
         let seat = "3".to_owned();
-        assert_eq!(parse_words("--worker 3"), Ok(Command::Worker { seat }));
+        assert_eq!(parse_words("--worker 77 3"), Ok(Command::Worker { seat }));
         let config = "x.yaml".into();
         assert_eq!(
             parse_words("--succeed x.yaml"),

@@ -121,6 +121,10 @@ pub trait Net {
     /// Stops reporting events of a listener, which stays open.
     fn unwatch_listener(&mut self, listener: &Self::Listener);
 
+    /// Lets nobody new into the queue of a listener, whoever else has it open, while handshakes
+    /// that have begun still end there. It is for those that are to be emptied and closed.
+    fn admit_no_more(&mut self, listener: &mut Self::Listener);
+
     /// Stops reporting events of a listener, then closes it.
     fn stop_listening(&mut self, listener: Self::Listener);
 

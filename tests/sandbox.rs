@@ -241,7 +241,7 @@ fn refused_to_all(program: &CString) -> Vec<Attempt<'static>> {
         ("ptrace", libc::SYS_ptrace, vec![16, parent]),
         ("mount", libc::SYS_mount, vec![path, path]),
         ("init_module", libc::SYS_init_module, vec![0]),
-        ("kill", libc::SYS_kill, vec![own, 0]),
+        ("kill", libc::SYS_kill, vec![own, flag(libc::SIGCONT)]),
         ("setuid", libc::SYS_setuid, vec![0]),
         (
             "unshare",

@@ -121,4 +121,6 @@ pub(super) enum RowCell {
     Sessions,
     /// Access log lines that it has lost: a counter.
     LinesLost,
+    /// Whether it is about to end, 0 or 1.
+    Leaves,
 }

@@ -194,6 +194,7 @@ impl Board {
         let before = head(RowCell::Incarnation).load(Ordering::Relaxed);
         let incarnation = u16::try_from(before % 0xffff + 1).unwrap_or(1);
         head(RowCell::Incarnation).store(u64::from(incarnation), Ordering::Relaxed);
+        head(RowCell::Leaves).store(0, Ordering::Relaxed);
         head(RowCell::Pid).store(u64::from(pid), Ordering::Release);
         let shared = Shared {
             memory,
@@ -359,6 +360,33 @@ impl Board {
         })
     }
 
+    /// Says that this worker is about to end.
+    pub fn set_leaves(&self) {
+        if let Some(shared) = &self.shared {
+            shared
+                .head(shared.row, RowCell::Leaves)
+                .store(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether another worker goes on, as far as it has said. `runs` tells whether there is a
+    /// process of that id. Of workers that say at the same moment that they are about to end, and
+    /// then ask, at least the last finds nobody.
+    #[must_use]
+    pub fn is_anyone_staying(&self, runs: impl Fn(u32) -> bool) -> bool {
+        let Some(shared) = &self.shared else {
+            return false;
+        };
+        let stays = |row: usize| {
+            let pid = shared.head(row, RowCell::Pid).load(Ordering::SeqCst);
+            let leaves = shared.head(row, RowCell::Leaves).load(Ordering::SeqCst) != 0;
+            let pid = u32::try_from(pid).unwrap_or(0);
+            row != shared.row && pid != 0 && !leaves && runs(pid)
+        };
+        // Row 0 is no worker's.
+        (1..ROWS_MAX).any(stays)
+    }
+
     /// Client connections of all others.
     #[must_use]
     pub fn sessions_elsewhere(&self) -> u64 {
@@ -500,6 +528,7 @@ impl Board {
             RowCell::Beat,
             RowCell::Asleep,
             RowCell::Sessions,
+            RowCell::Leaves,
         ] {
             shared.head(row, cell).store(0, Ordering::Relaxed);
         }

@@ -5,6 +5,7 @@ pub(crate) mod access_sink;
 pub(crate) mod confine;
 pub(crate) mod listen;
 pub mod order;
+pub(crate) mod orphans;
 pub(crate) mod pid_file;
 pub(crate) mod service;
 mod serving;

@@ -6,16 +6,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cli::Order;
-use crate::process::EXIT_OK;
 use crate::process::pid_file::running;
 use crate::process::verdict::Outcome;
+use crate::process::{EXIT_OK, orphans};
 use crate::sys::answer::{Answer, Awaiting};
 use crate::sys::child::{self, Send};
 
 /// It was refused, or nobody can tell.
-const EXIT_REFUSED: u8 = 1;
+pub(super) const EXIT_REFUSED: u8 = 1;
 /// No weir runs there.
-const EXIT_NOT_RUNNING: u8 = 3;
+pub(super) const EXIT_NOT_RUNNING: u8 = 3;
 
 /// How long a verdict may take.
 const VERDICT_MAX: Duration = Duration::from_secs(90);
@@ -26,6 +26,9 @@ const END_STEP: Duration = Duration::from_secs(3600);
 #[must_use]
 pub fn send(order: Order, pid_file: &Path) -> (ExitCode, String) {
     let Some(pid) = running(pid_file) else {
+        if let Some(answer) = orphans::carry_out(order, pid_file) {
+            return answer;
+        }
         let line = format!("{}: no weir runs that holds it", pid_file.display());
         return (EXIT_NOT_RUNNING.into(), line);
     };

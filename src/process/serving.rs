@@ -41,9 +41,14 @@ impl Serving {
         if self.worker.stage() == Stage::Serving {
             self.worker.drain();
         } else {
-            warn!("asked to stop again: stopping at once");
-            self.worker.stop();
+            self.end_at_once();
         }
+    }
+
+    /// Asked to end once more.
+    pub(crate) fn end_at_once(&mut self) {
+        warn!("asked to stop again: stopping at once");
+        self.worker.stop();
     }
 
     /// Writes the access log lines that wait, as far as they do not block.

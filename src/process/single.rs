@@ -17,6 +17,7 @@ use crate::config::problem::Problem;
 use crate::process::access_sink::AccessSink;
 use crate::process::confine::Confinement;
 use crate::process::listen::{is_unix, listen};
+use crate::process::orphans::Predecessor;
 use crate::process::pid_file::PidFile;
 use crate::process::service::Service;
 use crate::process::serving::Serving;
@@ -86,7 +87,9 @@ impl Process {
         let signals =
             Signals::open().map_err(|error| Refusal::new("cannot take signals", &error))?;
         let inbox = Inbox::open();
-        let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
+        let pid_file = args.pid_file.as_deref();
+        let predecessor = pid_file.and_then(Predecessor::named_in);
+        let pid_file = pid_file.map(PidFile::check).transpose()?;
         let access_settings = config.access_log.clone();
         let access_log = AccessSink::open_for(confinement.owner(), access_settings.as_ref())?;
         let pid_file = pid_file
@@ -126,6 +129,8 @@ impl Process {
             service,
             confinement,
         };
+        // Our sockets take connections already, and nobody can be looked for from the sandbox.
+        predecessor.into_iter().for_each(Predecessor::relieve);
         this.confinement.enter_sandbox(Profile::Single);
         this.pid_file = pid_file.map(PidFile::write).transpose()?;
         this.resolve_at_start();

@@ -155,6 +155,7 @@ impl Beginning {
             quiet: self.quiet,
             incoming: self.incoming,
             stops_with_supervisor,
+            is_asked: false,
         };
         confinement.give_up(Keep::Nothing)?;
         confinement.enter_sandbox(Profile::Worker);
@@ -172,6 +173,8 @@ struct Member {
     quiet: bool,
     incoming: Incoming,
     stops_with_supervisor: bool,
+    /// A signal has asked it to end.
+    is_asked: bool,
 }
 
 impl Member {
@@ -196,14 +199,28 @@ impl Member {
     }
 
     fn on_signals(&mut self) {
-        for signal in self.signals.by_ref() {
+        while let Some(signal) = self.signals.next() {
             match signal {
-                Signal::Terminate | Signal::Interrupt | Signal::Quit => self.serving.end(),
+                Signal::Terminate | Signal::Interrupt | Signal::Quit => self.end(),
                 Signal::Hangup | Signal::User1 | Signal::User2 => {
                     warn!("a signal for the supervisor came to a worker: ignored");
                 }
                 Signal::Child => {}
             }
+        }
+    }
+
+    /// Asked to end by a signal: the first time gracefully, and the supervisor says how, as it
+    /// knows whether others go on. The second time at once.
+    fn end(&mut self) {
+        let is_first = !std::mem::replace(&mut self.is_asked, true);
+        if self.serving.worker.stage() != Stage::Serving || !is_first {
+            self.serving.end_at_once();
+        } else if self.channel.is_some() {
+            info!("asked to stop");
+            self.answer(&Answer::Asked);
+        } else {
+            self.serving.worker.end(child::is_there);
         }
     }
 
@@ -283,8 +300,13 @@ impl Member {
         if self.stops_with_supervisor {
             warn!("the supervisor has gone: stopping");
             self.serving.worker.drain();
+        } else if self.is_asked {
+            warn!("the supervisor has gone: stopping, as a signal asked");
+            self.serving.worker.end(child::is_there);
         } else {
             warn!("the supervisor has gone: serving on without it");
+            // Nobody tells any more who dies or stands still.
+            self.serving.worker.accept_from(Slots::ALL);
         }
     }
 
@@ -354,7 +376,12 @@ fn check_sockets(
 fn doors(listeners: &[Vec<SocketRef>], incoming: &mut Incoming) -> Vec<Vec<Opened<Listener>>> {
     let mut take = |at: &SocketRef| {
         let fd = incoming.remove(&at.id)?;
-        let socket = Listener::from(fd);
+        // One for all workers was opened by a service manager, or is a Unix socket, whose file is
+        // the supervisor's.
+        let socket = match at.slot {
+            Some(_) => Listener::from(fd),
+            None => Listener::lent(fd),
+        };
         Some(Opened {
             slot: at.slot,
             socket,

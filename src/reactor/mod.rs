@@ -216,6 +216,10 @@ impl Net for Reactor {
         let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
     }
 
+    fn admit_no_more(&mut self, listener: &mut Listener) {
+        listener.admit_no_more();
+    }
+
     fn stop_listening(&mut self, listener: Listener) {
         // A supervisor may hold the same socket open, and an open socket would go on firing.
         self.unwatch_listener(&listener);

@@ -57,6 +57,8 @@ pub(crate) enum Answer {
     Ready,
     /// It accepts nothing any more.
     Left,
+    /// A signal to it alone asks it to end; it serves until it is told how to.
+    Asked,
     /// It has taken on a configuration.
     Adopted {
         /// As in the order.
@@ -88,6 +90,7 @@ const READY: u8 = 1;
 const ADOPTED: u8 = 2;
 const REFUSED: u8 = 3;
 const LEFT: u8 = 4;
+const ASKED: u8 = 5;
 
 impl Order {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -168,6 +171,7 @@ impl Answer {
         match self {
             Self::Ready => to.u8(READY),
             Self::Left => to.u8(LEFT),
+            Self::Asked => to.u8(ASKED),
             Self::Adopted { round, adopted } => {
                 to.u8(ADOPTED);
                 to.u32(*round);
@@ -189,6 +193,7 @@ impl Answer {
         let answer = match from.u8()? {
             READY => Self::Ready,
             LEFT => Self::Left,
+            ASKED => Self::Asked,
             ADOPTED => {
                 let round = from.u32()?;
                 let mut count = || usize::try_from(from.u32()?).ok();
@@ -273,6 +278,7 @@ mod tests {
         prop_oneof![
             Just(Answer::Ready),
             Just(Answer::Left),
+            Just(Answer::Asked),
             (any::<u32>(), adopted).prop_map(|(round, adopted)| Answer::Adopted { round, adopted }),
             (any::<u32>(), ".{0,500}")
                 .prop_map(|(round, reason)| Answer::Refused { round, reason }),

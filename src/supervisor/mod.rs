@@ -39,6 +39,7 @@ use crate::net::Net as _;
 use crate::process::access_sink::{AccessSink, open_file};
 use crate::process::confine::Confinement;
 use crate::process::listen::is_unix;
+use crate::process::orphans::Predecessor;
 use crate::process::pid_file::PidFile;
 use crate::process::service::Service;
 use crate::process::verdict::{Asker, Inbox, Outcome};
@@ -142,6 +143,8 @@ struct Supervisor {
     next_look: Tick,
     stats: Stats,
     pid_file: Option<PidFile>,
+    /// Whose workers may still serve, until ours do.
+    predecessor: Option<Predecessor>,
     service: Service,
     confinement: Confinement,
 }
@@ -161,7 +164,9 @@ impl Supervisor {
                 ),
             });
         }
-        let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
+        let pid_file = args.pid_file.as_deref();
+        let predecessor = pid_file.and_then(Predecessor::named_in);
+        let pid_file = pid_file.map(PidFile::check).transpose()?;
         let owner = confinement.owner();
         let pid_file = pid_file.map(|file| file.create_for(owner)).transpose()?;
         let access_log = AccessSink::open_for(owner, config.access_log.as_ref())?;
@@ -170,6 +175,7 @@ impl Supervisor {
         let board = Board::create(memory, std::process::id());
         let basis = Basis::open(Inbox::open())?;
         let mut this = Self::assemble(args, basis, board, board_fd, source, config);
+        this.predecessor = predecessor;
         this.access_log = access_log.into_file();
         this.take_sockets(service.listeners(&this.config.listeners)?);
         // Unix sockets while root, as their folders may be root's; the others as who stays.
@@ -223,6 +229,7 @@ impl Supervisor {
             next_look: now,
             stats: Stats::new(now),
             pid_file: None,
+            predecessor: None,
             service: Service::default(),
             confinement,
         }
@@ -347,6 +354,7 @@ impl Supervisor {
         self.end_upgrade_in_time();
         self.go_on_ending();
         if self.ending.is_none() {
+            self.give_up_late_starters();
             self.start_due();
             self.print_stats_in_time();
         }
@@ -397,6 +405,7 @@ impl Supervisor {
                 let key = member.key;
                 match answer {
                     Answer::Ready => self.on_ready(index),
+                    Answer::Asked => self.on_asked(index),
                     Answer::Left => {}
                     Answer::Adopted { round, adopted } => self.on_adopted(key, round, Ok(adopted)),
                     Answer::Refused { round, reason } => self.on_adopted(key, round, Err(reason)),
@@ -439,6 +448,10 @@ impl Supervisor {
                 self.seats.len()
             );
             self.service.ready("serving");
+            self.predecessor
+                .take()
+                .into_iter()
+                .for_each(Predecessor::relieve);
         }
     }
 

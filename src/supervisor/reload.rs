@@ -235,7 +235,7 @@ impl Supervisor {
     }
 
     /// Lets a worker drain while another one takes its place.
-    fn replace(&mut self, key: u32) {
+    pub(super) fn replace(&mut self, key: u32) {
         if let Some(index) = self.seat_of(key)
             && let Some(mut member) = self.seats[index].member.take()
         {
@@ -243,6 +243,8 @@ impl Supervisor {
             member.send(&Order::Leave);
             self.others.push(member);
             self.seats[index].start_at = Some(self.now);
+            // They accept for it until the other one serves.
+            self.share_out_slots();
         }
     }
 

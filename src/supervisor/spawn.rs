@@ -1,6 +1,5 @@
 //! Starting workers, and starting them again.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -8,6 +7,7 @@ use std::path::Path;
 use log::{error, info, warn};
 
 use crate::board::ROWS_MAX;
+use crate::cli::WORKER_WORD;
 use crate::core::time::Tick;
 use crate::supervisor::bundle::Bundle;
 use crate::supervisor::member::{Member, Phase};
@@ -26,6 +26,9 @@ const PAUSE_FIRST_MS: u64 = 100;
 const ROWS_SHORT: &str = "wait until some have drained, or set a shorter `timeouts: {drain}`";
 /// The longest such pause.
 const PAUSE_MAX_MS: u64 = 5_000;
+
+/// How long a worker may take from its start until it serves.
+const START_MAX_MS: u64 = 30_000;
 
 /// A place for a worker.
 #[derive(Debug, Default)]
@@ -81,6 +84,20 @@ impl Supervisor {
         }
     }
 
+    /// Gives up workers that do not come to serve: others are started in their place.
+    pub(super) fn give_up_late_starters(&mut self) {
+        for member in self.seats.iter_mut().filter_map(|it| it.member.as_mut()) {
+            let is_late = self.now.since_ms(member.since) >= START_MAX_MS;
+            if member.phase == Phase::Starting && is_late {
+                let seat = member.seat;
+                error!("worker {seat}: does not serve {START_MAX_MS} ms after its start; killed");
+                // Once, until its end is heard of.
+                member.since = self.now;
+                member.give_up();
+            }
+        }
+    }
+
     fn start_later(&mut self, index: usize) {
         let seat = &mut self.seats[index];
         seat.quick_ends = seat.quick_ends.saturating_add(1);
@@ -93,7 +110,12 @@ impl Supervisor {
             .ok_or_else(|| io::Error::other(ROWS_SHORT))?;
         let bundle = self.bundle().write()?;
         let (ours, theirs) = Channel::pair()?;
-        let arguments = ["--worker".into(), OsString::from(seat.to_string())];
+        let supervisor = std::process::id().to_string();
+        let arguments = [
+            WORKER_WORD.into(),
+            supervisor.into(),
+            seat.to_string().into(),
+        ];
         let pid = child::spawn(Path::new(OWN_PROGRAM), &arguments, Some(theirs.into()))?;
         let key = self.free_key();
         let watched = self
@@ -204,6 +226,16 @@ impl Supervisor {
         if let Some(member) = self.seats[index].member.take() {
             self.on_seat_empty(index, &member, fate);
         }
+    }
+
+    /// A worker was asked to end, and no other.
+    pub(super) fn on_asked(&mut self, index: usize) {
+        let Some(member) = &self.seats[index].member else {
+            return;
+        };
+        let (key, seat, pid) = (member.key, member.seat, member.pid);
+        info!("worker {seat}, process {pid}: asked to end, it drains; another one is started");
+        self.replace(key);
     }
 
     /// A worker has ended that was told to.

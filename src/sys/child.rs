@@ -14,8 +14,12 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
-use rustix::process::{Pid, Signal as KernelSignal, WaitOptions, kill_process, wait};
+use rustix::process::{
+    Pid, PidfdFlags, Signal as KernelSignal, WaitOptions, kill_process, pidfd_open,
+    test_kill_process, wait,
+};
 
 /// The program that runs, even after its file was replaced.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -110,6 +114,32 @@ pub fn send(pid: u32, signal: Send) -> io::Result<()> {
         rustix::io::Errno::SRCH => io::ErrorKind::NotFound.into(),
         other => other.into(),
     })
+}
+
+/// Whether there is a process of that id.
+#[must_use]
+pub fn is_there(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+/// Waits for the end of any process; at once when there is none of that id.
+///
+/// # Errors
+/// When the kernel cannot wait.
+pub fn wait_end(pid: u32) -> io::Result<()> {
+    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return Ok(());
+    };
+    match pidfd_open(id, PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(errno) => Err(errno.into()),
+        Ok(process) => {
+            let mut fds = [PollFd::new(&process, PollFlags::IN)];
+            rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+            Ok(())
+        }
+    }
 }
 
 /// Becomes another program, with the same process id, the same signals held back, only those

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ use crate::core::keepalive::Keepalive;
 pub struct Listener {
     fd: OwnedFd,
     file: Option<SocketFile>,
+    /// Someone else keeps it open and serves who connects after us.
+    is_lent: bool,
 }
 
 /// The file of a Unix socket, with what tells it from one that came later under the same name.
@@ -44,7 +47,40 @@ impl Listener {
             Address::Ip(_) => None,
             Address::Unix(path) => SocketFile::at(path).ok(),
         };
-        Self { fd, file }
+        Self {
+            fd,
+            file,
+            is_lent: false,
+        }
+    }
+
+    /// Takes a socket that someone else has opened, and keeps open for whoever serves after us.
+    #[must_use]
+    pub fn lent(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            file: None,
+            is_lent: true,
+        }
+    }
+
+    /// Lets nobody new into the accept queue, through whichever copy of the socket, while
+    /// handshakes that have begun still end there: what comes next is to take what is queued, and
+    /// to close. Does nothing to a socket that is [`Listener::lent`].
+    ///
+    /// TCP: who connects now is refused, as the socket is bound to an interface that there is not
+    /// (`SO_BINDTOIFINDEX`, Linux 5.1), so that it is found for no new connection, unless other
+    /// sockets share its port (`SO_REUSEPORT`) of which some admit. Unix: the file is removed, if
+    /// that is still its own; without one it is for whoever has it.
+    pub fn admit_no_more(&mut self) {
+        if let Some(file) = self.file.take() {
+            file.remove();
+        }
+        if !self.is_lent && self.local_address().is_some() {
+            // Where it cannot be, who connects in the last moment is reset. It is the same option
+            // for IPv6.
+            let _ = SockRef::from(&self.fd).bind_device_by_index_v4(Some(NO_INTERFACE));
+        }
     }
 
     /// The address it is bound to, with the port that the kernel chose; none on Unix sockets.
@@ -72,9 +108,16 @@ impl AsFd for Listener {
 impl From<OwnedFd> for Listener {
     /// Takes a socket that already listens, and whose file (if any) belongs to someone else.
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, file: None }
+        Self {
+            fd,
+            file: None,
+            is_lent: false,
+        }
     }
 }
+
+/// An interface that no host has: the kernel counts them up from 1.
+const NO_INTERFACE: NonZeroU32 = NonZeroU32::new(i32::MAX.cast_unsigned()).expect("not zero");
 
 /// Opens a listening socket.
 ///
@@ -112,7 +155,7 @@ pub fn adopt(fd: OwnedFd, keepalive: Option<&Keepalive>) -> io::Result<Listener>
             socket.set_tcp_keepalive(&kernel_keepalive(keepalive))?;
         }
     }
-    Ok(Listener::from(fd))
+    Ok(Listener::lent(fd))
 }
 
 fn listen_tcp(
@@ -164,6 +207,7 @@ fn listen_unix(path: &Path, backlog: i32) -> io::Result<Listener> {
     Ok(Listener {
         fd: socket.into(),
         file: Some(file),
+        is_lent: false,
     })
 }
 
@@ -386,6 +430,56 @@ mod tests {
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connected");
         let (_, from) = rustix::net::acceptfrom(&listener).expect("accepted");
         assert_eq!(from.and_then(canonical), client.local_addr().ok());
+    }
+
+    #[test]
+    fn who_comes_too_late_is_kept_out_of_every_copy_and_who_was_there_is_served() {
+        keeps_out(&loopback());
+        if TcpListener::bind("[::1]:0").is_ok() {
+            keeps_out(&Address::Ip("[::1]:0".parse().expect("an address")));
+        }
+    }
+
+    fn keeps_out(at: &Address) {
+        let mut listener = listen(at, 16, None).expect("listening");
+        let address = listener.local_address().expect("an IP address");
+        let copy = listener.as_fd().try_clone_to_owned().expect("a copy");
+        let mut early = TcpStream::connect(address).expect("connected");
+        listener.admit_no_more();
+        let late = TcpStream::connect(address).expect_err("too late");
+        assert_eq!(late.kind(), io::ErrorKind::ConnectionRefused);
+        let accepted = TcpStream::from(rustix::net::accept(&copy).expect("queued"));
+        assert_eq!(
+            rustix::net::accept(&copy).map(drop),
+            Err(Errno::WOULDBLOCK),
+            "only who was there"
+        );
+        io::Write::write_all(&mut &accepted, b"x").expect("written");
+        io::Read::read_exact(&mut early, &mut [0]).expect("read");
+        drop(accepted);
+        assert_eq!(io::Read::read(&mut early, &mut [0]).ok(), Some(0));
+    }
+
+    #[test]
+    fn a_socket_of_someone_else_goes_on_to_take_connections() {
+        let opened = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
+        let address = opened.local_addr().expect("bound");
+        let copy = opened.try_clone().expect("a copy");
+        let mut listener = adopt(copy.into(), None).expect("adopted");
+        listener.admit_no_more();
+        listener.close();
+        let _client = TcpStream::connect(address).expect("connected");
+    }
+
+    #[test]
+    fn a_unix_socket_that_admits_no_more_has_no_file_and_keeps_its_queue() {
+        let path = scratch_path("no-more");
+        let mut listener = listen(&Address::Unix(path.clone()), 16, None).expect("listening");
+        let _early = UnixStream::connect(&path).expect("connected");
+        listener.admit_no_more();
+        assert!(!path.exists());
+        rustix::net::accept(&listener).expect("queued");
+        listener.close();
     }
 
     #[test]

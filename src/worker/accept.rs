@@ -51,7 +51,7 @@ impl<N: Net> Worker<N> {
                     if listener.doors.is_ready() {
                         continue;
                     }
-                    if listener.closing {
+                    if listener.closes_at.is_some_and(|at| at <= self.shared.now) {
                         self.stop_listening(slot);
                     }
                     return;
@@ -164,7 +164,7 @@ impl<N: Net> Worker<N> {
 
     /// Closes the sockets of a listener for good. Its sessions go on.
     pub(crate) fn stop_listening(&mut self, slot: ListenerSlot) {
-        self.shared.listeners[slot as usize].closing = false;
+        self.shared.listeners[slot as usize].closes_at = None;
         self.close_doors(slot);
     }
 

@@ -104,7 +104,8 @@ impl<N: Net> Worker<N> {
     }
 
     fn find_listener(&self, settings: &model::Listener) -> Option<ListenerSlot> {
-        let open = |listener: &Listener<N>| listener.doors.is_open() && !listener.closing;
+        let open =
+            |listener: &Listener<N>| listener.doors.is_open() && listener.closes_at.is_none();
         // With port 0 the kernel chooses, so several listeners may have that address.
         let is_any_port = matches!(&settings.address, Address::Ip(ip) if ip.port() == 0);
         let is_same = |listener: &Listener<N>| {
@@ -184,7 +185,8 @@ impl<N: Net> Worker<N> {
             doors: Doors::none(),
             queued: false,
             pause: Pause::No,
-            closing: false,
+            closes_at: None,
+            removed_since: None,
             active: 0,
             connections_max: None,
             timeouts: settings.timeouts,
@@ -224,10 +226,12 @@ impl<N: Net> Worker<N> {
     fn close_missing_listeners(&mut self, kept: &[ListenerSlot], adopted: &mut Adopted) {
         for slot in 0..self.shared.listeners.len() {
             let slot = key_of(slot);
-            let listener = &self.shared.listeners[slot as usize];
-            if !kept.contains(&slot) && listener.doors.is_open() && !listener.closing {
+            let listener = &mut self.shared.listeners[slot as usize];
+            if !kept.contains(&slot) && listener.doors.is_open() && listener.closes_at.is_none() {
                 adopted.listeners_removed += 1;
+                listener.removed_since = Some(self.shared.now);
                 self.close_listener(slot);
+                self.hasten_clients_of(slot);
             }
         }
     }

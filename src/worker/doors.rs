@@ -115,6 +115,13 @@ impl<N: Net> Doors<N> {
         door.map(|door| door.ready = true).is_some()
     }
 
+    /// Nobody new comes into any queue.
+    pub(crate) fn admit_no_more(&mut self, net: &mut N) {
+        for door in &mut self.0 {
+            net.admit_no_more(&mut door.socket);
+        }
+    }
+
     /// Every queue that is ours to empty is looked at once more.
     pub(crate) fn mark_all(&mut self) {
         for door in &mut self.0 {

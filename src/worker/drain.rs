@@ -6,10 +6,14 @@ use crate::core::backend::BackendId;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::session::CloseReason;
-use crate::worker::shared::{ListenerSlot, Pause, Timeout, key_of};
+use crate::worker::shared::{ListenerSlot, Timeout, key_of};
 
 /// How often a drain says how many sessions still run.
 const REPORT_PERIOD_MS: u64 = 1_000;
+
+/// How long a listener that closes waits for handshakes that have begun: the round trip to a client
+/// far away. In that time nobody new comes in.
+const HANDSHAKE_MS: u64 = 200;
 
 /// How far a worker is on its way to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,7 @@ impl<N: Net> Worker<N> {
             return;
         }
         info!("stopping: {} sessions to finish", self.sessions.len());
+        self.shared.board.set_leaves();
         self.stage = Stage::PreDrain;
         self.shared.draining_since = Some(self.shared.now);
         let (pre_drain, drain) = (self.pre_drain, self.drain_timeout);
@@ -63,6 +68,17 @@ impl<N: Net> Worker<N> {
             self.stop_listening(key_of(slot));
         }
         self.close_listeners();
+    }
+
+    /// Ends gracefully where nobody says how: leaves its sockets to workers that hold the same and
+    /// go on, or else serves what is queued. `runs` tells whether there is a process of that id.
+    pub fn end(&mut self, runs: impl Fn(u32) -> bool) {
+        self.shared.board.set_leaves();
+        if self.shared.board.is_anyone_staying(runs) {
+            self.leave();
+        } else {
+            self.drain();
+        }
     }
 
     /// Ends at once; what still runs is cut.
@@ -88,21 +104,42 @@ impl<N: Net> Worker<N> {
         self.shared.wheel.arm(at, Timeout::DrainReport);
     }
 
-    /// Lets one listener take what is queued and close.
+    /// Lets one listener take what is queued and close: nobody new comes in, those whose
+    /// handshake has begun are waited for, and then it closes once its queues are empty.
     pub(crate) fn close_listener(&mut self, slot: ListenerSlot) {
-        let listener = &mut self.shared.listeners[slot as usize];
-        if !listener.doors.is_open() {
+        let shared = &mut self.shared;
+        let listener = &mut shared.listeners[slot as usize];
+        if !listener.doors.is_open() || listener.closes_at.is_some() {
             return;
         }
-        listener.closing = true;
-        listener.doors.mark_all();
+        let at = shared.now.after_ms(HANDSHAKE_MS);
+        listener.closes_at = Some(at);
+        listener.doors.admit_no_more(&mut shared.transfer.net);
         self.close_unwatched(slot);
+        if self.shared.listeners[slot as usize].doors.is_open() {
+            self.shared.wheel.arm(at, Timeout::Close(slot));
+        } else {
+            self.stop_listening(slot);
+        }
+    }
+
+    /// A listener that closes has waited long enough for handshakes.
+    pub(crate) fn empty_listener(&mut self, slot: ListenerSlot) {
+        let now = self.shared.now;
         let listener = &mut self.shared.listeners[slot as usize];
-        if !listener.doors.is_open() {
-            listener.closing = false;
-        } else if listener.pause == Pause::No {
+        // It may be another one by now, that closes later or not at all.
+        if listener.closes_at.is_some_and(|at| at <= now) {
+            listener.doors.mark_all();
             self.queue_listener(slot);
         }
+    }
+
+    /// Clients of a listener that are between two requests have a nearer deadline now.
+    pub(crate) fn hasten_clients_of(&mut self, slot: ListenerSlot) {
+        let sessions = self.sessions.iter();
+        let theirs = sessions.filter(|(_, session)| session.listener == slot);
+        let keys: Vec<u32> = theirs.map(|(key, _)| key_of(key)).collect();
+        keys.into_iter().for_each(|key| self.arm_deadline(key));
     }
 
     fn session_keys(&self) -> Vec<u32> {

@@ -364,6 +364,7 @@ impl<N: Net> Worker<N> {
             Timeout::Session { key, generation } => self.on_session_timer(key, generation),
             Timeout::Starving => self.on_starving_timer(),
             Timeout::Listener(slot) => self.resume_listener(slot),
+            Timeout::Close(slot) => self.empty_listener(slot),
             Timeout::Probe { key, generation } => self.on_probe_timer(key, generation),
             Timeout::Link { key, generation } => self.shared.on_link_timer(key, generation),
             Timeout::FullCheck => self.on_full_check(),

@@ -118,6 +118,8 @@ pub(crate) enum Timeout {
     Starving,
     /// A paused listener tries again.
     Listener(ListenerSlot),
+    /// No handshake ends any more in the queues of a listener that closes.
+    Close(ListenerSlot),
     /// The next probe of a backend, or the end of the one that runs.
     Probe { key: u32, generation: u32 },
     /// A parked connection may have been idle for too long.
@@ -143,8 +145,11 @@ pub(crate) struct Listener<N: Net> {
     pub(crate) doors: Doors<N>,
     pub(crate) queued: bool,
     pub(crate) pause: Pause,
-    /// Accept what is queued, then close.
-    pub(crate) closing: bool,
+    /// Nobody new comes into its queues. Until then handshakes end there, which are waited for;
+    /// after that it closes once they are empty.
+    pub(crate) closes_at: Option<Tick>,
+    /// When a configuration without it came.
+    pub(crate) removed_since: Option<Tick>,
     pub(crate) active: usize,
     pub(crate) connections_max: Option<usize>,
     pub(crate) timeouts: model::Timeouts,
@@ -265,6 +270,13 @@ impl<N: Net> Shared<N> {
     pub(crate) fn next_generation(&mut self) -> u32 {
         self.generation = self.generation.wrapping_add(1) & GENERATION_MAX;
         self.generation
+    }
+
+    /// Since when clients of a listener are to go once they are between two requests: as the
+    /// worker is to stop, or as the listener has been removed.
+    pub(crate) fn parts_since(&self, listener: ListenerSlot) -> Option<Tick> {
+        let removed = self.listeners[listener as usize].removed_since;
+        self.draining_since.or(removed)
     }
 
     /// One timeout of a session between these two: the upstream's where it has one.

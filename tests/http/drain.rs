@@ -72,3 +72,30 @@ fn a_request_that_never_ends_is_cut_at_the_end_of_the_drain() {
     assert_eq!(weir.wait_exit(), Some(1));
     never.wait();
 }
+
+#[test]
+fn clients_of_a_removed_listener_are_told_to_close() {
+    let meeting = Arc::new(Barrier::new(2));
+    let gate = Arc::clone(&meeting);
+    let web = Web::new(move |request| {
+        if request.head.start.starts_with(b"GET /slow ") {
+            gate.wait();
+            gate.wait();
+        }
+        ok("done")
+    });
+    let file = |listen: &str| Config::pool([web.address()]).on(listen);
+    let weir = Weir::start(file("127.0.0.1:0"));
+    let mut idle = Client::new(&weir);
+    assert_eq!(idle.get("/").text(), "done");
+    let mut busy = Client::new(&weir);
+    busy.send_get("/slow", "");
+    meeting.wait();
+    // Another address: the listener of before is gone.
+    weir.reload(file("127.0.0.2:0"));
+    idle.expect_end();
+    meeting.wait();
+    let answer = busy.receive();
+    assert_eq!(answer.head.values("connection"), [b"close"]);
+    busy.expect_end();
+}

@@ -81,6 +81,7 @@ macro_rules! contract {
             a_connection_is_an_event_of_its_listener
             connections_waiting_before_the_watch_are_its_first_event
             a_listener_that_stops_resets_those_who_wait
+            a_listener_that_admits_no_more_keeps_its_queue
             a_wait_ends_when_it_was_told
         }
     };
@@ -553,6 +554,20 @@ pub(crate) fn a_listener_that_stops_resets_those_who_wait<W: World>(world: &mut 
     world.net().stop_listening(listener);
     assert_eq!(world.end_seen(&mut peer), End::Reset);
     silence(world, LISTENER);
+}
+
+pub(crate) fn a_listener_that_admits_no_more_keeps_its_queue<W: World>(world: &mut W) {
+    let mut listener = world.listen();
+    let _peer = world.connect_client(&listener);
+    world.net().admit_no_more(&mut listener);
+    world
+        .net()
+        .watch_listener(&listener, LISTENER)
+        .expect("watched");
+    expect(world, LISTENER, Readiness::READ);
+    let taken = [take(world, &listener)];
+    assert!(matches!(world.net().accept(&listener), Accept::Blocked));
+    close_all(world, taken);
 }
 
 pub(crate) fn a_wait_ends_when_it_was_told<W: World>(world: &mut W) {

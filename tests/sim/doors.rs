@@ -7,6 +7,9 @@ use weir::worker::{Opened, Slots};
 use crate::net::ListenerId;
 use crate::rig::{Rig, config_text};
 
+/// After this a listener that was told to close has.
+const HANDSHAKES_END_MS: u64 = 1_000;
+
 /// A worker with a socket of its own, and that of its sibling in slot 1.
 fn with_sibling() -> (Rig, ListenerId) {
     let text = config_text(&[1], "");
@@ -55,7 +58,7 @@ fn a_drain_takes_what_waits_in_its_own_queue_and_leaves_a_siblings() {
     let own = rig.client();
     rig.world().client_connect(sibling);
     rig.worker.drain();
-    rig.settle();
+    rig.pass(HANDSHAKES_END_MS, 10);
     assert_eq!(accepted(&rig), 1);
     assert_eq!(rig.worker.census().listeners_open, 0);
     rig.world().peer_reset(own);
@@ -70,7 +73,7 @@ fn a_drain_empties_the_queues_that_it_was_asked_to() {
     rig.world().client_connect(sibling);
     rig.client();
     rig.worker.drain();
-    rig.settle();
+    rig.pass(HANDSHAKES_END_MS, 10);
     assert_eq!(accepted(&rig), 2);
     assert_eq!(rig.worker.census().listeners_open, 0);
 }

@@ -202,7 +202,7 @@ fn a_drain_serves_those_who_wait_in_the_queue_and_then_closes() {
     let waiting: Vec<_> = (0..200).map(|_| rig.client()).collect();
     rig.world().settle();
     rig.worker.drain();
-    rig.settle();
+    rig.pass(1_000, 10);
     assert_eq!(rig.world().open_listeners(), 0);
     assert_eq!(rig.worker.census().sessions, 200);
     let late = rig.client();
@@ -218,6 +218,33 @@ fn a_drain_serves_those_who_wait_in_the_queue_and_then_closes() {
     assert_eq!(rig.world().open_streams(), 0);
     for client in waiting {
         assert!(rig.world().peer_saw_end(client));
+    }
+}
+
+#[test]
+fn a_client_that_connects_while_a_listener_closes_is_served_or_refused_but_never_lost() {
+    const ROUND_TRIP_MS: u64 = 40;
+    let mut rig = Rig::still(&config_text(&[1], "timeouts: {drain: 30s}"));
+    // Each comes a moment later than the one before, the middle one with the end.
+    rig.world().settings_mut().delay_ms = ROUND_TRIP_MS..=ROUND_TRIP_MS;
+    let mut clients = Vec::new();
+    for moment in 0..200 {
+        if moment == 100 {
+            rig.worker.drain();
+            rig.settle();
+        }
+        clients.push(rig.client());
+        rig.pass(1, 1);
+    }
+    rig.world().settings_mut().delay_ms = 0..=0;
+    rig.pass(2_000, 10);
+    let (before, after) = clients.split_at(100);
+    for client in before {
+        assert!(rig.world().was_accepted(*client), "its handshake had begun");
+    }
+    for client in after {
+        assert!(!rig.world().was_accepted(*client), "it came too late");
+        assert!(rig.world().peer_saw_reset(*client), "so it is refused");
     }
 }
 
@@ -292,7 +319,7 @@ fn a_removed_listener_serves_its_queue_and_its_sessions_go_on() {
     let client = rig.world().client_connect(second);
     rig.world().settle();
     rig.reload(&full(&[one]));
-    rig.settle();
+    rig.pass(1_000, 10);
     assert_eq!(rig.world().open_listeners(), 1);
     let backend = rig.accepted(0)[0];
     rig.world().peer_send(client, b"go on");

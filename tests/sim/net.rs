@@ -304,6 +304,8 @@ pub(crate) struct World {
 
 /// Something that happens at a tick.
 enum Event {
+    /// A client's connection is refused.
+    Refuse(usize),
     /// A client's connection reaches its listener.
     Arrive(usize, ListenerId),
     /// A connection of the worker reaches its origin.
@@ -334,6 +336,8 @@ struct Listening {
     queue: VecDeque<usize>,
     watch: Option<Target>,
     edge: bool,
+    /// New connections are refused; handshakes that have begun end in the queue.
+    admits_no_more: bool,
     closed: bool,
 }
 
@@ -573,7 +577,11 @@ impl World {
     /// Connects a client that has this address.
     pub(crate) fn client_connect_from(&mut self, to: ListenerId, from: SocketAddr) -> PeerId {
         let id = self.open(from, End::Queued);
-        self.enter_soon(Event::Arrive(id, to));
+        let refuses = self.listeners[to.0].admits_no_more;
+        self.enter_soon(match refuses {
+            true => Event::Refuse(id),
+            false => Event::Arrive(id, to),
+        });
         PeerId(id)
     }
 
@@ -880,6 +888,7 @@ impl World {
     fn happen(&mut self, event: Event) {
         self.progress += 1;
         match event {
+            Event::Refuse(id) => self.refuse(id),
             Event::Arrive(id, listener) => self.arrive(id, listener),
             Event::Syn(id, address) => self.answer(id, &address),
             Event::Deliver(id) => self.deliver(id),
@@ -896,16 +905,20 @@ impl World {
             return;
         }
         if self.listeners[listener.0].closed {
-            conn.phase = Phase::Dead;
-            conn.end = End::Closed;
-            conn.peer.saw_reset = true;
-            return;
+            return self.refuse(id);
         }
         conn.phase = Phase::Established;
         self.listeners[listener.0].queue.push_back(id);
         self.note(|| format!("client {id} arrives"));
         self.deliver_soon(id);
         self.edge(Source::Listener(listener.0));
+    }
+
+    fn refuse(&mut self, id: usize) {
+        let conn = &mut self.conns[id];
+        conn.phase = Phase::Dead;
+        conn.end = End::Closed;
+        conn.peer.saw_reset = true;
     }
 
     fn answer(&mut self, id: usize, address: &Address) {
@@ -1390,6 +1403,10 @@ impl Net for SimNet {
 
     fn unwatch_listener(&mut self, listener: &SimListener) {
         self.call().listeners[listener.0.0].watch = None;
+    }
+
+    fn admit_no_more(&mut self, listener: &mut SimListener) {
+        self.call().listeners[listener.0.0].admits_no_more = true;
     }
 
     fn stop_listening(&mut self, listener: SimListener) {

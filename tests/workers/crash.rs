@@ -166,6 +166,30 @@ fn a_worker_that_is_told_to_end_by_itself_is_replaced_without_a_failure() {
 }
 
 #[test]
+fn the_seat_of_a_worker_that_drains_for_long_is_filled_at_once() {
+    let origin = Origin::echo();
+    let machine = Machine::start(config().backend(origin.address()), 2);
+    let mut held: Vec<_> = (0..16).map(|_| machine.connect()).collect();
+    for client in &mut held {
+        crate::chatter::say(client).expect("served");
+    }
+    let mark = machine.log.mark();
+    machine.signal_worker(0, Signal::TERM);
+    machine
+        .log
+        .wait_since(mark, &["worker 0", "asked to end, it drains"]);
+    machine.log.wait_since(mark, &["worker 0: started"]);
+    // The old one is there beside the new one, with its sessions.
+    machine.wait_children(3);
+    for client in &mut held {
+        crate::chatter::say(client).expect("it goes on");
+    }
+    for _ in 0..40 {
+        crate::chatter::say(&mut machine.connect()).expect("served");
+    }
+}
+
+#[test]
 fn a_prober_that_dies_at_its_work_is_followed_by_another_worker() {
     const KILLS: usize = 10;
     let (tell, probes) = std::sync::mpsc::channel();
@@ -226,6 +250,44 @@ fn workers_serve_on_when_their_supervisor_dies() {
             .all(|worker| !is_there(*worker))
             .then_some(())
     });
+}
+
+#[test]
+fn workers_without_a_supervisor_stand_in_for_one_that_stands_still_or_dies() {
+    let backend = Named::new("A");
+    let mut machine = Machine::start(config().backend(backend.address()), 3);
+    let (workers, address) = (machine.children(), machine.address());
+    machine.signal(Signal::KILL);
+    machine.wait_status();
+    for _ in 0..3 {
+        machine.log.wait(&["the supervisor has gone: serving on"]);
+    }
+    let all_are_served = || {
+        for _ in 0..40 {
+            let mut client = crate::harness::Peer::connect(address).expect("they listen");
+            assert_eq!(ask(&mut client), "A");
+        }
+    };
+    eventually("all have heard of it", || {
+        (machine.log.count(&["serving on without it"]) == 3).then_some(())
+    });
+    signal(workers[0], Signal::STOP);
+    all_are_served();
+    signal(workers[0], Signal::KILL);
+    all_are_served();
+    // Told to end by itself, a worker leaves its sockets to the one that is left.
+    signal(workers[1], Signal::TERM);
+    eventually("it ends", || (!is_there(workers[1])).then_some(()));
+    all_are_served();
+    let load = Load::start(address, 4);
+    load.wait_more(20);
+    signal(workers[2], Signal::TERM);
+    eventually("the last one ends", || {
+        (!is_there(workers[2])).then_some(())
+    });
+    let failures = load.finish();
+    let lost = failures.iter().filter(|it| !it.error.contains("refused"));
+    assert_eq!(lost.count(), 0, "{failures:?}");
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use crate::harness::process::Finished;
-use crate::harness::{Launch, Named, Scratch, Signal, ask, eventually, run};
-use crate::machine::{Machine, config};
+use crate::harness::{Launch, Named, Peer, Scratch, Signal, ask, eventually, run};
+use crate::machine::{Machine, config, is_there, status};
 
 /// Orders that are given at the same moment.
 const AT_ONCE: usize = 40;
@@ -209,4 +209,59 @@ fn the_file_of_a_weir_under_another_name_is_not_taken() {
     assert_eq!(second.wait_exit(), Some(4));
     let text = std::fs::read_to_string(&pid_file).expect("it is still there");
     assert_eq!(text.trim(), first.pid().to_string());
+}
+
+/// Kills the supervisor and waits until its workers, which are given back, know.
+fn orphan(ordered: &mut Ordered) -> Vec<u32> {
+    let workers = ordered.machine.children();
+    ordered.machine.signal(Signal::KILL);
+    ordered.machine.wait_status();
+    eventually("all have heard of it", || {
+        let told = ordered.machine.log.count(&["serving on without it"]);
+        (told == workers.len()).then_some(())
+    });
+    workers
+}
+
+#[test]
+fn workers_that_have_lost_their_supervisor_are_found_and_ended() {
+    let a = Named::new("A");
+    for word in ["quit", "stop"] {
+        let mut ordered = start("3", &a);
+        let workers = orphan(&mut ordered);
+        let reload = ordered.order("reload");
+        assert_eq!(reload.code, Some(3), "{reload:?}");
+        assert!(reload.stderr.contains("3 workers of it serve on"));
+        assert_eq!(ask(&mut ordered.machine.connect()), "A");
+        let ended = ordered.order(word);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.stderr.contains("the 3 workers of it have ended"));
+        // Whoever adopts them may not have buried them yet.
+        let ends = |pid: &u32| !is_there(*pid) || status(*pid, "State:").starts_with('Z');
+        assert!(workers.iter().all(ends));
+        assert_eq!(ordered.order(word).code, Some(3));
+    }
+}
+
+#[test]
+fn a_weir_that_starts_takes_over_from_workers_that_lost_their_supervisor() {
+    let [a, b] = ["A", "B"].map(Named::new);
+    for workers in ["1", "2"] {
+        let mut ordered = start("3", &a);
+        let orphans = orphan(&mut ordered);
+        let address = ordered.machine.address();
+        let file = crate::harness::Config::on(&address.to_string());
+        let launch = Launch::new(file.backend(b.address())).open_to_all();
+        let launch = launch.argument("--workers").argument(workers);
+        let launch = launch.argument("-p").argument(&ordered.pid_file);
+        let next = Machine::launch(launch);
+        next.log.wait(&["taking over from 3 workers"]);
+        eventually("the old ones end", || {
+            orphans.iter().all(|it| !is_there(*it)).then_some(())
+        });
+        for _ in 0..20 {
+            let mut client = Peer::connect(address).expect("it listens");
+            assert_eq!(ask(&mut client), "B");
+        }
+    }
 }

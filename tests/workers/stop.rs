@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::log::STOPPING;
 use crate::harness::pattern::Pattern;
-use crate::harness::{Config, Launch, Named, Origin, Signal, ask, eventually};
+use crate::harness::{Config, Launch, Load, Named, Origin, Signal, ask, eventually};
 use crate::machine::{Machine, config, is_there};
 
 #[test]
@@ -159,4 +159,21 @@ fn the_last_statistics_call_no_backend_down() {
     assert_eq!(machine.terminate(), Some(0));
     machine.log.wait_since(mark, &["stats: ", "picks 1"]);
     assert_eq!(machine.log.count_since(mark, &["stats: ", " down: "]), 0);
+}
+
+#[test]
+fn nobody_whose_connection_was_taken_is_reset_when_all_stop() {
+    let backend = Named::new("A");
+    for _ in 0..8 {
+        let mut machine = Machine::start(config().backend(backend.address()), 8);
+        let load = Load::start(machine.address(), 12);
+        load.wait_more(50);
+        machine.signal(Signal::TERM);
+        assert_eq!(machine.wait_exit(), Some(0));
+        let failures = load.finish();
+        // Who comes after the end is refused when it connects.
+        let is_lost = |it: &&crate::harness::load::Failure| !it.error.contains("refused");
+        let lost: Vec<_> = failures.iter().filter(is_lost).collect();
+        assert!(lost.is_empty(), "{lost:?}");
+    }
 }

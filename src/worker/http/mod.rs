@@ -289,7 +289,7 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
         _ if http.output.is_some() && http.phase != Phase::Exchange => body_end,
         Phase::Idle(since) => {
             let keep_alive = since.after(timeouts.keep_alive);
-            match shared.draining_since {
+            match shared.parts_since(session.listener) {
                 // A client that came since then gets its time, too.
                 Some(began) => began
                     .max(since)
