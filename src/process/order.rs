@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cli::Order;
-use crate::process::pid_file::running;
+use crate::process::pid_file;
 use crate::process::verdict::Outcome;
 use crate::process::{EXIT_OK, orphans};
 use crate::sys::answer::{Answer, Awaiting};
@@ -25,12 +25,19 @@ const END_STEP: Duration = Duration::from_secs(3600);
 /// Carries out an order. The exit status, and a line to print.
 #[must_use]
 pub fn send(order: Order, pid_file: &Path) -> (ExitCode, String) {
-    let Some(pid) = running(pid_file) else {
-        if let Some(answer) = orphans::carry_out(order, pid_file) {
-            return answer;
+    let pid = match pid_file::holder(pid_file) {
+        Ok(Some(pid)) => pid,
+        Ok(None) => {
+            if let Some(answer) = orphans::carry_out(order, pid_file) {
+                return answer;
+            }
+            let line = format!("{}: no weir runs that holds it", pid_file.display());
+            return (EXIT_NOT_RUNNING.into(), line);
         }
-        let line = format!("{}: no weir runs that holds it", pid_file.display());
-        return (EXIT_NOT_RUNNING.into(), line);
+        Err(error) => {
+            let line = format!("{}: cannot tell who holds it: {error}", pid_file.display());
+            return (EXIT_REFUSED.into(), line);
+        }
     };
     match carry_out(order, pid) {
         Ok(Outcome::Done(line)) => (EXIT_OK.into(), line),

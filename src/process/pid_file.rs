@@ -4,8 +4,10 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use log::warn;
 
 use crate::process::{EXIT_TAKEN, Refusal};
 use crate::sys::file_lock;
@@ -22,9 +24,10 @@ pub(crate) struct PidFile {
 impl PidFile {
     /// Refuses a file that another weir holds.
     pub(crate) fn check(path: &Path) -> Result<Self, Refusal> {
-        match running(path) {
-            Some(pid) => Err(taken(path, pid)),
-            None => Ok(Self {
+        match holder(path) {
+            Ok(Some(pid)) => Err(taken(path, pid)),
+            // Nothing can be told of it: creating ours tells why, or puts it right.
+            Ok(None) | Err(_) => Ok(Self {
                 path: path.to_owned(),
                 file: None,
             }),
@@ -37,6 +40,10 @@ impl PidFile {
         if let Some(file) = left.map(fs::File::from)
             && is_at(path, &file)
         {
+            // Before Linux 5.11 the lock was lost when a thread lived at that moment.
+            if let Err(error) = file_lock::lock(&file) {
+                warn!("{}: cannot be locked again: {error}", path.display());
+            }
             let (path, file) = (path.to_owned(), Some(file));
             return Ok(Self { path, file });
         }
@@ -71,8 +78,8 @@ impl PidFile {
     }
 
     fn refusal(&self, error: &io::Error) -> Refusal {
-        match running(&self.path) {
-            Some(pid) if error.kind() == io::ErrorKind::WouldBlock => taken(&self.path, pid),
+        match holder(&self.path) {
+            Ok(Some(pid)) if error.kind() == io::ErrorKind::WouldBlock => taken(&self.path, pid),
             _ => Refusal::new(&format!("cannot write {}", self.path.display()), error),
         }
     }
@@ -91,8 +98,12 @@ impl PidFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let file = fs::File::create_new(&self.path)?;
+        // Who may read it could lock it first.
+        let mut options = fs::File::options();
+        let private = options.write(true).create_new(true).mode(0o600);
+        let file = private.open(&self.path)?;
         file_lock::lock(&file)?;
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
         if let Some(owner) = owner {
             owner.own(&file)?;
         }
@@ -105,7 +116,13 @@ impl PidFile {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
             opened => opened?,
         };
-        file_lock::lock(&file)?;
+        match file_lock::lock(&file) {
+            // By somebody who may only read it, which is no weir.
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock
+                    && file_lock::holder(&file)?.is_none() => {}
+            locked => locked?,
+        }
         // Another start may have replaced it in between.
         if is_at(&self.path, &file) {
             Ok(Some(file))
@@ -148,7 +165,12 @@ impl Drop for PidFile {
 }
 
 /// The weir that holds a pid file, or none. What is written in the file does not count.
-pub(crate) fn running(path: &Path) -> Option<u32> {
-    let file = file_lock::open(path, false).ok()?;
-    file_lock::holder(&file).ok()?
+///
+/// # Errors
+/// When there is something that may not be read, or is a link.
+pub(crate) fn holder(path: &Path) -> io::Result<Option<u32>> {
+    match file_lock::open(path, false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => file_lock::holder(&opened?),
+    }
 }

@@ -36,19 +36,26 @@ pub fn lock(file: &File) -> io::Result<()> {
     }
 }
 
-/// The other process that holds the lock, or none.
+/// The other process that holds the lock, or none. A shared lock does not count: for that it is
+/// enough to be allowed to read the file.
 ///
 /// # Errors
-/// When the kernel or the file system does not say.
+/// When the kernel or the file system does not say, or the process is not seen from here
+/// (`pid_namespaces(7)`).
 pub fn holder(file: &File) -> io::Result<Option<u32>> {
     let whole = Flock {
         start: 0,
         length: 0,
         pid: None,
-        typ: FlockType::WriteLock,
+        typ: FlockType::ReadLock,
         offset_type: FlockOffsetType::Set,
     };
-    let held = fcntl_getlk(file, &whole)?;
-    let pid = held.and_then(|held| held.pid);
-    Ok(pid.map(|pid| pid.as_raw_nonzero().get().cast_unsigned()))
+    let Some(held) = fcntl_getlk(file, &whole)? else {
+        return Ok(None);
+    };
+    let pid = held
+        .pid
+        .map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+    let unseen = || io::Error::other("a process that is not seen from here holds it");
+    pid.map(Some).ok_or_else(unseen)
 }

@@ -1,7 +1,11 @@
 //! The command line: what it takes, what it prints, and the code it ends with.
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+
+use rustix::fs::{FlockOperation, fcntl_lock};
 
 use crate::harness::process::{Finished, run_onto};
 use crate::harness::{Config, Gate, Launch, Named, Scratch, Signal, Weir, ask, eventually, run};
@@ -274,6 +278,43 @@ fn the_pid_file_of_a_weir_that_has_gone_is_taken_over() {
     let weir = Launch::new(&config).argument("-p").argument(&file).start();
     let text = std::fs::read_to_string(&file).expect("it is there");
     assert_eq!(text.trim_end(), weir.pid().to_string());
+}
+
+#[test]
+fn an_old_pid_file_that_a_reader_has_locked_is_taken_over() {
+    let (origin, scratch) = (Named::new("A"), Scratch::new());
+    let file = scratch.write("weir.pid", "1\n");
+    let reader = std::fs::File::open(&file).expect("it is there");
+    fcntl_lock(&reader, FlockOperation::NonBlockingLockShared).expect("nobody else has");
+    let order = weir(&["-s", "reload", "-p", &file.display().to_string()]);
+    assert_eq!(order.code, Some(3), "{order:?}");
+    let config = Config::new().backend(origin.address());
+    let weir = Launch::new(&config).argument("-p").argument(&file).start();
+    let text = std::fs::read_to_string(&file).expect("all may read it");
+    assert_eq!(text.trim_end(), weir.pid().to_string());
+    let late = std::fs::File::open(&file).expect("it is there");
+    let locked = fcntl_lock(&late, FlockOperation::NonBlockingLockShared);
+    locked.expect_err("weir holds it");
+}
+
+#[test]
+fn a_pid_file_that_cannot_be_looked_into_fails_an_order_and_says_why() {
+    let scratch = Scratch::new();
+    let link = scratch.file("link.pid");
+    std::os::unix::fs::symlink(scratch.write("weir.pid", "1\n"), &link).expect("a link");
+    let order = weir(&["-s", "reload", "-p", &link.display().to_string()]);
+    assert_eq!(order.code, Some(1), "{order:?}");
+    assert!(order.stderr.contains("symbolic links"), "{order:?}");
+    let closed = scratch.write("closed.pid", "1\n");
+    std::fs::set_permissions(&closed, Permissions::from_mode(0)).expect("ours");
+    let mut sender = Launch::new("not needed").argument("-s").argument("quit");
+    // Root may read anything.
+    if rustix::process::geteuid().is_root() {
+        sender = sender.user(12_345);
+    }
+    let mut sender = sender.argument("-p").argument(&closed).spawn();
+    assert_eq!(sender.wait_exit(), Some(1));
+    sender.log.wait(&["closed.pid", "Permission denied"]);
 }
 
 /// The id of a process that has ended.
