@@ -2,19 +2,19 @@
 //! (unix(7), abstract). The one that takes orders is named after its process id; the kernel says
 //! who has sent what, and keeps orders waiting, also while another program takes the process over.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
-    SocketAddrUnix, SocketFlags, SocketType, UCred, bind, connect, recvmsg, send, sendto,
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, send, sendto,
     socket_with, sockopt,
 };
 use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
+
+use super::datagram::{self, Datagram};
 
 /// The longest order or answer, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -58,10 +58,10 @@ impl OrderSocket {
             let message = receive(&self.0).ok()?;
             // Who has no name can have no answer, and is none of our senders.
             if let (Some(asker), Some(sender)) = (message.from, message.sender) {
-                let is_permitted = sender.uid.is_root() || sender.uid == geteuid();
+                let is_permitted = [0, geteuid().as_raw()].contains(&sender.user);
                 return Some(Arrived {
                     bytes: message.bytes,
-                    asker,
+                    asker: Asker(asker),
                     is_permitted,
                 });
             }
@@ -164,7 +164,7 @@ impl Awaiting {
             }
             if !fds[0].revents().is_empty()
                 && let Ok(message) = receive(&self.socket)
-                && message.sender.is_some_and(|it| self.is_it(it))
+                && message.sender.is_some_and(|it| it.process == self.id)
             {
                 return Ok(Answer::Bytes(message.bytes));
             }
@@ -183,45 +183,10 @@ impl Awaiting {
         let mut fds = [PollFd::new(&self.process, PollFlags::IN)];
         Ok(retry_on_intr(|| poll(&mut fds, Some(&limit)))? > 0)
     }
-
-    fn is_it(&self, sender: UCred) -> bool {
-        sender.pid.as_raw_nonzero().get().cast_unsigned() == self.id
-    }
 }
 
-struct Message {
-    bytes: Vec<u8>,
-    from: Option<Asker>,
-    sender: Option<UCred>,
-}
-
-fn receive(socket: &OwnedFd) -> io::Result<Message> {
-    let mut bytes = vec![0; MESSAGE_BYTES_MAX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let received = retry_on_intr(|| {
-        let mut slices = [IoSliceMut::new(&mut bytes)];
-        recvmsg(socket, &mut slices, &mut control, flags)
-    })?;
-    let mut sender = None;
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmCredentials(found) = message {
-            sender = Some(found);
-        }
-    }
-    let from = received
-        .address
-        .and_then(|address| SocketAddrUnix::try_from(address).ok())
-        .and_then(|address| address.abstract_name().map(|name| Asker(name.to_vec())));
-    // What does not fit is nothing that we send.
-    let is_whole = !received.flags.contains(ReturnFlags::TRUNC);
-    bytes.truncate(if is_whole { received.bytes } else { 0 });
-    Ok(Message {
-        bytes,
-        from,
-        sender,
-    })
+fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
+    datagram::receive(socket.as_fd(), MESSAGE_BYTES_MAX)
 }
 
 /// A socket that hears who sends; without a name, it gets one when it connects.

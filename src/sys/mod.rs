@@ -10,6 +10,7 @@ pub mod activation;
 pub mod answer;
 pub mod channel;
 pub mod child;
+mod datagram;
 pub mod environment;
 pub mod file_lock;
 pub mod landlock;
