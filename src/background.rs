@@ -62,6 +62,11 @@ impl Background {
         self.receiver.try_recv().ok()
     }
 
+    /// Wakes the loop once more, as if a job had ended.
+    pub(crate) fn come_back(&self) {
+        let _ = self.waker.wake();
+    }
+
     /// Up to `count` results, waiting for them; only for the time before the loop runs.
     pub(crate) fn wait(&self, count: usize, timeout: Duration) -> Vec<Finished> {
         let end = Instant::now() + timeout;

@@ -10,7 +10,6 @@ use crate::process::pid_file;
 use crate::process::verdict::Outcome;
 use crate::process::{EXIT_OK, orphans};
 use crate::sys::answer::{Answer, Awaiting};
-use crate::sys::child::{self, Send};
 
 /// It was refused, or nobody can tell.
 pub(super) const EXIT_REFUSED: u8 = 1;
@@ -19,8 +18,6 @@ pub(super) const EXIT_NOT_RUNNING: u8 = 3;
 
 /// How long a verdict may take.
 const VERDICT_MAX: Duration = Duration::from_secs(90);
-/// Between two words that it is still waited for the end.
-const END_STEP: Duration = Duration::from_secs(3600);
 
 /// Carries out an order. The exit status, and a line to print.
 #[must_use]
@@ -54,32 +51,23 @@ pub fn send(order: Order, pid_file: &Path) -> (ExitCode, String) {
 }
 
 fn carry_out(order: Order, pid: u32) -> io::Result<Outcome> {
-    // Who takes no orders is no weir, or one of its workers: no signal for it.
-    let awaiting = Awaiting::open(pid)?;
-    let signals: &[Send] = match order {
-        Order::Reload | Order::Reopen | Order::Upgrade => {
-            awaiting.ask(order.word().as_bytes())?;
-            return verdict(&awaiting, pid);
-        }
-        Order::Quit => &[Send::Terminate],
-        // Two that do not become one: the second says "at once".
-        Order::Stop => &[Send::Terminate, Send::Interrupt],
-    };
-    for signal in signals {
-        child::send(pid, *signal)?;
-    }
-    while !awaiting.wait_end(END_STEP)? {}
-    Ok(Outcome::Done(format!("process {pid} has ended")))
-}
-
-fn verdict(awaiting: &Awaiting, pid: u32) -> io::Result<Outcome> {
+    let is_end = matches!(order, Order::Quit | Order::Stop);
+    let ended = || format!("process {pid} has ended");
     let refused = |line: String| Ok(Outcome::Refused(line));
+    let awaiting = Awaiting::open(pid)?;
+    awaiting.ask(order.word().as_bytes())?;
     match awaiting.wait(VERDICT_MAX)? {
         Answer::Bytes(bytes) => match Outcome::decode(&bytes) {
+            // It has begun, and may take as long as the configuration lets sessions.
+            Some(Outcome::Done(_)) if is_end => {
+                awaiting.wait_end()?;
+                Ok(Outcome::Done(ended()))
+            }
             Some(outcome) => Ok(outcome),
             None => refused(format!("process {pid} answers what is no verdict")),
         },
-        Answer::Ended => refused(format!("process {pid} has ended")),
+        Answer::Ended if is_end => Ok(Outcome::Done(ended())),
+        Answer::Ended => refused(ended()),
         Answer::Nothing => refused(format!("process {pid} has not told the outcome in time")),
     }
 }

@@ -36,12 +36,17 @@ impl Serving {
         Ok(Some(self.worker.take_control()))
     }
 
+    /// Whether it was asked to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.worker.stage() != Stage::Serving
+    }
+
     /// Asked to end: gracefully the first time, at once the second.
     pub(crate) fn end(&mut self) {
-        if self.worker.stage() == Stage::Serving {
-            self.worker.drain();
-        } else {
+        if self.is_ending() {
             self.end_at_once();
+        } else {
+            self.worker.drain();
         }
     }
 

@@ -181,10 +181,7 @@ impl Process {
     fn on_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
             match signal {
-                Signal::Terminate | Signal::Interrupt | Signal::Quit => {
-                    self.service.stopping();
-                    self.serving.end();
-                }
+                Signal::Terminate | Signal::Interrupt | Signal::Quit => self.end(),
                 Signal::Hangup => self.reload(Vec::new()),
                 Signal::User1 => self.reopen_access_log(&[]),
                 Signal::User2 => self.refuse_upgrade(&[]),
@@ -193,14 +190,27 @@ impl Process {
         }
     }
 
+    /// Asked to end: gracefully the first time, at once the second.
+    fn end(&mut self) {
+        self.service.stopping();
+        self.serving.end();
+    }
+
     fn on_orders(&mut self) {
-        while let Some((order, asker)) = self.inbox.next() {
+        for (order, asker) in self.inbox.take(|| self.jobs.come_back()) {
             match order {
                 Order::Reload => self.reload(vec![asker]),
                 Order::Reopen => self.reopen_access_log(&[asker]),
                 Order::Upgrade => self.refuse_upgrade(&[asker]),
-                // They come as signals.
-                Order::Quit | Order::Stop => {}
+                Order::Quit | Order::Stop => {
+                    if !self.serving.is_ending() {
+                        self.end();
+                    }
+                    if order == Order::Stop {
+                        self.end();
+                    }
+                    self.inbox.tell_end(asker);
+                }
             }
         }
     }

@@ -2,10 +2,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 
 use crate::cli::Order;
-use crate::sys::answer::OrderSocket;
+use crate::sys::answer::{Arrived, OrderSocket};
 
 pub(crate) use crate::sys::answer::Asker;
 
@@ -42,14 +42,22 @@ impl Outcome {
     }
 }
 
+/// Messages that are looked at before everything else has its turn. Anyone on this machine may
+/// send some.
+const MESSAGES_A_TURN_MAX: usize = 8;
+
 /// Where orders arrive that want a verdict. A signal wants none.
 #[derive(Debug)]
-pub(crate) struct Inbox(Option<OrderSocket>);
+pub(crate) struct Inbox {
+    socket: Option<OrderSocket>,
+    /// Whether the log says already that others try.
+    has_warned: bool,
+}
 
 impl Inbox {
     /// Takes orders from now on. Without them weir serves as well.
     pub(crate) fn open() -> Self {
-        Self(match OrderSocket::open() {
+        Self::with(match OrderSocket::open(std::process::id()) {
             Ok(socket) => Some(socket),
             Err(error) => {
                 warn!("orders with `weir -s` cannot be taken, only signals: {error}");
@@ -60,39 +68,105 @@ impl Inbox {
 
     /// That of the program that this process was before: orders may wait in it.
     pub(crate) fn inherited(fd: OwnedFd) -> Self {
-        Self(Some(fd.into()))
+        Self::with(Some(fd.into()))
+    }
+
+    fn with(socket: Option<OrderSocket>) -> Self {
+        Self {
+            socket,
+            has_warned: false,
+        }
     }
 
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.0.as_ref().map(AsFd::as_fd)
+        self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// The next order that is to be carried out here, and who waits for the verdict.
-    pub(crate) fn next(&self) -> Option<(Order, Asker)> {
-        loop {
-            let arrived = self.0.as_ref()?.take()?;
-            let asker = arrived.asker;
-            let reason = if arrived.is_permitted {
-                match Order::from_word(&String::from_utf8_lossy(&arrived.bytes)) {
-                    Some(order) => return Some((order, asker)),
-                    None => "that is no order known here",
-                }
-            } else {
-                warn!("an order of another user was refused");
-                "only root and the user that weir runs as may give orders"
+    /// Orders that wait and are to be carried out here, and who waits for each verdict. When
+    /// more may wait, `come_back` is called: their arrival was told of already.
+    pub(crate) fn take(&mut self, come_back: impl FnOnce()) -> Vec<(Order, Asker)> {
+        let mut orders = Vec::new();
+        for _ in 0..MESSAGES_A_TURN_MAX {
+            let Some(arrived) = self.socket.as_ref().and_then(OrderSocket::take) else {
+                return orders;
             };
-            self.tell(&[asker], &Outcome::Refused(reason.to_owned()));
+            orders.extend(self.understand(arrived));
         }
+        come_back();
+        orders
+    }
+
+    /// The order in a message. Whoever sent something else is told.
+    fn understand(&mut self, arrived: Arrived) -> Option<(Order, Asker)> {
+        // Who has no name can have no verdict, and is none of our senders.
+        let asker = arrived.asker?;
+        let reason = if arrived.is_permitted {
+            match Order::from_word(&String::from_utf8_lossy(&arrived.bytes)) {
+                Some(order) => {
+                    info!("order: {}", order.word());
+                    return Some((order, asker));
+                }
+                None => "that is no order known here",
+            }
+        } else {
+            if !self.has_warned {
+                self.has_warned = true;
+                warn!("an order of another user was refused; no more of these will be logged");
+            }
+            "only root and the user that weir runs as may give orders"
+        };
+        self.tell(&[asker], &Outcome::Refused(reason.to_owned()));
+        None
+    }
+
+    /// Tells who has ordered the end that it has begun. Waiting for it is theirs.
+    pub(crate) fn tell_end(&self, asker: Asker) {
+        self.tell(&[asker], &Outcome::Done("stopping".to_owned()));
     }
 
     /// Tells all who wait for it.
     pub(crate) fn tell(&self, askers: &[Asker], outcome: &Outcome) {
-        let Some(socket) = &self.0 else { return };
+        let Some(socket) = &self.socket else { return };
         let line = outcome.encode();
         for asker in askers {
             if let Err(error) = socket.tell(asker, &line) {
                 debug!("a verdict is not waited for: {error}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    use super::*;
+
+    #[test]
+    fn what_fills_the_inbox_is_taken_out_in_parts() {
+        // Of no process, as ids do not go so far, and of no other run of this test.
+        let process = u32::MAX - std::process::id();
+        let socket = OrderSocket::open(process).expect("nobody else has it");
+        let mut inbox = Inbox::with(Some(socket));
+        let address = SocketAddr::from_abstract_name(format!("weir-orders-{process}"));
+        let nameless = UnixDatagram::unbound().expect("a socket");
+        nameless.set_nonblocking(true).expect("ours");
+        let address = address.expect("it is short");
+        let mut waiting = 0;
+        while waiting < 1000 && nameless.send_to_addr(b"reload", &address).is_ok() {
+            waiting += 1;
+        }
+        let mut turns = 1;
+        loop {
+            let mut is_more = false;
+            assert_eq!(inbox.take(|| is_more = true), []);
+            if !is_more {
+                break;
+            }
+            turns += 1;
+        }
+        assert!(waiting > MESSAGES_A_TURN_MAX, "{waiting} have room");
+        assert_eq!(turns, 1 + waiting / MESSAGES_A_TURN_MAX);
     }
 }

@@ -373,13 +373,20 @@ impl Supervisor {
     }
 
     fn on_orders(&mut self) {
-        while let Some((order, asker)) = self.inbox.next() {
+        for (order, asker) in self.inbox.take(|| self.jobs.come_back()) {
             match order {
                 cli::Order::Reload => self.load(vec![asker]),
                 cli::Order::Reopen => self.reopen_access_log(&[asker]),
                 cli::Order::Upgrade => self.check_upgrade(vec![asker]),
-                // They come as signals.
-                cli::Order::Quit | cli::Order::Stop => {}
+                cli::Order::Quit | cli::Order::Stop => {
+                    if self.ending.is_none() {
+                        self.end();
+                    }
+                    if order == cli::Order::Stop {
+                        self.end();
+                    }
+                    self.inbox.tell_end(asker);
+                }
             }
         }
     }

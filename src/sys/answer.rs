@@ -30,8 +30,8 @@ pub struct Asker(pub Vec<u8>);
 pub struct Arrived {
     /// What it says.
     pub bytes: Vec<u8>,
-    /// Who waits for the answer.
-    pub asker: Asker,
+    /// Who waits for the answer; none who has no name.
+    pub asker: Option<Asker>,
     /// Whether who sent it may give orders here: root may, and our own user.
     pub is_permitted: bool,
 }
@@ -41,31 +41,27 @@ pub struct Arrived {
 pub struct OrderSocket(OwnedFd);
 
 impl OrderSocket {
-    /// Takes orders from now on.
+    /// Takes orders to the process of that id from now on: our own.
     ///
     /// # Errors
     /// `AddrInUse` when another process has taken the name of ours.
-    pub fn open() -> io::Result<Self> {
+    pub fn open(process: u32) -> io::Result<Self> {
         let socket = open(SocketFlags::NONBLOCK)?;
-        bind(&socket, &address(std::process::id())?)?;
+        bind(&socket, &address(process)?)?;
         Ok(Self(socket))
     }
 
     /// The next order, or none when none waits.
     #[must_use]
     pub fn take(&self) -> Option<Arrived> {
-        loop {
-            let message = receive(&self.0).ok()?;
-            // Who has no name can have no answer, and is none of our senders.
-            if let (Some(asker), Some(sender)) = (message.from, message.sender) {
-                let is_permitted = [0, geteuid().as_raw()].contains(&sender.user);
-                return Some(Arrived {
-                    bytes: message.bytes,
-                    asker: Asker(asker),
-                    is_permitted,
-                });
-            }
-        }
+        let message = receive(&self.0).ok()?;
+        let own = geteuid().as_raw();
+        let may = |user: u32| user == 0 || user == own;
+        Some(Arrived {
+            bytes: message.bytes,
+            asker: message.from.map(Asker),
+            is_permitted: message.sender.is_some_and(|sender| may(sender.user)),
+        })
     }
 
     /// Answers, if it is still waited for. Never blocks.
@@ -153,12 +149,12 @@ impl Awaiting {
     /// # Errors
     /// When the kernel cannot wait.
     pub fn wait(&self, limit: Duration) -> io::Result<Answer> {
+        let limit = Timespec::try_from(limit).map_err(|_| io::ErrorKind::InvalidInput)?;
         loop {
             let mut fds = [
                 PollFd::new(&self.socket, PollFlags::IN),
                 PollFd::new(&self.process, PollFlags::IN),
             ];
-            let limit = Timespec::try_from(limit).map_err(|_| io::ErrorKind::InvalidInput)?;
             if retry_on_intr(|| poll(&mut fds, Some(&limit)))? == 0 {
                 return Ok(Answer::Nothing);
             }
@@ -174,14 +170,14 @@ impl Awaiting {
         }
     }
 
-    /// Waits for the end of the process; whether it came.
+    /// Waits for the end of the process, for as long as it takes.
     ///
     /// # Errors
     /// When the kernel cannot wait.
-    pub fn wait_end(&self, limit: Duration) -> io::Result<bool> {
-        let limit = Timespec::try_from(limit).map_err(|_| io::ErrorKind::InvalidInput)?;
+    pub fn wait_end(&self) -> io::Result<()> {
         let mut fds = [PollFd::new(&self.process, PollFlags::IN)];
-        Ok(retry_on_intr(|| poll(&mut fds, Some(&limit)))? > 0)
+        retry_on_intr(|| poll(&mut fds, None))?;
+        Ok(())
     }
 }
 
@@ -211,7 +207,7 @@ mod tests {
         let own = std::process::id();
         let early = Awaiting::open(own).expect_err("it takes no orders yet");
         assert_eq!(early.kind(), io::ErrorKind::ConnectionRefused);
-        let orders = OrderSocket::open().expect("the name is free");
+        let orders = OrderSocket::open(own).expect("the name is free");
         assert!(orders.take().is_none());
         let askers: Vec<_> = (0..3).map(|_| Awaiting::open(own).expect("ours")).collect();
         for (number, asker) in (0..).zip(&askers) {
@@ -223,14 +219,14 @@ mod tests {
             let order = orders.take().expect("it waits");
             assert_eq!(order.bytes, [number]);
             assert!(order.is_permitted);
-            orders.tell(&order.asker, &[number]).expect("it is awaited");
+            let asker = order.asker.expect("it has a name");
+            orders.tell(&asker, &[number]).expect("it is awaited");
         }
         for (number, asker) in (0..).zip(askers) {
             let answer = asker.wait(Duration::from_secs(30)).expect("a wait");
             assert_eq!(answer, Answer::Bytes(vec![number]));
-            assert!(!asker.wait_end(Duration::ZERO).expect("a look"));
         }
-        let taken = OrderSocket::open().expect_err("one for a process");
+        let taken = OrderSocket::open(own).expect_err("one for a process");
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
     }
 

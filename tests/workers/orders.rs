@@ -7,6 +7,8 @@ use crate::harness::process::Finished;
 use crate::harness::{Launch, Named, Peer, Scratch, Signal, ask, eventually, run};
 use crate::machine::{Machine, config, is_there, status};
 
+/// A user who is neither root nor the one that weir becomes.
+const STRANGER: u32 = 12_345;
 /// Orders that are given at the same moment.
 const AT_ONCE: usize = 40;
 
@@ -126,6 +128,75 @@ fn orders_during_an_upgrade_have_a_verdict_too() {
         let is_told = outcome.stderr.contains(&format!("{word} done"))
             || outcome.stderr.contains(&format!("{word} failed: busy"));
         assert!(is_told, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_second_order_to_quit_hurries_nobody() {
+    for workers in ["1", "3"] {
+        let a = Named::new("A");
+        let mut ordered = start(workers, &a);
+        let mut held = ordered.machine.connect();
+        assert_eq!(ask(&mut held), "A");
+        let quits = std::thread::scope(|scope| {
+            let quits = scope.spawn(|| ordered.order_at_once(&["quit", "quit"]));
+            eventually("both have arrived", || {
+                let arrived = ordered.machine.log.count(&["order: quit"]);
+                (arrived == 2).then_some(())
+            });
+            // Whatever came of both has come by the time of this verdict.
+            assert_eq!(ordered.order("reload").code, Some(1));
+            held.send("still here");
+            held.expect("still here");
+            held.finish();
+            held.expect_end();
+            quits.join().expect("they end")
+        });
+        for (_, quit) in quits {
+            assert_eq!(quit.code, Some(0), "{quit:?}");
+            assert!(quit.stderr.contains("has ended"), "{quit:?}");
+        }
+        assert_eq!(ordered.machine.wait_exit(), Some(0));
+    }
+}
+
+#[test]
+fn an_order_to_stop_ends_what_an_order_to_quit_waits_for() {
+    for workers in ["1", "3"] {
+        let a = Named::new("A");
+        let mut ordered = start(workers, &a);
+        let mut held = ordered.machine.connect();
+        assert_eq!(ask(&mut held), "A");
+        std::thread::scope(|scope| {
+            let quit = scope.spawn(|| ordered.order("quit"));
+            ordered.machine.log.wait(&["order: quit"]);
+            assert_eq!(ordered.order("stop").code, Some(0));
+            assert_eq!(quit.join().expect("it ends").code, Some(0));
+        });
+        assert_eq!(ordered.machine.wait_exit(), Some(1), "a session was cut");
+    }
+}
+
+#[test]
+fn another_user_is_refused_and_fills_no_log() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can start a process of another user");
+    }
+    for workers in ["1", "3"] {
+        let a = Named::new("A");
+        let ordered = start(workers, &a);
+        for word in ["reload", "quit", "stop"] {
+            let sender = Launch::new(config().backend(a.address())).user(STRANGER);
+            let sender = sender.argument("-s").argument(word);
+            let mut sender = sender.argument("-p").argument(&ordered.pid_file).spawn();
+            assert_eq!(sender.wait_exit(), Some(1));
+            sender.log.wait(&["only root and the user"]);
+        }
+        assert_eq!(ask(&mut ordered.machine.connect()), "A");
+        assert_eq!(ordered.order("reload").code, Some(0));
+        let lines = &ordered.machine.log;
+        assert_eq!(lines.count(&["of another user was refused"]), 1);
+        assert_eq!(lines.count(&["order: "]), 1, "ours");
     }
 }
 
