@@ -38,6 +38,8 @@ pub(crate) struct Member {
     pub(crate) phase: Phase,
     /// When it was started.
     pub(crate) since: Tick,
+    /// The configuration that it was started with.
+    pub(crate) round: u32,
     /// The kernel has stopped it.
     pub(crate) stopped: bool,
     /// It does not turn.
@@ -65,6 +67,7 @@ impl Member {
             row,
             phase: Phase::Starting,
             since: now,
+            round: 0,
             stopped: false,
             stuck: false,
             channel: Some(channel),
@@ -77,6 +80,11 @@ impl Member {
     /// Whether clients in its accept queues are being served.
     pub(crate) fn is_well(&self) -> bool {
         self.phase == Phase::Serving && !self.stopped && !self.stuck
+    }
+
+    /// What it is called in a verdict.
+    pub(crate) fn name(&self) -> String {
+        format!("worker {} (process {})", self.seat, self.pid)
     }
 
     pub(crate) fn channel(&self) -> Option<BorrowedFd<'_>> {

@@ -437,7 +437,7 @@ impl Supervisor {
             && member.phase == Phase::Starting
         {
             member.phase = Phase::Serving;
-            self.forget_in_round_as_adopted(index);
+            self.on_started_in_round(index);
         }
         self.share_out_slots();
         if self.seats.iter().all(Seat::serves) {

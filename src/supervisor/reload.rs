@@ -1,7 +1,6 @@
 //! A new configuration: by all workers or, where it is bad, by none, and one verdict.
 
-use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use log::{error, info, warn};
 
@@ -11,7 +10,8 @@ use crate::config::{Compiled, Source};
 use crate::core::time::Tick;
 use crate::process::set_log_level;
 use crate::process::verdict::{Asker, Outcome};
-use crate::supervisor::member::Phase;
+use crate::supervisor::bundle::Bundle;
+use crate::supervisor::member::{Member, Phase};
 use crate::supervisor::messages::Order;
 use crate::supervisor::{Supervisor, open_access_log, workers_wanted};
 use crate::worker::Adopted;
@@ -25,10 +25,12 @@ pub(super) struct Round {
     until: Tick,
     /// Who asked for it, and waits for the verdict.
     askers: Vec<Asker>,
-    /// Those who have not answered, by key.
-    awaited: Vec<u32>,
-    /// How many were asked.
+    /// How many workers are to have it in the end.
     asked: usize,
+    /// Seats whose workers have not answered.
+    awaited: Vec<usize>,
+    /// Workers that are no longer wanted and may still accept, by key.
+    leaving: Vec<u32>,
     /// What it changed for a worker that was there before.
     adopted: Option<Adopted>,
     /// Seats and reasons of those who refused.
@@ -108,16 +110,26 @@ impl Supervisor {
         }
         self.confinement.warn_of_change(&config.privileges);
         let count = workers_wanted(&self.args, &config);
-        self.check_rows(count.saturating_sub(self.seated()))?;
+        if count > self.seats.len() {
+            self.check_rows(count - self.seated())?;
+        }
         let slots = u8::try_from(count).unwrap_or(u8::MAX);
         let slots = slots.max(self.sockets.slots());
         let fresh = self.sockets.open_missing(&config, slots)?;
         let access_log = open_access_log(config.access_log.as_ref());
         let access_log = access_log.map_err(|refusal| refusal.message)?;
+        let bundle = Bundle {
+            source,
+            names: self.names.known().to_vec(),
+            sockets: self.sockets.of_with(&config, &fresh),
+        };
+        let written = bundle.write();
+        let written =
+            written.map_err(|error| format!("no memory for the configuration: {error}"))?;
         let published = self.board.publish(&config.column_names());
         published.map_err(|full| full.to_string())?;
         self.sockets.commit(&config, fresh);
-        self.source = source;
+        self.source = bundle.source;
         self.config = config;
         self.round = self.round.wrapping_add(1);
         self.names.adopt(&self.config);
@@ -125,20 +137,14 @@ impl Supervisor {
         self.stats.adopt(self.now, self.config.stats_interval);
         set_log_level(self.config.log_level, self.args.quiet);
         self.give_access_log();
-        self.give_configuration(count, askers);
+        self.give_configuration(&written, count, askers);
         self.resolve();
         Ok(())
     }
 
-    fn give_configuration(&mut self, count: usize, askers: &[Asker]) {
-        let bundle = self.bundle().write();
-        let bundle = match bundle {
-            Ok(bundle) => bundle,
-            Err(error) => return self.give_up_giving(&error, askers),
-        };
-        let leaving = self.others.len();
+    fn give_configuration(&mut self, bundle: &OwnedFd, count: usize, askers: &[Asker]) {
+        let before = self.others.len();
         self.set_seats(count);
-        let mut awaited = Vec::new();
         for seat in &mut self.seats {
             let Some(member) = &mut seat.member else {
                 continue;
@@ -146,86 +152,69 @@ impl Supervisor {
             member.give_sockets(self.sockets.all());
             let order = Order::Adopt { round: self.round };
             member.send_with(&order, &[bundle.as_fd()]);
-            awaited.push(member.key);
         }
         // Those who stay accept from all slots before anybody leaves.
         self.share_out_slots();
-        for member in &mut self.others[leaving..] {
+        for member in &mut self.others[before..] {
             info!("worker {}: no longer wanted, it drains", member.seat);
             member.send(&Order::Leave);
-            // Until then it accepts clients under the configuration of before.
-            awaited.push(member.key);
         }
-        let leaving = self.others.len() - leaving;
-        self.start_due();
-        let starting = self.seats.iter().filter_map(|seat| seat.member.as_ref());
-        let starting = starting.filter(|member| member.phase == Phase::Starting);
-        awaited.extend(starting.map(|member| member.key));
-        awaited.sort_unstable();
-        awaited.dedup();
+        // Until they have read that, they accept clients under the configuration of before.
+        let leaving = &self.others[before..];
         self.reload = Some(Round {
             until: self.now.after_ms(ANSWERS_MAX_MS),
             askers: askers.to_vec(),
-            asked: awaited.len() - leaving,
-            awaited,
+            asked: count,
+            awaited: (0..count).collect(),
+            leaving: leaving.iter().map(|member| member.key).collect(),
             adopted: None,
             refused: Vec::new(),
         });
-        self.end_round_if_complete();
-    }
-
-    /// The file is ours already, and who starts from now on gets it; the others do not.
-    fn give_up_giving(&self, error: &io::Error, askers: &[Asker]) {
-        let line = format!(
-            "reload half done: the workers that run could not be given the file and go on with \
-             that of before, new ones get this one; reload again: {error}"
-        );
-        error!("{line}");
-        self.service.reloaded(false);
-        self.inbox.tell(askers, &Outcome::Refused(line));
+        self.start_due();
     }
 
     /// A worker has taken on a configuration, or has not.
     pub(super) fn on_adopted(&mut self, key: u32, round: u32, outcome: Result<Adopted, String>) {
-        let seat = self.seat_of(key);
-        match (outcome, &mut self.reload) {
-            (Ok(adopted), Some(reload)) if round == self.round => {
-                reload.adopted.get_or_insert(adopted);
-                reload.awaited.retain(|it| *it != key);
-            }
-            (Err(reason), reload) => {
-                if let Some(reload) = reload.as_mut().filter(|_| round == self.round) {
-                    reload.awaited.retain(|it| *it != key);
-                    reload.refused.push((seat.unwrap_or(0), reason));
+        let Some(seat) = self.seat_of(key) else {
+            return;
+        };
+        let is_current = round == self.round;
+        if let Some(reload) = self.reload.as_mut().filter(|_| is_current) {
+            reload.awaited.retain(|it| *it != seat);
+            match &outcome {
+                Ok(adopted) => drop(reload.adopted.get_or_insert(*adopted)),
+                Err(reason) if reload.refused.iter().all(|(it, _)| *it != seat) => {
+                    reload.refused.push((seat, reason.clone()));
                 }
-                // It cannot go on with another configuration than the others.
-                self.replace(key);
+                // Its successor refuses it as well.
+                Err(_) => {}
             }
-            (Ok(_), _) => {}
+        } else if is_current && outcome.is_ok() {
+            info!("worker {seat}: has taken the configuration on");
+        }
+        if outcome.is_err() {
+            // It cannot go on with another configuration than the others.
+            self.replace(key);
         }
         self.end_round_if_complete();
     }
 
-    /// A worker that was started with this configuration serves.
-    pub(super) fn forget_in_round_as_adopted(&mut self, index: usize) {
-        let key = self.seats[index].member.as_ref().map(|member| member.key);
-        if let (Some(key), Some(reload)) = (key, &mut self.reload) {
-            reload.awaited.retain(|it| *it != key);
-        }
-        self.end_round_if_complete();
-    }
-
-    /// A worker has gone, and answers no more.
-    pub(super) fn forget_in_round(&mut self, key: u32) {
-        if let Some(reload) = &mut self.reload {
-            reload.awaited.retain(|it| *it != key);
+    /// A worker serves, with the configuration that it was started with.
+    pub(super) fn on_started_in_round(&mut self, seat: usize) {
+        let member = self.seats[seat].member.as_ref();
+        let is_current = member.is_some_and(|member| member.round == self.round);
+        if let Some(reload) = self.reload.as_mut().filter(|_| is_current) {
+            reload.awaited.retain(|it| *it != seat);
         }
         self.end_round_if_complete();
     }
 
     /// A worker that was told to leave has, or has ended.
     pub(super) fn on_accepts_no_more(&mut self, key: u32) {
-        self.forget_in_round(key);
+        if let Some(reload) = &mut self.reload {
+            reload.leaving.retain(|it| *it != key);
+        }
+        self.end_round_if_complete();
         self.forget_in_upgrade(key);
     }
 
@@ -254,22 +243,21 @@ impl Supervisor {
         }
     }
 
+    /// Ends it when only those are awaited of whom nothing can be heard for now.
     pub(super) fn end_round_if_complete(&mut self) {
-        let is_complete = |round: &Round| {
-            let mut awaited = round.awaited.iter();
-            awaited.all(|key| self.stopped_process(*key).is_some())
+        let Some(round) = &self.reload else { return };
+        let is_idle = |seat: &usize| match self.seats.get(*seat) {
+            Some(seat) => seat.pauses() || seat.member.as_ref().is_some_and(|it| it.stopped),
+            None => true,
         };
-        if self.reload.as_ref().is_some_and(is_complete) {
+        let is_stopped = |key: &u32| self.leaving(*key).is_none_or(|member| member.stopped);
+        if round.awaited.iter().all(is_idle) && round.leaving.iter().all(is_stopped) {
             self.end_round();
         }
     }
 
-    /// The process of a worker that the kernel has stopped: nobody knows for how long.
-    fn stopped_process(&self, key: u32) -> Option<u32> {
-        let seated = self.seats.iter().filter_map(|seat| seat.member.as_ref());
-        let mut all = seated.chain(&self.others);
-        let member = all.find(|member| member.key == key)?;
-        member.stopped.then_some(member.pid)
+    fn leaving(&self, key: u32) -> Option<&Member> {
+        self.others.iter().find(|member| member.key == key)
     }
 
     fn end_round(&mut self) {
@@ -293,40 +281,59 @@ impl Supervisor {
             "{backends_added} backends added, {backends_removed} removed; \
              {listeners_added} listeners added, {listeners_removed} removed"
         );
-        if round.awaited.is_empty() && round.refused.is_empty() {
-            let line = format!("reload done by all {} workers: {changes}", round.asked);
+        let refused = |(seat, reason): &(usize, String)| {
+            format!("worker {seat} refused it, and another one is started: {reason}")
+        };
+        let mut notes: Vec<String> = round.refused.iter().map(refused).collect();
+        notes.extend(round.awaited.iter().map(|seat| self.note_of_awaited(*seat)));
+        let done = round.asked.saturating_sub(notes.len());
+        let leaving = round.leaving.iter().filter_map(|key| self.leaving(*key));
+        // One that is stopped accepts nobody, so that all is as it should be without it.
+        let (stopped, silent): (Vec<_>, Vec<_>) = leaving.partition(|member| member.stopped);
+        notes.extend(stopped.into_iter().map(|member| {
+            let name = member.name();
+            format!("{name}, no longer wanted, is stopped and leaves when it goes on")
+        }));
+        let is_done = done == round.asked && silent.is_empty();
+        notes.extend(silent.into_iter().map(|member| {
+            let name = member.name();
+            format!("{name}, no longer wanted, does not answer and may still accept")
+        }));
+        let by = if done == round.asked {
+            format!("all {done} workers")
+        } else {
+            format!("{done} of {} workers", round.asked)
+        };
+        let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
+        let line = format!("reload done by {by}: {changes}{notes}");
+        if is_done {
             info!("{line}");
-            return Outcome::Done(line);
+            Outcome::Done(line)
+        } else {
+            error!("{line}");
+            Outcome::Refused(line)
         }
-        let seat = |key: &u32| {
-            let mut others = self.others.iter();
-            let mut other = || others.find(|member| member.key == *key);
-            self.seat_of(*key).or_else(|| other().map(|it| it.seat))
-        };
-        let silent = |key: &u32| {
-            let reason = match self.stopped_process(*key) {
-                Some(pid) => format!("process {pid} is stopped, and takes it on when it goes on"),
-                None => "does not answer".to_owned(),
-            };
-            seat(key).map(|seat| (seat, reason))
-        };
-        let silent = round.awaited.iter().filter_map(silent);
-        let others: Vec<String> = round
-            .refused
-            .iter()
-            .cloned()
-            .chain(silent)
-            .map(|(seat, reason)| format!("worker {seat}: {reason}"))
-            .collect();
-        let done = round.asked.saturating_sub(others.len());
-        let line = format!(
-            "reload done by {done} of {} workers: {changes}; {}",
-            round.asked,
-            others.join("; ")
-        );
-        error!("{line}");
-        Outcome::Refused(line)
     }
+
+    /// Why a worker has not taken on the configuration, and when it will.
+    fn note_of_awaited(&self, seat: usize) -> String {
+        let Some(place) = self.seats.get(seat) else {
+            return format!("worker {seat}: weir ends");
+        };
+        match &place.member {
+            None => format!("worker {seat} does not come up: {}", place.reason),
+            Some(it) if it.stopped => {
+                let name = it.name();
+                format!("{name} is stopped and takes it on when it goes on")
+            }
+            Some(it) if it.phase == Phase::Starting => format!("{} is still starting", it.name()),
+            Some(it) => format!(
+                "{} does not answer and takes it on when it turns again",
+                it.name()
+            ),
+        }
+    }
+
     fn refuse_reload(&self, askers: &[Asker], reason: &str) {
         let line = format!("reload failed, nothing changed: {reason}");
         self.inbox.tell(askers, &Outcome::Refused(line));

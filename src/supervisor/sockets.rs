@@ -132,10 +132,16 @@ impl Sockets {
 
     /// The sockets of each listener, in the order of the configuration.
     pub(crate) fn of(&self, config: &Config) -> Vec<Vec<SocketRef>> {
+        self.of_with(config, &Fresh(Vec::new()))
+    }
+
+    /// The same once those are kept that were opened for it.
+    pub(crate) fn of_with(&self, config: &Config, fresh: &Fresh) -> Vec<Vec<SocketRef>> {
         let sockets = |settings: &Settings| {
             let key = settings.column_name();
-            let entry = self.entries.iter().find(|entry| entry.key == key);
-            let held = entry.into_iter().flat_map(|entry| &entry.sockets);
+            let entries = self.entries.iter().chain(&fresh.0);
+            let named = entries.filter(|entry| entry.key == key);
+            let held = named.flat_map(|entry| &entry.sockets);
             held.map(|held| held.at).collect()
         };
         config.listeners.iter().map(sockets).collect()

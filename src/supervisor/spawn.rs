@@ -39,6 +39,8 @@ pub(super) struct Seat {
     pub(super) quick_ends: u32,
     /// When the next one is started.
     pub(super) start_at: Option<Tick>,
+    /// Why nobody has it.
+    pub(super) reason: String,
 }
 
 impl Seat {
@@ -51,6 +53,11 @@ impl Seat {
     pub(super) fn serves(&self) -> bool {
         let phase = self.member.as_ref().map(|member| member.phase);
         phase == Some(Phase::Serving)
+    }
+
+    /// Whether workers do not come up, so that the next one is started after a pause only.
+    pub(super) fn pauses(&self) -> bool {
+        self.member.is_none() && pause_ms(self.quick_ends) > 0
     }
 }
 
@@ -77,11 +84,14 @@ impl Supervisor {
                     self.seats[index].member = Some(member);
                 }
                 Err(error) => {
-                    error!("worker {index}: cannot be started: {error}");
+                    let reason = format!("cannot be started: {error}");
+                    error!("worker {index}: {reason}");
+                    self.seats[index].reason = reason;
                     self.start_later(index);
                 }
             }
         }
+        self.end_round_if_complete();
     }
 
     /// Gives up workers that do not come to serve: others are started in their place.
@@ -122,6 +132,7 @@ impl Supervisor {
             .reactor
             .watch_control(ours.as_fd(), FIRST_CHANNEL_KEY + key);
         let mut member = Member::new(key, pid, seat, Some(row), ours, self.now);
+        member.round = self.round;
         if let Err(error) = watched {
             member.give_up();
             return Err(error);
@@ -190,11 +201,14 @@ impl Supervisor {
     }
 
     fn on_stop(&mut self, pid: u32, stopped: bool) {
-        let members = self.seats.iter_mut().filter_map(|it| it.member.as_mut());
-        let mut members = members.filter(|member| member.pid == pid);
+        let seated = self.seats.iter_mut().filter_map(|it| it.member.as_mut());
+        let all = seated.chain(&mut self.others).chain(self.upgrade.old_mut());
+        let mut members = all.filter(|member| member.pid == pid);
         let Some(member) = members.next() else { return };
         member.stopped = stopped;
-        if stopped {
+        if stopped && member.phase == Phase::Leaving {
+            warn!("worker {}: stopped; it drains no further", member.seat);
+        } else if stopped {
             warn!("worker {}: stopped; the others accept for it", member.seat);
         } else {
             // Its heartbeat is old for a moment still.
@@ -203,6 +217,7 @@ impl Supervisor {
         }
         self.share_out_slots();
         self.end_round_if_complete();
+        self.end_upgrade_if_complete();
     }
 
     fn on_end(&mut self, pid: u32, fate: Fate) {
@@ -252,7 +267,6 @@ impl Supervisor {
     /// A worker has ended that was to go on.
     fn on_seat_empty(&mut self, index: usize, member: &Member, fate: Fate) {
         self.bury(member);
-        self.forget_in_round(member.key);
         let was_quick =
             member.phase == Phase::Starting || self.now.since_ms(member.since) < QUICK_END_MS;
         let seat = &mut self.seats[index];
@@ -263,6 +277,7 @@ impl Supervisor {
         };
         let pause = pause_ms(seat.quick_ends);
         seat.start_at = Some(self.now.after_ms(pause));
+        seat.reason = words(fate);
         warn!(
             "worker {index}, process {}: {}; another one is started{}",
             member.pid,

@@ -431,7 +431,7 @@ impl Supervisor {
         }
     }
 
-    fn end_upgrade_if_complete(&mut self) {
+    pub(super) fn end_upgrade_if_complete(&mut self) {
         let Upgrade::Leaving {
             awaited,
             until,
@@ -441,9 +441,19 @@ impl Supervisor {
         else {
             return;
         };
-        if awaited.is_empty() || *until <= self.now {
+        let awaited = self.others.iter().filter(|it| awaited.contains(&it.key));
+        if awaited.clone().all(|it| it.stopped) || *until <= self.now {
+            let notes = awaited.map(|it| {
+                let how = if it.stopped {
+                    "is stopped"
+                } else {
+                    "does not answer"
+                };
+                format!("; {} of before {how} and leaves when it goes on", it.name())
+            });
+            let line = format!("{line}{}", notes.collect::<String>());
             info!("{line}");
-            self.inbox.tell(askers, &Outcome::Done(line.clone()));
+            self.inbox.tell(askers, &Outcome::Done(line));
             self.upgrade = Upgrade::No;
             self.load_if_asked();
         }

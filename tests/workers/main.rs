@@ -18,3 +18,4 @@ mod stop;
 #[cfg(target_arch = "x86_64")]
 mod takeover;
 mod upgrade;
+mod verdicts;

@@ -212,7 +212,7 @@ fn a_worker_that_is_stopped_is_named_and_takes_the_file_on_later() {
     let process = ordered.machine.worker(1);
     for part in [
         "reload done by 2 of 3 workers".to_owned(),
-        format!("worker 1: process {process} is stopped"),
+        format!("worker 1 (process {process}) is stopped"),
     ] {
         assert!(reload.stderr.contains(&part), "{reload:?}");
     }
