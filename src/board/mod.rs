@@ -36,7 +36,8 @@ pub const COLUMNS_MAX: usize = 4096;
 /// and as many come up at an upgrade; the rest are for those of before that drain.
 pub const ROWS_MAX: usize = 256;
 
-/// Words of the mapping that a shared board needs. What nobody uses takes no memory.
+/// Words of the mapping that a shared board needs: 133 MiB of addresses. What nobody has looked at
+/// takes no memory.
 pub const WORDS: usize = ROWS_AT + ROWS_MAX * ROW_WORDS;
 
 /// Tells a board from other memory: `weir\0brd`.
@@ -508,6 +509,13 @@ impl Board {
         }
     }
 
+    /// No row from this one on belongs to anybody, and nobody needs to add it up.
+    pub fn limit_rows(&self, rows: usize) {
+        if let Some(shared) = &self.shared {
+            shared.words()[ROWS_USED_AT].store(rows as u64, Ordering::Release);
+        }
+    }
+
     /// The row's worker has died: what it counted goes to row 0, its gauges are zeroed, its
     /// leases are free, and everybody is asked to look. Only for a row whose process is gone.
     pub fn bury(&self, row: usize) {
@@ -539,7 +547,6 @@ impl Board {
         for index in 0..COLUMN_CELLS {
             let cell = shared.cell(row, column, index);
             let count = cell.load(Ordering::Relaxed);
-            // Reading alone makes no page.
             if count == 0 {
                 continue;
             }
@@ -576,7 +583,7 @@ impl Shared {
         &self.words()[row_at(row) + cell as usize]
     }
 
-    /// One more than the highest row that was ever in use.
+    /// One more than the highest row that is in use.
     fn rows_used(&self) -> usize {
         let used = self.words()[ROWS_USED_AT].load(Ordering::Relaxed);
         usize::try_from(used).map_or(ROWS_MAX, |used| used.min(ROWS_MAX))

@@ -116,6 +116,21 @@ fn what_a_dead_worker_counted_stays_and_its_gauges_go() {
 }
 
 #[test]
+fn rows_that_nobody_has_are_not_added_up_until_somebody_has_them_again() {
+    let (supervisor, mut workers, fd) = machine(3);
+    supervisor.publish(&["a"]).expect("room");
+    let column = open(&mut workers, "a");
+    workers.iter().for_each(|it| it.set_sessions(1));
+    supervisor.limit_rows(2);
+    assert_eq!(supervisor.sessions_elsewhere(), 1);
+    let mut late = worker(&fd, 3);
+    late.open("a");
+    late.add(column, ListenerCell::Accepted, 5);
+    assert_eq!(supervisor.sessions_elsewhere(), 3);
+    assert_eq!(supervisor.total(column, ListenerCell::Accepted), 5);
+}
+
+#[test]
 fn a_dead_worker_holds_no_lease_and_the_others_keep_theirs() {
     let (supervisor, mut workers, _) = machine(2);
     supervisor.publish(&["a", "b"]).expect("room");

@@ -30,6 +30,12 @@ const PAUSE_MAX_MS: u64 = 5_000;
 /// How long a worker may take from its start until it serves.
 const START_MAX_MS: u64 = 30_000;
 
+/// Rows of the board that no reload and no upgrade takes: for successors of workers that drain
+/// although they were to stay.
+const ROWS_SPARE: usize = 8;
+/// Workers that a reload or an upgrade may lead to, those that drain among them.
+const WORKERS_AT_A_TIME_MAX: usize = ROWS_MAX - 1 - ROWS_SPARE;
+
 /// A place for a worker.
 #[derive(Debug, Default)]
 pub(super) struct Seat {
@@ -295,6 +301,8 @@ impl Supervisor {
     fn bury(&mut self, member: &Member) {
         if let Some(row) = member.row {
             self.board.bury(row.into());
+            let last = self.members().filter_map(|member| member.row).max();
+            self.board.limit_rows(usize::from(last.unwrap_or(0)) + 1);
             self.tell_all(&Order::Look);
         }
     }
@@ -309,7 +317,6 @@ impl Supervisor {
 }
 
 fn rows_suffice(wanted: usize, used: usize) -> Result<(), String> {
-    const WORKERS_AT_A_TIME_MAX: usize = ROWS_MAX - 1;
     if wanted <= WORKERS_AT_A_TIME_MAX.saturating_sub(used) {
         return Ok(());
     }

@@ -14,6 +14,7 @@ mod crash;
 mod orders;
 mod reload;
 mod serve;
+mod statistics;
 mod stop;
 #[cfg(target_arch = "x86_64")]
 mod takeover;
