@@ -106,7 +106,10 @@ fn check(path: &Path, is_printed: bool, quiet: bool) -> ExitCode {
     for warning in &compiled.warnings {
         eprintln!("{warning}");
     }
-    if let Some(problem) = process::check_access_log(&compiled, path) {
+    let problem = process::check_access_log(&compiled, path).map(|it| it.to_string());
+    let too_many = || supervisor::check(&compiled.config).err();
+    let too_many = || too_many().map(|reason| format!("{}: {reason}", path.display()));
+    if let Some(problem) = problem.or_else(too_many) {
         eprintln!("{problem}");
         eprintln!("weir: 1 problem found");
         return ExitCode::from(EXIT_CONFIG);

@@ -135,18 +135,28 @@ impl fmt::Display for Unfit {
 /// More names than there are columns, those counted that are still in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BoardFull {
+    /// Names that were to have a column.
+    pub wanted: usize,
     /// Columns that are missing.
     pub missing: usize,
 }
 
 impl fmt::Display for BoardFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { wanted, missing } = self;
+        if *wanted > COLUMNS_MAX {
+            return write!(
+                f,
+                "{wanted} listeners, upstreams and backends are more than the {COLUMNS_MAX} that \
+                 several workers can share: use fewer, or start weir with `workers: 1`"
+            );
+        }
         write!(
             f,
-            "too many listeners, upstreams and backends: {} more than the {COLUMNS_MAX} that \
-             several processes can share, those counted that sessions still use; wait for these to \
-             end, change fewer at once, or restart weir",
-            self.missing
+            "several workers can share {COLUMNS_MAX} listeners, upstreams and backends, and those \
+             of before count until their sessions have ended: {missing} of the {wanted} wanted find \
+             no place; first take out of the file what is to go, reload, and then add what is to \
+             come"
         )
     }
 }
@@ -423,6 +433,17 @@ impl Board {
         }
     }
 
+    /// Whether so many names can all have columns when nobody has any yet.
+    ///
+    /// # Errors
+    /// When there are not enough columns.
+    pub fn check(wanted: usize) -> Result<(), BoardFull> {
+        match wanted.checked_sub(COLUMNS_MAX) {
+            None | Some(0) => Ok(()),
+            Some(missing) => Err(BoardFull { wanted, missing }),
+        }
+    }
+
     /// Gives every one of these names a column that has none. To be called before a
     /// configuration with these names is handed to anybody. A name that is no longer given keeps
     /// its column, and all that was counted, until another name needs the place; and for as long
@@ -453,8 +474,10 @@ impl Board {
         });
         let places: Vec<usize> = empty.chain(given_up).take(fresh.len()).collect();
         if places.len() < fresh.len() {
-            let missing = fresh.len() - places.len();
-            return Err(BoardFull { missing });
+            return Err(BoardFull {
+                wanted: wanted.len(),
+                missing: fresh.len() - places.len(),
+            });
         }
         for (index, &entry) in entries.iter().enumerate() {
             if entry != 0 && !is_named(entry) {

@@ -232,8 +232,16 @@ fn the_column_of_a_name_that_is_gone_is_given_away_when_it_is_needed() {
     let turns = supervisor.word(unused, SharedCell::Turns).expect("shared");
     assert_eq!(turns.load(Ordering::Relaxed), 0, "nothing is left behind");
     let more = [&new[..], &["one more".to_owned()]].concat();
-    assert_eq!(supervisor.publish(&more), Err(BoardFull { missing: 1 }));
+    let full = BoardFull {
+        wanted: COLUMNS_MAX,
+        missing: 1,
+    };
+    assert!(full.to_string().contains("first take out"), "{full}");
+    assert_eq!(supervisor.publish(&more), Err(full));
     assert_eq!(supervisor.find("one more"), None);
+    assert_eq!(Board::check(COLUMNS_MAX), Ok(()));
+    let never = Board::check(COLUMNS_MAX + 1).expect_err("too many");
+    assert!(never.to_string().contains("`workers: 1`"), "{never}");
     workers[0].close(used);
     supervisor.publish(&more).expect("room");
     assert_eq!(supervisor.find("one more"), Some(used));

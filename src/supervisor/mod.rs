@@ -33,7 +33,7 @@ use crate::background::{Background, Finished};
 use crate::board::{Board, WORDS};
 use crate::cli::{self, Args};
 use crate::config::Source;
-use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
+use crate::config::model::{AccessLog, Config, Listener as ListenerSettings, WORKERS_MAX};
 use crate::core::time::Tick;
 use crate::net::Net as _;
 use crate::process::access_sink::{AccessSink, open_file};
@@ -101,9 +101,25 @@ pub fn workers_wanted(args: &Args, config: &Config) -> usize {
     if args.cpu.is_some() {
         return 1;
     }
-    let per_cpu = || process::allowed_cpus().map_or(1, |cpus| cpus.len());
-    let auto = || per_cpu().clamp(1, crate::config::model::WORKERS_MAX);
-    args.workers.unwrap_or(config.workers).unwrap_or_else(auto)
+    let wanted = args.workers.unwrap_or(config.workers);
+    wanted.unwrap_or_else(one_per_cpu)
+}
+
+fn one_per_cpu() -> usize {
+    let cpus = process::allowed_cpus().map_or(1, |cpus| cpus.len());
+    cpus.clamp(1, WORKERS_MAX)
+}
+
+/// Whether the workers that this configuration asks for can share all that it has.
+///
+/// # Errors
+/// The limit, and what to do.
+pub fn check(config: &Config) -> Result<(), String> {
+    if config.workers.unwrap_or_else(one_per_cpu) == 1 {
+        return Ok(());
+    }
+    let names = config.column_names().len();
+    Board::check(names).map_err(|full| full.to_string())
 }
 
 /// The supervising process.
