@@ -15,7 +15,7 @@ use crate::sys::{child, memory_file};
 use crate::worker::UnresolvedName;
 
 /// Of the form of what is left.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 /// The most bytes that it may have.
 const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -28,6 +28,8 @@ pub(super) struct Handover {
     pub(super) names: Vec<(UnresolvedName, Vec<SocketAddr>)>,
     pub(super) listeners: Vec<LeftListener>,
     pub(super) next_id: u32,
+    /// How many workers there were to be.
+    pub(super) seats: u32,
     pub(super) members: Vec<LeftMember>,
     pub(super) pid_file: Option<RawFd>,
     /// Where orders arrive.
@@ -102,6 +104,7 @@ impl Handover {
             }
         }
         to.u32(self.next_id);
+        to.u32(self.seats);
         to.count(self.members.len());
         for member in &self.members {
             to.u32(member.pid);
@@ -134,6 +137,7 @@ impl Handover {
             names: from.list(bundle::read_name)?,
             listeners: from.list(read_listener)?,
             next_id: from.u32()?,
+            seats: from.u32()?,
             members: from.list(read_member)?,
             pid_file: read_optional_descriptor(&mut from)?,
             inbox: read_optional_descriptor(&mut from)?,
@@ -255,6 +259,7 @@ mod tests {
                 },
             ],
             next_id: 8,
+            seats: 3,
             members: vec![LeftMember {
                 pid: 77,
                 seat: 1,

@@ -14,7 +14,7 @@ use log::{error, info, warn};
 use crate::board::{Board, WORDS};
 use crate::cli::{Args, EXIT_SUCCEEDS, RESUME_WORD, SUCCEED_WORD};
 use crate::config::Source;
-use crate::config::model::Config;
+use crate::config::model::{Config, WORKERS_MAX};
 use crate::core::time::Tick;
 use crate::process::pid_file::PidFile;
 use crate::process::service::Service;
@@ -55,6 +55,8 @@ pub(super) enum Upgrade {
     /// We are the new binary, and our workers come up beside those of before.
     Relieving {
         old: Vec<Member>,
+        /// How many of them there were to be.
+        seats: usize,
         until: Tick,
         askers: Vec<Asker>,
     },
@@ -238,6 +240,7 @@ impl Supervisor {
             names: self.names.known().to_vec(),
             listeners: listeners.collect(),
             next_id: self.sockets.next_id,
+            seats: u32::try_from(self.seats.len()).unwrap_or(0),
             members: members.chain(&self.others).filter_map(left).collect(),
             pid_file: pid_file.map(|fd| fd.as_raw_fd()),
             inbox: self.inbox.fd().map(|fd| fd.as_raw_fd()),
@@ -326,10 +329,13 @@ impl Supervisor {
         let old = this.take_members(left.members, is_same_board);
         this.upgrade = Upgrade::Relieving {
             old,
+            seats: usize::try_from(left.seats).unwrap_or(0).min(WORKERS_MAX),
             until: this.now.after_ms(COME_UP_MAX_MS),
             askers: left.askers,
         };
         this.begin_relieving(args, pid_file);
+        // Whose end was told to the program before is told to nobody again.
+        this.on_children();
         Ok(this)
     }
 
@@ -484,9 +490,10 @@ impl Supervisor {
 
     /// Those of before stay.
     fn give_up_upgrade(&mut self, reason: &str) {
-        let Upgrade::Relieving { askers, .. } = &self.upgrade else {
+        let Upgrade::Relieving { askers, seats, .. } = &self.upgrade else {
             return;
         };
+        let seats = *seats;
         let reason = format!("{reason}; the workers of before go on");
         self.refuse_upgrade(askers, &reason);
         let new = self.seats.drain(..).filter_map(|seat| seat.member);
@@ -498,7 +505,8 @@ impl Supervisor {
         }
         let old = self.upgrade.abandon();
         let count = old.iter().map(|member| member.seat + 1).max();
-        self.seats.resize_with(count.unwrap_or(0), Seat::default);
+        let count = count.unwrap_or(0).max(seats);
+        self.seats.resize_with(count, Seat::default);
         for member in old {
             let seat = member.seat;
             self.seats[seat].member = Some(member);

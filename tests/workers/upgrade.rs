@@ -158,6 +158,44 @@ fn workers_of_before_stay_when_the_new_ones_do_not_come_up() {
     assert_eq!(machine.terminate(), Some(0));
 }
 
+#[test]
+fn an_upgrade_that_fails_costs_no_seat_whose_worker_dies_meanwhile() {
+    let backend = Named::new("A");
+    let scratch = Scratch::new();
+    let path = copy(&scratch);
+    let mut file = config().backend(backend.address());
+    if rustix::process::geteuid().is_root() {
+        // Only who is the same may change its limits.
+        file = file.top("user: root");
+    }
+    let launch = Launch::new(file).program(&path);
+    let machine = Machine::launch(launch.argument("--workers").argument("2"));
+    let real = scratch.file("real");
+    fs::copy(binary(), &real).expect("it can be copied");
+    // The last worker dies as the new program takes over, which can start none.
+    let worker = machine.worker(1);
+    let kill = format!("kill -9 {worker}");
+    let is_dead = "case $it in *') Z '*) break;; esac";
+    let wait = format!("while read -r it </proc/{worker}/stat; do {is_dead}; done");
+    let script = format!(
+        "[ \"$1\" = --succeed ] || {{ {kill}; {wait}; }}\n\
+         trap '' XFSZ; ulimit -S -f 0; exec {} \"$@\"",
+        real.display()
+    );
+    replace(&path, &format!("#!/bin/sh\n{script}\n"));
+    let mark = machine.log.mark();
+    machine.signal(Signal::USR2);
+    machine
+        .log
+        .wait_since(mark, &["worker 1 of before: killed by signal 9"]);
+    machine
+        .log
+        .wait_since(mark, &[FAILED, "the workers of before go on"]);
+    allow_files(machine.pid());
+    machine.wait_children(2);
+    assert_eq!(ask(&mut machine.connect()), "A");
+}
+
 /// Lets a process that runs write files again.
 fn allow_files(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("small"));
