@@ -237,7 +237,7 @@ impl Net for Reactor {
 
     fn connect(&mut self, to: &Address) -> Result<Stream, ConnectError> {
         if let Address::Ip(ip) = to
-            && let Some(spare) = self.spares.take((*ip).into())
+            && let Some(spare) = self.spares.take(*ip)
             && let Ok(()) = socket::connect_again(&spare.fd, *ip)
         {
             return Ok(connected_again(spare, to));
@@ -315,12 +315,10 @@ impl Net for Reactor {
     }
 
     fn close(&mut self, stream: Stream) {
-        if let Some(family) = stream.reuse.family()
-            && socket::is_unconnected(&stream.fd)
-        {
+        if stream.reuse.has_ended() && socket::is_unconnected(&stream.fd) {
             let is_nodelay = stream.nagle.get() == Nagle::Off;
             let fd = stream.fd;
-            self.spares.keep(family, Spare { fd, is_nodelay });
+            self.spares.keep(Spare { fd, is_nodelay });
         }
     }
 

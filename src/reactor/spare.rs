@@ -10,39 +10,24 @@ use std::os::fd::OwnedFd;
 
 use crate::core::address::Address;
 
-/// Sockets kept of each address family: what ends and begins in one busy turn. One occupies some
-/// 3 KB of kernel memory.
+/// Sockets kept: what ends and begins in one busy turn. One occupies some 3 KB of kernel memory.
 const SPARES_MAX: usize = 64;
-
-/// The address family of a socket that can be connected again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-impl From<SocketAddr> for Family {
-    fn from(address: SocketAddr) -> Self {
-        if address.is_ipv4() {
-            Self::V4
-        } else {
-            Self::V6
-        }
-    }
-}
 
 /// How far a stream has come on the way to its next use.
 ///
 /// One that sent its end before it read the peer's gets there: what is left of its connection is a
 /// TIME-WAIT record of the kernel's (RFC 9293, section 3.6), of which the socket is free. In the
 /// other order the socket still has to wait for the last ACK.
+///
+/// Sockets of IPv6 are never used again: they remember the interface of a link-local peer, and
+/// whether the last one was reached by IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Accepted, no TCP, with options of its own, or the peer ended first.
+    /// Accepted, not of IPv4, with options of its own, or the peer ended first.
     Never,
-    Open(Family),
-    ShutDown(Family),
-    Ended(Family),
+    Open,
+    ShutDown,
+    Ended,
 }
 
 /// The stage of one stream.
@@ -57,21 +42,21 @@ impl Reuse {
     /// Of a socket that was connected to there.
     pub(super) fn after(to: &Address) -> Self {
         Self(Cell::new(match to {
-            Address::Ip(ip) => Stage::Open((*ip).into()),
-            Address::Unix(_) => Stage::Never,
+            Address::Ip(SocketAddr::V4(_)) => Stage::Open,
+            Address::Ip(SocketAddr::V6(_)) | Address::Unix(_) => Stage::Never,
         }))
     }
 
     pub(super) fn on_shutdown(&self) {
-        if let Stage::Open(family) = self.0.get() {
-            self.0.set(Stage::ShutDown(family));
+        if self.0.get() == Stage::Open {
+            self.0.set(Stage::ShutDown);
         }
     }
 
     pub(super) fn on_end_of_input(&self) {
         self.0.set(match self.0.get() {
-            Stage::ShutDown(family) | Stage::Ended(family) => Stage::Ended(family),
-            Stage::Open(_) | Stage::Never => Stage::Never,
+            Stage::ShutDown | Stage::Ended => Stage::Ended,
+            Stage::Open | Stage::Never => Stage::Never,
         });
     }
 
@@ -80,12 +65,9 @@ impl Reuse {
         self.0.set(Stage::Never);
     }
 
-    /// The family, when both ends have come in the right order.
-    pub(super) fn family(&self) -> Option<Family> {
-        match self.0.get() {
-            Stage::Ended(family) => Some(family),
-            Stage::Never | Stage::Open(_) | Stage::ShutDown(_) => None,
-        }
+    /// Whether both ends have come, in the right order.
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.get() == Stage::Ended
     }
 }
 
@@ -98,44 +80,33 @@ pub(super) struct Spare {
 
 /// The sockets that wait for their next connection.
 #[derive(Debug, Default)]
-pub(super) struct Spares {
-    v4: Vec<Spare>,
-    v6: Vec<Spare>,
-}
+pub(super) struct Spares(Vec<Spare>);
 
 impl Spares {
-    pub(super) fn take(&mut self, family: Family) -> Option<Spare> {
-        self.of(family).pop()
+    /// One that can be connected to there.
+    pub(super) fn take(&mut self, to: SocketAddr) -> Option<Spare> {
+        if to.is_ipv4() { self.0.pop() } else { None }
     }
 
     /// Keeps it; one too many is closed.
-    pub(super) fn keep(&mut self, family: Family, spare: Spare) {
-        let spares = self.of(family);
-        if spares.len() < SPARES_MAX {
-            spares.push(spare);
+    pub(super) fn keep(&mut self, spare: Spare) {
+        if self.0.len() < SPARES_MAX {
+            self.0.push(spare);
         }
     }
 
     /// Closes them all, and tells whether there were any.
     pub(super) fn clear(&mut self) -> bool {
-        let had_some = !(self.v4.is_empty() && self.v6.is_empty());
-        self.v4.clear();
-        self.v6.clear();
+        let had_some = !self.0.is_empty();
+        self.0.clear();
         had_some
-    }
-
-    fn of(&mut self, family: Family) -> &mut Vec<Spare> {
-        match family {
-            Family::V4 => &mut self.v4,
-            Family::V6 => &mut self.v6,
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{IoSlice, Read, Write};
-    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
     use crate::core::readiness::{Io, Readiness};
     use crate::net::{Fired, Kind, Net, Side, Target};
@@ -160,7 +131,7 @@ mod tests {
         }
 
         fn spares(&self) -> usize {
-            self.reactor.spares.v4.len()
+            self.reactor.spares.0.len()
         }
 
         /// A connection that is established, and the backend's end of it.
@@ -227,6 +198,21 @@ mod tests {
         assert_eq!(&into[..3], b"fro");
         world.end_first(stream, backend);
         assert_eq!(world.spares(), 1, "and again");
+    }
+
+    #[test]
+    fn a_socket_of_ipv6_is_closed() {
+        // Where there is no IPv6 there is nothing to mistake for IPv4.
+        let Ok(backend) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
+            return;
+        };
+        let mut world = World {
+            backend,
+            ..World::new()
+        };
+        let (stream, backend) = world.connect();
+        world.end_first(stream, backend);
+        assert_eq!(world.spares(), 0);
     }
 
     #[test]
