@@ -133,8 +133,11 @@ impl<N: Net> Worker<N> {
             return;
         }
         self.has_full_listener = false;
-        for slot in 0..self.shared.listeners.len() {
-            let slot = key_of(slot);
+        // Not always the first one first: a place that is free would never reach the last.
+        let count = self.shared.listeners.len();
+        self.first_resumed = (self.first_resumed + 1) % count.max(1);
+        for nth in 0..count {
+            let slot = key_of((self.first_resumed + nth) % count);
             if self.shared.listeners[slot as usize].pause != Pause::Full {
                 continue;
             }

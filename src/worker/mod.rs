@@ -93,6 +93,8 @@ pub struct Worker<N: Net> {
     /// Parked connections on which something has arrived.
     stirred_links: Vec<LinkKey>,
     has_full_listener: bool,
+    /// The listener that was the first to get a place that became free.
+    first_resumed: usize,
     full_check_armed: bool,
     /// The changes on the board up to which probes have been looked at.
     probes_looked_at: u64,
@@ -202,6 +204,7 @@ impl<N: Net> Worker<N> {
             runnable_probes: VecDeque::new(),
             stirred_links: Vec::new(),
             has_full_listener: false,
+            first_resumed: 0,
             full_check_armed: false,
             probes_looked_at: 0,
             pause_log: RateLimit::new(LOG_PERIOD_MS),
