@@ -306,7 +306,7 @@ fn a_pid_file_that_cannot_be_looked_into_fails_an_order_and_says_why() {
     assert_eq!(order.code, Some(1), "{order:?}");
     assert!(order.stderr.contains("symbolic links"), "{order:?}");
     let closed = scratch.write("closed.pid", "1\n");
-    std::fs::set_permissions(&closed, Permissions::from_mode(0)).expect("ours");
+    std::fs::set_permissions(&closed, Permissions::from_mode(0o000)).expect("ours");
     let mut sender = Launch::new("not needed").argument("-s").argument("quit");
     // Root may read anything.
     if rustix::process::geteuid().is_root() {
