@@ -154,9 +154,9 @@ impl fmt::Display for BoardFull {
         write!(
             f,
             "several workers can share {COLUMNS_MAX} listeners, upstreams and backends, and those \
-             of before count until their sessions have ended: {missing} of the {wanted} wanted find \
-             no place; first take out of the file what is to go, reload, and then add what is to \
-             come"
+             of before count until their sessions have ended: {missing} of the {wanted} wanted \
+             find no place; first take out of the file what is to go, reload, and then add what \
+             is to come"
         )
     }
 }
