@@ -36,7 +36,7 @@ fn a_stop_waits_for_the_sessions_of_every_worker() {
 fn long_downloads_arrive_whole_through_a_reload_an_upgrade_and_the_end() {
     const CLIENTS: usize = 6;
     /// More than all buffers on the way hold.
-    const BYTES: usize = 32 << 20;
+    const BYTES: usize = 96 << 20;
     let sent = Arc::new(AtomicUsize::new(0));
     let done = Arc::clone(&sent);
     let origin = Origin::new(move |peer| {
