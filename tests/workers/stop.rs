@@ -54,7 +54,7 @@ fn long_downloads_arrive_whole_through_a_reload_an_upgrade_and_the_end() {
         let top = format!("workers: {workers}");
         config().top(&top).backend(origin.address())
     };
-    let mut machine = Machine::launch(Launch::new(file(4)));
+    let mut machine = Machine::launch(Launch::new(file(4)).open_to_all());
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| machine.connect()).collect();
     for client in &mut clients {
         client.send("all of it\n");

@@ -183,7 +183,7 @@ impl Launch {
         }
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         if !self.sockets.is_empty() {
-            command = handing_over(self.sockets);
+            command = handing_over(self.sockets, &program);
         }
         command.arg("-c").arg(&file).args(&self.arguments);
         command.envs(self.variables);
@@ -205,7 +205,7 @@ impl Launch {
 
 /// Runs weir with sockets as descriptors 3 and 4. A shell puts them there: whatever this process
 /// let its children inherit would reach those of other tests too.
-fn handing_over(sockets: Vec<OwnedFd>) -> Command {
+fn handing_over(sockets: Vec<OwnedFd>, program: &OsStr) -> Command {
     let mut shell = command("sh");
     let count = sockets.len();
     let mut sockets = sockets.into_iter();
@@ -216,7 +216,7 @@ fn handing_over(sockets: Vec<OwnedFd>) -> Command {
         "exec 3<&0 4>&1 </dev/null >/dev/null; \
          LISTEN_PID=$$ LISTEN_FDS={count} exec \"$0\" \"$@\""
     );
-    shell.arg("-c").arg(script).arg(binary());
+    shell.arg("-c").arg(script).arg(program);
     shell.stderr(Stdio::piped());
     shell
 }
