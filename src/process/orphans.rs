@@ -13,7 +13,7 @@ use log::{info, warn};
 use crate::cli::{Order, WORKER_WORD};
 use crate::process::EXIT_OK;
 use crate::process::order::{EXIT_NOT_RUNNING, EXIT_REFUSED};
-use crate::sys::child::{self, Send};
+use crate::sys::child::{self, Handle, Send};
 
 /// A supervisor that may have died, by the id that its process had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +44,8 @@ impl Predecessor {
         let (count, dead) = (orphans.len(), self.0);
         info!("taking over from {count} workers of process {dead}, which has died: they drain");
         for pid in orphans {
-            match child::send(pid, Send::Terminate) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    warn!("process {pid}, a worker of process {dead}, cannot be ended: {error}");
-                }
-                Ok(()) | Err(_) => {}
+            if let Err(error) = tell(pid, Send::Terminate) {
+                warn!("process {pid}, a worker of process {dead}, cannot be ended: {error}");
             }
         }
     }
@@ -86,17 +83,25 @@ pub(super) fn carry_out(order: Order, pid_file: &Path) -> Option<(ExitCode, Stri
 }
 
 fn end(orphans: &[u32], signals: &[Send]) -> io::Result<()> {
-    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     // All are told before any is waited for: the last one to go serves what is queued.
     for signal in signals {
-        for pid in orphans {
-            match child::send(*pid, *signal) {
-                Err(error) if !is_gone(&error) => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
+        orphans.iter().try_for_each(|pid| tell(*pid, *signal))?;
+    }
+    for pid in orphans {
+        match Handle::open(*pid) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => opened?.wait_end()?,
         }
     }
-    orphans.iter().copied().try_for_each(child::wait_end)
+    Ok(())
+}
+
+/// Sends a signal; to one that has gone it is no failure.
+fn tell(pid: u32, signal: Send) -> io::Result<()> {
+    match child::send(pid, signal) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        sent => sent,
+    }
 }
 
 /// Whether that process was started by that supervisor to be a worker, has lost it, and has not

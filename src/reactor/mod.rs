@@ -382,14 +382,12 @@ fn connected(fd: OwnedFd, to: &Address) -> Stream {
 
 /// The same for a socket that had a connection before.
 fn connected_again(spare: Spare, to: &Address) -> Stream {
-    let stream = connected(spare.fd, to);
+    let mut stream = connected(spare.fd, to);
+    stream.is_registered = true;
     if spare.is_nodelay {
         stream.nagle.set(Nagle::Off);
     }
-    Stream {
-        is_registered: true,
-        ..stream
-    }
+    stream
 }
 
 /// What an event says of its descriptor. Error and hang-up set all bits: the operation that

@@ -97,9 +97,7 @@ impl Spares {
 
     /// Closes them all, and tells whether there were any.
     pub(super) fn clear(&mut self) -> bool {
-        let had_some = !self.0.is_empty();
-        self.0.clear();
-        had_some
+        !std::mem::take(&mut self.0).is_empty()
     }
 }
 

@@ -22,8 +22,6 @@ const QUICK_END_MS: u64 = 1_000;
 const QUICK_ENDS_FREE: u32 = 2;
 /// The first pause before another start; it doubles.
 const PAUSE_FIRST_MS: u64 = 100;
-/// What to do where there are too many workers.
-const ROWS_SHORT: &str = "wait until some have drained, or set a shorter `timeouts: {drain}`";
 /// The longest such pause.
 const PAUSE_MAX_MS: u64 = 5_000;
 
@@ -35,6 +33,8 @@ const START_MAX_MS: u64 = 30_000;
 const ROWS_SPARE: usize = 8;
 /// Workers that a reload or an upgrade may lead to, those that drain among them.
 const WORKERS_AT_A_TIME_MAX: usize = ROWS_MAX - 1 - ROWS_SPARE;
+/// What to do where there are too many.
+const ROWS_SHORT: &str = "wait until some have drained, or set a shorter `timeouts: {drain}`";
 
 /// A place for a worker.
 #[derive(Debug, Default)]

@@ -7,13 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::retry_on_intr;
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, send, sendto,
     socket_with, sockopt,
 };
-use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
+use rustix::process::geteuid;
 
+use super::child::Handle;
 use super::datagram::{self, Datagram};
 
 /// The longest order or answer, in bytes.
@@ -108,7 +109,7 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Awaiting {
     socket: OwnedFd,
-    process: OwnedFd,
+    process: Handle,
     id: u32,
 }
 
@@ -118,12 +119,7 @@ impl Awaiting {
     /// # Errors
     /// `NotFound` when there is no such process, `ConnectionRefused` when it takes no orders.
     pub fn open(process: u32) -> io::Result<Self> {
-        let id = i32::try_from(process).ok().and_then(Pid::from_raw);
-        let id = id.ok_or(io::ErrorKind::NotFound)?;
-        let handle = pidfd_open(id, PidfdFlags::empty()).map_err(|errno| match errno {
-            Errno::SRCH => io::ErrorKind::NotFound.into(),
-            other => io::Error::from(other),
-        })?;
+        let handle = Handle::open(process)?;
         // It gets a name of its own from the kernel, and hears that process only.
         let socket = open(SocketFlags::empty())?;
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(ROOM_MAX))?;
@@ -175,9 +171,7 @@ impl Awaiting {
     /// # Errors
     /// When the kernel cannot wait.
     pub fn wait_end(&self) -> io::Result<()> {
-        let mut fds = [PollFd::new(&self.process, PollFlags::IN)];
-        retry_on_intr(|| poll(&mut fds, None))?;
-        Ok(())
+        self.process.wait_end()
     }
 }
 

@@ -8,14 +8,14 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd, retry_on_intr};
 use rustix::process::{
     Pid, PidfdFlags, Signal as KernelSignal, WaitOptions, kill_process, pidfd_open,
     test_kill_process, wait,
@@ -87,12 +87,9 @@ pub fn next_fate() -> Option<(u32, Fate)> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the signal of that name")]
 pub enum Send {
-    Hangup,
     Interrupt,
     Kill,
     Terminate,
-    User1,
-    User2,
 }
 
 /// Sends a signal.
@@ -101,44 +98,61 @@ pub enum Send {
 /// `NotFound` when there is no such process; else when it is not ours to signal.
 pub fn send(pid: u32, signal: Send) -> io::Result<()> {
     let signal = match signal {
-        Send::Hangup => KernelSignal::HUP,
         Send::Interrupt => KernelSignal::INT,
         Send::Kill => KernelSignal::KILL,
         Send::Terminate => KernelSignal::TERM,
-        Send::User1 => KernelSignal::USR1,
-        Send::User2 => KernelSignal::USR2,
     };
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-    kill_process(pid, signal).map_err(|errno| match errno {
-        rustix::io::Errno::SRCH => io::ErrorKind::NotFound.into(),
-        other => other.into(),
-    })
+    let pid = kernel_id(pid).ok_or(io::ErrorKind::NotFound)?;
+    kill_process(pid, signal).map_err(not_found_if_gone)
 }
 
 /// Whether there is a process of that id.
 #[must_use]
 pub fn is_there(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+    kernel_id(pid).is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
-/// Waits for the end of any process; at once when there is none of that id.
-///
-/// # Errors
-/// When the kernel cannot wait.
-pub fn wait_end(pid: u32) -> io::Result<()> {
-    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-        return Ok(());
-    };
-    match pidfd_open(id, PidfdFlags::empty()) {
-        Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(errno) => Err(errno.into()),
-        Ok(process) => {
-            let mut fds = [PollFd::new(&process, PollFlags::IN)];
-            rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
-            Ok(())
-        }
+/// Any process, held by a descriptor: that stays its own when the id goes to another one
+/// (pidfd_open(2)).
+#[derive(Debug)]
+pub struct Handle(OwnedFd);
+
+impl Handle {
+    /// Finds it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such process.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let pid = kernel_id(pid).ok_or(io::ErrorKind::NotFound)?;
+        let opened = pidfd_open(pid, PidfdFlags::empty());
+        opened.map(Self).map_err(not_found_if_gone)
+    }
+
+    /// Waits for its end, for as long as it takes.
+    ///
+    /// # Errors
+    /// When the kernel cannot wait.
+    pub fn wait_end(&self) -> io::Result<()> {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut fds, None))?;
+        Ok(())
+    }
+}
+
+impl AsFd for Handle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn kernel_id(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+fn not_found_if_gone(errno: Errno) -> io::Error {
+    match errno {
+        Errno::SRCH => io::ErrorKind::NotFound.into(),
+        other => other.into(),
     }
 }
 
