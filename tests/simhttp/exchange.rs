@@ -4,7 +4,7 @@ use weir::board::BackendCell;
 
 use crate::net::Settings;
 use crate::rig::{self, Rig};
-use crate::{ANSWER, ASK, still};
+use crate::{ANSWER, ASK, ask_and_answer, still};
 
 /// Longest that a body may stand still, by default.
 const BODY_MS: u64 = 30_000;
@@ -158,11 +158,7 @@ fn the_timer_of_a_closed_connection_goes_with_it() {
     rig.settle();
     let before = rig.worker.census().timers;
     for _ in 0..3 {
-        rig.world().peer_send(client, ASK);
-        rig.settle();
-        let backend = rig.accepted(0)[0];
-        rig.world().peer_send(backend, ANSWER);
-        rig.settle();
+        let backend = ask_and_answer(&mut rig, client);
         assert_eq!(rig.worker.census().timers, before + 1);
         rig.world().peer_close(backend);
         rig.settle();

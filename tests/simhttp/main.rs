@@ -19,7 +19,7 @@ mod sticky;
 
 use weir::core::rng::Rng;
 
-use crate::net::{Calls, Settings};
+use crate::net::{Calls, PeerId, Settings};
 use crate::play::Play;
 use crate::rig::Rig;
 
@@ -62,15 +62,21 @@ fn still() -> Rig {
 const ASK: &[u8] = b"GET /0 HTTP/1.1\r\nHost: a\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-#[test]
-fn a_request_over_kept_connections_costs_two_reads_and_two_writes() {
-    let mut rig = still();
-    let client = rig.client();
+/// The client asks and the first backend answers; the connection to it.
+fn ask_and_answer(rig: &mut Rig, client: PeerId) -> PeerId {
     rig.world().peer_send(client, ASK);
     rig.settle();
     let backend = rig.accepted(0)[0];
     rig.world().peer_send(backend, ANSWER);
     rig.settle();
+    backend
+}
+
+#[test]
+fn a_request_over_kept_connections_costs_two_reads_and_two_writes() {
+    let mut rig = still();
+    let client = rig.client();
+    let backend = ask_and_answer(&mut rig, client);
     for _ in 0..3 {
         rig.world().take_calls();
         rig.world().peer_send(client, ASK);
@@ -152,19 +158,11 @@ fn a_request_that_finds_no_descriptor_for_too_long_is_told_so() {
 fn a_parked_connection_that_stirs_is_closed_and_not_used_again() {
     let mut rig = still();
     let client = rig.client();
-    rig.world().peer_send(client, ASK);
-    rig.settle();
-    let first = rig.accepted(0)[0];
-    rig.world().peer_send(first, ANSWER);
-    rig.settle();
+    let first = ask_and_answer(&mut rig, client);
     rig.world()
         .peer_send(first, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
     rig.settle();
-    rig.world().peer_send(client, ASK);
-    rig.settle();
-    let second = rig.accepted(0)[0];
-    rig.world().peer_send(second, ANSWER);
-    rig.settle();
+    ask_and_answer(&mut rig, client);
     let received = String::from_utf8_lossy(rig.world().peer_received(client)).into_owned();
     assert!(!received.contains("evil"), "{received}");
     assert_eq!(received.matches("200 OK").count(), 2, "{received}");

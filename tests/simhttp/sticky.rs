@@ -4,7 +4,7 @@ use weir::core::line::WAITING_MAX;
 
 use crate::net::PeerId;
 use crate::rig::{self, Rig};
-use crate::{ANSWER, ASK};
+use crate::{ANSWER, ASK, ask_and_answer};
 
 /// How long a request waits in these tests, in milliseconds.
 const WAIT_MS: u64 = 700;
@@ -39,11 +39,7 @@ impl Bound {
     fn new(text: &str) -> Self {
         let mut rig = Rig::still(text);
         let client = rig.client();
-        rig.world().peer_send(client, ASK);
-        rig.settle();
-        let first = rig.accepted(0)[0];
-        rig.world().peer_send(first, ANSWER);
-        rig.settle();
+        let first = ask_and_answer(&mut rig, client);
         let cookie = cookie_in(&text_of(&rig, client)).expect("a cookie is set");
         rig.worker
             .access_lines()

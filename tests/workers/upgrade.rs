@@ -1,6 +1,7 @@
 //! Another binary in place of this one, without a failed connection.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -122,25 +123,10 @@ fn a_binary_that_does_not_run_changes_nothing() {
 #[test]
 fn workers_of_before_stay_when_the_new_ones_do_not_come_up() {
     let origin = Origin::echo();
-    let scratch = Scratch::new();
-    let path = copy(&scratch);
-    let mut file = config().backend(origin.address());
-    if rustix::process::geteuid().is_root() {
-        // Only who is the same may change its limits.
-        file = file.top("user: root");
-    }
-    let launch = Launch::new(file).program(&path);
-    let mut machine = Machine::launch(launch.argument("--workers").argument("2"));
+    let (mut machine, program) = replaceable(origin.address());
     let before = machine.children();
     let chatter = Chatter::start(machine.address(), 6);
-    // The new supervisor cannot write a file, not even one in memory, as workers need.
-    let real = scratch.file("real");
-    fs::copy(binary(), &real).expect("it can be copied");
-    let script = format!(
-        "trap '' XFSZ; ulimit -S -f 0; exec {} \"$@\"",
-        real.display()
-    );
-    replace(&path, &format!("#!/bin/sh\n{script}\n"));
+    program.replace_by_one_without_files("");
     let mark = machine.log.mark();
     machine.signal(Signal::USR2);
     let reason = "the workers of before go on";
@@ -161,28 +147,14 @@ fn workers_of_before_stay_when_the_new_ones_do_not_come_up() {
 #[test]
 fn an_upgrade_that_fails_costs_no_seat_whose_worker_dies_meanwhile() {
     let backend = Named::new("A");
-    let scratch = Scratch::new();
-    let path = copy(&scratch);
-    let mut file = config().backend(backend.address());
-    if rustix::process::geteuid().is_root() {
-        // Only who is the same may change its limits.
-        file = file.top("user: root");
-    }
-    let launch = Launch::new(file).program(&path);
-    let machine = Machine::launch(launch.argument("--workers").argument("2"));
-    let real = scratch.file("real");
-    fs::copy(binary(), &real).expect("it can be copied");
+    let (machine, program) = replaceable(backend.address());
     // The last worker dies as the new program takes over, which can start none.
     let worker = machine.worker(1);
     let kill = format!("kill -9 {worker}");
     let is_dead = "case $it in *') Z '*) break;; esac";
     let wait = format!("while read -r it </proc/{worker}/stat; do {is_dead}; done");
-    let script = format!(
-        "[ \"$1\" = --succeed ] || {{ {kill}; {wait}; }}\n\
-         trap '' XFSZ; ulimit -S -f 0; exec {} \"$@\"",
-        real.display()
-    );
-    replace(&path, &format!("#!/bin/sh\n{script}\n"));
+    let first = format!("[ \"$1\" = --succeed ] || {{ {kill}; {wait}; }}");
+    program.replace_by_one_without_files(&first);
     let mark = machine.log.mark();
     machine.signal(Signal::USR2);
     machine
@@ -194,6 +166,38 @@ fn an_upgrade_that_fails_costs_no_seat_whose_worker_dies_meanwhile() {
     allow_files(machine.pid());
     machine.wait_children(2);
     assert_eq!(ask(&mut machine.connect()), "A");
+}
+
+/// A program that can be replaced while it runs.
+struct Program {
+    path: PathBuf,
+    scratch: Scratch,
+}
+
+/// Two workers of such a program.
+fn replaceable(backend: SocketAddr) -> (Machine, Program) {
+    let scratch = Scratch::new();
+    let path = copy(&scratch);
+    let mut file = config().backend(backend);
+    if rustix::process::geteuid().is_root() {
+        // Only who is the same may change its limits.
+        file = file.top("user: root");
+    }
+    let launch = Launch::new(file).program(&path);
+    let machine = Machine::launch(launch.argument("--workers").argument("2"));
+    (machine, Program { path, scratch })
+}
+
+impl Program {
+    /// The one that takes its place runs a line of the shell first, and cannot write a file, not
+    /// even one in memory, as workers need.
+    fn replace_by_one_without_files(&self, first: &str) {
+        let real = self.scratch.file("real");
+        fs::copy(binary(), &real).expect("it can be copied");
+        let limited = "trap '' XFSZ; ulimit -S -f 0";
+        let script = format!("{first}\n{limited}; exec {} \"$@\"\n", real.display());
+        replace(&self.path, &format!("#!/bin/sh\n{script}"));
+    }
 }
 
 /// Lets a process that runs write files again.
