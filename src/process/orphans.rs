@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use log::{info, warn};
 
@@ -14,6 +15,9 @@ use crate::cli::{Order, WORKER_WORD};
 use crate::process::EXIT_OK;
 use crate::process::order::{EXIT_NOT_RUNNING, EXIT_REFUSED};
 use crate::sys::child::{self, Handle, Send};
+
+/// What one may take that was told to end at once, before it is killed.
+const GRACE_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A supervisor that may have died, by the id that its process had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +61,11 @@ pub(super) fn carry_out(order: Order, pid_file: &Path) -> Option<(ExitCode, Stri
     let dead = Predecessor::named_in(pid_file)?;
     let orphans = dead.orphans();
     let (count, pid) = (orphans.len(), dead.0);
-    let signals: &[Send] = match order {
+    let (signals, grace): (&[Send], _) = match order {
         _ if count == 0 => return None,
-        Order::Quit => &[Send::Terminate],
+        Order::Quit => (&[Send::Terminate], None),
         // The second says "at once".
-        Order::Stop => &[Send::Terminate, Send::Interrupt],
+        Order::Stop => (&[Send::Terminate, Send::Interrupt], Some(GRACE_AT_ONCE)),
         Order::Reload | Order::Reopen | Order::Upgrade => {
             let line = format!(
                 "process {pid} has died; {count} workers of it serve on and take no orders: start \
@@ -70,7 +74,7 @@ pub(super) fn carry_out(order: Order, pid_file: &Path) -> Option<(ExitCode, Stri
             return Some((EXIT_NOT_RUNNING.into(), line));
         }
     };
-    Some(match end(&orphans, signals) {
+    Some(match end(&orphans, signals, grace) {
         Ok(()) => {
             let line = format!("process {pid} had died; the {count} workers of it have ended");
             (EXIT_OK.into(), line)
@@ -82,26 +86,33 @@ pub(super) fn carry_out(order: Order, pid_file: &Path) -> Option<(ExitCode, Stri
     })
 }
 
-fn end(orphans: &[u32], signals: &[Send]) -> io::Result<()> {
+fn end(orphans: &[u32], signals: &[Send], grace: Option<Duration>) -> io::Result<()> {
     // All are told before any is waited for: the last one to go serves what is queued.
     for signal in signals {
         orphans.iter().try_for_each(|pid| tell(*pid, *signal))?;
     }
     for pid in orphans {
-        match Handle::open(*pid) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            opened => opened?.wait_end()?,
+        let orphan = match Handle::open(*pid) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        if !orphan.wait_end(grace)? {
+            tell(*pid, Send::Kill)?;
+            orphan.wait_end(None)?;
         }
     }
     Ok(())
 }
 
-/// Sends a signal; to one that has gone it is no failure.
+/// Sends a signal to one, which is to go on if it is stopped: nobody else would wake it. To one
+/// that has gone it is no failure.
 fn tell(pid: u32, signal: Send) -> io::Result<()> {
-    match child::send(pid, signal) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        sent => sent,
-    }
+    [signal, Send::Continue]
+        .into_iter()
+        .try_for_each(|signal| match child::send(pid, signal) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            sent => sent,
+        })
 }
 
 /// Whether that process was started by that supervisor to be a worker, has lost it, and has not

@@ -171,7 +171,7 @@ impl Awaiting {
     /// # Errors
     /// When the kernel cannot wait.
     pub fn wait_end(&self) -> io::Result<()> {
-        self.process.wait_end()
+        self.process.wait_end(None).map(drop)
     }
 }
 

@@ -13,8 +13,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd, retry_on_intr};
 use rustix::process::{
     Pid, PidfdFlags, Signal as KernelSignal, WaitOptions, kill_process, pidfd_open,
@@ -87,6 +88,7 @@ pub fn next_fate() -> Option<(u32, Fate)> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the signal of that name")]
 pub enum Send {
+    Continue,
     Interrupt,
     Kill,
     Terminate,
@@ -98,6 +100,7 @@ pub enum Send {
 /// `NotFound` when there is no such process; else when it is not ours to signal.
 pub fn send(pid: u32, signal: Send) -> io::Result<()> {
     let signal = match signal {
+        Send::Continue => KernelSignal::CONT,
         Send::Interrupt => KernelSignal::INT,
         Send::Kill => KernelSignal::KILL,
         Send::Terminate => KernelSignal::TERM,
@@ -128,14 +131,15 @@ impl Handle {
         opened.map(Self).map_err(not_found_if_gone)
     }
 
-    /// Waits for its end, for as long as it takes.
+    /// Waits for its end, for as long as it takes or up to a limit; whether it came.
     ///
     /// # Errors
     /// When the kernel cannot wait.
-    pub fn wait_end(&self) -> io::Result<()> {
+    pub fn wait_end(&self, limit: Option<Duration>) -> io::Result<bool> {
+        let limit = limit.map(Timespec::try_from).transpose();
+        let limit = limit.map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        retry_on_intr(|| poll(&mut fds, None))?;
-        Ok(())
+        Ok(retry_on_intr(|| poll(&mut fds, limit.as_ref()))? > 0)
     }
 }
 

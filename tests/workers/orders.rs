@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::harness::process::Finished;
 use crate::harness::{Launch, Named, Peer, Scratch, Signal, ask, eventually, run};
-use crate::machine::{Machine, config, is_there, status};
+use crate::machine::{Machine, config, is_there, signal, status};
 
 /// A user who is neither root nor the one that weir becomes.
 const STRANGER: u32 = 12_345;
@@ -307,11 +307,53 @@ fn workers_that_have_lost_their_supervisor_are_found_and_ended() {
         let ended = ordered.order(word);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(ended.stderr.contains("the 3 workers of it have ended"));
-        // Whoever adopts them may not have buried them yet.
-        let ends = |pid: &u32| !is_there(*pid) || status(*pid, "State:").starts_with('Z');
-        assert!(workers.iter().all(ends));
+        assert!(workers.iter().all(has_ended));
         assert_eq!(ordered.order(word).code, Some(3));
     }
+}
+
+#[test]
+fn a_stopped_worker_that_has_lost_its_supervisor_is_ended_too() {
+    let [a, b] = ["A", "B"].map(Named::new);
+    for word in ["quit", "stop"] {
+        let mut ordered = start("3", &a);
+        let workers = orphan(&mut ordered);
+        stop_and_wait(workers[1]);
+        let ended = ordered.order(word);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(workers.iter().all(has_ended));
+    }
+    let mut ordered = start("3", &a);
+    let workers = orphan(&mut ordered);
+    stop_and_wait(workers[1]);
+    let next = successor(&ordered, "2", &b);
+    next.log.wait(&["taking over from 3 workers"]);
+    eventually("the stopped one ends too", || {
+        workers.iter().all(has_ended).then_some(())
+    });
+    assert_eq!(ask(&mut next.connect()), "B");
+}
+
+/// Stops a process, and waits until it is.
+fn stop_and_wait(pid: u32) {
+    signal(pid, Signal::STOP);
+    eventually("it stands still", || {
+        status(pid, "State:").starts_with('T').then_some(())
+    });
+}
+
+/// Whether it has ended: whoever adopts it may not have buried it yet.
+fn has_ended(pid: &u32) -> bool {
+    !is_there(*pid) || status(*pid, "State:").starts_with('Z')
+}
+
+/// Starts another weir on the same address and pid file.
+fn successor(ordered: &Ordered, workers: &str, backend: &Named) -> Machine {
+    let address = ordered.machine.address();
+    let file = crate::harness::Config::on(&address.to_string());
+    let launch = Launch::new(file.backend(backend.address())).open_to_all();
+    let launch = launch.argument("--workers").argument(workers);
+    Machine::launch(launch.argument("-p").argument(&ordered.pid_file))
 }
 
 #[test]
@@ -321,11 +363,7 @@ fn a_weir_that_starts_takes_over_from_workers_that_lost_their_supervisor() {
         let mut ordered = start("3", &a);
         let orphans = orphan(&mut ordered);
         let address = ordered.machine.address();
-        let file = crate::harness::Config::on(&address.to_string());
-        let launch = Launch::new(file.backend(b.address())).open_to_all();
-        let launch = launch.argument("--workers").argument(workers);
-        let launch = launch.argument("-p").argument(&ordered.pid_file);
-        let next = Machine::launch(launch);
+        let next = successor(&ordered, workers, &b);
         next.log.wait(&["taking over from 3 workers"]);
         eventually("the old ones end", || {
             orphans.iter().all(|it| !is_there(*it)).then_some(())
