@@ -4,7 +4,7 @@
 //! still names: so they are found, by whoever gives orders and by a weir that starts there.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +15,10 @@ use crate::cli::{Order, WORKER_WORD};
 use crate::process::EXIT_OK;
 use crate::process::order::{EXIT_NOT_RUNNING, EXIT_REFUSED};
 use crate::sys::child::{self, Handle, Send};
+use crate::sys::file_lock;
+
+/// More than a process id and its line end have, in bytes: what is longer is no pid file.
+const PID_BYTES_MAX: u64 = 32;
 
 /// What one may take that was told to end at once, before it is killed.
 const GRACE_AT_ONCE: Duration = Duration::from_secs(1);
@@ -26,7 +30,9 @@ pub(crate) struct Predecessor(u32);
 impl Predecessor {
     /// The one that a pid file names. To be called before the file is written anew.
     pub(crate) fn named_in(pid_file: &Path) -> Option<Self> {
-        let text = fs::read_to_string(pid_file).ok()?;
+        let mut text = String::new();
+        let file = file_lock::open(pid_file, false).ok()?;
+        file.take(PID_BYTES_MAX).read_to_string(&mut text).ok()?;
         text.trim().parse().ok().map(Self)
     }
 

@@ -336,6 +336,15 @@ fn a_pid_file_that_cannot_be_written_stops_the_start() {
 }
 
 #[test]
+fn a_pid_file_without_an_end_stops_the_start() {
+    let config = Config::new().backend("127.0.0.1:9001");
+    let endless = Launch::new(config).argument("-p").argument("/dev/zero");
+    let mut weir = endless.spawn();
+    assert_eq!(weir.wait_exit(), NOT_BOUND);
+    weir.log.wait(&["/dev/zero", "not a regular file"]);
+}
+
+#[test]
 fn the_process_can_be_pinned_to_a_processor() {
     let origin = Named::new("A");
     let config = Config::new().backend(origin.address());
