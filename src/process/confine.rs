@@ -1,5 +1,8 @@
 //! Gives up what the process needs no more, once everything is open that only root may open.
 
+use std::io;
+use std::path::Path;
+
 use log::{info, warn};
 
 use crate::config::model::Privileges;
@@ -29,10 +32,13 @@ impl Confinement {
         })
     }
 
-    /// That of a worker: it was started as who it is to be.
+    /// That of a worker: it was started as who it is to be, and with what it takes to enter the
+    /// root folder, if there was to be one at the start.
     pub(crate) fn of_worker(settings: &Privileges) -> Self {
+        let mut settings = settings.clone();
+        settings.chroot = settings.chroot.filter(|_| privileges::may_enter_root());
         Self {
-            settings: settings.clone(),
+            settings,
             identity: None,
         }
     }
@@ -51,10 +57,30 @@ impl Confinement {
     /// later reload will be this one.
     pub(crate) fn give_up(&self, keep: Keep) -> Result<(), Refusal> {
         if let Some(folder) = &self.settings.chroot {
-            let what = format!("cannot make {} the root folder", folder.display());
-            privileges::enter_root(folder).map_err(|error| Refusal::new(&what, &error))?;
+            let entered = privileges::enter_root(folder);
+            entered.map_err(|error| cannot_enter(folder, &error))?;
             info!("all paths now start in {}", folder.display());
         }
+        self.become_user(keep)
+    }
+
+    /// The same for a supervisor. It starts programs, and so stays outside of the root folder; its
+    /// workers enter that, with the capability that they have from it.
+    pub(crate) fn give_up_as_supervisor(&self) -> Result<(), Refusal> {
+        let Some(folder) = &self.settings.chroot else {
+            return self.become_user(Keep::BindService);
+        };
+        if !privileges::may_enter_root() {
+            return Err(cannot_enter(
+                folder,
+                &io::ErrorKind::PermissionDenied.into(),
+            ));
+        }
+        self.become_user(Keep::BindServiceAndRoot)?;
+        privileges::pass_on_exec().map_err(|error| cannot_enter(folder, &error))
+    }
+
+    fn become_user(&self, keep: Keep) -> Result<(), Refusal> {
         let identity = self.identity.as_ref();
         privileges::drop_to(identity, keep).map_err(|error| {
             let what = match identity {
@@ -97,4 +123,9 @@ impl Confinement {
             warn!("`user`, `group`, `chroot` and `sandbox` count from the next start");
         }
     }
+}
+
+fn cannot_enter(folder: &Path, error: &io::Error) -> Refusal {
+    let what = format!("cannot make {} the root folder", folder.display());
+    Refusal::new(&what, error)
 }

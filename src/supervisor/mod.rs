@@ -54,7 +54,6 @@ use crate::supervisor::sockets::Sockets;
 use crate::supervisor::spawn::Seat;
 use crate::supervisor::stats::Stats;
 use crate::supervisor::upgrade::Upgrade;
-use crate::sys::privileges::Keep;
 use crate::sys::shm::Mapping;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::Listener;
@@ -170,16 +169,6 @@ impl Supervisor {
     fn start(args: &Args, source: Source, config: Config) -> Result<Self, Refusal> {
         let mut service = Service::from_environment();
         let confinement = Confinement::prepare(&config.privileges)?;
-        if let Some(folder) = &config.privileges.chroot {
-            let folder = folder.display();
-            return Err(Refusal {
-                code: EXIT_BIND,
-                message: format!(
-                    "`chroot: {folder}` is for one process, as workers could not be started \
-                     from inside it: leave out it or `workers`"
-                ),
-            });
-        }
         let pid_file = args.pid_file.as_deref();
         let predecessor = pid_file.and_then(Predecessor::named_in);
         let pid_file = pid_file.map(PidFile::check).transpose()?;
@@ -196,7 +185,7 @@ impl Supervisor {
         this.take_sockets(service.listeners(&this.config.listeners)?);
         // Unix sockets while root, as their folders may be root's; the others as who stays.
         this.open_sockets(0, is_unix)?;
-        confinement.give_up(Keep::BindService)?;
+        confinement.give_up_as_supervisor()?;
         this.open_sockets(workers_wanted(args, &this.config), |_| true)?;
         this.confinement = confinement;
         this.set_service(service)?;

@@ -89,6 +89,8 @@ pub enum Keep {
     /// `CAP_NET_BIND_SERVICE`, for listeners on ports below 1024 that a reload adds. Only what
     /// the process has is kept.
     BindService,
+    /// That, and `CAP_SYS_CHROOT` for the programs that it starts: see [`pass_on_exec`].
+    BindServiceAndRoot,
     /// None.
     Nothing,
 }
@@ -140,6 +142,13 @@ pub fn enter_root(folder: &Path) -> io::Result<()> {
     Ok(rustix::process::chdir("/")?)
 }
 
+/// Whether this process may do so at all.
+#[must_use]
+pub fn may_enter_root() -> bool {
+    let sets = capabilities(None);
+    sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_CHROOT))
+}
+
 /// Becomes `identity`, if one is given, without supplementary groups; keeps no capability but
 /// those in `keep`, and can gain none by running a program (`no_new_privs`).
 ///
@@ -150,10 +159,12 @@ pub fn enter_root(folder: &Path) -> io::Result<()> {
 /// When the kernel refuses. The process may then have lost a part of its rights, and must end.
 pub fn drop_to(identity: Option<&Identity>, keep: Keep) -> io::Result<()> {
     require_one_thread()?;
-    let kept = match keep {
-        Keep::BindService => CapabilitySet::NET_BIND_SERVICE & capabilities(None)?.permitted,
+    let wanted = match keep {
+        Keep::BindService => CapabilitySet::NET_BIND_SERVICE,
+        Keep::BindServiceAndRoot => CapabilitySet::NET_BIND_SERVICE | CapabilitySet::SYS_CHROOT,
         Keep::Nothing => CapabilitySet::empty(),
     };
+    let kept = wanted & capabilities(None)?.permitted;
     // Without these on a kernel there is nothing to clear. The set is of no use to a process
     // that may run nothing, and not every process may change it.
     let _ = clear_ambient_capability_set();
@@ -181,8 +192,8 @@ pub fn drop_to(identity: Option<&Identity>, keep: Keep) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the program that this process runs next keep the capabilities it has: for a binary that
-/// takes the place of this one, and that has to call [`drop_to`] itself.
+/// Lets the programs that this process runs from now on keep the capabilities it has: a binary that
+/// takes its place, and workers, who have to call [`drop_to`] themselves.
 ///
 /// # Errors
 /// What the kernel reports; it knows this since Linux 4.3.

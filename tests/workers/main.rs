@@ -13,6 +13,7 @@ mod machine;
 mod crash;
 mod orders;
 mod reload;
+mod root_folder;
 mod rows;
 mod serve;
 mod statistics;
