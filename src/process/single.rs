@@ -25,6 +25,7 @@ use crate::process::verdict::{Asker, Inbox, Outcome};
 use crate::process::{Refusal, connections_max, fit_descriptors, seed, set_log_level};
 use crate::reactor::Reactor;
 use crate::supervisor;
+use crate::sys::code_pages;
 use crate::sys::privileges::Keep;
 use crate::sys::process;
 use crate::sys::sandbox::Profile;
@@ -145,6 +146,7 @@ impl Process {
 
     /// The loop. Its exit code.
     fn serve(&mut self) -> u8 {
+        code_pages::release();
         let ended = loop {
             match self.serving.turn() {
                 Err(error) => break Err(error),
@@ -289,6 +291,7 @@ impl Process {
             }
         };
         self.inbox.tell(&askers, &outcome);
+        code_pages::release();
         if let Some(askers) = self.load_again.take() {
             self.reload(askers);
         } else {

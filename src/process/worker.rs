@@ -28,7 +28,7 @@ use crate::sys::sandbox::Profile;
 use crate::sys::shm::Mapping;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::Listener;
-use crate::sys::{child, process};
+use crate::sys::{child, code_pages, process};
 use crate::worker::{Opened, Slots, Stage, Start, Worker};
 
 const SIGNALS_KEY: u32 = 0;
@@ -180,6 +180,7 @@ struct Member {
 impl Member {
     /// The loop. Its exit code.
     fn serve(&mut self) -> u8 {
+        code_pages::release();
         // What came while it started is there without an event to tell of it.
         self.on_orders();
         let ended = loop {
@@ -266,6 +267,7 @@ impl Member {
             Ok(adopted) => Answer::Adopted { round, adopted },
             Err(reason) => Answer::Refused { round, reason },
         };
+        code_pages::release();
         self.answer(&answer);
     }
 

@@ -57,7 +57,7 @@ use crate::supervisor::upgrade::Upgrade;
 use crate::sys::shm::Mapping;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::Listener;
-use crate::sys::{child, process};
+use crate::sys::{child, code_pages, process};
 
 /// Keys of control descriptors: these, then one for each channel.
 const SIGNALS_KEY: u32 = 0;
@@ -313,6 +313,7 @@ impl Supervisor {
 
     /// The loop. Its exit code.
     fn serve(&mut self) -> u8 {
+        code_pages::release();
         let mut fired = Vec::new();
         loop {
             if let Some(code) = self.exit_code() {

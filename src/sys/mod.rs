@@ -2,14 +2,15 @@
 //! and to take rights away.
 //!
 //! It knows nothing of the loop, of sessions or of the configuration file. All `unsafe` of the
-//! crate is in [`activation`], [`child`], [`environment`], [`landlock`], [`shm`], [`signal`] and
-//! `seccomp`.
+//! crate is in [`activation`], [`child`], [`code_pages`], [`environment`], [`landlock`], [`shm`],
+//! [`signal`] and `seccomp`.
 
 pub mod access;
 pub mod activation;
 pub mod answer;
 pub mod channel;
 pub mod child;
+pub mod code_pages;
 mod datagram;
 pub mod environment;
 pub mod file_lock;
