@@ -5,8 +5,10 @@ WEIR  := target/release/weir
 PREFIX ?= /usr/local
 # Seeds of the simulation in `make test`; `make sim SEED=7` replays one, `make sim SEEDS=10000` runs more.
 SEEDS ?= 500
+# What the stripped binary may take of the flash of a small gateway.
+SIZE_KIB_MAX := 2048
 
-.PHONY: help build run check test sim fuzz fmt lint docs test-setup install \
+.PHONY: help build run check size test sim fuzz fmt lint docs test-setup install \
 	install-systemd install-procd install-none clean
 
 help:               ## list the commands
@@ -22,6 +24,13 @@ run: build          ## build weir and start it on conf/demo.yaml; prints what to
 check: fmt lint     ## format, lints, unit tests, import rules and docs: quick
 	$(CARGO) test --lib --test tidy
 	$(MAKE) docs
+
+size: build         ## the release binary is small enough for the flash of a gateway
+	@kib=$$(( ($$(wc -c < $(WEIR)) + 1023) / 1024 )); \
+	if [ $$kib -gt $(SIZE_KIB_MAX) ]; then \
+	    echo "$(WEIR) has $$kib KiB, and may have $(SIZE_KIB_MAX)" >&2; exit 1; \
+	fi; \
+	echo "$(WEIR): $$kib of $(SIZE_KIB_MAX) KiB"
 
 fmt:
 	$(CARGO) fmt --check

@@ -24,7 +24,28 @@ const WORK_FOLDER: &str = "bench/target/run";
 /// Counts do not get better with time.
 const SYSCALL_SECONDS: f64 = 1.0;
 
+const USAGE: &str = "\
+The comparison of weir and its peers; usually run as `make bench`, in the root of the repository.
+It takes no arguments. The environment says what to run (bench/README.md has more):
+
+  BENCH      workloads by name, `l4` or `l7`: all by default
+  PEERS      programs by name: all that are found by default; weir is always among them
+  REPEAT     how often each cell is run, 1 to 100: 3 by default
+  DURATION   seconds of one measurement, 0.1 to 60: 2 by default
+  IDLE       idle connections, 1 to 100000: 10000 by default
+  SYSCALLS   0 leaves out the counting of system calls
+  WEIR_BIN, NGINX_BIN, ...   a program to use instead of the one that is found
+";
+
 fn main() -> ExitCode {
+    if let Some(argument) = std::env::args().nth(1) {
+        if argument == "--help" || argument == "-h" {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        eprint!("bench: unknown argument `{argument}`\n\n{USAGE}");
+        return ExitCode::from(2);
+    }
     sys::catch_signals();
     let read = |name: &str| std::env::var(name).ok();
     match Settings::read(&read).and_then(|settings| run(&settings)) {
