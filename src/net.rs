@@ -160,6 +160,11 @@ pub trait Net {
     /// Writes the slices in order; may take only a part.
     fn write(&mut self, stream: &Self::Stream, from: &[IoSlice<'_>]) -> Io<usize>;
 
+    /// Writes what the end follows at once: if all of it is taken, the caller goes on to
+    /// [`Net::shutdown`] or [`Net::close`] before it waits. The kernel may keep bytes back until
+    /// then, and sends them and the end as one packet.
+    fn write_last(&mut self, stream: &Self::Stream, from: &[IoSlice<'_>]) -> Io<usize>;
+
     /// Opens an empty pipe, or none when the kernel refuses one.
     fn pipe(&mut self) -> Option<Self::Pipe>;
 

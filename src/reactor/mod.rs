@@ -85,6 +85,17 @@ impl Stream {
         input
     }
 
+    fn write(&self, from: &[IoSlice<'_>], flags: SendFlags) -> Io<usize> {
+        self.before_write();
+        sort_output(retry_on_intr(|| match from {
+            [one] => rustix::net::send(&self.fd, one, flags),
+            _ => {
+                let mut nothing = SendAncillaryBuffer::default();
+                rustix::net::sendmsg(&self.fd, from, &mut nothing, flags)
+            }
+        }))
+    }
+
     fn before_write(&self) {
         match self.nagle.get() {
             Nagle::Off => {}
@@ -279,16 +290,11 @@ impl Net for Reactor {
     }
 
     fn write(&mut self, stream: &Stream, from: &[IoSlice<'_>]) -> Io<usize> {
-        stream.before_write();
-        sort_output(retry_on_intr(|| match from {
-            [one] => rustix::net::send(&stream.fd, one, SendFlags::NOSIGNAL),
-            _ => rustix::net::sendmsg(
-                &stream.fd,
-                from,
-                &mut SendAncillaryBuffer::default(),
-                SendFlags::NOSIGNAL,
-            ),
-        }))
+        stream.write(from, SendFlags::NOSIGNAL)
+    }
+
+    fn write_last(&mut self, stream: &Stream, from: &[IoSlice<'_>]) -> Io<usize> {
+        stream.write(from, SendFlags::NOSIGNAL | SendFlags::MORE)
     }
 
     fn pipe(&mut self) -> Option<Pipe> {

@@ -170,7 +170,9 @@ impl<N: Net> Direction<N> {
         let Some(count) = self.read(source, transfer)? else {
             return Ok(());
         };
-        let taken = write(target, transfer, count)?;
+        let (count, end) = self.read_end(source, transfer, count);
+        let is_last = end == Some(Io::Closed) && !self.truncated;
+        let taken = write(target, transfer, count, is_last)?;
         self.flow.on_moved(taken);
         *budget = budget.saturating_sub(count);
         if taken < count {
@@ -183,7 +185,29 @@ impl<N: Net> Direction<N> {
             );
             self.held = Held::Bytes(buffer);
         }
-        Ok(())
+        end.map_or(Ok(()), |found| self.no_bytes(source, found))
+    }
+
+    /// One more read behind the `count` bytes of the last one, if the source is closing: its end
+    /// can then travel with them. How many bytes there are now, and what else was found.
+    fn read_end(
+        &mut self,
+        source: &mut Endpoint<N>,
+        transfer: &mut Transfer<N>,
+        count: usize,
+    ) -> (usize, Option<Io<usize>>) {
+        if self.is_bulk || !source.ready.has(Readiness::CLOSING) {
+            return (count, None);
+        }
+        let room = transfer.buffers.next_bytes().min(transfer.scratch.len());
+        let space = &mut transfer.scratch[count..room];
+        match source.read(&mut transfer.net, space) {
+            Io::Ready(more) => {
+                self.is_bulk = count + more == room;
+                (count + more, None)
+            }
+            found @ (Io::Blocked | Io::Closed | Io::Failed(_)) => (count, Some(found)),
+        }
     }
 
     /// One read into the scratch space; none when there was nothing, or the end.
@@ -272,9 +296,14 @@ fn write<N: Net>(
     target: &mut Endpoint<N>,
     transfer: &mut Transfer<N>,
     count: usize,
+    is_last: bool,
 ) -> Result<usize, Pumped> {
     let slice = [IoSlice::new(&transfer.scratch[..count])];
-    let found = transfer.net.write(&target.stream, &slice);
+    let found = if is_last {
+        transfer.net.write_last(&target.stream, &slice)
+    } else {
+        transfer.net.write(&target.stream, &slice)
+    };
     settle(target, found)
 }
 

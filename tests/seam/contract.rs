@@ -76,6 +76,7 @@ macro_rules! contract {
             draining_an_empty_pipe_is_blocked
             what_is_filled_is_drained_in_order
             closing_delivers_what_was_written
+            what_is_written_last_comes_with_the_end
             closing_over_unread_bytes_resets
             a_reset_reaches_the_peer
             a_connection_is_an_event_of_its_listener
@@ -498,6 +499,29 @@ pub(crate) fn closing_delivers_what_was_written<W: World>(world: &mut W) {
     assert_eq!(write(world, &stream, b"goodbye"), Io::Ready(7));
     close_all(world, [stream]);
     assert_eq!(world.receive(&mut peer, 7), b"goodbye");
+    assert_eq!(world.end_seen(&mut peer), End::Clean);
+}
+
+pub(crate) fn what_is_written_last_comes_with_the_end<W: World>(world: &mut W) {
+    let slices = [IoSlice::new(b"last "), IoSlice::new(b"words")];
+    let (mut peer, stream) = watched(world);
+    assert_eq!(
+        world.net().write_last(&stream, &slices[..1]),
+        Io::Ready(5),
+        "one slice"
+    );
+    world.net().shutdown(&stream);
+    assert_eq!(world.receive(&mut peer, 5), b"last ");
+    assert_eq!(world.end_seen(&mut peer), End::Clean);
+    close_all(world, [stream]);
+    let (mut peer, stream) = watched(world);
+    assert_eq!(
+        world.net().write_last(&stream, &slices),
+        Io::Ready(10),
+        "two slices"
+    );
+    close_all(world, [stream]);
+    assert_eq!(world.receive(&mut peer, 10), b"last words");
     assert_eq!(world.end_seen(&mut peer), End::Clean);
 }
 

@@ -27,7 +27,8 @@ fn a_short_connection_costs_these_calls() {
         watch: 2,
         // The bytes and the end, each way.
         read: 4,
-        write: 2,
+        // Both times the end is there with the bytes, and goes on with them.
+        write_last: 2,
         // Only the first direction: the close tells the second.
         shutdown: 1,
         close: 2,

@@ -123,6 +123,7 @@ pub(crate) struct Calls {
     pub(crate) connected: u64,
     pub(crate) read: u64,
     pub(crate) write: u64,
+    pub(crate) write_last: u64,
     pub(crate) pipe: u64,
     pub(crate) fill: u64,
     pub(crate) drain: u64,
@@ -411,6 +412,8 @@ struct Conn {
     outbound: VecDeque<u8>,
     outbound_max: usize,
     outbound_shut: bool,
+    /// The worker has promised that the end follows what it wrote last.
+    awaits_end: bool,
     /// A write was blocked since the last event for room.
     wants_room: bool,
     keepalive: bool,
@@ -802,6 +805,7 @@ impl World {
             outbound: VecDeque::new(),
             outbound_max: self.rng.size(window),
             outbound_shut: false,
+            awaits_end: false,
             wants_room: false,
             keepalive: false,
             accepted: false,
@@ -1340,6 +1344,17 @@ impl World {
         self.edge(Source::Conn(id));
     }
 
+    /// A kernel that was told to expect the end holds bytes back until it comes.
+    fn check_promised_ends(&self, worker: usize) {
+        for (id, conn) in self.conns.iter().enumerate() {
+            let is_kept_waiting = conn.awaits_end && !conn.outbound_shut && conn.end == End::Open;
+            assert!(
+                !is_kept_waiting || conn.worker != worker,
+                "the end of stream {id} was promised and has not come"
+            );
+        }
+    }
+
     fn shutdown(&mut self, id: usize) {
         self.conns[id].outbound_shut = true;
         self.take_soon(id);
@@ -1390,7 +1405,9 @@ impl Net for SimNet {
     type Pipe = SimPipe;
 
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick> {
-        Ok(self.world().wait(self.worker, until, fired))
+        let mut world = self.world();
+        world.check_promised_ends(self.worker);
+        Ok(world.wait(self.worker, until, fired))
     }
 
     fn watch_listener(&mut self, listener: &SimListener, target: Target) -> io::Result<()> {
@@ -1483,7 +1500,18 @@ impl Net for SimNet {
         let mut world = self.call();
         world.calls.write += 1;
         let outcome = world.write(stream.id, from);
+        world.conns[stream.id].awaits_end = false;
         world.note(|| format!("write {} gives {outcome:?}", stream.id));
+        outcome
+    }
+
+    fn write_last(&mut self, stream: &SimStream, from: &[IoSlice<'_>]) -> Io<usize> {
+        let mut world = self.call();
+        world.calls.write_last += 1;
+        let outcome = world.write(stream.id, from);
+        let total = from.iter().map(|slice| slice.len()).sum();
+        world.conns[stream.id].awaits_end = outcome == Io::Ready(total);
+        world.note(|| format!("write last {} gives {outcome:?}", stream.id));
         outcome
     }
 

@@ -253,7 +253,11 @@ fn a_sender_is_not_read_while_its_receiver_stalls() {
         rig.world().take_calls();
         rig.pass(5_000, 100);
         let calls = rig.world().take_calls();
-        assert_eq!((calls.read, calls.write), (0, 0), "nothing to do");
+        assert_eq!(
+            (calls.read, calls.write, calls.write_last),
+            (0, 0, 0),
+            "nothing to do"
+        );
         rig.world().peer_read_enabled(backend, true);
         rig.settle();
         assert_eq!(rig.world().peer_unsent(client), 0);

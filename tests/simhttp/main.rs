@@ -94,6 +94,34 @@ fn a_request_over_kept_connections_costs_two_reads_and_two_writes() {
 }
 
 #[test]
+fn the_last_answer_of_a_connection_goes_out_with_its_end() {
+    let mut rig = still();
+    let other = rig.client();
+    let backend = ask_and_answer(&mut rig, other);
+    let client = rig.client();
+    rig.settle();
+    rig.world().take_calls();
+    rig.world().peer_send(
+        client,
+        b"GET /0 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    );
+    rig.turn();
+    rig.world().peer_send(backend, ANSWER);
+    rig.turn();
+    let expected = Calls {
+        wait: 2,
+        read: 2,
+        write: 1,
+        write_last: 1,
+        close: 1,
+        ..Calls::default()
+    };
+    assert_eq!(rig.world().take_calls(), expected);
+    rig.settle();
+    assert!(rig.world().peer_saw_end(client));
+}
+
+#[test]
 fn without_descriptors_a_request_waits_for_the_connection_of_another() {
     let mut rig = still();
     rig.world().settings_mut().streams_max = 3;

@@ -707,6 +707,13 @@ impl Exchange {
         }
     }
 
+    /// Whether the response is whole and the client's connection ends with it.
+    #[must_use]
+    pub fn ends_client(&self) -> bool {
+        let is_closing = |response: &Response| !response.keeps_client;
+        self.response_end() == Some(End::Complete) && self.response.as_ref().is_some_and(is_closing)
+    }
+
     /// How many of the next bytes of the backend may go to the client without being shown; they
     /// are reported to [`Exchange::on_response_moved`].
     #[must_use]

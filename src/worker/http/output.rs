@@ -10,13 +10,13 @@ use crate::worker::session::{CloseReason, Endpoint, Turn};
 use crate::worker::shared::{Shared, Transfer};
 
 /// Writes two slices in order, after what is in `held` already, and holds there what the endpoint
-/// did not take. How many bytes of the two were taken.
+/// did not take. How many bytes of the two were taken. `is_last` as in [`write`].
 pub(super) fn write_or_hold<N: Net>(
     endpoint: &mut Endpoint<N>,
     held: &mut Option<Buffer>,
     transfer: &mut Transfer<N>,
-    first: &[u8],
-    second: &[u8],
+    (first, second): (&[u8], &[u8]),
+    is_last: bool,
 ) -> Result<usize, ErrorKind> {
     if let Some(earlier) = held.take() {
         // They leave first.
@@ -29,7 +29,7 @@ pub(super) fn write_or_hold<N: Net>(
     if total == 0 {
         return Ok(0);
     }
-    let taken = write(endpoint, &mut transfer.net, first, second)?;
+    let taken = write(endpoint, &mut transfer.net, (first, second), is_last)?;
     if taken < total {
         let from_first = taken.min(first.len());
         let rest = [&first[from_first..], &second[taken - from_first..]];
@@ -38,23 +38,27 @@ pub(super) fn write_or_hold<N: Net>(
     Ok(taken)
 }
 
-/// Writes what the endpoint takes of two slices.
+/// Writes what the endpoint takes of two slices. The last ones of a connection are those that its
+/// end follows at once ([`Net::write_last`]).
 pub(super) fn write<N: Net>(
     endpoint: &mut Endpoint<N>,
     net: &mut N,
-    first: &[u8],
-    second: &[u8],
+    (first, second): (&[u8], &[u8]),
+    is_last: bool,
 ) -> Result<usize, ErrorKind> {
     if !endpoint.ready.has(Readiness::WRITE) {
         return Ok(0);
     }
-    let found = match (first.is_empty(), second.is_empty()) {
-        (false, true) => net.write(&endpoint.stream, &[IoSlice::new(first)]),
-        (true, _) => net.write(&endpoint.stream, &[IoSlice::new(second)]),
-        (false, false) => net.write(
-            &endpoint.stream,
-            &[IoSlice::new(first), IoSlice::new(second)],
-        ),
+    let both = [IoSlice::new(first), IoSlice::new(second)];
+    let slices = match (first.is_empty(), second.is_empty()) {
+        (false, true) => &both[..1],
+        (true, _) => &both[1..],
+        (false, false) => &both[..],
+    };
+    let found = if is_last {
+        net.write_last(&endpoint.stream, slices)
+    } else {
+        net.write(&endpoint.stream, slices)
     };
     match found {
         Io::Ready(count) => Ok(count),
@@ -75,7 +79,7 @@ pub(super) fn flush<N: Net>(
 ) -> Result<(bool, usize), ErrorKind> {
     let mut moved = 0;
     while let Some(buffer) = held {
-        let taken = write(endpoint, &mut transfer.net, buffer.filled(), &[])?;
+        let taken = write(endpoint, &mut transfer.net, (buffer.filled(), &[]), false)?;
         if taken == 0 {
             return Ok((false, moved));
         }
@@ -119,8 +123,29 @@ impl<N: Net> Parts<'_, N> {
         first: &[u8],
         second: &[u8],
     ) -> Result<(), Turn> {
+        self.send_both(shared, (first, second), false)
+    }
+
+    /// The same for the last bytes of the connection, if all that is asked for before the next
+    /// wait is its end.
+    pub(super) fn send_last(
+        &mut self,
+        shared: &mut Shared<N>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Result<(), Turn> {
+        self.send_both(shared, (first, second), true)
+    }
+
+    fn send_both(
+        &mut self,
+        shared: &mut Shared<N>,
+        (first, second): (&[u8], &[u8]),
+        is_last: bool,
+    ) -> Result<(), Turn> {
         let held = &mut self.http.output;
-        let sent = write_or_hold(self.client, held, &mut shared.transfer, first, second);
+        let transfer = &mut shared.transfer;
+        let sent = write_or_hold(self.client, held, transfer, (first, second), is_last);
         *self.moved = shared.now;
         let total = (first.len() + second.len()) as u64;
         shared.count(

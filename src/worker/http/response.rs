@@ -372,8 +372,13 @@ impl<N: Net> Parts<'_, N> {
             direct
         };
         exchange.bytes_out += (out.len() + direct) as u64;
-        self.send(shared, out, &bytes[..direct])
-            .map_err(|_| End::ClientGone)?;
+        let direct = &bytes[..direct];
+        let sent = if exchange.state.ends_client() {
+            self.send_last(shared, out, direct)
+        } else {
+            self.send(shared, out, direct)
+        };
+        sent.map_err(|_| End::ClientGone)?;
         exchange.state.response_end().map_or(Ok(()), Err)
     }
 }

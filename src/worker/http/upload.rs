@@ -40,7 +40,7 @@ impl<N: Net> Parts<'_, N> {
         let rest = exchange.state.unsent();
         if !rest.is_empty() {
             let endpoint = &mut shared.links[link as usize].endpoint;
-            match write(endpoint, &mut shared.transfer.net, rest, &[]) {
+            match write(endpoint, &mut shared.transfer.net, (rest, &[]), false) {
                 Ok(0) => return Ok(false),
                 Ok(count) => {
                     has_moved = true;
@@ -214,8 +214,8 @@ impl<N: Net> Parts<'_, N> {
             return;
         };
         let endpoint = &mut shared.links[link as usize].endpoint;
-        let transfer = &mut shared.transfer;
-        match write_or_hold(endpoint, &mut exchange.upload, transfer, first, second) {
+        let (held, transfer) = (&mut exchange.upload, &mut shared.transfer);
+        match write_or_hold(endpoint, held, transfer, (first, second), false) {
             Ok(_) => {
                 exchange.state.on_held(exchange.upload.is_some());
                 exchange.sent_at = shared.now;
