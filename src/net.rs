@@ -96,6 +96,15 @@ pub enum ConnectError {
     Failed(ErrorKind),
 }
 
+/// Who sends the first bytes over a connection that is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstWord {
+    /// We do, at once: there are bytes that wait for it.
+    Ours,
+    /// It is not known.
+    Unknown,
+}
+
 /// Sockets, waiting and the clock. All operations return at once.
 pub trait Net {
     /// A listening socket.
@@ -132,11 +141,12 @@ pub trait Net {
     fn accept(&mut self, listener: &Self::Listener) -> Accept<Self::Stream>;
 
     /// Starts a connection. It is watched afterwards, and confirmed when it becomes writable: a
-    /// fresh unconnected socket would report itself writable and hung up.
+    /// fresh unconnected socket would report itself writable and hung up. Where the first word is
+    /// ours, the peer may learn of the connection only with it.
     ///
     /// # Errors
     /// When the attempt fails at once.
-    fn connect(&mut self, to: &Address) -> Result<Self::Stream, ConnectError>;
+    fn connect(&mut self, to: &Address, first: FirstWord) -> Result<Self::Stream, ConnectError>;
 
     /// Starts reporting events of a stream, with the state it is in now as the first.
     ///
@@ -153,6 +163,9 @@ pub trait Net {
     /// Whether a connection that was started is established: `Ready`, still `Blocked`, or
     /// `Failed` with the reason, which the kernel tells once.
     fn connected(&mut self, stream: &Self::Stream) -> Io<()>;
+
+    /// Whether bytes or the end are there to be read, for a stream that is not watched yet.
+    fn has_input(&mut self, stream: &Self::Stream) -> bool;
 
     /// Reads into `into`, which must not be empty. The end of the stream is `Closed`.
     fn read(&mut self, stream: &Self::Stream, into: &mut [u8]) -> Io<usize>;

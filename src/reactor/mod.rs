@@ -30,7 +30,7 @@ use crate::core::address::Address;
 use crate::core::keepalive::Keepalive;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
-use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target};
+use crate::net::{Accept, ConnectError, Fired, FirstWord, Kind, Net, Target};
 use crate::sys::pipe::{self, Pipe};
 use crate::sys::socket::{self, Listener};
 
@@ -56,6 +56,8 @@ pub struct Reactor {
 pub struct Stream {
     fd: OwnedFd,
     nagle: Cell<Nagle>,
+    /// The kernel leaves the end of the handshake to our first bytes.
+    holds_ack: Cell<bool>,
     reuse: Reuse,
     /// The socket had a connection before, for which it was registered.
     is_registered: bool,
@@ -87,13 +89,19 @@ impl Stream {
 
     fn write(&self, from: &[IoSlice<'_>], flags: SendFlags) -> Io<usize> {
         self.before_write();
-        sort_output(retry_on_intr(|| match from {
+        let sent = retry_on_intr(|| match from {
             [one] => rustix::net::send(&self.fd, one, flags),
             _ => {
                 let mut nothing = SendAncillaryBuffer::default();
                 rustix::net::sendmsg(&self.fd, from, &mut nothing, flags)
             }
-        }))
+        });
+        if sent.is_ok() && self.holds_ack.take() {
+            // A peer that writes its answer in two goes, under Nagle's algorithm, waits for the
+            // acknowledgement of the first; the kernel would let it wait for 40 ms.
+            socket::set_prompt_ack(&self.fd);
+        }
+        sort_output(sent)
     }
 
     fn before_write(&self) {
@@ -246,18 +254,21 @@ impl Net for Reactor {
         }
     }
 
-    fn connect(&mut self, to: &Address) -> Result<Stream, ConnectError> {
+    fn connect(&mut self, to: &Address, first: FirstWord) -> Result<Stream, ConnectError> {
+        let holds_ack = first == FirstWord::Ours;
         if let Address::Ip(ip) = to
             && let Some(spare) = self.spares.take(*ip)
-            && let Ok(()) = socket::connect_again(&spare.fd, *ip)
+            && let Ok(()) = socket::connect_again(&spare.fd, *ip, holds_ack)
         {
-            return Ok(connected_again(spare, to));
+            return Ok(connected_again(spare, to, holds_ack));
         }
-        let fd = match socket::connect(to) {
-            Err(errno) if is_exhausted(errno) && self.spares.clear() => socket::connect(to),
+        let connect = || socket::connect(to, holds_ack);
+        let fd = match connect() {
+            Err(errno) if is_exhausted(errno) && self.spares.clear() => connect(),
             result => result,
         };
-        fd.map(|fd| connected(fd, to)).map_err(sort_connect_error)
+        fd.map(|fd| connected(fd, to, holds_ack))
+            .map_err(sort_connect_error)
     }
 
     fn watch(&mut self, stream: &Stream, target: Target) -> io::Result<()> {
@@ -281,6 +292,10 @@ impl Net for Reactor {
             Err(Errno::NOTCONN) => Io::Blocked,
             Err(errno) => Io::Failed(errno.kind()),
         }
+    }
+
+    fn has_input(&mut self, stream: &Stream) -> bool {
+        rustix::net::recv(&stream.fd, &mut [0; 1], RecvFlags::PEEK).is_ok()
     }
 
     fn read(&mut self, stream: &Stream, into: &mut [u8]) -> Io<usize> {
@@ -367,28 +382,30 @@ fn accepted(fd: OwnedFd) -> Stream {
     Stream {
         fd,
         nagle: Cell::new(Nagle::Off),
+        holds_ack: Cell::new(false),
         reuse: Reuse::never(),
         is_registered: false,
     }
 }
 
 /// A stream that was connected there.
-fn connected(fd: OwnedFd, to: &Address) -> Stream {
-    let nagle = Cell::new(match to {
-        Address::Ip(_) => Nagle::Fresh,
-        Address::Unix(_) => Nagle::Off,
-    });
+fn connected(fd: OwnedFd, to: &Address, holds_ack: bool) -> Stream {
+    let (nagle, holds_ack) = match to {
+        Address::Ip(_) => (Nagle::Fresh, holds_ack),
+        Address::Unix(_) => (Nagle::Off, false),
+    };
     Stream {
         fd,
-        nagle,
+        nagle: Cell::new(nagle),
+        holds_ack: Cell::new(holds_ack),
         reuse: Reuse::after(to),
         is_registered: false,
     }
 }
 
 /// The same for a socket that had a connection before.
-fn connected_again(spare: Spare, to: &Address) -> Stream {
-    let mut stream = connected(spare.fd, to);
+fn connected_again(spare: Spare, to: &Address, holds_ack: bool) -> Stream {
+    let mut stream = connected(spare.fd, to, holds_ack);
     stream.is_registered = true;
     if spare.is_nodelay {
         stream.nagle.set(Nagle::Off);

@@ -107,7 +107,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
     use crate::core::readiness::{Io, Readiness};
-    use crate::net::{Fired, Kind, Net, Side, Target};
+    use crate::net::{Fired, FirstWord, Kind, Net, Side, Target};
     use crate::reactor::{Reactor, Stream};
 
     use super::*;
@@ -132,10 +132,14 @@ mod tests {
             self.reactor.spares.0.len()
         }
 
+        fn start(&mut self, first: FirstWord) -> Stream {
+            let to = Address::Ip(self.backend.local_addr().expect("bound"));
+            self.reactor.connect(&to, first).expect("connecting")
+        }
+
         /// A connection that is established, and the backend's end of it.
         fn connect(&mut self) -> (Stream, TcpStream) {
-            let to = Address::Ip(self.backend.local_addr().expect("bound"));
-            let stream = self.reactor.connect(&to).expect("connecting");
+            let stream = self.start(FirstWord::Unknown);
             self.generation += 1;
             let target = self.target();
             self.reactor.watch(&stream, target).expect("watched");
@@ -196,6 +200,30 @@ mod tests {
         assert_eq!(&into[..3], b"fro");
         world.end_first(stream, backend);
         assert_eq!(world.spares(), 1, "and again");
+    }
+
+    #[test]
+    fn a_handshake_ends_with_our_first_word() {
+        let is_prompt = |stream: &Stream| rustix::net::sockopt::tcp_quickack(&stream.fd);
+        let mut world = World::new();
+        let (stream, backend) = world.connect();
+        world.end_first(stream, backend);
+        world.backend.set_nonblocking(true).expect("an option");
+        for is_again in [true, false] {
+            assert_eq!(world.spares(), usize::from(is_again));
+            // On a slow machine the kernel may have lost its patience before we look.
+            let waits = (0..100).any(|_| {
+                let stream = world.start(FirstWord::Ours);
+                while !world.reactor.connected(&stream).eq(&Io::Ready(())) {}
+                let waits = world.backend.accept().is_err();
+                let sent = world.reactor.write(&stream, &[IoSlice::new(b"first")]);
+                assert_eq!(sent, Io::Ready(5));
+                assert_eq!(is_prompt(&stream), Ok(true), "for what comes back");
+                while waits && world.backend.accept().is_err() {}
+                waits
+            });
+            assert!(waits);
+        }
     }
 
     #[test]
@@ -272,7 +300,7 @@ mod tests {
         world.end_first(stream, backend);
         // The kernel refuses a broadcast address at once, as it would a network without a route.
         let nowhere = Address::Ip("255.255.255.255:9".parse().expect("an address"));
-        assert!(world.reactor.connect(&nowhere).is_err());
+        assert!(world.reactor.connect(&nowhere, FirstWord::Unknown).is_err());
         assert_eq!(world.spares(), 0);
         world.connect();
     }

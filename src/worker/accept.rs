@@ -7,7 +7,7 @@ use log::{error, warn};
 use crate::board::ListenerCell;
 use crate::core::balance::{Algorithm, client_key};
 use crate::core::readiness::Readiness;
-use crate::net::{Accept, Kind, Net, Side, Target};
+use crate::net::{Accept, FirstWord, Kind, Net, Side, Target};
 use crate::worker::Worker;
 use crate::worker::connect::Attempt;
 use crate::worker::http::Http;
@@ -188,7 +188,12 @@ impl<N: Net> Worker<N> {
         let protocol = if is_http {
             Protocol::Http(Http::new(now))
         } else {
-            let attempt = Attempt::new(upstream, hash_key(shared, upstream, peer));
+            let mut attempt = Attempt::new(upstream, hash_key(shared, upstream, peer));
+            attempt.first = if shared.transfer.net.has_input(&client.stream) {
+                FirstWord::Ours
+            } else {
+                FirstWord::Unknown
+            };
             Protocol::Tcp(Relay::new(attempt, now))
         };
         let session = entry.insert(Session {

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use crate::core::backend::{BackendId, Lease};
 use crate::core::readiness::{Io, Readiness};
-use crate::net::{ConnectError, Net};
+use crate::net::{ConnectError, FirstWord, Net};
 use crate::worker::session::Endpoint;
 use crate::worker::shared::{FailedAt, Shared, UpstreamSlot};
 
@@ -33,6 +33,8 @@ pub(crate) struct Attempt {
     addresses_failed: u8,
     /// The key binds the client: it is hashed whatever the algorithm.
     pub(crate) is_bound_by_hash: bool,
+    /// Of each connection that is tried.
+    pub(crate) first: FirstWord,
 }
 
 impl Attempt {
@@ -44,6 +46,8 @@ impl Attempt {
             tried: Vec::new(),
             addresses_failed: 0,
             is_bound_by_hash: false,
+            // A request is there before its connection.
+            first: FirstWord::Ours,
         }
     }
 
@@ -123,7 +127,7 @@ impl Attempt {
         };
         let backend = lease.backend;
         loop {
-            match shared.connect_to(backend) {
+            match shared.connect_to(backend, self.first) {
                 Ok(stream) => return Ok(stream),
                 Err(ConnectError::Exhausted) if shared.close_any_parked() => {}
                 Err(ConnectError::Exhausted) => return Err(ConnectError::Exhausted),

@@ -26,7 +26,7 @@ use weir::core::address::Address;
 use weir::core::keepalive::Keepalive;
 use weir::core::readiness::{Io, Readiness};
 use weir::core::time::Tick;
-use weir::net::{Accept, ConnectError, Fired, Kind, Net, Target};
+use weir::net::{Accept, ConnectError, Fired, FirstWord, Kind, Net, Target};
 
 /// What the seed may draw, and how often.
 #[derive(Clone, Debug)]
@@ -121,6 +121,7 @@ pub(crate) struct Calls {
     pub(crate) watch: u64,
     pub(crate) rewatch: u64,
     pub(crate) connected: u64,
+    pub(crate) has_input: u64,
     pub(crate) read: u64,
     pub(crate) write: u64,
     pub(crate) write_last: u64,
@@ -1451,8 +1452,9 @@ impl Net for SimNet {
         }
     }
 
-    fn connect(&mut self, to: &Address) -> Result<SimStream, ConnectError> {
+    fn connect(&mut self, to: &Address, first: FirstWord) -> Result<SimStream, ConnectError> {
         let id = self.call().connect(to)?;
+        self.world().note(|| format!("first word: {first:?}"));
         self.world().conns[id].worker = self.worker;
         Ok(self.stream(id))
     }
@@ -1484,6 +1486,12 @@ impl Net for SimNet {
         let mut world = self.call();
         world.calls.connected += 1;
         world.connected(stream.id)
+    }
+
+    fn has_input(&mut self, stream: &SimStream) -> bool {
+        let mut world = self.call();
+        world.calls.has_input += 1;
+        world.conns[stream.id].state().has(Readiness::READ)
     }
 
     fn read(&mut self, stream: &SimStream, into: &mut [u8]) -> Io<usize> {
