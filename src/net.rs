@@ -99,9 +99,9 @@ pub enum ConnectError {
 /// Who sends the first bytes over a connection that is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstWord {
-    /// We do, at once: there are bytes that wait for it.
+    /// We do, at once: bytes, or the end, wait for the connection.
     Ours,
-    /// It is not known.
+    /// Not known: the peer may, or nobody for a while.
     Unknown,
 }
 
@@ -164,8 +164,9 @@ pub trait Net {
     /// `Failed` with the reason, which the kernel tells once.
     fn connected(&mut self, stream: &Self::Stream) -> Io<()>;
 
-    /// Whether bytes or the end are there to be read, for a stream that is not watched yet.
-    fn has_input(&mut self, stream: &Self::Stream) -> bool;
+    /// Whether a read would find bytes (`Ready`) or the end (`Closed`), for a stream that is not
+    /// watched yet. A failure is told here and, as by any operation, only once.
+    fn peek(&mut self, stream: &Self::Stream) -> Io<()>;
 
     /// Reads into `into`, which must not be empty. The end of the stream is `Closed`.
     fn read(&mut self, stream: &Self::Stream, into: &mut [u8]) -> Io<usize>;
@@ -175,7 +176,7 @@ pub trait Net {
 
     /// Writes what the end follows at once: if all of it is taken, the caller goes on to
     /// [`Net::shutdown`] or [`Net::close`] before it waits. The kernel may keep bytes back until
-    /// then, and sends them and the end as one packet.
+    /// then, and sends them and the end as one packet. A close over unread bytes loses them.
     fn write_last(&mut self, stream: &Self::Stream, from: &[IoSlice<'_>]) -> Io<usize>;
 
     /// Opens an empty pipe, or none when the kernel refuses one.

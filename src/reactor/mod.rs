@@ -294,8 +294,16 @@ impl Net for Reactor {
         }
     }
 
-    fn has_input(&mut self, stream: &Stream) -> bool {
-        rustix::net::recv(&stream.fd, &mut [0; 1], RecvFlags::PEEK).is_ok()
+    fn peek(&mut self, stream: &Stream) -> Io<()> {
+        let found = sort_input(retry_on_intr(|| {
+            rustix::net::recv(&stream.fd, &mut [0; 1], RecvFlags::PEEK).map(|(count, _)| count)
+        }));
+        match found {
+            Io::Ready(_) => Io::Ready(()),
+            Io::Blocked => Io::Blocked,
+            Io::Closed => Io::Closed,
+            Io::Failed(kind) => Io::Failed(kind),
+        }
     }
 
     fn read(&mut self, stream: &Stream, into: &mut [u8]) -> Io<usize> {

@@ -11,9 +11,8 @@ use libc::{PF_W, PT_LOAD, dl_phdr_info};
 use rustix::mm::{Advice, madvise};
 use rustix::param::page_size;
 
-/// Takes the pages of all programs and libraries of this process that are never written out of
-/// its address space (`MADV_DONTNEED`, madvise(2)). What is used again comes back by itself, 64
-/// KiB at a time.
+/// Unmaps the read-only pages of all programs and libraries of this process (`MADV_DONTNEED`,
+/// madvise(2)). What is used again is mapped again by itself, 64 KiB at a time.
 ///
 /// Reading a configuration and opening a service runs code that serving never does, and a page
 /// that is mapped is among the last that a kernel short of memory gives up.
@@ -27,13 +26,17 @@ unsafe extern "C" fn release_object(
     _size: usize,
     _data: *mut c_void,
 ) -> c_int {
-    // SAFETY: dl_iterate_phdr(3) passes a valid structure, whose headers stay where they are as
-    // long as the object is loaded, and it cannot be unloaded during the call.
-    let (base, headers) = unsafe {
+    // SAFETY: dl_iterate_phdr(3) passes a valid structure.
+    let (base, first, count) = unsafe {
         let count = usize::from((*info).dlpi_phnum);
-        let headers = std::slice::from_raw_parts((*info).dlpi_phdr, count);
-        ((*info).dlpi_addr, headers)
+        ((*info).dlpi_addr, (*info).dlpi_phdr, count)
     };
+    if first.is_null() {
+        return 0;
+    }
+    // SAFETY: so many headers begin there. They stay where they are as long as the object is
+    // loaded, and it cannot be unloaded during the call.
+    let headers = unsafe { std::slice::from_raw_parts(first, count) };
     let page = page_size();
     for header in headers {
         if header.p_type != PT_LOAD || header.p_flags & PF_W != 0 {
@@ -49,9 +52,9 @@ unsafe extern "C" fn release_object(
         let length = bytes + (first - start);
         let address = std::ptr::with_exposed_provenance_mut::<c_void>(start);
         // SAFETY: the loader has mapped these pages from a file, privately and not to be written,
-        // so that they hold what is in the file, and come back with the same content. (A segment
-        // with relocations is writable in its header, even if it is protected later.) Where it
-        // is another kind of mapping, as the kernel's own object, the call fails.
+        // so they come back with the same content; those of the kernel's own object (vdso(7)) the
+        // kernel gives again. What is relocated lies in segments with `PF_W`, even if protected
+        // later; code with relocations (`DT_TEXTREL`) is nothing that Rust or libc are built as.
         let _ = unsafe { madvise(address, length, Advice::LinuxDontNeed) };
     }
     0
@@ -87,12 +90,12 @@ mod tests {
 
     #[test]
     fn code_that_is_not_used_is_not_mapped() {
-        // The first one brings in what it takes to count.
-        resident_code_kib();
-        let before = resident_code_kib();
-        release();
-        let after = resident_code_kib();
-        assert!(after > 0, "what runs now is mapped");
-        assert!(after < before, "{before} KiB, then {after}");
+        // Other tests run meanwhile and bring in their own.
+        let shrinks = || {
+            let before = resident_code_kib();
+            release();
+            (1..before).contains(&resident_code_kib())
+        };
+        assert!((0..100).any(|_| shrinks()));
     }
 }

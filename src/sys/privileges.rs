@@ -142,7 +142,7 @@ pub fn enter_root(folder: &Path) -> io::Result<()> {
     Ok(rustix::process::chdir("/")?)
 }
 
-/// Whether this process may do so at all.
+/// Whether this process may call [`enter_root`]: it has `CAP_SYS_CHROOT` in effect.
 #[must_use]
 pub fn may_enter_root() -> bool {
     let sets = capabilities(None);
@@ -193,7 +193,7 @@ pub fn drop_to(identity: Option<&Identity>, keep: Keep) -> io::Result<()> {
 }
 
 /// Lets the programs that this process runs from now on keep the capabilities it has: a binary that
-/// takes its place, and workers, who have to call [`drop_to`] themselves.
+/// takes its place, and workers, which have to call [`drop_to`] themselves.
 ///
 /// # Errors
 /// What the kernel reports; it knows this since Linux 4.3.

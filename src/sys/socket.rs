@@ -297,7 +297,7 @@ pub(crate) fn connect_again(
     start_connecting(fd, to, holds_ack)
 }
 
-/// Sends acknowledgements at once, as at the begin of any connection. A kernel that refuses sends
+/// Sends acknowledgements at once, as at the start of any connection. A kernel that refuses sends
 /// them some 40 ms later.
 pub(crate) fn set_prompt_ack(fd: impl AsFd) {
     let _ = sockopt::set_tcp_quickack(fd, true);

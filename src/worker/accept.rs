@@ -7,7 +7,7 @@ use log::{error, warn};
 use crate::board::ListenerCell;
 use crate::core::balance::{Algorithm, client_key};
 use crate::core::readiness::Readiness;
-use crate::net::{Accept, FirstWord, Kind, Net, Side, Target};
+use crate::net::{Accept, Kind, Net, Side, Target};
 use crate::worker::Worker;
 use crate::worker::connect::Attempt;
 use crate::worker::http::Http;
@@ -188,12 +188,7 @@ impl<N: Net> Worker<N> {
         let protocol = if is_http {
             Protocol::Http(Http::new(now))
         } else {
-            let mut attempt = Attempt::new(upstream, hash_key(shared, upstream, peer));
-            attempt.first = if shared.transfer.net.has_input(&client.stream) {
-                FirstWord::Ours
-            } else {
-                FirstWord::Unknown
-            };
+            let attempt = Attempt::new(upstream, hash_key(shared, upstream, peer));
             Protocol::Tcp(Relay::new(attempt, now))
         };
         let session = entry.insert(Session {
@@ -207,10 +202,11 @@ impl<N: Net> Worker<N> {
             queued: false,
             protocol,
         });
-        if let Protocol::Tcp(relay) = &mut session.protocol
-            && relay.open(Owner { key, generation }, shared).is_err()
-        {
-            return self.close_session(key, CloseReason::NoBackend);
+        if let Protocol::Tcp(relay) = &mut session.protocol {
+            let found = shared.transfer.net.peek(&session.client.stream);
+            if let Err(reason) = relay.begin(Owner { key, generation }, found, shared) {
+                return self.close_session(key, reason);
+            }
         }
         let target = Target {
             kind: Kind::Session(Side::Client),

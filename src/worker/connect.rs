@@ -33,8 +33,8 @@ pub(crate) struct Attempt {
     addresses_failed: u8,
     /// The key binds the client: it is hashed whatever the algorithm.
     pub(crate) is_bound_by_hash: bool,
-    /// Of each connection that is tried.
-    pub(crate) first: FirstWord,
+    /// Who speaks first on each connection that is tried.
+    pub(crate) first_word: FirstWord,
 }
 
 impl Attempt {
@@ -47,7 +47,7 @@ impl Attempt {
             addresses_failed: 0,
             is_bound_by_hash: false,
             // A request is there before its connection.
-            first: FirstWord::Ours,
+            first_word: FirstWord::Ours,
         }
     }
 
@@ -127,7 +127,7 @@ impl Attempt {
         };
         let backend = lease.backend;
         loop {
-            match shared.connect_to(backend, self.first) {
+            match shared.connect_to(backend, self.first_word) {
                 Ok(stream) => return Ok(stream),
                 Err(ConnectError::Exhausted) if shared.close_any_parked() => {}
                 Err(ConnectError::Exhausted) => return Err(ConnectError::Exhausted),

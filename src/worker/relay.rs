@@ -51,7 +51,7 @@ pub(crate) struct Limits<'a> {
     /// Bytes left to move in this turn.
     pub(crate) budget: &'a mut usize,
     /// Whether the other direction is over already.
-    pub(crate) is_last: bool,
+    pub(crate) other_is_over: bool,
 }
 
 /// Why pumping stopped.
@@ -109,7 +109,10 @@ impl<N: Net> Direction<N> {
         source: &mut Endpoint<N>,
         target: &mut Endpoint<N>,
         transfer: &mut Transfer<N>,
-        Limits { budget, is_last }: Limits<'_>,
+        Limits {
+            budget,
+            other_is_over,
+        }: Limits<'_>,
     ) -> Pumped {
         loop {
             let step = self
@@ -124,7 +127,7 @@ impl<N: Net> Direction<N> {
                 Step::Shutdown if self.truncated => return Pumped::Done,
                 Step::Shutdown => {
                     self.discard(transfer);
-                    if !is_last {
+                    if !other_is_over {
                         transfer.net.shutdown(&target.stream);
                     }
                     self.flow.on_shutdown();
@@ -171,8 +174,8 @@ impl<N: Net> Direction<N> {
             return Ok(());
         };
         let (count, end) = self.read_end(source, transfer, count);
-        let is_last = end == Some(Io::Closed) && !self.truncated;
-        let taken = write(target, transfer, count, is_last)?;
+        let end_follows = end == Some(Io::Closed) && !self.truncated;
+        let taken = write(target, transfer, count, end_follows)?;
         self.flow.on_moved(taken);
         *budget = budget.saturating_sub(count);
         if taken < count {
@@ -188,8 +191,9 @@ impl<N: Net> Direction<N> {
         end.map_or(Ok(()), |found| self.no_bytes(source, found))
     }
 
-    /// One more read behind the `count` bytes of the last one, if the source is closing: its end
-    /// can then travel with them. How many bytes there are now, and what else was found.
+    /// If the source is closing, reads once more behind the `count` bytes that are there, so that
+    /// its end can travel with them. How many bytes there are now, and what was found instead of
+    /// more.
     fn read_end(
         &mut self,
         source: &mut Endpoint<N>,
@@ -199,7 +203,7 @@ impl<N: Net> Direction<N> {
         if self.is_bulk || !source.ready.has(Readiness::CLOSING) {
             return (count, None);
         }
-        let room = transfer.buffers.next_bytes().min(transfer.scratch.len());
+        let room = room(transfer);
         let space = &mut transfer.scratch[count..room];
         match source.read(&mut transfer.net, space) {
             Io::Ready(more) => {
@@ -216,7 +220,7 @@ impl<N: Net> Direction<N> {
         source: &mut Endpoint<N>,
         transfer: &mut Transfer<N>,
     ) -> Result<Option<usize>, Pumped> {
-        let room = transfer.buffers.next_bytes().min(transfer.scratch.len());
+        let room = room(transfer);
         let space = &mut transfer.scratch[..room];
         match source.read(&mut transfer.net, space) {
             Io::Ready(count) => {
@@ -291,15 +295,20 @@ impl<N: Net> Direction<N> {
     }
 }
 
+/// What one read may take: no more than the next buffer holds.
+fn room<N: Net>(transfer: &Transfer<N>) -> usize {
+    transfer.buffers.next_bytes().min(transfer.scratch.len())
+}
+
 /// Writes the first `count` bytes of the scratch space; how many the target took.
 fn write<N: Net>(
     target: &mut Endpoint<N>,
     transfer: &mut Transfer<N>,
     count: usize,
-    is_last: bool,
+    end_follows: bool,
 ) -> Result<usize, Pumped> {
     let slice = [IoSlice::new(&transfer.scratch[..count])];
-    let found = if is_last {
+    let found = if end_follows {
         transfer.net.write_last(&target.stream, &slice)
     } else {
         transfer.net.write(&target.stream, &slice)

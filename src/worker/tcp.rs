@@ -3,9 +3,9 @@
 //! No client byte is read before the backend has confirmed, so every attempt starts afresh.
 
 use crate::board::{BackendCell, ListenerCell};
-use crate::core::readiness::Readiness;
+use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
-use crate::net::{Kind, Net, Side, Target};
+use crate::net::{FirstWord, Kind, Net, Side, Target};
 use crate::worker::connect::{self, Attempt, Confirmed, Dialed, NoBackend};
 use crate::worker::links::Owner;
 use crate::worker::relay::{Direction, Held, Limits, Pumped};
@@ -65,8 +65,24 @@ impl<N: Net> Relay<N> {
         }
     }
 
+    /// Starts connecting to a backend, for a client of which a first look has `found` this.
+    pub(crate) fn begin(
+        &mut self,
+        owner: Owner,
+        found: Io<()>,
+        shared: &mut Shared<N>,
+    ) -> Result<(), CloseReason> {
+        self.attempt.first_word = match found {
+            Io::Ready(()) | Io::Closed => FirstWord::Ours,
+            Io::Blocked => FirstWord::Unknown,
+            Io::Failed(_) => return Err(CloseReason::Reset(Side::Client)),
+        };
+        let opened = self.open(owner, shared);
+        opened.map_err(|NoBackend| CloseReason::NoBackend)
+    }
+
     /// Starts connecting to a backend.
-    pub(crate) fn open(&mut self, owner: Owner, shared: &mut Shared<N>) -> Result<(), NoBackend> {
+    fn open(&mut self, owner: Owner, shared: &mut Shared<N>) -> Result<(), NoBackend> {
         let dialed = self.attempt.open(shared)?;
         self.watch(owner, shared, dialed)
     }
@@ -285,7 +301,7 @@ fn pump_both<N: Net>(
     if !down.truncated {
         let limits = Limits {
             budget: &mut budget,
-            is_last: down.flow.is_done(),
+            other_is_over: down.flow.is_done(),
         };
         upward = up.pump(client, backend, transfer, limits);
         match upward {
@@ -305,10 +321,15 @@ fn pump_both<N: Net>(
     }
     let limits = Limits {
         budget: &mut budget,
-        is_last: up.flow.is_done(),
+        other_is_over: up.flow.is_done(),
     };
     let downward = down.pump(backend, client, transfer, limits);
     match (upward, downward) {
+        // What came before the failure still leaves; the failure will not be told again.
+        (_, Pumped::SourceFailed(_)) if down.held_bytes() > 0 => {
+            down.truncated = true;
+            Turn::Again
+        }
         (_, Pumped::SourceFailed(_)) => Turn::Close(CloseReason::Reset(Side::Backend)),
         (_, Pumped::TargetFailed(_)) => Turn::Close(CloseReason::Reset(Side::Client)),
         (_, Pumped::Spent) => Turn::Again,

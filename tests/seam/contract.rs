@@ -57,6 +57,7 @@ macro_rules! contract {
             a_stream_is_watched_once_and_rewatched_only_then
             what_came_before_the_watch_is_its_first_event
             input_is_seen_before_the_watch_and_stays
+            a_peek_is_told_of_a_reset_once
             a_short_read_leaves_the_end_without_an_event
             bytes_come_before_the_end
             an_end_of_input_leaves_the_output_open
@@ -78,7 +79,7 @@ macro_rules! contract {
             draining_an_empty_pipe_is_blocked
             what_is_filled_is_drained_in_order
             closing_delivers_what_was_written
-            what_is_written_last_comes_with_the_end
+            what_is_written_last_arrives_before_the_end
             closing_over_unread_bytes_resets
             a_reset_reaches_the_peer
             a_connection_is_an_event_of_its_listener
@@ -273,16 +274,26 @@ pub(crate) fn what_came_before_the_watch_is_its_first_event<W: World>(world: &mu
 
 pub(crate) fn input_is_seen_before_the_watch_and_stays<W: World>(world: &mut W) {
     let (mut peer, stream) = accepted(world);
-    assert!(!world.net().has_input(&stream));
+    assert_eq!(world.net().peek(&stream), Io::Blocked);
     world.send(&mut peer, b"early");
-    assert!(world.net().has_input(&stream));
+    assert_eq!(world.net().peek(&stream), Io::Ready(()));
     world.net().watch(&stream, TARGET).expect("watched");
     expect(world, TARGET, Readiness::READ);
     assert_eq!(read(world, &stream, 9), Io::Ready(b"early".to_vec()));
-    assert!(!world.net().has_input(&stream));
+    assert_eq!(world.net().peek(&stream), Io::Blocked);
     world.close_write(&mut peer);
     expect(world, TARGET, Readiness::CLOSING);
-    assert!(world.net().has_input(&stream), "the end");
+    assert_eq!(world.net().peek(&stream), Io::Closed);
+    close_all(world, [stream]);
+}
+
+pub(crate) fn a_peek_is_told_of_a_reset_once<W: World>(world: &mut W) {
+    let (peer, stream) = accepted(world);
+    world.reset(peer);
+    let failed = Io::Failed(std::io::ErrorKind::ConnectionReset);
+    assert_eq!(world.net().peek(&stream), failed);
+    assert_eq!(world.net().peek(&stream), Io::Closed);
+    assert_eq!(read(world, &stream, 9), Io::Closed);
     close_all(world, [stream]);
 }
 
@@ -542,7 +553,7 @@ pub(crate) fn closing_delivers_what_was_written<W: World>(world: &mut W) {
     assert_eq!(world.end_seen(&mut peer), End::Clean);
 }
 
-pub(crate) fn what_is_written_last_comes_with_the_end<W: World>(world: &mut W) {
+pub(crate) fn what_is_written_last_arrives_before_the_end<W: World>(world: &mut W) {
     let slices = [IoSlice::new(b"last "), IoSlice::new(b"words")];
     let (mut peer, stream) = watched(world);
     assert_eq!(

@@ -132,6 +132,35 @@ fn what_a_backend_sent_before_its_reset_still_arrives() {
 }
 
 #[test]
+fn what_a_slow_client_has_not_taken_before_a_reset_still_leaves() {
+    let mut rig = Rig::still(&config_text(&[1], ""));
+    rig.world().settings_mut().window_bytes = 4..=4;
+    let client = rig.client();
+    rig.world().settings_mut().window_bytes = 100..=100;
+    rig.settle();
+    let backend = rig.accepted(0)[0];
+    rig.world().peer_send(backend, b"last words");
+    rig.world().settle();
+    rig.world().peer_reset(backend);
+    rig.settle();
+    assert_eq!(rig.listener_count(ListenerCell::BytesOut), 10);
+    assert!(rig.world().peer_saw_reset(client));
+    assert_eq!(rig.worker.census().sessions, 0);
+}
+
+#[test]
+fn a_client_that_was_reset_before_it_was_accepted_is_told_to_no_backend() {
+    let mut rig = Rig::still(&config_text(&[1], ""));
+    let client = rig.client();
+    rig.world().settle();
+    rig.world().peer_reset(client);
+    rig.settle();
+    assert_eq!(rig.accepted(0), []);
+    assert_eq!(rig.worker.census().sessions, 0);
+    assert_eq!(rig.listener_count(ListenerCell::Reset), 1);
+}
+
+#[test]
 fn a_refused_or_unreachable_backend_is_followed_by_the_next() {
     for behaviour in [Behaviour::Refuse, Behaviour::Unreachable] {
         let mut rig = Rig::still(&config_text(&[9, 1], ""));

@@ -121,7 +121,7 @@ pub(crate) struct Calls {
     pub(crate) watch: u64,
     pub(crate) rewatch: u64,
     pub(crate) connected: u64,
-    pub(crate) has_input: u64,
+    pub(crate) peek: u64,
     pub(crate) read: u64,
     pub(crate) write: u64,
     pub(crate) write_last: u64,
@@ -1488,10 +1488,18 @@ impl Net for SimNet {
         world.connected(stream.id)
     }
 
-    fn has_input(&mut self, stream: &SimStream) -> bool {
+    fn peek(&mut self, stream: &SimStream) -> Io<()> {
         let mut world = self.call();
-        world.calls.has_input += 1;
-        world.conns[stream.id].state().has(Readiness::READ)
+        world.calls.peek += 1;
+        let conn = &mut world.conns[stream.id];
+        if !conn.inbound.bytes.is_empty() {
+            return Io::Ready(());
+        }
+        match conn.end_of_input() {
+            Io::Ready(_) | Io::Blocked => Io::Blocked,
+            Io::Closed => Io::Closed,
+            Io::Failed(kind) => Io::Failed(kind),
+        }
     }
 
     fn read(&mut self, stream: &SimStream, into: &mut [u8]) -> Io<usize> {

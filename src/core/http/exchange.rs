@@ -707,11 +707,14 @@ impl Exchange {
         }
     }
 
-    /// Whether the response is whole and the client's connection ends with it.
+    /// Whether the response is whole, and the client's connection closes behind it.
     #[must_use]
-    pub fn ends_client(&self) -> bool {
-        let is_closing = |response: &Response| !response.keeps_client;
-        self.response_end() == Some(End::Complete) && self.response.as_ref().is_some_and(is_closing)
+    pub fn is_last_response_whole(&self) -> bool {
+        self.response_end() == Some(End::Complete)
+            && self
+                .response
+                .as_ref()
+                .is_some_and(|response| !response.keeps_client)
     }
 
     /// How many of the next bytes of the backend may go to the client without being shown; they

@@ -416,6 +416,8 @@ impl<N: Net> Parts<'_, N> {
     ) -> Next {
         let is_out = self.http.output.is_none() && self.http.input.is_empty();
         if client_is_done && is_out && !self.has_more_input(shared) {
+            // What the client may have sent since would reset the connection before its answer.
+            shared.transfer.net.shutdown(&self.client.stream);
             return Next::Turn(Turn::Close(CloseReason::Done));
         }
         self.http.input = Vec::new();

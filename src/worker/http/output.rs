@@ -10,13 +10,13 @@ use crate::worker::session::{CloseReason, Endpoint, Turn};
 use crate::worker::shared::{Shared, Transfer};
 
 /// Writes two slices in order, after what is in `held` already, and holds there what the endpoint
-/// did not take. How many bytes of the two were taken. `is_last` as in [`write`].
+/// did not take. How many bytes of the two were taken. `end_follows` as in [`write`].
 pub(super) fn write_or_hold<N: Net>(
     endpoint: &mut Endpoint<N>,
     held: &mut Option<Buffer>,
     transfer: &mut Transfer<N>,
     (first, second): (&[u8], &[u8]),
-    is_last: bool,
+    end_follows: bool,
 ) -> Result<usize, ErrorKind> {
     if let Some(earlier) = held.take() {
         // They leave first.
@@ -29,7 +29,7 @@ pub(super) fn write_or_hold<N: Net>(
     if total == 0 {
         return Ok(0);
     }
-    let taken = write(endpoint, &mut transfer.net, (first, second), is_last)?;
+    let taken = write(endpoint, &mut transfer.net, (first, second), end_follows)?;
     if taken < total {
         let from_first = taken.min(first.len());
         let rest = [&first[from_first..], &second[taken - from_first..]];
@@ -38,13 +38,12 @@ pub(super) fn write_or_hold<N: Net>(
     Ok(taken)
 }
 
-/// Writes what the endpoint takes of two slices. The last ones of a connection are those that its
-/// end follows at once ([`Net::write_last`]).
+/// Writes what the endpoint takes of two slices; with `end_follows` as [`Net::write_last`] does.
 pub(super) fn write<N: Net>(
     endpoint: &mut Endpoint<N>,
     net: &mut N,
     (first, second): (&[u8], &[u8]),
-    is_last: bool,
+    end_follows: bool,
 ) -> Result<usize, ErrorKind> {
     if !endpoint.ready.has(Readiness::WRITE) {
         return Ok(0);
@@ -55,7 +54,7 @@ pub(super) fn write<N: Net>(
         (true, _) => &both[1..],
         (false, false) => &both[..],
     };
-    let found = if is_last {
+    let found = if end_follows {
         net.write_last(&endpoint.stream, slices)
     } else {
         net.write(&endpoint.stream, slices)
@@ -141,11 +140,11 @@ impl<N: Net> Parts<'_, N> {
         &mut self,
         shared: &mut Shared<N>,
         (first, second): (&[u8], &[u8]),
-        is_last: bool,
+        end_follows: bool,
     ) -> Result<(), Turn> {
         let held = &mut self.http.output;
         let transfer = &mut shared.transfer;
-        let sent = write_or_hold(self.client, held, transfer, (first, second), is_last);
+        let sent = write_or_hold(self.client, held, transfer, (first, second), end_follows);
         *self.moved = shared.now;
         let total = (first.len() + second.len()) as u64;
         shared.count(

@@ -373,7 +373,7 @@ impl<N: Net> Parts<'_, N> {
         };
         exchange.bytes_out += (out.len() + direct) as u64;
         let direct = &bytes[..direct];
-        let sent = if exchange.state.ends_client() {
+        let sent = if exchange.state.is_last_response_whole() {
             self.send_last(shared, out, direct)
         } else {
             self.send(shared, out, direct)
