@@ -96,15 +96,6 @@ pub enum ConnectError {
     Failed(ErrorKind),
 }
 
-/// Who sends the first bytes over a connection that is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FirstWord {
-    /// We do, at once: bytes, or the end, wait for the connection.
-    Ours,
-    /// Not known: the peer may, or nobody for a while.
-    Unknown,
-}
-
 /// Sockets, waiting and the clock. All operations return at once.
 pub trait Net {
     /// A listening socket.
@@ -141,12 +132,11 @@ pub trait Net {
     fn accept(&mut self, listener: &Self::Listener) -> Accept<Self::Stream>;
 
     /// Starts a connection. It is watched afterwards, and confirmed when it becomes writable: a
-    /// fresh unconnected socket would report itself writable and hung up. Where the first word is
-    /// ours, the peer may learn of the connection only with it.
+    /// fresh unconnected socket would report itself writable and hung up.
     ///
     /// # Errors
     /// When the attempt fails at once.
-    fn connect(&mut self, to: &Address, first: FirstWord) -> Result<Self::Stream, ConnectError>;
+    fn connect(&mut self, to: &Address) -> Result<Self::Stream, ConnectError>;
 
     /// Starts reporting events of a stream, with the state it is in now as the first.
     ///
@@ -163,10 +153,6 @@ pub trait Net {
     /// Whether a connection that was started is established: `Ready`, still `Blocked`, or
     /// `Failed` with the reason, which the kernel tells once.
     fn connected(&mut self, stream: &Self::Stream) -> Io<()>;
-
-    /// Whether a read would find bytes (`Ready`) or the end (`Closed`), for a stream that is not
-    /// watched yet. A failure is told here and, as by any operation, only once.
-    fn peek(&mut self, stream: &Self::Stream) -> Io<()>;
 
     /// Reads into `into`, which must not be empty. The end of the stream is `Closed`.
     fn read(&mut self, stream: &Self::Stream, into: &mut [u8]) -> Io<usize>;

@@ -16,7 +16,7 @@ mod on_the_kernel {
     use weir::core::address::Address;
     use weir::core::readiness::Io;
     use weir::core::time::Tick;
-    use weir::net::{Accept, FirstWord, Kind, Net, Target};
+    use weir::net::{Accept, Kind, Net, Target};
     use weir::reactor::Reactor;
     use weir::sys::socket::{self, Listener};
 
@@ -133,9 +133,7 @@ mod on_the_kernel {
         let address = Address::Unix(std::env::temp_dir().join(file));
         let listener = socket::listen(&address, 16, None).expect("listening");
         let mut reactor = Reactor::new().expect("epoll");
-        let near = reactor
-            .connect(&address, FirstWord::Unknown)
-            .expect("connected");
+        let near = reactor.connect(&address).expect("connected");
         assert_eq!(reactor.connected(&near), Io::Ready(()));
         let Accept::Ready(far, None) = reactor.accept(&listener) else {
             panic!("it waits, and has no address");
@@ -145,10 +143,7 @@ mod on_the_kernel {
         assert_eq!(hello, Io::Ready(5));
         assert_eq!(reactor.read(&far, &mut [0; 9]), Io::Ready(5));
         reactor.stop_listening(listener);
-        assert!(
-            reactor.connect(&address, FirstWord::Unknown).is_err(),
-            "its file is gone"
-        );
+        assert!(reactor.connect(&address).is_err(), "its file is gone");
     }
 
     #[test]
@@ -311,7 +306,7 @@ mod only_on_the_fake {
     use weir::core::flow::{Flow, Step};
     use weir::core::readiness::{Io, Readiness};
     use weir::core::time::Tick;
-    use weir::net::{Accept, Fired, FirstWord, Kind, Net, Side, Target};
+    use weir::net::{Accept, Fired, Kind, Net, Side, Target};
 
     use crate::sim_net::{Behaviour, Calls, Settings, SimListener, SimNet, SimStream};
 
@@ -386,8 +381,7 @@ mod only_on_the_fake {
     #[test]
     fn a_stream_that_is_dropped_is_a_leak_and_one_that_is_closed_is_none() {
         let mut net = SimNet::new(1, Settings::plain());
-        let streams =
-            [(), ()].map(|()| net.connect(&origin(), FirstWord::Unknown).expect("started"));
+        let streams = [(), ()].map(|()| net.connect(&origin()).expect("started"));
         assert_eq!(open_and_leaked(&net), (2, 0));
         let [dropped, closed] = streams;
         drop(dropped);
@@ -399,7 +393,7 @@ mod only_on_the_fake {
     fn a_connection_into_a_black_hole_is_never_heard_of() {
         let mut net = SimNet::new(1, Settings::plain());
         net.world().origin_listen(&origin(), Behaviour::Blackhole);
-        let stream = net.connect(&origin(), FirstWord::Unknown).expect("started");
+        let stream = net.connect(&origin()).expect("started");
         net.watch(&stream, end(Side::Backend)).expect("watched");
         assert_eq!(fired(&mut net), []);
         assert_eq!(net.connected(&stream), Io::Blocked);
@@ -431,7 +425,7 @@ mod only_on_the_fake {
         let mut settings = Settings::plain();
         settings.stale_percent = 100;
         let mut net = SimNet::new(1, settings);
-        let stream = net.connect(&origin(), FirstWord::Unknown).expect("started");
+        let stream = net.connect(&origin()).expect("started");
         net.watch(&stream, end(Side::Backend)).expect("watched");
         net.close(stream);
         let stale = fired(&mut net);
@@ -492,7 +486,7 @@ mod only_on_the_fake {
 
         /// Whether it was started: there may be no descriptor for it.
         fn connect(&mut self) -> bool {
-            let Ok(stream) = self.net.connect(&origin(), FirstWord::Unknown) else {
+            let Ok(stream) = self.net.connect(&origin()) else {
                 return false;
             };
             self.net

@@ -30,7 +30,7 @@ use crate::core::address::Address;
 use crate::core::keepalive::Keepalive;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
-use crate::net::{Accept, ConnectError, Fired, FirstWord, Kind, Net, Target};
+use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target};
 use crate::sys::pipe::{self, Pipe};
 use crate::sys::socket::{self, Listener};
 
@@ -56,8 +56,6 @@ pub struct Reactor {
 pub struct Stream {
     fd: OwnedFd,
     nagle: Cell<Nagle>,
-    /// The kernel leaves the end of the handshake to our first bytes.
-    holds_ack: Cell<bool>,
     reuse: Reuse,
     /// The socket had a connection before, for which it was registered.
     is_registered: bool,
@@ -89,19 +87,13 @@ impl Stream {
 
     fn write(&self, from: &[IoSlice<'_>], flags: SendFlags) -> Io<usize> {
         self.before_write();
-        let sent = retry_on_intr(|| match from {
+        sort_output(retry_on_intr(|| match from {
             [one] => rustix::net::send(&self.fd, one, flags),
             _ => {
                 let mut nothing = SendAncillaryBuffer::default();
                 rustix::net::sendmsg(&self.fd, from, &mut nothing, flags)
             }
-        });
-        if sent.is_ok() && self.holds_ack.take() {
-            // A peer that writes its answer in two goes, under Nagle's algorithm, waits for the
-            // acknowledgement of the first; the kernel would let it wait for 40 ms.
-            socket::set_prompt_ack(&self.fd);
-        }
-        sort_output(sent)
+        }))
     }
 
     fn before_write(&self) {
@@ -254,21 +246,18 @@ impl Net for Reactor {
         }
     }
 
-    fn connect(&mut self, to: &Address, first: FirstWord) -> Result<Stream, ConnectError> {
-        let holds_ack = first == FirstWord::Ours;
+    fn connect(&mut self, to: &Address) -> Result<Stream, ConnectError> {
         if let Address::Ip(ip) = to
             && let Some(spare) = self.spares.take(*ip)
-            && let Ok(()) = socket::connect_again(&spare.fd, *ip, holds_ack)
+            && let Ok(()) = socket::connect_again(&spare.fd, *ip)
         {
-            return Ok(connected_again(spare, to, holds_ack));
+            return Ok(connected_again(spare, to));
         }
-        let connect = || socket::connect(to, holds_ack);
-        let fd = match connect() {
-            Err(errno) if is_exhausted(errno) && self.spares.clear() => connect(),
+        let fd = match socket::connect(to) {
+            Err(errno) if is_exhausted(errno) && self.spares.clear() => socket::connect(to),
             result => result,
         };
-        fd.map(|fd| connected(fd, to, holds_ack))
-            .map_err(sort_connect_error)
+        fd.map(|fd| connected(fd, to)).map_err(sort_connect_error)
     }
 
     fn watch(&mut self, stream: &Stream, target: Target) -> io::Result<()> {
@@ -291,18 +280,6 @@ impl Net for Reactor {
             Ok(()) => Io::Ready(()),
             Err(Errno::NOTCONN) => Io::Blocked,
             Err(errno) => Io::Failed(errno.kind()),
-        }
-    }
-
-    fn peek(&mut self, stream: &Stream) -> Io<()> {
-        let found = sort_input(retry_on_intr(|| {
-            rustix::net::recv(&stream.fd, &mut [0; 1], RecvFlags::PEEK).map(|(count, _)| count)
-        }));
-        match found {
-            Io::Ready(_) => Io::Ready(()),
-            Io::Blocked => Io::Blocked,
-            Io::Closed => Io::Closed,
-            Io::Failed(kind) => Io::Failed(kind),
         }
     }
 
@@ -390,30 +367,28 @@ fn accepted(fd: OwnedFd) -> Stream {
     Stream {
         fd,
         nagle: Cell::new(Nagle::Off),
-        holds_ack: Cell::new(false),
         reuse: Reuse::never(),
         is_registered: false,
     }
 }
 
 /// A stream that was connected there.
-fn connected(fd: OwnedFd, to: &Address, holds_ack: bool) -> Stream {
-    let (nagle, holds_ack) = match to {
-        Address::Ip(_) => (Nagle::Fresh, holds_ack),
-        Address::Unix(_) => (Nagle::Off, false),
-    };
+fn connected(fd: OwnedFd, to: &Address) -> Stream {
+    let nagle = Cell::new(match to {
+        Address::Ip(_) => Nagle::Fresh,
+        Address::Unix(_) => Nagle::Off,
+    });
     Stream {
         fd,
-        nagle: Cell::new(nagle),
-        holds_ack: Cell::new(holds_ack),
+        nagle,
         reuse: Reuse::after(to),
         is_registered: false,
     }
 }
 
 /// The same for a socket that had a connection before.
-fn connected_again(spare: Spare, to: &Address, holds_ack: bool) -> Stream {
-    let mut stream = connected(spare.fd, to, holds_ack);
+fn connected_again(spare: Spare, to: &Address) -> Stream {
+    let mut stream = connected(spare.fd, to);
     stream.is_registered = true;
     if spare.is_nodelay {
         stream.nagle.set(Nagle::Off);

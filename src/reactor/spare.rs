@@ -107,7 +107,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
     use crate::core::readiness::{Io, Readiness};
-    use crate::net::{Fired, FirstWord, Kind, Net, Side, Target};
+    use crate::net::{Fired, Kind, Net, Side, Target};
     use crate::reactor::{Reactor, Stream};
 
     use super::*;
@@ -132,14 +132,10 @@ mod tests {
             self.reactor.spares.0.len()
         }
 
-        fn start(&mut self, first: FirstWord) -> Stream {
-            let to = Address::Ip(self.backend.local_addr().expect("bound"));
-            self.reactor.connect(&to, first).expect("connecting")
-        }
-
         /// A connection that is established, and the backend's end of it.
         fn connect(&mut self) -> (Stream, TcpStream) {
-            let stream = self.start(FirstWord::Unknown);
+            let to = Address::Ip(self.backend.local_addr().expect("bound"));
+            let stream = self.reactor.connect(&to).expect("connecting");
             self.generation += 1;
             let target = self.target();
             self.reactor.watch(&stream, target).expect("watched");
@@ -200,34 +196,6 @@ mod tests {
         assert_eq!(&into[..3], b"fro");
         world.end_first(stream, backend);
         assert_eq!(world.spares(), 1, "and again");
-    }
-
-    /// Whether a backend hears of a new connection only with the first word, which is ours.
-    fn waits_for_word(is_again: bool) -> bool {
-        let mut world = World::new();
-        if is_again {
-            let (stream, backend) = world.connect();
-            world.end_first(stream, backend);
-        }
-        assert_eq!(world.spares(), usize::from(is_again));
-        world.backend.set_nonblocking(true).expect("an option");
-        let stream = world.start(FirstWord::Ours);
-        while world.reactor.connected(&stream) == Io::Blocked {}
-        let waits = world.backend.accept().is_err();
-        let sent = world.reactor.write(&stream, &[IoSlice::new(b"first")]);
-        assert_eq!(sent, Io::Ready(5));
-        let is_prompt = rustix::net::sockopt::tcp_quickack(&stream.fd);
-        assert_eq!(is_prompt, Ok(true), "acknowledges what comes back at once");
-        waits
-    }
-
-    #[test]
-    fn a_handshake_ends_with_our_first_word() {
-        for is_again in [true, false] {
-            // On a slow machine the kernel may lose its patience before we look.
-            let waits = (0..50).filter(|_| waits_for_word(is_again)).count();
-            assert!(waits > 25, "{waits} of 50");
-        }
     }
 
     #[test]
@@ -323,7 +291,7 @@ mod tests {
         world.end_first(stream, backend);
         // The kernel refuses a broadcast address at once, as it would a network without a route.
         let nowhere = Address::Ip("255.255.255.255:9".parse().expect("an address"));
-        assert!(world.reactor.connect(&nowhere, FirstWord::Unknown).is_err());
+        assert!(world.reactor.connect(&nowhere).is_err());
         assert_eq!(world.spares(), 0);
         world.connect();
     }

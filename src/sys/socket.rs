@@ -252,33 +252,25 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// Starts a connection; it may still be under way when this returns.
-///
-/// With `holds_ack` the last packet of a TCP handshake waits for the first bytes, or for a timer
-/// of the kernel's (200 ms): `TCP_QUICKACK` off, tcp(7). What comes in later is acknowledged late,
-/// too, until [`set_prompt_ack`].
-pub(crate) fn connect(to: &Address, holds_ack: bool) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn connect(to: &Address) -> rustix::io::Result<OwnedFd> {
     match to {
-        Address::Ip(ip) => connect_tcp(*ip, holds_ack),
+        Address::Ip(ip) => connect_tcp(*ip),
         Address::Unix(path) => connect_unix(path),
     }
 }
 
-fn connect_tcp(to: SocketAddr, holds_ack: bool) -> rustix::io::Result<OwnedFd> {
+fn connect_tcp(to: SocketAddr) -> rustix::io::Result<OwnedFd> {
     let family = if to.is_ipv4() {
         AddressFamily::INET
     } else {
         AddressFamily::INET6
     };
     let fd = stream_socket(family)?;
-    start_connecting(&fd, to, holds_ack)?;
+    start_connecting(&fd, to)?;
     Ok(fd)
 }
 
-fn start_connecting(fd: impl AsFd, to: SocketAddr, holds_ack: bool) -> rustix::io::Result<()> {
-    if holds_ack {
-        // A kernel that refuses sends one packet more.
-        let _ = sockopt::set_tcp_quickack(&fd, false);
-    }
+fn start_connecting(fd: impl AsFd, to: SocketAddr) -> rustix::io::Result<()> {
     match rustix::net::connect(fd, &to) {
         // An interrupted connect goes on in the background like any other.
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(()),
@@ -288,19 +280,9 @@ fn start_connecting(fd: impl AsFd, to: SocketAddr, holds_ack: bool) -> rustix::i
 
 /// Starts a connection with a TCP socket that had one before: connect(2) with `AF_UNSPEC`
 /// dissolves the old one.
-pub(crate) fn connect_again(
-    fd: impl AsFd,
-    to: SocketAddr,
-    holds_ack: bool,
-) -> rustix::io::Result<()> {
+pub(crate) fn connect_again(fd: impl AsFd, to: SocketAddr) -> rustix::io::Result<()> {
     connect_unspec(&fd)?;
-    start_connecting(fd, to, holds_ack)
-}
-
-/// Sends acknowledgements at once, as at the start of any connection. A kernel that refuses sends
-/// them some 40 ms later.
-pub(crate) fn set_prompt_ack(fd: impl AsFd) {
-    let _ = sockopt::set_tcp_quickack(fd, true);
+    start_connecting(fd, to)
 }
 
 /// Turns Nagle's algorithm off. A kernel that refuses only makes small writes slower.

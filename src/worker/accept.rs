@@ -202,11 +202,10 @@ impl<N: Net> Worker<N> {
             queued: false,
             protocol,
         });
-        if let Protocol::Tcp(relay) = &mut session.protocol {
-            let found = shared.transfer.net.peek(&session.client.stream);
-            if let Err(reason) = relay.begin(Owner { key, generation }, found, shared) {
-                return self.close_session(key, reason);
-            }
+        if let Protocol::Tcp(relay) = &mut session.protocol
+            && relay.open(Owner { key, generation }, shared).is_err()
+        {
+            return self.close_session(key, CloseReason::NoBackend);
         }
         let target = Target {
             kind: Kind::Session(Side::Client),

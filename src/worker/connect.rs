@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use crate::core::backend::{BackendId, Lease};
 use crate::core::readiness::{Io, Readiness};
-use crate::net::{ConnectError, FirstWord, Net};
+use crate::net::{ConnectError, Net};
 use crate::worker::session::Endpoint;
 use crate::worker::shared::{FailedAt, Shared, UpstreamSlot};
 
@@ -33,8 +33,6 @@ pub(crate) struct Attempt {
     addresses_failed: u8,
     /// The key binds the client: it is hashed whatever the algorithm.
     pub(crate) is_bound_by_hash: bool,
-    /// Who speaks first on each connection that is tried.
-    pub(crate) first_word: FirstWord,
 }
 
 impl Attempt {
@@ -46,8 +44,6 @@ impl Attempt {
             tried: Vec::new(),
             addresses_failed: 0,
             is_bound_by_hash: false,
-            // A request is there before its connection.
-            first_word: FirstWord::Ours,
         }
     }
 
@@ -127,7 +123,7 @@ impl Attempt {
         };
         let backend = lease.backend;
         loop {
-            match shared.connect_to(backend, self.first_word) {
+            match shared.connect_to(backend) {
                 Ok(stream) => return Ok(stream),
                 Err(ConnectError::Exhausted) if shared.close_any_parked() => {}
                 Err(ConnectError::Exhausted) => return Err(ConnectError::Exhausted),

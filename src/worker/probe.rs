@@ -18,7 +18,7 @@ use crate::core::probe::{self, Answer};
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
-use crate::net::{ConnectError, Fired, FirstWord, Kind, Net, Target};
+use crate::net::{ConnectError, Fired, Kind, Net, Target};
 use crate::worker::Worker;
 use crate::worker::machine::Claimed;
 use crate::worker::session::Endpoint;
@@ -363,12 +363,10 @@ fn connect_probe<N: Net>(
         .and_then(|place| place.address_now())
         .ok_or(Some(Reason::NotFound))?;
     let net = &mut shared.transfer.net;
-    let stream = net
-        .connect(address, FirstWord::Unknown)
-        .map_err(|error| match error {
-            ConnectError::Exhausted => None,
-            ConnectError::Failed(kind) => Some(Reason::of(kind)),
-        })?;
+    let stream = net.connect(address).map_err(|error| match error {
+        ConnectError::Exhausted => None,
+        ConnectError::Failed(kind) => Some(Reason::of(kind)),
+    })?;
     if net
         .watch(
             &stream,

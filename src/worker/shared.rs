@@ -23,7 +23,7 @@ use crate::core::line::Line;
 use crate::core::rng::Rng;
 use crate::core::time::Tick;
 use crate::core::timer::TimerWheel;
-use crate::net::{ConnectError, FirstWord, GENERATION_MAX, Net};
+use crate::net::{ConnectError, GENERATION_MAX, Net};
 use crate::worker::connect::Attempt;
 use crate::worker::doors::{Doors, Slots};
 use crate::worker::http::HttpSpace;
@@ -388,15 +388,11 @@ impl<N: Net> Shared<N> {
     }
 
     /// Starts a connection to a backend, at the address that is its turn.
-    pub(crate) fn connect_to(
-        &mut self,
-        id: BackendId,
-        first: FirstWord,
-    ) -> Result<N::Stream, ConnectError> {
+    pub(crate) fn connect_to(&mut self, id: BackendId) -> Result<N::Stream, ConnectError> {
         let place = self.places[id.0 as usize].as_ref();
         let address = place.and_then(|place| Some((place.upstream, place.address_now()?)));
         let (upstream, address) = address.ok_or(ConnectError::Failed(ErrorKind::NotFound))?;
-        let stream = self.transfer.net.connect(address, first)?;
+        let stream = self.transfer.net.connect(address)?;
         if let Some(keepalive) = &self.upstreams[upstream as usize].settings.keepalive {
             self.transfer.net.set_keepalive(&stream, keepalive);
         }

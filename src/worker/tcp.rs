@@ -3,9 +3,9 @@
 //! No client byte is read before the backend has confirmed, so every attempt starts afresh.
 
 use crate::board::{BackendCell, ListenerCell};
-use crate::core::readiness::{Io, Readiness};
+use crate::core::readiness::Readiness;
 use crate::core::time::Tick;
-use crate::net::{FirstWord, Kind, Net, Side, Target};
+use crate::net::{Kind, Net, Side, Target};
 use crate::worker::connect::{self, Attempt, Confirmed, Dialed, NoBackend};
 use crate::worker::links::Owner;
 use crate::worker::relay::{Direction, Held, Limits, Pumped};
@@ -65,24 +65,8 @@ impl<N: Net> Relay<N> {
         }
     }
 
-    /// Starts connecting to a backend, for a client of which a first look has `found` this.
-    pub(crate) fn begin(
-        &mut self,
-        owner: Owner,
-        found: Io<()>,
-        shared: &mut Shared<N>,
-    ) -> Result<(), CloseReason> {
-        self.attempt.first_word = match found {
-            Io::Ready(()) | Io::Closed => FirstWord::Ours,
-            Io::Blocked => FirstWord::Unknown,
-            Io::Failed(_) => return Err(CloseReason::Reset(Side::Client)),
-        };
-        let opened = self.open(owner, shared);
-        opened.map_err(|NoBackend| CloseReason::NoBackend)
-    }
-
     /// Starts connecting to a backend.
-    fn open(&mut self, owner: Owner, shared: &mut Shared<N>) -> Result<(), NoBackend> {
+    pub(crate) fn open(&mut self, owner: Owner, shared: &mut Shared<N>) -> Result<(), NoBackend> {
         let dialed = self.attempt.open(shared)?;
         self.watch(owner, shared, dialed)
     }

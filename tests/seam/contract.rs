@@ -8,7 +8,7 @@ use std::io::IoSlice;
 use weir::core::address::Address;
 use weir::core::readiness::{Io, Readiness};
 use weir::core::time::Tick;
-use weir::net::{Accept, Fired, FirstWord, Kind, Net, Side, Target};
+use weir::net::{Accept, Fired, Kind, Net, Side, Target};
 
 /// A net and the peers around it.
 pub(crate) trait World {
@@ -56,8 +56,6 @@ macro_rules! contract {
             rewatching_asks_for_the_present_state_again
             a_stream_is_watched_once_and_rewatched_only_then
             what_came_before_the_watch_is_its_first_event
-            input_is_seen_before_the_watch_and_stays
-            a_peek_is_told_of_a_reset_once
             a_short_read_leaves_the_end_without_an_event
             bytes_come_before_the_end
             an_end_of_input_leaves_the_output_open
@@ -68,7 +66,6 @@ macro_rules! contract {
             a_reset_after_the_end_is_a_clean_end_to_a_reader
             a_write_to_a_reset_connection_fails
             a_connection_is_confirmed_when_it_is_writable
-            a_connection_that_speaks_first_arrives_with_its_words
             a_refusal_is_told_once
             a_blocked_write_is_followed_by_an_event_when_there_is_room
             no_event_for_room_comes_while_there_is_none
@@ -272,31 +269,6 @@ pub(crate) fn what_came_before_the_watch_is_its_first_event<W: World>(world: &mu
     close_all(world, [stream]);
 }
 
-pub(crate) fn input_is_seen_before_the_watch_and_stays<W: World>(world: &mut W) {
-    let (mut peer, stream) = accepted(world);
-    assert_eq!(world.net().peek(&stream), Io::Blocked);
-    world.send(&mut peer, b"early");
-    assert_eq!(world.net().peek(&stream), Io::Ready(()));
-    world.net().watch(&stream, TARGET).expect("watched");
-    expect(world, TARGET, Readiness::READ);
-    assert_eq!(read(world, &stream, 9), Io::Ready(b"early".to_vec()));
-    assert_eq!(world.net().peek(&stream), Io::Blocked);
-    world.close_write(&mut peer);
-    expect(world, TARGET, Readiness::CLOSING);
-    assert_eq!(world.net().peek(&stream), Io::Closed);
-    close_all(world, [stream]);
-}
-
-pub(crate) fn a_peek_is_told_of_a_reset_once<W: World>(world: &mut W) {
-    let (peer, stream) = accepted(world);
-    world.reset(peer);
-    let failed = Io::Failed(std::io::ErrorKind::ConnectionReset);
-    assert_eq!(world.net().peek(&stream), failed);
-    assert_eq!(world.net().peek(&stream), Io::Closed);
-    assert_eq!(read(world, &stream, 9), Io::Closed);
-    close_all(world, [stream]);
-}
-
 pub(crate) fn a_short_read_leaves_the_end_without_an_event<W: World>(world: &mut W) {
     let (mut peer, stream) = accepted(world);
     world.send(&mut peer, b"0123456789");
@@ -406,10 +378,7 @@ pub(crate) fn a_write_to_a_reset_connection_fails<W: World>(world: &mut W) {
 
 pub(crate) fn a_connection_is_confirmed_when_it_is_writable<W: World>(world: &mut W) {
     let origin = world.origin();
-    let stream = world
-        .net()
-        .connect(&origin, FirstWord::Unknown)
-        .expect("started");
+    let stream = world.net().connect(&origin).expect("started");
     world.net().watch(&stream, TARGET).expect("watched");
     assert_eq!(expect(world, TARGET, Readiness::WRITE), Readiness::WRITE);
     assert_eq!(world.net().connected(&stream), Io::Ready(()));
@@ -419,29 +388,9 @@ pub(crate) fn a_connection_is_confirmed_when_it_is_writable<W: World>(world: &mu
     close_all(world, [stream]);
 }
 
-pub(crate) fn a_connection_that_speaks_first_arrives_with_its_words<W: World>(world: &mut W) {
-    let origin = world.origin();
-    let stream = world
-        .net()
-        .connect(&origin, FirstWord::Ours)
-        .expect("started");
-    world.net().watch(&stream, TARGET).expect("watched");
-    assert_eq!(expect(world, TARGET, Readiness::WRITE), Readiness::WRITE);
-    assert_eq!(write(world, &stream, b"first"), Io::Ready(5));
-    let mut peer = world.origin_peer(&origin);
-    assert_eq!(world.receive(&mut peer, 5), b"first");
-    world.send(&mut peer, b"second");
-    expect(world, TARGET, Readiness::READ);
-    assert_eq!(read(world, &stream, 9), Io::Ready(b"second".to_vec()));
-    close_all(world, [stream]);
-}
-
 pub(crate) fn a_refusal_is_told_once<W: World>(world: &mut W) {
     let nowhere = world.refusing();
-    let stream = world
-        .net()
-        .connect(&nowhere, FirstWord::Unknown)
-        .expect("started");
+    let stream = world.net().connect(&nowhere).expect("started");
     world.net().watch(&stream, TARGET).expect("watched");
     assert_eq!(expect(world, TARGET, ALL), ALL);
     let refused = Io::Failed(std::io::ErrorKind::ConnectionRefused);

@@ -23,7 +23,6 @@ fn a_short_connection_costs_these_calls() {
     let expected = Calls {
         // One finds the queue empty.
         accept: 2,
-        peek: 1,
         connect: 1,
         watch: 2,
         // The bytes and the end, each way.

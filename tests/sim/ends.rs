@@ -149,18 +149,6 @@ fn what_a_slow_client_has_not_taken_before_a_reset_still_leaves() {
 }
 
 #[test]
-fn a_client_that_was_reset_before_it_was_accepted_is_told_to_no_backend() {
-    let mut rig = Rig::still(&config_text(&[1], ""));
-    let client = rig.client();
-    rig.world().settle();
-    rig.world().peer_reset(client);
-    rig.settle();
-    assert_eq!(rig.accepted(0), []);
-    assert_eq!(rig.worker.census().sessions, 0);
-    assert_eq!(rig.listener_count(ListenerCell::Reset), 1);
-}
-
-#[test]
 fn a_refused_or_unreachable_backend_is_followed_by_the_next() {
     for behaviour in [Behaviour::Refuse, Behaviour::Unreachable] {
         let mut rig = Rig::still(&config_text(&[9, 1], ""));

@@ -26,7 +26,7 @@ use weir::core::address::Address;
 use weir::core::keepalive::Keepalive;
 use weir::core::readiness::{Io, Readiness};
 use weir::core::time::Tick;
-use weir::net::{Accept, ConnectError, Fired, FirstWord, Kind, Net, Target};
+use weir::net::{Accept, ConnectError, Fired, Kind, Net, Target};
 
 /// What the seed may draw, and how often.
 #[derive(Clone, Debug)]
@@ -121,7 +121,6 @@ pub(crate) struct Calls {
     pub(crate) watch: u64,
     pub(crate) rewatch: u64,
     pub(crate) connected: u64,
-    pub(crate) peek: u64,
     pub(crate) read: u64,
     pub(crate) write: u64,
     pub(crate) write_last: u64,
@@ -1452,9 +1451,8 @@ impl Net for SimNet {
         }
     }
 
-    fn connect(&mut self, to: &Address, first: FirstWord) -> Result<SimStream, ConnectError> {
+    fn connect(&mut self, to: &Address) -> Result<SimStream, ConnectError> {
         let id = self.call().connect(to)?;
-        self.world().note(|| format!("first word: {first:?}"));
         self.world().conns[id].worker = self.worker;
         Ok(self.stream(id))
     }
@@ -1486,20 +1484,6 @@ impl Net for SimNet {
         let mut world = self.call();
         world.calls.connected += 1;
         world.connected(stream.id)
-    }
-
-    fn peek(&mut self, stream: &SimStream) -> Io<()> {
-        let mut world = self.call();
-        world.calls.peek += 1;
-        let conn = &mut world.conns[stream.id];
-        if !conn.inbound.bytes.is_empty() {
-            return Io::Ready(());
-        }
-        match conn.end_of_input() {
-            Io::Ready(_) | Io::Blocked => Io::Blocked,
-            Io::Closed => Io::Closed,
-            Io::Failed(kind) => Io::Failed(kind),
-        }
     }
 
     fn read(&mut self, stream: &SimStream, into: &mut [u8]) -> Io<usize> {
