@@ -174,6 +174,7 @@ fn pick(algorithm: Algorithm, count: usize) -> Step {
             key: bytes_key(&request.to_le_bytes()),
             tried: &[],
             even_if_down: false,
+            turn: None,
         };
         let picked = balancer.pick(&members, &mut backends, &ask);
         assert!(black_box(picked).is_some(), "every backend is up");
