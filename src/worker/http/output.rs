@@ -122,21 +122,11 @@ impl<N: Net> Parts<'_, N> {
         first: &[u8],
         second: &[u8],
     ) -> Result<(), Turn> {
-        self.send_both(shared, (first, second), false)
+        self.send_with(shared, (first, second), false)
     }
 
-    /// The same for the last bytes of the connection, if all that is asked for before the next
-    /// wait is its end.
-    pub(super) fn send_last(
-        &mut self,
-        shared: &mut Shared<N>,
-        first: &[u8],
-        second: &[u8],
-    ) -> Result<(), Turn> {
-        self.send_both(shared, (first, second), true)
-    }
-
-    fn send_both(
+    /// The same; `end_follows` as in [`write`].
+    pub(super) fn send_with(
         &mut self,
         shared: &mut Shared<N>,
         (first, second): (&[u8], &[u8]),

@@ -372,13 +372,9 @@ impl<N: Net> Parts<'_, N> {
             direct
         };
         exchange.bytes_out += (out.len() + direct) as u64;
-        let direct = &bytes[..direct];
-        let sent = if exchange.state.is_last_response_whole() {
-            self.send_last(shared, out, direct)
-        } else {
-            self.send(shared, out, direct)
-        };
-        sent.map_err(|_| End::ClientGone)?;
+        let end_follows = exchange.state.is_last_response_whole();
+        self.send_with(shared, (out, &bytes[..direct]), end_follows)
+            .map_err(|_| End::ClientGone)?;
         exchange.state.response_end().map_or(Ok(()), Err)
     }
 }
