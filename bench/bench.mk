@@ -1,6 +1,6 @@
 # The benchmarks; included by the Makefile, so that everything runs in the root of the repository.
 
-.PHONY: bench bench-setup bench-build bench-micro bench-lint bench-check
+.PHONY: bench bench-setup bench-build bench-gate bench-micro bench-lint bench-check
 
 bench-setup:        ## install nginx and HAProxy; PEERS=all also Envoy, Traefik, Caddy and sozu
 	@sh bench/setup.sh
@@ -10,6 +10,9 @@ bench-build:
 
 bench: build bench-build ## weir beside its peers: BENCH="l7-keepalive" PEERS="nginx" REPEAT=5 DURATION=2
 	@bench/target/release/run
+
+bench-gate: build   ## instructions and system calls by unit of work: 2 % above the baseline fails
+	@$(CARGO) run --release --quiet --manifest-path bench/Cargo.toml --bin gate
 
 bench-micro:        ## the pure cores, step by step: nanoseconds and instructions
 	@$(CARGO) run --release --quiet --manifest-path bench/micro/Cargo.toml

@@ -1,10 +1,12 @@
 #!/bin/sh
-# Installs what the tests use and is missing: curl, nginx, openssl, python3 with its websockets, and wrk
-# from Debian. Tests that need one of them skip themselves, and say so, where it is absent.
+# Installs what the tests and the gate use and is missing: curl, nginx, openssl, python3 with its
+# websockets, valgrind and wrk from Debian. Tests that need one of them skip themselves, and say so,
+# where it is absent.
 set -eu
 
 missing=""
-for pair in curl:curl nginx:nginx openssl:openssl python3:python3 wrk:wrk; do
+for pair in curl:curl nginx:nginx openssl:openssl python3:python3 \
+    valgrind:valgrind wrk:wrk; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 # Any Python that has the module will do, be it the system's own or another that is found first.

@@ -6,6 +6,7 @@
 
 pub mod chart;
 pub mod engine;
+pub mod gate;
 pub mod histogram;
 pub mod pattern;
 pub mod peers;
