@@ -138,6 +138,14 @@ pub trait Net {
     /// When the attempt fails at once.
     fn connect(&mut self, to: &Address) -> Result<Self::Stream, ConnectError>;
 
+    /// Starts a connection that is only to find out whether it comes about. It is watched and
+    /// confirmed like any other; closed in the turn that confirms it, a TCP server never gets to
+    /// accept it. One to a Unix socket is accepted, and ends cleanly.
+    ///
+    /// # Errors
+    /// When the attempt fails at once.
+    fn probe(&mut self, to: &Address) -> Result<Self::Stream, ConnectError>;
+
     /// Starts reporting events of a stream, with the state it is in now as the first.
     ///
     /// # Errors

@@ -8,10 +8,11 @@ mod sim_net;
 /// The reactor, on loopback sockets.
 mod on_the_kernel {
     use std::io::{ErrorKind, IoSlice, Read, Write};
-    use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+    use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
     use std::os::fd::AsFd;
     use std::time::Duration;
 
+    use rustix::event::{PollFd, PollFlags, Timespec};
     use socket2::{Domain, SockRef, Socket, Type};
     use weir::core::address::Address;
     use weir::core::readiness::Io;
@@ -37,6 +38,18 @@ mod on_the_kernel {
                 refusing: Vec::new(),
             }
         }
+
+        fn origin_at(&self, at: &Address) -> &TcpListener {
+            let is_at =
+                |one: &&TcpListener| one.local_addr().ok().map(Address::Ip).as_ref() == Some(at);
+            self.origins.iter().find(is_at).expect("an origin")
+        }
+    }
+
+    /// Whether a connection waits to be accepted.
+    fn is_readable(listener: impl AsFd) -> bool {
+        let mut polled = [PollFd::new(&listener, PollFlags::IN)];
+        rustix::event::poll(&mut polled, Some(&Timespec::default())).expect("a poll") > 0
     }
 
     const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
@@ -73,10 +86,12 @@ mod on_the_kernel {
         }
 
         fn origin_peer(&mut self, at: &Address) -> TcpStream {
-            let is_at =
-                |one: &&TcpListener| one.local_addr().ok().map(Address::Ip).as_ref() == Some(at);
-            let origin = self.origins.iter().find(is_at).expect("an origin");
+            let origin = self.origin_at(at);
             peer(origin.accept().expect("a connection").0)
+        }
+
+        fn origin_is_asked(&mut self, at: &Address) -> bool {
+            is_readable(self.origin_at(at))
         }
 
         fn refusing(&mut self) -> Address {
@@ -144,6 +159,67 @@ mod on_the_kernel {
         assert_eq!(reactor.read(&far, &mut [0; 9]), Io::Ready(5));
         reactor.stop_listening(listener);
         assert!(reactor.connect(&address).is_err(), "its file is gone");
+    }
+
+    /// Probes a listener that nobody accepts from. Its queue holds one connection, so any that
+    /// came into it would keep later ones out.
+    fn probe_often(listener: &Socket, count: usize) {
+        let address = listener.local_addr().expect("bound").as_socket();
+        let address = Address::Ip(address.expect("an IP address"));
+        let mut reactor = Reactor::new().expect("epoll");
+        for generation in 0..count {
+            let target = Target {
+                kind: Kind::Probe,
+                key: 1,
+                generation: u32::try_from(generation).expect("few"),
+            };
+            let stream = reactor.probe(&address).expect("started");
+            reactor.watch(&stream, target).expect("watched");
+            while reactor.connected(&stream) == Io::Blocked {
+                reactor.wait(None, &mut Vec::new()).expect("a wait");
+            }
+            assert_eq!(reactor.connected(&stream), Io::Ready(()));
+            reactor.close(stream);
+        }
+        assert!(!is_readable(listener), "nobody is to be accepted");
+    }
+
+    fn listener_of_one(address: SocketAddr) -> Socket {
+        let listener = Socket::new(Domain::for_address(address), Type::STREAM, None);
+        let listener = listener.expect("a socket");
+        listener.bind(&address.into()).expect("bound");
+        listener.listen(1).expect("listening");
+        listener
+    }
+
+    #[test]
+    fn probes_leave_the_queue_of_a_server_empty() {
+        probe_often(&listener_of_one(ANY_PORT.into()), 1_000);
+    }
+
+    #[test]
+    fn probes_leave_the_queue_of_a_server_of_ipv6_empty() {
+        // Where there is no IPv6 there is nothing to probe.
+        let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+        if TcpListener::bind(address).is_ok() {
+            probe_often(&listener_of_one(address), 100);
+        }
+    }
+
+    #[test]
+    fn a_probe_of_a_unix_socket_is_accepted_and_ends_cleanly() {
+        let file = format!("weir-reactor-probe-{}", std::process::id());
+        let address = Address::Unix(std::env::temp_dir().join(file));
+        let listener = socket::listen(&address, 16, None).expect("listening");
+        let mut reactor = Reactor::new().expect("epoll");
+        let near = reactor.probe(&address).expect("connected");
+        assert_eq!(reactor.connected(&near), Io::Ready(()));
+        reactor.close(near);
+        let Accept::Ready(far, None) = reactor.accept(&listener) else {
+            panic!("it waits, and has no address");
+        };
+        assert_eq!(reactor.read(&far, &mut [0; 9]), Io::Closed);
+        reactor.stop_listening(listener);
     }
 
     #[test]
@@ -249,6 +325,11 @@ mod on_the_fake {
                 id: accepted[0],
                 seen: 0,
             }
+        }
+
+        fn origin_is_asked(&mut self, at: &Address) -> bool {
+            self.settle();
+            self.net.world().origin_is_asked(at)
         }
 
         fn refusing(&mut self) -> Address {

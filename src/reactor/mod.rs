@@ -181,6 +181,18 @@ impl Reactor {
             .register(&mut SourceFd(&raw), token::pack(target), interest)
     }
 
+    /// Starts a connection with a fresh socket, for which spare ones make way.
+    fn open(
+        &mut self,
+        start: impl Fn() -> rustix::io::Result<OwnedFd>,
+    ) -> Result<OwnedFd, ConnectError> {
+        let started = match start() {
+            Err(errno) if is_exhausted(errno) && self.spares.clear() => start(),
+            result => result,
+        };
+        started.map_err(sort_connect_error)
+    }
+
     /// How long to sleep. The clock is read only when there is something to sleep for.
     fn timeout(&self, until: Option<Tick>) -> Option<Duration> {
         let until = until?;
@@ -253,11 +265,16 @@ impl Net for Reactor {
         {
             return Ok(connected_again(spare, to));
         }
-        let fd = match socket::connect(to) {
-            Err(errno) if is_exhausted(errno) && self.spares.clear() => socket::connect(to),
-            result => result,
-        };
-        fd.map(|fd| connected(fd, to)).map_err(sort_connect_error)
+        let fd = self.open(|| socket::connect(to))?;
+        Ok(connected(fd, to))
+    }
+
+    fn probe(&mut self, to: &Address) -> Result<Stream, ConnectError> {
+        // Its options are for nobody else: neither is it a spare nor does it become one.
+        let fd = self.open(|| socket::probe(to))?;
+        let stream = connected(fd, to);
+        stream.reuse.on_option();
+        Ok(stream)
     }
 
     fn watch(&mut self, stream: &Stream, target: Target) -> io::Result<()> {

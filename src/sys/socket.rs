@@ -260,14 +260,32 @@ pub(crate) fn connect(to: &Address) -> rustix::io::Result<OwnedFd> {
 }
 
 fn connect_tcp(to: SocketAddr) -> rustix::io::Result<OwnedFd> {
-    let family = if to.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let fd = stream_socket(family)?;
+    let fd = tcp_socket(to)?;
     start_connecting(&fd, to)?;
     Ok(fd)
+}
+
+/// Starts a connection that is closed as soon as it is established. A TCP server does not get to
+/// accept it: the last ACK of the handshake is delayed (`TCP_QUICKACK` off, tcp(7)), by 200 ms at
+/// most, and the close is a reset, which overtakes it and takes the half-open connection from the
+/// server's queue. That holds however it is closed, be it by the end of the process.
+pub(crate) fn probe(to: &Address) -> rustix::io::Result<OwnedFd> {
+    let Address::Ip(ip) = to else {
+        return connect(to);
+    };
+    let fd = tcp_socket(*ip)?;
+    // Where it is refused the server accepts a connection that is reset.
+    let _ = sockopt::set_tcp_quickack(&fd, false);
+    set_reset_on_close(&fd);
+    start_connecting(&fd, *ip)?;
+    Ok(fd)
+}
+
+fn tcp_socket(to: SocketAddr) -> rustix::io::Result<OwnedFd> {
+    stream_socket(match to {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    })
 }
 
 fn start_connecting(fd: impl AsFd, to: SocketAddr) -> rustix::io::Result<()> {

@@ -23,6 +23,8 @@ pub(crate) trait World {
     fn origin(&mut self) -> Address;
     /// The far end of the oldest connection to an origin.
     fn origin_peer(&mut self, at: &Address) -> Self::Peer;
+    /// Whether a connection waits for an origin to accept it.
+    fn origin_is_asked(&mut self, at: &Address) -> bool;
     /// An address that refuses connections.
     fn refusing(&mut self) -> Address;
     fn send(&mut self, peer: &mut Self::Peer, bytes: &[u8]);
@@ -67,6 +69,9 @@ macro_rules! contract {
             a_write_to_a_reset_connection_fails
             a_connection_is_confirmed_when_it_is_writable
             a_refusal_is_told_once
+            a_probe_is_confirmed_and_never_accepted
+            a_probe_that_stays_is_accepted_and_reset
+            a_probe_is_refused_as_a_connection_is
             a_blocked_write_is_followed_by_an_event_when_there_is_room
             no_event_for_room_comes_while_there_is_none
             slices_are_written_in_order
@@ -396,6 +401,49 @@ pub(crate) fn a_refusal_is_told_once<W: World>(world: &mut W) {
     let refused = Io::Failed(std::io::ErrorKind::ConnectionRefused);
     assert_eq!(world.net().connected(&stream), refused);
     assert_eq!(world.net().connected(&stream), Io::Blocked);
+    close_all(world, [stream]);
+}
+
+/// A probe that is established.
+fn probed<W: World>(world: &mut W, at: &Address) -> Stream<W> {
+    let stream = world.net().probe(at).expect("started");
+    world.net().watch(&stream, TARGET).expect("watched");
+    assert_eq!(expect(world, TARGET, Readiness::WRITE), Readiness::WRITE);
+    assert_eq!(world.net().connected(&stream), Io::Ready(()));
+    stream
+}
+
+pub(crate) fn a_probe_is_confirmed_and_never_accepted<W: World>(world: &mut W) {
+    let origin = world.origin();
+    let stream = probed(world, &origin);
+    world.net().close(stream);
+    silence(world, TARGET);
+    assert!(!world.origin_is_asked(&origin));
+}
+
+pub(crate) fn a_probe_that_stays_is_accepted_and_reset<W: World>(world: &mut W) {
+    let origin = world.origin();
+    let stream = probed(world, &origin);
+    let mut tick = now(world);
+    let last = tick.after_ms(PATIENCE_MS);
+    while !world.origin_is_asked(&origin) {
+        assert!(tick < last, "never accepted");
+        let next = tick.after_ms(1);
+        let waited = world.net().wait(Some(next), &mut Vec::new());
+        tick = waited.expect("a wait");
+    }
+    let mut peer = world.origin_peer(&origin);
+    world.net().close(stream);
+    assert_eq!(world.end_seen(&mut peer), End::Reset);
+}
+
+pub(crate) fn a_probe_is_refused_as_a_connection_is<W: World>(world: &mut W) {
+    let nowhere = world.refusing();
+    let stream = world.net().probe(&nowhere).expect("started");
+    world.net().watch(&stream, TARGET).expect("watched");
+    assert_eq!(expect(world, TARGET, ALL), ALL);
+    let refused = Io::Failed(std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(world.net().connected(&stream), refused);
     close_all(world, [stream]);
 }
 

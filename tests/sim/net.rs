@@ -118,6 +118,7 @@ pub(crate) struct Calls {
     pub(crate) stop_listening: u64,
     pub(crate) accept: u64,
     pub(crate) connect: u64,
+    pub(crate) probe: u64,
     pub(crate) watch: u64,
     pub(crate) rewatch: u64,
     pub(crate) connected: u64,
@@ -133,6 +134,9 @@ pub(crate) struct Calls {
     pub(crate) set_keepalive: u64,
     pub(crate) local_address: u64,
 }
+
+/// How long the kernel puts off the last ACK of a handshake at most (`TCP_DELACK_MAX`).
+const LAST_ACK_MS: u64 = 200;
 
 /// What an origin does with those who connect to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -311,6 +315,8 @@ enum Event {
     Arrive(usize, ListenerId),
     /// A connection of the worker reaches its origin.
     Syn(usize, Address),
+    /// The put-off end of a probe's handshake reaches its origin, which now accepts it.
+    LastAck(usize, Address),
     /// A segment, or the end, from the peer reaches the worker's side.
     Deliver(usize),
     /// The peer takes what the worker's side has sent.
@@ -417,6 +423,9 @@ struct Conn {
     /// A write was blocked since the last event for room.
     wants_room: bool,
     keepalive: bool,
+    /// The last ACK of its handshake is put off.
+    owes_ack: bool,
+    resets_on_close: bool,
     accepted: bool,
     /// What the worker watched it for.
     owner: Option<Kind>,
@@ -601,6 +610,11 @@ impl World {
     /// The connections taken by an origin since the last call.
     pub(crate) fn origin_accepted(&mut self, address: &Address) -> Vec<PeerId> {
         std::mem::take(&mut self.origin(address).accepted)
+    }
+
+    /// Whether an origin has taken connections since the last [`World::origin_accepted`].
+    pub(crate) fn origin_is_asked(&mut self, address: &Address) -> bool {
+        !self.origin(address).accepted.is_empty()
     }
 
     /// Sends bytes; what does not fit the window follows when there is room.
@@ -808,6 +822,8 @@ impl World {
             awaits_end: false,
             wants_room: false,
             keepalive: false,
+            owes_ack: false,
+            resets_on_close: false,
             accepted: false,
             owner: None,
             written_bytes: 0,
@@ -895,6 +911,7 @@ impl World {
             Event::Refuse(id) => self.refuse(id),
             Event::Arrive(id, listener) => self.arrive(id, listener),
             Event::Syn(id, address) => self.answer(id, &address),
+            Event::LastAck(id, address) => self.acknowledge(id, &address),
             Event::Deliver(id) => self.deliver(id),
             Event::Take(id) => self.take(id),
             Event::Reset(id) => self.reset_by_peer(id),
@@ -936,14 +953,35 @@ impl World {
             Behaviour::Refuse => self.kill(id, ErrorKind::ConnectionRefused),
             Behaviour::Accept | Behaviour::AcceptThenClose | Behaviour::AcceptThenReset => {
                 self.conns[id].phase = Phase::Established;
-                self.origin(address).accepted.push(PeerId(id));
             }
         }
         self.edge(Source::Conn(id));
-        if behaviour == Behaviour::AcceptThenClose {
-            self.peer_close(PeerId(id));
-        } else if behaviour == Behaviour::AcceptThenReset {
-            self.peer_reset(PeerId(id));
+        if self.conns[id].owes_ack {
+            let at = self.now + LAST_ACK_MS;
+            self.enter(at, Event::LastAck(id, address.clone()));
+        } else {
+            self.admit(id, address);
+        }
+    }
+
+    fn acknowledge(&mut self, id: usize, address: &Address) {
+        let conn = &mut self.conns[id];
+        if conn.phase == Phase::Established && std::mem::take(&mut conn.owes_ack) {
+            self.admit(id, address);
+        }
+    }
+
+    /// The handshake is complete for the origin, too.
+    fn admit(&mut self, id: usize, address: &Address) {
+        let origin = self.origin(address);
+        origin.accepted.push(PeerId(id));
+        match origin.behaviour {
+            Behaviour::AcceptThenClose => self.peer_close(PeerId(id)),
+            Behaviour::AcceptThenReset => self.peer_reset(PeerId(id)),
+            Behaviour::Accept
+            | Behaviour::Refuse
+            | Behaviour::Blackhole
+            | Behaviour::Unreachable => {}
         }
     }
 
@@ -1269,6 +1307,11 @@ impl World {
             Ok(room) => room,
             Err(other) => return other,
         };
+        // Bytes carry the ACK.
+        if self.conns[id].owes_ack {
+            let address = Address::Ip(self.conns[id].remote);
+            self.acknowledge(id, &address);
+        }
         let count = self.perhaps_less(total.min(room));
         let bytes = from.iter().flat_map(|slice| slice.iter().copied());
         self.conns[id].outbound.extend(bytes.take(count));
@@ -1369,7 +1412,7 @@ impl World {
         conn.end = End::Closed;
         if conn.phase == Phase::Connecting {
             conn.phase = Phase::Dead;
-        } else if !conn.inbound.bytes.is_empty() {
+        } else if conn.resets_on_close || !conn.inbound.bytes.is_empty() {
             self.abandon(id);
         } else {
             // What was written is still delivered, then the end.
@@ -1455,6 +1498,18 @@ impl Net for SimNet {
         let id = self.call().connect(to)?;
         self.world().conns[id].worker = self.worker;
         Ok(self.stream(id))
+    }
+
+    fn probe(&mut self, to: &Address) -> Result<SimStream, ConnectError> {
+        let stream = self.connect(to)?;
+        let mut world = self.world();
+        world.calls.connect -= 1;
+        world.calls.probe += 1;
+        let is_tcp = matches!(to, Address::Ip(_));
+        world.conns[stream.id].owes_ack = is_tcp;
+        world.conns[stream.id].resets_on_close = is_tcp;
+        drop(world);
+        Ok(stream)
     }
 
     fn watch(&mut self, stream: &SimStream, target: Target) -> io::Result<()> {
