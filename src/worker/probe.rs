@@ -58,7 +58,8 @@ struct Running<N: Net> {
 }
 
 enum Stage {
-    Connecting,
+    /// Holds the request; none where the connection is all that is tried.
+    Connecting(Option<Vec<u8>>),
     /// The request, and how much of it is sent.
     Asking(Vec<u8>, usize),
     /// The answer so far.
@@ -362,8 +363,13 @@ fn connect_probe<N: Net>(
     let address = place
         .and_then(|place| place.address_now())
         .ok_or(Some(Reason::NotFound))?;
+    let request = first_words(shared, backend);
     let net = &mut shared.transfer.net;
-    let stream = net.connect(address).map_err(|error| match error {
+    let stream = match request {
+        Some(_) => net.connect(address),
+        None => net.probe(address),
+    };
+    let stream = stream.map_err(|error| match error {
         ConnectError::Exhausted => None,
         ConnectError::Failed(kind) => Some(Reason::of(kind)),
     })?;
@@ -386,7 +392,7 @@ fn connect_probe<N: Net>(
         endpoint,
         started,
         addresses_failed: 0,
-        stage: Stage::Connecting,
+        stage: Stage::Connecting(request),
     })
 }
 
@@ -394,7 +400,7 @@ fn connect_probe<N: Net>(
 fn step<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: BackendId) -> Found {
     loop {
         let found = match &mut running.stage {
-            Stage::Connecting => {
+            Stage::Connecting(request) => {
                 if !running.endpoint.ready.has(Readiness::WRITE) {
                     return Found::Wait;
                 }
@@ -409,7 +415,7 @@ fn step<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: Backe
                     Io::Closed => return Found::Unreachable(Reason::Closed),
                     Io::Failed(kind) => return Found::Unreachable(Reason::of(kind)),
                 }
-                match first_words(shared, backend) {
+                match request.take() {
                     None => Some(Found::Passed),
                     Some(request) => {
                         running.stage = Stage::Asking(request, 0);

@@ -3,7 +3,6 @@
 use crate::harness::log::{DOWN, NO_BACKEND, UP};
 use crate::harness::{Config, Named, Weir, ask, eventually};
 
-const TCP: &str = "rise: 2, fall: 3";
 const HTTP: &str = "rise: 2, fall: 3, path: /health";
 
 /// Waits for so many further probes.
@@ -18,7 +17,7 @@ fn wait_probes(origin: &Named, more: usize) {
 fn a_refused_probe_takes_a_backend_down_once_and_passed_ones_bring_it_back() {
     let [a, b] = ["A", "B"].map(Named::new);
     let config = Config::new()
-        .checked(TCP)
+        .checked(HTTP)
         .backend(a.address())
         .backend(b.address());
     let weir = Weir::start(config);
@@ -187,7 +186,7 @@ fn a_session_goes_on_when_its_backend_is_marked_down() {
 #[test]
 fn probes_go_on_while_a_session_moves_bytes() {
     let origin = Named::new("A");
-    let weir = Weir::start(Config::new().checked(TCP).backend(origin.address()));
+    let weir = Weir::start(Config::new().checked(HTTP).backend(origin.address()));
     let mut client = weir.connect();
     ask(&mut client);
     let mut sender = client.share();
@@ -202,4 +201,21 @@ fn probes_go_on_while_a_session_moves_bytes() {
         client.expect_end();
     });
     assert_eq!(weir.log.count(&[DOWN]), 0);
+}
+
+#[test]
+fn a_server_never_gets_to_accept_a_tcp_check() {
+    let origin = Named::new("A");
+    origin.refuse();
+    let config = Config::new()
+        .checked("rise: 30, fall: 1")
+        .backend(origin.address());
+    let weir = Weir::start(config);
+    weir.log.wait(&[DOWN, "refused"]);
+    origin.resume();
+    weir.log.wait(&[UP, "30 passed checks"]);
+    // One that weir is kept from ending for 200 ms is accepted after all.
+    let accepted = origin.accepted();
+    assert!(accepted <= 3, "{accepted} of 30 checks were accepted");
+    assert_eq!(ask(&mut weir.connect()), "A");
 }

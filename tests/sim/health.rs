@@ -194,3 +194,33 @@ fn the_last_usable_backend_is_never_ejected() {
     }
     assert_eq!(u32::from(is_up(&rig, 0)) + u32::from(is_up(&rig, 1)), 1);
 }
+
+#[test]
+fn a_tcp_check_is_over_before_the_server_accepts_it() {
+    let mut rig = Rig::still(&config_text(&[1], TCP));
+    for _ in 0..20 {
+        round(&mut rig, 0);
+        rig.pass(1_000, 100);
+    }
+    assert!(rig.backend_count(0, BackendCell::ProbesPassed) >= 20);
+    assert_eq!(rig.accepted(0), []);
+    assert_eq!(rig.world().open_streams(), 0);
+}
+
+#[test]
+fn a_check_that_became_one_of_http_asks_from_its_next_probe_on() {
+    let mut rig = Rig::still(&config_text(&[1], TCP));
+    // The probe has begun when the file changes.
+    rig.world().settings_mut().delay_ms = 50..=50;
+    while rig.world().open_streams() == 0 {
+        rig.pass(1, 1);
+    }
+    rig.reload(&config_text(&[1], HTTP));
+    rig.pass(200, 10);
+    assert_eq!(rig.accepted(0), []);
+    rig.pass(12_000, 100);
+    let [probe] = rig.accepted(0)[..] else {
+        panic!("the next one asks");
+    };
+    assert!(rig.world().peer_received(probe).starts_with(b"GET /up"));
+}
