@@ -1,15 +1,21 @@
 //! What an HTTP health probe says and how its answer is read.
 //!
-//! It asks once and never follows a redirect; only the status line counts.
+//! It asks once and never follows a redirect. Only the status counts, as soon as the head is
+//! complete. What follows is read so that the server can send it to the end: many a server logs a
+//! connection that breaks off before.
 
+use crate::core::http::body::{Body, Framing};
 use crate::core::http::head::{Limits, Method, Parsed, ResponseHead};
 
-/// Longest answer head that a probe reads, in bytes.
-pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// Longest answer head that a probe reads, in bytes, interim responses included.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// How much of an answer a probe reads, in bytes.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// How large an answer's head may be.
 const LIMITS: Limits = Limits {
-    head_bytes_max: ANSWER_BYTES_MAX,
+    head_bytes_max: HEAD_BYTES_MAX,
     fields_max: 100,
 };
 
@@ -23,28 +29,141 @@ pub fn request(path: &str, host: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What is known of an answer.
+/// What the next bytes of an answer tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The head is not complete.
+    /// Nothing that decides.
     Partial,
-    /// Its status.
+    /// Its status; told once.
     Status(u16),
-    /// It is no HTTP.
+    /// It is no HTTP; told once.
     Malformed,
 }
 
-/// Reads the answer as far as it has come. Interim responses are passed over.
-#[must_use]
-pub fn answer(bytes: &[u8]) -> Answer {
+/// An answer on its way in. The head is kept until it is complete, the rest is not.
+#[derive(Debug)]
+pub struct Incoming {
+    part: Part,
+    /// How many bytes may still be read.
+    room: usize,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// The head as far as it has come.
+    Head(Vec<u8>),
+    Body(Body),
+    /// The end is here, or cannot be found.
+    Over,
+}
+
+/// A final head at the beginning of an answer.
+struct Head {
+    status: u16,
+    framing: Framing,
+    /// Where it ends, in bytes.
+    end: usize,
+}
+
+impl Incoming {
+    /// An answer of which nothing has come.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            part: Part::Head(Vec::new()),
+            room: ANSWER_BYTES_MAX,
+        }
+    }
+
+    /// How many more bytes are worth reading; none beyond [`ANSWER_BYTES_MAX`].
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Whether the server has nothing more to say.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self.part, Part::Over)
+    }
+
+    /// Takes the next bytes, at most [`Incoming::room`].
+    pub fn feed(&mut self, bytes: &[u8]) -> Answer {
+        self.room = self.room.saturating_sub(bytes.len());
+        match &mut self.part {
+            Part::Head(so_far) => {
+                so_far.extend_from_slice(bytes);
+                self.judge()
+            }
+            Part::Body(_) => {
+                self.pass(bytes);
+                Answer::Partial
+            }
+            Part::Over => Answer::Partial,
+        }
+    }
+
+    fn judge(&mut self) -> Answer {
+        let Part::Head(so_far) = &self.part else {
+            return Answer::Partial;
+        };
+        let head = match final_head(so_far) {
+            Ok(Some(head)) => head,
+            Ok(None) => return Answer::Partial,
+            Err(()) => {
+                self.part = Part::Over;
+                return Answer::Malformed;
+            }
+        };
+        let body = Part::Body(Body::new(head.framing, false));
+        if let Part::Head(bytes) = std::mem::replace(&mut self.part, body) {
+            self.pass(&bytes[head.end..]);
+        }
+        Answer::Status(head.status)
+    }
+
+    /// Passes over bytes of the body.
+    fn pass(&mut self, mut bytes: &[u8]) {
+        let Part::Body(body) = &mut self.part else {
+            return;
+        };
+        while !bytes.is_empty() && !body.is_done() {
+            match body.feed(bytes) {
+                Ok(piece) => bytes = &bytes[piece.consumed..],
+                Err(_) => {
+                    self.part = Part::Over;
+                    return;
+                }
+            }
+        }
+        if body.is_done() {
+            self.part = Part::Over;
+        }
+    }
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Looks for the final head; interim responses are passed over. An error is no HTTP.
+fn final_head(bytes: &[u8]) -> Result<Option<Head>, ()> {
     let mut head = ResponseHead::default();
-    let mut rest = bytes;
+    let mut start = 0;
     loop {
-        match head.parse(rest, Method::Get, LIMITS) {
-            Ok(Parsed::Complete(length)) if head.facts.is_interim() => rest = &rest[length..],
-            Ok(Parsed::Complete(_)) => return Answer::Status(head.facts.status),
-            Ok(Parsed::Partial) if bytes.len() < ANSWER_BYTES_MAX => return Answer::Partial,
-            Ok(Parsed::Partial) | Err(_) => return Answer::Malformed,
+        match head.parse(&bytes[start..], Method::Get, LIMITS) {
+            Ok(Parsed::Complete(length)) if head.facts.is_interim() => start += length,
+            Ok(Parsed::Complete(length)) => {
+                return Ok(Some(Head {
+                    status: head.facts.status,
+                    framing: head.facts.framing,
+                    end: start + length,
+                }));
+            }
+            Ok(Parsed::Partial) if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
+            Ok(Parsed::Partial) | Err(_) => return Err(()),
         }
     }
 }
@@ -61,30 +180,81 @@ pub fn accepts(ranges: &[(u16, u16)], status: u16) -> bool {
 mod tests {
     use super::*;
 
+    fn first_told(bytes: &[u8]) -> Answer {
+        Incoming::new().feed(bytes)
+    }
+
     #[test]
     fn an_answer_is_partial_until_its_head_ends() {
         let whole = b"HTTP/1.1 204 No Content\r\nServer: x\r\n\r\n";
         for end in 0..whole.len() {
-            assert_eq!(answer(&whole[..end]), Answer::Partial, "after {end} bytes");
+            assert_eq!(first_told(&whole[..end]), Answer::Partial, "{end} bytes");
         }
-        assert_eq!(answer(whole), Answer::Status(204));
+        assert_eq!(first_told(whole), Answer::Status(204));
     }
 
     #[test]
     fn other_protocols_are_malformed() {
         for bytes in [&b"SSH-2.0-x\r\n"[..], b"\0\0\0", b"HTTP/1.1 abc\r\n\r\n"] {
-            assert_eq!(answer(bytes), Answer::Malformed);
+            let mut answer = Incoming::new();
+            assert_eq!(answer.feed(bytes), Answer::Malformed);
+            assert!(answer.is_over());
+            assert_eq!(answer.feed(bytes), Answer::Partial, "told once");
         }
-        assert_eq!(
-            answer(
-                &[
-                    b"HTTP/1.1 200 OK\r\nA: "[..].to_vec(),
-                    vec![b'a'; ANSWER_BYTES_MAX]
-                ]
-                .concat()
-            ),
-            Answer::Malformed
-        );
+        let long = [&b"HTTP/1.1 200 OK\r\nA: "[..], &[b'a'; HEAD_BYTES_MAX]].concat();
+        assert_eq!(first_told(&long), Answer::Malformed);
+    }
+
+    #[test]
+    fn interim_responses_are_passed_over() {
+        let mut answer = Incoming::new();
+        let interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        assert_eq!(answer.feed(interim), Answer::Partial);
+        let last = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        assert_eq!(answer.feed(last), Answer::Status(200));
+        assert!(answer.is_over());
+    }
+
+    /// What follows a status line, and whether the answer ends with it or with the connection.
+    const ANSWERS: [(&str, bool); 8] = [
+        ("Content-Length: 0\r\n\r\n", true),
+        ("Content-Length: 2\r\n\r\nok", true),
+        ("Content-Length: 3\r\n\r\nok", false),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nA: b\r\n\r\n",
+            true,
+        ),
+        ("Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", false),
+        ("Transfer-Encoding: chunked\r\n\r\nnonsense", true),
+        ("\r\nok", false),
+        ("Connection: close\r\n\r\nok", false),
+    ];
+
+    #[test]
+    fn an_answer_is_over_where_its_framing_says_so() {
+        for (rest, is_over) in ANSWERS {
+            let whole = format!("HTTP/1.1 503 x\r\n{rest}");
+            for cut in 0..whole.len() {
+                let mut answer = Incoming::new();
+                let (first, second) = whole.as_bytes().split_at(cut);
+                let told = [answer.feed(first), answer.feed(second)];
+                assert_eq!(answer.is_over(), is_over, "{whole:?} cut at {cut}");
+                let decided = told.iter().filter(|&&one| one == Answer::Status(503));
+                assert_eq!(decided.count(), 1, "{whole:?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_of_an_answer_is_read_than_is_allowed_and_nothing_of_it_is_kept() {
+        let mut answer = Incoming::new();
+        assert_eq!(answer.feed(b"HTTP/1.0 200 OK\r\n\r\n"), Answer::Status(200));
+        while answer.room() > 0 {
+            let chunk = vec![b'x'; answer.room().min(10_000)];
+            assert_eq!(answer.feed(&chunk), Answer::Partial);
+            assert!(matches!(answer.part, Part::Body(_)));
+        }
+        assert!(!answer.is_over());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::config::model::ProbeKind;
 use crate::core::backend::BackendId;
 use crate::core::finding::Reason;
 use crate::core::health::Verdict;
-use crate::core::probe::{self, Answer};
+use crate::core::probe::{self, Answer, Incoming};
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
@@ -40,6 +40,11 @@ const LOOK_SPREAD_MS: u64 = 10;
 /// soon after the start.
 const FIRST_ROUND_MS: u64 = 500;
 
+/// How long after its answer a server may take to end the connection, as it was asked to. Who ends
+/// first keeps the record of it (TIME-WAIT, RFC 9293 section 3.6), and that is no burden on the
+/// side that listens.
+const END_MS: u64 = 100;
+
 /// The probe of one backend.
 pub(crate) struct Probe<N: Net> {
     pub(crate) backend: BackendId,
@@ -55,6 +60,8 @@ struct Running<N: Net> {
     started: Tick,
     addresses_failed: u8,
     stage: Stage,
+    /// Its outcome is known.
+    is_decided: bool,
 }
 
 enum Stage {
@@ -62,17 +69,21 @@ enum Stage {
     Connecting(Option<Vec<u8>>),
     /// The request, and how much of it is sent.
     Asking(Vec<u8>, usize),
-    /// The answer so far.
-    Listening(Vec<u8>),
+    Listening(Incoming),
+    /// Nothing more is expected.
+    Over,
 }
 
-/// What a turn of a probe found.
+/// What a step of a probe found.
 enum Found {
+    /// Nothing before another event.
     Wait,
-    Passed,
-    Failed(Reason),
+    /// Nothing yet; the next step may.
+    Nothing,
+    Outcome(Result<(), Reason>),
     /// Not even connected: another address may do.
     Unreachable(Reason),
+    Over,
 }
 
 impl<N: Net> Probe<N> {
@@ -119,7 +130,7 @@ impl<N: Net> Worker<N> {
             self.shared.wheel.cancel(timer);
         }
         if let Some(running) = probe.running {
-            self.shared.transfer.net.reset(running.endpoint.stream);
+            self.shared.transfer.net.close(running.endpoint.stream);
         }
         self.shared.free_probe(backend);
     }
@@ -157,7 +168,7 @@ impl<N: Net> Worker<N> {
             return true;
         }
         if let Some(running) = probe.running.take() {
-            self.shared.transfer.net.reset(running.endpoint.stream);
+            self.shared.transfer.net.close(running.endpoint.stream);
         }
         self.arm_probe(key, self.shared.now);
         false
@@ -175,9 +186,8 @@ impl<N: Net> Worker<N> {
         if probe.is_running() {
             // An answer that came in this very turn beats the timeout.
             self.run_probe(key);
-            if self.probes.get(key as usize).is_some_and(Probe::is_running) {
-                self.end_probe(key, Err(Reason::TimedOut));
-            }
+            self.decide_probe(key, Err(Reason::TimedOut));
+            self.end_probe(key);
         } else {
             self.start_probe(key);
         }
@@ -217,23 +227,44 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    /// Runs a probe until it has to wait or has a result.
+    /// Runs a probe until it has to wait or is over.
     pub(crate) fn run_probe(&mut self, key: u32) {
-        let Some(probe) = self.probes.get_mut(key as usize) else {
+        let Some(probe) = self.probes.get(key as usize) else {
             return;
         };
         let backend = probe.backend;
-        if probe.running.is_none() || !self.check_lease(key) {
+        if !probe.is_running() || !self.check_lease(key) {
             return;
         }
-        let Some(running) = &mut self.probes[key as usize].running else {
-            return;
-        };
-        match step(running, &mut self.shared, backend) {
-            Found::Wait => {}
-            Found::Passed => self.end_probe(key, Ok(())),
-            Found::Failed(reason) => self.end_probe(key, Err(reason)),
-            Found::Unreachable(reason) => self.try_next_address(key, reason),
+        while let Some(running) = &mut self.probes[key as usize].running {
+            match step(running, &mut self.shared, backend) {
+                Found::Wait => return self.await_end(key),
+                Found::Nothing => {}
+                Found::Outcome(outcome) => self.decide_probe(key, outcome),
+                Found::Unreachable(reason) => return self.try_next_address(key, reason),
+                Found::Over => return self.end_probe(key),
+            }
+        }
+    }
+
+    /// Shortens the wait for a server that has answered and not ended the connection.
+    fn await_end(&mut self, key: u32) {
+        let probe = &self.probes[key as usize];
+        let has_answered = probe.running.as_ref().is_some_and(Running::has_answer);
+        if let Some((due, _)) = probe.timer
+            && has_answered
+        {
+            self.arm_probe(key, due.min(self.shared.now.after_ms(END_MS)));
+        }
+    }
+
+    /// Takes the outcome of a probe that runs; the first one counts.
+    fn decide_probe(&mut self, key: u32, outcome: Result<(), Reason>) {
+        let probe = &mut self.probes[key as usize];
+        if let Some(running) = &mut probe.running
+            && !std::mem::replace(&mut running.is_decided, true)
+        {
+            self.shared.on_probe(probe.backend, outcome);
         }
     }
 
@@ -243,7 +274,7 @@ impl<N: Net> Worker<N> {
         let Some(running) = probe.running.take() else {
             return;
         };
-        self.shared.transfer.net.reset(running.endpoint.stream);
+        self.shared.transfer.net.close(running.endpoint.stream);
         let failed = running.addresses_failed + 1;
         let place = self.shared.place_mut(backend);
         place.rotate();
@@ -254,22 +285,15 @@ impl<N: Net> Worker<N> {
             self.probes[key as usize].running = Some(next);
             return;
         }
-        self.probe_ended(key, running.started, Err(reason));
+        self.shared.on_probe(backend, Err(reason));
+        self.schedule_probe(key, running.started);
     }
 
-    fn end_probe(&mut self, key: u32, outcome: Result<(), Reason>) {
-        let Some(running) = self.probes[key as usize].running.take() else {
-            return;
-        };
-        // A reset leaves nothing behind in TIME_WAIT, however often weir probes.
-        self.shared.transfer.net.reset(running.endpoint.stream);
-        self.probe_ended(key, running.started, outcome);
-    }
-
-    fn probe_ended(&mut self, key: u32, started: Tick, outcome: Result<(), Reason>) {
-        let backend = self.probes[key as usize].backend;
-        self.shared.on_probe(backend, outcome);
-        self.schedule_probe(key, started);
+    fn end_probe(&mut self, key: u32) {
+        if let Some(running) = self.probes[key as usize].running.take() {
+            self.shared.transfer.net.close(running.endpoint.stream);
+            self.schedule_probe(key, running.started);
+        }
     }
 
     /// Arms the next start, counted from the last one.
@@ -373,71 +397,68 @@ fn connect_probe<N: Net>(
         ConnectError::Exhausted => None,
         ConnectError::Failed(kind) => Some(Reason::of(kind)),
     })?;
-    if net
-        .watch(
-            &stream,
-            Target {
-                kind: Kind::Probe,
-                key,
-                generation,
-            },
-        )
-        .is_err()
-    {
+    let target = Target {
+        kind: Kind::Probe,
+        key,
+        generation,
+    };
+    if net.watch(&stream, target).is_err() {
         net.close(stream);
         return Err(Some(Reason::Other));
     }
-    let endpoint = Endpoint::new(stream, generation);
     Ok(Running {
-        endpoint,
+        endpoint: Endpoint::new(stream, generation),
         started,
         addresses_failed: 0,
         stage: Stage::Connecting(request),
+        is_decided: false,
     })
 }
 
-/// Moves a probe on as far as its socket allows.
+impl<N: Net> Running<N> {
+    /// Whether all that the server has to do is to end the connection.
+    fn has_answer(&self) -> bool {
+        matches!(&self.stage, Stage::Listening(answer) if answer.is_over())
+    }
+}
+
+/// Moves a probe on.
 fn step<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: BackendId) -> Found {
-    loop {
-        let found = match &mut running.stage {
-            Stage::Connecting(request) => {
-                if !running.endpoint.ready.has(Readiness::WRITE) {
-                    return Found::Wait;
-                }
-                // Asked whatever the event said: this is all that a TCP probe finds out, and an
-                // event for nothing must not pass it.
-                match shared.transfer.net.connected(&running.endpoint.stream) {
-                    Io::Ready(()) => {}
-                    Io::Blocked => {
-                        running.endpoint.ready.clear(Readiness::WRITE);
-                        return Found::Wait;
-                    }
-                    Io::Closed => return Found::Unreachable(Reason::Closed),
-                    Io::Failed(kind) => return Found::Unreachable(Reason::of(kind)),
-                }
-                match request.take() {
-                    None => Some(Found::Passed),
-                    Some(request) => {
-                        running.stage = Stage::Asking(request, 0);
-                        None
-                    }
-                }
-            }
-            Stage::Asking(request, sent) => {
-                match ask(&mut running.endpoint, shared, &request[*sent..]) {
-                    Ok(count) => *sent += count,
-                    Err(found) => return found,
-                }
-                if *sent == request.len() {
-                    running.stage = Stage::Listening(Vec::new());
-                }
-                None
-            }
-            Stage::Listening(answer) => listen(&mut running.endpoint, shared, backend, answer),
-        };
-        if let Some(found) = found {
-            return found;
+    match &running.stage {
+        Stage::Connecting(_) => confirm(running, shared),
+        Stage::Asking(..) => ask(running, shared),
+        Stage::Listening(..) => listen(running, shared, backend),
+        Stage::Over => Found::Over,
+    }
+}
+
+fn confirm<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>) -> Found {
+    let Running {
+        endpoint, stage, ..
+    } = running;
+    let Stage::Connecting(request) = stage else {
+        return Found::Nothing;
+    };
+    if !endpoint.ready.has(Readiness::WRITE) {
+        return Found::Wait;
+    }
+    // Asked whatever the event said: this is all that a TCP probe finds out, and an event for
+    // nothing must not pass it.
+    match shared.transfer.net.connected(&endpoint.stream) {
+        Io::Ready(()) => {}
+        Io::Blocked => {
+            endpoint.ready.clear(Readiness::WRITE);
+            return Found::Wait;
         }
+        Io::Closed => return Found::Unreachable(Reason::Closed),
+        Io::Failed(kind) => return Found::Unreachable(Reason::of(kind)),
+    }
+    if let Some(request) = request.take() {
+        *stage = Stage::Asking(request, 0);
+        Found::Nothing
+    } else {
+        *stage = Stage::Over;
+        Found::Outcome(Ok(()))
     }
 }
 
@@ -468,56 +489,69 @@ fn host_of(place: &crate::worker::shared::Place) -> String {
     }
 }
 
-fn ask<N: Net>(
-    endpoint: &mut Endpoint<N>,
-    shared: &mut Shared<N>,
-    rest: &[u8],
-) -> Result<usize, Found> {
+/// Sends what is left of the request.
+fn ask<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>) -> Found {
+    let Running {
+        endpoint, stage, ..
+    } = running;
+    let Stage::Asking(request, sent) = stage else {
+        return Found::Nothing;
+    };
     if !endpoint.ready.has(Readiness::WRITE) {
-        return Err(Found::Wait);
+        return Found::Wait;
     }
-    match shared
-        .transfer
-        .net
-        .write(&endpoint.stream, &[IoSlice::new(rest)])
-    {
-        Io::Ready(count) => Ok(count),
+    let rest = [IoSlice::new(&request[*sent..])];
+    let reason = match shared.transfer.net.write(&endpoint.stream, &rest) {
+        Io::Ready(count) => {
+            *sent += count;
+            if *sent == request.len() {
+                *stage = Stage::Listening(Incoming::new());
+            }
+            return Found::Nothing;
+        }
         Io::Blocked => {
             endpoint.ready.clear(Readiness::WRITE);
-            Err(Found::Wait)
+            return Found::Wait;
         }
-        Io::Closed => Err(Found::Failed(Reason::Closed)),
-        Io::Failed(kind) => Err(Found::Failed(Reason::of(kind))),
-    }
-}
-
-/// Reads once; a result when the head is complete or will never be.
-fn listen<N: Net>(
-    endpoint: &mut Endpoint<N>,
-    shared: &mut Shared<N>,
-    backend: BackendId,
-    answer: &mut Vec<u8>,
-) -> Option<Found> {
-    if !endpoint.ready.has(Readiness::READ) {
-        return Some(Found::Wait);
-    }
-    let room = (probe::ANSWER_BYTES_MAX - answer.len()).min(shared.transfer.scratch.len());
-    let transfer = &mut shared.transfer;
-    let count = match endpoint.read(&mut transfer.net, &mut transfer.scratch[..room]) {
-        Io::Ready(count) => count,
-        Io::Blocked => return Some(Found::Wait),
-        Io::Closed => return Some(Found::Failed(Reason::ClosedEarly)),
-        Io::Failed(kind) => return Some(Found::Failed(Reason::of(kind))),
+        Io::Closed => Reason::Closed,
+        Io::Failed(kind) => Reason::of(kind),
     };
-    answer.extend_from_slice(&shared.transfer.scratch[..count]);
-    match probe::answer(answer) {
-        Answer::Partial => None,
-        Answer::Malformed => Some(Found::Failed(Reason::NotHttp)),
-        Answer::Status(status) => Some(judge(shared, backend, status)),
-    }
+    *stage = Stage::Over;
+    Found::Outcome(Err(reason))
 }
 
-fn judge<N: Net>(shared: &Shared<N>, backend: BackendId, status: u16) -> Found {
+/// Reads once. The head of the answer decides; the rest is read to its end, and then the end of
+/// the connection.
+fn listen<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: BackendId) -> Found {
+    let Running {
+        endpoint, stage, ..
+    } = running;
+    let Stage::Listening(answer) = stage else {
+        return Found::Nothing;
+    };
+    if answer.room() == 0 {
+        return Found::Over;
+    }
+    if !endpoint.ready.has(Readiness::READ) {
+        return Found::Wait;
+    }
+    let transfer = &mut shared.transfer;
+    let room = answer.room().min(transfer.scratch.len());
+    let reason = match endpoint.read(&mut transfer.net, &mut transfer.scratch[..room]) {
+        Io::Ready(count) => match answer.feed(&transfer.scratch[..count]) {
+            Answer::Partial => return Found::Nothing,
+            Answer::Malformed => return Found::Outcome(Err(Reason::NotHttp)),
+            Answer::Status(status) => return Found::Outcome(judge(shared, backend, status)),
+        },
+        Io::Blocked => return Found::Wait,
+        Io::Closed => Reason::ClosedEarly,
+        Io::Failed(kind) => Reason::of(kind),
+    };
+    *stage = Stage::Over;
+    Found::Outcome(Err(reason))
+}
+
+fn judge<N: Net>(shared: &Shared<N>, backend: BackendId, status: u16) -> Result<(), Reason> {
     let upstream = shared.place(backend).upstream;
     let check = shared.upstreams[upstream as usize]
         .settings
@@ -528,8 +562,8 @@ fn judge<N: Net>(shared: &Shared<N>, backend: BackendId, status: u16) -> Found {
         ProbeKind::Http { statuses, .. } => probe::accepts(statuses, status),
     });
     if accepted {
-        Found::Passed
+        Ok(())
     } else {
-        Found::Failed(Reason::Status(status))
+        Err(Reason::Status(status))
     }
 }

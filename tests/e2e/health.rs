@@ -1,7 +1,13 @@
 //! Probes decide who takes traffic; a change is logged once, with its reason.
 
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use crate::harness::log::{DOWN, NO_BACKEND, UP};
-use crate::harness::{Config, Named, Weir, ask, eventually};
+use crate::harness::{
+    Config, End, Gate, Named, Origin, Peer, Scratch, Weir, ask, eventually, observe,
+};
 
 const HTTP: &str = "rise: 2, fall: 3, path: /health";
 
@@ -90,8 +96,7 @@ fn an_http_probe_names_its_host_and_itself() {
 #[test]
 fn a_backend_that_answers_probes_too_late_goes_down() {
     // It listens and says nothing to a probe, which waits for its timeout.
-    let mute = crate::harness::Origin::new(|peer| {
-        use std::io::Read;
+    let mute = Origin::new(|peer| {
         let mut rest = Vec::new();
         peer.read_to_end(&mut rest).map(drop)
     });
@@ -218,4 +223,82 @@ fn a_server_never_gets_to_accept_a_tcp_check() {
     let accepted = origin.accepted();
     assert!(accepted <= 3, "{accepted} of 30 checks were accepted");
     assert_eq!(ask(&mut weir.connect()), "A");
+}
+
+/// What a server says to a check: the head, then piece after piece.
+const ANSWERS: [&[&str]; 6] = [
+    &["HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", "he", "re"],
+    &[
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "4\r\nhere\r\n",
+        "0\r\n\r\n",
+    ],
+    &["HTTP/1.0 200 OK\r\n\r\n", "until", "the end"],
+    &["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 204 x\r\n\r\n"],
+    &["HTTP/1.1 500 x\r\nContent-Length: 4\r\n\r\n", "he", "re"],
+    &["220 mail ready\r\n"],
+];
+
+/// Reads a check and answers it slowly; tells how the connection ended.
+fn answer_slowly(peer: &mut Peer, pieces: &[&str], ends_first: bool) -> io::Result<End> {
+    while peer.read_line()? != "\r" {}
+    for piece in pieces {
+        peer.write_all(piece.as_bytes())?;
+        observe(Duration::from_millis(20));
+    }
+    if ends_first {
+        peer.finish();
+    }
+    Ok(peer.end().1)
+}
+
+#[test]
+fn an_http_check_lets_the_server_finish_and_ends_without_a_reset() {
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    let origins: Vec<_> = [true, false]
+        .into_iter()
+        .flat_map(|ends_first| ANSWERS.map(|pieces| (pieces, ends_first)))
+        // What goes on until the end is for the server to end.
+        .filter(|(pieces, ends_first)| *ends_first || !pieces[0].contains("/1.0"))
+        .map(|(pieces, ends_first)| {
+            let ends = Arc::clone(&ends);
+            Origin::new(move |peer| {
+                let end = answer_slowly(peer, pieces, ends_first);
+                let end = end.map_err(|error| error.kind());
+                let mut ends = ends.lock().expect("no holder panics");
+                ends.push((pieces[0], ends_first, end));
+                Ok(())
+            })
+        })
+        .collect();
+    let check = "health_check: {interval: 1h, timeout: 20s, path: /}";
+    let mut config = Config::new().upstream(check);
+    for origin in &origins {
+        config = config.backend(origin.address());
+    }
+    let _weir = Weir::start(config);
+    eventually("every check ends", || {
+        let ends = ends.lock().expect("no holder panics");
+        (ends.len() == origins.len()).then_some(())
+    });
+    for (head, ends_first, end) in &*ends.lock().expect("no holder panics") {
+        assert_eq!(*end, Ok(End::Clean), "{head:?}, server first: {ends_first}");
+    }
+}
+
+#[test]
+fn a_server_on_a_unix_socket_sees_a_check_end_cleanly() {
+    for check in ["", "path: /health"] {
+        let scratch = Scratch::new();
+        let gate = Gate::unix(&scratch.file("backend.sock"));
+        let config = Config::new().checked(check).backend(gate.name());
+        let weir = Weir::start(config);
+        let mut peer = gate.accept();
+        let end = match check {
+            "" => peer.end().1,
+            _ => answer_slowly(&mut peer, ANSWERS[0], false).expect("it takes the answer"),
+        };
+        assert_eq!(end, End::Clean, "{check}");
+        assert_eq!(weir.log.count(&[DOWN]), 0);
+    }
 }

@@ -26,17 +26,26 @@ fn is_up(rig: &Rig, k: usize) -> bool {
     rig.backend_count(k, BackendCell::Up) == 1
 }
 
-fn answer(rig: &mut Rig, status: &str) -> PeerId {
+/// Waits for the next HTTP probe, and has the server say this.
+fn answered(rig: &mut Rig, words: &[u8]) -> PeerId {
     let probe = loop {
         if let Some(probe) = rig.accepted(0).pop() {
             break probe;
         }
         rig.pass(100, 100);
     };
-    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
-    rig.world().peer_send(probe, answer.as_bytes());
-    rig.settle();
+    say(rig, probe, words);
     probe
+}
+
+fn say(rig: &mut Rig, probe: PeerId, words: &[u8]) {
+    rig.world().peer_send(probe, words);
+    rig.settle();
+}
+
+fn answer(rig: &mut Rig, status: &str) -> PeerId {
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+    answered(rig, answer.as_bytes())
 }
 
 #[test]
@@ -223,4 +232,140 @@ fn a_check_that_became_one_of_http_asks_from_its_next_probe_on() {
         panic!("the next one asks");
     };
     assert!(rig.world().peer_received(probe).starts_with(b"GET /up"));
+}
+
+/// Whether weir has ended the connection of a probe, which is never by a reset.
+fn has_ended(rig: &Rig, probe: PeerId) -> bool {
+    let world = rig.world();
+    assert!(!world.peer_saw_reset(probe), "a check ends cleanly");
+    world.peer_saw_end(probe)
+}
+
+const LENGTH_5: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+#[test]
+fn an_http_check_is_decided_by_the_head_and_goes_on_to_the_end_of_the_answer() {
+    let mut rig = Rig::still(&config_text(&[1], HTTP));
+    for (head, rest) in [
+        (LENGTH_5, &b"hello"[..]),
+        (CHUNKED, b"5\r\nhello\r\n0\r\n\r\n"),
+    ] {
+        let passed = rig.backend_count(0, BackendCell::ProbesPassed);
+        let probe = answered(&mut rig, head);
+        assert_eq!(rig.backend_count(0, BackendCell::ProbesPassed), passed + 1);
+        rig.pass(1_000, 100);
+        assert!(!has_ended(&rig, probe), "the rest is on its way");
+        let (first, last) = rest.split_at(3);
+        say(&mut rig, probe, first);
+        assert!(!has_ended(&rig, probe));
+        say(&mut rig, probe, last);
+        // Time to be the first who ends is left to the server.
+        assert!(!has_ended(&rig, probe));
+        rig.pass(100, 10);
+        assert!(has_ended(&rig, probe));
+        assert_eq!(rig.backend_count(0, BackendCell::ProbesPassed), passed + 1);
+    }
+}
+
+#[test]
+fn an_http_check_ends_as_soon_as_the_server_has() {
+    let mut rig = Rig::still(&config_text(&[1], HTTP));
+    for head in [
+        LENGTH_5,
+        b"HTTP/1.0 200 OK\r\n\r\n",
+        CHUNKED,
+        b"HTTP/1.1 500 x\r\n\r\n",
+    ] {
+        let probe = answered(&mut rig, head);
+        say(&mut rig, probe, b"5\r\nhe");
+        rig.world().peer_close_write(probe);
+        rig.settle();
+        assert!(has_ended(&rig, probe));
+    }
+    assert_eq!(rig.backend_count(0, BackendCell::ProbesPassed), 3);
+    assert_eq!(rig.backend_count(0, BackendCell::ProbesFailed), 1);
+}
+
+#[test]
+fn an_answer_that_stalls_after_its_head_has_passed_and_ends_with_the_timeout() {
+    let mut rig = Rig::still(&config_text(&[1], HTTP));
+    let probe = answered(&mut rig, LENGTH_5);
+    rig.pass(1_800, 100);
+    assert!(!has_ended(&rig, probe));
+    rig.pass(200, 100);
+    assert!(has_ended(&rig, probe));
+    assert_eq!(rig.backend_count(0, BackendCell::ProbesPassed), 1);
+    assert_eq!(rig.backend_count(0, BackendCell::ProbesFailed), 0);
+    answered(&mut rig, LENGTH_5);
+}
+
+#[test]
+fn no_more_than_64_kib_of_an_answer_are_read() {
+    let mut rig = Rig::still(&config_text(&[1], HTTP));
+    let probe = answered(&mut rig, b"HTTP/1.0 200 OK\r\n\r\n");
+    say(&mut rig, probe, &[b'x'; 40_000]);
+    assert!(!has_ended(&rig, probe));
+    say(&mut rig, probe, &[b'x'; 40_000]);
+    assert_eq!(rig.world().open_streams(), 0);
+    assert_eq!(rig.backend_count(0, BackendCell::ProbesPassed), 1);
+}
+
+#[test]
+fn interim_responses_do_not_decide() {
+    let mut rig = Rig::still(&config_text(&[1], HTTP));
+    let probe = answered(&mut rig, b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+    assert_eq!(rig.backend_count(0, BackendCell::ProbesFailed), 0);
+    say(&mut rig, probe, b"HTTP/1.1 204 No Content\r\n\r\n");
+    assert_eq!(rig.backend_count(0, BackendCell::ProbesPassed), 1);
+    rig.world().peer_close_write(probe);
+    rig.settle();
+    assert!(has_ended(&rig, probe));
+}
+
+#[test]
+fn an_answer_from_before_the_request_counts() {
+    let mut rig = Rig::still(&config_text(&[1], HTTP));
+    while rig.world().open_streams() == 0 {
+        rig.turn();
+        rig.world().advance(1);
+    }
+    rig.world().settle();
+    let probe = rig.accepted(0)[0];
+    let all_is_well = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    rig.world().peer_send(probe, all_is_well);
+    rig.world().peer_close(probe);
+    rig.settle();
+    assert_eq!(rig.backend_count(0, BackendCell::ProbesPassed), 1);
+    assert_eq!(rig.backend_count(0, BackendCell::ProbesFailed), 0);
+    assert_eq!(rig.world().open_streams(), 0);
+}
+
+#[test]
+fn a_server_that_answers_in_another_protocol_can_end_in_peace() {
+    let mut rig = Rig::still(&config_text(&[1], HTTP));
+    let probe = answered(&mut rig, b"220 mail ready\r\n");
+    assert_eq!(rig.backend_count(0, BackendCell::ProbesFailed), 1);
+    say(&mut rig, probe, b"502 unknown command\r\n");
+    assert!(!has_ended(&rig, probe));
+    rig.pass(100, 10);
+    assert!(has_ended(&rig, probe));
+}
+
+#[test]
+fn a_check_that_is_given_up_ends_cleanly() {
+    // It times out, its backend is removed, weir stops.
+    let give_ups: [fn(&mut Rig); 3] = [
+        |rig| rig.pass(2_500, 100),
+        |rig| rig.reload(&config_text(&[1], "")),
+        |rig| rig.worker.stop(),
+    ];
+    for give_up in give_ups {
+        let mut rig = Rig::still(&config_text(&[1], HTTP));
+        let probe = answered(&mut rig, b"");
+        assert!(!has_ended(&rig, probe));
+        give_up(&mut rig);
+        rig.world().settle();
+        assert!(has_ended(&rig, probe));
+    }
 }
