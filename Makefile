@@ -8,7 +8,7 @@ SEEDS ?= 500
 # What the stripped binary may take of the flash of a small gateway.
 SIZE_KIB_MAX := 2048
 
-.PHONY: help build run check size test sim fuzz fmt lint docs test-setup install \
+.PHONY: help build run check size test test-real sim fuzz fmt lint docs test-setup install \
 	install-systemd install-procd install-none clean
 
 help:               ## list the commands
@@ -46,6 +46,10 @@ test-setup:         ## install what the tests need and is missing (Debian packag
 
 test: test-setup    ## install what the tests need, then run them all
 	WEIR_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile fast
+
+test-real: build    ## try weir on real servers, by their logs (takes minutes): ALLOW_SKIPS=1
+	@sh tests/real/setup.sh
+	@python3 tests/real/checks.py $(WEIR)
 
 sim:                ## the deterministic simulation: SEED=n replays one, SEEDS=n runs that many
 	WEIR_SIM_SEED=$(SEED) WEIR_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile fast --test sim -- --nocapture
