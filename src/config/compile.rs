@@ -17,6 +17,7 @@ use super::problem::{Position, Problems};
 use super::section::{Section, read_value};
 use super::suggest;
 use super::timeouts::{Given, Place};
+use super::units::format_size;
 use super::upstream::{self, Declared};
 use super::values::{self, Read};
 use crate::core::address::Address;
@@ -149,6 +150,10 @@ impl<'a> Compiler<'a> {
         }
         settings.backends.clear();
         self.base = settings;
+        // What is missing is missed by what is there.
+        let wanting = ["listen", "routes", "backends"].into_iter();
+        let wanting = wanting.filter_map(|key| top.peek(key)).next();
+        top.at = wanting.map_or(top.at, |entry| entry.key_at);
         let listener = listener::listener(self, top, true);
         if self.fallback.is_some() && self.problems.is_clean() {
             let message = "the top-level `backends` are not used: every route says where it goes";
@@ -159,6 +164,7 @@ impl<'a> Compiler<'a> {
 
     fn full_form(&mut self, top: &mut Section<'_>, full_key: &Entry) -> Vec<Listener> {
         self.refuse_short_keys(top, full_key);
+        top.at = full_key.key_at;
         if let Some(node) = top.node("upstreams") {
             self.declare_upstreams(node);
         }
@@ -470,11 +476,15 @@ fn buffers(node: &Node, config: &mut Config, problems: &mut Problems) {
     let memory = section.read("memory", problems, values::size(memory_range));
     config.buffer_memory_bytes = memory.unwrap_or(config.buffer_memory_bytes);
     if config.buffer_memory_bytes / config.buffer_bytes < defaults::BUFFERS_MIN {
+        let least = config.buffer_bytes * defaults::BUFFERS_MIN;
         let message = format!(
-            "`memory` in `buffers` must hold at least {} buffers of `size`",
+            "`memory` is {}; it must be at least {}, which holds {} buffers of `size`",
+            format_size(config.buffer_memory_bytes as u64),
+            format_size(least as u64),
             defaults::BUFFERS_MIN
         );
-        problems.error(section.at, message);
+        let place = section.peek("memory").or_else(|| section.peek("size"));
+        problems.error(place.map_or(section.at, |entry| entry.value.at), message);
     }
     section.close(problems);
 }

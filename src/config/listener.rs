@@ -8,7 +8,7 @@ use super::problem::{Position, Problems};
 use super::route;
 use super::section::Section;
 use super::timeouts::{Given, Place};
-use super::values;
+use super::values::{self, Read};
 use crate::core::http::head::{FIELDS_LIMIT, HEAD_BYTES_LIMIT};
 
 /// The keys of a listener that the short form has at the top level. `timeouts` and `keepalive`
@@ -71,7 +71,7 @@ pub(super) fn listener(
     }
     let backlog = values::or_word("max", values::integer(1..=i128::from(i32::MAX)));
     let backlog = section.read("backlog", &mut c.problems, backlog).flatten();
-    let mut http = blank_http();
+    let mut http = blank_http(c.buffer_bytes);
     let connections_max = limits(c, section, &mut http, is_http);
     let upstream = if short {
         None
@@ -197,13 +197,13 @@ fn catch_all(upstream: usize) -> Route {
     }
 }
 
-fn blank_http() -> Http {
+fn blank_http(buffer_bytes: usize) -> Http {
     Http {
         routes: Vec::new(),
         trusted_proxies: Vec::new(),
         via: Some(defaults::VIA.to_owned()),
         forwarded: false,
-        head_bytes_max: defaults::HEAD_BYTES,
+        head_bytes_max: defaults::HEAD_BYTES.min(buffer_bytes),
         fields_max: defaults::FIELDS,
         body_bytes_max: None,
         requests_max: None,
@@ -255,16 +255,18 @@ fn limits(
 ) -> Option<usize> {
     let node = section.node("limits");
     let problems = &mut c.problems;
-    let mut head_at = section.at;
+    let buffer_bytes = c.buffer_bytes;
     let mut connections_max = None;
     if let Some(mut limits) = node.and_then(|node| Section::open("`limits`", node, problems)) {
         let count = values::integer(1..=defaults::CONNECTIONS_LIMIT);
         let count = values::or_word("unlimited", count);
         connections_max = limits.read("max_connections", problems, count).flatten();
-        head_at = limits.peek("max_head").map_or(limits.at, |e| e.value.at);
         let most = u64::try_from(HEAD_BYTES_LIMIT).unwrap_or(u64::MAX);
         let head = values::size(defaults::HEAD_BYTES_MIN..=most);
-        let head = limits.read("max_head", problems, head);
+        let head = limits.read("max_head", problems, |node| {
+            let bytes = head(node)?;
+            fits_buffer(bytes, buffer_bytes).map(|()| bytes)
+        });
         http.head_bytes_max = head.unwrap_or(http.head_bytes_max);
         let most = i128::try_from(FIELDS_LIMIT).unwrap_or(i128::MAX);
         let fields = limits.read("max_fields", problems, values::integer(10..=most));
@@ -280,15 +282,19 @@ fn limits(
         }
         limits.close(problems);
     }
-    if is_http && http.head_bytes_max > c.buffer_bytes {
-        let message = format!(
-            "`max_head` is {}; it must not be above `size` in `buffers` ({}), where heads are read",
-            super::units::format_size(http.head_bytes_max as u64),
-            super::units::format_size(c.buffer_bytes as u64),
-        );
-        c.problems.error(head_at, message);
-    }
     connections_max
+}
+
+/// Heads are read where bodies are.
+fn fits_buffer(head_bytes: usize, buffer_bytes: usize) -> Read<()> {
+    if head_bytes <= buffer_bytes {
+        return Ok(());
+    }
+    let least = super::units::format_size(defaults::HEAD_BYTES_MIN);
+    let most = super::units::format_size(buffer_bytes as u64);
+    Err(format!(
+        "a size from {least} to {most}, which is `size` in `buffers`"
+    ))
 }
 
 /// `keepalive`: off, on, or a mapping.

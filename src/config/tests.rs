@@ -190,6 +190,21 @@ fn listeners_without_a_name_get_distinct_ones() {
 }
 
 #[test]
+fn heads_are_as_long_as_buffers_let_them_be() {
+    let listen = "listen: \":80\"\nmode: http\nbackends: [a:1]\n";
+    for (more, bytes) in [
+        ("", 16 << 10),
+        ("buffers: {size: 8KiB}", 8 << 10),
+        ("buffers: {size: 1MiB}", 16 << 10),
+        ("buffers: {size: 9KiB}\nlimits: {max_head: 9KiB}", 9 << 10),
+    ] {
+        let config = good(&format!("{listen}{more}")).config;
+        assert_eq!(http(&config, 0).head_bytes_max, bytes, "{more}");
+        assert_eq!(good(&render(&config)).config, config);
+    }
+}
+
+#[test]
 fn check_times_follow_the_interval() {
     let cases = [
         ("{}", 5_000, 2_000, 1_000, 5_000),
