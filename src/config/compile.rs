@@ -402,19 +402,21 @@ fn stats_interval(node: &Node) -> Read<Option<std::time::Duration>> {
         .map_err(|must| format!("{must}, or 0 for off"))
 }
 
-/// `off`, a path, `stdout`, or a mapping of both keys.
+/// `off`, `on`, a path, `stdout`, or a mapping of both keys.
 fn access_log(node: &Node, problems: &mut Problems) -> Option<AccessLog> {
     let mut log = AccessLog {
         path: None,
         format: LogFormat::Combined,
     };
-    if values::is_off(node) {
+    if values::switch(node) == Some(false) {
         return None;
     }
-    if let Value::Text(_) = node.value {
-        log.path = read_value("access_log", node, problems, log_path)?;
+    let Value::Map(_) = node.value else {
+        log.path = read_value("access_log", node, problems, |node| {
+            log_path(node).map_err(|must| format!("off, {must}"))
+        })?;
         return Some(log);
-    }
+    };
     let mut section = Section::open("`access_log`", node, problems)?;
     if let Some(path) = section.read("path", problems, log_path) {
         log.path = path;
@@ -439,12 +441,42 @@ fn path_at(node: &Node) -> Position {
     path.map_or(node.at, |path| path.value.at)
 }
 
+/// Whose file is none to open: a service manager may have put a socket there.
+const STDOUT_PATHS: [&str; 3] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+
+/// `stdout` or a file. A bare word is most likely a setting of another program, and would be the
+/// name of a file wherever weir happens to be started.
 fn log_path(node: &Node) -> Read<Option<PathBuf>> {
-    let must = || "stdout or the path of a file".to_owned();
-    match values::text(node).map_err(|_| must())? {
-        "stdout" => Ok(None),
-        path if path.is_empty() || path.ends_with('/') || path.contains('\0') => Err(must()),
-        path => Ok(Some(PathBuf::from(path))),
+    const MUST: &str = "stdout or the path of a file, such as /var/log/weir/access.log";
+    if values::switch(node) == Some(true) {
+        return Ok(None);
+    }
+    let path = values::text(node).map_err(|_| MUST.to_owned())?;
+    let kind = path.split(':').next().unwrap_or_default();
+    match kind.to_ascii_lowercase().as_str() {
+        "stdout" if kind == path => return Ok(None),
+        "common" | "combined" | "json" => {
+            let mapping = format!("{{path: stdout, format: {kind}}}");
+            return Err(format!("{MUST}; a format stands beside it, as {mapping}"));
+        }
+        "stderr" | "syslog" => {
+            let mapping = "{path: stdout, format: combined}";
+            return Err(format!(
+                "{MUST}, also as {mapping}: weir writes accesses to no {kind}, but what runs it \
+                 can take them from stdout"
+            ));
+        }
+        _ => {}
+    }
+    if path.is_empty() || path.ends_with('/') || path.contains('\0') {
+        Err(MUST.to_owned())
+    } else if STDOUT_PATHS.contains(&path) {
+        Ok(None)
+    } else if !path.contains(['/', '.']) {
+        let example = describe_text(&format!("./{path}"));
+        Err(format!("{MUST}; a file in the working folder is {example}"))
+    } else {
+        Ok(Some(PathBuf::from(path)))
     }
 }
 

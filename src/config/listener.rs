@@ -216,8 +216,10 @@ fn read_http(c: &mut Compiler<'_>, section: &mut Section<'_>, http: &mut Http) {
         http.trusted_proxies = trusted_proxies(node, &mut c.problems);
     }
     let via = section.read("via", &mut c.problems, |node| {
-        if values::is_off(node) {
-            return Ok(None);
+        match values::switch(node) {
+            Some(true) => return Ok(Some(defaults::VIA.to_owned())),
+            Some(false) => return Ok(None),
+            None => {}
         }
         let must = |_| "a name of letters, digits, `-`, `.` and `_`, or off".to_owned();
         values::token("a name")(node).map(Some).map_err(must)

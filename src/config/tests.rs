@@ -205,6 +205,32 @@ fn heads_are_as_long_as_buffers_let_them_be() {
 }
 
 #[test]
+fn an_access_log_that_is_only_turned_on_goes_to_standard_output() {
+    let log = |value: &str| {
+        let text = format!("listen: \":80\"\nbackends: [a:1]\naccess_log: {value}\n");
+        good(&text).config.access_log.map(|log| log.path)
+    };
+    for on in [
+        "on",
+        "yes",
+        "true",
+        "On",
+        "stdout",
+        "/dev/stdout",
+        "{}",
+        "{path: yes}",
+    ] {
+        assert_eq!(log(on), Some(None), "{on}");
+    }
+    for off in ["off", "no", "false", "OFF"] {
+        assert_eq!(log(off), None, "{off}");
+    }
+    for file in ["./stderr", "a.log", "/var/log/json"] {
+        assert_eq!(log(file), Some(Some(file.into())), "{file}");
+    }
+}
+
+#[test]
 fn check_times_follow_the_interval() {
     let cases = [
         ("{}", 5_000, 2_000, 1_000, 5_000),

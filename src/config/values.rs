@@ -32,6 +32,20 @@ pub(super) fn boolean(node: &Node) -> Read<bool> {
     Err("true or false".to_owned())
 }
 
+/// A value that only turns something on or off, in any of the words that YAML 1.1 takes for
+/// booleans; none for all else.
+pub(super) fn switch(node: &Node) -> Option<bool> {
+    match &node.value {
+        Value::Bool(value) => Some(*value),
+        Value::Text(text) => match text.to_ascii_lowercase().as_str() {
+            "on" | "yes" | "true" => Some(true),
+            "off" | "no" | "false" => Some(false),
+            _ => None,
+        },
+        Value::Null | Value::Integer(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
+    }
+}
+
 /// `on` or `off`; YAML 1.1 takes the words for booleans.
 pub(super) fn on_or_off(node: &Node) -> Read<bool> {
     match (is_word(node, "on"), is_off(node)) {

@@ -17,7 +17,7 @@ fn config(wait: &str, more: &str) -> String {
 
 fn with_first(first: &str, wait: &str, more: &str) -> String {
     format!(
-        "stats_interval: 0\naccess_log: {{path: log, format: json}}\nlisteners:\n  - name: in\n    \
+        "stats_interval: 0\naccess_log: {{path: ./log, format: json}}\nlisteners:\n  - name: in\n    \
          listen: \"10.9.9.9:80\"\n    routes: [{{prefix: /, upstream: pool}}]\nupstreams:\n  \
          pool:\n    backends: [{{id: first, {first}, max_connections: 1}}, \"{}\"]\n    \
          sticky: {{cookie: weir, wait: {wait}}}\n{more}",
