@@ -180,6 +180,7 @@ impl<'a> Compiler<'a> {
             })
             .collect();
         self.check_listeners(&mut listeners);
+        self.check_names_of_free_ports(&listeners);
         listeners
             .into_iter()
             .map(|(listener, _)| listener)
@@ -312,6 +313,24 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// A listener whose port the kernel chooses is known by its name alone, which must not be the
+    /// address that another one is known by.
+    fn check_names_of_free_ports(&mut self, listeners: &[(Listener, Position)]) {
+        let is_fixed = |listener: &Listener| exclusive(&listener.address).is_some();
+        let fixed = listeners.iter().filter(|(listener, _)| is_fixed(listener));
+        let fixed: HashMap<String, Position> =
+            fixed.map(|(it, at)| (it.column_name(), *at)).collect();
+        for (listener, at) in listeners.iter().filter(|(it, _)| !is_fixed(it)) {
+            if let Some(other) = fixed.get(&listener.column_name()) {
+                let message = format!(
+                    "the listener is named \"{}\", which is where another one listens, on line {}",
+                    listener.name, other.line
+                );
+                self.problems.error(*at, message);
+            }
+        }
+    }
+
     /// What can only be said of an upstream once it is known who uses it.
     fn check_usage(&mut self) {
         for declared in &self.upstreams {
@@ -339,15 +358,16 @@ impl<'a> Compiler<'a> {
 }
 
 /// The address under which no second listener may be; none when the kernel chooses the port.
-/// `[::]` takes IPv4 as well.
+/// `[::]` takes IPv4 as well, and `[::ffff:127.0.0.1]` is `127.0.0.1`.
 fn exclusive(address: &Address) -> Option<Address> {
-    match address {
-        Address::Ip(ip) if ip.port() == 0 => None,
-        Address::Ip(ip) if ip.ip().is_unspecified() => Some(Address::Ip(
-            (std::net::Ipv6Addr::UNSPECIFIED, ip.port()).into(),
-        )),
-        Address::Ip(_) | Address::Unix(_) => Some(address.clone()),
-    }
+    let Address::Ip(ip) = address else {
+        return Some(address.clone());
+    };
+    let host = match ip.ip().to_canonical() {
+        host if host.is_unspecified() => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        host => host,
+    };
+    (ip.port() != 0).then(|| Address::Ip((host, ip.port()).into()))
 }
 
 fn free_name(wanted: &str, is_taken: impl Fn(&str) -> bool) -> String {
