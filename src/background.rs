@@ -5,15 +5,16 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::cli::Args;
 use crate::config::problem::Problem;
-use crate::config::{self, Compiled, Source};
+use crate::config::{Compiled, Source};
+use crate::process::preflight::{self, Moment};
 use crate::reactor::Waker;
 use crate::worker::UnresolvedName;
 
@@ -75,14 +76,16 @@ impl Background {
         (0..count).map_while(|_| next()).collect()
     }
 
-    /// Reads and compiles a configuration file.
+    /// Reads and compiles the configuration file of a command line, and looks whether it can be
+    /// served.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub(crate) fn load(&self, path: PathBuf) -> io::Result<()> {
+    pub(crate) fn load(&self, args: Args, moment: Moment) -> io::Result<()> {
         let (sender, waker) = (self.sender.clone(), self.waker.clone());
         spawn("weir-config", move || {
-            let loaded = config::read(&path).map(Box::new);
+            let loaded = preflight::load(&args, &moment);
+            let loaded = loaded.map(Box::new).map_err(|rejection| rejection.problems);
             tell(&sender, &waker, Finished::Loaded(loaded));
         })
     }

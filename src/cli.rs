@@ -16,12 +16,10 @@ pub enum Command {
     Run(Args),
     /// Check the configuration and exit; print it resolved when `print` is set.
     Check {
-        /// The file to check.
-        config: PathBuf,
+        /// How it would be served; silent when it is good if `quiet` is set.
+        args: Args,
         /// Whether to print the resolved configuration.
         print: bool,
-        /// Whether to stay silent when it is good.
-        quiet: bool,
     },
     /// Serve as one of several, for the supervisor that has started this process.
     Worker {
@@ -118,6 +116,21 @@ pub struct Args {
     pub quiet: bool,
 }
 
+impl Args {
+    /// To serve this file, with no word about how.
+    #[must_use]
+    pub fn of(config: PathBuf) -> Self {
+        Self {
+            config,
+            cpu: None,
+            workers: None,
+            resume: None,
+            pid_file: None,
+            quiet: false,
+        }
+    }
+}
+
 fn options() -> Options {
     let mut options = Options::new();
     options
@@ -130,7 +143,8 @@ fn options() -> Options {
         .optflag(
             "t",
             "test",
-            "check the configuration and exit; binds and resolves nothing",
+            "check whether the file could be served with these options, and exit; binds and \
+             resolves nothing",
         )
         .optflag(
             "T",
@@ -243,22 +257,19 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
         .opt_str("c")
         .map_or_else(|| CONFIG_PATH_DEFAULT.into(), PathBuf::from);
     let pid_file = matches.opt_str("p").map(PathBuf::from);
+    let print = matches.opt_present("T");
+    let is_check = print || matches.opt_present("t");
     if let Some(word) = matches.opt_str("s") {
+        if is_check {
+            let why = "`-s` and `-t` exclude each other: test first, then give the order";
+            return Err(hint(why.to_owned()));
+        }
         let known = ORDERS.iter().find(|(name, _)| *name == word);
         let words = "reload, reopen, quit, stop, upgrade";
         let (_, order) = known.ok_or_else(|| hint(format!("`-s {word}` is not one of {words}")))?;
         let pid_file = pid_file.ok_or_else(|| hint("`-s` needs the pid file, `-p`".to_owned()))?;
         let order = *order;
         return Ok(Command::Send { order, pid_file });
-    }
-    let quiet = matches.opt_present("q");
-    let print = matches.opt_present("T");
-    if print || matches.opt_present("t") {
-        return Ok(Command::Check {
-            config,
-            print,
-            quiet,
-        });
     }
     let cpu = match matches.opt_str("cpu") {
         None => None,
@@ -280,14 +291,19 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
             "`--cpu` and `--workers` exclude each other: {why}"
         )));
     }
-    Ok(Command::Run(Args {
+    let args = Args {
         config,
         cpu,
         workers,
         resume,
         pid_file,
-        quiet,
-    }))
+        quiet: matches.opt_present("q"),
+    };
+    Ok(if is_check {
+        Command::Check { args, print }
+    } else {
+        Command::Run(args)
+    })
 }
 
 /// A number of workers, or none for one per CPU.
@@ -328,6 +344,22 @@ mod tests {
                 matches!(parse_words(words), Ok(Command::Check { .. })),
                 "{words}"
             );
+        }
+    }
+
+    #[test]
+    fn a_check_is_told_all_that_a_run_would_be() {
+        for words in ["--workers 2 -p x", "--cpu 1 -q", "--workers auto"] {
+            let Ok(Command::Run(run)) = parse_words(words) else {
+                panic!("{words}: not a run")
+            };
+            let print = false;
+            let check = Command::Check { args: run, print };
+            assert_eq!(parse_words(&format!("-t {words}")), Ok(check));
+        }
+        for words in ["--cpu two", "--workers 0", "--workers 2 --cpu 1"] {
+            let run = parse_words(words).expect_err(words);
+            assert_eq!(parse_words(&format!("{words} -t")), Err(run));
         }
     }
 
@@ -378,6 +410,7 @@ mod tests {
             ("--workers 2 --cpu 1", "exclude each other"),
             ("-s reload", "-p"),
             ("-s restart -p x", "-s restart"),
+            ("-s reload -p x -t", "exclude each other"),
             ("conf.yaml", "conf.yaml"),
             ("--confg x", "confg"),
             ("-c", "c"),

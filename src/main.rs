@@ -1,20 +1,17 @@
 //! Start-up order only: arguments, configuration, log, then a check or the serving process.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 
 use weir::cli::{self, Args, Command, EXIT_SUCCEEDS};
 use weir::config::{self, Compiled, Source};
+use weir::process::preflight::{self, Moment};
+use weir::process::{EXIT_CONFIG, EXIT_USAGE};
 use weir::sys::stderr::LossyWriter;
 use weir::{process, supervisor};
 
 /// Ended well.
 const EXIT_OK: u8 = 0;
-/// The configuration is bad, or the answer could not be written.
-const EXIT_CONFIG: u8 = 1;
-/// The command line is bad.
-const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os()
@@ -27,15 +24,11 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_USAGE)
         }
         Ok(Command::Print(text)) => print(&text),
-        Ok(Command::Check {
-            config,
-            print,
-            quiet,
-        }) => check(&config, print, quiet),
-        Ok(Command::Succeed { config }) => ExitCode::from(match load(&config) {
-            Some(_) => EXIT_SUCCEEDS,
-            None => EXIT_CONFIG,
-        }),
+        Ok(Command::Check { args, print }) => check(&args, print),
+        Ok(Command::Succeed { config }) => {
+            let loaded = load(&Args::of(config), &Moment::Succession);
+            ExitCode::from(loaded.map_or_else(|code| code, |_| EXIT_SUCCEEDS))
+        }
         Ok(Command::Send { order, pid_file }) => {
             let (code, line) = process::order::send(order, &pid_file);
             eprintln!("weir: {line}");
@@ -50,9 +43,13 @@ fn main() -> ExitCode {
 }
 
 fn serve(args: &Args) -> ExitCode {
-    let loaded = load(&args.config);
+    let moment = match args.resume {
+        Some(_) => Moment::Succession,
+        None => Moment::Start,
+    };
+    let loaded = load(args, &moment);
     start_log(None);
-    if let Some((_, compiled)) = &loaded {
+    if let Ok((_, compiled)) = &loaded {
         process::set_log_level(compiled.config.log_level, args.quiet);
         for warning in &compiled.warnings {
             log::warn!("{warning}");
@@ -60,9 +57,9 @@ fn serve(args: &Args) -> ExitCode {
     }
     let loaded = loaded.map(|(source, compiled)| (source, compiled.config));
     match (args.resume, loaded) {
-        (Some(state), loaded) => supervisor::resume(args, state, loaded),
-        (None, None) => ExitCode::from(EXIT_CONFIG),
-        (None, Some((source, config))) => match supervisor::workers_wanted(args, &config) {
+        (Some(state), loaded) => supervisor::resume(args, state, loaded.ok()),
+        (None, Err(code)) => ExitCode::from(code),
+        (None, Ok((source, config))) => match supervisor::workers_wanted(args, &config) {
             1 => process::single::run(args, config),
             _ => supervisor::run(args, source, config),
         },
@@ -81,43 +78,34 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Reads the configuration, and says everything that is wrong with it.
-fn load(path: &Path) -> Option<(Source, Compiled)> {
-    match config::read(path) {
-        Ok(loaded) => Some(loaded),
-        Err(problems) => {
-            for problem in &problems {
-                eprintln!("{problem}");
-            }
-            let count = problems.len();
-            eprintln!(
-                "weir: {count} problem{} found",
-                if count == 1 { "" } else { "s" }
-            );
-            None
+/// Reads the configuration, and says everything that is wrong with it or with serving it here. The
+/// exit status if there is anything.
+fn load(args: &Args, moment: &Moment) -> Result<(Source, Compiled), u8> {
+    preflight::load(args, moment).map_err(|rejection| {
+        for problem in &rejection.problems {
+            eprintln!("{problem}");
         }
-    }
+        let count = rejection.problems.len();
+        eprintln!(
+            "weir: {count} problem{} found",
+            if count == 1 { "" } else { "s" }
+        );
+        rejection.code
+    })
 }
 
-fn check(path: &Path, is_printed: bool, quiet: bool) -> ExitCode {
-    let Some((_, compiled)) = load(path) else {
-        return ExitCode::from(EXIT_CONFIG);
+fn check(args: &Args, is_printed: bool) -> ExitCode {
+    let compiled = match load(args, &Moment::Test) {
+        Ok((_, compiled)) => compiled,
+        Err(code) => return ExitCode::from(code),
     };
     for warning in &compiled.warnings {
         eprintln!("{warning}");
     }
-    let problem = process::check_access_log(&compiled, path).map(|it| it.to_string());
-    let too_many = || supervisor::check(&compiled.config).err();
-    let too_many = || too_many().map(|reason| format!("{}: {reason}", path.display()));
-    if let Some(problem) = problem.or_else(too_many) {
-        eprintln!("{problem}");
-        eprintln!("weir: 1 problem found");
-        return ExitCode::from(EXIT_CONFIG);
-    }
     if is_printed {
         return print(&config::render(&compiled.config));
     }
-    if !quiet {
+    if !args.quiet {
         let backends: usize = compiled
             .config
             .upstreams
@@ -126,7 +114,7 @@ fn check(path: &Path, is_printed: bool, quiet: bool) -> ExitCode {
             .sum();
         eprintln!(
             "weir: {} is good: {} listeners, {} upstreams, {backends} backends",
-            path.display(),
+            args.config.display(),
             compiled.config.listeners.len(),
             compiled.config.upstreams.len(),
         );

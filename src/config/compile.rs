@@ -13,6 +13,7 @@ use super::model::{
     AccessLog, Config, Keepalive, Listener, LogFormat, Mode, Privileges, Upstream, WORKERS_MAX,
 };
 use super::node::{Entry, Node, Value, describe_text};
+use super::places::Places;
 use super::problem::{Position, Problems};
 use super::section::{Section, read_value};
 use super::suggest;
@@ -37,8 +38,7 @@ pub(super) struct Compiler<'a> {
     /// The keepalive of the top level.
     pub(super) keepalive: Option<Keepalive>,
     pub(super) buffer_bytes: usize,
-    /// Where the file of the access log is named.
-    pub(super) access_log_at: Option<Position>,
+    pub(super) places: Places,
 }
 
 /// The short form's one upstream.
@@ -60,7 +60,7 @@ impl<'a> Compiler<'a> {
             timeouts: Given::default(),
             keepalive: None,
             buffer_bytes: defaults::BUFFER_BYTES,
-            access_log_at: None,
+            places: Places::default(),
         }
     }
 
@@ -71,6 +71,7 @@ impl<'a> Compiler<'a> {
             return config;
         };
         self.process(&mut top, &mut config);
+        self.places.note_keys(&top);
         let full_key = ["listeners", "upstreams"]
             .into_iter()
             .find_map(|key| top.peek(key));
@@ -123,7 +124,7 @@ impl<'a> Compiler<'a> {
         if let Some(node) = top.node("access_log") {
             config.access_log = access_log(node, problems);
             let path = config.access_log.as_ref().and_then(|it| it.path.as_ref());
-            self.access_log_at = path.map(|_| path_at(node));
+            self.places.access_log = path.map(|_| path_at(node));
         }
         if let Some(node) = top.node("buffers") {
             buffers(node, config, problems);
@@ -159,6 +160,7 @@ impl<'a> Compiler<'a> {
             let message = "the top-level `backends` are not used: every route says where it goes";
             self.problems.warning(at, message);
         }
+        self.places.listeners = listener.iter().map(|(_, at)| *at).collect();
         listener.map(|(listener, _)| listener).into_iter().collect()
     }
 
@@ -181,6 +183,7 @@ impl<'a> Compiler<'a> {
             .collect();
         self.check_listeners(&mut listeners);
         self.check_names_of_free_ports(&listeners);
+        self.places.listeners = listeners.iter().map(|(_, at)| *at).collect();
         listeners
             .into_iter()
             .map(|(listener, _)| listener)
@@ -500,7 +503,7 @@ fn log_path(node: &Node) -> Read<Option<PathBuf>> {
     }
 }
 
-/// Nothing is looked up here: whether such a user exists is known when it is needed.
+/// Nothing is looked up here: whether such a user exists is a matter of the machine.
 fn privileges(top: &mut Section<'_>, privileges: &mut Privileges, problems: &mut Problems) {
     let account = || values::or_word("auto", values::account);
     if let Some(user) = top.read("user", problems, account()) {

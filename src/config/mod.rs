@@ -10,6 +10,7 @@ mod defaults;
 mod listener;
 pub mod model;
 mod node;
+mod places;
 pub mod problem;
 mod render;
 mod route;
@@ -24,11 +25,13 @@ mod values;
 mod tests;
 
 use std::io::{self, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use model::Config;
 use problem::{Position, Problem, Problems};
 
+pub use places::Places;
 pub use render::render;
 
 /// A good file.
@@ -38,8 +41,8 @@ pub struct Compiled {
     pub config: Config,
     /// What is odd about it but does not keep weir from running.
     pub warnings: Vec<Problem>,
-    /// Where it names the file of the access log; none when it names none.
-    pub access_log_at: Option<Position>,
+    /// Where it says what only a look at the machine can judge.
+    pub places: Places,
 }
 
 /// A good file as it was read, with the files that it refers to: enough to compile it again
@@ -93,12 +96,12 @@ pub fn compile(
     };
     let mut compiler = compile::Compiler::new(problems, read_file);
     let config = compiler.root(&root);
-    let access_log_at = compiler.access_log_at;
+    let places = compiler.places;
     let warnings = compiler.problems.finish()?;
     Ok(Compiled {
         config,
         warnings,
-        access_log_at,
+        places,
     })
 }
 
@@ -138,7 +141,7 @@ pub fn read(path: &Path) -> Result<(Source, Compiled), Vec<Problem>> {
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let mut files = Vec::new();
     let compiled = compile(&file_name, &text, &mut |referred| {
-        let bytes = read_bounded(&folder.join(referred), defaults::PAGE_BYTES_MAX + 1)?;
+        let bytes = read_page(&folder.join(referred))?;
         files.push((referred.to_owned(), bytes.clone()));
         Ok(bytes)
     })?;
@@ -148,6 +151,14 @@ pub fn read(path: &Path) -> Result<(Source, Compiled), Vec<Problem>> {
         files,
     };
     Ok((source, compiled))
+}
+
+/// Reads a file that another one refers to. Nobody waits here for who writes to a pipe.
+fn read_page(path: &Path) -> io::Result<Vec<u8>> {
+    if std::fs::metadata(path)?.file_type().is_fifo() {
+        return Err(io::Error::other("it is a pipe"));
+    }
+    read_bounded(path, defaults::PAGE_BYTES_MAX + 1)
 }
 
 /// Reads the beginning of a file, so that a device or a mistake cannot fill the memory.

@@ -4,13 +4,11 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::config::Compiled;
 use crate::config::model::AccessLog;
-use crate::config::problem::Problem;
 use crate::core::limit::RateLimit;
 use crate::core::time::Tick;
 use crate::process::Refusal;
-use crate::sys::access::may_append;
+use crate::sys::access::append_options;
 use crate::sys::privileges::Identity;
 use crate::sys::stderr::{Progress, write_lines};
 
@@ -143,27 +141,9 @@ impl Trouble {
     }
 }
 
-/// Whether the access log that a configuration names can be opened, as far as that can be known
-/// without making it: what is wrong if it cannot. `file` is the configuration's own name.
-#[must_use]
-pub fn check_access_log(compiled: &Compiled, file: &Path) -> Option<Problem> {
-    let settings = compiled.config.access_log.as_ref();
-    let path = settings.and_then(|settings| settings.path.as_deref())?;
-    let error = may_append(path).err()?;
-    Some(Problem {
-        file: file.display().to_string(),
-        at: compiled.access_log_at,
-        warning: false,
-        message: format!(
-            "`access_log` is {path:?}, which cannot be opened: {error}; it must be a file in a \
-             folder that is there and may be written to"
-        ),
-    })
-}
-
 /// Opens an access log to append to.
 pub(crate) fn open_file(path: &Path) -> Result<File, Refusal> {
-    let file = File::options().append(true).create(true).open(path);
+    let file = append_options(path).create(true).open(path);
     file.map_err(|error| refusal(path, &error))
 }
 

@@ -43,6 +43,11 @@ impl Confinement {
         }
     }
 
+    /// Whether it is inside of a root folder once it has given up what it had.
+    pub(crate) fn has_root_folder(&self) -> bool {
+        self.settings.chroot.is_some()
+    }
+
     /// Who is to own the files that the process creates before [`Confinement::give_up`]; none
     /// when that is who it already is.
     pub(crate) fn owner(&self) -> Option<&Identity> {

@@ -7,6 +7,7 @@ pub(crate) mod listen;
 pub mod order;
 pub(crate) mod orphans;
 pub(crate) mod pid_file;
+pub mod preflight;
 pub(crate) mod service;
 mod serving;
 pub mod single;
@@ -18,14 +19,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::warn;
 
-pub use access_sink::check_access_log;
-
 use crate::config::model::Config;
 
 /// Ended as asked.
 pub(crate) const EXIT_OK: u8 = 0;
 /// Some connections were cut, or the loop broke.
 pub(crate) const EXIT_CUT: u8 = 1;
+/// The configuration is bad.
+pub const EXIT_CONFIG: u8 = 1;
+/// The command line is bad.
+pub const EXIT_USAGE: u8 = 2;
 /// Cannot listen, or not permitted.
 pub(crate) const EXIT_BIND: u8 = 3;
 /// Another weir owns the pid file.
@@ -77,14 +80,20 @@ pub(crate) fn connections_possible(descriptors: u64) -> usize {
 
 /// Lowers a limit on connections that would let clients take every descriptor.
 pub(crate) fn fit_descriptors(config: &mut Config, descriptors: u64) {
-    let possible = connections_possible(descriptors);
-    if let Some(wanted) = config.connections_max.filter(|&wanted| wanted > possible) {
-        warn!(
-            "max_connections: {wanted} is more than the limit of {descriptors} descriptors \
-             (ulimit -n) allows: {possible}"
-        );
-        config.connections_max = Some(possible);
+    if let Some(excess) = excess_connections(config, descriptors) {
+        warn!("{excess}");
+        config.connections_max = Some(connections_possible(descriptors));
     }
+}
+
+/// Says so when the limit on connections would let clients take every descriptor.
+pub(crate) fn excess_connections(config: &Config, descriptors: u64) -> Option<String> {
+    let possible = connections_possible(descriptors);
+    let wanted = config.connections_max.filter(|&wanted| wanted > possible)?;
+    Some(format!(
+        "max_connections: {wanted} is more than the limit of {descriptors} descriptors \
+         (ulimit -n) allows: {possible}"
+    ))
 }
 
 /// A relayed connection takes two descriptors. `listening` sockets are open besides.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use log::warn;
 
 use crate::process::{EXIT_TAKEN, Refusal};
+use crate::sys::access::may_create;
 use crate::sys::file_lock;
 use crate::sys::privileges::Identity;
 
@@ -32,6 +33,19 @@ impl PidFile {
                 file: None,
             }),
         }
+    }
+
+    /// Whether it can be written, as far as that can be known beforehand; who holds it is not
+    /// looked at.
+    pub(crate) fn may_write(path: &Path) -> Result<(), Refusal> {
+        let found = fs::symlink_metadata(path);
+        let is_other = found.is_ok_and(|found| !found.is_file() && !found.is_symlink());
+        let may = if is_other {
+            Err(not_regular())
+        } else {
+            may_create(path)
+        };
+        may.map_err(|error| cannot_write(path, &error))
     }
 
     /// Goes on with the file that the program has left which this process was before, or writes
@@ -80,7 +94,7 @@ impl PidFile {
     fn refusal(&self, error: &io::Error) -> Refusal {
         match holder(&self.path) {
             Ok(Some(pid)) if error.kind() == io::ErrorKind::WouldBlock => taken(&self.path, pid),
-            _ => Refusal::new(&format!("cannot write {}", self.path.display()), error),
+            _ => cannot_write(&self.path, error),
         }
     }
 
@@ -94,7 +108,7 @@ impl PidFile {
                 _held_until_ours_is = self.lock_old()?;
                 fs::remove_file(&self.path)?;
             }
-            Ok(_) => return Err(io::Error::other("it is not a regular file")),
+            Ok(_) => return Err(not_regular()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -130,6 +144,14 @@ impl PidFile {
             Err(io::ErrorKind::WouldBlock.into())
         }
     }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::other("it is not a regular file")
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Refusal {
+    Refusal::new(&format!("cannot write {}", path.display()), error)
 }
 
 fn taken(path: &Path, pid: u32) -> Refusal {

@@ -14,14 +14,16 @@ use crate::cli::{Args, Order};
 use crate::config::Compiled;
 use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
 use crate::config::problem::Problem;
+use crate::core::address::Address;
 use crate::process::access_sink::AccessSink;
 use crate::process::confine::Confinement;
 use crate::process::listen::{is_unix, listen};
 use crate::process::orphans::Predecessor;
 use crate::process::pid_file::PidFile;
+use crate::process::preflight::Moment;
 use crate::process::service::Service;
 use crate::process::serving::Serving;
-use crate::process::verdict::{Asker, Inbox, Outcome};
+use crate::process::verdict::{Asker, Inbox, Outcome, found, list};
 use crate::process::{Refusal, connections_max, fit_descriptors, seed, set_log_level};
 use crate::reactor::Reactor;
 use crate::supervisor;
@@ -70,6 +72,8 @@ struct Process {
     known_unresolved: HashSet<UnresolvedName>,
     pid_file: Option<PidFile>,
     access_log: Option<AccessLog>,
+    /// Where the listeners of the configuration are.
+    listening: Vec<Address>,
     service: Service,
     confinement: Confinement,
 }
@@ -92,6 +96,7 @@ impl Process {
         let predecessor = pid_file.and_then(Predecessor::named_in);
         let pid_file = pid_file.map(PidFile::check).transpose()?;
         let access_settings = config.access_log.clone();
+        let listening = addresses(&config);
         let access_log = AccessSink::open_for(confinement.owner(), access_settings.as_ref())?;
         let pid_file = pid_file
             .map(|file| file.create_for(confinement.owner()))
@@ -127,6 +132,7 @@ impl Process {
             known_unresolved: HashSet::new(),
             pid_file: None,
             access_log: access_settings,
+            listening,
             service,
             confinement,
         };
@@ -250,7 +256,11 @@ impl Process {
             return;
         }
         info!("reload: reading {}", self.args.config.display());
-        match self.jobs.load(self.args.config.clone()) {
+        let moment = Moment::Reload {
+            listening: self.listening.clone(),
+            is_inside_root: self.confinement.has_root_folder(),
+        };
+        match self.jobs.load(self.args.clone(), moment) {
             Ok(()) => self.loading = Some(askers),
             Err(error) => {
                 error!("reload failed, nothing changed: {error}");
@@ -264,6 +274,7 @@ impl Process {
     fn on_loaded(&mut self, outcome: Result<Compiled, Vec<Problem>>) {
         let askers = self.loading.take().unwrap_or_default();
         let failed = "reload failed, nothing changed";
+        let mut listed = None;
         let outcome = match outcome {
             Ok(compiled) => {
                 for warning in &compiled.warnings {
@@ -276,7 +287,8 @@ impl Process {
                 for problem in &problems {
                     error!("{problem}");
                 }
-                Err(format!("{failed}: {} problems", problems.len()))
+                listed = Some(format!("{failed}: {}", list(&problems)));
+                Err(format!("{failed}: {}", found(&problems)))
             }
         };
         let is_done = outcome.is_ok();
@@ -287,7 +299,7 @@ impl Process {
             }
             Err(line) => {
                 error!("{line}");
-                Outcome::Refused(line)
+                Outcome::Refused(listed.unwrap_or(line))
             }
         };
         self.inbox.tell(&askers, &outcome);
@@ -320,6 +332,7 @@ impl Process {
         let access_log = AccessSink::open(access_settings.as_ref());
         let access_log = access_log.map_err(|refusal| refusal.message)?;
         let level = config.log_level;
+        let listening = addresses(&config);
         self.confinement.warn_of_change(&config.privileges);
         // The new configuration may have no access log.
         self.serving.write_access_log();
@@ -330,6 +343,7 @@ impl Process {
             .map_err(|error| error.to_string())?;
         self.serving.set_access_log(access_log);
         self.access_log = access_settings;
+        self.listening = listening;
         set_log_level(level, self.args.quiet);
         self.resolve();
         Ok(format!(
@@ -376,6 +390,11 @@ impl Process {
         );
         self.known_unresolved.insert(name);
     }
+}
+
+fn addresses(config: &Config) -> Vec<Address> {
+    let listeners = config.listeners.iter();
+    listeners.map(|it| it.address.clone()).collect()
 }
 
 /// Opens those that are not open yet, of the listeners that are meant.

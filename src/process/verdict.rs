@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use log::{debug, info, warn};
 
 use crate::cli::Order;
-use crate::sys::answer::{Arrived, OrderSocket};
+use crate::config::problem::Problem;
+use crate::sys::answer::{Arrived, MESSAGE_BYTES_MAX, OrderSocket};
 
 pub(crate) use crate::sys::answer::Asker;
 
@@ -41,6 +42,32 @@ impl Outcome {
         }
     }
 }
+
+/// How many problems there are.
+pub(crate) fn found(problems: &[Problem]) -> String {
+    match problems.len() {
+        1 => "1 problem found".to_owned(),
+        count => format!("{count} problems found"),
+    }
+}
+
+/// The same with each on a line of its own, as far as an answer has room.
+pub(crate) fn list(problems: &[Problem]) -> String {
+    let mut text = found(problems);
+    for (index, problem) in problems.iter().enumerate() {
+        let line = format!("\n{problem}");
+        if text.len() + line.len() > LIST_BYTES_MAX {
+            let more = problems.len() - index;
+            text.push_str(&format!("\n{more} more are in the log"));
+            break;
+        }
+        text.push_str(&line);
+    }
+    text
+}
+
+/// Leaves room in an answer for what stands around the list.
+const LIST_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 256;
 
 /// Messages that are looked at before everything else has its turn. Anyone on this machine may
 /// send some.
@@ -142,6 +169,27 @@ mod tests {
     use std::os::unix::net::{SocketAddr, UnixDatagram};
 
     use super::*;
+
+    #[test]
+    fn as_many_problems_are_listed_as_have_room() {
+        let problem = |number: usize| Problem {
+            file: "f".to_owned(),
+            at: None,
+            warning: false,
+            message: format!("{number}: {}", "x".repeat(90)),
+        };
+        let problems: Vec<Problem> = (0..100).map(problem).collect();
+        assert_eq!(found(&problems[..1]), "1 problem found");
+        let few = list(&problems[..2]);
+        assert_eq!(few.lines().count(), 3, "{few}");
+        assert!(few.contains("\nf: 1: xx"), "{few}");
+        let many = list(&problems);
+        assert!(many.starts_with("100 problems found\nf: 0: "), "{many}");
+        let shown = many.lines().count() - 2;
+        let more = format!("\n{} more are in the log", 100 - shown);
+        assert!(many.ends_with(&more), "{many}");
+        assert!(many.len() < MESSAGE_BYTES_MAX, "{}", many.len());
+    }
 
     #[test]
     fn what_fills_the_inbox_is_taken_out_in_parts() {

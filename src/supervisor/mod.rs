@@ -109,12 +109,13 @@ fn one_per_cpu() -> usize {
     cpus.clamp(1, WORKERS_MAX)
 }
 
-/// Whether the workers that this configuration asks for can share all that it has.
+/// Whether the workers that command line and configuration ask for can share all that it has; also
+/// a single one, where there is a supervisor already.
 ///
 /// # Errors
 /// The limit, and what to do.
-pub fn check(config: &Config) -> Result<(), String> {
-    if config.workers.unwrap_or_else(one_per_cpu) == 1 {
+pub fn check(args: &Args, config: &Config, is_supervised: bool) -> Result<(), String> {
+    if !is_supervised && workers_wanted(args, config) == 1 {
         return Ok(());
     }
     let names = config.column_names().len();

@@ -8,8 +8,9 @@ use crate::config::model::Config;
 use crate::config::problem::Problem;
 use crate::config::{Compiled, Source};
 use crate::core::time::Tick;
+use crate::process::preflight::Moment;
 use crate::process::set_log_level;
-use crate::process::verdict::{Asker, Outcome};
+use crate::process::verdict::{Asker, Outcome, found, list};
 use crate::supervisor::bundle::Bundle;
 use crate::supervisor::member::{Member, Phase};
 use crate::supervisor::messages::Order;
@@ -56,7 +57,13 @@ impl Supervisor {
         }
         self.service.reloading();
         info!("reload: reading {}", self.args.config.display());
-        match self.jobs.load(self.args.config.clone()) {
+        let listeners = self.config.listeners.iter();
+        let moment = Moment::Reload {
+            listening: listeners.map(|it| it.address.clone()).collect(),
+            // It has stayed outside.
+            is_inside_root: false,
+        };
+        match self.jobs.load(self.args.clone(), moment) {
             Ok(()) => self.loading = Some(askers),
             Err(error) => {
                 error!("reload failed, nothing changed: {error}");
@@ -91,11 +98,9 @@ impl Supervisor {
                 for problem in &problems {
                     error!("{problem}");
                 }
-                let count = problems.len();
-                error!("reload failed, nothing changed: {count} problems");
+                error!("reload failed, nothing changed: {}", found(&problems));
                 self.service.reloaded(false);
-                let first = problems.first().map(ToString::to_string);
-                self.refuse_reload(&askers, &first.unwrap_or_default());
+                self.refuse_reload(&askers, &list(&problems));
             }
         }
         if self.reload.is_none() {

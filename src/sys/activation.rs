@@ -47,6 +47,13 @@ impl Passed {
     }
 }
 
+/// Whether the environment says that sockets were handed over to this process.
+#[must_use]
+pub fn are_passed() -> bool {
+    let pid = std::env::var("LISTEN_PID");
+    pid.is_ok_and(|pid| pid == std::process::id().to_string())
+}
+
 /// Takes the sockets that were handed over to this process, each one or why it cannot be used.
 /// Takes `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` out of the environment.
 ///

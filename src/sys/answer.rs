@@ -18,7 +18,7 @@ use super::child::Handle;
 use super::datagram::{self, Datagram};
 
 /// The longest order or answer, in bytes.
-const MESSAGE_BYTES_MAX: usize = 4096;
+pub const MESSAGE_BYTES_MAX: usize = 4096;
 /// How long an order may wait until there is room for it.
 const ROOM_MAX: Duration = Duration::from_secs(60);
 

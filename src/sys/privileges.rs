@@ -5,12 +5,14 @@
 //! folder changes while that is still allowed, groups go before the user, capabilities last.
 //! Credentials belong to threads, so all of it needs a process of one thread.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use super::access::append_options;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, getegid, geteuid};
@@ -65,8 +67,7 @@ impl Identity {
                 self.own(&file)?;
                 Ok(file)
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::options()
-                .append(true)
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => append_options(path)
                 .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                 .open(path),
             Err(error) => Err(error),
@@ -95,11 +96,43 @@ pub enum Keep {
     Nothing,
 }
 
-/// Who the process is to become: none when it stays who it is.
+/// The account that settings name and the machine does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// The user, and what is wrong with it.
+    User(String),
+    /// The group, and what is wrong with it.
+    Group(String),
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(why) | Self::Group(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Whom these settings name: for root the default user when there is none, for others themselves.
 ///
 /// Names are looked up in /etc/passwd and /etc/group alone, not through the C library: that may
 /// load modules and ask the network, as root and before the service runs, and a service's user
 /// is in these files. A user that is not can be given by number.
+///
+/// # Errors
+/// Nobody of that name.
+pub fn look_up(user: Option<&str>, group: Option<&str>) -> Result<Identity, Unknown> {
+    let accounts = Accounts::read();
+    if geteuid().is_root() || user.is_some() {
+        accounts.identity(user.unwrap_or(USER_DEFAULT), group)
+    } else {
+        let own = geteuid().as_raw().to_string();
+        let gid = getegid().as_raw();
+        accounts.identity_in(&own, geteuid().as_raw(), Some(gid), group)
+    }
+}
+
+/// Who the process is to become: none when it stays who it is.
 ///
 /// # Errors
 /// One line for the operator: nobody of that name, or not root and someone else is asked for.
@@ -108,14 +141,7 @@ pub fn identity(user: Option<&str>, group: Option<&str>) -> Result<Option<Identi
     if !is_root && user.is_none() && group.is_none() {
         return Ok(None);
     }
-    let accounts = Accounts::read();
-    let found = if is_root || user.is_some() {
-        accounts.identity(user.unwrap_or(USER_DEFAULT), group)?
-    } else {
-        let own = geteuid().as_raw().to_string();
-        let gid = getegid().as_raw();
-        accounts.identity_in(&own, geteuid().as_raw(), Some(gid), group)?
-    };
+    let found = look_up(user, group).map_err(|unknown| unknown.to_string())?;
     if is_root {
         return Ok(Some(found));
     }
@@ -130,6 +156,12 @@ pub fn identity(user: Option<&str>, group: Option<&str>) -> Result<Option<Identi
         geteuid().as_raw(),
         getegid().as_raw()
     ))
+}
+
+/// Whether this process is root.
+#[must_use]
+pub fn is_root() -> bool {
+    geteuid().is_root()
 }
 
 /// Makes a folder the root of all paths, for this process and for good.
@@ -245,19 +277,23 @@ impl Accounts {
         }
     }
 
-    fn identity(&self, user: &str, group: Option<&str>) -> Result<Identity, String> {
+    fn identity(&self, user: &str, group: Option<&str>) -> Result<Identity, Unknown> {
+        let unknown = |why: String| Unknown::User(why);
         let named = |fields: &[&str]| fields[0] == user;
         let (uid, gid) = match (user.parse::<u32>(), entry(&self.users, named)) {
             (_, Some(fields)) => ids(&fields)
                 .map(|(uid, gid)| (uid, Some(gid)))
-                .ok_or_else(|| format!("the entry of user {user} in /etc/passwd is damaged"))?,
+                .ok_or_else(|| format!("the entry of user {user} in /etc/passwd is damaged"))
+                .map_err(unknown)?,
             (Ok(uid), None) => {
                 let numbered = |fields: &[&str]| fields.get(2) == Some(&user);
                 let known = entry(&self.users, numbered);
                 (uid, known.and_then(|fields| ids(&fields)).map(|ids| ids.1))
             }
             (Err(_), None) if user == USER_DEFAULT => (NOBODY_ID, Some(NOBODY_ID)),
-            (Err(_), None) => return Err(format!("there is no user {user} in /etc/passwd")),
+            (Err(_), None) => {
+                return Err(unknown(format!("there is no user {user} in /etc/passwd")));
+            }
         };
         self.identity_in(user, uid, gid, group)
     }
@@ -268,17 +304,22 @@ impl Accounts {
         uid: u32,
         gid: Option<u32>,
         group: Option<&str>,
-    ) -> Result<Identity, String> {
+    ) -> Result<Identity, Unknown> {
         let gid = match group {
-            Some(group) => Some(self.gid(group)?),
+            Some(group) => Some(self.gid(group).map_err(Unknown::Group)?),
             None => gid,
         };
         let gid = gid.ok_or_else(|| {
-            format!("user {user} is not in /etc/passwd, so its `group` must be given")
+            let why = format!("user {user} is not in /etc/passwd, so its `group` must be given");
+            Unknown::User(why)
         })?;
         // All bits set means "as it is" to the kernel, which would leave root in place.
-        if uid == u32::MAX || gid == u32::MAX {
-            return Err(format!("{} is no id of a user or group", u32::MAX));
+        let no_id = || format!("{} is no id of a user or group", u32::MAX);
+        if uid == u32::MAX {
+            return Err(Unknown::User(no_id()));
+        }
+        if gid == u32::MAX {
+            return Err(Unknown::Group(no_id()));
         }
         Ok(Identity {
             name: user.to_owned(),
@@ -353,7 +394,9 @@ mod tests {
             let found = accounts().identity(user, group);
             match (found, expected) {
                 (Ok(found), Ok(ids)) => assert_eq!((found.uid, found.gid), ids, "{user}"),
-                (Err(message), Err(part)) => assert!(message.contains(part), "{message}"),
+                (Err(unknown), Err(part)) => {
+                    assert!(unknown.to_string().contains(part), "{unknown}");
+                }
                 (found, _) => panic!("{user} {group:?}: {found:?}"),
             }
         }

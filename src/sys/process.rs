@@ -41,6 +41,22 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// Whether [`pin_to_cpu`] would do: it is tried and undone.
+///
+/// # Errors
+/// What [`pin_to_cpu`] reports.
+pub fn may_pin_to_cpu(cpu: usize) -> io::Result<()> {
+    let before = sched_getaffinity(None)?;
+    pin_to_cpu(cpu)?;
+    Ok(sched_setaffinity(None, &before)?)
+}
+
+/// The limit to which [`raise_descriptor_limit`] would raise; `u64::MAX` when there is none.
+#[must_use]
+pub fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
 /// The CPUs that the calling thread may run on, in rising order.
 ///
 /// # Errors
@@ -70,6 +86,15 @@ mod tests {
         let cpu = *allowed_cpus().expect("known").last().expect("at least one");
         pin_to_cpu(cpu).expect("pinned");
         assert_eq!(allowed_cpus().expect("known"), [cpu]);
+    }
+
+    #[test]
+    fn to_try_a_cpu_changes_nothing() {
+        let before = allowed_cpus().expect("known");
+        may_pin_to_cpu(before[0]).expect("allowed");
+        assert_eq!(allowed_cpus().expect("known"), before);
+        may_pin_to_cpu(CpuSet::MAX_CPU - 1).expect_err("no machine has so many");
+        assert_eq!(allowed_cpus().expect("known"), before);
     }
 
     #[test]

@@ -141,6 +141,7 @@ const ANY_SINGLE: &[c_long] = &[
     libc::SYS_statx,
     libc::SYS_fstatfs,
     libc::SYS_faccessat,
+    libc::SYS_faccessat2,
     libc::SYS_readlinkat,
     libc::SYS_getcwd,
     libc::SYS_unlinkat,

@@ -90,7 +90,7 @@ fn a_file_that_is_no_socket_is_not_replaced_by_one() {
     let path = scratch.write("front.sock", "precious");
     let config = Config::on(&format!("unix:{}", path.display())).backend("127.0.0.1:9001");
     let mut weir = Launch::new(config).spawn();
-    assert_eq!(weir.wait_exit(), Some(3));
+    assert_eq!(weir.wait_exit(), Some(1));
     let text = std::fs::read_to_string(&path).expect("it is still there");
     assert_eq!(text, "precious");
 }

@@ -64,7 +64,7 @@ fn a_root_folder_counts_from_the_next_start() {
     let file = config().backend(backend.address());
     let machine = Machine::start(&file, WORKERS);
     let mark = machine.log.mark();
-    machine.reload(file.top("chroot: /no/such/folder"));
+    machine.reload(file.top("chroot: /proc"));
     machine.log.wait_since(mark, &["count from the next start"]);
     machine.replace_worker(0);
     assert_eq!(ask(&mut machine.connect()), "A");

@@ -1,0 +1,36 @@
+//! Where a good file says what only a look at the machine can judge, for messages about it.
+
+use super::problem::Position;
+use super::section::Section;
+
+/// Places of values; none of what the file does not give.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The path of the access log.
+    pub access_log: Option<Position>,
+    /// The user to become.
+    pub user: Option<Position>,
+    /// The group to become.
+    pub group: Option<Position>,
+    /// The folder that becomes the root.
+    pub chroot: Option<Position>,
+    /// The limit on connections of the whole process.
+    pub connections_max: Option<Position>,
+    /// What most of the names in the file stand under.
+    pub names: Option<Position>,
+    /// The address of each listener, in the order of the file.
+    pub listeners: Vec<Position>,
+}
+
+impl Places {
+    /// Notes the keys of the top level.
+    pub(super) fn note_keys(&mut self, top: &Section<'_>) {
+        let value = |key| top.peek(key).map(|entry| entry.value.at);
+        self.user = value("user");
+        self.group = value("group");
+        self.chroot = value("chroot");
+        self.connections_max = value("max_connections");
+        let lists = ["upstreams", "routes", "backends"].into_iter();
+        self.names = lists.filter_map(|key| Some(top.peek(key)?.key_at)).next();
+    }
+}

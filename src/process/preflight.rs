@@ -1,0 +1,369 @@
+//! Whether a configuration can be served here: what a start would find out about this machine once
+//! it opens things, found out before it opens any. A test of the file, a start and a reload ask the
+//! same questions, so that none of them promises what another breaks.
+//!
+//! Not known beforehand: whether a port is free and may be bound, and who holds the pid file.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::cli::Args;
+use crate::config::model::{Config, Listener};
+use crate::config::problem::{Position, Problem};
+use crate::config::{self, Compiled, Source};
+use crate::core::address::Address;
+use crate::process::pid_file::PidFile;
+use crate::process::{EXIT_BIND, EXIT_CONFIG, EXIT_USAGE, excess_connections};
+use crate::supervisor;
+use crate::sys::access::{has_room_for_socket, may_append, require_folder};
+use crate::sys::privileges::{self, Unknown};
+use crate::sys::{activation, process};
+
+/// When it is asked, which decides what there is already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// A test of the file. Says also what is odd only here and now.
+    Test,
+    /// Before a start.
+    Start,
+    /// Before this program takes the place of another that listens.
+    Succession,
+    /// Before a reload.
+    Reload {
+        /// Where it listens.
+        listening: Vec<Address>,
+        /// Whether it has entered its root folder, where neither that folder nor accounts are
+        /// found.
+        is_inside_root: bool,
+    },
+}
+
+impl Moment {
+    /// Whether the socket of a listener is open.
+    fn has(&self, listener: &Listener) -> bool {
+        match self {
+            Self::Test => false,
+            // Which listeners they are for is known once they are taken.
+            Self::Start => activation::are_passed(),
+            Self::Succession => true,
+            Self::Reload { listening, .. } => listening.contains(&listener.address),
+        }
+    }
+
+    fn is_inside_root(&self) -> bool {
+        matches!(
+            self,
+            Self::Reload {
+                is_inside_root: true,
+                ..
+            }
+        )
+    }
+
+    fn is_before_start(&self) -> bool {
+        matches!(self, Self::Test | Self::Start)
+    }
+}
+
+/// Why nothing is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The exit status that tells of it.
+    pub code: u8,
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads the configuration file of a command line, and looks whether it can be served.
+///
+/// # Errors
+/// Everything that is wrong with the file; if nothing is, with the command line.
+pub fn load(args: &Args, moment: &Moment) -> Result<(Source, Compiled), Rejection> {
+    let rejection = |code| move |problems| Rejection { code, problems };
+    let (source, mut compiled) = config::read(&args.config).map_err(rejection(EXIT_CONFIG))?;
+    let look = Look {
+        args,
+        moment,
+        source: &source,
+        compiled: &compiled,
+    };
+    let checks = [
+        (EXIT_CONFIG, look.problems()),
+        (EXIT_USAGE, look.problem_of_cpu()),
+        (EXIT_BIND, look.problem_of_pid_file()),
+    ];
+    if let Some((code, problems)) = checks.into_iter().find(|(_, found)| !found.is_empty()) {
+        return Err(rejection(code)(problems));
+    }
+    let warnings = look.warnings();
+    compiled.warnings.extend(warnings);
+    Ok((source, compiled))
+}
+
+/// What is looked at.
+struct Look<'a> {
+    args: &'a Args,
+    moment: &'a Moment,
+    source: &'a Source,
+    compiled: &'a Compiled,
+}
+
+impl Look<'_> {
+    fn config(&self) -> &Config {
+        &self.compiled.config
+    }
+
+    fn problem(&self, at: Option<Position>, message: String) -> Problem {
+        Problem {
+            file: self.source.file_name.clone(),
+            at,
+            warning: false,
+            message,
+        }
+    }
+
+    /// All that is wrong with the file, sorted by place.
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        problems.extend(self.too_many_names());
+        if !self.moment.is_inside_root() {
+            problems.extend(self.unknown_accounts());
+            problems.extend(self.missing_root());
+        }
+        problems.extend(self.closed_access_log());
+        problems.extend(self.unfit_sockets());
+        problems.extend(self.shared_files());
+        problems.sort_by_key(|problem| problem.at);
+        problems
+    }
+
+    fn too_many_names(&self) -> Option<Problem> {
+        let reason = supervisor::check(self.args, self.config(), self.is_supervised()).err()?;
+        Some(self.problem(self.compiled.places.names, reason))
+    }
+
+    /// Only a supervisor makes way for another program.
+    fn is_supervised(&self) -> bool {
+        *self.moment == Moment::Succession
+    }
+
+    fn unknown_accounts(&self) -> Vec<Problem> {
+        let settings = &self.config().privileges;
+        let (user, group) = (settings.user.as_deref(), settings.group.as_deref());
+        let places = &self.compiled.places;
+        let first = privileges::look_up(user, group).err();
+        // A group is looked for when its user is found.
+        let rest = matches!(first, Some(Unknown::User(_)))
+            .then(|| privileges::look_up(None, group).err())
+            .flatten();
+        let problem = |unknown| {
+            let (key, value, at, why) = match unknown {
+                Unknown::User(why) => ("user", user, places.user, why),
+                Unknown::Group(why) => ("group", group, places.group, why),
+            };
+            let value = value.unwrap_or("auto");
+            self.problem(at, format!("`{key}` is {value:?}: {why}"))
+        };
+        first.into_iter().chain(rest).map(problem).collect()
+    }
+
+    fn missing_root(&self) -> Option<Problem> {
+        let folder = self.config().privileges.chroot.as_ref()?;
+        let error = require_folder(folder).err()?;
+        let message = format!(
+            "`chroot` is {folder:?}, which cannot become the root folder: {error}; it must be a \
+             folder that is there"
+        );
+        let is_hidden = error.kind() == io::ErrorKind::PermissionDenied;
+        (!is_hidden).then(|| self.problem(self.compiled.places.chroot, message))
+    }
+
+    fn closed_access_log(&self) -> Option<Problem> {
+        let settings = self.config().access_log.as_ref();
+        let path = settings.and_then(|settings| settings.path.as_deref())?;
+        // Who is still root follows no link that others may have put there.
+        let follows_links = !(self.moment.is_before_start() && privileges::is_root());
+        let error = may_append(path, follows_links).err()?;
+        let message = format!(
+            "`access_log` is {path:?}, which cannot be opened: {error}; it must be a file in a \
+             folder that is there and may be written to"
+        );
+        Some(self.problem(self.compiled.places.access_log, message))
+    }
+
+    fn unfit_sockets(&self) -> Vec<Problem> {
+        let missing = self.listeners();
+        let missing = missing.filter(|(listener, _)| !self.moment.has(listener));
+        let problem = |(listener, at): (&Listener, _)| {
+            let Address::Unix(path) = &listener.address else {
+                return None;
+            };
+            let error = has_room_for_socket(path).err()?;
+            let message = format!(
+                "`listen` is {:?}, where no socket can be made: {error}; it must be in a folder \
+                 that is there, and nothing but an old socket may have its name",
+                listener.address.to_string()
+            );
+            Some(self.problem(at, message))
+        };
+        missing.filter_map(problem).collect()
+    }
+
+    fn listeners(&self) -> impl Iterator<Item = (&Listener, Option<Position>)> {
+        let places = self.compiled.places.listeners.iter().map(|at| Some(*at));
+        let places = places.chain(std::iter::repeat(None));
+        self.config().listeners.iter().zip(places)
+    }
+
+    /// A file that weir writes or makes is for one purpose: it would spoil what is read from it.
+    fn shared_files(&self) -> Vec<Problem> {
+        let mut seen: HashMap<PathBuf, Use> = HashMap::new();
+        let mut problems = Vec::new();
+        for own in self.uses() {
+            let Some(key) = own.file() else { continue };
+            let Some(first) = seen.get(&key) else {
+                seen.insert(key, own);
+                continue;
+            };
+            if first.is_made || own.is_made {
+                let message = format!(
+                    "{} and {} are one file, {}; each must have its own",
+                    first.what,
+                    own.what,
+                    key.display()
+                );
+                problems.push(self.problem(own.at.or(first.at), message));
+            }
+        }
+        problems
+    }
+
+    fn uses(&self) -> Vec<Use> {
+        let mut uses = vec![Use::new("the configuration", self.args.config.clone())];
+        let folder = self.args.config.parent().unwrap_or_else(|| Path::new(""));
+        for (page, _) in &self.source.files {
+            uses.push(Use::new("an error page", folder.join(page)));
+        }
+        if let Some(path) = self.args.pid_file.clone() {
+            // From inside it is another one than it seems; and a link is replaced.
+            if !self.moment.is_inside_root() && !path.is_symlink() {
+                uses.push(Use::new("the pid file", path).made(None));
+            }
+        }
+        let settings = self.config().access_log.as_ref();
+        if let Some(path) = settings.and_then(|settings| settings.path.clone()) {
+            let at = self.compiled.places.access_log;
+            uses.push(Use::new("the access log", path).made(at));
+        }
+        for (listener, at) in self.listeners() {
+            if let Address::Unix(path) = &listener.address {
+                let what = format!("the socket of listener {}", listener.name);
+                uses.push(Use::new(&what, path.clone()).made(at));
+            }
+        }
+        uses
+    }
+
+    fn problem_of_cpu(&self) -> Vec<Problem> {
+        let cpu = self.args.cpu.filter(|_| self.moment.is_before_start());
+        let error = cpu.and_then(|cpu| Some((cpu, process::may_pin_to_cpu(cpu).err()?)));
+        let problem = error.map(|(cpu, error)| {
+            let allowed = process::allowed_cpus().unwrap_or_default();
+            let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+            of_command_line(format!(
+                "cannot run on `--cpu {cpu}`: {error}; allowed are {}",
+                allowed.join(", ")
+            ))
+        });
+        problem.into_iter().collect()
+    }
+
+    fn problem_of_pid_file(&self) -> Vec<Problem> {
+        let path = self.args.pid_file.as_deref();
+        let path = path.filter(|_| self.moment.is_before_start());
+        let refusal = path.and_then(|path| PidFile::may_write(path).err());
+        let problem = refusal.map(|refusal| of_command_line(refusal.message));
+        problem.into_iter().collect()
+    }
+
+    /// What a start says itself, by failing or in its log.
+    fn warnings(&self) -> Vec<Problem> {
+        if *self.moment != Moment::Test {
+            return Vec::new();
+        }
+        let (settings, places) = (&self.config().privileges, &self.compiled.places);
+        let (user, group) = (settings.user.as_deref(), settings.group.as_deref());
+        let other = privileges::identity(user, group).err();
+        let is_locked = settings.chroot.is_some() && !privileges::may_enter_root();
+        let root = is_locked.then(|| "only root can start with a `chroot`".to_owned());
+        let excess = excess_connections(self.config(), process::descriptor_limit());
+        let found = [
+            (places.user.or(places.group), other),
+            (places.chroot, root),
+            (places.connections_max, excess),
+        ];
+        let warning = |(at, message): (_, Option<String>)| {
+            let mut problem = self.problem(at, message?);
+            problem.warning = true;
+            Some(problem)
+        };
+        found.into_iter().filter_map(warning).collect()
+    }
+}
+
+fn of_command_line(message: String) -> Problem {
+    Problem {
+        file: "weir".to_owned(),
+        at: None,
+        warning: false,
+        message,
+    }
+}
+
+/// What a file is for.
+struct Use {
+    what: String,
+    path: PathBuf,
+    /// Whether weir makes it or writes to it.
+    is_made: bool,
+    at: Option<Position>,
+}
+
+impl Use {
+    fn new(what: &str, path: PathBuf) -> Self {
+        Self {
+            what: what.to_owned(),
+            path,
+            is_made: false,
+            at: None,
+        }
+    }
+
+    fn made(self, at: Option<Position>) -> Self {
+        Self {
+            is_made: true,
+            at,
+            ..self
+        }
+    }
+
+    /// Which file it is, whatever it is called; none for a device, a pipe or what has no folder.
+    fn file(&self) -> Option<PathBuf> {
+        if let Ok(found) = fs::metadata(&self.path) {
+            let kind = found.file_type();
+            let is_own = kind.is_file() || kind.is_socket();
+            return is_own.then(|| fs::canonicalize(&self.path).ok()).flatten();
+        }
+        let folder = self.path.parent()?;
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        let folder = fs::canonicalize(folder).ok()?;
+        Some(folder.join(self.path.file_name()?))
+    }
+}
