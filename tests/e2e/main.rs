@@ -5,6 +5,7 @@
 mod harness;
 
 mod addresses;
+mod agreement;
 mod balance;
 mod cli;
 mod failover;

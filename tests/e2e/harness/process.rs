@@ -72,6 +72,7 @@ fn run_with(stdout: Stdio, arguments: &[&OsStr]) -> Finished {
 #[derive(Debug)]
 pub(crate) struct Launch {
     config: String,
+    existing: Option<PathBuf>,
     arguments: Vec<OsString>,
     limits: Option<String>,
     log_filter: Option<String>,
@@ -86,6 +87,7 @@ impl Launch {
     pub(crate) fn new(config: impl Display) -> Self {
         Self {
             config: config.to_string(),
+            existing: None,
             arguments: Vec::new(),
             limits: None,
             log_filter: None,
@@ -94,6 +96,16 @@ impl Launch {
             sockets: Vec::new(),
             user: None,
             is_open_to_all: false,
+        }
+    }
+
+    /// On a file that is there, instead of one of its own.
+    #[allow(dead_code, reason = "for tests that look at one file twice")]
+    pub(crate) fn on_file(file: &Path) -> Self {
+        let existing = Some(file.to_owned());
+        Self {
+            existing,
+            ..Self::new("")
         }
     }
 
@@ -156,7 +168,8 @@ impl Launch {
     /// Starts it, whatever becomes of it.
     pub(crate) fn spawn(self) -> Weir {
         let scratch = Scratch::new();
-        let file = scratch.write(FILE, &self.config);
+        let own = || scratch.write(FILE, &self.config);
+        let file = self.existing.clone().unwrap_or_else(own);
         let program = if self.is_open_to_all {
             let open = scratch.file("weir");
             // A link where that can be: a file that was just written may not be run at once, when
