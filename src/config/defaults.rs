@@ -104,6 +104,9 @@ pub(super) const IDLE_CONNECTIONS: usize = 32;
 pub(super) const IDLE_CONNECTIONS_MAX: i128 = 65_535;
 pub(super) const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Who has ended its direction may still listen (RFC 9112 section 9.6).
+pub(super) const ABORT_ON_CLOSE: bool = false;
+
 pub(super) const SAME_SITE: &str = "Lax";
 /// Not secret: who wants tags that nobody can make must set one.
 pub(super) const STICKY_SECRET: &str = "weir";

@@ -193,6 +193,7 @@ fn catch_all(upstream: usize) -> Route {
         request_headers: super::model::HeaderEdits::default(),
         response_headers: super::model::HeaderEdits::default(),
         body_bytes_max: None,
+        abort_on_close: None,
         action: Action::Proxy(upstream),
     }
 }

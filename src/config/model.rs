@@ -204,6 +204,9 @@ pub struct Upstream {
     pub idle_connections_max: usize,
     /// HTTP: how long a backend connection is kept idle.
     pub idle_connection_timeout: Duration,
+    /// HTTP: whether a client that ends its direction before it has been answered gives up its
+    /// request.
+    pub abort_on_close: bool,
     /// HTTP: retries beyond connect failures, as a share of requests in percent.
     pub retry_budget_percent: u32,
     /// HTTP: retries per second that are allowed whatever the share.
@@ -434,6 +437,8 @@ pub struct Route {
     pub response_headers: HeaderEdits,
     /// Longest request body; wins over the listener's.
     pub body_bytes_max: Option<u64>,
+    /// Wins over the upstream's.
+    pub abort_on_close: Option<bool>,
     /// What it does.
     pub action: Action,
 }

@@ -211,6 +211,9 @@ fn route(route: &Route, config: &Config) -> Tree {
     if route.body_bytes_max.is_some() {
         map.push(entry("max_body", body_max(route.body_bytes_max)));
     }
+    if let Some(aborts) = route.abort_on_close {
+        map.push(entry("abort_on_close", word(aborts)));
+    }
     match &route.action {
         Action::Proxy(upstream) => {
             map.push(entry("strip_prefix", word(route.strip_prefix)));
@@ -307,6 +310,7 @@ fn upstream(upstream: &Upstream, http: bool) -> Map {
             entry("idle_timeout", duration(upstream.idle_connection_timeout)),
         ];
         map.push(entry("reuse", Tree::Map(reuse)));
+        map.push(entry("abort_on_close", word(upstream.abort_on_close)));
         map.push(entry("sticky", sticky(upstream.sticky.as_ref())));
         map.push(entry("error_pages", error_pages(&upstream.error_pages)));
     }

@@ -74,13 +74,20 @@ fn route(c: &mut Compiler<'_>, node: &Node) -> Option<Route> {
     let (request_headers, response_headers) = header_edits(&mut section, problems);
     let max_body = values::or_word("unlimited", values::size(0..=u64::MAX));
     let body_bytes_max = section.read("max_body", problems, max_body).flatten();
+    // Beside backends of the route's own it is theirs.
+    let abort_on_close = match section.peek("backends") {
+        Some(_) => None,
+        None => section.read("abort_on_close", problems, values::boolean),
+    };
     let generated_name = generated_name(&host, &prefix);
     let action = action(c, &mut section, &generated_name);
-    if let Some(entry) = section.peek("strip_prefix")
-        && !matches!(action, Some(Action::Proxy(_)) | None)
-    {
-        let message = "`strip_prefix` is for routes that forward to backends";
-        c.problems.error(entry.key_at, message);
+    for key in ["strip_prefix", "abort_on_close"] {
+        if let Some(entry) = section.peek(key)
+            && !matches!(action, Some(Action::Proxy(_)) | None)
+        {
+            let message = format!("`{key}` is for routes that forward to backends");
+            c.problems.error(entry.key_at, message);
+        }
     }
     section.close(&mut c.problems);
     if is_bad {
@@ -95,6 +102,7 @@ fn route(c: &mut Compiler<'_>, node: &Node) -> Option<Route> {
         request_headers,
         response_headers,
         body_bytes_max,
+        abort_on_close,
         action: action?,
     })
 }
@@ -196,7 +204,8 @@ fn action(c: &mut Compiler<'_>, section: &mut Section<'_>, name: &str) -> Option
 fn refuse_upstream_keys(c: &mut Compiler<'_>, section: &mut Section<'_>) {
     let shared = ["timeouts", "keepalive", "error_pages"];
     for key in upstream::KEYS.into_iter().chain(shared) {
-        if key == "backends" {
+        // A route has these itself.
+        if matches!(key, "backends" | "abort_on_close") {
             continue;
         }
         if let Some(entry) = section.entry(key) {

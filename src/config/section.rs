@@ -134,7 +134,7 @@ pub(super) fn read_value<'n, T>(
 fn home_of(key: &str) -> Option<&'static str> {
     Some(match key {
         "backends" | "algorithm" | "hash" | "health_check" | "passive" | "sticky" | "retries"
-        | "reuse" | "when_all_down" => "an upstream",
+        | "reuse" | "when_all_down" | "abort_on_close" => "an upstream",
         "listen" | "mode" | "routes" | "limits" | "trusted_proxies" | "via" | "forwarded"
         | "backlog" => "a listener",
         "address" | "weight" => "a backend",

@@ -20,7 +20,7 @@ use super::values::{self, Read};
 use crate::core::http::rewrite::is_token;
 
 /// The keys that an upstream does not share with a listener or the top level.
-pub(super) const KEYS: [&str; 10] = [
+pub(super) const KEYS: [&str; 11] = [
     "backends",
     "algorithm",
     "hash",
@@ -31,6 +31,7 @@ pub(super) const KEYS: [&str; 10] = [
     "sticky",
     "retries",
     "reuse",
+    "abort_on_close",
 ];
 
 /// An upstream as compiled, and what is needed to judge its use.
@@ -77,6 +78,7 @@ pub(super) fn base(keepalive: Option<Keepalive>) -> Upstream {
         sticky: None,
         idle_connections_max: defaults::IDLE_CONNECTIONS,
         idle_connection_timeout: defaults::IDLE_CONNECTION_TIMEOUT,
+        abort_on_close: defaults::ABORT_ON_CLOSE,
         retry_budget_percent: defaults::RETRY_BUDGET_PERCENT,
         retry_budget_min_per_s: defaults::RETRY_BUDGET_MIN_PER_S,
         error_pages: Vec::new(),
@@ -117,7 +119,7 @@ pub(super) fn settings(
 ) -> (Upstream, Vec<HttpKey>) {
     let mut upstream = base.clone();
     let mut http_keys = Vec::new();
-    for key in ["sticky", "reuse"] {
+    for key in ["sticky", "reuse", "abort_on_close"] {
         if let Some(entry) = section.peek(key) {
             http_keys.push((key.to_owned(), entry.key_at, false));
         }
@@ -149,6 +151,8 @@ pub(super) fn settings(
     if let Some(node) = section.node("reuse") {
         reuse(node, &mut upstream, problems);
     }
+    let aborts = section.read("abort_on_close", problems, values::boolean);
+    upstream.abort_on_close = aborts.unwrap_or(upstream.abort_on_close);
     (upstream, http_keys)
 }
 

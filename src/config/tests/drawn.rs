@@ -255,6 +255,7 @@ fn upstream(name: &'static str, http: bool) -> BoxedStrategy<Upstream> {
         0..=100_u32,
         0..=1_000_u32,
         error_pages(),
+        any::<bool>(),
     );
     (l4, l7)
         .prop_map(move |(l4, l7)| {
@@ -280,6 +281,7 @@ fn upstream(name: &'static str, http: bool) -> BoxedStrategy<Upstream> {
                 retry_budget_percent: l7.3,
                 retry_budget_min_per_s: l7.4,
                 error_pages: l7.5,
+                abort_on_close: l7.6,
                 ..plain
             }
         })
@@ -336,6 +338,7 @@ fn route(index: usize) -> BoxedStrategy<Route> {
         edits(),
         prop::option::of(any::<u64>()),
         action,
+        prop::option::of(any::<bool>()),
     );
     all.prop_map(move |all| Route {
         host: all.0,
@@ -345,6 +348,7 @@ fn route(index: usize) -> BoxedStrategy<Route> {
         request_headers: all.3,
         response_headers: all.4,
         body_bytes_max: all.5,
+        abort_on_close: all.7.filter(|_| matches!(all.6, Action::Proxy(_))),
         action: all.6,
     })
     .boxed()
