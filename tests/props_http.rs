@@ -675,6 +675,7 @@ mod machine {
         Head(u16, Framing),
         Bytes(usize),
         BackendEnds { has_tries: bool },
+        ClientEnds { is_abort: bool },
         Timeout,
     }
 
@@ -700,6 +701,7 @@ mod machine {
                 .prop_map(|(status, framing)| Event::Head(status, framing)),
             2 => (1_usize..4).prop_map(Event::Bytes),
             3 => any::<bool>().prop_map(|has_tries| Event::BackendEnds { has_tries }),
+            1 => any::<bool>().prop_map(|is_abort| Event::ClientEnds { is_abort }),
             1 => Just(Event::Timeout),
         ]
     }
@@ -742,6 +744,20 @@ mod machine {
         given: u64,
         given_before: u64,
         streamed: u64,
+    }
+
+    /// Applies an event, and looks whether the exchange has come to its end by it.
+    fn step(
+        one: &mut Exchange,
+        seen: &mut Seen,
+        budget: &mut RetryBudget,
+        event: &Event,
+    ) -> Option<End> {
+        let was_whole = one.is_response_whole();
+        let end = apply(one, seen, budget, event);
+        let is_harmed = matches!(end, Some(End::Failed(_) | End::Cut(_)));
+        assert!(!was_whole || !is_harmed, "{end:?} behind a whole response");
+        end.or_else(|| one.natural_end())
     }
 
     /// Applies an event where a driver could; the end, if that was it.
@@ -812,17 +828,15 @@ mod machine {
                     Ok(Head::Interim | Head::Dropped) => {}
                     Err(end) => return Some(end),
                 }
-                one.response_end()
+                None
             }
             Event::Bytes(count) if is_connected && one.has_response() => {
-                match one.on_response_body(&b"response"[..count], out) {
-                    Ok(_) => one.response_end(),
-                    Err(end) => Some(end),
-                }
+                one.on_response_body(&b"response"[..count], out).err()
             }
             Event::BackendEnds { .. } if is_connected && one.has_response() => {
-                Some(one.on_response_closed().err().unwrap_or(End::Complete))
+                one.on_response_closed().err()
             }
+            Event::ClientEnds { is_abort } => one.on_client_closed(is_abort).err(),
             Event::BackendEnds { has_tries } if is_connected => {
                 let method = one.facts().method;
                 let found = one.on_backend_lost(Allowance {
@@ -886,7 +900,7 @@ mod machine {
             let mut seen = Seen::default();
             let mut budget = RetryBudget::new(0, retries);
             let mut events = events.iter();
-            let end = events.find_map(|event| apply(&mut one, &mut seen, &mut budget, event));
+            let end = events.find_map(|event| step(&mut one, &mut seen, &mut budget, event));
             prop_assert!(seen.finals <= 1 && seen.continues <= 1);
             prop_assert_eq!(seen.finals == 1, one.has_response());
             let ending = one.end(end.unwrap_or(End::ClientGone), true);
@@ -894,6 +908,17 @@ mod machine {
             prop_assert!(ending.answer.is_none() || seen.finals == 0);
             if ending.client == ClientFate::Next {
                 prop_assert!(one.is_received() && facts.keep_alive);
+            }
+            // Neither direction ends the other.
+            let is_over = one.is_sent() || one.is_refused();
+            match end {
+                Some(End::Answered(_)) => prop_assert!(one.is_response_whole() && !is_over),
+                Some(End::Complete) => {
+                    let is_unasked = facts.expect == Expect::Continue && seen.continues == 0;
+                    prop_assert!(one.is_response_whole() && (is_over || is_unasked));
+                }
+                None => prop_assert!(!one.is_response_whole() || !is_over),
+                Some(_) => {}
             }
             if ending.link == LinkFate::Park {
                 prop_assert!(end == Some(End::Complete) && one.is_sent());

@@ -488,7 +488,10 @@ impl<N: Net> Worker<N> {
         // A clean end may only follow when everything before it was delivered, or where the
         // framing of HTTP tells the client that it was not.
         let clean = match reason {
-            CloseReason::Done | CloseReason::KeepAliveEnd | CloseReason::Truncated => true,
+            CloseReason::Done
+            | CloseReason::KeepAliveEnd
+            | CloseReason::Left
+            | CloseReason::Truncated => true,
             CloseReason::Idle | CloseReason::HalfClosed => !ended.was_undelivered,
             CloseReason::NoBackend
             | CloseReason::Reset(_)
@@ -537,7 +540,9 @@ impl<N: Net> Worker<N> {
                 ListenerCell::Refused
             }
             CloseReason::Unwatched => ListenerCell::Refused,
-            CloseReason::Reset(_) | CloseReason::Truncated => ListenerCell::Reset,
+            CloseReason::Reset(_) | CloseReason::Left | CloseReason::Truncated => {
+                ListenerCell::Reset
+            }
             CloseReason::Idle | CloseReason::HalfClosed => ListenerCell::TimedOut,
             CloseReason::Cut => {
                 self.cut += 1;

@@ -73,6 +73,8 @@ pub(crate) enum CloseReason {
     NoBackend,
     /// One side was reset or failed.
     Reset(Side),
+    /// The client ended before it had been answered, and is taken to have left.
+    Left,
     /// Nothing moved for too long.
     Idle,
     /// One direction had ended and the other did not move for too long.
@@ -95,6 +97,7 @@ impl CloseReason {
             Self::NoBackend => "no usable backend",
             Self::Reset(Side::Client) => "reset by client",
             Self::Reset(Side::Backend) => "reset by backend",
+            Self::Left => "left by client",
             Self::Idle => "idle timeout",
             Self::HalfClosed => "half-closed timeout",
             Self::KeepAliveEnd => "no further request",

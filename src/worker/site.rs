@@ -32,6 +32,7 @@ pub(crate) struct Route {
     pub(crate) request_edits: FieldEdits,
     pub(crate) response_edits: FieldEdits,
     pub(crate) body_bytes_max: Option<u64>,
+    pub(crate) abort_on_close: Option<bool>,
     pub(crate) act: Act,
 }
 
@@ -71,6 +72,7 @@ impl Site {
                 request_edits: edits(&settings.request_headers)?,
                 response_edits: edits(&settings.response_headers)?,
                 body_bytes_max: settings.body_bytes_max.or(http.body_bytes_max),
+                abort_on_close: settings.abort_on_close,
                 act: match &settings.action {
                     Action::Proxy(upstream) => Act::Proxy(upstreams[*upstream]),
                     Action::Respond(response) => Act::Respond(fixed(response)?),

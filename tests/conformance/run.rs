@@ -247,6 +247,10 @@ impl Run<'_> {
                     Err("origin: reset".to_owned())
                 }
             }
+            Act::OriginShuts => {
+                self.origin()?.peer().finish();
+                Ok(())
+            }
             Act::OriginCloses => self.drop_origin().map(drop),
             Act::OriginResets => self.drop_origin().map(|conn| conn.into_peer().reset()),
             Act::OriginCut => {

@@ -84,6 +84,8 @@ pub(crate) enum Act {
     OriginQuiet,
     /// The origin receives the clean end of its connection, and closes it.
     OriginEnds,
+    /// The origin ends its sending direction, and reads on.
+    OriginShuts,
     /// The origin closes its connection.
     OriginCloses,
     /// The origin resets its connection.
@@ -112,6 +114,7 @@ const ACTS: &[(&str, Act)] = &[
     ("client returns", Act::ClientReturns),
     ("origin quiet", Act::OriginQuiet),
     ("origin ends", Act::OriginEnds),
+    ("origin shuts", Act::OriginShuts),
     ("origin closes", Act::OriginCloses),
     ("origin resets", Act::OriginResets),
     ("origin cut", Act::OriginCut),

@@ -12,7 +12,9 @@ mod net;
 #[path = "../sim/rig.rs"]
 mod rig;
 
+mod early;
 mod exchange;
+mod half_closed;
 mod message;
 mod play;
 mod sticky;

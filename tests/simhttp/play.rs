@@ -85,11 +85,30 @@ enum Deed {
     Reset,
     CutLength,
     CutChunked,
+    /// Answers as soon as there is a head, and reads on.
     Early,
+    /// The same, and ends its direction behind the answer.
+    EarlyEnd,
+    /// The same, and resets the connection once the answer has arrived.
+    EarlyReset,
     AnswerAndClose,
 }
 
-const DEEDS: [Deed; 16] = [
+impl Deed {
+    fn is_early(self) -> bool {
+        matches!(self, Self::Early | Self::EarlyEnd | Self::EarlyReset)
+    }
+
+    /// Whether it leaves nothing for the client to miss.
+    fn is_benign(self) -> bool {
+        !matches!(
+            self,
+            Self::Close | Self::Reset | Self::CutLength | Self::CutChunked | Self::EarlyReset
+        )
+    }
+}
+
+const DEEDS: [Deed; 19] = [
     Deed::Length,
     Deed::Chunked,
     Deed::UntilClose,
@@ -99,6 +118,9 @@ const DEEDS: [Deed; 16] = [
     Deed::Reset,
     Deed::CutLength,
     Deed::CutChunked,
+    Deed::Early,
+    Deed::EarlyEnd,
+    Deed::EarlyReset,
     Deed::Early,
     Deed::AnswerAndClose,
     Deed::Length,
@@ -124,6 +146,8 @@ struct Client {
     is_pipelining: bool,
     /// Requests whose bytes were handed over.
     sent: usize,
+    /// It ends its direction behind its last request.
+    ends: bool,
     /// It leaves by reset once it has received so much.
     leaves_after: Option<usize>,
     has_left: bool,
@@ -134,8 +158,12 @@ struct Backend {
     /// Bytes of it that were understood.
     read: usize,
     is_gone: bool,
-    /// An answer went out before its request had come as a whole.
-    answered_early: bool,
+    /// An answer to this request went out before the request had come as a whole.
+    answered_early: Option<u64>,
+    /// It has ended its direction.
+    has_ended: bool,
+    /// It resets the connection once all that it sent has arrived.
+    resets: bool,
 }
 
 /// A seed being played.
@@ -207,6 +235,7 @@ impl Play {
             is_old,
             is_pipelining: self.rng.below(3) == 0,
             sent: 0,
+            ends: self.rng.below(4) == 0,
             leaves_after,
             has_left: false,
         }
@@ -304,9 +333,18 @@ impl Play {
             .expect("a known number")
     }
 
-    /// Every client has all its answers, has left, or was sent away.
+    /// Every client has all its answers, has left, or was sent away; and what was answered early
+    /// has come as a whole.
     fn is_over(&self) -> bool {
         let world = self.rig.net.world();
+        let has_left = |id: u64| {
+            let mut clients = self.clients.iter();
+            clients.any(|it| it.has_left && it.requests.iter().any(|request| request.id == id))
+        };
+        let mut awaited = self.backends.iter().filter(|backend| !backend.is_gone);
+        if awaited.any(|it| it.answered_early.is_some_and(|id| !has_left(id))) {
+            return false;
+        }
         self.clients.iter().all(|client| {
             client.has_left
                 || world.peer_saw_end(client.peer)
@@ -342,6 +380,9 @@ impl Play {
             {
                 world.peer_send(client.peer, &client.requests[client.sent].bytes);
                 client.sent += 1;
+                if client.ends && client.sent == client.requests.len() {
+                    world.peer_close_write(client.peer);
+                }
             }
         }
     }
@@ -353,7 +394,9 @@ impl Play {
                     peer,
                     read: 0,
                     is_gone: false,
-                    answered_early: false,
+                    answered_early: None,
+                    has_ended: false,
+                    resets: false,
                 });
             }
         }
@@ -368,6 +411,10 @@ impl Play {
         if backend.is_gone {
             return;
         }
+        if backend.resets && self.rig.world().peer_unsent(backend.peer) == 0 {
+            backend.is_gone = true;
+            return self.rig.world().peer_reset(backend.peer);
+        }
         let (message, has_ended) = {
             let world = self.rig.net.world();
             let received = world.peer_received(backend.peer);
@@ -380,6 +427,7 @@ impl Play {
         if let Some(message) = message {
             self.on_request(backend, &message);
         } else if has_ended {
+            self.judge_cut(backend);
             backend.is_gone = true;
             self.rig.world().peer_close(backend.peer);
         }
@@ -388,14 +436,18 @@ impl Play {
     fn on_request(&mut self, backend: &mut Backend, message: &Message) {
         let path = message.start.split(' ').nth(1).expect("a target");
         let id: u64 = path[1..].parse().expect("a number");
-        if backend.answered_early {
+        if backend.answered_early.is_some() {
             // The answer is out; the rest of the request is awaited.
             if message.is_whole {
+                check_body(id, message);
                 backend.read += message.used;
-                backend.answered_early = false;
+                backend.answered_early = None;
+            } else if self.rig.world().peer_saw_end(backend.peer) {
+                self.judge_cut(backend);
             }
             return;
         }
+        assert!(!backend.has_ended, "a request where no answer can follow");
         let request = self.find(id);
         let (deed, answer_length, is_head) = (
             request.deed,
@@ -406,25 +458,17 @@ impl Play {
             message.field("x-forwarded-for").is_some(),
             "weir says for whom it asks"
         );
-        if !message.is_whole && deed != Deed::Early {
+        if !message.is_whole && !deed.is_early() {
             return;
         }
         let count = self.arrivals.entry(id).or_default();
         *count += 1;
         let is_first = *count == 1;
         if message.is_whole {
-            let length = message
-                .field("x-length")
-                .map_or(0, |text| text.parse().expect("a number"));
-            assert_eq!(
-                message.body,
-                body(id, length),
-                "the body of {}",
-                message.start
-            );
+            check_body(id, message);
             backend.read += message.used;
         } else {
-            backend.answered_early = true;
+            backend.answered_early = Some(id);
         }
         self.answer(backend, id, (deed, is_first), answer_length, is_head);
     }
@@ -462,6 +506,16 @@ impl Play {
             }
             Deed::Length | Deed::Early | Deed::Close | Deed::Reset => {
                 world.peer_send(peer, &plain());
+            }
+            Deed::EarlyReset => {
+                world.peer_send(peer, &plain());
+                backend.resets = true;
+            }
+            Deed::EarlyEnd => {
+                let fields = format!("Connection: close\r\nContent-Length: {length}\r\n");
+                world.peer_send(peer, &[&head("200 OK", &fields), sent].concat());
+                world.peer_close_write(peer);
+                backend.has_ended = true;
             }
             Deed::Chunked => {
                 let mut bytes = head("200 OK", "Transfer-Encoding: chunked\r\n");
@@ -510,11 +564,50 @@ impl Play {
         for client in &self.clients {
             let ended = world.peer_saw_end(client.peer) && !world.peer_saw_reset(client.peer);
             let received = world.peer_received(client.peer);
-            for (request, answer) in client.requests.iter().zip(answers(client, received, ended)) {
-                judge(request, &answer);
+            let answers = answers(client, received, ended);
+            for (request, answer) in client.requests.iter().zip(&answers) {
+                judge(request, answer);
+            }
+            if client.ends && !client.has_left && world.was_accepted(client.peer) {
+                Self::judge_ended(client, &answers);
             }
         }
     }
+
+    /// Who has ended its direction still gets its answers, as far as there are any to be had.
+    fn judge_ended(client: &Client, answers: &[Message]) {
+        let count = answers.iter().filter(|answer| answer.is_whole).count();
+        let Some(missed) = client.requests.get(count) else {
+            return;
+        };
+        let asked = &client.requests[..count];
+        let is_excused = asked.iter().chain([missed]).any(|it| !it.deed.is_benign())
+            || answers.iter().any(|answer| answer.field("x-id").is_none());
+        assert!(is_excused, "/{} was not answered behind an end", missed.id);
+    }
+
+    /// A request that was answered early may be cut only by its client.
+    fn judge_cut(&self, backend: &Backend) {
+        let Some(id) = backend.answered_early else {
+            return;
+        };
+        let mut clients = self.clients.iter();
+        let by = clients.find(|client| client.requests.iter().any(|request| request.id == id));
+        let has_left = by.is_some_and(|client| client.has_left);
+        assert!(has_left, "/{id} was cut behind its answer");
+    }
+}
+
+fn check_body(id: u64, message: &Message) {
+    let length = message
+        .field("x-length")
+        .map_or(0, |text| text.parse().expect("a number"));
+    assert_eq!(
+        message.body,
+        body(id, length),
+        "the body of {}",
+        message.start
+    );
 }
 
 /// The final answers that a client has received, in order, the last perhaps in part.

@@ -213,7 +213,7 @@ fn a_line_that_is_full_is_not_joined() {
 #[test]
 fn a_client_that_leaves_makes_room_in_line() {
     for leaves_by_reset in [false, true] {
-        let mut bound = Bound::full(&config("700ms", ""));
+        let mut bound = Bound::full(&config("700ms", "    abort_on_close: true\n"));
         let (gone, next) = (bound.ask(), bound.ask());
         let sessions = bound.rig.worker.census().sessions;
         if leaves_by_reset {

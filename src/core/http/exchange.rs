@@ -5,7 +5,9 @@
 //! of its answer and of the backend connection ([`Exchange::end`]). It does no I/O: whoever
 //! drives it owns sockets, buffers that wait for room, and backends.
 //!
-//! The two directions run at once and each in one order only:
+//! The two directions run at once and each in one order only, and neither ends the other: an
+//! exchange is over when the response is whole and the request has come to its end as well, sent
+//! or refused:
 //!
 //! ```text
 //! request    kept --> streamed --> sent           kept: all of it can be sent again
@@ -76,6 +78,8 @@ struct Response {
     keeps_client: bool,
     /// Whether only the end of the connection tells the client that the body is whole.
     ends_by_closing: bool,
+    /// The client has been told that nothing follows, ahead of the end of the exchange.
+    is_end_told: bool,
 }
 
 /// Why there is no response, or none that can be given.
@@ -161,8 +165,11 @@ impl Cut {
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The response has passed as a whole.
+    /// The response has passed as a whole, and the request was sent, or the backend takes no more
+    /// of it.
     Complete,
+    /// The response has passed as a whole, and the rest of the request will not: this is why.
+    Answered(Why),
     /// There will be none of a backend's.
     Failed(Failure),
     /// The client has gone.
@@ -180,13 +187,16 @@ pub enum ClientFate {
     Next,
     /// That was its last answer; whether all that it has to say is here.
     Close {
-        /// It has sent its request as a whole, and said that no other follows.
+        /// It has sent its request as a whole, or will not, and said that no other follows.
         is_done: bool,
     },
     /// The end must come early: by the framing alone, so that a plain end shows it.
     CutByFraming,
     /// The end must come early, and only a reset shows that it does.
     CutByReset(Cut),
+    /// It has ended, and is taken to have left before its answer began. What it was sent before
+    /// that still reaches it.
+    Left,
     /// It is not there any more.
     Gone,
     /// It goes on in another protocol.
@@ -277,6 +287,8 @@ pub enum Awaited {
     Response,
     /// More of a body, in either direction.
     Body,
+    /// A body that the client was answered instead of being asked for it.
+    UnaskedBody,
 }
 
 /// What a time that has run out asks for.
@@ -322,6 +334,8 @@ pub struct Exchange {
     /// The protocols that the client offers to change to, each value followed by a comma.
     offered: Vec<u8>,
     own_continue: Continue,
+    /// The client waits for a 100 before it sends its body, and has seen none.
+    waits_for_100: bool,
     response: Option<Response>,
     /// The latest reason why there is no connection.
     failure: Failure,
@@ -353,6 +367,7 @@ impl Exchange {
             body: Body::new(facts.framing, true),
             offered: Vec::new(),
             own_continue: Continue::No,
+            waits_for_100: false,
             response: None,
             failure: Failure::NoBackend,
         }
@@ -406,6 +421,7 @@ impl Exchange {
         let taken = self.body.gather(bytes, &mut self.request)?;
         if self.facts.expect == Expect::Continue && !self.body.is_done() {
             self.own_continue = Continue::Due(now.after_ms(CONTINUE_AFTER_MS));
+            self.waits_for_100 = taken == 0;
         }
         Ok(taken)
     }
@@ -446,6 +462,7 @@ impl Exchange {
         out: &mut Vec<u8>,
     ) -> Result<Relayed, End> {
         self.is_kept = false;
+        self.waits_for_100 = false;
         self.cancel_continue();
         let relayed = relay(&mut self.body, bytes, out);
         let relayed = relayed.map_err(|_| self.failed(Failure::BadRequest))?;
@@ -528,7 +545,7 @@ impl Exchange {
 
     /// No backend is left to be tried.
     #[must_use]
-    pub const fn on_no_backend(&self) -> End {
+    pub fn on_no_backend(&self) -> End {
         self.failed(self.failure)
     }
 
@@ -575,10 +592,12 @@ impl Exchange {
         self.is_refused = false;
     }
 
-    /// The end for this reason. A response that has begun is not followed by another one.
-    const fn failed(&self, failure: Failure) -> End {
-        match self.response {
+    /// The end for this reason. A response that has begun is not followed by another one, and one
+    /// that is whole is not harmed any more.
+    fn failed(&self, failure: Failure) -> End {
+        match &self.response {
             None => End::Failed(failure),
+            Some(response) if response.body.is_done() => End::Answered(failure.why()),
             Some(_) => End::Cut(Cut::Request(failure)),
         }
     }
@@ -624,7 +643,7 @@ impl Exchange {
         let knows_chunked = self.facts.version == Version::Http11;
         let transfer = Transfer::towards(head.framing, knows_chunked);
         let ends_by_closing = ends_by_closing(transfer, head.framing);
-        let keep_alive = self.keeps_client(may_go_on);
+        let keep_alive = may_go_on && self.keeps_client_after_response();
         self.response = Some(Response {
             status: head.status,
             body: Body::new(head.framing, transfer != Transfer::Unchunk),
@@ -632,6 +651,7 @@ impl Exchange {
             is_reusable: head.reusable,
             keeps_client: keep_alive && !ends_by_closing,
             ends_by_closing,
+            is_end_told: false,
         });
         Ok(Head::Final { keep_alive })
     }
@@ -642,10 +662,10 @@ impl Exchange {
         let is_second = status == 100 && self.own_continue == Continue::Said;
         self.cancel_continue();
         if is_second || self.facts.version == Version::Http10 {
-            Head::Dropped
-        } else {
-            Head::Interim
+            return Head::Dropped;
         }
+        self.waits_for_100 &= status != 100;
+        Head::Interim
     }
 
     /// Whether the client has offered to change to all of these protocols.
@@ -693,9 +713,9 @@ impl Exchange {
         Ok(passed)
     }
 
-    /// The end that the response has come to by itself.
+    /// The end that the exchange has come to by itself.
     #[must_use]
-    pub fn response_end(&self) -> Option<End> {
+    pub fn natural_end(&self) -> Option<End> {
         let response = self.response.as_ref()?;
         match self.link {
             Link::Switched => Some(End::Switched),
@@ -703,14 +723,49 @@ impl Exchange {
             | Link::Queued(_)
             | Link::Waiting(_)
             | Link::Connecting(_)
-            | Link::Connected { .. } => response.body.is_done().then_some(End::Complete),
+            | Link::Connected { .. } => {
+                let is_over = response.body.is_done() && (self.is_refused || self.is_sent());
+                is_over.then_some(End::Complete)
+            }
         }
     }
 
-    /// Whether the response is whole, and the client's connection closes behind it.
+    /// Whether the response has passed as a whole. The request may still be on its way.
+    #[must_use]
+    pub fn is_response_whole(&self) -> bool {
+        let response = self.response.as_ref();
+        response.is_some_and(|response| response.body.is_done())
+    }
+
+    /// Whether the client is to be told now that nothing follows, though the exchange goes on:
+    /// where its response has no other end, and where it will send no body for which it was not
+    /// asked. It is told once.
+    pub fn take_early_end(&mut self) -> bool {
+        let waits_for_100 = self.waits_for_100;
+        let Some(response) = &mut self.response else {
+            return false;
+        };
+        let is_due = response.body.is_done() && (response.ends_by_closing || waits_for_100);
+        is_due && !std::mem::replace(&mut response.is_end_told, true)
+    }
+
+    /// Whether nobody wants what the client still sends, while its response goes on.
+    #[must_use]
+    pub const fn drops_request(&self) -> bool {
+        self.is_refused && self.response.is_some()
+    }
+
+    /// The backend has ended its direction, or sends more, behind a response that is whole.
+    pub const fn on_surplus(&mut self) {
+        if let Some(response) = &mut self.response {
+            response.is_reusable = false;
+        }
+    }
+
+    /// Whether exchange and client connection end with the response, which is whole.
     #[must_use]
     pub fn is_last_response_whole(&self) -> bool {
-        self.response_end() == Some(End::Complete)
+        self.natural_end() == Some(End::Complete)
             && self
                 .response
                 .as_ref()
@@ -756,23 +811,37 @@ impl Exchange {
 
     /// What the backend sent is no response.
     #[must_use]
-    pub const fn on_bad_response(&self) -> End {
+    pub fn on_bad_response(&self) -> End {
         self.failed(Failure::BadResponse)
     }
 }
 
 /// The client, and time.
 impl Exchange {
-    /// The client has ended its direction. Who said that this request is the last may still
-    /// listen; who could have gone on has left.
+    /// The client has ended its direction. It may still listen (RFC 9112 section 9.6), so that
+    /// alone is no abort, unless `is_abort` says to take it for one before the response has begun.
+    /// A request that was cut by it can get no answer that means anything: whoever ends there has
+    /// left.
     ///
     /// # Errors
-    /// When it has left: that is the end.
-    pub fn on_client_closed(&self) -> Result<(), End> {
-        if self.is_last() {
-            Ok(())
+    /// When it has left, or has cut its request behind a whole response: that is the end.
+    pub fn on_client_closed(&self, is_abort: bool) -> Result<(), End> {
+        if !self.is_received() && self.is_response_whole() {
+            return Err(self.rest_is_missing(Why::ClientLeftInRequest));
+        }
+        if !self.is_received() || (is_abort && self.response.is_none()) {
+            return Err(End::ClientGone);
+        }
+        Ok(())
+    }
+
+    /// The response is whole and the rest of the request does not come. Where the client was
+    /// never asked for it, that is as it should be.
+    const fn rest_is_missing(&self, why: Why) -> End {
+        if self.waits_for_100 {
+            End::Complete
         } else {
-            Err(End::ClientGone)
+            End::Answered(why)
         }
     }
 
@@ -781,10 +850,18 @@ impl Exchange {
         self.is_received() && !self.facts.keep_alive
     }
 
-    /// Whether the client connection can be kept after an answer now: the rest of a request would
-    /// be taken for the next one.
+    /// Whether the client connection can be kept after an answer of weir's own now: the rest of a
+    /// request would be taken for the next one.
     fn keeps_client(&self, may_go_on: bool) -> bool {
         may_go_on && self.facts.keep_alive && self.is_received()
+    }
+
+    /// Whether the client connection can be kept after a response that begins now: only if all of
+    /// the request will be read. A client that was not asked for its body may send it or not, so
+    /// what follows could be either (RFC 9110 section 10.1.1).
+    fn keeps_client_after_response(&self) -> bool {
+        let will_be_read = self.is_received() || !(self.is_refused || self.waits_for_100);
+        self.facts.keep_alive && will_be_read
     }
 
     /// What is awaited now.
@@ -796,6 +873,8 @@ impl Exchange {
             Link::None | Link::Connected { .. } | Link::Switched => {
                 if self.response.is_none() && self.is_sent() {
                     Awaited::Response
+                } else if self.waits_for_100 && self.is_response_whole() {
+                    Awaited::UnaskedBody
                 } else {
                     Awaited::Body
                 }
@@ -822,6 +901,7 @@ impl Exchange {
     pub fn on_timeout(&mut self, now: Tick) -> Due {
         if self.continue_at().is_some_and(|at| at <= now) {
             self.own_continue = Continue::Said;
+            self.waits_for_100 = false;
             return Due::Continue;
         }
         match self.link {
@@ -837,7 +917,9 @@ impl Exchange {
     }
 
     fn on_idle(&self) -> End {
-        if self.response.is_some() {
+        if self.is_response_whole() {
+            self.rest_is_missing(Why::BodyIdle)
+        } else if self.response.is_some() {
             End::Cut(Cut::Idle)
         } else if !self.is_received() && !self.is_held {
             End::Failed(Failure::RequestTimeout)
@@ -850,7 +932,9 @@ impl Exchange {
     /// response yet.
     #[must_use]
     pub fn end(&self, end: End, may_go_on: bool) -> Ending {
-        let is_done = self.is_last();
+        // Who was not asked for its body, and has not sent it, sends nothing.
+        let is_unasked = self.waits_for_100 && self.is_response_whole();
+        let is_done = self.is_last() || is_unasked;
         let ending = |why, answer, client| Ending {
             why,
             answer,
@@ -860,13 +944,14 @@ impl Exchange {
         let last = ClientFate::Close { is_done };
         match (end, &self.response) {
             (End::Complete, Some(response)) => {
-                let client = if response.keeps_client {
+                let client = if response.keeps_client && self.is_received() {
                     ClientFate::Next
                 } else {
                     last
                 };
                 ending(Why::Ok, None, client)
             }
+            (End::Answered(why), Some(_)) => ending(why, None, last),
             (End::Failed(failure), None) => {
                 let client = if self.keeps_client(may_go_on) {
                     ClientFate::Next
@@ -880,11 +965,18 @@ impl Exchange {
             }
             (End::Cut(cut), _) => ending(cut.why(), None, ClientFate::CutByFraming),
             (End::Switched, _) => ending(Why::Ok, None, ClientFate::Switch),
-            (End::ClientGone, _) if self.is_received() => {
-                ending(Why::ClientLeftInData, None, ClientFate::Gone)
+            (End::ClientGone, response) => {
+                let client = match response {
+                    Some(_) => ClientFate::Gone,
+                    None => ClientFate::Left,
+                };
+                let why = match self.is_received() {
+                    true => Why::ClientLeftInData,
+                    false => Why::ClientLeftInRequest,
+                };
+                ending(why, None, client)
             }
-            (End::ClientGone, _) => ending(Why::ClientLeftInRequest, None, ClientFate::Gone),
-            (End::Complete, None) | (End::Failed(_), Some(_)) => {
+            (End::Complete | End::Answered(_), None) | (End::Failed(_), Some(_)) => {
                 debug_assert!(false, "{end:?} does not fit the response");
                 ending(Why::BadResponse, None, ClientFate::CutByFraming)
             }
@@ -902,7 +994,10 @@ impl Exchange {
                 }
             }
             (_, None) if matches!(self.link, Link::Connected { .. }) => LinkFate::Reset,
-            (End::Complete | End::Failed(_) | End::ClientGone | End::Cut(_), _) => LinkFate::Close,
+            (
+                End::Complete | End::Answered(_) | End::Failed(_) | End::ClientGone | End::Cut(_),
+                _,
+            ) => LinkFate::Close,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::core::http::rewrite::CONTINUE;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
 use crate::worker::connect::{self, Attempt, Confirmed};
+use crate::worker::http::drop::DROP_SILENT_MS;
 use crate::worker::http::log::Record;
 use crate::worker::http::{Next, Parts, Phase};
 use crate::worker::links::LinkKey;
@@ -119,6 +120,13 @@ impl ActiveExchange {
         self.queue_ms = Some(now.since_ms(self.started));
     }
 
+    /// Whether the end of the client's direction is taken for an abort.
+    pub(super) fn aborts_on_close<N: Net>(&self, shared: &Shared<N>) -> bool {
+        let route = self.site.routes[self.route].abort_on_close;
+        let upstream = &shared.upstreams[self.attempt.upstream as usize].settings;
+        route.unwrap_or(upstream.abort_on_close)
+    }
+
     /// Whether body bytes wait for the backend.
     pub(crate) fn has_upload(&self) -> bool {
         self.upload.is_some()
@@ -143,6 +151,7 @@ impl ActiveExchange {
             // A head that comes in drips is no answer.
             Awaited::Response => self.sent_at.after(timeouts.response),
             Awaited::Body => session.moved.after(timeouts.body),
+            Awaited::UnaskedBody => session.moved.after_ms(DROP_SILENT_MS),
         };
         self.state.continue_at().map_or(end, |at| at.min(end))
     }
@@ -217,15 +226,28 @@ impl<N: Net> Parts<'_, N> {
                     if has_moved || budget < before {
                         *self.moved = shared.now;
                     }
-                    let turn = match (has_moved, budget) {
-                        (false, _) => Turn::Sleep,
-                        (true, 0) => Turn::Again,
-                        (true, _) => continue,
-                    };
-                    self.http.exchange = Some(exchange);
-                    return Next::Turn(turn);
+                    if has_moved && budget > 0 {
+                        continue;
+                    }
+                    return self.rest(exchange, shared, has_moved);
                 }
             }
+        }
+    }
+
+    /// Nothing more can be done in this turn, or its budget is spent.
+    pub(super) fn rest(
+        &mut self,
+        exchange: Box<ActiveExchange>,
+        shared: &mut Shared<N>,
+        is_spent: bool,
+    ) -> Next {
+        let drops_request = exchange.state.drops_request();
+        self.http.exchange = Some(exchange);
+        match (is_spent, drops_request) {
+            (true, _) => Next::Turn(Turn::Again),
+            (false, true) => self.drop_refused(shared),
+            (false, false) => Next::Turn(Turn::Sleep),
         }
     }
 
@@ -261,8 +283,34 @@ impl<N: Net> Parts<'_, N> {
         }
         let up = self.upload(exchange, shared, budget)?;
         let down = self.download(exchange, shared, budget)?;
+        if exchange.state.is_response_whole() {
+            self.on_early_response(exchange, shared)?;
+        }
         // A silent response is where a client that has left would not be noticed by writing.
         Ok(up || down || self.watch_client(exchange, shared)?)
+    }
+
+    /// The response is whole; the exchange is over if its request is.
+    fn on_early_response(
+        &self,
+        exchange: &mut ActiveExchange,
+        shared: &mut Shared<N>,
+    ) -> Result<(), End> {
+        if let Some(end) = exchange.state.natural_end() {
+            return Err(end);
+        }
+        if self.http.output.is_none() && exchange.state.take_early_end() {
+            shared.transfer.net.shutdown(&self.client.stream);
+        }
+        Ok(())
+    }
+
+    /// The client's connection was reset.
+    pub(super) fn on_client_reset(&mut self, shared: &mut Shared<N>) -> Next {
+        match self.http.exchange.take() {
+            Some(exchange) => self.end_exchange(exchange, shared, End::ClientGone),
+            None => Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
+        }
     }
 
     /// The exchange has stood still for too long, or weir's own 100 is due.
@@ -332,6 +380,7 @@ impl<N: Net> Parts<'_, N> {
             exchange.note_wait(shared.now);
         }
         let may_go_on = self.may_go_on(&exchange.site, shared);
+        let is_received = exchange.state.is_received();
         let ending = exchange.state.end(end, may_go_on);
         let sent = match ending.answer {
             Some(status) => self.answer_in_place(&mut exchange, shared, status, &ending),
@@ -351,14 +400,23 @@ impl<N: Net> Parts<'_, N> {
         match ending.client {
             ClientFate::Next => {
                 self.http.phase = Phase::Idle(shared.now);
+                self.look_for_end();
                 Next::Step
             }
             ClientFate::Close { is_done } => self.close_after_answer(shared, is_done),
-            ClientFate::CutByFraming => Next::Turn(Turn::Close(CloseReason::Truncated)),
+            // Nothing has moved for long, so nothing is on its way to be destroyed.
+            ClientFate::CutByFraming if end == End::Cut(Cut::Idle) => {
+                Next::Turn(Turn::Close(CloseReason::Truncated))
+            }
+            // A reset would destroy the answers before this one as well.
+            ClientFate::CutByFraming => {
+                self.close_client(shared, is_received, CloseReason::Truncated)
+            }
             ClientFate::CutByReset(Cut::Idle) => Next::Turn(Turn::Close(CloseReason::Idle)),
             ClientFate::CutByReset(Cut::Backend | Cut::BadBody | Cut::Request(_)) => {
                 Next::Turn(Turn::Close(CloseReason::Reset(Side::Backend)))
             }
+            ClientFate::Left => Next::Turn(Turn::Close(CloseReason::Left)),
             ClientFate::Gone => Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
             ClientFate::Switch => Next::Turn(Turn::Again),
         }

@@ -310,7 +310,9 @@ fn outcome(reason: CloseReason) -> (Why, Option<ClosedBy>) {
     match reason {
         CloseReason::Done | CloseReason::KeepAliveEnd => (Why::Ok, None),
         CloseReason::NoBackend => (Why::NoBackend, Some(ClosedBy::Weir)),
-        CloseReason::Reset(Side::Client) => (Why::ClientLeftInData, Some(ClosedBy::Client)),
+        CloseReason::Reset(Side::Client) | CloseReason::Left => {
+            (Why::ClientLeftInData, Some(ClosedBy::Client))
+        }
         CloseReason::Reset(Side::Backend) | CloseReason::Truncated => {
             (Why::BackendCutBody, Some(ClosedBy::Backend))
         }

@@ -6,6 +6,7 @@
 //! is ahead of its turn, is kept in [`Http::input`].
 
 mod connect;
+mod drop;
 mod exchange;
 mod log;
 mod output;
@@ -18,9 +19,8 @@ mod upload;
 use crate::config::model::LogFormat;
 use crate::core::buffer::Buffer;
 use crate::core::http::head::{RequestHead, ResponseHead};
-use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
-use crate::net::{Net, Side};
+use crate::net::Net;
 use crate::worker::links::Owner;
 use crate::worker::session::{CloseReason, Endpoint, Protocol, Session, Turn};
 use crate::worker::shared::Shared;
@@ -30,11 +30,6 @@ pub(crate) use log::{AccessLog, PENDING_BYTES_MAX, log_tcp};
 
 /// Requests that one session may begin in one turn before others run.
 const REQUESTS_PER_TURN: usize = 16;
-
-/// How long, and for how much, a closing connection reads on so that its last answer is not
-/// destroyed by a reset (RFC 9112 section 9.6).
-const LINGER_MS: u64 = 2_000;
-const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// How long an idle client keeps its connection once weir is stopping.
 const DRAIN_LINGER_MS: u64 = 250;
@@ -58,12 +53,13 @@ pub(crate) enum Phase {
     /// A head is incomplete; its first byte came then.
     Head(Tick),
     /// A request was answered before its body had come; so many bytes of it are still to be
-    /// dropped, and the last of them came then.
+    /// dropped, until then at the latest.
     Discard(Tick, u64),
     /// A request is under way.
     Exchange,
-    /// The last answer is out or on its way; reads on until then, for so many bytes.
-    Linger(Tick, usize),
+    /// The last answer is out or on its way; what comes is dropped, until then at the latest, and
+    /// then the connection closes for that reason.
+    Linger(Tick, CloseReason),
 }
 
 impl Phase {
@@ -243,8 +239,8 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
                 parts.read_request(shared)
             }
             Phase::Exchange => parts.step_exchange(shared),
-            Phase::Discard(_, left) => parts.discard(shared, left),
-            Phase::Linger(..) => parts.linger(shared),
+            Phase::Discard(until, left) => parts.discard(shared, until, left),
+            Phase::Linger(_, reason) => parts.linger(shared, reason),
         };
         match next {
             Next::Step => {}
@@ -300,8 +296,7 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
             }
         }
         Phase::Head(since) => since.after(timeouts.header),
-        Phase::Discard(since, _) => since.after(timeouts.body),
-        Phase::Linger(until, _) => until,
+        Phase::Discard(until, _) | Phase::Linger(until, _) => drop::deadline(until, session.moved),
         Phase::Exchange => match &http.exchange {
             Some(exchange) => exchange.deadline(session, shared),
             None => shared.now,
@@ -325,7 +320,7 @@ pub(crate) fn on_timeout<N: Net>(
             Next::Turn(Turn::Close(CloseReason::Idle))
         }
         Phase::Idle(_) => Next::Turn(Turn::Close(CloseReason::KeepAliveEnd)),
-        Phase::Linger(..) => Next::Turn(Turn::Close(CloseReason::Done)),
+        Phase::Linger(_, reason) => Next::Turn(Turn::Close(reason)),
         Phase::Discard(..) => Next::Turn(Turn::Close(CloseReason::Idle)),
         _ if is_stalled => parts.cut_response(shared),
         Phase::Head(_) => parts.refuse_head(shared, 408),
@@ -338,93 +333,18 @@ pub(crate) fn on_timeout<N: Net>(
 }
 
 impl<N: Net> Parts<'_, N> {
-    /// Reads and drops the rest of a body that nobody wants; then the next request may come.
-    fn discard(&mut self, shared: &mut Shared<N>, mut left: u64) -> Next {
-        while left > 0 {
-            if !self.client.ready.has(Readiness::READ) {
-                return Next::Turn(Turn::Sleep);
-            }
-            let transfer = &mut shared.transfer;
-            let wanted = usize::try_from(left).unwrap_or(usize::MAX);
-            let room = wanted.min(transfer.scratch.len());
-            let space = &mut transfer.scratch[..room];
-            match self.client.read(&mut transfer.net, space) {
-                Io::Ready(count) => {
-                    left -= count as u64;
-                    self.http.phase = Phase::Discard(shared.now, left);
-                }
-                Io::Blocked => {}
-                Io::Closed => return Next::Turn(Turn::Close(CloseReason::Done)),
-                Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
-            }
-        }
-        self.http.phase = Phase::Idle(shared.now);
-        Next::Step
-    }
-
-    /// Reads what still comes on a connection that is closing, and forgets it.
-    fn linger(&mut self, shared: &mut Shared<N>) -> Next {
-        let Phase::Linger(until, mut left) = self.http.phase else {
-            return Next::Step;
-        };
-        while self.client.ready.has(Readiness::READ) && left > 0 {
-            let transfer = &mut shared.transfer;
-            match self.client.read(&mut transfer.net, &mut transfer.scratch) {
-                Io::Ready(count) => left = left.saturating_sub(count),
-                Io::Blocked => {}
-                Io::Closed => return Next::Turn(Turn::Close(CloseReason::Done)),
-                Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
-            }
-        }
-        if left == 0 {
-            return Next::Turn(Turn::Close(CloseReason::Done));
-        }
-        self.http.phase = Phase::Linger(until, left);
-        Next::Turn(Turn::Sleep)
-    }
-
-    /// The client does not take what is held for it: nothing else goes on, except that an
-    /// exchange may notice that it has lost its client.
+    /// The client does not take what is held for it: nothing else goes on, except that the rest of
+    /// its request still goes where it is to go. It may be what the client is waiting for.
     fn while_blocked(&mut self, shared: &mut Shared<N>) -> Turn {
-        if self.http.phase == Phase::Exchange
-            && let Next::Turn(turn) = self.upload_while_blocked(shared)
-        {
-            return turn;
+        let next = match self.http.phase {
+            Phase::Exchange => self.upload_while_blocked(shared),
+            Phase::Discard(until, left) => self.discard_while_blocked(shared, until, left),
+            Phase::Linger(_, reason) => self.linger(shared, reason),
+            Phase::Idle(_) | Phase::Head(_) => Next::Step,
+        };
+        match next {
+            Next::Turn(turn) => turn,
+            Next::Step => Turn::Sleep,
         }
-        Turn::Sleep
-    }
-
-    /// Whether the client has sent more than its last request. Closing on that would reset the
-    /// connection, and the reset overtakes the answer.
-    fn has_more_input(&self, shared: &mut Shared<N>) -> bool {
-        if !self.client.ready.has(Readiness::READ) {
-            return false;
-        }
-        let net = &mut shared.transfer.net;
-        match net.read(&self.client.stream, &mut [0; 1]) {
-            Io::Ready(_) => true,
-            Io::Blocked | Io::Closed | Io::Failed(_) => false,
-        }
-    }
-
-    /// The last answer is out: tells the end and reads on for a while, or closes at once when
-    /// the client has nothing more to say.
-    pub(crate) fn close_after_answer(
-        &mut self,
-        shared: &mut Shared<N>,
-        client_is_done: bool,
-    ) -> Next {
-        let is_out = self.http.output.is_none() && self.http.input.is_empty();
-        if client_is_done && is_out && !self.has_more_input(shared) {
-            // What the client may have sent since would reset the connection before its answer.
-            shared.transfer.net.shutdown(&self.client.stream);
-            return Next::Turn(Turn::Close(CloseReason::Done));
-        }
-        self.http.input = Vec::new();
-        self.http.phase = Phase::Linger(shared.now.after_ms(LINGER_MS), LINGER_BYTES_MAX);
-        if self.http.output.is_none() {
-            shared.transfer.net.shutdown(&self.client.stream);
-        }
-        Next::Step
     }
 }

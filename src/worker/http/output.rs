@@ -5,7 +5,7 @@ use std::io::{ErrorKind, IoSlice};
 use crate::core::buffer::Buffer;
 use crate::core::readiness::{Io, Readiness};
 use crate::net::{Net, Side};
-use crate::worker::http::{LINGER_BYTES_MAX, LINGER_MS, Parts, Phase};
+use crate::worker::http::{Parts, Phase};
 use crate::worker::session::{CloseReason, Endpoint, Turn};
 use crate::worker::shared::{Shared, Transfer};
 
@@ -104,10 +104,8 @@ impl<N: Net> Parts<'_, N> {
                 if count > 0 {
                     *self.moved = shared.now;
                 }
-                if done && matches!(self.http.phase, Phase::Linger(..)) {
-                    let until = shared.now.after_ms(LINGER_MS);
-                    self.http.phase = Phase::Linger(until, LINGER_BYTES_MAX);
-                    shared.transfer.net.shutdown(&self.client.stream);
+                if done && let Phase::Linger(_, reason) = self.http.phase {
+                    self.begin_linger(shared, reason);
                 }
                 Ok(done)
             }

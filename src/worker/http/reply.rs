@@ -13,6 +13,7 @@ use crate::core::http::reply::{
 use crate::core::http::rewrite::FieldEdits;
 use crate::core::time::Tick;
 use crate::net::Net;
+use crate::worker::http::drop::DROP_MS;
 use crate::worker::http::request::Request;
 use crate::worker::http::{Next, Parts, Phase};
 use crate::worker::session::Turn;
@@ -240,7 +241,7 @@ impl<N: Net> Parts<'_, N> {
         let left = body.opaque_bytes();
         let is_short = matches!(facts.framing, Framing::Length(_)) && left <= DISCARD_BYTES_MAX;
         if may_go_on && is_short && facts.expect == Expect::Nothing && facts.keep_alive {
-            self.http.phase = Phase::Discard(shared.now, left);
+            self.http.phase = Phase::Discard(shared.now.after_ms(DROP_MS), left);
             return true;
         }
         false

@@ -1,5 +1,7 @@
 //! The way of a response from the backend's bytes to the client.
 
+use std::io::ErrorKind;
+
 use crate::board::{BackendCell, ListenerCell};
 use crate::config::model;
 use crate::core::access_log::StickyUse;
@@ -33,6 +35,10 @@ impl<N: Net> Parts<'_, N> {
         let Some(link) = exchange.link else {
             return Ok(false);
         };
+        if exchange.state.is_response_whole() {
+            self.watch_backend(exchange, shared, link);
+            return Ok(false);
+        }
         let endpoint = &shared.links[link as usize].endpoint;
         // What the client does not take stays with the backend: that is the back-pressure.
         let is_piped = shared.links[link as usize].piped.is_some();
@@ -49,6 +55,30 @@ impl<N: Net> Parts<'_, N> {
         let outcome = self.download_with(exchange, shared, &mut scratch, budget);
         shared.transfer.scratch = scratch;
         outcome
+    }
+
+    /// The response is whole and the request still goes up: the end of the backend's direction does
+    /// not change that, its failure does, and what else it sends is for nobody.
+    fn watch_backend(&self, exchange: &mut ActiveExchange, shared: &mut Shared<N>, link: LinkKey) {
+        let endpoint = &mut shared.links[link as usize].endpoint;
+        if !endpoint.ready.has(Readiness::READ) {
+            return;
+        }
+        let transfer = &mut shared.transfer;
+        let failed = match endpoint.read(&mut transfer.net, &mut transfer.scratch) {
+            Io::Blocked => None,
+            Io::Failed(kind) => Some(kind),
+            Io::Ready(_) | Io::Closed => {
+                exchange.state.on_surplus();
+                // More of it has an event of its own. A reset behind the end is not told by reads.
+                endpoint.ready.clear(Readiness::READ);
+                let has_failed = endpoint.has_failed(&mut transfer.net);
+                has_failed.then_some(ErrorKind::ConnectionReset)
+            }
+        };
+        if let Some(kind) = failed {
+            self.on_upload_failed(exchange, shared, kind);
+        }
     }
 
     fn download_with(
@@ -113,9 +143,9 @@ impl<N: Net> Parts<'_, N> {
                 }
             }
             let is_empty = matches!(shared.links[link as usize].piped, Some((_, 0)));
-            if is_empty && let Some(end) = exchange.state.response_end() {
+            if is_empty && exchange.state.is_response_whole() {
                 shared.give_pipe(link);
-                return Err(end);
+                return exchange.state.natural_end().map_or(Ok(Some(true)), Err);
             }
             if !is_empty || *budget == 0 {
                 return Ok(Some(has_moved));
@@ -148,6 +178,8 @@ impl<N: Net> Parts<'_, N> {
                 Io::Closed | Io::Failed(_) => return Err(End::ClientGone),
             }
         }
+        // What is in the pipe has not passed yet.
+        exchange.state.on_response_moved(total as u64);
         exchange.bytes_out += total as u64;
         shared.count(self.facts.listener, ListenerCell::BytesOut, total as u64);
         Ok(total)
@@ -175,7 +207,6 @@ impl<N: Net> Parts<'_, N> {
         match net.fill(&endpoint.stream, pipe, wanted.min(SPLICE_BYTES_MAX)) {
             Io::Ready(count) => {
                 *bytes += count;
-                exchange.state.on_response_moved(count as u64);
                 count_received(exchange, shared, count);
                 Ok(true)
             }
@@ -206,7 +237,7 @@ impl<N: Net> Parts<'_, N> {
             self.send(shared, LAST_CHUNK, &[])
                 .map_err(|_| End::ClientGone)?;
         }
-        Err(End::Complete)
+        exchange.state.natural_end().map_or(Ok(()), Err)
     }
 
     /// Passes on bytes of the backend: heads first, then the body.
@@ -375,7 +406,7 @@ impl<N: Net> Parts<'_, N> {
         let end_follows = exchange.state.is_last_response_whole();
         self.send_with(shared, (out, &bytes[..direct]), end_follows)
             .map_err(|_| End::ClientGone)?;
-        exchange.state.response_end().map_or(Ok(()), Err)
+        exchange.state.natural_end().map_or(Ok(()), Err)
     }
 }
 

@@ -3,6 +3,7 @@
 use log::debug;
 
 use crate::core::http::exchange::Link;
+use crate::core::readiness::Readiness;
 use crate::net::{Kind, Net, Side, Target};
 use crate::worker::connect::Attempt;
 use crate::worker::session::{Protocol, Session};
@@ -57,5 +58,9 @@ pub(super) fn adopt<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Sha
         relay.down.hold(buffer);
     }
     shared.keep_spare(exchange);
+    // The end of the client's direction may have been told before.
+    if session.client.ready.has(Readiness::CLOSING) {
+        session.client.ready.add(Readiness::READ);
+    }
     session.protocol = Protocol::Tcp(relay);
 }

@@ -97,9 +97,7 @@ impl<N: Net> Parts<'_, N> {
                             continue;
                         }
                     }
-                    self.http.exchange = Some(exchange);
-                    let turn = if has_moved { Turn::Again } else { Turn::Sleep };
-                    return Next::Turn(turn);
+                    return self.rest(exchange, shared, has_moved);
                 }
             }
         }
@@ -113,6 +111,9 @@ impl<N: Net> Parts<'_, N> {
     ) -> Result<bool, End> {
         let is_connected = matches!(exchange.state.link(), Link::Connected { .. });
         let has_moved = is_connected && self.upload(exchange, shared, budget)?;
+        if let Some(end) = exchange.state.natural_end() {
+            return Err(end);
+        }
         // A client that has part of its response shows by taking it whether it is still there.
         if has_moved || exchange.state.has_response() {
             return Ok(has_moved);
@@ -121,7 +122,7 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// The backend takes no more of the request.
-    fn on_upload_failed(
+    pub(super) fn on_upload_failed(
         &self,
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
@@ -176,7 +177,7 @@ impl<N: Net> Parts<'_, N> {
         let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
             Io::Blocked => return Ok(false),
-            Io::Closed => return exchange.state.on_client_closed().map(|()| false),
+            Io::Closed => return exchange.state.on_client_closed(false).map(|()| false),
             Io::Failed(_) => return Err(End::ClientGone),
         };
         *budget = budget.saturating_sub(count);
@@ -259,12 +260,13 @@ impl<N: Net> Parts<'_, N> {
             }
             Io::Blocked => Ok(false),
             Io::Closed => {
-                self.client.ready.clear(Readiness::READ);
-                // Only the last of the requests that it has sent can say whether it still listens.
-                if self.http.input.is_empty() {
-                    exchange.state.on_client_closed()?;
+                // Behind an end, reads do not tell of a reset.
+                if self.client.has_failed(&mut transfer.net) {
+                    return Err(End::ClientGone);
                 }
-                Ok(false)
+                // Requests that it has sent ahead are to be answered, whatever it does now.
+                let is_abort = self.http.input.is_empty() && exchange.aborts_on_close(shared);
+                exchange.state.on_client_closed(is_abort).map(|()| false)
             }
             Io::Failed(_) => Err(End::ClientGone),
         }

@@ -120,6 +120,153 @@ fn a_bad_request_body_after_an_early_response_cuts_it() {
     assert_eq!(found, Err(End::Cut(Cut::Request(Failure::BadRequest))));
 }
 
+/// A request of which the first half is sent, and its response, which is whole.
+fn answered_early(framing: Framing, version: Version) -> Exchange {
+    let mut one = exchange(Method::Post, framing, |facts| facts.version = version);
+    send(&mut one, false);
+    let framing = match version {
+        Version::Http11 => Framing::Length(0),
+        Version::Http10 => Framing::UntilClose,
+    };
+    let verdict = respond(&mut one, 202, framing);
+    assert_eq!(verdict, Head::Final { keep_alive: true });
+    if framing == Framing::UntilClose {
+        assert_eq!(one.on_response_closed(), Ok(Tail::Nothing));
+    }
+    one
+}
+
+#[test]
+fn a_request_goes_on_behind_its_whole_response() {
+    let mut one = answered_early(Framing::Length(4), Version::Http11);
+    for (body, is_held, end) in [
+        (b"bo", false, None),
+        (b"dy", true, None),
+        (b"", false, Some(End::Complete)),
+    ] as [(&[u8], bool, Option<End>); 3]
+    {
+        assert!(one.is_response_whole() && !one.take_early_end());
+        assert!(one.on_request_body(body, None, &mut Vec::new()).is_ok());
+        one.on_held(is_held);
+        assert_eq!(one.natural_end(), end);
+        if end.is_none() {
+            assert_eq!(one.awaited(), Awaited::Body);
+        }
+    }
+    let ending = one.end(End::Complete, true);
+    assert_eq!(ending.client, ClientFate::Next);
+    assert_eq!(ending.link, LinkFate::Park);
+}
+
+#[test]
+fn a_backend_may_end_behind_its_response_or_refuse_the_rest() {
+    let mut ended = answered_early(Framing::Length(2), Version::Http11);
+    ended.on_surplus();
+    assert_eq!(ended.natural_end(), None, "it may still read");
+    assert!(ended.on_request_body(b"ok", None, &mut Vec::new()).is_ok());
+    assert_eq!(ended.natural_end(), Some(End::Complete));
+    let ending = ended.end(End::Complete, true);
+    assert_eq!(
+        (ending.client, ending.link),
+        (ClientFate::Next, LinkFate::Close)
+    );
+
+    let mut refused = answered_early(Framing::Length(2), Version::Http11);
+    refused.on_refused();
+    assert_eq!(refused.natural_end(), Some(End::Complete));
+    let ending = refused.end(End::Complete, true);
+    assert_eq!(ending.client, ClientFate::Close { is_done: false });
+    assert_eq!(ending.link, LinkFate::Close);
+}
+
+#[test]
+fn the_rest_of_a_request_does_not_harm_a_whole_response() {
+    type Fails = fn(&mut Exchange) -> End;
+    let table: [(Framing, Fails, Why); 4] = [
+        (
+            Framing::Chunked,
+            |one| {
+                let found = one.on_request_body(b"nonsense", None, &mut Vec::new());
+                found.expect_err("a bad chunk")
+            },
+            Why::Refused,
+        ),
+        (
+            Framing::Length(4),
+            |one| {
+                let found = one.on_request_body(b"body", Some(3), &mut Vec::new());
+                found.expect_err("too long")
+            },
+            Why::Refused,
+        ),
+        (
+            Framing::Length(4),
+            |one| {
+                let due = one.on_timeout(NOW);
+                assert_eq!(due, Due::End(End::Answered(Why::BodyIdle)));
+                End::Answered(Why::BodyIdle)
+            },
+            Why::BodyIdle,
+        ),
+        (
+            Framing::Length(4),
+            |one| one.on_client_closed(false).expect_err("it is cut"),
+            Why::ClientLeftInRequest,
+        ),
+    ];
+    for (framing, fails, why) in table {
+        let mut one = answered_early(framing, Version::Http11);
+        let end = fails(&mut one);
+        assert_eq!(end, End::Answered(why));
+        let ending = one.end(end, true);
+        assert_eq!((ending.why, ending.answer), (why, None));
+        assert_eq!(ending.client, ClientFate::Close { is_done: false });
+        assert_eq!(ending.link, LinkFate::Close);
+    }
+}
+
+#[test]
+fn an_end_that_only_closing_shows_does_not_wait_for_the_request() {
+    let mut one = answered_early(Framing::Length(4), Version::Http10);
+    assert_eq!(one.natural_end(), None);
+    assert!(one.take_early_end());
+    assert!(!one.take_early_end(), "it is told once");
+}
+
+#[test]
+fn a_body_that_was_not_asked_for_may_come_or_not() {
+    let answered = || {
+        let mut one = expecting();
+        let verdict = respond(&mut one, 401, Framing::None);
+        assert_eq!(verdict, Head::Final { keep_alive: false });
+        assert!(one.take_early_end());
+        assert_eq!(one.awaited(), Awaited::UnaskedBody);
+        one
+    };
+    let silent = answered().on_timeout(NOW);
+    assert_eq!(silent, Due::End(End::Complete));
+    assert_eq!(answered().on_client_closed(false), Err(End::Complete));
+    let ending = answered().end(End::Complete, true);
+    assert_eq!(ending.client, ClientFate::Close { is_done: true });
+    assert_eq!(ending.link, LinkFate::Close);
+
+    let mut came = answered();
+    assert!(came.on_request_body(b"abc", None, &mut Vec::new()).is_ok());
+    assert_eq!(came.natural_end(), Some(End::Complete));
+
+    // Who was told 100 sends it.
+    for told in [Some(100), None] {
+        let mut one = expecting();
+        match told {
+            Some(status) => assert_eq!(respond(&mut one, status, Framing::None), Head::Interim),
+            None => assert_eq!(one.on_timeout(Tick(u64::MAX)), Due::Continue),
+        }
+        let verdict = respond(&mut one, 202, Framing::None);
+        assert_eq!(verdict, Head::Final { keep_alive: true });
+        assert_eq!(one.awaited(), Awaited::Body);
+    }
+}
+
 #[test]
 fn every_failure_has_its_status_and_its_code() {
     let table = [
@@ -252,7 +399,7 @@ fn protocols_change_only_as_offered_and_after_the_whole_request() {
         let row = (offers, asks, chosen, has_left);
         if expected {
             assert!(found.is_ok(), "{row:?}");
-            assert_eq!(one.response_end(), Some(End::Switched));
+            assert_eq!(one.natural_end(), Some(End::Switched));
             let ending = one.end(End::Switched, true);
             assert_eq!(ending.client, ClientFate::Switch);
             assert_eq!(ending.link, LinkFate::Switch);
@@ -301,8 +448,18 @@ fn connections_are_kept_where_nothing_speaks_against_it() {
         },
         Row {
             is_early: true,
-            client: close(false),
+            ..good()
+        },
+        Row {
+            is_early: true,
+            reusable: false,
             link: LinkFate::Close,
+            ..good()
+        },
+        Row {
+            is_early: true,
+            keep_alive: false,
+            client: close(true),
             ..good()
         },
         Row {
@@ -346,7 +503,11 @@ fn connections_are_kept_where_nothing_speaks_against_it() {
         };
         let passed = one.on_response_body(&[body, row.surplus].concat(), &mut Vec::new());
         assert_eq!(passed.expect("a good body").consumed, body.len());
-        assert_eq!(one.response_end(), Some(End::Complete));
+        if row.is_early {
+            assert_eq!(one.natural_end(), None, "row {n}");
+            assert!(one.on_request_body(b"dy", None, &mut Vec::new()).is_ok());
+        }
+        assert_eq!(one.natural_end(), Some(End::Complete));
         let ending = one.end(End::Complete, row.may_go_on);
         assert_eq!(ending.client, row.client, "row {n}");
         assert_eq!(ending.link, row.link, "row {n}");
@@ -397,7 +558,7 @@ fn only_a_body_until_close_may_end_with_the_connection() {
         respond(&mut one, 200, framing);
         assert_eq!(one.on_response_closed(), expected);
         if expected.is_ok() {
-            assert_eq!(one.response_end(), Some(End::Complete));
+            assert_eq!(one.natural_end(), Some(End::Complete));
             assert_eq!(one.end(End::Complete, true).link, LinkFate::Close);
         }
     }
@@ -463,18 +624,30 @@ fn a_refused_request_was_not_sent() {
 }
 
 #[test]
-fn who_could_have_gone_on_has_left() {
-    let keeps = get();
-    assert_eq!(keeps.on_client_closed(), Err(End::ClientGone));
-    let last = exchange(Method::Get, Framing::None, |facts| facts.keep_alive = false);
-    assert_eq!(last.on_client_closed(), Ok(()));
-    let cut = exchange(Method::Post, Framing::Length(2), |facts| {
-        facts.keep_alive = false;
-    });
-    assert_eq!(cut.on_client_closed(), Err(End::ClientGone));
-    let why = |one: &Exchange| one.end(End::ClientGone, true).why;
-    assert_eq!(why(&keeps), Why::ClientLeftInData);
-    assert_eq!(why(&cut), Why::ClientLeftInRequest);
+fn a_client_that_has_ended_may_still_listen() {
+    let ask = |keep_alive, framing| {
+        exchange(Method::Post, framing, |facts| facts.keep_alive = keep_alive)
+    };
+    for keep_alive in [true, false] {
+        let mut whole = ask(keep_alive, Framing::None);
+        assert_eq!(whole.on_client_closed(false), Ok(()));
+        assert_eq!(whole.on_client_closed(true), Err(End::ClientGone));
+        let ending = whole.end(End::ClientGone, true);
+        assert_eq!(ending.why, Why::ClientLeftInData);
+        assert_eq!(ending.client, ClientFate::Left);
+        send(&mut whole, false);
+        respond(&mut whole, 200, Framing::Length(1));
+        assert_eq!(whole.on_client_closed(true), Ok(()), "the work is done");
+
+        let mut cut = ask(keep_alive, Framing::Length(2));
+        assert_eq!(cut.on_client_closed(false), Err(End::ClientGone));
+        let ending = cut.end(End::ClientGone, true);
+        assert_eq!(ending.why, Why::ClientLeftInRequest);
+        send(&mut cut, false);
+        respond(&mut cut, 200, Framing::Length(1));
+        assert_eq!(cut.on_client_closed(false), Err(End::ClientGone));
+        assert_eq!(cut.end(End::ClientGone, true).client, ClientFate::Gone);
+    }
 }
 
 #[test]

@@ -1,0 +1,180 @@
+//! What a client still sends when nobody wants it any more.
+//!
+//! An answer that is out can still be lost: a connection that is closed while the client sends
+//! is reset, and the reset destroys what the client has not read (RFC 9112 section 9.6). So what it
+//! sends is read and dropped, within bounds, until it has ended or the connection can go on.
+
+use crate::board::ListenerCell;
+use crate::core::readiness::{Io, Readiness};
+use crate::core::time::Tick;
+use crate::net::{Net, Side};
+use crate::worker::http::{Next, Parts, Phase};
+use crate::worker::session::{CloseReason, Turn};
+use crate::worker::shared::Shared;
+use crate::worker::tcp::TURN_BUDGET_BYTES;
+
+/// How long what a client sends is dropped, in milliseconds: in all, once its answer is out, and
+/// while it sends nothing.
+pub(super) const DROP_MS: u64 = 30_000;
+pub(super) const DROP_SILENT_MS: u64 = 5_000;
+
+/// When dropping ends that ends at `until` at the latest, if nothing comes any more since `moved`.
+pub(super) fn deadline(until: Tick, moved: Tick) -> Tick {
+    until.min(moved.after_ms(DROP_SILENT_MS))
+}
+
+/// Why dropping has stopped.
+enum Dropped {
+    /// Nothing is there now.
+    Waiting,
+    /// There may be more, in another turn.
+    Spent,
+    /// The client has ended its direction.
+    Ended,
+    /// It was reset.
+    Failed,
+}
+
+impl<N: Net> Parts<'_, N> {
+    /// Reads and drops the rest of a body that nobody wants; then the next request may come.
+    pub(super) fn discard(&mut self, shared: &mut Shared<N>, until: Tick, left: u64) -> Next {
+        let (count, dropped) = self.drop_input(shared, left);
+        if count == left {
+            self.http.phase = Phase::Idle(shared.now);
+            return Next::Step;
+        }
+        self.http.phase = Phase::Discard(until, left - count);
+        Next::Turn(match dropped {
+            Dropped::Waiting => Turn::Sleep,
+            Dropped::Spent => Turn::Again,
+            Dropped::Ended => Turn::Close(CloseReason::Done),
+            Dropped::Failed => Turn::Close(CloseReason::Reset(Side::Client)),
+        })
+    }
+
+    /// The same while the answer waits for the client to take it.
+    pub(super) fn discard_while_blocked(
+        &mut self,
+        shared: &mut Shared<N>,
+        until: Tick,
+        left: u64,
+    ) -> Next {
+        let (count, dropped) = self.drop_input(shared, left);
+        self.http.phase = Phase::Discard(until, left - count);
+        self.drop_turn(shared, dropped)
+    }
+
+    /// Reads what still comes on a connection that is closing, and forgets it.
+    pub(super) fn linger(&mut self, shared: &mut Shared<N>, reason: CloseReason) -> Next {
+        let dropped = self.drop_input(shared, u64::MAX).1;
+        // It may have ended only its own direction, and still read.
+        if matches!(dropped, Dropped::Ended) && self.http.output.is_none() {
+            return Next::Turn(Turn::Close(reason));
+        }
+        self.drop_turn(shared, dropped)
+    }
+
+    /// The backend takes no more of the request, while its response still passes: the client may
+    /// read that only once it has sent all.
+    pub(super) fn drop_refused(&mut self, shared: &mut Shared<N>) -> Next {
+        let dropped = self.drop_input(shared, u64::MAX).1;
+        self.drop_turn(shared, dropped)
+    }
+
+    fn drop_turn(&mut self, shared: &mut Shared<N>, dropped: Dropped) -> Next {
+        Next::Turn(match dropped {
+            Dropped::Waiting | Dropped::Ended => Turn::Sleep,
+            Dropped::Spent => Turn::Again,
+            Dropped::Failed => return self.on_client_reset(shared),
+        })
+    }
+
+    /// Reads and forgets up to `bytes_max` bytes; how many, and why it stopped. It counts as
+    /// movement only when nothing else is left to be done.
+    fn drop_input(&mut self, shared: &mut Shared<N>, bytes_max: u64) -> (u64, Dropped) {
+        let mut total = 0;
+        let dropped = loop {
+            let left = bytes_max - total;
+            if left == 0 || !self.client.ready.has(Readiness::READ) {
+                break Dropped::Waiting;
+            }
+            if total >= TURN_BUDGET_BYTES as u64 {
+                break Dropped::Spent;
+            }
+            let transfer = &mut shared.transfer;
+            let room = usize::try_from(left).unwrap_or(usize::MAX);
+            let room = room.min(transfer.scratch.len());
+            let space = &mut transfer.scratch[..room];
+            match self.client.read(&mut transfer.net, space) {
+                Io::Ready(count) => total += count as u64,
+                Io::Blocked => {}
+                Io::Closed => break Dropped::Ended,
+                Io::Failed(_) => break Dropped::Failed,
+            }
+        };
+        shared.count(self.facts.listener, ListenerCell::BytesIn, total);
+        if total > 0 && self.http.output.is_none() && self.http.exchange.is_none() {
+            *self.moved = shared.now;
+        }
+        (total, dropped)
+    }
+
+    /// The end of the client's direction may have been told already: it is asked for again.
+    pub(super) fn look_for_end(&mut self) {
+        if self.client.ready.has(Readiness::CLOSING) {
+            self.client.ready.add(Readiness::READ);
+        }
+    }
+
+    /// Whether the client has sent more than its last request. Closing on that would reset the
+    /// connection, and the reset overtakes the answer.
+    fn has_more_input(&self, shared: &mut Shared<N>) -> bool {
+        if !self.client.ready.has(Readiness::READ) {
+            return false;
+        }
+        let net = &mut shared.transfer.net;
+        match net.read(&self.client.stream, &mut [0; 1]) {
+            Io::Ready(_) => true,
+            Io::Blocked | Io::Closed | Io::Failed(_) => false,
+        }
+    }
+
+    /// The last answer is out: tells the end and drops what still comes, or closes at once when
+    /// the client has nothing more to say.
+    pub(super) fn close_after_answer(
+        &mut self,
+        shared: &mut Shared<N>,
+        client_is_done: bool,
+    ) -> Next {
+        self.close_client(shared, client_is_done, CloseReason::Done)
+    }
+
+    /// The same for this reason; what has been written, or is held, still reaches the client.
+    pub(super) fn close_client(
+        &mut self,
+        shared: &mut Shared<N>,
+        client_is_done: bool,
+        reason: CloseReason,
+    ) -> Next {
+        let is_out = self.http.output.is_none() && self.http.input.is_empty();
+        if client_is_done && is_out && !self.has_more_input(shared) {
+            // What the client may have sent since would reset the connection before its answer.
+            shared.transfer.net.shutdown(&self.client.stream);
+            return Next::Turn(Turn::Close(reason));
+        }
+        self.http.input = Vec::new();
+        self.http.phase = Phase::Linger(shared.now.after_ms(DROP_MS), reason);
+        if self.http.output.is_none() {
+            self.begin_linger(shared, reason);
+        }
+        Next::Step
+    }
+
+    /// The last answer has left: the client is told the end, and has its time from here on.
+    pub(super) fn begin_linger(&mut self, shared: &mut Shared<N>, reason: CloseReason) {
+        *self.moved = shared.now;
+        self.http.phase = Phase::Linger(shared.now.after_ms(DROP_MS), reason);
+        self.look_for_end();
+        shared.transfer.net.shutdown(&self.client.stream);
+    }
+}
