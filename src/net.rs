@@ -173,6 +173,10 @@ pub trait Net {
     /// then, and sends them and the end as one packet. A close over unread bytes loses them.
     fn write_last(&mut self, stream: &Self::Stream, from: &[IoSlice<'_>]) -> Io<usize>;
 
+    /// Bytes that were written to a stream and have not reached the peer's kernel as far as that
+    /// has said. It may be asked after the end, too; none where it cannot be known.
+    fn unacknowledged(&mut self, stream: &Self::Stream) -> Option<usize>;
+
     /// Opens an empty pipe, or none when the kernel refuses one.
     fn pipe(&mut self) -> Option<Self::Pipe>;
 

@@ -119,6 +119,10 @@ mod on_the_kernel {
                 .expect("a socket option");
         }
 
+        fn close(&mut self, peer: TcpStream) {
+            drop(peer);
+        }
+
         fn receive(&mut self, peer: &mut TcpStream, count: usize) -> Vec<u8> {
             let mut bytes = vec![0; count];
             peer.read_exact(&mut bytes).expect("received");
@@ -348,6 +352,11 @@ mod on_the_fake {
 
         fn reset(&mut self, peer: FakePeer) {
             self.net.world().peer_reset(peer.id);
+            self.settle();
+        }
+
+        fn close(&mut self, peer: FakePeer) {
+            self.net.world().peer_close(peer.id);
             self.settle();
         }
 

@@ -33,6 +33,7 @@ use crate::core::time::Tick;
 use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target};
 use crate::sys::pipe::{self, Pipe};
 use crate::sys::socket::{self, Listener};
+use crate::sys::unacknowledged::unacknowledged;
 
 /// Events taken from the kernel by one wait; the rest come with the next.
 const EVENTS_MAX: usize = 1024;
@@ -312,6 +313,10 @@ impl Net for Reactor {
 
     fn write_last(&mut self, stream: &Stream, from: &[IoSlice<'_>]) -> Io<usize> {
         stream.write(from, SendFlags::NOSIGNAL | SendFlags::MORE)
+    }
+
+    fn unacknowledged(&mut self, stream: &Stream) -> Option<usize> {
+        unacknowledged(stream.fd.as_fd())
     }
 
     fn pipe(&mut self) -> Option<Pipe> {

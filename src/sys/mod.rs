@@ -35,3 +35,4 @@ pub mod stderr;
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 mod syscalls;
+pub(crate) mod unacknowledged;

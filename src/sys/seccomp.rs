@@ -189,7 +189,12 @@ fn allow_list(profile: Profile) -> seccompiler::Result<BpfProgram> {
     for option in [libc::PR_SET_NAME, libc::PR_SET_VMA, PR_GET_AUXV] {
         when(&mut rules, libc::SYS_prctl, &[is(0, flag(option))])?;
     }
-    for request in [request(libc::FIONBIO), request(libc::FIONREAD)] {
+    // What a peer has not acknowledged is asked for where a request was lost.
+    for request in [
+        request(libc::FIONBIO),
+        request(libc::FIONREAD),
+        request(libc::TIOCOUTQ),
+    ] {
         when(&mut rules, libc::SYS_ioctl, &[is(1, request)])?;
     }
     for domain in [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX] {

@@ -3,6 +3,11 @@
 //! A link is watched once, for life. Parking and taking it out touch no descriptor; only the
 //! owner changes. A parked link must stay silent: whatever arrives on it, data or the end, means
 //! that it cannot be used again, and it is closed.
+//!
+//! An end that the kernel knows of is never missed where it matters: a request that could not be
+//! sent again looks once more, right before it is written. One that comes between that look and the
+//! write is told by what it acknowledges (`note_reach`). Only a backend that closes over a request
+//! that it has received is answered by 502.
 
 use crate::core::backend::BackendId;
 use crate::core::readiness::{Io, Readiness};
@@ -89,6 +94,8 @@ impl<N: Net> Shared<N> {
     /// again, the link is looked at once more: its end may have come without its event having
     /// been read yet. So is one that was parked in this very turn: what followed its response
     /// has had no event, and would be taken for the next answer.
+    ///
+    /// The request is to be written in the same turn.
     pub(crate) fn take_link(
         &mut self,
         backend: BackendId,

@@ -30,6 +30,8 @@ pub(crate) trait World {
     fn send(&mut self, peer: &mut Self::Peer, bytes: &[u8]);
     fn close_write(&mut self, peer: &mut Self::Peer);
     fn reset(&mut self, peer: Self::Peer);
+    /// Closes both directions, with nothing unread.
+    fn close(&mut self, peer: Self::Peer);
     /// Reads exactly so many bytes.
     fn receive(&mut self, peer: &mut Self::Peer, count: usize) -> Vec<u8>;
     /// Reads on, expecting no more bytes.
@@ -67,6 +69,7 @@ macro_rules! contract {
             bytes_come_before_a_reset
             a_reset_after_the_end_is_a_clean_end_to_a_reader
             a_write_to_a_reset_connection_fails
+            what_is_written_to_a_closed_peer_is_not_acknowledged
             a_connection_is_confirmed_when_it_is_writable
             a_refusal_is_told_once
             a_probe_is_confirmed_and_never_accepted
@@ -378,6 +381,29 @@ pub(crate) fn a_write_to_a_reset_connection_fails<W: World>(world: &mut W) {
     assert_eq!(told, Io::Failed(std::io::ErrorKind::ConnectionReset));
     let afterwards = write(world, &stream, b"answer");
     assert_eq!(afterwards, Io::Failed(std::io::ErrorKind::BrokenPipe));
+    close_all(world, [stream]);
+}
+
+pub(crate) fn what_is_written_to_a_closed_peer_is_not_acknowledged<W: World>(world: &mut W) {
+    let (mut peer, stream) = watched(world);
+    assert_eq!(write(world, &stream, b"first"), Io::Ready(5));
+    assert_eq!(world.receive(&mut peer, 5), b"first");
+    // What was received is acknowledged with what is sent back, or after it.
+    world.send(&mut peer, b"answer");
+    expect(world, TARGET, Readiness::READ);
+    assert_eq!(read(world, &stream, 9), Io::Ready(b"answer".to_vec()));
+    assert_eq!(world.net().unacknowledged(&stream), Some(0));
+    world.close(peer);
+    expect(world, TARGET, Readiness::CLOSING);
+    assert_eq!(write(world, &stream, b"second"), Io::Ready(6));
+    assert_eq!(read(world, &stream, 9), Io::Closed);
+    assert_eq!(world.net().unacknowledged(&stream), Some(6));
+    silence(world, Target { key: 9, ..TARGET });
+    assert_eq!(
+        world.net().unacknowledged(&stream),
+        Some(6),
+        "after its reset"
+    );
     close_all(world, [stream]);
 }
 

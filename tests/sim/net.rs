@@ -133,6 +133,7 @@ pub(crate) struct Calls {
     pub(crate) close: u64,
     pub(crate) set_keepalive: u64,
     pub(crate) local_address: u64,
+    pub(crate) unacknowledged: u64,
 }
 
 /// How long the kernel puts off the last ACK of a handshake at most (`TCP_DELACK_MAX`).
@@ -304,6 +305,8 @@ pub(crate) struct World {
     calls: Calls,
     /// The next stream to be watched cannot be.
     pub(crate) fails_next_watch: bool,
+    /// What happens between two calls of the worker, and after how many from now.
+    between: Option<(usize, Script)>,
     trace: VecDeque<String>,
 }
 
@@ -326,8 +329,11 @@ enum Event {
     /// Descriptors are free again.
     Replenish,
     /// Whatever the test wants.
-    Script(Box<dyn FnOnce(&mut World)>),
+    Script(Script),
 }
+
+/// What a test does to the world at a time of its choice.
+type Script = Box<dyn FnOnce(&mut World)>;
 
 /// What can fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -431,6 +437,8 @@ struct Conn {
     owner: Option<Kind>,
     /// All that the worker has written.
     written_bytes: u64,
+    /// What of it was written when the peer had closed: nobody acknowledges it.
+    unacknowledged: usize,
     peer: Peer,
 }
 
@@ -530,6 +538,7 @@ impl World {
             progress: 0,
             calls: Calls::default(),
             fails_next_watch: false,
+            between: None,
             trace: VecDeque::new(),
         }
     }
@@ -576,6 +585,16 @@ impl World {
     /// Does something at a tick (at the next wait if that has passed).
     pub(crate) fn schedule(&mut self, at: Tick, script: impl FnOnce(&mut Self) + 'static) {
         self.enter(at.0, Event::Script(Box::new(script)));
+    }
+
+    /// Does something after so many more calls of the worker, waits not counted, before the next.
+    pub(crate) fn after_calls(&mut self, calls: usize, script: impl FnOnce(&mut Self) + 'static) {
+        self.between = Some((calls, Box::new(script)));
+    }
+
+    /// Bytes that were written to peers when these had closed.
+    pub(crate) fn written_in_vain(&self) -> usize {
+        self.conns.iter().map(|conn| conn.unacknowledged).sum()
     }
 
     /// Connects a client.
@@ -827,6 +846,7 @@ impl World {
             accepted: false,
             owner: None,
             written_bytes: 0,
+            unacknowledged: 0,
             peer: Peer {
                 unsent: VecDeque::new(),
                 ending: false,
@@ -889,6 +909,11 @@ impl World {
 
     /// Happens before a call of the worker: perhaps the next thing that is due.
     fn interleave(&mut self) {
+        match self.between.take() {
+            Some((0, script)) => script(self),
+            Some((calls, script)) => self.between = Some((calls - 1, script)),
+            None => {}
+        }
         if self.rng.chance(self.settings.interleave_percent) {
             self.run_next_due();
         }
@@ -1316,6 +1341,9 @@ impl World {
         let bytes = from.iter().flat_map(|slice| slice.iter().copied());
         self.conns[id].outbound.extend(bytes.take(count));
         self.conns[id].written_bytes += count as u64;
+        if self.conns[id].peer.closed {
+            self.conns[id].unacknowledged += count;
+        }
         self.progress += 1;
         self.take_soon(id);
         Io::Ready(count)
@@ -1568,6 +1596,12 @@ impl Net for SimNet {
         world.conns[stream.id].awaits_end = outcome == Io::Ready(total);
         world.note(|| format!("write last {} gives {outcome:?}", stream.id));
         outcome
+    }
+
+    fn unacknowledged(&mut self, stream: &SimStream) -> Option<usize> {
+        let mut world = self.call();
+        world.calls.unacknowledged += 1;
+        Some(world.conns[stream.id].unacknowledged)
     }
 
     fn pipe(&mut self) -> Option<SimPipe> {

@@ -15,6 +15,7 @@ mod rig;
 mod early;
 mod exchange;
 mod half_closed;
+mod idle;
 mod message;
 mod play;
 mod sticky;

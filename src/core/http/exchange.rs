@@ -426,6 +426,13 @@ impl Exchange {
         Ok(taken)
     }
 
+    /// Whether it can be sent again whatever becomes of it: it is here as a whole, and may reach a
+    /// backend twice (RFC 9110 section 9.2.2).
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        self.is_kept && self.is_received() && self.facts.method.is_idempotent()
+    }
+
     /// What of the kept part of the request is to be sent now.
     #[must_use]
     pub fn unsent(&self) -> &[u8] {
@@ -584,6 +591,18 @@ impl Exchange {
         } else {
             Recovery::GiveUp
         })
+    }
+
+    /// How much of the kept request has left on the present connection, in bytes.
+    #[must_use]
+    pub const fn sent_bytes(&self) -> usize {
+        self.sent
+    }
+
+    /// The backend had ended the connection before anything of the request reached it. It cannot
+    /// have acted on it, so it is as if nothing had been sent.
+    pub const fn on_never_reached(&mut self) {
+        self.sent = 0;
     }
 
     const fn on_link_lost(&mut self) {

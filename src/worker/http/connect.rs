@@ -30,7 +30,7 @@ impl<N: Net> Parts<'_, N> {
                     }
                 },
             };
-            let is_repeatable = exchange.state.facts().method.is_idempotent();
+            let is_repeatable = exchange.state.is_repeatable();
             if may_reuse && let Some(link) = shared.take_link(backend, self.owner, is_repeatable) {
                 exchange.link = Some(link);
                 exchange.on_connected(true, shared.now, shared.now);

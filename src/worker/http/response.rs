@@ -230,6 +230,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
     ) -> Result<(), End> {
         if !exchange.state.has_response() {
+            note_reach(exchange, shared);
             return self.on_backend_lost(exchange, shared, "closed before it answered");
         }
         if exchange.state.on_response_closed()? == Tail::LastChunk {
@@ -407,6 +408,20 @@ impl<N: Net> Parts<'_, N> {
         self.send_with(shared, (out, &bytes[..direct]), end_follows)
             .map_err(|_| End::ClientGone)?;
         exchange.state.natural_end().map_or(Ok(()), Err)
+    }
+}
+
+/// The backend has ended its direction before anything of an answer came: that acknowledges what of
+/// the request had come before it, which may be nothing.
+fn note_reach<N: Net>(exchange: &mut ActiveExchange, shared: &mut Shared<N>) {
+    let (Some(link), None) = (exchange.link, exchange.ttfb_ms) else {
+        return;
+    };
+    let stream = &shared.links[link as usize].endpoint.stream;
+    let sent = exchange.state.sent_bytes();
+    let unacknowledged = shared.transfer.net.unacknowledged(stream);
+    if unacknowledged.is_some_and(|bytes| bytes >= sent) {
+        exchange.state.on_never_reached();
     }
 }
 
