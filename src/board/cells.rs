@@ -77,6 +77,9 @@ pub enum BackendCell {
     Active = 12,
     /// Gauge: whether it takes traffic, 0 or 1.
     Up,
+    /// Gauge: how long it leaves idle connections open, in milliseconds; 0 while that is not
+    /// known.
+    IdleLimit,
 }
 
 impl Cell for BackendCell {

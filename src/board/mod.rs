@@ -305,6 +305,18 @@ impl Board {
             .wrapping_add(self.elsewhere(column, cell))
     }
 
+    /// The largest value of a cell in any row.
+    #[must_use]
+    pub fn largest(&self, column: Column, cell: impl Cell) -> u64 {
+        let own = self.get(column, cell);
+        match &self.shared {
+            Some(shared) if column.is_shared() => (0..shared.rows_used())
+                .map(|row| shared.cell(row, column, cell.index()))
+                .fold(own, |most, cell| most.max(cell.load(Ordering::Relaxed))),
+            _ => own,
+        }
+    }
+
     /// The sum of a cell over the rows of others.
     #[must_use]
     pub fn elsewhere(&self, column: Column, cell: impl Cell) -> u64 {

@@ -53,6 +53,22 @@ fn a_gauge_goes_up_and_down() {
 }
 
 #[test]
+fn what_each_has_found_for_itself_is_read_as_the_largest() {
+    let (supervisor, mut workers, _) = machine(3);
+    supervisor.publish(&["backend a/1"]).expect("room");
+    let column = open(&mut workers, "backend a/1");
+    assert_eq!(supervisor.largest(column, BackendCell::IdleLimit), 0);
+    workers[0].set(column, BackendCell::IdleLimit, 2_000);
+    workers[2].set(column, BackendCell::IdleLimit, 2_010);
+    assert_eq!(supervisor.largest(column, BackendCell::IdleLimit), 2_010);
+    assert_eq!(workers[1].largest(column, BackendCell::IdleLimit), 2_010);
+    let mut alone = Board::private();
+    let column = alone.open("backend a/1");
+    alone.set(column, BackendCell::IdleLimit, 5);
+    assert_eq!(alone.largest(column, BackendCell::IdleLimit), 5);
+}
+
+#[test]
 fn every_worker_writes_its_own_cell_and_reads_the_sum() {
     let (supervisor, mut workers, _) = machine(3);
     supervisor.publish(&["backend a/1"]).expect("room");

@@ -9,6 +9,7 @@ pub mod finding;
 pub mod flow;
 pub mod health;
 pub mod http;
+pub mod idle_limit;
 pub mod keepalive;
 pub mod key;
 pub mod lease;

@@ -91,7 +91,11 @@ impl Supervisor {
                     continue;
                 };
                 let label = format!("{}/{}", upstream.name, backend.identity);
-                let get = |cell: BackendCell| board.total(column, cell);
+                // Each worker learns it for itself.
+                let get = |cell: BackendCell| match cell == BackendCell::IdleLimit {
+                    true => board.largest(column, cell),
+                    false => board.total(column, cell),
+                };
                 // At the end nobody is there who would know whether it is up.
                 let is_up = (!at_end).then(|| get(BackendCell::Up) > 0);
                 stats_text::backend(&mut line, &label, is_up, get);

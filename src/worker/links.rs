@@ -6,10 +6,14 @@
 //!
 //! An end that the kernel knows of is never missed where it matters: a request that could not be
 //! sent again looks once more, right before it is written. One that comes between that look and the
-//! write is told by what it acknowledges (`note_reach`). Only a backend that closes over a request
-//! that it has received is answered by 502.
+//! write is told by what it acknowledges (`note_reach`). What remains is a backend that closes over
+//! a request that it has received, so links are not used when it may be about to ([`IdleLimit`]).
 
+use log::debug;
+
+use crate::board::BackendCell;
 use crate::core::backend::BackendId;
+use crate::core::idle_limit::IdleLimit;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
@@ -17,6 +21,10 @@ use crate::net::{Fired, Kind, Net, Target};
 use crate::worker::Worker;
 use crate::worker::session::Endpoint;
 use crate::worker::shared::{Place, Shared, Timeout, key_of};
+
+/// What a backend may say before it ends a parked connection, a 408 for example, in bytes. An end
+/// behind more than that is not seen to be one.
+const LAST_WORDS_BYTES_MAX: usize = 512;
 
 /// Names a link in [`Shared::links`].
 pub(crate) type LinkKey = u32;
@@ -39,6 +47,10 @@ pub(crate) struct Link<N: Net> {
     parked_at: Tick,
     /// The turn of the loop in which it was parked.
     parked_turn: u64,
+    /// For how much longer than that its backend may have been waiting, in milliseconds.
+    unread_ms: u32,
+    /// How long it had been parked when it was taken, in milliseconds.
+    idle_ms: u32,
     timer: Option<TimerKey>,
     /// A kernel pipe, with so many bytes of this connection in it that wait for the client.
     pub(crate) piped: Option<(N::Pipe, usize)>,
@@ -47,6 +59,11 @@ pub(crate) struct Link<N: Net> {
 impl<N: Net> Link<N> {
     pub(crate) fn is_parked(&self) -> bool {
         self.owner.is_none()
+    }
+
+    /// For how long its backend may have been waiting for a request, in milliseconds.
+    fn waiting_ms(&self, now: Tick) -> u64 {
+        now.since_ms(self.parked_at) + u64::from(self.unread_ms)
     }
 
     /// Whether something has arrived, which nothing may on a parked link.
@@ -84,6 +101,8 @@ impl<N: Net> Shared<N> {
             owner: Some(owner),
             parked_at: self.now,
             parked_turn: 0,
+            unread_ms: 0,
+            idle_ms: 0,
             timer: None,
             piped: None,
         });
@@ -95,7 +114,7 @@ impl<N: Net> Shared<N> {
     /// been read yet. So is one that was parked in this very turn: what followed its response
     /// has had no event, and would be taken for the next answer.
     ///
-    /// The request is to be written in the same turn.
+    /// The request is to be written in the same turn: what comes in between is not seen.
     pub(crate) fn take_link(
         &mut self,
         backend: BackendId,
@@ -106,34 +125,87 @@ impl<N: Net> Shared<N> {
             let key = self.pop_parked(backend)?;
             let is_fresh = self.links[key as usize].parked_turn == self.turn;
             let must_look = is_fresh || !is_repeatable;
-            let link = &mut self.links[key as usize];
-            let has_ended = |link: &Link<N>, net: &mut N| {
-                let found = net.read(&link.endpoint.stream, &mut [0; 1]);
-                !matches!(found, Io::Blocked)
-            };
-            if link.is_stirred() || (must_look && has_ended(link, &mut self.transfer.net)) {
+            let is_stirred = self.links[key as usize].is_stirred();
+            if is_stirred || (must_look && !self.is_silent(key)) {
                 self.close_link(key);
                 continue;
             }
+            let link = &mut self.links[key as usize];
+            let idle_ms = self.now.since_ms(link.parked_at);
             link.owner = Some(owner);
+            link.idle_ms = u32::try_from(idle_ms).unwrap_or(u32::MAX);
+            self.learn_idle_limit(backend, |limit| limit.on_survived(idle_ms));
             return Some(key);
         }
     }
 
     /// The link that was parked last before this turn, which needs no second look, or else one
-    /// that was parked in it.
+    /// that was parked in it; and none that its backend may be about to end.
     fn pop_parked(&mut self, backend: BackendId) -> Option<LinkKey> {
-        let (links, turn) = (&self.links, self.turn);
-        let parked = &mut self.places[backend.0 as usize].as_mut()?.parked;
-        let is_earlier = |&key: &LinkKey| links[key as usize].parked_turn != turn;
-        match parked.iter().rposition(is_earlier) {
-            Some(place) => Some(parked.remove(place)),
-            None => parked.pop(),
-        }
+        let (links, turn, now) = (&self.links, self.turn, self.now);
+        let place = self.places[backend.0 as usize].as_mut()?;
+        let reuse_ms = place.idle_limit.reuse_ms().unwrap_or(u64::MAX);
+        let is_young = |&key: &LinkKey| links[key as usize].waiting_ms(now) < reuse_ms;
+        let is_earlier = |key: &LinkKey| links[*key as usize].parked_turn != turn && is_young(key);
+        let parked = &mut place.parked;
+        let earlier = parked.iter().rposition(is_earlier);
+        let found = earlier.or_else(|| parked.iter().rposition(is_young));
+        found.map(|at| parked.remove(at))
     }
 
-    /// Keeps a link for the next request, if it is silent and there is room.
-    pub(crate) fn park_link(&mut self, key: LinkKey) {
+    /// Looks whether anything has arrived on a link that is parked, or was until now. If that is
+    /// its end, after perhaps some last words, it speaks for an idle limit.
+    fn is_silent(&mut self, key: LinkKey) -> bool {
+        let link = &mut self.links[key as usize];
+        let (net, mut space) = (&mut self.transfer.net, [0; LAST_WORDS_BYTES_MAX]);
+        let mut found = net.read(&link.endpoint.stream, &mut space);
+        if found == Io::Blocked {
+            return true;
+        }
+        if let Io::Ready(_) = found {
+            found = net.read(&link.endpoint.stream, &mut space);
+        }
+        if found == Io::Closed {
+            let (backend, now) = (link.backend, self.now);
+            let idle_ms = now.since_ms(link.parked_at);
+            self.learn_idle_limit(backend, |limit| limit.on_end(idle_ms, now));
+        }
+        false
+    }
+
+    /// A link that had been parked has ended before anything of an answer came: it was about to
+    /// when it was taken.
+    pub(crate) fn on_stale_end(&mut self, key: LinkKey) {
+        let link = &self.links[key as usize];
+        // One that is new is none that was idle.
+        let (backend, idle_ms, now) = (link.backend, u64::from(link.idle_ms), self.now);
+        self.learn_idle_limit(backend, |limit| limit.on_end(idle_ms, now));
+    }
+
+    /// Tells what is known of a backend's idle limit something more, and shows what it makes of it.
+    pub(crate) fn learn_idle_limit(&mut self, id: BackendId, tell: impl FnOnce(&mut IdleLimit)) {
+        let Some(place) = &mut self.places[id.0 as usize] else {
+            return;
+        };
+        let before = place.idle_limit.known_ms();
+        tell(&mut place.idle_limit);
+        let known = place.idle_limit.known_ms();
+        if known == before || !self.backends.is_live(id) {
+            return;
+        }
+        let (column, label) = (place.column, &place.label);
+        match known {
+            Some(ms) => debug!("backend {label}: ends connections that are idle for {ms} ms"),
+            None => debug!("backend {label}: leaves idle connections open"),
+        }
+        self.board
+            .set(column, BackendCell::IdleLimit, known.unwrap_or(0));
+    }
+
+    /// Keeps a link for the next request, if it is silent and there is room. Its backend may have
+    /// been waiting for one since then.
+    pub(crate) fn park_link(&mut self, key: LinkKey, since: Tick) {
+        let unread_ms = self.now.since_ms(since);
         let link = &mut self.links[key as usize];
         let backend = link.backend;
         let upstream = self.places[backend.0 as usize]
@@ -154,21 +226,41 @@ impl<N: Net> Shared<N> {
                 Io::Ready(_) | Io::Closed | Io::Failed(_) => return self.close_link(key),
             }
         }
-        let is_full = self.place(backend).parked.len() >= max;
-        let link = &mut self.links[key as usize];
-        if link.is_stirred() || is_full {
+        let reuse_ms = self.place(backend).idle_limit.reuse_ms();
+        let reuse_ms = reuse_ms.unwrap_or(u64::MAX);
+        let is_late = unread_ms >= reuse_ms;
+        if self.links[key as usize].is_stirred() || is_late || !self.has_parking(backend, max) {
             return self.close_link(key);
         }
+        let link = &mut self.links[key as usize];
         link.owner = None;
         link.parked_at = self.now;
         link.parked_turn = self.turn;
+        link.unread_ms = u32::try_from(unread_ms).unwrap_or(u32::MAX);
         if link.timer.is_none() {
             let generation = link.endpoint.generation;
-            let at = self.now.after(timeout);
+            let end = self.now.after(timeout);
+            let at = end.min(self.now.after_ms(reuse_ms - unread_ms));
             link.timer = Some(self.wheel.arm(at, Timeout::Link { key, generation }));
         }
         self.place_mut(backend).parked.push(key);
         self.starving.on_freed();
+    }
+
+    /// Whether another link of a backend may be parked; one that will not be used makes room.
+    fn has_parking(&mut self, backend: BackendId, max: usize) -> bool {
+        let place = self.place(backend);
+        let is_full = place.parked.len() >= max;
+        let (Some(reuse_ms), Some(&first), true) =
+            (place.idle_limit.reuse_ms(), place.parked.first(), is_full)
+        else {
+            return !is_full;
+        };
+        let is_unused = self.links[first as usize].waiting_ms(self.now) >= reuse_ms;
+        if is_unused {
+            self.close_link(first);
+        }
+        is_unused
     }
 
     /// Closes a link that nobody uses any more.
@@ -229,7 +321,8 @@ impl<N: Net> Shared<N> {
         }
     }
 
-    /// The timer of a link fired: it is closed if it has been parked for long enough.
+    /// The timer of a link fired: it is closed if it has been parked for long enough, or is not to
+    /// be used any more. One of those stays, to show whether its backend still ends it.
     pub(crate) fn on_link_timer(&mut self, key: LinkKey, generation: u32) {
         let Some(link) = self.links.get_mut(key as usize) else {
             return;
@@ -241,16 +334,37 @@ impl<N: Net> Shared<N> {
         if !link.is_parked() {
             return;
         }
-        let place = self.places[link.backend.0 as usize].as_ref();
-        let timeout = place.map(|place| {
-            let settings = &self.upstreams[place.upstream as usize].settings;
-            settings.idle_connection_timeout
-        });
-        let end = link.parked_at.after(timeout.unwrap_or_default());
-        if end <= self.now {
-            return self.close_link(key);
+        match self.parked_until(key) {
+            None => self.close_link(key),
+            Some(at) => {
+                let timer = self.wheel.arm(at, Timeout::Link { key, generation });
+                self.links[key as usize].timer = Some(timer);
+            }
         }
-        link.timer = Some(self.wheel.arm(end, Timeout::Link { key, generation }));
+    }
+
+    /// When a parked link is to be looked at again; none when it has been parked for long enough.
+    fn parked_until(&mut self, key: LinkKey) -> Option<Tick> {
+        let link = &self.links[key as usize];
+        let (id, parked_at, waiting_ms) = (link.backend, link.parked_at, link.waiting_ms(self.now));
+        let place = self.places[id.0 as usize].as_ref()?;
+        let settings = &self.upstreams[place.upstream as usize].settings;
+        let end = parked_at.after(settings.idle_connection_timeout);
+        let reuse_ms = place.idle_limit.reuse_ms();
+        let left_ms = reuse_ms.map_or(u64::MAX, |ms| ms.saturating_sub(waiting_ms));
+        let is_witness = place.parked.first() == Some(&key);
+        if left_ms > 0 {
+            let at = end.min(self.now.after_ms(left_ms));
+            return (at > self.now).then_some(at);
+        }
+        let witness_ms = place.idle_limit.witness_ms().filter(|_| is_witness)?;
+        let at = end.min(parked_at.after_ms(witness_ms));
+        if at > self.now {
+            return Some(at);
+        }
+        let (idle_ms, is_last) = (self.now.since_ms(parked_at), end <= self.now);
+        self.learn_idle_limit(id, |limit| limit.on_outlived(idle_ms, is_last));
+        None
     }
 }
 
@@ -282,6 +396,7 @@ impl<N: Net> Worker<N> {
         for key in std::mem::take(&mut self.stirred_links) {
             let link = self.shared.links.get(key as usize);
             if link.is_some_and(|link| link.is_parked() && link.is_stirred()) {
+                self.shared.is_silent(key);
                 self.shared.close_link(key);
             }
         }

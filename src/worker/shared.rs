@@ -18,6 +18,7 @@ use crate::core::finding::Reason;
 use crate::core::health::{EjectPolicy, Verdict};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::sticky::{TagKey, Tags};
+use crate::core::idle_limit::IdleLimit;
 use crate::core::limit::RateLimit;
 use crate::core::line::Line;
 use crate::core::rng::Rng;
@@ -213,6 +214,7 @@ pub(crate) struct Place {
     pub(crate) moves: u32,
     /// HTTP connections that wait for a request, the latest last.
     pub(crate) parked: Vec<LinkKey>,
+    pub(crate) idle_limit: IdleLimit,
     /// The key of its probe, if it has one.
     pub(crate) probe: Option<u32>,
     /// It was there from the start, not added by a reload.

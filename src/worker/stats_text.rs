@@ -26,7 +26,8 @@ pub fn listener(line: &mut String, name: &str, is_http: bool, get: impl Fn(Liste
     }
 }
 
-/// Adds what is counted of a backend, and whether it is up where that is known.
+/// Adds what is counted of a backend, whether it is up and how long it leaves idle connections
+/// open, where that is known.
 pub fn backend(
     line: &mut String,
     label: &str,
@@ -50,11 +51,35 @@ pub fn backend(
         get(BackendCell::AnswerFailures),
         get(BackendCell::Retries),
     );
+    let idle_limit_ms = get(BackendCell::IdleLimit);
+    if idle_limit_ms > 0 {
+        let _ = write!(line, ", idle limit {}", span(idle_limit_ms));
+    }
 }
 
 /// Adds how many access log lines were lost, if any were.
 pub fn access_log(line: &mut String, lines_lost: u64) {
     if lines_lost > 0 {
         let _ = write!(line, "; access log: lines lost {lines_lost}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_limit_is_said_once_it_is_known() {
+        let said = |idle_limit_ms| {
+            let mut line = String::new();
+            let get = |cell| match cell == BackendCell::IdleLimit {
+                true => idle_limit_ms,
+                false => 0,
+            };
+            backend(&mut line, "app/one", Some(true), get);
+            line
+        };
+        assert!(said(0).ends_with(", retries 0"), "{}", said(0));
+        assert!(said(2_000).ends_with(", retries 0, idle limit 2.0s"));
     }
 }

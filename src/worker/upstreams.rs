@@ -11,6 +11,7 @@ use crate::core::balance::{Algorithm, Ask, Balancer};
 use crate::core::health::{Health, Verdict};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::sticky::{TagKey, Tags};
+use crate::core::idle_limit::IdleLimit;
 use crate::core::limit::RateLimit;
 use crate::core::line::Line;
 use crate::net::Net;
@@ -254,6 +255,8 @@ impl<N: Net> Worker<N> {
         place.current = 0;
         place.moves = place.moves.wrapping_add(1);
         self.shared.close_parked(id);
+        let learned = |limit: &mut IdleLimit| *limit = IdleLimit::default();
+        self.shared.learn_idle_limit(id, learned);
     }
 
     fn add_backend(
@@ -284,6 +287,7 @@ impl<N: Net> Worker<N> {
             moves: 0,
             is_first: at_start,
             parked: Vec::new(),
+            idle_limit: IdleLimit::default(),
             probe: None,
             ejected_here: false,
             column: shared

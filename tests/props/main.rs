@@ -2,5 +2,6 @@
 
 mod backends;
 mod balance;
+mod idle_limit;
 mod limit;
 mod timer;

@@ -10,6 +10,7 @@ pub mod budget;
 pub mod exchange;
 pub mod forwarded;
 pub mod head;
+pub mod keep_alive;
 pub mod known;
 pub mod path;
 pub mod reply;

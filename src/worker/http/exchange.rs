@@ -30,6 +30,9 @@ use crate::worker::tcp::TURN_BUDGET_BYTES;
 const SPARE_EXCHANGES_MAX: usize = 256;
 const SPARE_REQUEST_BYTES_MAX: usize = 4 * 1024;
 
+/// What one read takes of a response, in bytes.
+const SHORT_RESPONSE_BYTES_MAX: u64 = 16 * 1024;
+
 /// An exchange under way, with what it holds of the worker and what its log line will say.
 pub(crate) struct ActiveExchange {
     pub(super) state: Exchange,
@@ -56,6 +59,8 @@ pub(crate) struct ActiveExchange {
     pub(super) sent_at: Tick,
     /// From `sent_at` to the first byte of a response.
     pub(super) ttfb_ms: Option<u64>,
+    /// When the head of the response was whole.
+    pub(super) answered_at: Tick,
     /// Bytes of the response for the client, heads included.
     pub(super) bytes_out: u64,
     /// What the access log will say; none without one.
@@ -79,6 +84,7 @@ impl ActiveExchange {
             connect_ms: None,
             sent_at: Tick(0),
             ttfb_ms: None,
+            answered_at: Tick(0),
             bytes_out: 0,
             record: None,
         }
@@ -186,7 +192,10 @@ impl<N: Net> Shared<N> {
     pub(crate) fn release_exchange(&mut self, mut exchange: Box<ActiveExchange>, fate: LinkFate) {
         if let Some(link) = exchange.link.take() {
             match fate {
-                LinkFate::Park => self.park_link(link),
+                LinkFate::Park => {
+                    let since = self.idle_since(&exchange);
+                    self.park_link(link, since);
+                }
                 LinkFate::Reset => self.reset_link(link),
                 LinkFate::Close | LinkFate::Switch => self.close_link(link),
             }
@@ -198,6 +207,15 @@ impl<N: Net> Shared<N> {
             self.transfer.buffers.give(buffer);
         }
         self.keep_spare(exchange);
+    }
+
+    /// Since when the backend may have been waiting for another request. What does not come with
+    /// one read may have lain in the kernel's buffers while the client was slow.
+    fn idle_since(&self, exchange: &ActiveExchange) -> Tick {
+        match exchange.bytes_out <= SHORT_RESPONSE_BYTES_MAX {
+            true => self.now,
+            false => exchange.answered_at.max(exchange.sent_at),
+        }
     }
 
     /// Lets go of an exchange whose client goes with it.

@@ -9,6 +9,7 @@ use crate::core::buffer::SMALL_BYTES;
 use crate::core::http::body::LAST_CHUNK;
 use crate::core::http::exchange::{End, Head, Relayed, Tail};
 use crate::core::http::head::{Limits, Parsed, ResponseHead};
+use crate::core::http::keep_alive;
 use crate::core::http::known::{Known, KnownSet};
 use crate::core::http::rewrite::{END, ResponseRewrite, append_field, write_response};
 use crate::core::http::sticky::{self, CookieAttributes};
@@ -372,6 +373,10 @@ impl<N: Net> Parts<'_, N> {
         }
         write_sticky(exchange, shared, out);
         out.extend_from_slice(END);
+        exchange.answered_at = shared.now;
+        if facts.reusable {
+            note_idle_limit(exchange, shared, head, bytes);
+        }
         note_outcome(exchange, shared, facts.status);
         if head.fields.names_hop_fields() {
             let names = head.fields.values(Known::Connection, bytes);
@@ -411,12 +416,29 @@ impl<N: Net> Parts<'_, N> {
     }
 }
 
+/// A response that leaves its connection open may say for how long.
+fn note_idle_limit<N: Net>(
+    exchange: &ActiveExchange,
+    shared: &mut Shared<N>,
+    head: &ResponseHead,
+    bytes: &[u8],
+) {
+    let timeout_s = match head.fields.has(Known::KeepAlive) {
+        true => keep_alive::timeout_s(head.fields.values(Known::KeepAlive, bytes)),
+        false => None,
+    };
+    if let Some(lease) = &exchange.attempt.lease {
+        shared.learn_idle_limit(lease.backend, |limit| limit.on_response(timeout_s));
+    }
+}
+
 /// The backend has ended its direction before anything of an answer came: that acknowledges what of
 /// the request had come before it, which may be nothing.
 fn note_reach<N: Net>(exchange: &mut ActiveExchange, shared: &mut Shared<N>) {
     let (Some(link), None) = (exchange.link, exchange.ttfb_ms) else {
         return;
     };
+    shared.on_stale_end(link);
     let stream = &shared.links[link as usize].endpoint.stream;
     let sent = exchange.state.sent_bytes();
     let unacknowledged = shared.transfer.net.unacknowledged(stream);
