@@ -856,7 +856,7 @@ mod machine {
                     Recovery::GiveUp | Recovery::GiveUpStale => Some(one.on_no_backend()),
                 }
             }
-            Event::Timeout => match one.on_timeout(Tick(u64::MAX)) {
+            Event::Timeout => match one.on_timeout(Tick(u64::MAX), false) {
                 Due::Continue => {
                     seen.continues += 1;
                     None

@@ -240,7 +240,7 @@ impl<'a> Compiler<'a> {
                 continue;
             };
             section.at = entry.key_at;
-            let declared = upstream::upstream(self, &mut section, &entry.key);
+            let declared = upstream::named(self, &mut section, &entry.key);
             section.close(&mut self.problems);
             self.upstreams.push(declared);
         }

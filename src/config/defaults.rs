@@ -10,8 +10,10 @@ pub(super) const TIMEOUTS: Timeouts = Timeouts {
     half_closed: Duration::from_secs(30),
     header: Duration::from_secs(10),
     keep_alive: Duration::from_secs(60),
-    body: Duration::from_secs(30),
+    upload: Duration::from_secs(30),
     response: Duration::from_secs(60),
+    response_idle: Duration::from_secs(60),
+    send: Duration::from_secs(60),
     tunnel: Duration::from_secs(60 * 60),
 };
 pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);

@@ -2,7 +2,7 @@
 
 use super::compile::{Compiler, note_use};
 use super::defaults;
-use super::model::{Action, Http, Keepalive, Listener, Mode, Route};
+use super::model::{Action, Http, Keepalive, Listener, Mode, Route, TimeoutOverrides};
 use super::node::{Entry, Node};
 use super::problem::{Position, Problems};
 use super::route;
@@ -194,6 +194,7 @@ fn catch_all(upstream: usize) -> Route {
         response_headers: super::model::HeaderEdits::default(),
         body_bytes_max: None,
         abort_on_close: None,
+        timeouts: TimeoutOverrides::default(),
         action: Action::Proxy(upstream),
     }
 }

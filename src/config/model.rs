@@ -132,11 +132,15 @@ pub struct Timeouts {
     pub header: Duration,
     /// A client connection between two requests.
     pub keep_alive: Duration,
-    /// A body that does not move.
-    pub body: Duration,
-    /// From the end of a request to the head of its response.
+    /// A client that sends no more of its request's body.
+    pub upload: Duration,
+    /// A backend that takes no more of a request or, from its end, does not answer.
     pub response: Duration,
-    /// An upgraded connection on which nothing moves.
+    /// A backend that sends no more of its response. Event streams have `tunnel` instead.
+    pub response_idle: Duration,
+    /// A client that takes nothing of what is there for it.
+    pub send: Duration,
+    /// An upgraded connection or an event stream on which nothing moves.
     pub tunnel: Duration,
 }
 
@@ -146,7 +150,8 @@ impl Default for Timeouts {
     }
 }
 
-/// The timeouts that an upstream sets itself; they win over the listener's.
+/// The timeouts that an upstream sets itself, which win over the listener's, or a route, which win
+/// over both. A route sets neither `idle` nor `half_closed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(
     missing_docs,
@@ -156,21 +161,25 @@ pub struct TimeoutOverrides {
     pub connect: Option<Duration>,
     pub idle: Option<Duration>,
     pub half_closed: Option<Duration>,
-    pub body: Option<Duration>,
+    pub upload: Option<Duration>,
     pub response: Option<Duration>,
+    pub response_idle: Option<Duration>,
+    pub send: Option<Duration>,
     pub tunnel: Option<Duration>,
 }
 
 impl Timeouts {
-    /// These timeouts with those of an upstream in their place where it sets any.
+    /// These timeouts with those of an upstream or a route in their place where it sets any.
     #[must_use]
     pub fn with(&self, over: &TimeoutOverrides) -> Self {
         Self {
             connect: over.connect.unwrap_or(self.connect),
             idle: over.idle.unwrap_or(self.idle),
             half_closed: over.half_closed.unwrap_or(self.half_closed),
-            body: over.body.unwrap_or(self.body),
+            upload: over.upload.unwrap_or(self.upload),
             response: over.response.unwrap_or(self.response),
+            response_idle: over.response_idle.unwrap_or(self.response_idle),
+            send: over.send.unwrap_or(self.send),
             tunnel: over.tunnel.unwrap_or(self.tunnel),
             ..*self
         }
@@ -439,6 +448,8 @@ pub struct Route {
     pub body_bytes_max: Option<u64>,
     /// Wins over the upstream's.
     pub abort_on_close: Option<bool>,
+    /// They win over the upstream's.
+    pub timeouts: TimeoutOverrides,
     /// What it does.
     pub action: Action,
 }

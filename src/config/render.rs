@@ -217,6 +217,9 @@ fn route(route: &Route, config: &Config) -> Tree {
     match &route.action {
         Action::Proxy(upstream) => {
             map.push(entry("strip_prefix", word(route.strip_prefix)));
+            if route.timeouts != TimeoutOverrides::default() {
+                map.push(entry("timeouts", overrides(&route.timeouts)));
+            }
             map.push(entry("upstream", text(&config.upstreams[*upstream].name)));
         }
         Action::Respond(response) => {
@@ -419,8 +422,10 @@ fn timeouts(timeouts: &Timeouts, http: bool) -> Tree {
         map.extend([
             entry("header", duration(timeouts.header)),
             entry("keep_alive", duration(timeouts.keep_alive)),
-            entry("body", duration(timeouts.body)),
+            entry("upload", duration(timeouts.upload)),
             entry("response", duration(timeouts.response)),
+            entry("response_idle", duration(timeouts.response_idle)),
+            entry("send", duration(timeouts.send)),
             entry("tunnel", duration(timeouts.tunnel)),
         ]);
     }
@@ -432,8 +437,10 @@ fn overrides(over: &TimeoutOverrides) -> Tree {
         ("connect", over.connect),
         ("idle", over.idle),
         ("half_closed", over.half_closed),
-        ("body", over.body),
+        ("upload", over.upload),
         ("response", over.response),
+        ("response_idle", over.response_idle),
+        ("send", over.send),
         ("tunnel", over.tunnel),
     ];
     let given = all.into_iter();

@@ -8,6 +8,7 @@ use super::model::{Action, ErrorPage, FixedResponse, HeaderEdits, HostPattern, R
 use super::node::{Node, Value, describe_text};
 use super::problem::{Position, Problems};
 use super::section::{Section, read_value};
+use super::timeouts::{Given, Place};
 use super::upstream;
 use super::values::{self, Read};
 use crate::core::http::path::canonical;
@@ -79,9 +80,11 @@ fn route(c: &mut Compiler<'_>, node: &Node) -> Option<Route> {
         Some(_) => None,
         None => section.read("abort_on_close", problems, values::boolean),
     };
+    let timeouts = section.node("timeouts");
+    let timeouts = timeouts.map(|node| Given::read(node, Place::Route, problems).overrides());
     let generated_name = generated_name(&host, &prefix);
     let action = action(c, &mut section, &generated_name);
-    for key in ["strip_prefix", "abort_on_close"] {
+    for key in ["strip_prefix", "abort_on_close", "timeouts"] {
         if let Some(entry) = section.peek(key)
             && !matches!(action, Some(Action::Proxy(_)) | None)
         {
@@ -103,6 +106,7 @@ fn route(c: &mut Compiler<'_>, node: &Node) -> Option<Route> {
         response_headers,
         body_bytes_max,
         abort_on_close,
+        timeouts: timeouts.unwrap_or_default(),
         action: action?,
     })
 }
@@ -202,7 +206,7 @@ fn action(c: &mut Compiler<'_>, section: &mut Section<'_>, name: &str) -> Option
 }
 
 fn refuse_upstream_keys(c: &mut Compiler<'_>, section: &mut Section<'_>) {
-    let shared = ["timeouts", "keepalive", "error_pages"];
+    let shared = ["keepalive", "error_pages"];
     for key in upstream::KEYS.into_iter().chain(shared) {
         // A route has these itself.
         if matches!(key, "backends" | "abort_on_close") {

@@ -140,8 +140,8 @@ fn home_of(key: &str) -> Option<&'static str> {
         "address" | "weight" => "a backend",
         "upstream" => "a listener of the full form",
         "prefix" | "respond" | "redirect" | "strip_prefix" => "a route",
-        "connect" | "idle" | "half_closed" | "header" | "keep_alive" | "body" | "response"
-        | "tunnel" | "drain" | "pre_drain" => "`timeouts`",
+        "connect" | "idle" | "half_closed" | "header" | "keep_alive" | "body" | "upload"
+        | "response" | "response_idle" | "send" | "tunnel" | "drain" | "pre_drain" => "`timeouts`",
         "interval" | "rise" | "fall" => "`health_check`",
         "workers"
         | "when_supervisor_dies"

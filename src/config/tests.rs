@@ -168,12 +168,43 @@ fn the_nearer_timeout_wins() {
     assert_eq!(seconds(timeouts.connect), 1);
     assert_eq!(seconds(timeouts.idle), 20);
     assert_eq!(seconds(timeouts.response), 3);
-    assert_eq!(seconds(timeouts.body), 30);
+    assert_eq!(seconds(timeouts.upload), 30);
     assert_eq!(seconds(timeouts.header), 10);
     let with_upstream = timeouts.with(&config.upstreams[0].timeouts);
     assert_eq!(seconds(with_upstream.idle), 200);
     assert_eq!(seconds(with_upstream.connect), 1);
     assert_eq!(seconds(config.drain_timeout), 9);
+}
+
+#[test]
+fn body_stands_for_three_timeouts_and_each_of_their_own_keys_wins_over_it_in_its_place() {
+    let config = good(
+        "timeouts: {body: 1s, send: 2s}\n\
+         listeners:\n  - listen: \":80\"\n    timeouts: {body: 10s, response_idle: 11s}\n    \
+         routes: [{prefix: /, upstream: a, timeouts: {send: 1000s, connect: 7s, tunnel: 9s}}]\n  \
+         - {listen: \":81\", mode: http, upstream: a}\n\
+         upstreams:\n  a: {backends: [a:1], timeouts: {body: 100s, upload: 101s}}\n",
+    )
+    .config;
+    let three = |timeouts: &super::model::Timeouts| {
+        [timeouts.upload, timeouts.response_idle, timeouts.send].map(|span| span.as_secs())
+    };
+    let [first, second] = [0, 1].map(|index| config.listeners[index].timeouts);
+    assert_eq!(three(&second), [1, 1, 2], "the top level");
+    assert_eq!(
+        three(&first),
+        [10, 11, 10],
+        "the listener, whose `body` is nearer than `send`"
+    );
+    let with_upstream = first.with(&config.upstreams[0].timeouts);
+    assert_eq!(three(&with_upstream), [101, 100, 100], "the upstream");
+    let Mode::Http(http) = &config.listeners[0].mode else {
+        panic!("there are routes");
+    };
+    let with_route = with_upstream.with(&http.routes[0].timeouts);
+    assert_eq!(three(&with_route), [101, 100, 1000], "the route");
+    let seconds = [with_route.connect, with_route.tunnel].map(|span| span.as_secs());
+    assert_eq!(seconds, [7, 9]);
 }
 
 #[test]

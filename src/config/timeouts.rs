@@ -1,4 +1,8 @@
-//! `timeouts`, in the three places where it may stand.
+//! `timeouts`, in the four places where it may stand.
+//!
+//! The nearest place wins: a route over its upstream, that over the listener, that over the top
+//! level. Within one place, `upload`, `response_idle` and `send` win over `body`, which stands for
+//! all three; so `body` in a listener wins over `send` at the top level.
 
 use std::time::Duration;
 
@@ -15,6 +19,7 @@ pub(super) enum Place {
     Top,
     Listener,
     Upstream,
+    Route,
 }
 
 /// What a `timeouts` mapping gives.
@@ -25,8 +30,10 @@ pub(super) struct Given {
     half_closed: Option<Duration>,
     header: Option<Duration>,
     keep_alive: Option<Duration>,
-    body: Option<Duration>,
+    upload: Option<Duration>,
     response: Option<Duration>,
+    response_idle: Option<Duration>,
+    send: Option<Duration>,
     tunnel: Option<Duration>,
     pub(super) drain: Option<Duration>,
     pub(super) pre_drain: Option<Duration>,
@@ -35,7 +42,42 @@ pub(super) struct Given {
 }
 
 /// The keys that only HTTP has.
-const HTTP_KEYS: [&str; 5] = ["header", "keep_alive", "body", "response", "tunnel"];
+const HTTP_KEYS: [&str; 8] = [
+    "header",
+    "keep_alive",
+    "body",
+    "upload",
+    "response",
+    "response_idle",
+    "send",
+    "tunnel",
+];
+
+const CLIENT_SIDE: &str = "the `timeouts` of a listener or of the top level: it is about clients";
+const PROCESS: &str = "the `timeouts` of the top level: it is about the whole process";
+
+/// Where a key belongs that may not stand here.
+fn home(key: &str, place: Place) -> Option<&'static str> {
+    match (key, place) {
+        ("header" | "keep_alive", Place::Upstream) => Some(CLIENT_SIDE),
+        ("header" | "keep_alive", Place::Route) => Some(
+            "the `timeouts` of a listener or of the top level: it runs while no route is known",
+        ),
+        ("idle", Place::Route) => {
+            Some("the `timeouts` of a listener of mode tcp: a route takes requests of HTTP")
+        }
+        ("half_closed", Place::Route) => Some(
+            "the `timeouts` of an upstream, of a listener or of the top level: it is about \
+             connections that are relayed as they are",
+        ),
+        ("drain" | "pre_drain", Place::Listener | Place::Upstream | Place::Route) => Some(PROCESS),
+        _ => None,
+    }
+}
+
+/// What a route allows; `body` is short for three of them.
+const OF_ROUTES: &str = "a route may have `connect`, `upload`, `response`, `response_idle`, \
+                         `send` and `tunnel`, or `body`";
 
 impl Given {
     pub(super) fn read(node: &Node, place: Place, problems: &mut Problems) -> Self {
@@ -44,36 +86,39 @@ impl Given {
             return given;
         };
         for key in HTTP_KEYS {
-            // In an upstream the first two are wrong in any mode.
-            let is_refused = place == Place::Upstream && matches!(key, "header" | "keep_alive");
-            if let Some(entry) = section.peek(key).filter(|_| !is_refused) {
+            // What is wrong in any mode is reported as that alone.
+            if let Some(entry) = section.peek(key).filter(|_| home(key, place).is_none()) {
                 given.http_keys.push((key, entry.key_at));
             }
         }
-        let mut read = |key, home: Option<&str>, min, max| {
+        let mut read = |key, min, max| {
+            let Some(home) = home(key, place) else {
+                return section.read(key, problems, values::duration(min..=max));
+            };
+            // What is not allowed here is asked for, and so suggested, only where it stands.
+            section.peek(key)?;
             let entry = section.entry(key)?;
-            if let Some(home) = home {
-                let message = format!("`{key}` in `timeouts` belongs in {home}");
-                problems.error(entry.key_at, message);
-                return None;
+            let mut message = format!("`{key}` in `timeouts` belongs in {home}");
+            if place == Place::Route {
+                message = format!("{message}; {OF_ROUTES}");
             }
-            section.read(key, problems, values::duration(min..=max))
+            problems.error(entry.key_at, message);
+            None
         };
-        let mut timeout = |key, home| read(key, home, TIMEOUT_MIN, TIMEOUT_MAX);
-        given.connect = timeout("connect", None);
-        given.idle = timeout("idle", None);
-        given.half_closed = timeout("half_closed", None);
-        let client_side = (place == Place::Upstream)
-            .then_some("the `timeouts` of a listener or of the top level: it is about clients");
-        given.header = timeout("header", client_side);
-        given.keep_alive = timeout("keep_alive", client_side);
-        given.body = timeout("body", None);
-        given.response = timeout("response", None);
-        given.tunnel = timeout("tunnel", None);
-        let process = (place != Place::Top)
-            .then_some("the `timeouts` of the top level: it is about the whole process");
-        given.drain = read("drain", process, Duration::ZERO, DRAIN_MAX);
-        given.pre_drain = read("pre_drain", process, Duration::ZERO, DRAIN_MAX);
+        let mut timeout = |key| read(key, TIMEOUT_MIN, TIMEOUT_MAX);
+        given.connect = timeout("connect");
+        given.idle = timeout("idle");
+        given.half_closed = timeout("half_closed");
+        given.header = timeout("header");
+        given.keep_alive = timeout("keep_alive");
+        let body = timeout("body");
+        given.upload = timeout("upload").or(body);
+        given.response = timeout("response");
+        given.response_idle = timeout("response_idle").or(body);
+        given.send = timeout("send").or(body);
+        given.tunnel = timeout("tunnel");
+        given.drain = read("drain", Duration::ZERO, DRAIN_MAX);
+        given.pre_drain = read("pre_drain", Duration::ZERO, DRAIN_MAX);
         section.close(problems);
         given
     }
@@ -92,10 +137,7 @@ impl Given {
         Timeouts {
             header: self.header.unwrap_or(base.header),
             keep_alive: self.keep_alive.unwrap_or(base.keep_alive),
-            body: self.body.unwrap_or(base.body),
-            response: self.response.unwrap_or(base.response),
-            tunnel: self.tunnel.unwrap_or(base.tunnel),
-            ..l4
+            ..l4.with(&self.overrides())
         }
     }
 
@@ -104,8 +146,10 @@ impl Given {
             connect: self.connect,
             idle: self.idle,
             half_closed: self.half_closed,
-            body: self.body,
+            upload: self.upload,
             response: self.response,
+            response_idle: self.response_idle,
+            send: self.send,
             tunnel: self.tunnel,
         }
     }

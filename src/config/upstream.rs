@@ -85,16 +85,24 @@ pub(super) fn base(keepalive: Option<Keepalive>) -> Upstream {
     }
 }
 
-/// A whole upstream: of the full form, or of a route.
+/// An upstream of the full form.
+pub(super) fn named(c: &mut Compiler<'_>, section: &mut Section<'_>, name: &str) -> Declared {
+    let timeouts = section.node("timeouts");
+    let mut declared = upstream(c, section, name);
+    if let Some(node) = timeouts {
+        let given = Given::read(node, Place::Upstream, &mut c.problems);
+        let keys = given.http_keys.iter();
+        let keys = keys.map(|(key, at)| ((*key).to_owned(), *at, false));
+        declared.http_keys.extend(keys);
+        declared.upstream.timeouts = given.overrides();
+    }
+    declared
+}
+
+/// A whole upstream, but for its timeouts: of the full form, or of a route, which has these itself.
 pub(super) fn upstream(c: &mut Compiler<'_>, section: &mut Section<'_>, name: &str) -> Declared {
     let (mut upstream, mut http_keys) = settings(section, &c.base, &mut c.problems);
     upstream.name = name.to_owned();
-    if let Some(node) = section.node("timeouts") {
-        let given = Given::read(node, Place::Upstream, &mut c.problems);
-        let keys = given.http_keys.iter();
-        http_keys.extend(keys.map(|(key, at)| ((*key).to_owned(), *at, false)));
-        upstream.timeouts = given.overrides();
-    }
     if let Some(node) = section.node("keepalive") {
         upstream.keepalive = listener::keepalive(node, &mut c.problems);
     }

@@ -61,7 +61,13 @@ pub enum Why {
     BadResponse,
     /// The backend closed within the body.
     BackendCutBody,
-    /// The body stood still for too long.
+    /// The client sent no more of its request's body.
+    UploadTimeout,
+    /// The backend sent no more of its response.
+    ResponseIdle,
+    /// The client did not take its response.
+    SendTimeout,
+    /// Nothing moved for too long on a connection that is relayed as it is.
     BodyIdle,
     /// Cut by the end of a graceful stop.
     DrainDeadline,
@@ -96,6 +102,9 @@ impl Why {
             Self::ResponseTimeout => ("sH", "response timeout"),
             Self::BadResponse => ("PH", "bad response"),
             Self::BackendCutBody => ("SD", "backend cut the body"),
+            Self::UploadTimeout => ("cU", "upload timeout"),
+            Self::ResponseIdle => ("sD", "response idle"),
+            Self::SendTimeout => ("cD", "send timeout"),
             Self::BodyIdle => ("sD", "body idle"),
             Self::DrainDeadline => ("DR", "drain deadline"),
         }

@@ -294,16 +294,6 @@ impl<N: Net> Shared<N> {
             .unwrap_or_else(|| of_listener(&self.listeners[listener as usize].timeouts))
     }
 
-    /// The timeouts of a session between these two.
-    pub(crate) fn timeouts(
-        &self,
-        listener: ListenerSlot,
-        upstream: UpstreamSlot,
-    ) -> model::Timeouts {
-        let over = &self.upstreams[upstream as usize].settings.timeouts;
-        self.listeners[listener as usize].timeouts.with(over)
-    }
-
     /// Picks a backend that was not tried yet and takes a lease on it.
     pub(crate) fn pick(&mut self, attempt: &Attempt) -> Option<Lease> {
         self.see_loads(attempt.upstream);

@@ -33,6 +33,8 @@ pub(crate) struct Route {
     pub(crate) response_edits: FieldEdits,
     pub(crate) body_bytes_max: Option<u64>,
     pub(crate) abort_on_close: Option<bool>,
+    /// They win over the upstream's.
+    pub(crate) timeouts: model::TimeoutOverrides,
     pub(crate) act: Act,
 }
 
@@ -73,6 +75,7 @@ impl Site {
                 response_edits: edits(&settings.response_headers)?,
                 body_bytes_max: settings.body_bytes_max.or(http.body_bytes_max),
                 abort_on_close: settings.abort_on_close,
+                timeouts: settings.timeouts,
                 act: match &settings.action {
                     Action::Proxy(upstream) => Act::Proxy(upstreams[*upstream]),
                     Action::Respond(response) => Act::Respond(fixed(response)?),

@@ -2,6 +2,8 @@
 //!
 //! No client byte is read before the backend has confirmed, so every attempt starts afresh.
 
+use std::time::Duration;
+
 use crate::board::{BackendCell, ListenerCell};
 use crate::core::readiness::Readiness;
 use crate::core::time::Tick;
@@ -24,9 +26,16 @@ pub(crate) struct Relay<N: Net> {
     /// Backend to client.
     pub(crate) down: Direction<N>,
     phase: Phase,
-    /// It began as an HTTP request.
-    is_tunnel: bool,
+    content: Content,
     connect_ms: Option<u32>,
+}
+
+/// What a relay carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Tcp,
+    /// It began as an HTTP request, whose route may say how long nothing may move.
+    Tunnel(Option<Duration>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,20 +56,25 @@ impl<N: Net> Relay<N> {
             up: Direction::new(),
             down: Direction::new(),
             phase: Phase::Connecting(now),
-            is_tunnel: false,
+            content: Content::Tcp,
             connect_ms: None,
         }
     }
 
-    /// A relay that takes over from HTTP after a change of protocols.
-    pub(crate) fn tunnel(attempt: Attempt, backend: Endpoint<N>) -> Self {
+    /// A relay that takes over from HTTP after a change of protocols, with the timeout of its route
+    /// if that has one.
+    pub(crate) fn tunnel(
+        attempt: Attempt,
+        backend: Endpoint<N>,
+        timeout: Option<Duration>,
+    ) -> Self {
         Self {
             attempt,
             backend: Some(backend),
             up: Direction::new(),
             down: Direction::new(),
             phase: Phase::Relaying,
-            is_tunnel: true,
+            content: Content::Tunnel(timeout),
             connect_ms: None,
         }
     }
@@ -222,10 +236,14 @@ impl<N: Net> Relay<N> {
             }
             Phase::Relaying => session.moved.after(if self.is_half_closed() {
                 shared.timeout(listener, upstream, |o| o.half_closed, |t| t.half_closed)
-            } else if self.is_tunnel {
-                shared.timeout(listener, upstream, |o| o.tunnel, |t| t.tunnel)
             } else {
-                shared.timeout(listener, upstream, |o| o.idle, |t| t.idle)
+                match self.content {
+                    Content::Tcp => shared.timeout(listener, upstream, |o| o.idle, |t| t.idle),
+                    Content::Tunnel(Some(timeout)) => timeout,
+                    Content::Tunnel(None) => {
+                        shared.timeout(listener, upstream, |o| o.tunnel, |t| t.tunnel)
+                    }
+                }
             }),
         }
     }

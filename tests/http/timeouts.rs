@@ -125,3 +125,35 @@ fn a_tunnel_that_stands_still_is_ended() {
     assert!(bytes.is_empty());
     assert!(matches!(end, End::Clean | End::Reset));
 }
+
+/// Answers with this head and beginning of a body, and then sends nothing more.
+fn stalling(beginning: &'static str) -> Origin {
+    Origin::new(move |peer| {
+        let mut conn = crate::wire::Conn::new(peer.share());
+        let _ = conn.head();
+        conn.send(beginning);
+        std::io::copy(&mut peer.by_ref(), &mut std::io::sink()).map(drop)
+    })
+}
+
+#[test]
+fn a_client_that_sends_no_more_of_its_body_is_408() {
+    let origin = silent();
+    let config = Config::pool([origin.address()]).with("timeouts: {upload: 200ms}");
+    let weir = Weir::start(config);
+    let mut client = Client::new(&weir);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\npart");
+    assert_eq!(client.receive().status(), 408);
+    client.expect_end();
+}
+
+#[test]
+fn a_backend_that_sends_no_more_of_its_response_ends_it() {
+    let origin = stalling("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart");
+    let config = Config::pool([origin.address()]).with("timeouts: {response_idle: 200ms}");
+    let weir = Weir::start(config);
+    let mut client = Client::new(&weir);
+    client.send_get("/", "");
+    assert_eq!(client.0.head().expect("a head").status(), 200);
+    assert_eq!(client.end().0, b"part");
+}

@@ -6,8 +6,12 @@ use crate::net::Settings;
 use crate::rig::{self, Rig};
 use crate::{ANSWER, ASK, ask_and_answer, still};
 
-/// Longest that a body may stand still, by default.
-const BODY_MS: u64 = 30_000;
+/// Longest that a response may stand still, by default.
+const RESPONSE_IDLE_MS: u64 = 60_000;
+/// How long a client may take nothing after a request, by default, when that came late.
+const SEND_MS: u64 = 60_000;
+/// Less than a client may leave between two requests.
+const PAUSE_MS: u64 = 55_000;
 
 fn text(rig: &Rig, peer: crate::net::PeerId) -> String {
     String::from_utf8_lossy(rig.world().peer_received(peer)).into_owned()
@@ -28,10 +32,10 @@ fn an_answer_of_weirs_own_has_its_full_time_after_a_long_wait() {
     let mut rig = Rig::with(settings, &config);
     let client = rig.client();
     rig.settle();
-    rig.pass(BODY_MS + 10_000, 1_000);
+    rig.pass(PAUSE_MS, 1_000);
     rig.world().peer_read_enabled(client, false);
     rig.world().peer_send(client, ASK);
-    rig.pass(5_000, 1_000);
+    rig.pass(SEND_MS - 1_000, 1_000);
     rig.world().peer_read_enabled(client, true);
     rig.settle();
     assert!(text(&rig, client).ends_with(&body), "it was cut");
@@ -118,7 +122,7 @@ fn a_stalled_body_without_length_does_not_end_cleanly() {
     rig.world()
         .peer_send(backend, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\npart");
     rig.settle();
-    rig.pass(BODY_MS + 1_000, 500);
+    rig.pass(RESPONSE_IDLE_MS + 1_000, 500);
     assert!(text(&rig, client).ends_with("part"));
     assert!(rig.world().peer_saw_reset(client), "it looks complete");
 }

@@ -19,6 +19,7 @@ mod idle;
 mod message;
 mod play;
 mod sticky;
+mod timeouts;
 
 use weir::core::rng::Rng;
 

@@ -37,9 +37,10 @@ fn keepalive() -> BoxedStrategy<Option<Keepalive>> {
 
 fn timeouts(http: bool) -> BoxedStrategy<Timeouts> {
     let l4 = (timeout(), timeout(), timeout());
-    let l7 = (timeout(), timeout(), timeout(), timeout(), timeout());
-    (l4, l7)
-        .prop_map(move |((connect, idle, half_closed), l7)| {
+    let client = (timeout(), timeout(), timeout(), timeout());
+    let backend = (timeout(), timeout(), timeout());
+    (l4, client, backend)
+        .prop_map(move |((connect, idle, half_closed), client, backend)| {
             let l4 = Timeouts {
                 connect,
                 idle,
@@ -50,11 +51,13 @@ fn timeouts(http: bool) -> BoxedStrategy<Timeouts> {
                 return l4;
             }
             Timeouts {
-                header: l7.0,
-                keep_alive: l7.1,
-                body: l7.2,
-                response: l7.3,
-                tunnel: l7.4,
+                header: client.0,
+                keep_alive: client.1,
+                upload: client.2,
+                send: client.3,
+                response: backend.0,
+                response_idle: backend.1,
+                tunnel: backend.2,
                 ..l4
             }
         })
@@ -63,16 +66,32 @@ fn timeouts(http: bool) -> BoxedStrategy<Timeouts> {
 
 fn overrides(http: bool) -> BoxedStrategy<TimeoutOverrides> {
     let one = || prop::option::of(timeout());
-    (one(), one(), one(), one(), one(), one())
-        .prop_map(move |all| TimeoutOverrides {
-            connect: all.0,
-            idle: all.1,
-            half_closed: all.2,
-            body: all.3.filter(|_| http),
-            response: all.4.filter(|_| http),
-            tunnel: all.5.filter(|_| http),
+    let l4 = (one(), one(), one());
+    let l7 = (one(), one(), one(), one(), one());
+    (l4, l7)
+        .prop_map(move |(l4, l7)| TimeoutOverrides {
+            connect: l4.0,
+            idle: l4.1,
+            half_closed: l4.2,
+            upload: l7.0.filter(|_| http),
+            response: l7.1.filter(|_| http),
+            response_idle: l7.2.filter(|_| http),
+            send: l7.3.filter(|_| http),
+            tunnel: l7.4.filter(|_| http),
         })
         .boxed()
+}
+
+/// What a route may set, if it forwards at all.
+fn overrides_of_route(forwards: bool, drawn: TimeoutOverrides) -> TimeoutOverrides {
+    if !forwards {
+        return TimeoutOverrides::default();
+    }
+    TimeoutOverrides {
+        idle: None,
+        half_closed: None,
+        ..drawn
+    }
 }
 
 /// Backends with distinct addresses and identities.
@@ -339,6 +358,7 @@ fn route(index: usize) -> BoxedStrategy<Route> {
         prop::option::of(any::<u64>()),
         action,
         prop::option::of(any::<bool>()),
+        overrides(true),
     );
     all.prop_map(move |all| Route {
         host: all.0,
@@ -349,6 +369,7 @@ fn route(index: usize) -> BoxedStrategy<Route> {
         response_headers: all.4,
         body_bytes_max: all.5,
         abort_on_close: all.7.filter(|_| matches!(all.6, Action::Proxy(_))),
+        timeouts: overrides_of_route(matches!(all.6, Action::Proxy(_)), all.8),
         action: all.6,
     })
     .boxed()

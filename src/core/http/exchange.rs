@@ -126,7 +126,7 @@ impl Failure {
     pub const fn why(self) -> Why {
         match self {
             Self::BadRequest | Self::TooLarge => Why::Refused,
-            Self::RequestTimeout => Why::BodyIdle,
+            Self::RequestTimeout => Why::UploadTimeout,
             Self::Connect => Why::ConnectFailed,
             Self::ClosedEarly => Why::BackendClosedBeforeHead,
             Self::BadResponse => Why::BadResponse,
@@ -146,9 +146,18 @@ pub enum Cut {
     /// The framing of its body is malformed.
     BadBody,
     /// Nothing moved for too long.
-    Idle,
+    Idle(Idle),
     /// The rest of the request failed.
     Request(Failure),
+}
+
+/// Who let a response stand still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// The backend, which sends no more of it.
+    Backend,
+    /// The client, which does not take it.
+    Client,
 }
 
 impl Cut {
@@ -156,7 +165,8 @@ impl Cut {
         match self {
             Self::Backend => Why::BackendCutBody,
             Self::BadBody => Why::BadResponse,
-            Self::Idle => Why::BodyIdle,
+            Self::Idle(Idle::Backend) => Why::ResponseIdle,
+            Self::Idle(Idle::Client) => Why::SendTimeout,
             Self::Request(failure) => failure.why(),
         }
     }
@@ -283,10 +293,16 @@ pub enum Awaited {
     Turn(Tick),
     /// A connection, since then.
     Connection(Tick),
-    /// The response to a request that was sent as a whole.
+    /// The backend: it is to take what there is of the request, and once it has all, to answer.
     Response,
-    /// More of a body, in either direction.
-    Body,
+    /// More of the request, from the client.
+    Upload,
+    /// More of the response, from the backend. More of the request may be awaited as well: each of
+    /// the two may be waiting for the other.
+    ResponseBody,
+    /// That the client takes what is there for it. Until then nothing more is read for it, so it
+    /// alone is to blame.
+    Taking,
     /// A body that the client was answered instead of being asked for it.
     UnaskedBody,
 }
@@ -883,19 +899,22 @@ impl Exchange {
         self.facts.keep_alive && will_be_read
     }
 
-    /// What is awaited now.
+    /// What is awaited now. A client that is blocked does not take what is there for it.
     #[must_use]
-    pub fn awaited(&self) -> Awaited {
+    pub fn awaited(&self, is_client_blocked: bool) -> Awaited {
         match self.link {
             Link::Queued(since) => Awaited::Turn(since),
             Link::Waiting(since) | Link::Connecting(since) => Awaited::Connection(since),
             Link::None | Link::Connected { .. } | Link::Switched => {
-                if self.response.is_none() && self.is_sent() {
-                    Awaited::Response
-                } else if self.waits_for_100 && self.is_response_whole() {
-                    Awaited::UnaskedBody
-                } else {
-                    Awaited::Body
+                let is_behind = self.is_held || self.is_refused || !self.unsent().is_empty();
+                let awaits_client = !self.is_received() && !is_behind;
+                let is_whole = self.is_response_whole();
+                match self.response {
+                    _ if is_client_blocked => Awaited::Taking,
+                    Some(_) if is_whole && self.waits_for_100 => Awaited::UnaskedBody,
+                    Some(_) if !is_whole => Awaited::ResponseBody,
+                    _ if awaits_client => Awaited::Upload,
+                    _ => Awaited::Response,
                 }
             }
         }
@@ -916,8 +935,9 @@ impl Exchange {
         }
     }
 
-    /// A time has run out: weir's own 100 is due, or what was awaited did not come.
-    pub fn on_timeout(&mut self, now: Tick) -> Due {
+    /// A time has run out: weir's own 100 is due, or what was awaited did not come. The client is
+    /// blocked or not, as for [`Exchange::awaited`].
+    pub fn on_timeout(&mut self, now: Tick, is_client_blocked: bool) -> Due {
         if self.continue_at().is_some_and(|at| at <= now) {
             self.own_continue = Continue::Said;
             self.waits_for_100 = false;
@@ -931,19 +951,24 @@ impl Exchange {
             }
             Link::Connecting(_) => Due::ConnectFailed,
             Link::Waiting(_) => Due::End(self.failed(Failure::NoBackend)),
-            Link::None | Link::Connected { .. } | Link::Switched => Due::End(self.on_idle()),
+            Link::None | Link::Connected { .. } | Link::Switched => {
+                Due::End(self.on_idle(is_client_blocked))
+            }
         }
     }
 
-    fn on_idle(&self) -> End {
-        if self.is_response_whole() {
-            self.rest_is_missing(Why::BodyIdle)
-        } else if self.response.is_some() {
-            End::Cut(Cut::Idle)
-        } else if !self.is_received() && !self.is_held {
-            End::Failed(Failure::RequestTimeout)
-        } else {
-            End::Failed(Failure::ResponseTimeout)
+    fn on_idle(&self, is_client_blocked: bool) -> End {
+        let is_whole = self.is_response_whole();
+        match self.awaited(is_client_blocked) {
+            Awaited::Taking => End::Cut(Cut::Idle(Idle::Client)),
+            Awaited::ResponseBody => End::Cut(Cut::Idle(Idle::Backend)),
+            Awaited::UnaskedBody => self.rest_is_missing(Why::UploadTimeout),
+            Awaited::Upload if is_whole => self.rest_is_missing(Why::UploadTimeout),
+            Awaited::Upload => End::Failed(Failure::RequestTimeout),
+            Awaited::Response if is_whole => self.rest_is_missing(Why::ResponseTimeout),
+            Awaited::Turn(_) | Awaited::Connection(_) | Awaited::Response => {
+                End::Failed(Failure::ResponseTimeout)
+            }
         }
     }
 

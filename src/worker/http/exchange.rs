@@ -5,12 +5,14 @@
 //! what follows a change of protocols. What is decided, and why, is in [`Exchange`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::config::model::{TimeoutOverrides, Timeouts};
 use crate::core::access_log::StickyUse;
 use crate::core::backend::Lease;
 use crate::core::buffer::Buffer;
 use crate::core::http::exchange::{
-    Awaited, ClientFate, Cut, Due, End, Ending, Exchange, Failure, Link, LinkFate,
+    Awaited, ClientFate, Cut, Due, End, Ending, Exchange, Failure, Idle, Link, LinkFate,
 };
 use crate::core::http::head::RequestFacts;
 use crate::core::http::rewrite::CONTINUE;
@@ -19,10 +21,10 @@ use crate::net::{Net, Side};
 use crate::worker::connect::{self, Attempt, Confirmed};
 use crate::worker::http::drop::DROP_SILENT_MS;
 use crate::worker::http::log::Record;
-use crate::worker::http::{Next, Parts, Phase};
+use crate::worker::http::{Http, Next, Parts, Phase};
 use crate::worker::links::LinkKey;
-use crate::worker::session::{CloseReason, Session, Turn};
-use crate::worker::shared::{FailedAt, Shared, UpstreamSlot};
+use crate::worker::session::{CloseReason, Protocol, Session, Turn};
+use crate::worker::shared::{FailedAt, ListenerSlot, Shared, UpstreamSlot};
 use crate::worker::site::Site;
 use crate::worker::tcp::TURN_BUDGET_BYTES;
 
@@ -59,6 +61,8 @@ pub(crate) struct ActiveExchange {
     pub(super) sent_at: Tick,
     /// From `sent_at` to the first byte of a response.
     pub(super) ttfb_ms: Option<u64>,
+    /// Whether the response is an event stream: it may be silent for long.
+    pub(super) is_event_stream: bool,
     /// When the head of the response was whole.
     pub(super) answered_at: Tick,
     /// Bytes of the response for the client, heads included.
@@ -84,6 +88,7 @@ impl ActiveExchange {
             connect_ms: None,
             sent_at: Tick(0),
             ttfb_ms: None,
+            is_event_stream: false,
             answered_at: Tick(0),
             bytes_out: 0,
             record: None,
@@ -147,19 +152,74 @@ impl ActiveExchange {
 
     /// When something is due if nothing moves until then.
     pub(super) fn deadline<N: Net>(&self, session: &Session<N>, shared: &Shared<N>) -> Tick {
-        let timeouts = shared.timeouts(session.listener, self.attempt.upstream);
-        let end = match self.state.awaited() {
+        let Protocol::Http(http) = &session.protocol else {
+            return shared.now;
+        };
+        let is_blocked = self.is_client_blocked(http, shared);
+        let listener = session.listener;
+        let end = match self.state.awaited(is_blocked) {
             Awaited::Turn(since) => {
                 let upstream = &shared.upstreams[self.attempt.upstream as usize];
                 since.after(upstream.settings.sticky_wait())
             }
-            Awaited::Connection(since) => since.after(timeouts.connect),
+            Awaited::Connection(since) => {
+                since.after(self.timeout(shared, listener, |o| o.connect, |t| t.connect))
+            }
             // A head that comes in drips is no answer.
-            Awaited::Response => self.sent_at.after(timeouts.response),
-            Awaited::Body => session.moved.after(timeouts.body),
+            Awaited::Response => {
+                let response = self.timeout(shared, listener, |o| o.response, |t| t.response);
+                self.sent_at.after(response)
+            }
+            Awaited::Upload => {
+                let upload = self.timeout(shared, listener, |o| o.upload, |t| t.upload);
+                session.moved.after(upload)
+            }
+            Awaited::ResponseBody => session.moved.after(self.response_idle(shared, listener)),
+            Awaited::Taking => session.moved.after(self.send_timeout(shared, listener)),
             Awaited::UnaskedBody => session.moved.after_ms(DROP_SILENT_MS),
         };
         self.state.continue_at().map_or(end, |at| at.min(end))
+    }
+
+    /// One timeout: the route's where it has one, or the upstream's, or the listener's.
+    fn timeout<N: Net>(
+        &self,
+        shared: &Shared<N>,
+        listener: ListenerSlot,
+        of_override: impl Fn(&TimeoutOverrides) -> Option<Duration>,
+        of_listener: impl Fn(&Timeouts) -> Duration,
+    ) -> Duration {
+        of_override(&self.site.routes[self.route].timeouts).unwrap_or_else(|| {
+            shared.timeout(listener, self.attempt.upstream, of_override, of_listener)
+        })
+    }
+
+    /// How long the backend may send nothing of its response. The events of a stream come when
+    /// there are any.
+    fn response_idle<N: Net>(&self, shared: &Shared<N>, listener: ListenerSlot) -> Duration {
+        if self.is_event_stream {
+            self.timeout(shared, listener, |o| o.tunnel, |t| t.tunnel)
+        } else {
+            self.timeout(shared, listener, |o| o.response_idle, |t| t.response_idle)
+        }
+    }
+
+    /// How long the client may take nothing.
+    pub(super) fn send_timeout<N: Net>(
+        &self,
+        shared: &Shared<N>,
+        listener: ListenerSlot,
+    ) -> Duration {
+        self.timeout(shared, listener, |o| o.send, |t| t.send)
+    }
+
+    /// Whether something is there for the client that it does not take.
+    pub(super) fn is_client_blocked<N: Net>(&self, http: &Http, shared: &Shared<N>) -> bool {
+        let has_piped = |link: LinkKey| {
+            let piped = &shared.links[link as usize].piped;
+            piped.as_ref().is_some_and(|&(_, bytes)| bytes > 0)
+        };
+        http.output.is_some() || self.link.is_some_and(has_piped)
     }
 }
 
@@ -336,7 +396,8 @@ impl<N: Net> Parts<'_, N> {
         let Some(mut exchange) = self.http.exchange.take() else {
             return Next::Turn(Turn::Close(CloseReason::Idle));
         };
-        let outcome = match exchange.state.on_timeout(shared.now) {
+        let is_blocked = exchange.is_client_blocked(self.http, shared);
+        let outcome = match exchange.state.on_timeout(shared.now, is_blocked) {
             Due::Continue => {
                 let sent = self.send(shared, CONTINUE, &[]);
                 self.http.exchange = Some(exchange);
@@ -372,7 +433,9 @@ impl<N: Net> Parts<'_, N> {
     /// The client does not take what is held for it.
     pub(super) fn cut_response(&mut self, shared: &mut Shared<N>) -> Next {
         match self.http.exchange.take() {
-            Some(exchange) => self.end_exchange(exchange, shared, End::Cut(Cut::Idle)),
+            Some(exchange) => {
+                self.end_exchange(exchange, shared, End::Cut(Cut::Idle(Idle::Client)))
+            }
             None => Next::Turn(Turn::Close(CloseReason::Idle)),
         }
     }
@@ -404,6 +467,9 @@ impl<N: Net> Parts<'_, N> {
             Some(status) => self.answer_in_place(&mut exchange, shared, status, &ending),
             None => Ok(0),
         };
+        if self.http.output.is_some() {
+            self.http.send = Some(exchange.send_timeout(shared, self.facts.listener));
+        }
         exchange.bytes_out += sent.unwrap_or(0);
         self.log_exchange(&mut exchange, shared, ending.why);
         // It stays with the session: a reset is for what was not delivered.
@@ -423,14 +489,14 @@ impl<N: Net> Parts<'_, N> {
             }
             ClientFate::Close { is_done } => self.close_after_answer(shared, is_done),
             // Nothing has moved for long, so nothing is on its way to be destroyed.
-            ClientFate::CutByFraming if end == End::Cut(Cut::Idle) => {
+            ClientFate::CutByFraming if matches!(end, End::Cut(Cut::Idle(_))) => {
                 Next::Turn(Turn::Close(CloseReason::Truncated))
             }
             // A reset would destroy the answers before this one as well.
             ClientFate::CutByFraming => {
                 self.close_client(shared, is_received, CloseReason::Truncated)
             }
-            ClientFate::CutByReset(Cut::Idle) => Next::Turn(Turn::Close(CloseReason::Idle)),
+            ClientFate::CutByReset(Cut::Idle(_)) => Next::Turn(Turn::Close(CloseReason::Idle)),
             ClientFate::CutByReset(Cut::Backend | Cut::BadBody | Cut::Request(_)) => {
                 Next::Turn(Turn::Close(CloseReason::Reset(Side::Backend)))
             }

@@ -337,6 +337,9 @@ fn closed_by(why: Why) -> Option<ClosedBy> {
         | Why::ConnectFailed
         | Why::ConnectTimeout
         | Why::ResponseTimeout
+        | Why::UploadTimeout
+        | Why::ResponseIdle
+        | Why::SendTimeout
         | Why::BodyIdle
         | Why::DrainDeadline => Some(ClosedBy::Weir),
     }

@@ -16,6 +16,8 @@ mod response;
 mod tunnel;
 mod upload;
 
+use std::time::Duration;
+
 use crate::config::model::LogFormat;
 use crate::core::buffer::Buffer;
 use crate::core::http::head::{RequestHead, ResponseHead};
@@ -40,6 +42,8 @@ pub(crate) struct Http {
     pub(crate) input: Vec<u8>,
     /// Bytes that the client would not take yet.
     pub(crate) output: Option<Buffer>,
+    /// How long it may take nothing of the rest of an answer, if the listener does not say so.
+    pub(crate) send: Option<Duration>,
     pub(crate) requests: u64,
     pub(crate) phase: Phase,
     pub(crate) exchange: Option<Box<ActiveExchange>>,
@@ -159,6 +163,7 @@ impl Http {
         Self {
             input: Vec::new(),
             output: None,
+            send: None,
             requests: 0,
             phase: Phase::Idle(now),
             exchange: None,
@@ -280,9 +285,10 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
     };
     let listener = &shared.listeners[session.listener as usize];
     let timeouts = &listener.timeouts;
-    let body_end = session.moved.after(timeouts.body);
     match http.phase {
-        _ if http.output.is_some() && http.phase != Phase::Exchange => body_end,
+        _ if http.output.is_some() && http.phase != Phase::Exchange => {
+            session.moved.after(http.send.unwrap_or(timeouts.send))
+        }
         Phase::Idle(since) => {
             let keep_alive = since.after(timeouts.keep_alive);
             match shared.parts_since(session.listener) {

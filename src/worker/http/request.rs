@@ -145,6 +145,7 @@ impl<N: Net> Parts<'_, N> {
     /// A whole head: answers it, or begins an exchange.
     fn begin(&mut self, shared: &mut Shared<N>, request: Request<'_>) -> Next {
         self.http.requests += 1;
+        self.http.send = None;
         shared.count(self.facts.listener, ListenerCell::Requests, 1);
         let site = self.site(shared);
         let facts = request.head.facts;

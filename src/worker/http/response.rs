@@ -374,6 +374,8 @@ impl<N: Net> Parts<'_, N> {
         write_sticky(exchange, shared, out);
         out.extend_from_slice(END);
         exchange.answered_at = shared.now;
+        let content_type = head.fields.first(Known::ContentType, bytes);
+        exchange.is_event_stream = content_type.is_some_and(is_event_stream);
         if facts.reusable {
             note_idle_limit(exchange, shared, head, bytes);
         }
@@ -414,6 +416,12 @@ impl<N: Net> Parts<'_, N> {
             .map_err(|_| End::ClientGone)?;
         exchange.state.natural_end().map_or(Ok(()), Err)
     }
+}
+
+/// Whether a response of this `Content-Type` sends events as they come (WHATWG HTML, section 9.2).
+fn is_event_stream(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|&byte| byte == b';').next();
+    media_type.is_some_and(|it| it.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// A response that leaves its connection open may say for how long.

@@ -50,7 +50,8 @@ pub(super) fn adopt<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Sha
     }
     link.endpoint.generation = generation;
     let attempt = std::mem::replace(&mut exchange.attempt, Attempt::new(0, 0));
-    let mut relay = Relay::tunnel(attempt, link.endpoint);
+    let timeout = exchange.site.routes[exchange.route].timeouts.tunnel;
+    let mut relay = Relay::tunnel(attempt, link.endpoint, timeout);
     if !http.input.is_empty() {
         relay.up.hold(shared.transfer.buffers.hold(&[&http.input]));
     }

@@ -106,7 +106,8 @@ fn a_response_that_has_begun_is_never_followed_by_another() {
     assert_eq!(lost(&mut one, true, 1), Err(End::Cut(Cut::Backend)));
     let failed = Failure::BadResponse;
     assert_eq!(one.on_bad_response(), End::Cut(Cut::Request(failed)));
-    assert_eq!(one.on_timeout(NOW), Due::End(End::Cut(Cut::Idle)));
+    let idle = End::Cut(Cut::Idle(Idle::Backend));
+    assert_eq!(one.on_timeout(NOW, false), Due::End(idle));
     let ending = one.end(End::Cut(Cut::Backend), true);
     assert_eq!(ending.answer, None);
 }
@@ -139,18 +140,22 @@ fn answered_early(framing: Framing, version: Version) -> Exchange {
 #[test]
 fn a_request_goes_on_behind_its_whole_response() {
     let mut one = answered_early(Framing::Length(4), Version::Http11);
-    for (body, is_held, end) in [
-        (b"bo", false, None),
-        (b"dy", true, None),
-        (b"", false, Some(End::Complete)),
-    ] as [(&[u8], bool, Option<End>); 3]
+    for (body, is_held, awaited) in [
+        (b"bo", false, Some(Awaited::Upload)),
+        (b"dy", true, Some(Awaited::Response)),
+        (b"", false, None),
+    ] as [(&[u8], bool, Option<Awaited>); 3]
     {
         assert!(one.is_response_whole() && !one.take_early_end());
         assert!(one.on_request_body(body, None, &mut Vec::new()).is_ok());
         one.on_held(is_held);
-        assert_eq!(one.natural_end(), end);
-        if end.is_none() {
-            assert_eq!(one.awaited(), Awaited::Body);
+        match awaited {
+            Some(awaited) => {
+                assert_eq!(one.natural_end(), None);
+                assert_eq!(one.awaited(false), awaited);
+                assert_eq!(one.awaited(true), Awaited::Taking);
+            }
+            None => assert_eq!(one.natural_end(), Some(End::Complete)),
         }
     }
     let ending = one.end(End::Complete, true);
@@ -202,11 +207,11 @@ fn the_rest_of_a_request_does_not_harm_a_whole_response() {
         (
             Framing::Length(4),
             |one| {
-                let due = one.on_timeout(NOW);
-                assert_eq!(due, Due::End(End::Answered(Why::BodyIdle)));
-                End::Answered(Why::BodyIdle)
+                let due = one.on_timeout(NOW, false);
+                assert_eq!(due, Due::End(End::Answered(Why::UploadTimeout)));
+                End::Answered(Why::UploadTimeout)
             },
-            Why::BodyIdle,
+            Why::UploadTimeout,
         ),
         (
             Framing::Length(4),
@@ -240,10 +245,10 @@ fn a_body_that_was_not_asked_for_may_come_or_not() {
         let verdict = respond(&mut one, 401, Framing::None);
         assert_eq!(verdict, Head::Final { keep_alive: false });
         assert!(one.take_early_end());
-        assert_eq!(one.awaited(), Awaited::UnaskedBody);
+        assert_eq!(one.awaited(false), Awaited::UnaskedBody);
         one
     };
-    let silent = answered().on_timeout(NOW);
+    let silent = answered().on_timeout(NOW, false);
     assert_eq!(silent, Due::End(End::Complete));
     assert_eq!(answered().on_client_closed(false), Err(End::Complete));
     let ending = answered().end(End::Complete, true);
@@ -259,11 +264,11 @@ fn a_body_that_was_not_asked_for_may_come_or_not() {
         let mut one = expecting();
         match told {
             Some(status) => assert_eq!(respond(&mut one, status, Framing::None), Head::Interim),
-            None => assert_eq!(one.on_timeout(Tick(u64::MAX)), Due::Continue),
+            None => assert_eq!(one.on_timeout(Tick(u64::MAX), false), Due::Continue),
         }
         let verdict = respond(&mut one, 202, Framing::None);
         assert_eq!(verdict, Head::Final { keep_alive: true });
-        assert_eq!(one.awaited(), Awaited::Body);
+        assert_eq!(one.awaited(false), Awaited::Upload);
     }
 }
 
@@ -276,7 +281,7 @@ fn every_failure_has_its_status_and_its_code() {
         (Failure::ClosedEarly, 502, "SH"),
         (Failure::ResponseTimeout, 504, "sH"),
         (Failure::BadResponse, 502, "PH"),
-        (Failure::RequestTimeout, 408, "sD"),
+        (Failure::RequestTimeout, 408, "cU"),
         (Failure::BadRequest, 400, "PR"),
         (Failure::TooLarge, 413, "PR"),
     ];
@@ -340,12 +345,12 @@ fn weirs_own_100_is_due_once_and_only_while_it_is_of_use() {
     assert_eq!(expecting().continue_at(), Some(due));
 
     let mut said = expecting();
-    assert_eq!(said.on_timeout(due), Due::Continue);
+    assert_eq!(said.on_timeout(due, false), Due::Continue);
     assert_eq!(said.continue_at(), None);
     assert_eq!(respond(&mut said, 100, Framing::None), Head::Dropped);
     assert_eq!(respond(&mut said, 103, Framing::None), Head::Interim);
     let idle = End::Failed(Failure::RequestTimeout);
-    assert_eq!(said.on_timeout(due), Due::End(idle));
+    assert_eq!(said.on_timeout(due, false), Due::End(idle));
 
     let mut told = expecting();
     assert_eq!(respond(&mut told, 100, Framing::None), Head::Interim);
@@ -519,7 +524,7 @@ fn connections_are_kept_where_nothing_speaks_against_it() {
 fn a_body_cut_short_is_shown_by_framing_or_by_reset() {
     let old = Version::Http10;
     let new = Version::Http11;
-    let reset = ClientFate::CutByReset(Cut::Idle);
+    let reset = ClientFate::CutByReset(Cut::Idle(Idle::Backend));
     for (version, framing, expected) in [
         (new, Framing::Length(9), ClientFate::CutByFraming),
         (new, Framing::Chunked, ClientFate::CutByFraming),
@@ -531,7 +536,7 @@ fn a_body_cut_short_is_shown_by_framing_or_by_reset() {
         let mut one = exchange(Method::Get, Framing::None, |facts| facts.version = version);
         send(&mut one, false);
         respond(&mut one, 200, framing);
-        let ending = one.end(End::Cut(Cut::Idle), true);
+        let ending = one.end(End::Cut(Cut::Idle(Idle::Backend)), true);
         assert_eq!(ending.client, expected, "{version:?} {framing:?}");
         assert_eq!(ending.link, LinkFate::Close);
     }
@@ -568,38 +573,65 @@ fn only_a_body_until_close_may_end_with_the_connection() {
 fn what_is_awaited_follows_the_request() {
     let mut one = exchange(Method::Post, Framing::Length(2), |_| {});
     one.on_queued(Tick(4));
-    assert_eq!(one.awaited(), Awaited::Turn(Tick(4)));
+    assert_eq!(one.awaited(false), Awaited::Turn(Tick(4)));
     one.on_dequeued();
     one.on_waiting(Tick(5));
     one.on_waiting(Tick(6));
-    assert_eq!(one.awaited(), Awaited::Connection(Tick(5)));
+    assert_eq!(one.awaited(false), Awaited::Connection(Tick(5)));
     let no_backend = End::Failed(Failure::NoBackend);
-    assert_eq!(one.on_timeout(NOW), Due::End(no_backend));
+    assert_eq!(one.on_timeout(NOW, false), Due::End(no_backend));
     one.on_connecting(Tick(7));
-    assert_eq!(one.awaited(), Awaited::Connection(Tick(7)));
-    assert_eq!(one.on_timeout(NOW), Due::ConnectFailed);
-    send(&mut one, false);
-    assert_eq!(one.awaited(), Awaited::Body);
+    assert_eq!(one.awaited(false), Awaited::Connection(Tick(7)));
+    assert_eq!(one.on_timeout(NOW, false), Due::ConnectFailed);
+    one.on_connected(false);
+    one.head_space().extend_from_slice(b"head");
+    // The backend takes nothing of what is there already.
+    assert_eq!(one.awaited(false), Awaited::Response);
+    let head_bytes = one.unsent().len();
+    assert!(one.on_sent(head_bytes));
+    assert_eq!(one.awaited(false), Awaited::Upload);
     let of_client = End::Failed(Failure::RequestTimeout);
-    assert_eq!(one.on_timeout(NOW), Due::End(of_client));
+    assert_eq!(one.on_timeout(NOW, false), Due::End(of_client));
     let relayed = one.on_request_body(b"ok", None, &mut Vec::new());
     assert!(relayed.is_ok());
     one.on_held(true);
-    assert_eq!(one.awaited(), Awaited::Body);
+    assert_eq!(one.awaited(false), Awaited::Response);
     let of_backend = End::Failed(Failure::ResponseTimeout);
-    assert_eq!(one.on_timeout(NOW), Due::End(of_backend));
+    assert_eq!(one.on_timeout(NOW, false), Due::End(of_backend));
     one.on_held(false);
     assert!(one.is_sent());
-    assert_eq!(one.awaited(), Awaited::Response);
+    assert_eq!(one.awaited(false), Awaited::Response);
     respond(&mut one, 200, Framing::Length(1));
-    assert_eq!(one.awaited(), Awaited::Body);
+    assert_eq!(one.awaited(false), Awaited::ResponseBody);
+}
+
+#[test]
+fn where_both_directions_stand_still_it_is_settled_who_is_to_blame() {
+    let begun = || {
+        let mut one = exchange(Method::Post, Framing::Length(2), |_| {});
+        send(&mut one, false);
+        one
+    };
+    let mut one = begun();
+    respond(&mut one, 200, Framing::Length(1));
+    // The client may be waiting for the response, and the backend for the request.
+    assert_eq!(one.awaited(false), Awaited::ResponseBody);
+    let of_backend = End::Cut(Cut::Idle(Idle::Backend));
+    assert_eq!(one.on_timeout(NOW, false), Due::End(of_backend));
+    // What the client does not take is not read from the backend, which can do nothing about it.
+    assert_eq!(one.awaited(true), Awaited::Taking);
+    let of_client = End::Cut(Cut::Idle(Idle::Client));
+    assert_eq!(one.on_timeout(NOW, true), Due::End(of_client));
+    let mut refused = begun();
+    refused.on_refused();
+    assert_eq!(refused.awaited(false), Awaited::Response);
 }
 
 #[test]
 fn a_turn_that_does_not_come_in_time_leads_to_another_backend() {
     let mut one = get();
     one.on_queued(Tick(4));
-    assert_eq!(one.on_timeout(NOW), Due::OtherBackend);
+    assert_eq!(one.on_timeout(NOW, false), Due::OtherBackend);
     assert_eq!(one.link(), Link::None);
     let end = one.on_no_backend();
     assert_eq!(end, End::Failed(Failure::QueueTimeout));
