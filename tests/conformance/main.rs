@@ -64,6 +64,7 @@ files![
     response_head,
     response_framing,
     response_chunked,
+    response_odd,
     persistence,
     expectations,
     upgrades,

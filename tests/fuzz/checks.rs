@@ -9,6 +9,7 @@ use weir::core::http::head::{
     HeadError, Limits, Method, Parsed, RequestHead, ResponseHead, TargetForm, Version,
 };
 use weir::core::http::known::KnownSet;
+use weir::core::http::oddity::{Oddities, Oddity};
 use weir::core::http::rewrite::{
     END, FieldEdits, RequestRewrite, ResponseRewrite, write_request, write_response,
 };
@@ -76,6 +77,46 @@ impl Reading {
         })
     }
 
+    /// Reads a response as RFC 9112 lets a recipient read it: LF for a line end, empty lines before
+    /// it, white space in its first line and before colons, folded lines, control bytes as
+    /// spaces; and no field whose name is printable and no token.
+    pub(crate) fn of_response(bytes: &[u8]) -> Result<Self, &'static str> {
+        let (lines, length) = loose_lines(bytes)?;
+        let mut fields: Vec<Option<Line>> = Vec::new();
+        for line in &lines[1..] {
+            if line[0] == b' ' || line[0] == b'\t' {
+                let more = clean(trim(line));
+                match fields.last_mut() {
+                    _ if trim(line).is_empty() => return Err("a line of blanks"),
+                    None => return Err("nothing to fold"),
+                    Some(Some((_, value))) => {
+                        *value = [trim(value), &more].join(&b' ');
+                    }
+                    Some(None) => {}
+                }
+                continue;
+            }
+            let colon = line.iter().position(|&byte| byte == b':');
+            let (name, value) = line.split_at(colon.ok_or("no colon")?);
+            let name = trim(name);
+            match field(&[name, b":"].concat()) {
+                Ok((name, _)) => fields.push(Some((name, clean(trim(&value[1..]))))),
+                Err(_) if !name.is_empty() && name.iter().all(u8::is_ascii_graphic) => {
+                    fields.push(None);
+                }
+                Err(why) => return Err(why),
+            }
+        }
+        let fields = fields.into_iter().flatten();
+        Ok(Self {
+            start: status_line(&lines[0])?,
+            fields: fields
+                .map(|(name, value)| (name, trim(&value).to_vec()))
+                .collect(),
+            length,
+        })
+    }
+
     pub(crate) fn all(&self, name: &str) -> Vec<&[u8]> {
         self.fields
             .iter()
@@ -106,6 +147,64 @@ impl Reading {
     }
 }
 
+pub(crate) const UNFINISHED: &str = "no end of line";
+
+/// The lines up to the empty one, and where that ends.
+fn loose_lines(bytes: &[u8]) -> Result<(Vec<&[u8]>, usize), &'static str> {
+    let mut lines = Vec::new();
+    let mut at = 0;
+    loop {
+        let rest = &bytes[at..];
+        let end = rest
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .ok_or(UNFINISHED)?;
+        let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+        at += end + 1;
+        if line.contains(&b'\r') || line.contains(&0) {
+            return Err("CR or NUL");
+        }
+        match (line.is_empty(), lines.is_empty()) {
+            (true, true) => {}
+            (true, false) => return Ok((lines, at)),
+            (false, _) => lines.push(line),
+        }
+    }
+}
+
+/// The one form of a status line.
+fn status_line(line: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let end = line.iter().position(blank).ok_or("no status")?;
+    let rest = &line[end..];
+    let rest = &rest[rest
+        .iter()
+        .position(|byte| !blank(byte))
+        .ok_or("no status")?..];
+    let (code, reason) = rest.split_at_checked(3).ok_or("a short status")?;
+    if !reason.is_empty() && !blank(&reason[0]) {
+        return Err("a long status");
+    }
+    let reason = clean(reason.get(1..).unwrap_or_default());
+    Ok([b"HTTP/1.1 ", code, b" ", &reason].concat())
+}
+
+fn clean(text: &[u8]) -> Vec<u8> {
+    let is_control = |byte: u8| byte.is_ascii_control() && byte != b'\t';
+    let cleaned = text
+        .iter()
+        .map(|&byte| if is_control(byte) { b' ' } else { byte });
+    cleaned.collect()
+}
+
+fn trim(text: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = text.iter().position(|byte| !blank(byte));
+    let start = start.unwrap_or(text.len());
+    let last = text.iter().rposition(|byte| !blank(byte));
+    &text[start..last.map_or(start, |last| last + 1)]
+}
+
 fn field(line: &[u8]) -> Result<Line, &'static str> {
     let colon = line
         .iter()
@@ -116,16 +215,7 @@ fn field(line: &[u8]) -> Result<Line, &'static str> {
     if name.is_empty() || !name.iter().all(is_token) {
         return Err("name is no token");
     }
-    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let start = value
-        .iter()
-        .position(|byte| !blank(byte))
-        .unwrap_or(value.len());
-    let end = value
-        .iter()
-        .rposition(|byte| !blank(byte))
-        .map_or(start, |last| last + 1);
-    Ok((name.to_ascii_lowercase(), value[start..end].to_vec()))
+    Ok((name.to_ascii_lowercase(), trim(value).to_vec()))
 }
 
 /// Fields that weir decides on; all others pass as they are unless `Connection` names them.
@@ -284,8 +374,10 @@ pub(crate) fn head_response(bytes: &[u8]) {
         let Ok(Parsed::Complete(length)) = found else {
             continue;
         };
-        let read = Reading::of(bytes).expect("weir took what the reference refuses");
+        let read = Reading::of_response(bytes).expect("weir took what the reference refuses");
         assert_eq!(read.length, length);
+        let is_plain = Reading::of(bytes).is_ok_and(|plain| plain.length == length);
+        assert!(is_plain || !head.facts.oddities.is_empty(), "not noted");
         for client in [Version::Http10, Version::Http11] {
             for keep_alive in [false, true] {
                 check_response(&head, bytes, method, &read, (client, keep_alive));
@@ -309,12 +401,13 @@ fn check_response(
         date: DATE,
     };
     let mut sent = Vec::new();
-    write_response(head, bytes, &rewrite, &mut sent);
+    write_response(head, head.readable(bytes), &rewrite, &mut sent);
     sent.extend_from_slice(END);
 
     let again = Reading::of(&sent).expect("weir wrote what the reference refuses");
     assert_eq!(again.length, sent.len());
     assert_eq!(kept(&again), kept(read), "end-to-end fields changed");
+    assert_eq!(again.start, read.start, "the status line changed");
     let framing = again.framing().expect("ambiguous framing");
     let has_body = head.facts.framing != Framing::None;
     match (head.facts.framing, client) {
@@ -338,6 +431,11 @@ fn check_response(
     let parsed = reread.parse(&sent, method, LIMITS_OUT);
     assert_eq!(parsed, Ok(Parsed::Complete(sent.len())));
     assert_eq!(reread.facts.status, head.facts.status);
+    let odd = reread
+        .facts
+        .oddities
+        .without(Oddities::of(&[Oddity::StatusCode]));
+    assert_eq!(odd, Oddities::NONE, "what goes out is odd");
     assert_eq!(reread.facts.framing == Framing::None, !has_body);
 }
 
@@ -352,8 +450,18 @@ pub(crate) enum Decoded {
     Bad,
 }
 
-/// Decodes a chunked body that lies there as a whole.
+/// Decodes a chunked body that lies there as a whole, as strictly as it must be sent.
 pub(crate) fn decode(bytes: &[u8]) -> Decoded {
+    decode_as(bytes, false)
+}
+
+/// Decodes the chunked body of a response, which may be odd: LF for a line end but for that of an
+/// extension, blanks after a size, zeros before it, and odd trailers.
+pub(crate) fn decode_response(bytes: &[u8]) -> Decoded {
+    decode_as(bytes, true)
+}
+
+fn decode_as(bytes: &[u8], may_be_odd: bool) -> Decoded {
     let mut data = Vec::new();
     let mut at = 0;
     loop {
@@ -361,7 +469,12 @@ pub(crate) fn decode(bytes: &[u8]) -> Decoded {
             return Decoded::Partial;
         };
         let line = &bytes[at..at + line_feed];
-        let Some(size) = line.strip_suffix(b"\r").and_then(chunk_size) else {
+        let size = match line.strip_suffix(b"\r") {
+            Some(line) => chunk_size(line, may_be_odd),
+            None if may_be_odd && !line.contains(&b';') => chunk_size(line, true),
+            None => None,
+        };
+        let Some(size) = size else {
             return Decoded::Bad;
         };
         at += line_feed + 1;
@@ -372,41 +485,66 @@ pub(crate) fn decode(bytes: &[u8]) -> Decoded {
         let Some(size) = usize::try_from(size).ok().filter(|size| *size < rest.len()) else {
             return Decoded::Partial;
         };
-        match &rest[size..] {
-            [b'\r', b'\n', ..] => {}
-            [b'\r'] => return Decoded::Partial,
-            _ => return Decoded::Bad,
-        }
+        at += size
+            + match &rest[size..] {
+                [b'\r', b'\n', ..] => 2,
+                [b'\n', ..] if may_be_odd => 1,
+                [b'\r'] => return Decoded::Partial,
+                _ => return Decoded::Bad,
+            };
         data.extend_from_slice(&rest[..size]);
-        at += size + 2;
     }
     match bytes[at..] {
         [b'\r', b'\n', ..] => return Decoded::Whole(data, Vec::new(), at + 2),
+        [b'\n', ..] if may_be_odd => return Decoded::Whole(data, Vec::new(), at + 1),
         [] | [b'\r'] => return Decoded::Partial,
         [b'\r', ..] => return Decoded::Bad,
         _ => {}
     }
-    let Some(end) = bytes[at..].windows(4).position(|four| four == b"\r\n\r\n") else {
+    let rest = &bytes[at..];
+    let is_end = |end: &usize| {
+        let section = &rest[..*end];
+        section.ends_with(b"\r\n\r\n")
+            || (may_be_odd && (section.ends_with(b"\n\n") || section.ends_with(b"\n\r\n")))
+    };
+    let Some(end) = (0..=rest.len()).find(is_end) else {
         return Decoded::Partial;
     };
     // A trailer section is a head without its first line.
-    let section = [b"-\r\n", &bytes[at..at + end + 4]].concat();
-    match Reading::of(&section) {
-        Ok(read) if read.length == section.len() => Decoded::Whole(data, read.fields, at + end + 4),
+    let section = [b"HTTP/1.1 200 OK\r\n", &rest[..end]].concat();
+    let read = if may_be_odd {
+        Reading::of_response(&section)
+    } else {
+        Reading::of(&section)
+    };
+    match read {
+        Ok(read) if read.length == section.len() => Decoded::Whole(data, read.fields, at + end),
         Ok(_) | Err(_) => Decoded::Bad,
     }
 }
 
-fn chunk_size(line: &[u8]) -> Option<u64> {
+fn chunk_size(line: &[u8], may_be_odd: bool) -> Option<u64> {
     let (size, extension) = match line.iter().position(|&byte| byte == b';') {
         Some(mark) => (line[..mark].trim_ascii_end(), &line[mark..]),
+        None if may_be_odd => (line.trim_ascii_end(), &[][..]),
         None => (line, &[][..]),
     };
     let is_text = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
+    let is_odd_text = |byte: &u8| may_be_odd && *byte != 0 && *byte != b'\r';
     let blank = &line[size.len()..line.len() - extension.len()];
-    if !extension.iter().all(is_text) || !blank.iter().all(is_text) {
+    let is_extension = extension
+        .iter()
+        .all(|byte| is_text(byte) || is_odd_text(byte));
+    if !is_extension || !blank.iter().all(is_text) {
         return None;
     }
+    let zeros = size.iter().take_while(|&&byte| byte == b'0').count();
+    let surplus = if may_be_odd {
+        zeros.saturating_sub(8)
+    } else {
+        0
+    };
+    let size = &size[surplus..];
     if size.is_empty() || size.len() > 16 || !size.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
@@ -421,10 +559,14 @@ pub(crate) fn chunked(bytes: &[u8]) {
         return;
     };
     let bytes = &bytes[..bytes.len().min(16 * 1024)];
-    let expected = decode(bytes);
+    check_chunked(bytes, seed, &decode(bytes), Body::new);
+    check_chunked(bytes, seed, &decode_response(bytes), Body::of_response);
+}
+
+fn check_chunked(bytes: &[u8], seed: u8, expected: &Decoded, body: fn(Framing, bool) -> Body) {
     for keep_framing in [true, false] {
-        let framed = relay(bytes, keep_framing, seed);
-        match (&expected, framed) {
+        let framed = relay(bytes, body(Framing::Chunked, keep_framing), seed);
+        match (expected, framed) {
             (_, Err(BodyError::ExtensionTooLong | BodyError::TrailerTooLong)) => {}
             (Decoded::Whole(data, trailers, length), Ok((out, consumed, true))) => {
                 assert_eq!(consumed, *length);
@@ -469,8 +611,7 @@ fn check_framed(out: &[u8], data: &[u8], trailers: &[Line]) {
 
 type Relayed = Result<(Vec<u8>, usize, bool), BodyError>;
 
-fn relay(bytes: &[u8], keep_framing: bool, seed: u8) -> Relayed {
-    let mut body = Body::new(Framing::Chunked, keep_framing);
+fn relay(bytes: &[u8], mut body: Body, seed: u8) -> Relayed {
     let mut out = Vec::new();
     let mut consumed = 0;
     let mut step = usize::from(seed);
@@ -484,6 +625,7 @@ fn relay(bytes: &[u8], keep_framing: bool, seed: u8) -> Relayed {
         assert!(piece.consumed > 0, "no progress");
         assert_eq!(piece.done, body.is_done());
         out.extend_from_slice(&slice[..piece.forward]);
+        out.extend_from_slice(piece.insert);
         consumed += piece.consumed;
         at += piece.consumed;
     }

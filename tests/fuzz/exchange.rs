@@ -5,7 +5,7 @@
 
 use weir::core::http::body::Framing;
 
-use crate::checks::{Decoded, Reading, decode};
+use crate::checks::{Decoded, Reading, UNFINISHED, decode, decode_response};
 use crate::net::{PeerId, Settings};
 use crate::rig::{self, Rig};
 
@@ -160,15 +160,29 @@ impl Message {
     }
 }
 
+/// Who wrote what is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writer {
+    /// weir or a client, in the one form.
+    Plain,
+    /// A backend, perhaps in an odd form.
+    Backend,
+}
+
 /// Reads one message: none while its head is incomplete.
 fn read_one(
     bytes: &[u8],
+    writer: Writer,
     framing: impl FnOnce(&Reading) -> Result<Framing, &'static str>,
 ) -> Result<Option<(Message, usize)>, &'static str> {
-    if !bytes.windows(4).any(|four| four == b"\r\n\r\n") {
-        return Ok(None);
-    }
-    let head = Reading::of(bytes)?;
+    let head = match writer {
+        Writer::Plain if !bytes.windows(4).any(|four| four == b"\r\n\r\n") => return Ok(None),
+        Writer::Plain => Reading::of(bytes)?,
+        Writer::Backend => match Reading::of_response(bytes) {
+            Err(UNFINISHED) => return Ok(None),
+            read => read?,
+        },
+    };
     let rest = &bytes[head.length..];
     let (body, used, is_whole) = match framing(&head)? {
         Framing::None => (Vec::new(), 0, true),
@@ -178,9 +192,9 @@ fn read_one(
             let used = length.min(rest.len());
             (rest[..used].to_vec(), used, used == length)
         }
-        Framing::Chunked => match decode(rest) {
+        Framing::Chunked => match decode_of(writer, rest) {
             Decoded::Whole(data, _, used) => (data, used, true),
-            Decoded::Partial => (data_of(rest), rest.len(), false),
+            Decoded::Partial => (data_of(writer, rest), rest.len(), false),
             Decoded::Bad => return Err("bad chunks"),
         },
     };
@@ -193,13 +207,20 @@ fn read_one(
     Ok(Some((message, head.length + used)))
 }
 
+fn decode_of(writer: Writer, bytes: &[u8]) -> Decoded {
+    match writer {
+        Writer::Plain => decode(bytes),
+        Writer::Backend => decode_response(bytes),
+    }
+}
+
 /// The data of whole chunks of a body that is incomplete.
-fn data_of(bytes: &[u8]) -> Vec<u8> {
+fn data_of(writer: Writer, bytes: &[u8]) -> Vec<u8> {
     let mut best = Vec::new();
-    let is_border = |cut: &usize| *cut == 0 || bytes[..*cut].ends_with(b"\r\n");
+    let is_border = |cut: &usize| *cut == 0 || bytes[..*cut].ends_with(b"\n");
     for cut in (0..=bytes.len()).filter(is_border) {
         let ended = [&bytes[..cut], b"0\r\n\r\n"].concat();
-        if let Decoded::Whole(data, _, used) = decode(&ended)
+        if let Decoded::Whole(data, _, used) = decode_of(writer, &ended)
             && used == ended.len()
         {
             best = data;
@@ -212,7 +233,7 @@ fn data_of(bytes: &[u8]) -> Vec<u8> {
 pub(crate) fn requests(bytes: &[u8]) -> Result<Vec<Message>, &'static str> {
     let mut found = Vec::new();
     let mut at = 0;
-    while let Some((message, used)) = read_one(&bytes[at..], Reading::framing)? {
+    while let Some((message, used)) = read_one(&bytes[at..], Writer::Plain, Reading::framing)? {
         at += used;
         let is_whole = message.is_whole;
         found.push(message);
@@ -226,6 +247,10 @@ pub(crate) fn requests(bytes: &[u8]) -> Result<Vec<Message>, &'static str> {
 /// Reads the responses to these requests, interim ones included, as far as they can be read; and
 /// whether that is all.
 pub(crate) fn responses(bytes: &[u8], asked: &[Message]) -> (Vec<Message>, bool) {
+    responses_of(Writer::Plain, bytes, asked)
+}
+
+fn responses_of(writer: Writer, bytes: &[u8], asked: &[Message]) -> (Vec<Message>, bool) {
     let mut found = Vec::new();
     let (mut at, mut answered) = (0, 0);
     loop {
@@ -244,7 +269,7 @@ pub(crate) fn responses(bytes: &[u8], asked: &[Message]) -> (Vec<Message>, bool)
                 }
             }
         };
-        let (message, used) = match read_one(&bytes[at..], framing) {
+        let (message, used) = match read_one(&bytes[at..], writer, framing) {
             Ok(Some(one)) => one,
             Ok(None) => return (found, true),
             Err(_) => return (found, false),
@@ -262,7 +287,7 @@ pub(crate) fn responses(bytes: &[u8], asked: &[Message]) -> (Vec<Message>, bool)
 /// How many final responses these bytes begin, as far as they can be read.
 fn count_answers(sent: &[u8], asked: &[u8]) -> usize {
     let asked = requests(asked).unwrap_or_default();
-    let (found, _) = responses(sent, &asked);
+    let (found, _) = responses_of(Writer::Backend, sent, &asked);
     found.iter().filter(|one| one.status() >= 200).count()
 }
 
@@ -328,7 +353,7 @@ fn intended(mut bytes: &[u8]) -> (Vec<Message>, bool) {
     loop {
         let blank = bytes.iter().take_while(|byte| b"\r\n".contains(byte));
         bytes = &bytes[blank.count()..];
-        match read_one(bytes, framing) {
+        match read_one(bytes, Writer::Plain, framing) {
             Ok(Some((message, used))) => {
                 let is_whole = message.is_whole;
                 found.push(message);
@@ -450,7 +475,7 @@ fn check_returned(script: Script<'_>, played: &Played, asked: &[Message], is_rea
 /// What is not weir's own came from the backend, in the order in which it came. weir signs its
 /// answers, so a backend that signs like weir cannot be judged.
 fn check_origin(script: Script<'_>, finals: &[&Message]) {
-    let (mut sent, is_all) = responses(script.backend, &[]);
+    let (mut sent, is_all) = responses_of(Writer::Backend, script.backend, &[]);
     sent.retain(|one| one.status() >= 200);
     let is_own = |one: &Message| one.has("server", "weir");
     if sent.iter().any(is_own) {

@@ -4,11 +4,18 @@
 //! [`Piece`]: forward the first so many, drop the next so many. Every change that weir makes to
 //! a body it passes on is a deletion (chunk extensions; all chunk framing towards an HTTP/1.0
 //! client), so the bytes themselves can go out from where they lie. Only trailers, which are
-//! rare, are gathered, judged and written anew.
+//! rare, are gathered, judged and written anew; and a response's line end that is LF alone is
+//! replaced.
+//!
+//! Bodies of responses may be odd where that has one reading (see [`super::oddity`]). A chunk
+//! extension that ends in LF alone has two: some take the LF for a part of it.
 //!
 //! A body that was cut short is never `done`, whatever came before.
 
 use std::fmt;
+
+use super::mend;
+use super::oddity::{Oddities, Oddity};
 
 /// How the end of a body is found (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +74,8 @@ pub const EXTENSION_BYTES_MAX: u64 = 1024;
 pub const EXTENSION_LEAD_MAX: u64 = 16 * 1024;
 /// Most hexadecimal digits of a chunk size.
 const SIZE_DIGITS_MAX: u8 = 16;
+/// So many leading zeros of a response's chunk size are passed on; the others count as extension.
+const SIZE_ZEROS_MAX: u8 = 8;
 /// The largest chunk: what every receiver can hold in a signed 64-bit number.
 const CHUNK_BYTES_MAX: u64 = i64::MAX as u64;
 
@@ -77,6 +86,8 @@ pub struct Piece {
     pub forward: usize,
     /// So many from the front are dealt with; `forward..consumed` are dropped.
     pub consumed: usize,
+    /// What goes to the other side after those: a line end in the place of one that was dropped.
+    pub insert: &'static [u8],
     /// The body is complete. Bytes after `consumed` belong to the next message.
     pub done: bool,
 }
@@ -133,6 +144,8 @@ pub struct Body {
     state: State,
     /// Data bytes so far, without chunk framing.
     payload_bytes: u64,
+    /// Of a chunked body that is done.
+    oddities: Oddities,
 }
 
 #[derive(Debug)]
@@ -157,6 +170,26 @@ impl Body {
         Self {
             state,
             payload_bytes: 0,
+            oddities: Oddities::NONE,
+        }
+    }
+
+    /// The body of a response, of which more is taken than of a request's.
+    #[must_use]
+    pub const fn of_response(framing: Framing, keep_framing: bool) -> Self {
+        let mut body = Self::new(framing, keep_framing);
+        if let State::Chunked(chunked) = &mut body.state {
+            chunked.is_response = true;
+        }
+        body
+    }
+
+    /// What was odd about it so far and taken all the same.
+    #[must_use]
+    pub const fn oddities(&self) -> Oddities {
+        match &self.state {
+            State::Chunked(chunked) => chunked.oddities,
+            State::Done | State::Length(_) | State::UntilClose => self.oddities,
         }
     }
 
@@ -181,6 +214,7 @@ impl Body {
         while taken < bytes.len() && !self.is_done() {
             let piece = self.feed(&bytes[taken..])?;
             out.extend_from_slice(&bytes[taken..taken + piece.forward]);
+            out.extend_from_slice(piece.insert);
             taken += piece.consumed;
         }
         if self.is_done() {
@@ -211,6 +245,7 @@ impl Body {
             State::Chunked(chunked) => chunked.feed(bytes, &mut self.payload_bytes)?,
         };
         if piece.done && self.trailers().is_empty() {
+            self.oddities = self.oddities();
             self.state = State::Done;
         }
         Ok(piece)
@@ -302,6 +337,7 @@ const fn whole(count: usize, done: bool) -> Piece {
     Piece {
         forward: count,
         consumed: count,
+        insert: b"",
         done,
     }
 }
@@ -316,6 +352,10 @@ fn at_most(left: u64, length: usize) -> usize {
 struct Chunked {
     step: Step,
     keep_framing: bool,
+    /// It is a response's.
+    is_response: bool,
+    /// What was odd about it.
+    oddities: Oddities,
     /// Bytes in the extension of the current chunk.
     extension_bytes: u64,
     /// Bytes in all extensions so far.
@@ -331,7 +371,7 @@ struct Chunked {
 enum Step {
     /// A digit of a chunk size, or what ends it.
     Size { digits: u8, size: u64 },
-    /// White space after a chunk size, which only an extension may follow.
+    /// White space after a chunk size, which in a request only an extension may follow.
     SizeBlank { size: u64 },
     /// Inside a chunk extension.
     Extension { size: u64 },
@@ -354,9 +394,21 @@ enum Step {
 }
 
 /// What becomes of one byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Forward,
     Drop,
+    /// It ends a line, and a whole line end takes its place.
+    EndLine,
+}
+
+/// What follows the first line of a chunk.
+const fn after_size(size: u64) -> Step {
+    if size == 0 {
+        Step::End
+    } else {
+        Step::Data(size)
+    }
 }
 
 const fn data_left(left: u64) -> Step {
@@ -372,6 +424,8 @@ impl Chunked {
         Self {
             step: Step::Size { digits: 0, size: 0 },
             keep_framing,
+            is_response: false,
+            oddities: Oddities::NONE,
             extension_bytes: 0,
             extensions_bytes: 0,
             trailers: None,
@@ -408,6 +462,9 @@ impl Chunked {
                 | Step::EndLineFeed
                 | Step::Done => {
                     let fate = self.on_framing(rest[0], *payload_bytes)?;
+                    if fate == Fate::EndLine {
+                        return Ok(self.end_line(forward, consumed + 1));
+                    }
                     if matches!(fate, Fate::Forward) && forward < consumed {
                         // The byte is left for the next call, as if it had not been seen.
                         self.step = step;
@@ -424,8 +481,21 @@ impl Chunked {
         Ok(Piece {
             forward,
             consumed,
+            insert: b"",
             done: self.step == Step::Done,
         })
+    }
+
+    /// A piece that ends with a line end of ours.
+    #[cold]
+    fn end_line(&mut self, forward: usize, consumed: usize) -> Piece {
+        self.oddities.add(Oddity::ChunkLineFeed);
+        Piece {
+            forward,
+            consumed,
+            insert: if self.keep_framing { b"\r\n" } else { b"" },
+            done: self.step == Step::Done,
+        }
     }
 
     /// One byte outside data and trailers.
@@ -439,8 +509,13 @@ impl Chunked {
             Step::Size { digits, size } => return self.on_size(byte, digits, size, kept),
             Step::SizeBlank { size } => {
                 match byte {
+                    b' ' | b'\t' if self.is_response => return self.pad_size(),
                     b' ' | b'\t' => {}
                     b';' => self.step = Step::Extension { size },
+                    b'\r' | b'\n' if self.is_response => {
+                        self.oddities.add(Oddity::PaddedChunkSize);
+                        return Ok(self.end_size(byte, size, kept));
+                    }
                     _ => return Err(BodyError::ChunkSize),
                 }
                 self.count_extension(payload_bytes)?;
@@ -453,6 +528,8 @@ impl Chunked {
                         return Ok(kept);
                     }
                     b'\t' | b' '..=b'~' | 0x80..=0xFF => {}
+                    b'\0' | b'\n' => return Err(BodyError::Extension),
+                    _ if self.is_response => self.oddities.add(Oddity::ChunkExtension),
                     _ => return Err(BodyError::Extension),
                 }
                 self.count_extension(payload_bytes)?;
@@ -460,21 +537,21 @@ impl Chunked {
             }
             Step::SizeLineFeed { size } => {
                 self.extension_bytes = 0;
-                self.expect(
-                    byte,
-                    b'\n',
-                    if size == 0 {
-                        Step::End
-                    } else {
-                        Step::Data(size)
-                    },
-                )?;
+                self.expect(byte, b'\n', after_size(size))?;
+            }
+            Step::DataReturn if byte == b'\n' && self.is_response => {
+                self.step = Step::Size { digits: 0, size: 0 };
+                return Ok(Fate::EndLine);
             }
             Step::DataReturn => self.expect(byte, b'\r', Step::DataLineFeed)?,
             Step::DataLineFeed => {
                 self.expect(byte, b'\n', Step::Size { digits: 0, size: 0 })?;
             }
             Step::End if byte == b'\r' => self.step = Step::EndLineFeed,
+            Step::End if byte == b'\n' && self.is_response => {
+                self.step = Step::Done;
+                return Ok(Fate::EndLine);
+            }
             Step::End => {
                 // The byte opens a trailer; it is gathered with the others.
                 self.gather_trailer(&[byte])?;
@@ -490,6 +567,10 @@ impl Chunked {
 
     fn on_size(&mut self, byte: u8, digits: u8, size: u64, kept: Fate) -> Result<Fate, BodyError> {
         if let Some(digit) = hexadecimal(byte) {
+            if self.is_response && size == 0 && digit == 0 && digits == SIZE_ZEROS_MAX {
+                self.oddities.add(Oddity::PaddedChunkSize);
+                return self.pad_size();
+            }
             let size = (size << 4) | u64::from(digit);
             if digits == SIZE_DIGITS_MAX || size > CHUNK_BYTES_MAX {
                 return Err(BodyError::ChunkTooLarge);
@@ -504,10 +585,7 @@ impl Chunked {
             return Err(BodyError::ChunkSize);
         }
         match byte {
-            b'\r' => {
-                self.step = Step::SizeLineFeed { size };
-                Ok(kept)
-            }
+            b'\r' => Ok(self.end_size(byte, size, kept)),
             b';' => {
                 self.step = Step::Extension { size };
                 Ok(Fate::Drop)
@@ -516,9 +594,31 @@ impl Chunked {
                 self.step = Step::SizeBlank { size };
                 Ok(Fate::Drop)
             }
+            b'\n' if self.is_response => Ok(self.end_size(byte, size, kept)),
             b'\n' => Err(BodyError::LineEnd),
             _ => Err(BodyError::ChunkSize),
         }
+    }
+
+    /// The CR after a chunk size, or an LF alone.
+    fn end_size(&mut self, byte: u8, size: u64, kept: Fate) -> Fate {
+        if byte == b'\r' {
+            self.step = Step::SizeLineFeed { size };
+            return kept;
+        }
+        self.extension_bytes = 0;
+        self.step = after_size(size);
+        Fate::EndLine
+    }
+
+    /// One byte more than a chunk size needs. It says nothing, but devices pad every size with a
+    /// few: only those of one chunk are limited.
+    fn pad_size(&mut self) -> Result<Fate, BodyError> {
+        self.extension_bytes += 1;
+        if self.extension_bytes > EXTENSION_BYTES_MAX {
+            return Err(BodyError::ExtensionTooLong);
+        }
+        Ok(Fate::Drop)
     }
 
     fn expect(&mut self, byte: u8, wanted: u8, then: Step) -> Result<(), BodyError> {
@@ -549,7 +649,10 @@ impl Chunked {
                 return Err(BodyError::TrailerTooLong);
             }
             gathered.push(byte);
-            if byte == b'\n' && gathered.ends_with(b"\r\n\r\n") {
+            if byte == b'\n' && ends_section(gathered, self.is_response) {
+                if self.is_response {
+                    mend_trailers(gathered, &mut self.oddities)?;
+                }
                 let hop_names = self.hop_names.as_deref().unwrap_or_default();
                 filter_trailers(gathered, self.keep_framing, hop_names)?;
                 self.step = Step::Done;
@@ -558,6 +661,21 @@ impl Chunked {
         }
         Ok(bytes.len())
     }
+}
+
+/// Whether the last line of a trailer section is empty.
+fn ends_section(section: &[u8], is_response: bool) -> bool {
+    section.ends_with(b"\r\n\r\n")
+        || (is_response && (section.ends_with(b"\n\n") || section.ends_with(b"\n\r\n")))
+}
+
+/// Writes a response's trailer section anew if it is odd.
+fn mend_trailers(section: &mut Vec<u8>, oddities: &mut Oddities) -> Result<(), BodyError> {
+    let mut mended = Vec::new();
+    let found = mend::trailers(section, &mut mended).map_err(|_| BodyError::Trailer)?;
+    *oddities = oddities.and(found);
+    *section = mended;
+    Ok(())
 }
 
 const fn hexadecimal(byte: u8) -> Option<u8> {
@@ -709,14 +827,15 @@ impl ChunkLine {
 mod tests {
     use super::*;
 
-    /// Feeds `input` in slices of `step` bytes; what went out, what was consumed, if it ended.
-    fn relay(
-        framing: Framing,
-        keep: bool,
-        input: &[u8],
-        step: usize,
-    ) -> Result<(Vec<u8>, usize, bool), BodyError> {
-        let mut body = Body::new(framing, keep);
+    /// What went out, what was consumed, if it ended.
+    type Relayed = Result<(Vec<u8>, usize, bool), BodyError>;
+
+    /// Feeds `input` in slices of `step` bytes.
+    fn relay(framing: Framing, keep: bool, input: &[u8], step: usize) -> Relayed {
+        relay_through(&mut Body::new(framing, keep), input, step)
+    }
+
+    fn relay_through(body: &mut Body, input: &[u8], step: usize) -> Relayed {
         let mut out = Vec::new();
         let mut consumed = 0;
         for slice in input.chunks(step) {
@@ -725,6 +844,7 @@ mod tests {
                 let piece = body.feed(&slice[at..])?;
                 assert!(piece.consumed > 0, "no progress");
                 out.extend_from_slice(&slice[at..at + piece.forward]);
+                out.extend_from_slice(piece.insert);
                 at += piece.consumed;
                 consumed += piece.consumed;
                 assert_eq!(piece.done, body.is_done());
@@ -861,6 +981,134 @@ mod tests {
                     assert_eq!(found, Err(*wanted), "{}", input.escape_ascii());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn chunks_of_a_response_may_be_odd_and_come_out_right() {
+        use Oddity::{
+            ChunkExtension, ChunkLineFeed, ControlByte, FieldName, FoldedLine, PaddedChunkSize,
+            SpaceBeforeColon,
+        };
+        let plain = b"5\r\nhello\r\n0\r\n\r\n".as_slice();
+        let trailer = b"5\r\nhello\r\n0\r\nX: y z\r\n\r\n".as_slice();
+        let table: &[(&[u8], &[u8], &[Oddity])] = &[
+            (plain, plain, &[]),
+            (b"5 ;x\r\nhello\r\n0\r\n\r\n", plain, &[]),
+            (b"5   \r\nhello\r\n0   \r\n\r\n", plain, &[PaddedChunkSize]),
+            (b"5\t\r\nhello\r\n0\r\n\r\n", plain, &[PaddedChunkSize]),
+            (
+                b"00000000000000000005\r\nhello\r\n0\r\n\r\n",
+                b"000000005\r\nhello\r\n0\r\n\r\n",
+                &[PaddedChunkSize],
+            ),
+            (b"5\nhello\r\n0\r\n\r\n", plain, &[ChunkLineFeed]),
+            (b"5\r\nhello\n0\r\n\r\n", plain, &[ChunkLineFeed]),
+            (b"5\r\nhello\r\n0\n\r\n", plain, &[ChunkLineFeed]),
+            (b"5\r\nhello\r\n0\r\n\n", plain, &[ChunkLineFeed]),
+            (b"5\nhello\n0\n\n", plain, &[ChunkLineFeed]),
+            (
+                b"5 \nhello\n0\t\n\n",
+                plain,
+                &[PaddedChunkSize, ChunkLineFeed],
+            ),
+            (b"5;\x01\r\nhello\r\n0\r\n\r\n", plain, &[ChunkExtension]),
+            (trailer, trailer, &[]),
+            (
+                b"5\r\nhello\r\n0\r\nX : y\r\n z\r\n\r\n",
+                trailer,
+                &[SpaceBeforeColon, FoldedLine],
+            ),
+            (b"5\r\nhello\r\n0\r\nX: y z\n\n", trailer, &[ChunkLineFeed]),
+            (
+                b"5\r\nhello\r\n0\r\nX: y z\n\r\n",
+                trailer,
+                &[ChunkLineFeed],
+            ),
+            (
+                b"5\r\nhello\r\n0\r\nA[]: b\r\nX: y\x01z\r\n\r\n",
+                trailer,
+                &[FieldName, ControlByte],
+            ),
+            (
+                b"5\r\nhello\r\n0\r\nContent-Length : 9\r\n\r\n",
+                plain,
+                &[SpaceBeforeColon],
+            ),
+        ];
+        for (input, wanted, kinds) in table {
+            for step in 1..=input.len() {
+                for (keep, wanted) in [(true, *wanted), (false, b"hello")] {
+                    let mut body = Body::of_response(Framing::Chunked, keep);
+                    let found = relay_through(&mut body, input, step);
+                    let wanted = Ok((wanted.to_vec(), input.len(), true));
+                    assert_eq!(found, wanted, "{}", input.escape_ascii());
+                    assert_eq!(body.oddities(), Oddities::of(kinds));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_of_a_response_that_have_two_readings_are_refused() {
+        use BodyError::{ChunkSize, ChunkTooLarge, Extension, ExtensionTooLong, LineEnd, Trailer};
+        let blanks = [b"5".as_slice(), &[b' '; 1026], b"\r\nhello"].concat();
+        let zeros = [[b'0'; 1034].as_slice(), b"5\r\nhello"].concat();
+        let table: &[(&[u8], BodyError)] = &[
+            (b" 5\r\nhello", ChunkSize),
+            (b"\n5\r\nhello", ChunkSize),
+            (b"5 5\r\nhello", ChunkSize),
+            (b"0x5\r\nhello", ChunkSize),
+            (b"+5\r\nhello", ChunkSize),
+            (b"5\rhello", LineEnd),
+            (b"5 \rhello", LineEnd),
+            (b"5;a\nhello", Extension),
+            (b"5 ;a\nhello", Extension),
+            (b"5;\0\r\nhello", Extension),
+            (b"8000000000000000\r\n", ChunkTooLarge),
+            (b"000000001000000000\r\n", ChunkTooLarge),
+            (b"5\r\nhelloX\r\n", LineEnd),
+            (b"5\r\nhello\rX", LineEnd),
+            (b"5\r\nhello\r\n\r\n", ChunkSize),
+            (b"0\r\n\rX", LineEnd),
+            (b"0\r\nno colon\r\n\r\n", Trailer),
+            (b"0\r\n folded: x\r\n\r\n", Trailer),
+            (b"0\r\na: x\r\n \r\n\r\n", Trailer),
+            (b"0\r\na: x\rb\r\n\r\n", Trailer),
+            (b"0\r\na: x\0b\r\n\r\n", Trailer),
+            (&blanks, ExtensionTooLong),
+            (&zeros, ExtensionTooLong),
+        ];
+        for (input, wanted) in table {
+            for step in (1..=input.len().min(40)).chain([input.len()]) {
+                for keep in [true, false] {
+                    let mut body = Body::of_response(Framing::Chunked, keep);
+                    let found = relay_through(&mut body, input, step);
+                    assert_eq!(found, Err(*wanted), "{}", input.escape_ascii());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn padding_of_many_small_chunks_is_no_flood() {
+        let chunk = b"1       \r\nx\r\n".repeat(20_000);
+        let mut body = Body::of_response(Framing::Chunked, true);
+        let (out, ..) = relay_through(&mut body, &chunk, 4096).unwrap();
+        assert_eq!(out.len(), 20_000 * b"1\r\nx\r\n".len());
+    }
+
+    #[test]
+    fn a_response_that_ends_before_its_last_line_is_cut_short() {
+        for input in [
+            b"5\r\nhello\r\n0\r\n".as_slice(),
+            b"0",
+            b"0\n",
+            b"0\r\nX: y\r\n",
+        ] {
+            let mut body = Body::of_response(Framing::Chunked, true);
+            relay_through(&mut body, input, 100).unwrap();
+            assert_eq!(body.on_end(), Err(BodyError::Truncated));
         }
     }
 

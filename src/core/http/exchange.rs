@@ -26,6 +26,7 @@ use crate::core::access_log::Why;
 use crate::core::http::body::{Body, BodyError, ChunkLine, Transfer};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::head::{Expect, RequestFacts, ResponseFacts, Version};
+use crate::core::http::oddity::Oddities;
 use crate::core::http::rewrite::ends_by_closing;
 use crate::core::time::Tick;
 
@@ -355,6 +356,8 @@ pub struct Exchange {
     response: Option<Response>,
     /// The latest reason why there is no connection.
     failure: Failure,
+    /// What was odd about the heads that came.
+    oddities: Oddities,
 }
 
 impl Exchange {
@@ -386,6 +389,7 @@ impl Exchange {
             waits_for_100: false,
             response: None,
             failure: Failure::NoBackend,
+            oddities: Oddities::NONE,
         }
     }
 
@@ -646,6 +650,13 @@ impl Exchange {
         self.response.as_ref().map(|response| response.status)
     }
 
+    /// What was odd about the responses so far and taken all the same.
+    #[must_use]
+    pub fn oddities(&self) -> Oddities {
+        let body = self.response.as_ref().map(|it| it.body.oddities());
+        self.oddities.and(body.unwrap_or_default())
+    }
+
     /// Whether the final head has passed.
     #[must_use]
     pub const fn has_response(&self) -> bool {
@@ -664,6 +675,7 @@ impl Exchange {
         protocols: impl Iterator<Item = &'a [u8]>,
         may_go_on: bool,
     ) -> Result<Head, End> {
+        self.oddities = self.oddities.and(head.oddities);
         if head.is_interim() {
             return Ok(self.on_interim(head.status));
         }
@@ -681,7 +693,7 @@ impl Exchange {
         let keep_alive = may_go_on && self.keeps_client_after_response();
         self.response = Some(Response {
             status: head.status,
-            body: Body::new(head.framing, transfer != Transfer::Unchunk),
+            body: Body::of_response(head.framing, transfer != Transfer::Unchunk),
             transfer,
             is_reusable: head.reusable,
             keeps_client: keep_alive && !ends_by_closing,
@@ -1076,13 +1088,15 @@ impl Response {
 fn relay(body: &mut Body, bytes: &[u8], out: &mut Vec<u8>) -> Result<Relayed, BodyError> {
     let first = body.feed(bytes)?;
     let is_whole = first.done || first.consumed == bytes.len();
-    if is_whole && (!first.done || body.trailers().is_empty()) {
+    let is_plain = first.insert.is_empty() && (!first.done || body.trailers().is_empty());
+    if is_whole && is_plain {
         return Ok(Relayed {
             direct: first.forward,
             consumed: first.consumed,
         });
     }
     out.extend_from_slice(&bytes[..first.forward]);
+    out.extend_from_slice(first.insert);
     let rest = body.gather(&bytes[first.consumed..], out)?;
     Ok(Relayed {
         direct: 0,

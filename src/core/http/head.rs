@@ -1,6 +1,7 @@
 //! Request and response heads: parsed where they lie, judged once, kept as ranges.
 //!
-//! httparse finds the parts; what it tolerates and RFC 9112 does not is refused here. A head
+//! httparse finds the parts; what it tolerates and RFC 9112 does not is refused here. Only what a
+//! response breaks that can be read in one way is mended first (see [`super::oddity`]). A head
 //! borrows nothing: it is a set of offsets into the bytes it was parsed from, so a caller may
 //! keep those bytes in any buffer and reuse one head for every message of a worker. Its methods
 //! that take `bytes` want exactly the bytes that [`RequestHead::parse`] was given.
@@ -12,6 +13,10 @@ use httparse::Status;
 
 use super::body::Framing;
 use super::known::{Known, KnownSet};
+
+mod response;
+
+pub use response::{ResponseFacts, ResponseHead};
 
 /// The longest head that offsets can describe, in bytes.
 pub const HEAD_BYTES_LIMIT: usize = 65_535;
@@ -61,7 +66,7 @@ pub enum HeadError {
     Connect,
     /// A version other than 1.0 and 1.1.
     Version,
-    /// A status that is not three digits from 100 to 599, or a reason that is no text.
+    /// A status that is not three digits from 100 on, or a reason that is no text.
     Status,
     /// A field name that is no token: also white space before a colon, and a folded line.
     FieldName,
@@ -123,6 +128,19 @@ impl HeadError {
             Self::CodingUnknown => 501,
             Self::Version => 505,
         }
+    }
+
+    /// Whether a response may break the rule in a way that has one reading all the same.
+    const fn may_be_mended(self) -> bool {
+        matches!(
+            self,
+            Self::StartLine
+                | Self::Version
+                | Self::Status
+                | Self::FieldName
+                | Self::FieldValue
+                | Self::LineEnd
+        )
     }
 
     /// The rule, for a log line.
@@ -1010,173 +1028,6 @@ const fn is_host_byte(byte: u8) -> bool {
 
 fn is_port(text: &[u8]) -> bool {
     text.is_empty() || decimal(text).is_some_and(|port| port <= 65_535)
-}
-
-/// The facts of a response that outlive its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResponseFacts {
-    /// 100 to 599.
-    pub status: u16,
-    /// Its version.
-    pub version: Version,
-    /// How its body ends.
-    pub framing: Framing,
-    /// Whether the backend connection may be used again after it.
-    pub reusable: bool,
-    /// Whether it names a protocol to change to; with status 101 it does.
-    pub upgrade: bool,
-}
-
-impl ResponseFacts {
-    /// Whether another response follows to the same request. 101 is no such: it is the last
-    /// word in HTTP.
-    #[must_use]
-    pub const fn is_interim(&self) -> bool {
-        self.status < 200 && self.status != 101
-    }
-}
-
-impl Default for ResponseFacts {
-    fn default() -> Self {
-        Self {
-            status: 200,
-            version: Version::Http11,
-            framing: Framing::None,
-            reusable: false,
-            upgrade: false,
-        }
-    }
-}
-
-/// The head of a response.
-#[derive(Debug, Default)]
-pub struct ResponseHead {
-    /// What was derived from it.
-    pub facts: ResponseFacts,
-    /// Its fields.
-    pub fields: Fields,
-    reason: Span,
-}
-
-impl ResponseHead {
-    /// Looks for a response head at the beginning of `bytes`; `request` is the method it answers.
-    ///
-    /// # Errors
-    /// The first rule found broken. More bytes do not mend it.
-    pub fn parse(
-        &mut self,
-        bytes: &[u8],
-        request: Method,
-        limits: Limits,
-    ) -> Result<Parsed, HeadError> {
-        self.fields.clear();
-        let (window, is_cut) = window(bytes, limits);
-        if let Some(b'\r' | b'\n') = window.first() {
-            // httparse skips empty lines; only a server has leave to (RFC 9112 section 2.2).
-            return Err(HeadError::StartLine);
-        }
-        let mut space = [const { MaybeUninit::uninit() }; FIELDS_LIMIT];
-        let space = &mut space[..limits.fields_max.min(FIELDS_LIMIT)];
-        let mut found = httparse::Response::new(&mut []);
-        let config = httparse::ParserConfig::default();
-        match config.parse_response_with_uninit_headers(&mut found, window, space) {
-            Ok(Status::Complete(length)) => {
-                let head = &window[..length];
-                self.take(&found, head, request)
-                    .inspect_err(|_| self.fields.clear())?;
-                Ok(Parsed::Complete(length))
-            }
-            Ok(Status::Partial) if !is_cut => Ok(Parsed::Partial),
-            Ok(Status::Partial) => Err(HeadError::TooLong),
-            Err(error) => Err(response_error(error, window)),
-        }
-    }
-
-    fn take(
-        &mut self,
-        found: &httparse::Response<'_, '_>,
-        head: &[u8],
-        request: Method,
-    ) -> Result<(), HeadError> {
-        let status = found.code.unwrap_or_default();
-        if !(100..=599).contains(&status) {
-            return Err(HeadError::Status);
-        }
-        self.fields.fill(found.headers, head)?;
-        self.reason = reason_span(found.headers, head);
-        let version = version(found.version);
-        let (framing, is_sound) = self.read_framing(status, version, request, head)?;
-        self.facts = ResponseFacts {
-            status,
-            version,
-            framing,
-            reusable: is_sound
-                && framing != Framing::UntilClose
-                && self.fields.keeps_alive(version),
-            upgrade: self.fields.upgrades(head, version),
-        };
-        Ok(())
-    }
-
-    /// RFC 9112 section 6.3; and whether nothing speaks against the connection being in step.
-    fn read_framing(
-        &mut self,
-        status: u16,
-        version: Version,
-        request: Method,
-        head: &[u8],
-    ) -> Result<(Framing, bool), HeadError> {
-        if status < 200 || status == 204 {
-            let has_framing = self.fields.has(Known::ContentLength)
-                && self.fields.first(Known::ContentLength, head) != Some(b"0")
-                || self.fields.has(Known::TransferEncoding);
-            self.fields.drop_known(KnownSet::FRAMING);
-            return Ok((Framing::None, !has_framing));
-        }
-        let chunked = self.fields.is_chunked(head, version)?;
-        if chunked {
-            let is_sound = !self.fields.has(Known::ContentLength);
-            self.fields
-                .drop_known(KnownSet::of(&[Known::ContentLength]));
-            if request == Method::Head || status == 304 {
-                self.fields.drop_known(KnownSet::FRAMING);
-                return Ok((Framing::None, is_sound));
-            }
-            return Ok((Framing::Chunked, is_sound));
-        }
-        let length = self.fields.content_length(head)?;
-        if request == Method::Head || status == 304 {
-            return Ok((Framing::None, true));
-        }
-        Ok((length.map_or(Framing::UntilClose, Framing::Length), true))
-    }
-
-    /// The reason phrase, as written.
-    #[must_use]
-    pub fn reason<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        self.reason.of(bytes)
-    }
-}
-
-/// What follows `HTTP/1.1 200 ` in the first line. httparse gives it only if it is ASCII.
-fn reason_span(found: &[httparse::Header<'_>], head: &[u8]) -> Span {
-    let line_end = found.first().map_or(head.len() - 4, |first| {
-        Span::locate(first.name.as_bytes(), head).start() - 2
-    });
-    let start = "HTTP/1.1 200 ".len().min(line_end);
-    Span::new(start, line_end)
-}
-
-fn response_error(error: httparse::Error, window: &[u8]) -> HeadError {
-    match error {
-        httparse::Error::HeaderName => HeadError::FieldName,
-        httparse::Error::HeaderValue => HeadError::FieldValue,
-        httparse::Error::NewLine => HeadError::LineEnd,
-        httparse::Error::TooManyHeaders => HeadError::TooManyFields,
-        httparse::Error::Status => HeadError::Status,
-        httparse::Error::Token => HeadError::StartLine,
-        httparse::Error::Version => version_error(window),
-    }
 }
 
 #[cfg(test)]

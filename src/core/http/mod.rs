@@ -12,6 +12,8 @@ pub mod forwarded;
 pub mod head;
 pub mod keep_alive;
 pub mod known;
+mod mend;
+pub mod oddity;
 pub mod path;
 pub mod reply;
 pub mod rewrite;

@@ -316,7 +316,8 @@ impl<N: Net> Parts<'_, N> {
                 }
                 Ok(Parsed::Complete(head_bytes)) => {
                     start += head_bytes;
-                    if self.take_head(exchange, shared, head, rest, out)? {
+                    let readable = head.readable(rest);
+                    if self.take_head(exchange, shared, head, readable, out)? {
                         return Ok(Some(start));
                     }
                 }

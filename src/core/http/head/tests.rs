@@ -1,6 +1,7 @@
 //! Heads, good and bad, in both directions.
 
 use super::*;
+use crate::core::http::oddity::{Oddities, Oddity};
 
 const LIMITS: Limits = Limits {
     head_bytes_max: 1024,
@@ -641,27 +642,61 @@ fn the_framing_of_a_response_depends_on_status_and_request() {
 #[test]
 fn responses_that_break_a_rule_are_refused_with_its_reason() {
     use HeadError::{
-        CodingInOldVersion, CodingInvalid, CodingUnknown, FieldName, FieldValue, LengthConflict,
-        LengthInvalid, LineEnd, StartLine, Status, Version,
+        CodingInOldVersion, CodingInvalid, CodingUnknown, FieldName, FieldValue, LengthAndCoding,
+        LengthConflict, LengthInvalid, StartLine, Status, TooLong, TooManyFields, Version,
     };
+    let many = [
+        b"HTTP/1.1 200 OK\n".as_slice(),
+        &b"A : b\n".repeat(17),
+        b"\n",
+    ]
+    .concat();
+    let long = [b"HTTP/1.1 200 OK\nA: ".as_slice(), &[b'x'; 1024]].concat();
     let table: &[(&[u8], HeadError)] = &[
-        (b"\r\nHTTP/1.1 200 OK\r\n\r\n", StartLine),
+        (&many, TooManyFields),
+        (&long, TooLong),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5 \r\n 0\r\n\r\n",
+            LengthInvalid,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length : +5\r\n\r\n",
+            LengthInvalid,
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n", LengthInvalid),
+        (
+            b"HTTP/1.1 200 OK\nContent-Length: 5\nContent-Length : 6\n\n",
+            LengthConflict,
+        ),
+        (b"HTTP/1.1 200 OK\r\nA B: c\r\n\r\n", FieldName),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
+            CodingInvalid,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity, chunked, chunked\r\n\r\n",
+            CodingInvalid,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\nA : b\r\n\r\n",
+            CodingInvalid,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\nContent-Length: 5\r\n\r\n",
+            LengthAndCoding,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 5\r\n\r\n",
+            LengthAndCoding,
+        ),
         (b"SSH-2.0-x\r\n", StartLine),
-        (b"ICY 200 OK\r\n\r\n", StartLine),
         (b"HTTP/2.0 200 OK\r\n\r\n", Version),
-        (b"HTTP/1.1  200 OK\r\n\r\n", Status),
         (b"HTTP/1.1 20 OK\r\n\r\n", Status),
         (b"HTTP/1.1 2000 OK\r\n\r\n", Status),
         (b"HTTP/1.1 099 OK\r\n\r\n", Status),
-        (b"HTTP/1.1 600 OK\r\n\r\n", Status),
         (b"HTTP/1.1 2x0 OK\r\n\r\n", Status),
         (b"HTTP/1.1 200 O\0K\r\n\r\n", Status),
         (b"HTTP/1.1 200 O\rK\r\n\r\n", Status),
-        (b"HTTP/1.1 200 OK\n\r\n", LineEnd),
-        (b"HTTP/1.1 200 OK\n\n", LineEnd),
-        (b"HTTP/1.1 200 OK\r\nA: b\n\r\n", LineEnd),
-        (b"HTTP/1.1 200 OK\r\nA : b\r\n\r\n", FieldName),
-        (b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", FieldName),
         (b"HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n", FieldValue),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
@@ -692,6 +727,155 @@ fn responses_that_break_a_rule_are_refused_with_its_reason() {
         let found = response(bytes, Method::Get);
         assert_eq!(found, Err(*wanted), "{}", bytes.escape_ascii());
     }
+}
+
+#[test]
+fn responses_that_are_odd_in_one_way_are_taken_and_the_way_is_noted() {
+    use Framing::{Chunked, Length, UntilClose};
+    use Oddity::{
+        BareLineFeed, EmptyLine, FoldedLine, IdentityCoding, RepeatedChunked, SpaceBeforeColon,
+        StatusCode, StatusLine,
+    };
+    // Head, framing, whether the connection can be used again, what is noted.
+    let table: &[(&str, Framing, bool, &[Oddity])] = &[
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+            Length(5),
+            true,
+            &[],
+        ),
+        (
+            "\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+            Length(5),
+            true,
+            &[EmptyLine],
+        ),
+        (
+            "HTTP/1.1 200 OK\nContent-Length : 5\n\n",
+            Length(5),
+            true,
+            &[BareLineFeed, SpaceBeforeColon],
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n chunked\r\n\r\n",
+            Chunked,
+            true,
+            &[FoldedLine],
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Chunked,
+            false,
+            &[RepeatedChunked],
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, Chunked\r\n\r\n",
+            Chunked,
+            false,
+            &[RepeatedChunked],
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n",
+            UntilClose,
+            false,
+            &[IdentityCoding],
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n\r\n",
+            UntilClose,
+            false,
+            &[IdentityCoding],
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity, chunked\r\n\r\n",
+            Chunked,
+            false,
+            &[IdentityCoding],
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+            Chunked,
+            false,
+            &[Oddity::LengthAndCoding],
+        ),
+        (
+            "HTTP/1.1 999 Denied\r\nContent-Length: 0\r\n\r\n",
+            Length(0),
+            true,
+            &[StatusCode],
+        ),
+        (
+            "ICY 200 OK\r\nicy-name: x\r\n\r\n",
+            UntilClose,
+            false,
+            &[StatusLine],
+        ),
+    ];
+    for (bytes, framing, reusable, kinds) in table {
+        let facts = response(bytes.as_bytes(), Method::Get).unwrap();
+        let found = (facts.framing, facts.reusable, facts.oddities);
+        assert_eq!(found, (*framing, *reusable, Oddities::of(kinds)), "{bytes}");
+    }
+}
+
+#[test]
+fn what_is_mended_in_a_response_is_refused_in_a_request() {
+    let fields = [
+        "X : a",
+        "X\t: a",
+        "Content-Length : 5",
+        "Transfer-Encoding : chunked",
+        "X: a\r\n b",
+        "X:\r\n\tb",
+        "Transfer-Encoding:\r\n chunked",
+        "X: a\nY: b",
+        "X: a\x01b",
+        "X: a\x7fb",
+        "X[]: a",
+        "X@: a",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: identity, chunked",
+        "Transfer-Encoding:",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+    ];
+    for field in fields {
+        let bytes = format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n");
+        let facts = response(bytes.as_bytes(), Method::Get).expect(field);
+        assert_ne!(facts.oddities, Oddities::NONE, "{field}");
+        let bytes = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+        assert!(request(bytes.as_bytes()).is_err(), "{field}");
+    }
+    for line in [
+        "POST  / HTTP/1.1",
+        "POST\t/\tHTTP/1.1",
+        "POST / http/1.1",
+        "POST / HTTP/1.2",
+    ] {
+        let bytes = format!("{line}\r\nHost: a\r\n\r\n");
+        assert!(request(bytes.as_bytes()).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn an_odd_head_lies_in_other_bytes_and_the_next_one_where_it_came() {
+    let mut head = ResponseHead::default();
+    let odd = b"HTTP/1.1  200 Fine\nX-A\t: b\n c\n\nbody";
+    let parsed = head.parse(odd, Method::Get, LIMITS);
+    assert_eq!(parsed, Ok(Parsed::Complete(odd.len() - 4)));
+    let lies_in = head.readable(odd);
+    assert_eq!(head.reason(lies_in), b"Fine");
+    assert_eq!(head.fields.find(b"x-a", lies_in), Some(b"b c".as_slice()));
+    for cut in 0..odd.len() - 4 {
+        let parsed = head.parse(&odd[..cut], Method::Get, LIMITS);
+        assert_eq!(parsed, Ok(Parsed::Partial), "after {cut} bytes");
+        assert!(head.fields.is_empty());
+    }
+    let plain = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n";
+    head.parse(plain, Method::Get, LIMITS).unwrap();
+    assert_eq!(head.readable(plain), plain);
+    assert_eq!(head.facts.oddities, Oddities::NONE);
 }
 
 #[test]
