@@ -22,6 +22,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::core::http::oddity::Oddity;
 use crate::core::key::bytes_key;
 use crate::core::lease::{FREE, Holder, Term};
 use crate::core::time::Tick;
@@ -56,6 +57,10 @@ const SHARED_AT: usize = DIRECTORY_AT + COLUMNS_MAX;
 const ROWS_AT: usize = SHARED_AT + COLUMNS_MAX * SHARED_CELLS;
 /// A row begins with what it says of its worker.
 const ROW_HEAD_WORDS: usize = PAGE_WORDS;
+/// In it, behind the cells that have a name: how often each kind of oddity was seen. A weir that
+/// does not know these words leaves them alone, so they have not changed the layout.
+const ODDITIES_AT: usize = 64;
+const ODDITIES: usize = Oddity::ALL.len();
 const ROW_WORDS: usize = ROW_HEAD_WORDS + COLUMNS_MAX * COLUMN_CELLS;
 const PAGE_WORDS: usize = 512;
 
@@ -79,6 +84,8 @@ pub struct Board {
     /// Columns that only this process has.
     private: Vec<[AtomicU64; COLUMN_CELLS]>,
     free: Vec<usize>,
+    /// What a row of a shared board has besides its columns.
+    private_oddities: [AtomicU64; ODDITIES],
 }
 
 /// The mapping, and which row of it is ours.
@@ -383,6 +390,28 @@ impl Board {
         })
     }
 
+    /// Counts a response that was odd in this way.
+    pub fn count_oddity(&self, kind: Oddity) {
+        let cell = match &self.shared {
+            Some(shared) => shared.oddity(shared.row, kind),
+            None => &self.private_oddities[kind as usize],
+        };
+        add(cell, 1);
+    }
+
+    /// Responses that were odd in this way, to all workers, also those that are gone.
+    #[must_use]
+    pub fn oddities(&self, kind: Oddity) -> u64 {
+        match &self.shared {
+            Some(shared) => {
+                let seen = |row| shared.oddity(row, kind);
+                let ours = seen(shared.row).load(Ordering::Relaxed);
+                ours.wrapping_add(shared.sum_of_others(seen))
+            }
+            None => self.private_oddities[kind as usize].load(Ordering::Relaxed),
+        }
+    }
+
     /// Says that this worker is about to end.
     pub fn set_leaves(&self) {
         if let Some(shared) = &self.shared {
@@ -566,6 +595,10 @@ impl Board {
         let lines_lost = shared.head(row, RowCell::LinesLost);
         let before = shared.head(0, RowCell::LinesLost);
         add(before, lines_lost.swap(0, Ordering::Relaxed));
+        for kind in Oddity::ALL {
+            let count = shared.oddity(row, kind).swap(0, Ordering::Relaxed);
+            add(shared.oddity(0, kind), count);
+        }
         for cell in [
             RowCell::Pid,
             RowCell::Beat,
@@ -616,6 +649,10 @@ impl Shared {
 
     fn head(&self, row: usize, cell: RowCell) -> &AtomicU64 {
         &self.words()[row_at(row) + cell as usize]
+    }
+
+    fn oddity(&self, row: usize, kind: Oddity) -> &AtomicU64 {
+        &self.words()[row_at(row) + ODDITIES_AT + kind as usize]
     }
 
     /// One more than the highest row that is in use.

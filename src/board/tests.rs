@@ -95,6 +95,7 @@ fn what_a_dead_worker_counted_stays_and_its_gauges_go() {
         board.set(column, BackendCell::Up, 1);
         board.set_sessions(2);
         board.set_lines_lost(4);
+        board.count_oddity(Oddity::FoldedLine);
         board.beat(Tick(77), true);
     }
     let before = workers[1].changes();
@@ -105,6 +106,8 @@ fn what_a_dead_worker_counted_stays_and_its_gauges_go() {
     assert_eq!(supervisor.total(column, BackendCell::Up), 1);
     assert_eq!(workers[1].sessions_elsewhere(), 0);
     assert_eq!(supervisor.lines_lost(), 8);
+    assert_eq!(supervisor.oddities(Oddity::FoldedLine), 2);
+    assert_eq!(supervisor.oddities(Oddity::EmptyLine), 0);
     let incarnation = workers[0].holder().expect("shared").incarnation;
     assert_eq!(
         supervisor.row(1),
@@ -128,6 +131,8 @@ fn what_a_dead_worker_counted_stays_and_its_gauges_go() {
     supervisor.bury(1);
     supervisor.bury(1);
     assert_eq!(supervisor.lines_lost(), 9);
+    successor.count_oddity(Oddity::FoldedLine);
+    assert_eq!(successor.oddities(Oddity::FoldedLine), 3);
     assert_eq!(supervisor.total(column, BackendCell::Picks), 10);
 }
 

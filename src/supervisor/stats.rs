@@ -101,6 +101,7 @@ impl Supervisor {
                 stats_text::backend(&mut line, &label, is_up, get);
             }
         }
+        stats_text::oddities(&mut line, |kind| board.oddities(kind));
         stats_text::access_log(&mut line, board.lines_lost());
         let _ = write!(line, "; workers {}", self.serving_members());
         line

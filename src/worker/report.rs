@@ -6,6 +6,7 @@ use log::info;
 
 use crate::board::{BackendCell, ListenerCell};
 use crate::config::model::Config;
+use crate::core::http::oddity::Oddity;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::Net;
@@ -142,6 +143,12 @@ impl<N: Net> Worker<N> {
             .flatten()
             .find(|place| place.label == label)?;
         Some(self.shared.board.get(place.column, cell))
+    }
+
+    /// Responses of backends that were odd in this way and taken all the same.
+    #[must_use]
+    pub fn oddities(&self, kind: Oddity) -> u64 {
+        self.shared.board.oddities(kind)
     }
 
     /// Checks what must hold between two turns.
@@ -294,6 +301,7 @@ impl<N: Net> Worker<N> {
             let is_up = Some(get(BackendCell::Up) > 0);
             stats_text::backend(&mut line, &place.label, is_up, get);
         }
+        stats_text::oddities(&mut line, |kind| board.oddities(kind));
         stats_text::access_log(&mut line, self.access_lines_lost());
         line
     }

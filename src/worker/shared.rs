@@ -17,6 +17,7 @@ use crate::core::buffer::BufferPool;
 use crate::core::finding::Reason;
 use crate::core::health::{EjectPolicy, Verdict};
 use crate::core::http::budget::RetryBudget;
+use crate::core::http::oddity::Oddities;
 use crate::core::http::sticky::{TagKey, Tags};
 use crate::core::idle_limit::IdleLimit;
 use crate::core::limit::RateLimit;
@@ -221,6 +222,8 @@ pub(crate) struct Place {
     pub(crate) is_first: bool,
     /// Whether it was this worker that ejected it: then it says when that is over.
     pub(crate) ejected_here: bool,
+    /// What was odd about its responses so far.
+    pub(crate) oddities: Oddities,
     pub(crate) column: Column,
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::board::{BackendCell, ListenerCell};
+use crate::core::http::oddity::Oddity;
 
 pub use crate::worker::shared::span;
 
@@ -57,6 +58,18 @@ pub fn backend(
     }
 }
 
+/// Adds how many responses were odd and taken all the same, of each kind that was seen.
+pub fn oddities(line: &mut String, get: impl Fn(Oddity) -> u64) {
+    let mut separator = "; odd responses: ";
+    for kind in Oddity::ALL {
+        let count = get(kind);
+        if count > 0 {
+            let _ = write!(line, "{separator}{kind} {count}");
+            separator = ", ";
+        }
+    }
+}
+
 /// Adds how many access log lines were lost, if any were.
 pub fn access_log(line: &mut String, lines_lost: u64) {
     if lines_lost > 0 {
@@ -81,5 +94,23 @@ mod tests {
         };
         assert!(said(0).ends_with(", retries 0"), "{}", said(0));
         assert!(said(2_000).ends_with(", retries 0, idle limit 2.0s"));
+    }
+
+    #[test]
+    fn only_oddities_that_were_seen_are_in_the_line() {
+        let line = |get: fn(Oddity) -> u64| {
+            let mut line = String::new();
+            oddities(&mut line, get);
+            line
+        };
+        assert_eq!(line(|_| 0), "");
+        assert_eq!(
+            line(|kind| match kind {
+                Oddity::SpaceBeforeColon => 3,
+                Oddity::PaddedChunkSize => 17,
+                _ => 0,
+            }),
+            "; odd responses: space before a colon 3, padded chunk size 17"
+        );
     }
 }

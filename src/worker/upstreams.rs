@@ -10,6 +10,7 @@ use crate::core::backend::{BackendId, NewBackend};
 use crate::core::balance::{Algorithm, Ask, Balancer};
 use crate::core::health::{Health, Verdict};
 use crate::core::http::budget::RetryBudget;
+use crate::core::http::oddity::Oddities;
 use crate::core::http::sticky::{TagKey, Tags};
 use crate::core::idle_limit::IdleLimit;
 use crate::core::limit::RateLimit;
@@ -290,6 +291,7 @@ impl<N: Net> Worker<N> {
             idle_limit: IdleLimit::default(),
             probe: None,
             ejected_here: false,
+            oddities: Oddities::NONE,
             column: shared
                 .board
                 .open(&upstream.backend_column_name(&settings.identity)),

@@ -278,6 +278,26 @@ impl<N: Net> Shared<N> {
         }
     }
 
+    /// Counts what was odd about a response that was taken all the same, and tells once of each
+    /// backend and kind.
+    fn count_oddities(&mut self, exchange: &ActiveExchange) {
+        let found = exchange.state.oddities();
+        let Some(backend) = exchange.attempt.last().filter(|_| !found.is_empty()) else {
+            return;
+        };
+        for kind in found.iter() {
+            self.board.count_oddity(kind);
+        }
+        // A backend that gave its lease back may be gone.
+        let Some(place) = &mut self.places[backend.0 as usize] else {
+            return;
+        };
+        for kind in found.without(place.oddities).iter() {
+            log::info!("backend {} sends odd responses: {kind}", place.label);
+        }
+        place.oddities = place.oddities.and(found);
+    }
+
     /// Lets go of an exchange whose client goes with it.
     pub(crate) fn abandon_exchange(&mut self, exchange: Box<ActiveExchange>) {
         let fate = exchange.state.end(End::ClientGone, false).link;
@@ -460,6 +480,7 @@ impl<N: Net> Parts<'_, N> {
             shared.leave_line(self.owner, slot);
             exchange.note_wait(shared.now);
         }
+        shared.count_oddities(&exchange);
         let may_go_on = self.may_go_on(&exchange.site, shared);
         let is_received = exchange.state.is_received();
         let ending = exchange.state.end(end, may_go_on);
