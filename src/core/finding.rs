@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::ErrorKind;
 
 use crate::core::health::Verdict;
+use crate::core::http::head::HeadError;
 use crate::core::time::Tick;
 
 /// What probes have found of a backend so far.
@@ -52,6 +53,8 @@ pub enum Reason {
     ClosedEarly,
     /// The answer is something else.
     NotHttp,
+    /// The head of the answer breaks this rule.
+    BadHead(HeadError),
     /// The answer has a status that does not count as healthy.
     Status(u16),
 }
@@ -128,6 +131,11 @@ impl Reason {
         if let Self::Status(status) = self {
             return (STATUS_CODE, status);
         }
+        if let Self::BadHead(error) = self {
+            let place = HeadError::ALL.iter().position(|&known| known == error);
+            let place = place.and_then(|place| u16::try_from(place).ok());
+            return (BAD_HEAD_CODE, place.unwrap_or(0));
+        }
         let place = REASONS.iter().position(|&reason| reason == self);
         let code = place.and_then(|place| u8::try_from(place + 1).ok());
         (code.unwrap_or(1), 0)
@@ -138,6 +146,10 @@ impl Reason {
         match code {
             0 => None,
             code if code == u16::from(STATUS_CODE) => Some(Self::Status(status)),
+            code if code == u16::from(BAD_HEAD_CODE) => {
+                let known = HeadError::ALL.get(usize::from(status));
+                Some(known.map_or(Self::NotHttp, |&error| Self::BadHead(error)))
+            }
             code => {
                 let known = REASONS.get(usize::from(code) - 1);
                 Some(known.copied().unwrap_or(Self::Other))
@@ -146,9 +158,20 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Reason {
+    /// The reason for an answer whose head breaks a rule. Without a status line it is no HTTP.
+    #[must_use]
+    pub const fn of_head(error: HeadError) -> Self {
+        match error {
+            HeadError::StartLine => Self::NotHttp,
+            _ => Self::BadHead(error),
+        }
+    }
+
+    /// The reason in words; none where they depend on more than its kind.
+    #[must_use]
+    pub const fn words(self) -> Option<&'static str> {
+        Some(match self {
             Self::Other => "an error of the system",
             Self::NotFound => "its name does not resolve, or there is no such socket",
             Self::TimedOut => "timed out",
@@ -160,8 +183,18 @@ impl fmt::Display for Reason {
             Self::Closed => "connection closed",
             Self::ClosedEarly => "closed before it answered",
             Self::NotHttp => "the answer is not HTTP",
-            Self::Status(status) => return write!(f, "HTTP status {status}"),
+            Self::BadHead(_) | Self::Status(_) => return None,
         })
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (*self, self.words()) {
+            (Self::Status(status), _) => write!(f, "HTTP status {status}"),
+            (Self::BadHead(error), _) => write!(f, "the answer cannot be read: {error}"),
+            (_, words) => f.write_str(words.unwrap_or_default()),
+        }
     }
 }
 
@@ -180,6 +213,7 @@ const REASONS: [Reason; 11] = [
     Reason::NotHttp,
 ];
 const STATUS_CODE: u8 = 0xff;
+const BAD_HEAD_CODE: u8 = 0xfe;
 
 const UNTIL_BITS: u32 = 48;
 const UNTIL_MAX: u64 = (1 << UNTIL_BITS) - 1;
@@ -197,7 +231,8 @@ mod tests {
         assert_eq!(Finding::read(0), None);
         let reasons = REASONS
             .into_iter()
-            .chain([0, 404, u16::MAX].map(Reason::Status));
+            .chain([0, 404, u16::MAX].map(Reason::Status))
+            .chain(HeadError::ALL.map(Reason::BadHead));
         for reason in reasons.map(Some).chain([None]) {
             for verdict in [Verdict::Up, Verdict::Down] {
                 for contrary in [0, 1, 0xffff] {
@@ -216,6 +251,8 @@ mod tests {
     #[test]
     fn a_reason_of_a_later_version_is_some_reason() {
         assert_eq!(Reason::read(200, 0), Some(Reason::Other));
+        let unknown = Reason::read(u16::from(BAD_HEAD_CODE), 999);
+        assert_eq!(unknown, Some(Reason::NotHttp));
     }
 
     #[test]

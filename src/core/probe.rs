@@ -5,7 +5,7 @@
 //! connection that breaks off before.
 
 use crate::core::http::body::{Body, Framing};
-use crate::core::http::head::{Limits, Method, Parsed, ResponseHead};
+use crate::core::http::head::{HeadError, Limits, Method, Parsed, ResponseHead};
 
 /// Longest answer head that a probe reads, in bytes, interim responses included.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -36,8 +36,8 @@ pub enum Answer {
     Partial,
     /// Its status; told once.
     Status(u16),
-    /// It is no HTTP; told once.
-    Malformed,
+    /// Its head breaks this rule; told once.
+    Malformed(HeadError),
 }
 
 /// An answer on its way in. The head is kept until it is complete, the rest is not.
@@ -110,12 +110,12 @@ impl Incoming {
         let head = match final_head(so_far) {
             Ok(Some(head)) => head,
             Ok(None) => return Answer::Partial,
-            Err(()) => {
+            Err(error) => {
                 self.part = Part::Over;
-                return Answer::Malformed;
+                return Answer::Malformed(error);
             }
         };
-        let body = Part::Body(Body::new(head.framing, false));
+        let body = Part::Body(Body::of_response(head.framing, false));
         if let Part::Head(bytes) = std::mem::replace(&mut self.part, body) {
             self.pass(&bytes[head.end..]);
         }
@@ -148,8 +148,8 @@ impl Default for Incoming {
     }
 }
 
-/// Looks for the final head; interim responses are passed over. An error is no HTTP.
-fn final_head(bytes: &[u8]) -> Result<Option<Head>, ()> {
+/// Looks for the final head; interim responses are passed over.
+fn final_head(bytes: &[u8]) -> Result<Option<Head>, HeadError> {
     let mut head = ResponseHead::default();
     let mut start = 0;
     loop {
@@ -163,7 +163,8 @@ fn final_head(bytes: &[u8]) -> Result<Option<Head>, ()> {
                 }));
             }
             Ok(Parsed::Partial) if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
-            Ok(Parsed::Partial) | Err(_) => return Err(()),
+            Ok(Parsed::Partial) => return Err(HeadError::TooLong),
+            Err(error) => return Err(error),
         }
     }
 }
@@ -195,14 +196,21 @@ mod tests {
 
     #[test]
     fn other_protocols_are_malformed() {
-        for bytes in [&b"SSH-2.0-x\r\n"[..], b"\0\0\0", b"HTTP/1.1 abc\r\n\r\n"] {
+        for (bytes, wanted) in [
+            (&b"SSH-2.0-x\r\n"[..], HeadError::StartLine),
+            (b"\0\0\0", HeadError::StartLine),
+            (b"HTTP/1.1 abc\r\n\r\n", HeadError::Status),
+            (b"HTTP/1.1 200 OK\r\nA B: c\r\n\r\n", HeadError::FieldName),
+        ] {
             let mut answer = Incoming::new();
-            assert_eq!(answer.feed(bytes), Answer::Malformed);
+            assert_eq!(answer.feed(bytes), Answer::Malformed(wanted));
             assert!(answer.is_over());
             assert_eq!(answer.feed(bytes), Answer::Partial, "told once");
         }
         let long = [&b"HTTP/1.1 200 OK\r\nA: "[..], &[b'a'; HEAD_BYTES_MAX]].concat();
-        assert_eq!(first_told(&long), Answer::Malformed);
+        assert_eq!(first_told(&long), Answer::Malformed(HeadError::TooLong));
+        let odd = b"HTTP/1.1  200 OK\nX-Foo : bar\n\n";
+        assert_eq!(first_told(odd), Answer::Status(200), "as real traffic does");
     }
 
     #[test]
@@ -216,7 +224,7 @@ mod tests {
     }
 
     /// What follows a status line, and whether the answer ends with it or with the connection.
-    const ANSWERS: [(&str, bool); 8] = [
+    const ANSWERS: [(&str, bool); 9] = [
         ("Content-Length: 0\r\n\r\n", true),
         ("Content-Length: 2\r\n\r\nok", true),
         ("Content-Length: 3\r\n\r\nok", false),
@@ -226,6 +234,7 @@ mod tests {
         ),
         ("Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", false),
         ("Transfer-Encoding: chunked\r\n\r\nnonsense", true),
+        ("Transfer-Encoding : chunked\n\n2   \r\nok\n0 \n\n", true),
         ("\r\nok", false),
         ("Connection: close\r\n\r\nok", false),
     ];

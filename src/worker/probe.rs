@@ -540,7 +540,9 @@ fn listen<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: Bac
     let reason = match endpoint.read(&mut transfer.net, &mut transfer.scratch[..room]) {
         Io::Ready(count) => match answer.feed(&transfer.scratch[..count]) {
             Answer::Partial => return Found::Nothing,
-            Answer::Malformed => return Found::Outcome(Err(Reason::NotHttp)),
+            Answer::Malformed(error) => {
+                return Found::Outcome(Err(Reason::of_head(error)));
+            }
             Answer::Status(status) => return Found::Outcome(judge(shared, backend, status)),
         },
         Io::Blocked => return Found::Wait,

@@ -103,6 +103,32 @@ pub enum HeadError {
 }
 
 impl HeadError {
+    /// All rules; new ones come last, so that processes of two versions understand each other.
+    pub const ALL: [Self; 22] = [
+        Self::StartLine,
+        Self::Method,
+        Self::Target,
+        Self::Connect,
+        Self::Version,
+        Self::Status,
+        Self::FieldName,
+        Self::FieldValue,
+        Self::LineEnd,
+        Self::TooManyFields,
+        Self::TooLong,
+        Self::TargetTooLong,
+        Self::HostMissing,
+        Self::HostRepeated,
+        Self::HostInvalid,
+        Self::LengthInvalid,
+        Self::LengthConflict,
+        Self::LengthAndCoding,
+        Self::CodingInvalid,
+        Self::CodingUnknown,
+        Self::CodingInOldVersion,
+        Self::ConnectionOptions,
+    ];
+
     /// The status to answer a request with that breaks the rule. For a response it is 502.
     #[must_use]
     pub const fn status(self) -> u16 {
