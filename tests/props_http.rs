@@ -333,6 +333,7 @@ mod access_log {
                 attempts: 1,
                 timings: Timings { ttfb_ms: is_known.then_some(number), ..Timings::default() },
                 why: Why::Refused,
+                reason: is_known.then_some("no Host"),
                 closed_by: None,
                 user_agent: is_known.then_some(&values[3]),
                 referer: Some(&values[4]),
@@ -348,7 +349,7 @@ mod access_log {
                 line.drain(..6);
             }
             check_text(&lines[0], 2)?;
-            check_text(&lines[1], 6)?;
+            check_text(&lines[1], if is_known { 8 } else { 6 })?;
             check_json(&lines[2], "ts id client listener host method path proto status bytes_in \
                 bytes_out route pool backend attempts t_wait t_queue t_connect t_ttfb t_total why \
                 closed_by ua referer sticky")?;
@@ -368,6 +369,7 @@ mod access_log {
                 bytes_out: 0,
                 timings: Timings::default(),
                 why: Why::Ok,
+                reason: None,
                 closed_by: None,
             };
             let lines = FORMATS.map(|format| {
@@ -912,7 +914,7 @@ mod machine {
             // Neither direction ends the other.
             let is_over = one.is_sent() || one.is_refused();
             match end {
-                Some(End::Answered(_)) => prop_assert!(one.is_response_whole() && !is_over),
+                Some(End::Answered(..)) => prop_assert!(one.is_response_whole() && !is_over),
                 Some(End::Complete) => {
                     let is_unasked = facts.expect == Expect::Continue && seen.continues == 0;
                     prop_assert!(one.is_response_whole() && (is_over || is_unasked));

@@ -8,8 +8,11 @@
 //! - Common: `client - - [time] "request" status bytes`, as Apache and nginx write it. A TCP
 //!   session has `TCP listener` for a request and `-` for a status.
 //! - Combined: the same, then referer and user agent in quotes, then `name=value` facts of the
-//!   backend side: `upstream`, `attempts`, `connect_ms`, `ttfb_ms`, `total_ms`, `why`.
-//! - JSON: one object a line, with every fact.
+//!   backend side: `upstream`, `attempts`, `connect_ms`, `ttfb_ms`, `total_ms`, `why`; and where
+//!   more is known of the why, `reason` in quotes.
+//! - JSON: one object a line, with every fact. The reason follows the why, after a colon.
+//!
+//! Reasons are texts of weir's own: nothing that was received is in them.
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -205,6 +208,8 @@ pub struct HttpRecord<'a> {
     pub timings: Timings,
     /// How it ended.
     pub why: Why,
+    /// What exactly was wrong, where that is known.
+    pub reason: Option<&'static str>,
     /// Who closed first; none while the client connection stays open.
     pub closed_by: Option<ClosedBy>,
     /// User-Agent.
@@ -240,6 +245,8 @@ pub struct TcpRecord<'a> {
     pub timings: Timings,
     /// How it ended.
     pub why: Why,
+    /// What exactly was wrong, where that is known.
+    pub reason: Option<&'static str>,
     /// Who closed first.
     pub closed_by: Option<ClosedBy>,
 }
@@ -286,6 +293,7 @@ impl HttpRecord<'_> {
             attempts: self.attempts,
             timings: self.timings,
             why: self.why,
+            reason: self.reason,
         };
         backend.write(out);
     }
@@ -315,7 +323,7 @@ impl HttpRecord<'_> {
         json.number("t_connect", self.timings.connect_ms);
         json.number("t_ttfb", self.timings.ttfb_ms);
         json.number("t_total", Some(self.timings.total_ms));
-        json.ending(self.why, self.closed_by);
+        json.ending((self.why, self.reason), self.closed_by);
         json.bytes("ua", self.user_agent);
         json.bytes("referer", self.referer);
         json.plain("sticky", self.sticky.map(StickyUse::word));
@@ -351,6 +359,7 @@ impl TcpRecord<'_> {
             attempts: self.attempts,
             timings: self.timings,
             why: self.why,
+            reason: self.reason,
         };
         backend.write(out);
     }
@@ -369,7 +378,7 @@ impl TcpRecord<'_> {
         json.number("t_queue", self.timings.queue_ms);
         json.number("t_connect", self.timings.connect_ms);
         json.number("t_total", Some(self.timings.total_ms));
-        json.ending(self.why, self.closed_by);
+        json.ending((self.why, self.reason), self.closed_by);
         json.end();
     }
 }
@@ -391,6 +400,7 @@ struct BackendFacts<'a> {
     attempts: u32,
     timings: Timings,
     why: Why,
+    reason: Option<&'static str>,
 }
 
 impl BackendFacts<'_> {
@@ -416,6 +426,9 @@ impl BackendFacts<'_> {
             out,
             format_args!(" total_ms={total_ms} why={}", self.why.code()),
         );
+        if let Some(reason) = self.reason {
+            text::push(out, format_args!(" reason=\"{reason}\""));
+        }
     }
 }
 
@@ -453,8 +466,12 @@ impl<'a> Object<'a> {
         self.plain("id", Some(format_args!("{id:016x}")));
     }
 
-    fn ending(&mut self, why: Why, closed_by: Option<ClosedBy>) {
-        self.plain("why", Some(why.words()));
+    fn ending(&mut self, (why, reason): (Why, Option<&'static str>), closed_by: Option<ClosedBy>) {
+        let words = why.words();
+        match reason {
+            Some(reason) => self.plain("why", Some(format_args!("{words}: {reason}"))),
+            None => self.plain("why", Some(words)),
+        }
         self.plain("closed_by", closed_by.map(ClosedBy::word));
     }
 
@@ -671,6 +688,7 @@ mod tests {
                 total_ms: 9,
             },
             why: Why::Ok,
+            reason: None,
             closed_by: None,
             user_agent: Some(b"curl/8"),
             referer: None,
@@ -694,6 +712,7 @@ mod tests {
                 ..Timings::default()
             },
             why: Why::ConnectTimeout,
+            reason: None,
             closed_by: Some(ClosedBy::Weir),
         }
     }
@@ -836,6 +855,39 @@ mod tests {
         ] {
             assert_eq!(line(|out| tcp().write(format, out)), expected);
         }
+    }
+
+    #[test]
+    fn the_reason_follows_the_why() {
+        let refused = HttpRecord {
+            why: Why::Refused,
+            reason: Some("no Host"),
+            ..http()
+        };
+        let failed = TcpRecord {
+            why: Why::ConnectFailed,
+            reason: Some("connection refused"),
+            ..tcp()
+        };
+        let combined = line(|out| refused.write(Format::Combined, out));
+        assert!(
+            combined.ends_with(" why=PR reason=\"no Host\"\n"),
+            "{combined}"
+        );
+        let combined = line(|out| failed.write(Format::Combined, out));
+        assert!(combined.ends_with(" why=SC reason=\"connection refused\"\n"));
+        let json = line(|out| refused.write(Format::Json, out));
+        assert!(
+            json.contains(r#","why":"refused by proxy: no Host","closed_by":"#),
+            "{json}"
+        );
+        let json = line(|out| failed.write(Format::Json, out));
+        assert!(
+            json.contains(r#","why":"connect failed: connection refused","#),
+            "{json}"
+        );
+        let common = line(|out| refused.write(Format::Common, out));
+        assert_eq!(common, line(|out| http().write(Format::Common, out)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use crate::core::backend::{BackendId, Lease};
+use crate::core::finding::Reason;
 use crate::core::readiness::{Io, Readiness};
 use crate::net::{ConnectError, Net};
 use crate::worker::session::Endpoint;
@@ -33,6 +34,8 @@ pub(crate) struct Attempt {
     addresses_failed: u8,
     /// The key binds the client: it is hashed whatever the algorithm.
     pub(crate) is_bound_by_hash: bool,
+    /// The error of the network that failed last.
+    failed: Option<Reason>,
 }
 
 impl Attempt {
@@ -44,7 +47,23 @@ impl Attempt {
             tried: Vec::new(),
             addresses_failed: 0,
             is_bound_by_hash: false,
+            failed: None,
         }
+    }
+
+    /// Notes an error of the network, for the access log.
+    pub(crate) fn note_failure(&mut self, kind: ErrorKind) {
+        self.failed = Some(Reason::of(kind));
+    }
+
+    /// A connection stands: what failed before is not its fault.
+    pub(crate) fn on_connected(&mut self) {
+        self.failed = None;
+    }
+
+    /// The error of the network that failed last, if nothing has gone well since.
+    pub(crate) fn failure(&self) -> Option<&'static str> {
+        self.failed.and_then(Reason::words)
     }
 
     /// The backend tried last.
@@ -143,6 +162,7 @@ impl Attempt {
     /// its failure only where the network says so: a machine that has run out of ports must not
     /// take its backends for dead.
     pub(crate) fn pass_over<N: Net>(&mut self, shared: &mut Shared<N>, kind: ErrorKind) {
+        self.note_failure(kind);
         let is_its_fault = matches!(
             kind,
             ErrorKind::ConnectionRefused

@@ -5,6 +5,8 @@
 use std::time::Duration;
 
 use crate::board::{BackendCell, ListenerCell};
+use std::io::ErrorKind;
+
 use crate::core::readiness::Readiness;
 use crate::core::time::Tick;
 use crate::net::{Kind, Net, Side, Target};
@@ -181,6 +183,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
                 session.moved = shared.now;
             }
             Confirmed::Failed(kind) => {
+                relay.attempt.note_failure(kind);
                 return relay.on_connect_failed(owner, shared, &connect::reason(kind));
             }
         }
@@ -220,7 +223,10 @@ pub(crate) fn on_timeout<N: Net>(
     };
     match relay.phase {
         Phase::Starving(_) => Turn::Close(CloseReason::NoBackend),
-        Phase::Connecting(_) => relay.on_connect_failed(owner, shared, "connect timed out"),
+        Phase::Connecting(_) => {
+            relay.attempt.note_failure(ErrorKind::TimedOut);
+            relay.on_connect_failed(owner, shared, "connect timed out")
+        }
         Phase::Relaying if relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
         Phase::Relaying => Turn::Close(CloseReason::Idle),
     }
@@ -255,6 +261,7 @@ impl<N: Net> Relay<N> {
 
     fn on_connected(&mut self, since: Tick, shared: &mut Shared<N>) {
         self.phase = Phase::Relaying;
+        self.attempt.on_connected();
         let took = shared.now.since_ms(since);
         self.connect_ms = Some(u32::try_from(took).unwrap_or(u32::MAX));
         if let Some(lease) = &self.attempt.lease {

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::client::Client;
 use crate::config::Config;
 use crate::harness::{Port, Scratch, Signal, Weir, eventually};
-use crate::web::Web;
+use crate::web::{Answer, Web};
 
 /// Waits for so many lines.
 fn lines(path: &Path, count: usize) -> Vec<String> {
@@ -118,8 +118,200 @@ fn failures_say_why() {
     client.send("BAD\r\n\r\n");
     assert_eq!(client.receive().status(), 400);
     let lines = lines(&path, 3);
-    for (line, why) in lines.iter().zip(["why=SC", "why=NR", "why=PR"]) {
-        assert!(line.contains(why), "{why} in {line}");
+    for (line, why) in lines.iter().zip([
+        " why=SC reason=\"connection refused\"",
+        " why=NR",
+        " why=PR reason=\"invalid method\"",
+    ]) {
+        assert!(line.ends_with(why), "{why} in {line}");
+    }
+}
+
+#[test]
+fn a_refusal_says_which_rule_was_broken() {
+    let (scratch, web) = (Scratch::new(), Web::named("a"));
+    let path = scratch.write("access.log", "");
+    let routed = Config::new()
+        .listener("limits: {max_head: 1KiB, max_fields: 10}")
+        .route("prefix: /, methods: [GET, POST, TRACE, OPTIONS], max_body: 10, upstream: pool")
+        .upstream("pool", [web.address()]);
+    let weir = Weir::start(config(routed, &path, "json"));
+    let (long, many) = ("x".repeat(2048), "X: y\r\n".repeat(11));
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n";
+    let too_long = "the body is longer than its route allows";
+    let table = [
+        ("NONSENSE\r\n\r\n".to_owned(), 400, "invalid method"),
+        ("GET / HTTP/1.1\r\n\r\n".into(), 400, "no Host"),
+        (
+            "GET / HTTP/2.0\r\nHost: h\r\n\r\n".into(),
+            505,
+            "unsupported HTTP version",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n".into(),
+            400,
+            "more than one Host",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: h\r\nX : y\r\n\r\n".into(),
+            400,
+            "invalid field name or line folding",
+        ),
+        (
+            format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n{chunked}"),
+            400,
+            "both Content-Length and Transfer-Encoding",
+        ),
+        (
+            format!("GET /{long} HTTP/1.1\r\n"),
+            414,
+            "request line too long",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: h\r\nX: {long}\r\n"),
+            431,
+            "head too long",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: h\r\n{many}\r\n"),
+            431,
+            "too many fields",
+        ),
+        (
+            "CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n".into(),
+            405,
+            "CONNECT is not served",
+        ),
+        (
+            "TRACE / HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            405,
+            "TRACE is not served",
+        ),
+        (
+            "DELETE / HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            405,
+            "the routes do not take the method",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: h\r\nExpect: x\r\n\r\n".into(),
+            417,
+            "unknown Expect",
+        ),
+        (
+            "GET /%00 HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            400,
+            "an escaped control byte",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n".into(),
+            413,
+            too_long,
+        ),
+        (
+            format!("POST / HTTP/1.1\r\nHost: h\r\n{chunked}B\r\nhello world\r\n"),
+            413,
+            too_long,
+        ),
+        (
+            format!("POST / HTTP/1.1\r\nHost: h\r\n{chunked}5 \r\nhello"),
+            400,
+            "invalid chunk size",
+        ),
+    ];
+    for (count, (sent, status, reason)) in table.into_iter().enumerate() {
+        let mut client = Client::new(&weir);
+        client.send(&sent);
+        let answer = client.receive();
+        drop(client);
+        let line = parsed(&lines(&path, count + 1)[count]);
+        let why = format!("refused by proxy: {reason}");
+        assert_eq!(line["why"].as_str(), Some(why.as_str()), "{sent}");
+        assert_eq!(line["status"].as_u64(), Some(status), "{sent}");
+        assert_eq!(answer.status(), u16::try_from(status).expect("a status"));
+    }
+}
+
+#[test]
+fn a_request_whose_body_goes_wrong_later_says_how() {
+    let scratch = Scratch::new();
+    let path = scratch.write("access.log", "");
+    let web = Web::named("a");
+    let weir = Weir::start(config(Config::pool([web.address()]), &path, "combined"));
+    let mut client = Client::new(&weir);
+    client.send("POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    eventually("the backend has the request", || {
+        (web.accepted() > 0).then_some(())
+    });
+    client.send("nonsense\r\n");
+    assert_eq!(client.receive().status(), 400);
+    let line = &lines(&path, 1)[0];
+    assert!(line.contains("\"POST /p HTTP/1.1\" 400 "), "{line}");
+    assert!(
+        line.ends_with(" why=PR reason=\"invalid chunk size\""),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_bad_response_says_which_rule_which_backend_broke() {
+    let (scratch, dead) = (Scratch::new(), Port::reserve());
+    let path = scratch.write("access.log", "");
+    let web = Web::new(|request| {
+        let switch = "HTTP/1.1 101 Switching Protocols\r\n";
+        let text = match request.head.word(1).as_str() {
+            "/http" => "SSH-2.0-x\r\n".to_owned(),
+            "/field" => "HTTP/1.1 200 OK\r\nA B: c\r\n\r\n".into(),
+            "/length" => "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello".into(),
+            "/chunk" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".into(),
+            "/switch" => format!("{switch}Upgrade: websocket\r\n\r\n"),
+            "/unasked" => format!("{switch}Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"),
+            _ => return Answer::Reset,
+        };
+        Answer::Close(text.into_bytes())
+    });
+    let routed = Config::new()
+        .route("prefix: /, upstream: pool")
+        .route("prefix: /dead, upstream: dead")
+        .upstream("pool", [web.address()])
+        .with("passive: {failures: 0}")
+        .upstream("dead", [dead.address()]);
+    let weir = Weir::start(config(routed, &path, "json"));
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+    let table = [
+        ("/http", "", "bad response: malformed start line"),
+        (
+            "/field",
+            "",
+            "bad response: invalid field name or line folding",
+        ),
+        ("/length", "", "bad response: invalid Content-Length"),
+        ("/chunk", "", "bad response: invalid chunk size"),
+        (
+            "/switch",
+            upgrade,
+            "bad response: 101 without Connection: upgrade",
+        ),
+        ("/unasked", "", "bad response: 101 that was not asked for"),
+        (
+            "/reset",
+            "",
+            "backend closed before headers: connection reset",
+        ),
+        ("/dead", "", "connect failed: connection refused"),
+    ];
+    for (count, (target, fields, why)) in table.into_iter().enumerate() {
+        let mut client = Client::new(&weir);
+        client.send_get(target, &format!("Connection: close\r\n{fields}"));
+        client.end();
+        let line = parsed(&lines(&path, count + 1)[count]);
+        assert_eq!(line["why"].as_str(), Some(why), "{target}");
+        let backend = if target == "/dead" {
+            dead.address()
+        } else {
+            web.address()
+        };
+        let backend = backend.to_string();
+        assert_eq!(line["backend"].as_str(), Some(backend.as_str()), "{target}");
     }
 }
 
@@ -161,7 +353,12 @@ fn what_weir_answers_itself_is_logged_as_fully_as_the_rest() {
     let asked = [
         ("/old", 0, 301, "ok"),
         ("/fixed", 0, 404, "ok"),
-        ("/small", 5, 413, "refused by proxy"),
+        (
+            "/small",
+            5,
+            413,
+            "refused by proxy: the body is longer than its route allows",
+        ),
         ("/none", 0, 404, "no route"),
     ];
     for (count, (target, length, status, why)) in asked.into_iter().enumerate() {

@@ -25,7 +25,7 @@
 use crate::core::access_log::Why;
 use crate::core::http::body::{Body, BodyError, ChunkLine, Transfer};
 use crate::core::http::budget::RetryBudget;
-use crate::core::http::head::{Expect, RequestFacts, ResponseFacts, Version};
+use crate::core::http::head::{Expect, HeadError, RequestFacts, ResponseFacts, Version};
 use crate::core::http::oddity::Oddities;
 use crate::core::http::rewrite::ends_by_closing;
 use crate::core::time::Tick;
@@ -35,6 +35,9 @@ mod tests;
 
 /// How long after forwarding `Expect: 100-continue` weir answers 100 itself, in milliseconds.
 pub const CONTINUE_AFTER_MS: u64 = 1_000;
+
+/// Why a request is refused whose body is longer than its route allows.
+pub const TOO_LARGE: &str = "the body is longer than its route allows";
 
 /// Where the connection to a backend stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +86,38 @@ struct Response {
     is_end_told: bool,
 }
 
+/// What is wrong with a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadResponse {
+    /// Its head breaks a rule.
+    Head(HeadError),
+    /// A change of protocols that the client did not ask for.
+    SwitchUnasked,
+    /// A change of protocols before all of the request was sent.
+    SwitchEarly,
+    /// A change to a protocol that the client did not offer.
+    SwitchNotOffered,
+    /// A change of protocols that names none (RFC 9110 section 7.8).
+    SwitchWithoutUpgrade,
+    /// A change of protocols whose `Connection` does not name `Upgrade`, or in HTTP/1.0.
+    SwitchWithoutConnection,
+}
+
+impl BadResponse {
+    /// The reason, for a log line.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Head(error) => error.reason(),
+            Self::SwitchUnasked => "101 that was not asked for",
+            Self::SwitchEarly => "101 before the request was complete",
+            Self::SwitchNotOffered => "101 to a protocol that was not offered",
+            Self::SwitchWithoutUpgrade => "101 without Upgrade",
+            Self::SwitchWithoutConnection => "101 without Connection: upgrade",
+        }
+    }
+}
+
 /// Why there is no response, or none that can be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -99,11 +134,11 @@ pub enum Failure {
     /// The backend did not answer in time.
     ResponseTimeout,
     /// What the backend sent is no response to this request.
-    BadResponse,
+    BadResponse(BadResponse),
     /// The body of the request did not come in time.
     RequestTimeout,
     /// The body of the request is malformed.
-    BadRequest,
+    BadRequest(BodyError),
     /// The body of the request is longer than it may be.
     TooLarge,
 }
@@ -113,10 +148,10 @@ impl Failure {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::BadRequest => 400,
+            Self::BadRequest(_) => 400,
             Self::RequestTimeout => 408,
             Self::TooLarge => 413,
-            Self::Connect | Self::ClosedEarly | Self::BadResponse => 502,
+            Self::Connect | Self::ClosedEarly | Self::BadResponse(_) => 502,
             Self::NoBackend | Self::QueueTimeout => 503,
             Self::ConnectTimeout | Self::ResponseTimeout => 504,
         }
@@ -126,15 +161,32 @@ impl Failure {
     #[must_use]
     pub const fn why(self) -> Why {
         match self {
-            Self::BadRequest | Self::TooLarge => Why::Refused,
+            Self::BadRequest(_) | Self::TooLarge => Why::Refused,
             Self::RequestTimeout => Why::UploadTimeout,
             Self::Connect => Why::ConnectFailed,
             Self::ClosedEarly => Why::BackendClosedBeforeHead,
-            Self::BadResponse => Why::BadResponse,
+            Self::BadResponse(_) => Why::BadResponse,
             Self::NoBackend => Why::NoBackend,
             Self::QueueTimeout => Why::QueueTimeout,
             Self::ConnectTimeout => Why::ConnectTimeout,
             Self::ResponseTimeout => Why::ResponseTimeout,
+        }
+    }
+
+    /// What exactly was wrong, where the above does not say it.
+    #[must_use]
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::BadRequest(error) => Some(error.reason()),
+            Self::BadResponse(error) => Some(error.reason()),
+            Self::TooLarge => Some(TOO_LARGE),
+            Self::RequestTimeout => Some("the request's body did not come in time"),
+            Self::NoBackend
+            | Self::QueueTimeout
+            | Self::Connect
+            | Self::ConnectTimeout
+            | Self::ClosedEarly
+            | Self::ResponseTimeout => None,
         }
     }
 }
@@ -145,7 +197,7 @@ pub enum Cut {
     /// The backend ended or reset the connection.
     Backend,
     /// The framing of its body is malformed.
-    BadBody,
+    BadBody(BodyError),
     /// Nothing moved for too long.
     Idle(Idle),
     /// The rest of the request failed.
@@ -165,10 +217,18 @@ impl Cut {
     const fn why(self) -> Why {
         match self {
             Self::Backend => Why::BackendCutBody,
-            Self::BadBody => Why::BadResponse,
+            Self::BadBody(_) => Why::BadResponse,
             Self::Idle(Idle::Backend) => Why::ResponseIdle,
             Self::Idle(Idle::Client) => Why::SendTimeout,
             Self::Request(failure) => failure.why(),
+        }
+    }
+
+    const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::BadBody(error) => Some(error.reason()),
+            Self::Request(failure) => failure.reason(),
+            Self::Backend | Self::Idle(_) => None,
         }
     }
 }
@@ -179,8 +239,9 @@ pub enum End {
     /// The response has passed as a whole, and the request was sent, or the backend takes no more
     /// of it.
     Complete,
-    /// The response has passed as a whole, and the rest of the request will not: this is why.
-    Answered(Why),
+    /// The response has passed as a whole, and the rest of the request will not: this is why, and
+    /// what exactly was wrong, where that is known.
+    Answered(Why, Option<&'static str>),
     /// There will be none of a backend's.
     Failed(Failure),
     /// The client has gone.
@@ -189,6 +250,19 @@ pub enum End {
     Cut(Cut),
     /// The connection belongs to another protocol from here on.
     Switched,
+}
+
+impl End {
+    /// What exactly was wrong, where that is known.
+    #[must_use]
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Failed(failure) => failure.reason(),
+            Self::Cut(cut) => cut.reason(),
+            Self::Answered(_, reason) => reason,
+            Self::Complete | Self::ClientGone | Self::Switched => None,
+        }
+    }
 }
 
 /// What becomes of the client when an exchange is over.
@@ -232,6 +306,8 @@ pub enum LinkFate {
 pub struct Ending {
     /// How it reads in the access log.
     pub why: Why,
+    /// What exactly was wrong, where that is known.
+    pub reason: Option<&'static str>,
     /// weir answers with this status first.
     pub answer: Option<u16>,
     /// What becomes of the client.
@@ -492,7 +568,7 @@ impl Exchange {
         self.waits_for_100 = false;
         self.cancel_continue();
         let relayed = relay(&mut self.body, bytes, out);
-        let relayed = relayed.map_err(|_| self.failed(Failure::BadRequest))?;
+        let relayed = relayed.map_err(|error| self.failed(Failure::BadRequest(error)))?;
         if payload_bytes_max.is_some_and(|max| self.body.payload_bytes() > max) {
             return Err(self.failed(Failure::TooLarge));
         }
@@ -636,7 +712,9 @@ impl Exchange {
     fn failed(&self, failure: Failure) -> End {
         match &self.response {
             None => End::Failed(failure),
-            Some(response) if response.body.is_done() => End::Answered(failure.why()),
+            Some(response) if response.body.is_done() => {
+                End::Answered(failure.why(), failure.reason())
+            }
             Some(_) => End::Cut(Cut::Request(failure)),
         }
     }
@@ -681,9 +759,8 @@ impl Exchange {
         }
         self.cancel_continue();
         if head.status == 101 {
-            let may_switch = self.facts.upgrade && head.upgrade && self.is_sent();
-            if !may_switch || !self.has_offered(protocols) {
-                return Err(self.failed(Failure::BadResponse));
+            if let Err(error) = self.check_switch(head, protocols) {
+                return Err(self.failed(Failure::BadResponse(error)));
             }
             self.link = Link::Switched;
         }
@@ -701,6 +778,29 @@ impl Exchange {
             is_end_told: false,
         });
         Ok(Head::Final { keep_alive })
+    }
+
+    /// Whether a change of protocols answers this request.
+    fn check_switch<'a>(
+        &self,
+        head: &ResponseFacts,
+        protocols: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), BadResponse> {
+        let mut is_named = false;
+        let is_offered = self.has_offered(protocols.inspect(|_| is_named = true));
+        if !self.facts.upgrade {
+            Err(BadResponse::SwitchUnasked)
+        } else if !self.is_sent() {
+            Err(BadResponse::SwitchEarly)
+        } else if !is_offered {
+            Err(BadResponse::SwitchNotOffered)
+        } else if !is_named {
+            Err(BadResponse::SwitchWithoutUpgrade)
+        } else if !head.upgrade {
+            Err(BadResponse::SwitchWithoutConnection)
+        } else {
+            Ok(())
+        }
     }
 
     /// Interim responses are for clients that know them (RFC 9110 section 15.2), and weir's own
@@ -747,14 +847,14 @@ impl Exchange {
         };
         let Some(response) = &mut self.response else {
             debug_assert!(false, "a body without a head");
-            return Err(End::Failed(Failure::BadResponse));
+            return Err(End::Failed(Failure::ClosedEarly));
         };
         if self.link == Link::Switched {
             return Ok(all);
         }
         let passed = response
             .pass(bytes, out)
-            .map_err(|_| End::Cut(Cut::BadBody))?;
+            .map_err(|error| End::Cut(Cut::BadBody(error)))?;
         // What follows a response is out of step with whatever is asked next.
         response.is_reusable &= passed.consumed == bytes.len();
         Ok(passed)
@@ -858,8 +958,8 @@ impl Exchange {
 
     /// What the backend sent is no response.
     #[must_use]
-    pub fn on_bad_response(&self) -> End {
-        self.failed(Failure::BadResponse)
+    pub fn on_bad_response(&self, error: HeadError) -> End {
+        self.failed(Failure::BadResponse(BadResponse::Head(error)))
     }
 }
 
@@ -888,7 +988,7 @@ impl Exchange {
         if self.waits_for_100 {
             End::Complete
         } else {
-            End::Answered(why)
+            End::Answered(why, None)
         }
     }
 
@@ -993,6 +1093,7 @@ impl Exchange {
         let is_done = self.is_last() || is_unasked;
         let ending = |why, answer, client| Ending {
             why,
+            reason: end.reason(),
             answer,
             client,
             link: self.link_fate(end),
@@ -1007,7 +1108,7 @@ impl Exchange {
                 };
                 ending(Why::Ok, None, client)
             }
-            (End::Answered(why), Some(_)) => ending(why, None, last),
+            (End::Answered(why, _), Some(_)) => ending(why, None, last),
             (End::Failed(failure), None) => {
                 let client = if self.keeps_client(may_go_on) {
                     ClientFate::Next
@@ -1032,7 +1133,7 @@ impl Exchange {
                 };
                 ending(why, None, client)
             }
-            (End::Complete | End::Answered(_), None) | (End::Failed(_), Some(_)) => {
+            (End::Complete | End::Answered(..), None) | (End::Failed(_), Some(_)) => {
                 debug_assert!(false, "{end:?} does not fit the response");
                 ending(Why::BadResponse, None, ClientFate::CutByFraming)
             }
@@ -1051,7 +1152,7 @@ impl Exchange {
             }
             (_, None) if matches!(self.link, Link::Connected { .. }) => LinkFate::Reset,
             (
-                End::Complete | End::Answered(_) | End::Failed(_) | End::ClientGone | End::Cut(_),
+                End::Complete | End::Answered(..) | End::Failed(_) | End::ClientGone | End::Cut(_),
                 _,
             ) => LinkFate::Close,
         }

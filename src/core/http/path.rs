@@ -35,15 +35,23 @@ pub enum PathError {
     AmbiguousDots,
 }
 
-impl fmt::Display for PathError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl PathError {
+    /// The reason, for a log line.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
             Self::NotAbsolute => "the path does not begin with a slash",
             Self::ForbiddenByte => "the target holds a byte that is not allowed in it",
             Self::BadEscape => "a percent sign without two hexadecimal digits",
             Self::EscapedControl => "an escaped control byte",
             Self::AmbiguousDots => "dots that servers read in different ways",
-        })
+        }
+    }
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
     }
 }
 

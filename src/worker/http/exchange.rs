@@ -146,6 +146,7 @@ impl ActiveExchange {
     /// The connection that was begun at `since` stands.
     pub(super) fn on_connected(&mut self, is_reused: bool, since: Tick, now: Tick) {
         self.state.on_connected(is_reused);
+        self.attempt.on_connected();
         self.connect_ms = Some(now.since_ms(since));
         self.sent_at = now;
     }
@@ -371,6 +372,7 @@ impl<N: Net> Parts<'_, N> {
                     Confirmed::NotYet => return self.watch_client(exchange, shared),
                     Confirmed::Yes => exchange.on_connected(false, since, shared.now),
                     Confirmed::Failed(kind) => {
+                        exchange.attempt.note_failure(kind);
                         self.on_connect_failed(exchange, shared, &connect::reason(kind), false)?;
                         return Ok(true);
                     }
@@ -492,7 +494,7 @@ impl<N: Net> Parts<'_, N> {
             self.http.send = Some(exchange.send_timeout(shared, self.facts.listener));
         }
         exchange.bytes_out += sent.unwrap_or(0);
-        self.log_exchange(&mut exchange, shared, ending.why);
+        self.log_exchange(&mut exchange, shared, (ending.why, ending.reason));
         // It stays with the session: a reset is for what was not delivered.
         if let ClientFate::Switch | ClientFate::CutByReset(_) = ending.client {
             self.http.exchange = Some(exchange);
@@ -518,7 +520,7 @@ impl<N: Net> Parts<'_, N> {
                 self.close_client(shared, is_received, CloseReason::Truncated)
             }
             ClientFate::CutByReset(Cut::Idle(_)) => Next::Turn(Turn::Close(CloseReason::Idle)),
-            ClientFate::CutByReset(Cut::Backend | Cut::BadBody | Cut::Request(_)) => {
+            ClientFate::CutByReset(Cut::Backend | Cut::BadBody(_) | Cut::Request(_)) => {
                 Next::Turn(Turn::Close(CloseReason::Reset(Side::Backend)))
             }
             ClientFate::Left => Next::Turn(Turn::Close(CloseReason::Left)),

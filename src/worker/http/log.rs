@@ -10,6 +10,7 @@ use crate::core::access_log::{
 use crate::core::http::head::Version;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
+use crate::worker::connect::Attempt;
 use crate::worker::http::Parts;
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::reply::OwnAnswer;
@@ -134,7 +135,7 @@ impl<N: Net> Parts<'_, N> {
         &self,
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
-        why: Why,
+        (why, reason): (Why, Option<&'static str>),
     ) {
         let Some(record) = exchange.record.take() else {
             return;
@@ -162,6 +163,7 @@ impl<N: Net> Parts<'_, N> {
                 total_ms: shared.now.since_ms(record.began),
             },
             sticky: exchange.sticky,
+            reason: reason.or_else(|| failure_behind(why, &exchange.attempt)),
             ..self.http_record(shared, &record, id, why)
         };
         log.line(|format, out| line.write(format, out));
@@ -174,7 +176,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         own: &OwnAnswer<'_>,
         (status, bytes_out): (u16, u64),
-        why: Why,
+        (why, reason): (Why, Option<&'static str>),
     ) {
         if shared.http.log.is_none() {
             return;
@@ -185,11 +187,19 @@ impl<N: Net> Parts<'_, N> {
         let route = own
             .route
             .map(|route| own.site.routes[route].prefix.as_str());
-        self.log_short(shared, &record, route, bytes_out, why);
+        self.log_short(shared, &record, route, bytes_out, (why, reason));
     }
 
     /// Logs bytes that were no request, and so many that answered them.
-    pub(super) fn log_refused(&self, shared: &mut Shared<N>, status: u16, bytes_out: u64) {
+    pub(super) fn log_refused(
+        &self,
+        shared: &mut Shared<N>,
+        (status, reason): (u16, Option<&'static str>),
+        bytes_out: u64,
+    ) {
+        if shared.http.log.is_none() {
+            return;
+        }
         let record = Record {
             host: Vec::new(),
             method: Vec::new(),
@@ -207,7 +217,7 @@ impl<N: Net> Parts<'_, N> {
         } else {
             Why::Refused
         };
-        self.log_short(shared, &record, None, bytes_out, why);
+        self.log_short(shared, &record, None, bytes_out, (why, reason));
     }
 
     fn log_short(
@@ -216,7 +226,7 @@ impl<N: Net> Parts<'_, N> {
         record: &Record,
         route: Option<&str>,
         bytes_out: u64,
-        why: Why,
+        (why, reason): (Why, Option<&'static str>),
     ) {
         let Some(mut log) = shared.http.log.take() else {
             return;
@@ -224,6 +234,7 @@ impl<N: Net> Parts<'_, N> {
         let line = HttpRecord {
             bytes_out,
             route,
+            reason,
             ..self.http_record(shared, record, log.id(), why)
         };
         log.line(|format, out| line.write(format, out));
@@ -259,6 +270,7 @@ impl<N: Net> Parts<'_, N> {
                 ..Timings::default()
             },
             why,
+            reason: None,
             closed_by: closed_by(why),
             user_agent: record.user_agent.as_deref(),
             referer: record.referer.as_deref(),
@@ -281,6 +293,18 @@ pub(crate) fn log_tcp<N: Net>(
     let backend = attempt.last();
     let backend = backend.and_then(|id| shared.backends.try_get(id));
     let (why, closed_by) = outcome(reason);
+    let reason = match reason {
+        CloseReason::Unwatched => Some("its socket could not be watched"),
+        CloseReason::HalfClosed => Some("one direction had ended"),
+        CloseReason::NoBackend => failure_behind(why, attempt),
+        CloseReason::Done
+        | CloseReason::KeepAliveEnd
+        | CloseReason::Reset(_)
+        | CloseReason::Left
+        | CloseReason::Truncated
+        | CloseReason::Idle
+        | CloseReason::Cut => None,
+    };
     let line = TcpRecord {
         unix_ms: shared.unix_ms(),
         id: log.id(),
@@ -299,10 +323,20 @@ pub(crate) fn log_tcp<N: Net>(
             total_ms: shared.now.since_ms(session.opened),
         },
         why,
+        reason,
         closed_by,
     };
     log.line(|format, out| line.write(format, out));
     shared.http.log = Some(log);
+}
+
+/// The error of the network that led to an end, if one did.
+fn failure_behind(why: Why, attempt: &Attempt) -> Option<&'static str> {
+    let is_of_network = matches!(
+        why,
+        Why::NoBackend | Why::ConnectFailed | Why::BackendClosedBeforeHead | Why::BackendCutBody
+    );
+    attempt.failure().filter(|_| is_of_network)
 }
 
 /// How the end of an L4 session reads in its line.

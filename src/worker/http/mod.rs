@@ -329,7 +329,7 @@ pub(crate) fn on_timeout<N: Net>(
         Phase::Linger(_, reason) => Next::Turn(Turn::Close(reason)),
         Phase::Discard(..) => Next::Turn(Turn::Close(CloseReason::Idle)),
         _ if is_stalled => parts.cut_response(shared),
-        Phase::Head(_) => parts.refuse_head(shared, 408),
+        Phase::Head(_) => parts.refuse_head(shared, (408, None)),
         Phase::Exchange => parts.on_exchange_timeout(shared),
     };
     match next {

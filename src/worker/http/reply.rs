@@ -49,7 +49,7 @@ impl<N: Net> Parts<'_, N> {
         site: &Arc<Site>,
         route: Option<usize>,
         request: Request<'_>,
-        status: u16,
+        (status, reason): (u16, Option<&'static str>),
     ) -> Next {
         let own = self.begin_answer(shared, site, route, request);
         let facts = request.head.facts;
@@ -58,7 +58,7 @@ impl<N: Net> Parts<'_, N> {
             404 => Why::NoRoute,
             _ => Why::Refused,
         };
-        self.finish_answer(shared, &own, sent, (status, why))
+        self.finish_answer(shared, &own, sent, (status, (why, reason)))
     }
 
     /// The path has routes, but none for this method.
@@ -83,7 +83,8 @@ impl<N: Net> Parts<'_, N> {
             edits: &edits,
         };
         let own = self.begin_answer(shared, site, None, request);
-        self.answer(shared, &own, &answer, Why::Refused)
+        let why = (Why::Refused, Some("the routes do not take the method"));
+        self.answer(shared, &own, &answer, why)
     }
 
     /// The request may go no further (RFC 9110 section 7.6.2): weir says what it can do itself.
@@ -102,7 +103,7 @@ impl<N: Net> Parts<'_, N> {
             edits: &edits,
         };
         let own = self.begin_answer(shared, site, None, request);
-        self.answer(shared, &own, &answer, Why::Ok)
+        self.answer(shared, &own, &answer, (Why::Ok, None))
     }
 
     /// Answers with what the configuration says.
@@ -124,7 +125,7 @@ impl<N: Net> Parts<'_, N> {
             edits: &fixed.edits,
         };
         let own = self.begin_answer(shared, site, Some(route), request);
-        let next = self.answer(shared, &own, &answer, Why::Ok);
+        let next = self.answer(shared, &own, &answer, (Why::Ok, None));
         shared.transfer.scratch_text = body;
         next
     }
@@ -134,7 +135,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         own: &OwnAnswer<'_>,
         answer: &Reply<'_>,
-        why: Why,
+        why: (Why, Option<&'static str>),
     ) -> Next {
         let date = shared.date();
         let to = ReplyTo::request(&own.request.head.facts, own.keep, &date);
@@ -157,14 +158,18 @@ impl<N: Net> Parts<'_, N> {
         let date = shared.date();
         let to = ReplyTo::request(&request.head.facts, own.keep, &date);
         let sent = self.write_out(shared, |out| write_redirect(status, &value, &to, out));
-        self.finish_answer(shared, &own, sent, (status, Why::Ok))
+        self.finish_answer(shared, &own, sent, (status, (Why::Ok, None)))
     }
 
     /// Refuses what came in the place of a head; the connection ends.
-    pub(super) fn refuse_head(&mut self, shared: &mut Shared<N>, status: u16) -> Next {
+    pub(super) fn refuse_head(
+        &mut self,
+        shared: &mut Shared<N>,
+        (status, reason): (u16, Option<&'static str>),
+    ) -> Next {
         let site = self.site(shared);
         let sent = self.send_error(shared, &site, None, None, status, false);
-        self.log_refused(shared, status, sent.unwrap_or(0));
+        self.log_refused(shared, (status, reason), sent.unwrap_or(0));
         match sent {
             Ok(_) => self.close_after_answer(shared, false),
             Err(turn) => Next::Turn(turn),
@@ -270,7 +275,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         own: &OwnAnswer<'_>,
         sent: Result<u64, Turn>,
-        (status, why): (u16, Why),
+        (status, why): (u16, (Why, Option<&'static str>)),
     ) -> Next {
         self.log_own(shared, own, (status, sent.unwrap_or(0)), why);
         let facts = own.request.head.facts;

@@ -1,6 +1,7 @@
 //! The way of a request from the client's bytes to the head that goes to a backend.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::board::ListenerCell;
@@ -9,6 +10,7 @@ use crate::core::access_log::StickyUse;
 use crate::core::backend::BackendId;
 use crate::core::balance::client_key;
 use crate::core::http::body::Framing;
+use crate::core::http::exchange::TOO_LARGE;
 use crate::core::http::forwarded::{self, Peer, Scheme};
 use crate::core::http::head::{self, Expect, HeadError, Method, Parsed, RequestHead, Version};
 use crate::core::http::known::{Known, KnownSet};
@@ -129,10 +131,11 @@ impl<N: Net> Parts<'_, N> {
 
     fn refuse_request(&mut self, shared: &mut Shared<N>, error: HeadError) -> Next {
         log::debug!(
-            "listener {}: bad request: {error}",
-            shared.listeners[self.facts.listener as usize].name
+            "listener {}: bad request of {}: {error}",
+            shared.listeners[self.facts.listener as usize].name,
+            ClientName(self.facts.peer)
         );
-        self.refuse_head(shared, error.status())
+        self.refuse_head(shared, (error.status(), Some(error.reason())))
     }
 
     /// The site that new requests begin with.
@@ -150,10 +153,16 @@ impl<N: Net> Parts<'_, N> {
         let site = self.site(shared);
         let facts = request.head.facts;
         if facts.method == Method::Trace {
-            return self.answer_error(shared, &site, None, request, 405);
+            return self.answer_error(
+                shared,
+                &site,
+                None,
+                request,
+                (405, Some("TRACE is not served")),
+            );
         }
         if facts.expect == Expect::Unknown {
-            return self.answer_error(shared, &site, None, request, 417);
+            return self.answer_error(shared, &site, None, request, (417, Some("unknown Expect")));
         }
         if facts.max_forwards == Some(0) {
             return self.answer_options(shared, &site, request);
@@ -170,7 +179,10 @@ impl<N: Net> Parts<'_, N> {
         } else {
             match canonical(target, &mut space) {
                 Ok(path) => self.route(shared, &site, request, path),
-                Err(_) => self.answer_error(shared, &site, None, request, 400),
+                Err(error) => {
+                    let refusal = (400, Some(error.reason()));
+                    self.answer_error(shared, &site, None, request, refusal)
+                }
             }
         };
         shared.http.path = space;
@@ -197,7 +209,9 @@ impl<N: Net> Parts<'_, N> {
         let method = request.head.method(request.bytes);
         let index = match site.table.find(request.host(), routed, method) {
             Found::Route(index) => index,
-            Found::NotFound => return self.answer_error(shared, site, None, request, 404),
+            Found::NotFound => {
+                return self.answer_error(shared, site, None, request, (404, None));
+            }
             Found::MethodNotAllowed => {
                 return self.answer_not_allowed(shared, site, request, routed);
             }
@@ -207,7 +221,7 @@ impl<N: Net> Parts<'_, N> {
             (route.body_bytes_max, request.head.facts.framing)
             && length > max
         {
-            return self.answer_error(shared, site, Some(index), request, 413);
+            return self.answer_error(shared, site, Some(index), request, (413, Some(TOO_LARGE)));
         }
         match &route.act {
             Act::Proxy(upstream) => self.forward(shared, site, index, *upstream, request, path),
@@ -250,16 +264,17 @@ impl<N: Net> Parts<'_, N> {
         }
         let taken = match exchange.state.on_request(request.rest(), shared.now) {
             Ok(taken) => taken,
-            Err(_) => {
+            Err(error) => {
                 // A bound client's exchange holds a lease already.
                 shared.abandon_exchange(exchange);
-                return self.refuse_head(shared, 400);
+                let refusal = (400, Some(error.reason()));
+                return self.answer_error(shared, site, Some(route), request, refusal);
             }
         };
         let max = site.routes[route].body_bytes_max;
         if max.is_some_and(|max| exchange.state.request_payload_bytes() > max) {
             shared.abandon_exchange(exchange);
-            return self.answer_error(shared, site, Some(route), request, 413);
+            return self.answer_error(shared, site, Some(route), request, (413, Some(TOO_LARGE)));
         }
         self.http.input.extend_from_slice(&request.rest()[taken..]);
         if full.is_some_and(|backend| shared.line_up(self.owner, upstream, backend)) {
@@ -268,6 +283,18 @@ impl<N: Net> Parts<'_, N> {
         self.http.phase = Phase::Exchange;
         self.http.exchange = Some(exchange);
         Next::Step
+    }
+}
+
+/// A client in a log line.
+struct ClientName(Option<SocketAddr>);
+
+impl fmt::Display for ClientName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(peer) => peer.fmt(f),
+            None => f.write_str("a Unix socket"),
+        }
     }
 }
 

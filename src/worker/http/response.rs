@@ -104,6 +104,7 @@ impl<N: Net> Parts<'_, N> {
             Io::Blocked => return Ok(false),
             Io::Closed => return self.on_backend_closed(exchange, shared).map(|()| true),
             Io::Failed(kind) => {
+                exchange.attempt.note_failure(kind);
                 let why = kind.to_string();
                 return self.on_backend_lost(exchange, shared, &why).map(|()| true);
             }
@@ -218,6 +219,7 @@ impl<N: Net> Parts<'_, N> {
             }
             Io::Closed => self.on_backend_closed(exchange, shared).map(|()| true),
             Io::Failed(kind) => {
+                exchange.attempt.note_failure(kind);
                 let why = kind.to_string();
                 self.on_backend_lost(exchange, shared, &why).map(|()| true)
             }
@@ -326,7 +328,7 @@ impl<N: Net> Parts<'_, N> {
                         "bad response of {}: {error}",
                         backend_label(exchange, shared)
                     );
-                    return Err(exchange.state.on_bad_response());
+                    return Err(exchange.state.on_bad_response(error));
                 }
             }
         }
@@ -345,10 +347,11 @@ impl<N: Net> Parts<'_, N> {
         let protocols = head.fields.values(Known::Upgrade, bytes);
         let may_go_on = self.may_go_on(&exchange.site, shared);
         let verdict = exchange.state.on_head(&facts, protocols, may_go_on);
-        let verdict = verdict.inspect_err(|_| {
+        let verdict = verdict.inspect_err(|end| {
             log::warn!(
-                "bad response of {}: 101 that was not asked for",
-                backend_label(exchange, shared)
+                "bad response of {}: {}",
+                backend_label(exchange, shared),
+                end.reason().unwrap_or_default()
             );
         })?;
         if let Head::Interim | Head::Dropped = verdict {
@@ -399,6 +402,11 @@ impl<N: Net> Parts<'_, N> {
         let Relayed { direct, .. } = match exchange.state.on_response_body(bytes, out) {
             Ok(relayed) => relayed,
             Err(end) => {
+                log::warn!(
+                    "bad response of {}: {}",
+                    backend_label(exchange, shared),
+                    end.reason().unwrap_or_default()
+                );
                 // What is whole up to here still goes out; the end will be missing.
                 let _ = self.send(shared, out, &[]);
                 return Err(end);

@@ -104,8 +104,11 @@ fn a_response_that_has_begun_is_never_followed_by_another() {
     send(&mut one, true);
     respond(&mut one, 200, Framing::Length(5));
     assert_eq!(lost(&mut one, true, 1), Err(End::Cut(Cut::Backend)));
-    let failed = Failure::BadResponse;
-    assert_eq!(one.on_bad_response(), End::Cut(Cut::Request(failed)));
+    let failed = Failure::BadResponse(BadResponse::Head(HeadError::StartLine));
+    assert_eq!(
+        one.on_bad_response(HeadError::StartLine),
+        End::Cut(Cut::Request(failed))
+    );
     let idle = End::Cut(Cut::Idle(Idle::Backend));
     assert_eq!(one.on_timeout(NOW, false), Due::End(idle));
     let ending = one.end(End::Cut(Cut::Backend), true);
@@ -118,7 +121,10 @@ fn a_bad_request_body_after_an_early_response_cuts_it() {
     send(&mut one, false);
     respond(&mut one, 200, Framing::Length(5));
     let found = one.on_request_body(b"nonsense", None, &mut Vec::new());
-    assert_eq!(found, Err(End::Cut(Cut::Request(Failure::BadRequest))));
+    let failed = Failure::BadRequest(BodyError::ChunkSize);
+    assert_eq!(found, Err(End::Cut(Cut::Request(failed))));
+    let ending = one.end(End::Cut(Cut::Request(failed)), true);
+    assert_eq!(ending.reason, Some("invalid chunk size"));
 }
 
 /// A request of which the first half is sent, and its response, which is whole.
@@ -208,8 +214,8 @@ fn the_rest_of_a_request_does_not_harm_a_whole_response() {
             Framing::Length(4),
             |one| {
                 let due = one.on_timeout(NOW, false);
-                assert_eq!(due, Due::End(End::Answered(Why::UploadTimeout)));
-                End::Answered(Why::UploadTimeout)
+                assert_eq!(due, Due::End(End::Answered(Why::UploadTimeout, None)));
+                End::Answered(Why::UploadTimeout, None)
             },
             Why::UploadTimeout,
         ),
@@ -222,7 +228,10 @@ fn the_rest_of_a_request_does_not_harm_a_whole_response() {
     for (framing, fails, why) in table {
         let mut one = answered_early(framing, Version::Http11);
         let end = fails(&mut one);
-        assert_eq!(end, End::Answered(why));
+        assert!(
+            matches!(end, End::Answered(found, _) if found == why),
+            "{end:?}"
+        );
         let ending = one.end(end, true);
         assert_eq!((ending.why, ending.answer), (why, None));
         assert_eq!(ending.client, ClientFate::Close { is_done: false });
@@ -280,9 +289,9 @@ fn every_failure_has_its_status_and_its_code() {
         (Failure::ConnectTimeout, 504, "sC"),
         (Failure::ClosedEarly, 502, "SH"),
         (Failure::ResponseTimeout, 504, "sH"),
-        (Failure::BadResponse, 502, "PH"),
+        (Failure::BadResponse(BadResponse::SwitchEarly), 502, "PH"),
         (Failure::RequestTimeout, 408, "cU"),
-        (Failure::BadRequest, 400, "PR"),
+        (Failure::BadRequest(BodyError::Trailer), 400, "PR"),
         (Failure::TooLarge, 413, "PR"),
     ];
     for (failure, status, code) in table {
@@ -374,20 +383,29 @@ fn weirs_own_100_is_due_once_and_only_while_it_is_of_use() {
 
 #[test]
 fn protocols_change_only_as_offered_and_after_the_whole_request() {
+    use BadResponse::{
+        SwitchEarly, SwitchNotOffered, SwitchUnasked, SwitchWithoutConnection, SwitchWithoutUpgrade,
+    };
     let switch = ResponseFacts {
         upgrade: true,
         ..head(101, Framing::None)
     };
     // Offers, whether the request asks, what is chosen, what of the body has left.
     let table = [
-        ("websocket", true, "websocket", 2, true),
-        ("h2c, WebSocket", true, "websocket", 2, true),
-        ("websocket", true, "h2c", 2, false),
-        ("websocket", true, "websocket, h2c", 2, false),
-        ("", true, "websocket", 2, false),
-        ("websocket", false, "websocket", 2, false),
-        ("websocket", true, "websocket", 1, false),
-        ("websocket", true, "websocket", 0, false),
+        ("websocket", true, "websocket", 2, None),
+        ("h2c, WebSocket", true, "websocket", 2, None),
+        ("websocket", true, "h2c", 2, Some(SwitchNotOffered)),
+        (
+            "websocket",
+            true,
+            "websocket, h2c",
+            2,
+            Some(SwitchNotOffered),
+        ),
+        ("", true, "websocket", 2, Some(SwitchNotOffered)),
+        ("websocket", false, "websocket", 2, Some(SwitchUnasked)),
+        ("websocket", true, "websocket", 1, Some(SwitchEarly)),
+        ("websocket", true, "websocket", 0, Some(SwitchEarly)),
     ];
     for (offers, asks, chosen, has_left, expected) in table {
         let mut one = exchange(Method::Get, Framing::Length(4), |facts| {
@@ -402,15 +420,27 @@ fn protocols_change_only_as_offered_and_after_the_whole_request() {
         }
         let found = one.on_head(&switch, [chosen.as_bytes()].into_iter(), true);
         let row = (offers, asks, chosen, has_left);
-        if expected {
+        if expected.is_none() {
             assert!(found.is_ok(), "{row:?}");
             assert_eq!(one.natural_end(), Some(End::Switched));
             let ending = one.end(End::Switched, true);
             assert_eq!(ending.client, ClientFate::Switch);
             assert_eq!(ending.link, LinkFate::Switch);
         } else {
-            assert_eq!(found, Err(End::Failed(Failure::BadResponse)), "{row:?}");
+            let failed = expected.map(|why| End::Failed(Failure::BadResponse(why)));
+            assert_eq!(found.err(), failed, "{row:?}");
         }
+    }
+    for (protocols, why) in [
+        (&[b"websocket".as_slice()][..], SwitchWithoutConnection),
+        (&[], SwitchWithoutUpgrade),
+    ] {
+        let mut one = exchange(Method::Get, Framing::None, |facts| facts.upgrade = true);
+        one.on_offers([b"websocket".as_slice()].into_iter());
+        send(&mut one, false);
+        let bare = head(101, Framing::None);
+        let found = one.on_head(&bare, protocols.iter().copied(), true);
+        assert_eq!(found, Err(End::Failed(Failure::BadResponse(why))));
     }
 }
 
