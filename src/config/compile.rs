@@ -258,7 +258,8 @@ impl<'a> Compiler<'a> {
                 } else if self.upstreams.is_empty() {
                     ", and there is none".to_owned()
                 } else {
-                    let some: Vec<&str> = names().take(NAMES_SHOWN_MAX).collect();
+                    let good = names().filter(|name| values::is_name(name));
+                    let some: Vec<&str> = good.take(NAMES_SHOWN_MAX).collect();
                     format!(", such as {}", some.join(", "))
                 };
                 format!("the name of an upstream{known}")

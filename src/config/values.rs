@@ -1,6 +1,6 @@
 //! Single values of the file: each reader gives the value, or says what it must be.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -149,6 +149,20 @@ pub(super) fn or_word<T>(
     }
 }
 
+/// What shows how durations and sizes are written, the best examples first.
+const DURATIONS: [&str; 6] = ["500ms", "1m30s", "30s", "5s", "1h", "2d"];
+const SIZES: [&str; 4] = ["64KiB", "1MB", "16KiB", "4096B"];
+
+/// At most two of some words that are themselves allowed.
+fn examples(words: &[&str], is_allowed: impl Fn(&str) -> bool) -> String {
+    let mut allowed = words.iter().filter(|word| is_allowed(word));
+    match (allowed.next(), allowed.next()) {
+        (None, _) => String::new(),
+        (Some(word), None) => format!(", such as {word}"),
+        (Some(word), Some(other)) => format!(", such as {word} or {other}"),
+    }
+}
+
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Read<Duration> {
     move |node| {
         let must = || {
@@ -156,7 +170,10 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Rea
                 format_duration(*range.start()),
                 format_duration(*range.end()),
             );
-            format!("a duration from {min} to {max}, such as 500ms or 1m30s")
+            let such_as = examples(&DURATIONS, |text| {
+                parse_duration(text).is_some_and(|it| range.contains(&it))
+            });
+            format!("a duration from {min} to {max}{such_as}")
         };
         let duration = match &node.value {
             Value::Integer(0) => Some(Duration::ZERO),
@@ -188,7 +205,10 @@ pub(super) fn size<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Node
     move |node| {
         let must = || {
             let (min, max) = (format_size(*range.start()), format_size(*range.end()));
-            format!("a size from {min} to {max}, such as 64KiB or 1MB")
+            let such_as = examples(&SIZES, |text| {
+                parse_size(text).is_some_and(|it| range.contains(&it))
+            });
+            format!("a size from {min} to {max}{such_as}")
         };
         let bytes = match &node.value {
             Value::Integer(bytes) => u64::try_from(*bytes).ok(),
@@ -255,29 +275,27 @@ pub(super) fn backend_address(node: &Node) -> Read<BackendAddress> {
     if let Some(path) = given.strip_prefix("unix:") {
         return unix_path(path).map(|path| BackendAddress::Fixed(Address::Unix(path)));
     }
-    if given.parse::<IpAddr>().is_ok() {
-        let brackets = if given.contains(':') {
-            ("[", "]")
-        } else {
-            ("", "")
-        };
-        let (open, close) = brackets;
+    if let Some(near) = with_port(given) {
+        return Err(format!("an address with a port, such as {near}"));
+    }
+    if given.starts_with('/') {
         return Err(format!(
-            "an address with a port, such as {open}{given}{close}:80"
+            "unix: before the path of a socket, such as unix:{given}"
         ));
     }
-    let Some((host, port)) = given.rsplit_once(':') else {
-        return Err(format!("an address with a port, such as {given}:80"));
+    let (host, port) = given.rsplit_once(':').ok_or(MUST)?;
+    let Some(port) = port_number(port).filter(|port| *port != 0) else {
+        return Err(format!("{MUST}; a port is 1 to 65535"));
     };
     if host.is_empty() {
         return Err(format!("an address with a host, such as 127.0.0.1:{port}"));
     }
-    let Some(port) = port_number(port).filter(|port| *port != 0) else {
-        return Err(format!("{MUST}; a port is 1 to 65535"));
-    };
     if let Ok(address) = given.parse::<SocketAddr>() {
         if address.ip().is_unspecified() {
-            return Err("an address that can be connected to, such as 127.0.0.1".to_owned());
+            let near = SocketAddr::new(loopback(address.ip()), port);
+            return Err(format!(
+                "an address that can be connected to, such as {near}"
+            ));
         }
         return Ok(BackendAddress::Fixed(Address::Ip(address)));
     }
@@ -288,6 +306,33 @@ pub(super) fn backend_address(node: &Node) -> Read<BackendAddress> {
         host: host.to_owned(),
         port,
     })
+}
+
+/// A host or address that lacks its port, or a port that lacks its host, with what it lacks. Of
+/// an IPv6 address without brackets the last group is most likely meant for the port.
+fn with_port(given: &str) -> Option<String> {
+    let port = |text: &str| port_number(text).filter(|port| *port != 0);
+    if let Some(port) = port(given) {
+        return Some(format!("127.0.0.1:{port}"));
+    }
+    if given.parse::<Ipv6Addr>().is_ok() {
+        let split = given.rsplit_once(':');
+        let meant = split.and_then(|(host, rest)| Some((host.parse().ok()?, port(rest)?)));
+        return Some(match meant {
+            Some((host, port)) => SocketAddr::new(IpAddr::V6(host), port).to_string(),
+            None => format!("[{given}]:80"),
+        });
+    }
+    let is_address = given.parse::<IpAddr>().is_ok() || is_bracketed_ipv6(given);
+    (is_address || is_host_name(given)).then(|| format!("{given}:80"))
+}
+
+/// Where an address stands that stands for all.
+fn loopback(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
 }
 
 fn port_number(text: &str) -> Option<u16> {
@@ -406,4 +451,76 @@ pub(super) fn token(what: &'static str) -> impl Fn(&Node) -> Read<String> {
 /// A status in a range.
 pub(super) fn status(range: RangeInclusive<i128>) -> impl Fn(&Node) -> Read<u16> {
     integer(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::problem::Position;
+
+    fn node(text: &str) -> Node {
+        Node {
+            at: Position { line: 1, column: 1 },
+            value: Value::Text(text.to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_is_suggested_for_an_address_is_one() {
+        for (given, near) in [
+            ("a", "a:80"),
+            ("10.0.0.1", "10.0.0.1:80"),
+            ("8080", "127.0.0.1:8080"),
+            (":80", "127.0.0.1:80"),
+            ("::1", "[::1]:80"),
+            ("[::1]", "[::1]:80"),
+            ("::1:80", "[::1]:80"),
+            ("::1:0", "[::1:0]:80"),
+            ("fe80::1", "[fe80::1]:80"),
+            ("2001:db8::1:8080", "[2001:db8::1]:8080"),
+            ("2001:db8:0:0:0:0:0:1", "[2001:db8:0:0:0:0:0:1]:80"),
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:81", "[::1]:81"),
+            ("/run/a.sock", "unix:/run/a.sock"),
+        ] {
+            let must = backend_address(&node(given)).expect_err(given);
+            assert!(
+                must.ends_with(&format!("such as {near}")),
+                "{given}: {must}"
+            );
+            assert!(backend_address(&node(near)).is_ok(), "{near}");
+        }
+        for given in [
+            "",
+            ":",
+            ":x",
+            "a b",
+            "10.0.0.1/24",
+            "http://a",
+            "::1:x",
+            "[::1",
+        ] {
+            let must = backend_address(&node(given)).expect_err(given);
+            assert!(must.contains(", such as 10.0.0.1:80, "), "{given}: {must}");
+        }
+    }
+
+    #[test]
+    fn what_is_suggested_for_a_duration_or_a_size_is_in_range() {
+        let spans = [0, 1, 1_000, 5_000, 60_000, 7 * 86_400_000].map(Duration::from_millis);
+        for (at, min) in spans.into_iter().enumerate() {
+            for max in &spans[at..] {
+                let read = duration(min..=*max);
+                let must = read(&node("x")).expect_err("no duration");
+                let examples = must.split_once(", such as ").map_or("", |(_, words)| words);
+                for word in examples.split(" or ").filter(|word| !word.is_empty()) {
+                    assert!(read(&node(word)).is_ok(), "{must}");
+                }
+            }
+        }
+        let read = size::<u64>(1024..=65_535);
+        let must = read(&node("x")).expect_err("no size");
+        assert_eq!(must, "a size from 1KiB to 65535B, such as 16KiB or 4096B");
+        assert!(read(&node("16KiB")).is_ok() && read(&node("4096B")).is_ok());
+    }
 }
