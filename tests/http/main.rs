@@ -26,6 +26,7 @@ mod forwarded;
 mod limits;
 mod load;
 mod logs;
+mod odd;
 mod real;
 mod reload;
 mod restarts;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Load, Named, Signal, eventually};
+use crate::harness::{Load, Named, Origin, Signal, eventually};
 use crate::machine::{Machine, config};
 
 #[test]
@@ -26,6 +26,40 @@ fn the_uptime_goes_on_over_an_upgrade() {
     let new = eventually("another line", || uptimes().get(before + 1).copied());
     assert!(new >= old, "{old:?} and then {new:?}");
     drop(load);
+}
+
+#[test]
+fn odd_responses_are_summed_over_workers_that_live_and_that_have_died() {
+    let origin = Origin::new(|peer| {
+        while !peer.read_line()?.trim_end().is_empty() {}
+        peer.send("HTTP/1.1 200 OK\r\nX-Foo : bar\r\nContent-Length: 2\r\n\r\nok");
+        Ok(())
+    });
+    let file = format!(
+        "stats_interval: 100ms\nlisten: 127.0.0.1:0\nname: front\nmode: http\nbackends: [\"{}\"]\n",
+        origin.address()
+    );
+    let mut machine = Machine::start(file, 2);
+    let ask = |machine: &Machine| {
+        for _ in 0..10 {
+            let mut client = machine.connect();
+            client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+            let (answer, _) = client.end();
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            assert!(answer.contains("\r\nX-Foo: bar\r\n"), "{answer}");
+        }
+    };
+    ask(&machine);
+    machine
+        .log
+        .wait(&["odd responses: space before a colon 10;"]);
+    machine.replace_worker(0);
+    machine.replace_worker(1);
+    ask(&machine);
+    machine
+        .log
+        .wait(&["odd responses: space before a colon 20;"]);
+    assert_eq!(machine.terminate(), Some(0));
 }
 
 /// As far as a test runs: below a minute.
