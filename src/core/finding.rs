@@ -162,9 +162,10 @@ impl Reason {
     /// The reason for an answer whose head breaks a rule. Without a status line it is no HTTP.
     #[must_use]
     pub const fn of_head(error: HeadError) -> Self {
-        match error {
-            HeadError::StartLine => Self::NotHttp,
-            _ => Self::BadHead(error),
+        if matches!(error, HeadError::StartLine) {
+            Self::NotHttp
+        } else {
+            Self::BadHead(error)
         }
     }
 

@@ -105,10 +105,10 @@ mod tests {
         };
         assert_eq!(line(|_| 0), "");
         assert_eq!(
-            line(|kind| match kind {
-                Oddity::SpaceBeforeColon => 3,
-                Oddity::PaddedChunkSize => 17,
-                _ => 0,
+            line(|kind| {
+                let seen = [(Oddity::SpaceBeforeColon, 3), (Oddity::PaddedChunkSize, 17)];
+                let count = seen.iter().find(|(known, _)| *known == kind);
+                count.map_or(0, |(_, count)| *count)
             }),
             "; odd responses: space before a colon 3, padded chunk size 17"
         );

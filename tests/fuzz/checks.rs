@@ -109,7 +109,7 @@ impl Reading {
         }
         let fields = fields.into_iter().flatten();
         Ok(Self {
-            start: status_line(&lines[0])?,
+            start: status_line(lines[0])?,
             fields: fields
                 .map(|(name, value)| (name, trim(&value).to_vec()))
                 .collect(),
