@@ -19,6 +19,8 @@ const REQUEST_LINES: &[&str] = &[
     "HEAD / HTTP/1.0\r\n",
     "\r\nPUT / HTTP/1.1\r\n",
     "GET /a b HTTP/1.1\r\n",
+    "GET /\u{e9}?\u{e9} HTTP/1.1\r\n",
+    "GET http://\u{e9}/ HTTP/1.1\r\n",
     "GET / HTTP/1.1\n",
 ];
 

@@ -476,7 +476,7 @@ pub enum Action {
     Redirect {
         /// 301, 302, 303, 307 or 308.
         status: u16,
-        /// The Location; `{path}` stands for the request's path and query.
+        /// The Location; `{path}` stands for the request's canonical path and its query.
         location: String,
     },
 }

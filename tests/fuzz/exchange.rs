@@ -413,6 +413,7 @@ pub(crate) fn check(script: Script<'_>) -> Played {
             "a request was sent before the response to the one before it"
         );
         for request in &found {
+            assert!(request.start.is_ascii(), "{:?} goes on raw", request.start);
             // A request that was sent again is the same as the one before.
             let place = (next.max(1) - 1..asked.len()).find(|&at| is_same(request, &asked[at]));
             match place {

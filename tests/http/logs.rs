@@ -380,6 +380,18 @@ fn what_weir_answers_itself_is_logged_as_fully_as_the_rest() {
 }
 
 #[test]
+fn a_target_beyond_ascii_is_logged_as_it_goes_on() {
+    let (scratch, web) = (Scratch::new(), Web::named("a"));
+    let path = scratch.write("access.log", "");
+    let weir = Weir::start(config(Config::pool([web.address()]), &path, "json"));
+    let mut client = Client::new(&weir);
+    client.send(b"GET /x/../caf\xc3\xa9?\xe9 HTTP/1.1\r\nHost: h\r\n\r\n");
+    client.receive();
+    let line = parsed(&lines(&path, 1)[0]);
+    assert_eq!(line["path"].as_str(), Some("/x/../caf%C3%A9?%E9"));
+}
+
+#[test]
 fn a_head_that_never_ends_is_logged_with_its_time() {
     let (scratch, web) = (Scratch::new(), Web::named("a"));
     let path = scratch.write("access.log", "");

@@ -134,6 +134,23 @@ fn a_redirect_carries_the_path() {
 }
 
 #[test]
+fn a_redirect_is_a_uri_whatever_bytes_came() {
+    let weir = Weir::start(
+        Config::new().route("prefix: /, redirect: {status: 301, location: \"https://b{path}\"}"),
+    );
+    for (target, location) in [
+        (&b"/caf\xc3\xa9?\xe9"[..], "https://b/caf%C3%A9?%E9"),
+        (b"http://test/\xff", "https://b/%FF"),
+        (b"//x/../<y>", "https://b/%3Cy%3E"),
+    ] {
+        let mut client = Client::new(&weir);
+        client.send([b"GET ", target, b" HTTP/1.1\r\nHost: test\r\n\r\n"].concat());
+        let answer = client.receive();
+        assert_eq!(answer.head.text("location").as_deref(), Some(location));
+    }
+}
+
+#[test]
 fn a_redirect_can_not_be_split() {
     let weir = Weir::start(
         Config::new().route("prefix: /, redirect: {status: 301, location: \"https://b{path}\"}"),

@@ -6,6 +6,8 @@
 //! keep those bytes in any buffer and reuse one head for every message of a worker. Its methods
 //! that take `bytes` want exactly the bytes that [`RequestHead::parse`] was given.
 
+mod target;
+
 use std::fmt;
 use std::mem::MaybeUninit;
 
@@ -13,6 +15,7 @@ use httparse::Status;
 
 use super::body::Framing;
 use super::known::{Known, KnownSet};
+use target::{host_length, mask_target, scheme_length};
 
 mod response;
 
@@ -734,6 +737,8 @@ pub struct RequestHead {
     /// Host and port, of an absolute target or of Host.
     authority: Span,
     host: Span,
+    /// For a head whose target is no UTF-8; see [`mask_target`].
+    masked: Vec<u8>,
 }
 
 impl RequestHead {
@@ -757,8 +762,22 @@ impl RequestHead {
             }
             Ok(Status::Partial) if !is_cut => Ok(Parsed::Partial),
             Ok(Status::Partial) => Err(too_long(window)),
-            Err(error) => Err(request_error(error, &found, window)),
+            Err(error) => {
+                let error = request_error(error, &found, window);
+                if error == HeadError::Target && mask_target(window, &mut self.masked) {
+                    return self.parse_masked(limits);
+                }
+                Err(error)
+            }
         }
+    }
+
+    /// Offsets are all that is kept of a head, so those of a copy with other bytes will do.
+    fn parse_masked(&mut self, limits: Limits) -> Result<Parsed, HeadError> {
+        let masked = std::mem::take(&mut self.masked);
+        let found = self.parse(&masked, limits);
+        self.masked = masked;
+        found
     }
 
     fn take(&mut self, found: &httparse::Request<'_, '_>, head: &[u8]) -> Result<(), HeadError> {
@@ -802,8 +821,9 @@ impl RequestHead {
         if method == b"CONNECT" {
             return Err(HeadError::Connect);
         }
-        // A fragment is never sent; readers disagree on where such a path ends.
-        if !target.is_ascii() || target.contains(&b'#') {
+        // A fragment is never sent; readers disagree on where such a path ends. Bytes beyond ASCII
+        // are sent, and escaped before anybody else reads them.
+        if target.contains(&b'#') {
             return Err(HeadError::Target);
         }
         self.authority = Span::default();
@@ -993,67 +1013,6 @@ fn version_error(rest: &[u8]) -> HeadError {
         [b'H', b'T', b'T', b'P', b'/', digit, ..] if digit.is_ascii_digit() => HeadError::Version,
         _ => HeadError::StartLine,
     }
-}
-
-/// The length of `http://` or `https://` at the beginning.
-fn scheme_length(target: &[u8]) -> Option<usize> {
-    [b"http://".as_slice(), b"https://"]
-        .into_iter()
-        .find(|scheme| {
-            target
-                .get(..scheme.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-        })
-        .map(<[u8]>::len)
-}
-
-/// The length of the host in `host [":" port]` (RFC 9110 section 7.2). An empty host is refused
-/// (section 4.2.1), and so are user information and a comma: they are read in two ways.
-fn host_length(authority: &[u8]) -> Option<usize> {
-    let length = if authority.first() == Some(&b'[') {
-        let length = authority.iter().position(|&byte| byte == b']')? + 1;
-        let inner = std::str::from_utf8(&authority[1..length - 1]).ok()?;
-        inner.parse::<std::net::Ipv6Addr>().ok()?;
-        length
-    } else {
-        let length = authority
-            .iter()
-            .position(|&byte| byte == b':')
-            .unwrap_or(authority.len());
-        let is_name = length > 0 && authority[..length].iter().all(|&byte| is_host_byte(byte));
-        is_name.then_some(length)?
-    };
-    match &authority[length..] {
-        [] => Some(length),
-        [b':', port @ ..] => is_port(port).then_some(length),
-        _ => None,
-    }
-}
-
-/// `unreserved`, `sub-delims` but the comma, and `%` (RFC 3986 section 3.2.2).
-const fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'%'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b';'
-                | b'='
-        )
-}
-
-fn is_port(text: &[u8]) -> bool {
-    text.is_empty() || decimal(text).is_some_and(|port| port <= 65_535)
 }
 
 #[cfg(test)]

@@ -7,7 +7,12 @@
 //! one slash, as most servers read them. `%2F` stays what it is: data, not a separator.
 //!
 //! What some servers would still read as a dot segment (`..;x`, `..%2Fx`, `..%5Cx`) is refused, as
-//! is a raw backslash: no spelling of those means the same everywhere. The query is never touched.
+//! is a raw backslash: no spelling of those means the same everywhere.
+//!
+//! Bytes beyond ASCII are escaped one by one, in the query too, whether they are UTF-8 or not:
+//! browsers and curl send them as they are, some servers refuse them, and every server decodes the
+//! escapes to the same bytes. Nothing that is escaped there is ever decoded or folded, so that an
+//! overlong `.` or `/` (`%C0%AE`) stays data, as it came. The query is not touched otherwise.
 
 use std::fmt;
 
@@ -16,7 +21,8 @@ use std::fmt;
 pub struct Canonical<'a> {
     /// Begins with a slash and holds no dot segment.
     pub path: &'a [u8],
-    /// What follows the first question mark, byte for byte; none when there is no question mark.
+    /// What follows the first question mark, byte for byte but for bytes beyond ASCII, which are
+    /// escaped; none when there is no question mark.
     pub query: Option<&'a [u8]>,
 }
 
@@ -58,8 +64,8 @@ impl fmt::Display for PathError {
 /// The canonical form of `target`: an origin-form target, or what follows the authority of an
 /// absolute-form one, where an empty path stands for `/` (RFC 9112 section 3.2).
 ///
-/// A path that is already canonical is borrowed from `target`; any other is written to `space`,
-/// whose old content is lost. A path never becomes longer than three times what it was.
+/// A path or query that is already canonical is borrowed from `target`; any other is written to
+/// `space`, whose old content is lost. Neither becomes longer than three times what it was.
 ///
 /// # Errors
 /// When no reading of the target is safe; see [`PathError`].
@@ -71,17 +77,26 @@ pub fn canonical<'a>(target: &'a [u8], space: &'a mut Vec<u8>) -> Result<Canonic
     if query.is_some_and(|query| query.iter().any(|&byte| is_forbidden(byte))) {
         return Err(PathError::ForbiddenByte);
     }
-    if path.is_empty() {
-        return Ok(Canonical { path: b"/", query });
-    }
-    let Some(segments) = path.strip_prefix(b"/") else {
-        return Err(PathError::NotAbsolute);
+    let settled = match path.strip_prefix(b"/") {
+        None if path.is_empty() => Some(&b"/"[..]),
+        None => return Err(PathError::NotAbsolute),
+        Some(segments) => is_canonical(segments).then_some(path),
     };
-    if is_canonical(segments) {
+    let raw = query.filter(|query| !query.is_ascii());
+    if let (Some(path), None) = (settled, raw) {
         return Ok(Canonical { path, query });
     }
-    rebuild(segments, space)?;
-    Ok(Canonical { path: space, query })
+    space.clear();
+    if settled.is_none() {
+        rebuild(&path[1..], space)?;
+    }
+    let path_bytes = space.len();
+    escape_beyond_ascii(raw.unwrap_or_default(), space);
+    let (rebuilt, escaped) = space.split_at(path_bytes);
+    Ok(Canonical {
+        path: settled.unwrap_or(rebuilt),
+        query: raw.map(|_| escaped).or(query),
+    })
 }
 
 /// Whether `segments`, a path without its first slash, would come out of [`rebuild`] unchanged.
@@ -121,7 +136,6 @@ fn is_settled(segment: &[u8]) -> bool {
 ///
 /// `space` ends in a slash whenever a segment begins, so that a dot segment only has to cut.
 fn rebuild(segments: &[u8], space: &mut Vec<u8>) -> Result<(), PathError> {
-    space.clear();
     space.push(b'/');
     let mut rest = Some(segments);
     while let Some(now) = rest {
@@ -204,6 +218,17 @@ fn has_dot_piece(segment: &[u8]) -> bool {
             return false;
         }
         start += length + b"%2F".len();
+    }
+}
+
+/// Appends `text` with each byte beyond ASCII escaped, and everything else as it is.
+pub fn escape_beyond_ascii(text: &[u8], space: &mut Vec<u8>) {
+    for &byte in text {
+        if byte.is_ascii() {
+            space.push(byte);
+        } else {
+            escape(byte, space);
+        }
     }
 }
 
@@ -356,11 +381,40 @@ mod tests {
             ("/a", None),
             ("/a?", Some("")),
             ("?x", Some("x")),
-            ("//a?%61=/../%zz&\u{e9}?b\\", Some("%61=/../%zz&\u{e9}?b\\")),
+            (
+                "//a?%61=/../%zz&?b\\|{}\"<>^`",
+                Some("%61=/../%zz&?b\\|{}\"<>^`"),
+            ),
         ] {
             let mut space = Vec::new();
             let found = canonical(target.as_bytes(), &mut space).unwrap();
             assert_eq!(found.query, query.map(str::as_bytes), "{target}");
+        }
+    }
+
+    #[test]
+    fn bytes_beyond_ascii_are_escaped_and_never_read() {
+        for (target, path, query) in [
+            (&b"/caf\xc3\xa9"[..], "/caf%C3%A9", None),
+            (b"/a?\xc3\xa9=%c3%a9|", "/a", Some("%C3%A9=%c3%a9|")),
+            (b"//\xe9/?\xe9", "/%E9/", Some("%E9")),
+            (b"?\xff", "/", Some("%FF")),
+            // Overlong forms of `.` and `/`, and a full-width full stop, twice.
+            (b"/a/\xc0\xae\xc0\xae/b", "/a/%C0%AE%C0%AE/b", None),
+            (b"/a/..\xc0\xafb", "/a/..%C0%AFb", None),
+            (b"/a/%c0%ae%c0%ae/b", "/a/%C0%AE%C0%AE/b", None),
+            (
+                b"/\xef\xbc\x8e\xef\xbc\x8e/b",
+                "/%EF%BC%8E%EF%BC%8E/b",
+                None,
+            ),
+            (b"/\x80/../\x85\xa0", "/%85%A0", None),
+        ] {
+            let mut space = Vec::new();
+            let found = canonical(target, &mut space).unwrap();
+            let shown = target.escape_ascii();
+            assert_eq!(found.path, path.as_bytes(), "{shown}");
+            assert_eq!(found.query, query.map(str::as_bytes), "{shown}");
         }
     }
 

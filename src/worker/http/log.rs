@@ -8,6 +8,7 @@ use crate::core::access_log::{
     ClosedBy, Format, HttpRecord, TcpRecord, Timings, VALUE_BYTES_MAX, Why,
 };
 use crate::core::http::head::Version;
+use crate::core::http::path::escape_beyond_ascii;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
 use crate::worker::connect::Attempt;
@@ -111,10 +112,16 @@ impl Record {
             head_bytes,
         } = request;
         let keep = |value: &[u8]| value[..value.len().min(KEPT_BYTES_MAX)].to_vec();
+        // As it came, but bytes beyond ASCII as they go on: JSON holds no others than UTF-8.
+        let path = |target: &[u8]| {
+            let mut path = Vec::with_capacity(target.len().min(KEPT_BYTES_MAX));
+            escape_beyond_ascii(&target[..target.len().min(KEPT_BYTES_MAX)], &mut path);
+            path
+        };
         Self {
             host: keep(head.authority(bytes)),
             method: keep(head.method(bytes)),
-            path: keep(head.target(bytes)),
+            path: path(head.target(bytes)),
             proto: match head.facts.version {
                 Version::Http10 => "HTTP/1.0",
                 Version::Http11 => "HTTP/1.1",

@@ -7,6 +7,7 @@ use crate::core::access_log::Why;
 use crate::core::http::body::{Body, Framing};
 use crate::core::http::forwarded;
 use crate::core::http::head::{Expect, RequestFacts};
+use crate::core::http::path::Canonical;
 use crate::core::http::reply::{
     self, Page, Reply, ReplyTo, write_error, write_redirect, write_reply,
 };
@@ -113,11 +114,12 @@ impl<N: Net> Parts<'_, N> {
         site: &Arc<Site>,
         route: usize,
         request: Request<'_>,
+        path: Canonical<'_>,
         fixed: &Fixed,
     ) -> Next {
         let mut body = std::mem::take(&mut shared.transfer.scratch_text);
         body.clear();
-        self.fill_in(shared, site, request, &fixed.body, &mut body);
+        self.fill_in(shared, site, request, path, &fixed.body, &mut body);
         let answer = Reply {
             status: fixed.status,
             content_type: reply::TEXT,
@@ -150,11 +152,12 @@ impl<N: Net> Parts<'_, N> {
         site: &Arc<Site>,
         route: usize,
         request: Request<'_>,
+        path: Canonical<'_>,
         (status, location): (u16, &str),
     ) -> Next {
         let own = self.begin_answer(shared, site, Some(route), request);
         let mut value = Vec::new();
-        self.fill_in(shared, site, request, location, &mut value);
+        self.fill_in(shared, site, request, path, location, &mut value);
         let date = shared.date();
         let to = ReplyTo::request(&request.head.facts, own.keep, &date);
         let sent = self.write_out(shared, |out| write_redirect(status, &value, &to, out));
@@ -287,12 +290,14 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// Writes `text` with facts of the request in the place of `{listener}`, `{method}`,
-    /// `{path}`, `{host}`, `{client}` and `{header:NAME}`. Anything else in braces stays as it is.
+    /// `{path}` (canonical, with query), `{host}`, `{client}` and `{header:NAME}`. Anything else in
+    /// braces stays as it is.
     fn fill_in(
         &self,
         shared: &Shared<N>,
         site: &Site,
         request: Request<'_>,
+        path: Canonical<'_>,
         text: &str,
         out: &mut Vec<u8>,
     ) {
@@ -304,7 +309,7 @@ impl<N: Net> Parts<'_, N> {
                 rest = after;
                 continue;
             };
-            if self.write_fact(shared, site, request, name, out) {
+            if self.write_fact(shared, site, request, path, name, out) {
                 rest = tail;
             } else {
                 out.push(b'{');
@@ -319,6 +324,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &Shared<N>,
         site: &Site,
         request: Request<'_>,
+        path: Canonical<'_>,
         name: &str,
         out: &mut Vec<u8>,
     ) -> bool {
@@ -330,7 +336,13 @@ impl<N: Net> Parts<'_, N> {
                 out.extend_from_slice(listener.name.as_bytes());
             }
             "method" => out.extend_from_slice(head.method(bytes)),
-            "path" => out.extend_from_slice(head.path_and_query(bytes, &mut Vec::new())),
+            "path" => {
+                out.extend_from_slice(path.path);
+                if let Some(query) = path.query {
+                    out.push(b'?');
+                    out.extend_from_slice(query);
+                }
+            }
             "host" => out.extend_from_slice(head.host(bytes)),
             "client" => {
                 forwarded::write_address(self.client_of(site, request), out);

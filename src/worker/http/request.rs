@@ -225,9 +225,11 @@ impl<N: Net> Parts<'_, N> {
         }
         match &route.act {
             Act::Proxy(upstream) => self.forward(shared, site, index, *upstream, request, path),
-            Act::Respond(response) => self.answer_fixed(shared, site, index, request, response),
+            Act::Respond(response) => {
+                self.answer_fixed(shared, site, index, request, path, response)
+            }
             Act::Redirect { status, location } => {
-                self.answer_redirect(shared, site, index, request, (*status, location))
+                self.answer_redirect(shared, site, index, request, path, (*status, location))
             }
         }
     }

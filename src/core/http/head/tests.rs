@@ -87,8 +87,22 @@ fn requests_that_break_a_rule_are_refused_with_its_reason() {
         (b"GET /\ta HTTP/1.1\r\nHost: a\r\n\r\n", Target),
         (b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n", Target),
         (b"GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n", Target),
-        (b"GET /\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n", Target),
-        (b"GET /\xe4 HTTP/1.1\r\nHost: a\r\n\r\n", Target),
+        (b"GET \xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n", Target),
+        (b"GET \xe4 HTTP/1.1\r\nHost: a\r\n\r\n", Target),
+        (b"GET /\xe4#b HTTP/1.1\r\nHost: a\r\n\r\n", Target),
+        (b"GET /\xe4\xa0\x01 HTTP/1.1\r\nHost: a\r\n\r\n", Target),
+        (b"GET /\xe4\x7f HTTP/1.1\r\nHost: a\r\n\r\n", Target),
+        (b"GET /\xe4\xff\r\nHost: a b\r\n\r\n", Target),
+        (b"GET /\xe4 HTTP/1.1 \r\nHost: a\r\n\r\n", LineEnd),
+        (b"GET /\xe4 HTTP/1.\xe4\r\nHost: a\r\n\r\n", Version),
+        (b"GET htt\xe4p://a/ HTTP/1.1\r\nHost: a\r\n\r\n", Target),
+        (b"G\xe4T / HTTP/1.1\r\nHost: a\r\n\r\n", HeadError::Method),
+        (b"GET http://\xc3\xa4/ HTTP/1.1\r\nHost: a\r\n\r\n", HostInvalid),
+        (b"GET http://\xe4/ HTTP/1.1\r\nHost: a\r\n\r\n", HostInvalid),
+        (b"GET http://a\xe4 HTTP/1.1\r\nHost: a\r\n\r\n", HostInvalid),
+        (b"GET http://a:\xe4/ HTTP/1.1\r\nHost: a\r\n\r\n", HostInvalid),
+        (b"GET http://[::1\xe4]/ HTTP/1.1\r\nHost: a\r\n\r\n", HostInvalid),
+        (b"GET / HTTP/1.1\r\nHost: \xc3\xa4\r\n\r\n", HostInvalid),
         (b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", Target),
         (b"GET /a\rb HTTP/1.1\r\nHost: a\r\n\r\n", Target),
         (b"GET /\r\n\r\n", Target),
@@ -223,6 +237,9 @@ fn requests_that_look_odd_but_are_right_are_taken() {
         b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"X-CUSTOM!METHOD / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /|{}\"<>^` HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /caf\xc3\xa9?\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\r\nGET /\x80\xc0\xaf\xff?\xe9 HTTP/1.1\r\nHost: a\r\nX: \xff\r\n\r\n",
+        b"GET http://a/\xe9 HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET //a HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a:\r\n\r\n",
         b"GET / HTTP/1.1\r\nHOST:a\r\n\r\n",
@@ -250,6 +267,19 @@ fn requests_that_look_odd_but_are_right_are_taken() {
 }
 
 #[test]
+fn a_target_that_is_no_text_is_kept_as_it_came() {
+    let bytes = b"\r\nGET http://b:2/\xe9\xc3?\xff HTTP/1.1\r\nHost: \ta\r\nX: \xe9\r\n\r\n";
+    let (head, _) = request(bytes).unwrap();
+    assert_eq!(head.target(bytes), b"http://b:2/\xe9\xc3?\xff");
+    assert_eq!(
+        head.path_and_query(bytes, &mut Vec::new()),
+        b"/\xe9\xc3?\xff"
+    );
+    assert_eq!(head.authority(bytes), b"b:2");
+    assert_eq!(head.fields.find(b"x", bytes), Some(&b"\xe9"[..]));
+}
+
+#[test]
 fn the_target_forms_are_told_apart() {
     // Request line, form, path and query, authority, host; the field is `Host: f:1`.
     let table = [
@@ -258,6 +288,13 @@ fn the_target_forms_are_told_apart() {
         ("GET http://b/c?d", TargetForm::Absolute, "/c?d", "b", "b"),
         ("GET HTTPS://b:2", TargetForm::Absolute, "/", "b:2", "b"),
         ("GET http://b?d", TargetForm::Absolute, "/?d", "b", "b"),
+        (
+            "GET /\u{e9}?\u{e9}",
+            TargetForm::Origin,
+            "/\u{e9}?\u{e9}",
+            "f:1",
+            "f",
+        ),
         ("OPTIONS http://b", TargetForm::Absolute, "*", "b", "b"),
         ("OPTIONS http://b/", TargetForm::Absolute, "/", "b", "b"),
         (
