@@ -203,6 +203,9 @@ pub trait Net {
     /// The address of this end of a stream, for the PROXY header; none on Unix sockets.
     fn local_address(&self, stream: &Self::Stream) -> Option<SocketAddr>;
 
+    /// The port that clients of a listener reach; none on Unix sockets.
+    fn listening_port(&self, listener: &Self::Listener) -> Option<u16>;
+
     /// Wall time, for log lines and nothing else.
     fn wall(&self) -> SystemTime;
 }

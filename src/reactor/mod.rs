@@ -359,6 +359,10 @@ impl Net for Reactor {
         socket::local_address(&stream.fd)
     }
 
+    fn listening_port(&self, listener: &Listener) -> Option<u16> {
+        listener.local_address().map(|address| address.port())
+    }
+
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }

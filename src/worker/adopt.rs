@@ -182,6 +182,7 @@ impl<N: Net> Worker<N> {
         Listener {
             name: settings.name.clone(),
             address: settings.address.clone(),
+            port: None,
             doors: Doors::none(),
             queued: false,
             pause: Pause::No,

@@ -151,7 +151,10 @@ impl<N: Net> Worker<N> {
         opened: Opened<N::Listener>,
     ) -> io::Result<u32> {
         let generation = self.shared.next_generation();
-        let doors = &mut self.shared.listeners[key as usize].doors;
+        let listener = &mut self.shared.listeners[key as usize];
+        // Asked here, once, and not for each connection.
+        listener.port = self.shared.transfer.net.listening_port(&opened.socket);
+        let doors = &mut listener.doors;
         doors.0.push(Door {
             socket: opened.socket,
             slot: opened.slot,

@@ -144,6 +144,8 @@ pub(crate) enum Timeout {
 pub(crate) struct Listener<N: Net> {
     pub(crate) name: String,
     pub(crate) address: Address,
+    /// The port of its sockets, which the kernel may have chosen; none of Unix sockets.
+    pub(crate) port: Option<u16>,
     pub(crate) doors: Doors<N>,
     pub(crate) queued: bool,
     pub(crate) pause: Pause,

@@ -23,6 +23,7 @@ const ADDED_TO_REQUESTS: &[&str] = &[
     "x-real-ip",
     "x-forwarded-proto",
     "x-forwarded-host",
+    "x-forwarded-port",
     "via",
 ];
 
@@ -41,6 +42,7 @@ const PLACED_ANEW: &[&str] = &[
     "via",
     "x-forwarded-for",
     "x-forwarded-host",
+    "x-forwarded-port",
     "x-forwarded-proto",
     "x-real-ip",
 ];

@@ -58,3 +58,38 @@ fn via_can_be_turned_off() {
     let weir = Weir::start(Config::pool([mirror.address()]).listener("via: off"));
     assert_eq!(value(&fetch(&weir, "/"), "Via"), None);
 }
+
+#[test]
+fn the_port_that_the_client_reached_is_told() {
+    let mirror = Web::mirror();
+    // The kernel chooses the port.
+    let weir = Weir::start(Config::pool([mirror.address()]));
+    let port = weir.address_of("web").port().to_string();
+    let text = Client::new(&weir)
+        .get_with(
+            "/",
+            "X-Forwarded-Port: 666\r\nX-Forwarded-Host: evil:667\r\n",
+        )
+        .text();
+    assert_eq!(value(&text, "X-Forwarded-Port"), Some(port));
+}
+
+#[test]
+fn what_a_route_removes_is_written_by_nobody() {
+    let mirror = Web::mirror();
+    let weir = Weir::start(
+        Config::new()
+            .route(
+                "prefix: /, upstream: pool, headers: {request: {remove: [X-Forwarded-For, \
+                 X-Forwarded-Host, X-Forwarded-Proto, X-Forwarded-Port, X-Real-IP, Via]}}",
+            )
+            .upstream("pool", [mirror.address()]),
+    );
+    let text = Client::new(&weir)
+        .get_with("/", "X-Forwarded-For: 6.6.6.6\r\nX_Real_IP: 6.6.6.6\r\n")
+        .text();
+    assert!(!text.to_ascii_lowercase().contains("x-forwarded"), "{text}");
+    assert!(!text.contains("6.6.6.6"), "{text}");
+    assert_eq!(value(&text, "X-Real-IP"), None);
+    assert_eq!(value(&text, "Via"), None);
+}

@@ -1672,6 +1672,10 @@ impl Net for SimNet {
         Some((Ipv4Addr::new(10, 0, 1, 1), 80).into())
     }
 
+    fn listening_port(&self, _: &SimListener) -> Option<u16> {
+        Some(80)
+    }
+
     fn wall(&self) -> SystemTime {
         let start = Duration::from_secs(1_000_000_000);
         SystemTime::UNIX_EPOCH + start + Duration::from_millis(self.world().now)

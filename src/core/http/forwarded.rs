@@ -146,6 +146,14 @@ impl Scheme {
             Self::Https => "https",
         }
     }
+
+    /// The port of a URI that has none (RFC 9110 sections 4.2.1 and 4.2.2).
+    const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
 }
 
 /// The scheme for `X-Forwarded-Proto`: what a trusted peer says last, else `own`, that of the
@@ -179,6 +187,40 @@ pub fn host<'a>(
     }
     let last = x_forwarded_host.into_iter().flat_map(elements).last();
     last.unwrap_or(own)
+}
+
+/// The value for `X-Forwarded-Port`: what a trusted peer says last, as far as that is a port. One
+/// that says by which scheme or to which host the client came, but not the port, does say it: it
+/// is that of the host, or else the scheme's own. `told` is what it says of these, if it does.
+/// Otherwise it is `own`, the port of the listener, which a Unix socket has not.
+#[must_use]
+pub fn port<'a>(
+    peer: Peer,
+    own: Option<u16>,
+    told: Option<(Scheme, &[u8])>,
+    x_forwarded_port: impl IntoIterator<Item = &'a [u8]>,
+) -> Option<u16> {
+    if !peer.is_trusted {
+        return own;
+    }
+    let last = x_forwarded_port.into_iter().flat_map(elements).last();
+    let implied =
+        || told.map(|(scheme, host)| port_of(host).unwrap_or_else(|| scheme.default_port()));
+    last.and_then(parse_port).or_else(implied).or(own)
+}
+
+/// The port in `host [":" port]`.
+fn port_of(host: &[u8]) -> Option<u16> {
+    let colon = host.iter().rposition(|&byte| byte == b':')?;
+    // None of the colons in an IPv6 address, as those are in brackets.
+    parse_port(&host[colon + 1..])
+}
+
+/// A port that a client can reach.
+fn parse_port(text: &[u8]) -> Option<u16> {
+    let is_plain = (1..=5).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    let port = is_plain.then(|| std::str::from_utf8(text).ok()?.parse().ok());
+    port.flatten().filter(|port| *port != 0)
 }
 
 /// Appends the `Via` to send: what came, whoever sent it, and this hop (RFC 9110 section 7.6.3).
@@ -444,6 +486,38 @@ mod tests {
             let found = host(peer, b"own.test", bytes(lines));
             assert_eq!(found, value.as_bytes(), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn the_port_is_believed_only_from_the_trusted() {
+        let https = Some((Scheme::Https, &b"a.test"[..]));
+        let http = Some((Scheme::Http, &b"a.test"[..]));
+        let v6 = Some((Scheme::Https, &b"[::1]"[..]));
+        let v6_with_port = Some((Scheme::Https, &b"[::1]:81"[..]));
+        let with_port = Some((Scheme::Https, &b"a.test:81"[..]));
+        for (peer, told, lines, port_) in [
+            (STRANGER, None, &["1"][..], Some(8080)),
+            (STRANGER, https, &["1"], Some(8080)),
+            (UNIX, None, &["1"], Some(8080)),
+            (TRUSTED, None, &["8443"], Some(8443)),
+            (TRUSTED, https, &["8443"], Some(8443)),
+            (TRUSTED, None, &["1, 2", "3 "], Some(3)),
+            (TRUSTED, None, &[], Some(8080)),
+            (TRUSTED, https, &[], Some(443)),
+            (TRUSTED, http, &[], Some(80)),
+            (TRUSTED, v6, &[], Some(443)),
+            (TRUSTED, v6_with_port, &[], Some(81)),
+            (TRUSTED, with_port, &[], Some(81)),
+            (TRUSTED, None, &["0"], Some(8080)),
+            (TRUSTED, None, &["65536"], Some(8080)),
+            (TRUSTED, None, &["+1"], Some(8080)),
+            (TRUSTED, https, &["evil.test"], Some(443)),
+            (TRUSTED, None, &["65535"], Some(65535)),
+        ] {
+            let found = port(peer, Some(8080), told, bytes(lines));
+            assert_eq!(found, port_, "{peer:?} {told:?} {lines:?}");
+        }
+        assert_eq!(port(UNIX, None, None, bytes(&[])), None);
     }
 
     #[test]

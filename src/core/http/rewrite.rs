@@ -91,6 +91,12 @@ impl FieldEdits {
         &self.lines
     }
 
+    /// Whether every field of this name is left out, which nobody shall write either then.
+    #[must_use]
+    pub const fn leaves_out(&self, known: Known) -> bool {
+        self.dropped.has(known)
+    }
+
     fn leave_out(&mut self, name: &[u8], known: Known) {
         if known == Known::Other {
             self.dropped_names.push(name.into());

@@ -15,7 +15,9 @@ use crate::core::http::forwarded::{self, Peer, Scheme};
 use crate::core::http::head::{self, Expect, HeadError, Method, Parsed, RequestHead, Version};
 use crate::core::http::known::{Known, KnownSet};
 use crate::core::http::path::{Canonical, canonical};
-use crate::core::http::rewrite::{END, RequestRewrite, append_field, write_request};
+use crate::core::http::rewrite::{
+    END, FieldEdits, RequestRewrite, append_field, append_number, write_request,
+};
 use crate::core::http::route::Found;
 use crate::core::http::sticky;
 use crate::core::key::bytes_key;
@@ -35,6 +37,7 @@ const WRITTEN_HERE: KnownSet = KnownSet::of(&[
     Known::XRealIp,
     Known::XForwardedProto,
     Known::XForwardedHost,
+    Known::XForwardedPort,
 ]);
 
 /// A request whose head was parsed, with the bytes it lies in.
@@ -252,7 +255,13 @@ impl<N: Net> Parts<'_, N> {
         exchange.attempt = Attempt::new(upstream, 0);
         exchange.secure_client = scheme_of(peer, request) == Scheme::Https;
         let full = choose_key(shared, &mut exchange, request, client, path);
-        write_head(shared, &mut exchange, request, peer, client, path);
+        let listener = &shared.listeners[self.facts.listener as usize];
+        let from = From {
+            peer,
+            client,
+            port: listener.port,
+        };
+        write_head(shared, &mut exchange, request, from, path);
         if fields.names_hop_fields() {
             let names = fields.values(Known::Connection, request.bytes);
             exchange.state.drop_trailers(names);
@@ -365,20 +374,29 @@ fn choose_key<N: Net>(
     None
 }
 
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+struct From {
+    peer: Peer,
+    /// Its client, through trusted proxies; none over a Unix socket.
+    client: Option<IpAddr>,
+    /// The port that the peer reached; likewise.
+    port: Option<u16>,
+}
+
 /// Writes the outgoing head into the exchange.
 fn write_head<N: Net>(
     shared: &mut Shared<N>,
     exchange: &mut ActiveExchange,
     request: Request<'_>,
-    peer: Peer,
-    client: Option<IpAddr>,
+    from: From,
     path: Canonical<'_>,
 ) {
     let site = Arc::clone(&exchange.site);
     let route = &site.routes[exchange.route];
+    let edits = &route.request_edits;
     let mut target = std::mem::take(&mut shared.http.target);
     let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
-    let fields = &request.head.fields;
     target.clear();
     target.extend_from_slice(match route.strip_prefix && path.path != b"*" {
         true => site.table.strip(exchange.route, path.path),
@@ -392,7 +410,7 @@ fn write_head<N: Net>(
     if site.via.is_some() {
         drop = drop.with(Known::Via);
     }
-    if site.forwarded || !peer.is_trusted {
+    if site.forwarded || !from.peer.is_trusted {
         drop = drop.with(Known::Forwarded);
     }
     let stripped = match &upstream.settings.sticky {
@@ -407,42 +425,79 @@ fn write_head<N: Net>(
         target: Some(&target),
         host_default: upstream.name.as_bytes(),
         drop,
-        edits: &route.request_edits,
+        edits,
         close: upstream.settings.idle_connections_max == 0,
     };
     write_request(request.head, request.bytes, &rewrite, out);
-    if let Some(name) = stripped {
+    if let Some(name) = stripped
+        && !edits.leaves_out(Known::Cookie)
+    {
         write_cookies(request, name, out);
     }
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    let chain = fields.values(Known::XForwardedFor, request.bytes);
-    forwarded::write_x_forwarded_for(peer, chain, out);
-    out.extend_from_slice(b"\r\nX-Real-IP: ");
-    forwarded::write_address(client, out);
+    write_forwarded_fields(&site, edits, request, from, out);
+    out.extend_from_slice(END);
+    shared.http.target = target;
+}
+
+/// Writes the fields that tell a backend who asked, and where; but those that the route sets or
+/// removes.
+fn write_forwarded_fields(
+    site: &Site,
+    edits: &FieldEdits,
+    request: Request<'_>,
+    from: From,
+    out: &mut Vec<u8>,
+) {
+    let peer = from.peer;
+    let fields = &request.head.fields;
+    let claimed = |known| fields.values(known, request.bytes);
+    let is_ours = |known| !edits.leaves_out(known);
     let scheme = scheme_of(peer, request);
-    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
-    out.extend_from_slice(scheme.as_str().as_bytes());
-    out.extend_from_slice(b"\r\n");
-    let claims = fields.values(Known::XForwardedHost, request.bytes);
-    let host = forwarded::host(peer, request.host(), claims);
-    if !host.is_empty() {
-        append_field(out, b"X-Forwarded-Host", host);
-    }
-    if let Some(pseudonym) = &site.via {
-        out.extend_from_slice(b"Via: ");
-        let minor = u8::from(request.head.facts.version == Version::Http11);
-        let via = fields.values(Known::Via, request.bytes);
-        forwarded::write_via(via, minor, pseudonym, out);
+    let host = forwarded::host(peer, request.host(), claimed(Known::XForwardedHost));
+    let told = fields.has(Known::XForwardedProto) || fields.has(Known::XForwardedHost);
+    let told = told.then_some((scheme, host));
+    let port = forwarded::port(peer, from.port, told, claimed(Known::XForwardedPort));
+    let mut address = 0..0;
+    if is_ours(Known::XForwardedFor) {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        address.start = out.len();
+        forwarded::write_x_forwarded_for(peer, claimed(Known::XForwardedFor), out);
+        address.end = out.len();
         out.extend_from_slice(END);
     }
-    if site.forwarded {
+    if is_ours(Known::XRealIp) {
+        out.extend_from_slice(b"X-Real-IP: ");
+        if peer.is_trusted || address.is_empty() {
+            forwarded::write_address(from.client, out);
+        } else {
+            // The same address, so its digits need not be found again.
+            out.extend_from_within(address);
+        }
+        out.extend_from_slice(END);
+    }
+    if is_ours(Known::XForwardedProto) {
+        append_field(out, b"X-Forwarded-Proto", scheme.as_str().as_bytes());
+    }
+    if is_ours(Known::XForwardedHost) && !host.is_empty() {
+        append_field(out, b"X-Forwarded-Host", host);
+    }
+    if let Some(port) = port.filter(|_| is_ours(Known::XForwardedPort)) {
+        out.extend_from_slice(b"X-Forwarded-Port: ");
+        append_number(out, port.into());
+        out.extend_from_slice(END);
+    }
+    if let Some(pseudonym) = site.via.as_ref().filter(|_| is_ours(Known::Via)) {
+        out.extend_from_slice(b"Via: ");
+        let minor = u8::from(request.head.facts.version == Version::Http11);
+        forwarded::write_via(claimed(Known::Via), minor, pseudonym, out);
+        out.extend_from_slice(END);
+    }
+    if site.forwarded && is_ours(Known::Forwarded) {
         out.extend_from_slice(b"Forwarded: ");
-        let came = fields.values(Known::Forwarded, request.bytes);
+        let came = claimed(Known::Forwarded);
         forwarded::write_forwarded(peer, scheme, request.host(), came, out);
         out.extend_from_slice(END);
     }
-    out.extend_from_slice(END);
-    shared.http.target = target;
 }
 
 /// Copies the Cookie fields without weir's own cookie.
