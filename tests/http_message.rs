@@ -71,6 +71,8 @@ const FIELDS: &[&str] = &[
     "X-Two: plain\r\n",
     "X-Three:\r\n",
     "X_Forwarded_For: 1.2.3.4\r\n",
+    "X-Forwarded-Prefix: /a\r\n",
+    "Proxy: a\r\n",
     "Date: then\r\n",
     "X-High: \u{e4}\r\n",
     " folded\r\n",

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::model::{Action, Algorithm, Config, HashKey, HostPattern, Mode, ProbeKind};
 use super::{Compiled, compile, render};
 use crate::core::address::{Address, BackendAddress};
+use crate::core::http::claims::FAMILY;
 
 fn no_files(_: &Path) -> io::Result<Vec<u8>> {
     Err(io::Error::from(io::ErrorKind::NotFound))
@@ -419,6 +420,19 @@ fn the_reference_has_every_key_with_its_default() {
         upstream
     };
     assert_eq!(upstream(&config), upstream(&plain));
+}
+
+#[test]
+fn the_reference_lists_the_believed_fields() {
+    let text = include_str!("../../conf/reference.yaml");
+    let (_, list) = text.rsplit_once("#\n").expect("a list at the end");
+    let words = list.split([' ', ',', '\n']);
+    let written: Vec<&str> = words.filter(|word| !matches!(*word, "" | "#")).collect();
+    let listed: Vec<&str> = written
+        .iter()
+        .map(|name| name.trim_end_matches('.'))
+        .collect();
+    assert_eq!(listed, FAMILY);
 }
 
 mod drawn;

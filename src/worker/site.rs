@@ -3,8 +3,10 @@
 //! A request keeps the site it began with, so a reload never changes a request under way.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::config::model::{self, Action, FixedResponse};
+use crate::core::http::claims::Claims;
 use crate::core::http::forwarded::Network;
 use crate::core::http::head::Limits;
 use crate::core::http::rewrite::FieldEdits;
@@ -19,6 +21,8 @@ pub(crate) struct Site {
     pub(crate) trusted: Vec<Network>,
     pub(crate) via: Option<String>,
     pub(crate) forwarded: bool,
+    /// What untrusted clients may not send.
+    pub(crate) claims: Arc<Claims>,
     pub(crate) limits: Limits,
     pub(crate) requests_max: Option<u64>,
     pub(crate) error_pages: Vec<model::ErrorPage>,
@@ -92,6 +96,7 @@ impl Site {
             trusted: http.trusted_proxies.iter().map(network).collect(),
             via: http.via.clone(),
             forwarded: http.forwarded,
+            claims: Arc::new(Claims::default()),
             limits: Limits {
                 head_bytes_max: http.head_bytes_max,
                 fields_max: http.fields_max,

@@ -253,11 +253,19 @@ fn kept(reading: &Reading) -> Vec<&Line> {
         .filter(|(name, _)| {
             !DECIDED.iter().any(|decided| name == decided.as_bytes())
                 && !named.contains(name)
-                && !name.starts_with(b"x_")
-                && !name.starts_with(b"x-real_")
-                && !name.starts_with(b"x-forwarded_")
+                && !is_read_as_framing(name)
         })
         .collect()
+}
+
+/// Whether CGI, which makes `_` of all punctuation, would find the framing of the message in it.
+fn is_read_as_framing(name: &[u8]) -> bool {
+    let fold = |byte: &u8| match byte {
+        byte if byte.is_ascii_alphanumeric() => *byte,
+        _ => b'_',
+    };
+    let folded: Vec<u8> = name.iter().map(fold).collect();
+    folded == b"content_length" || folded == b"transfer_encoding"
 }
 
 /// A head is found at the same place whatever was there when it was looked for.
@@ -355,6 +363,7 @@ fn write(head: &RequestHead, bytes: &[u8]) -> Vec<u8> {
         target: None,
         host_default: HOST_DEFAULT,
         drop: KnownSet::NONE,
+        drop_by_name: None,
         edits: &FieldEdits::none(),
         close: false,
     };

@@ -94,6 +94,7 @@ fn request_parse_rewrite() -> Step {
             target: None,
             host_default: b"backend",
             drop: KnownSet::default(),
+            drop_by_name: None,
             edits: &edits,
             close: false,
         };

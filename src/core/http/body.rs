@@ -13,6 +13,10 @@
 //! A body that was cut short is never `done`, whatever came before.
 
 use std::fmt;
+use std::sync::Arc;
+
+use super::claims::{Claims, is_same_name};
+use super::known::{Known, KnownSet};
 
 use super::mend;
 use super::oddity::{Oddities, Oddity};
@@ -200,7 +204,14 @@ impl Body {
             let names: Vec<u8> = connection
                 .flat_map(|value| [value, b","].concat())
                 .collect();
-            chunked.hop_names = Some(names.into_boxed_slice());
+            chunked.held_back.hop_names = Some(names.into_boxed_slice());
+        }
+    }
+
+    /// Keeps trailers back that an operator lists.
+    pub fn drop_listed_trailers(&mut self, claims: &Arc<Claims>) {
+        if let State::Chunked(chunked) = &mut self.state {
+            chunked.held_back.claims = Some(Arc::clone(claims));
         }
     }
 
@@ -362,8 +373,16 @@ struct Chunked {
     extensions_bytes: u64,
     /// The trailer section as it came, then as it may pass; none when there was none.
     trailers: Option<Vec<u8>>,
-    /// Names that `Connection` lists: trailers that are not passed on.
+    held_back: HeldBack,
+}
+
+/// Trailers that are not passed on, besides those that never are.
+#[derive(Debug)]
+struct HeldBack {
+    /// Names that `Connection` lists.
     hop_names: Option<Box<[u8]>>,
+    /// What an operator lists.
+    claims: Option<Arc<Claims>>,
 }
 
 /// What the next byte is.
@@ -429,7 +448,10 @@ impl Chunked {
             extension_bytes: 0,
             extensions_bytes: 0,
             trailers: None,
-            hop_names: None,
+            held_back: HeldBack {
+                hop_names: None,
+                claims: None,
+            },
         }
     }
 
@@ -653,8 +675,7 @@ impl Chunked {
                 if self.is_response {
                     mend_trailers(gathered, &mut self.oddities)?;
                 }
-                let hop_names = self.hop_names.as_deref().unwrap_or_default();
-                filter_trailers(gathered, self.keep_framing, hop_names)?;
+                filter_trailers(gathered, self.keep_framing, &self.held_back)?;
                 self.step = Step::Done;
                 return Ok(at + 1);
             }
@@ -688,10 +709,15 @@ const fn hexadecimal(byte: u8) -> Option<u8> {
 }
 
 /// Puts the trailers that may pass, and the empty line, in the place of the section as it came.
-fn filter_trailers(section: &mut Vec<u8>, keep: bool, hop_names: &[u8]) -> Result<(), BodyError> {
-    let is_hop = |name: &str| {
+fn filter_trailers(section: &mut Vec<u8>, keep: bool, held: &HeldBack) -> Result<(), BodyError> {
+    let is_held_back = |name: &[u8]| {
+        let hop_names = held.hop_names.as_deref().unwrap_or_default();
         let mut options = hop_names.split(|&byte| byte == b',');
-        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name))
+            || held
+                .claims
+                .as_ref()
+                .is_some_and(|it| it.drops_trailer(name))
     };
     let mut passed = Vec::new();
     let mut fields = [httparse::EMPTY_HEADER; TRAILER_FIELDS_MAX];
@@ -699,8 +725,9 @@ fn filter_trailers(section: &mut Vec<u8>, keep: bool, hop_names: &[u8]) -> Resul
         Ok(httparse::Status::Complete((end, fields))) if end == section.len() => {
             check_line_ends(section)?;
             for field in fields {
-                if !is_forbidden_trailer(field.name.as_bytes()) && !is_hop(field.name) {
-                    passed.extend_from_slice(field.name.as_bytes());
+                let name = field.name.as_bytes();
+                if !is_forbidden_trailer(name) && !is_held_back(name) {
+                    passed.extend_from_slice(name);
                     passed.extend_from_slice(b": ");
                     passed.extend_from_slice(field.value);
                     passed.extend_from_slice(b"\r\n");
@@ -778,17 +805,11 @@ const FORBIDDEN_TRAILERS: &[&str] = &[
 ];
 
 fn is_forbidden_trailer(name: &[u8]) -> bool {
-    FORBIDDEN_TRAILERS
-        .iter()
-        .any(|forbidden| is_same_variable(name, forbidden.as_bytes()))
-}
-
-/// Whether two names are equal to a backend that reads `_` and `-` as one.
-fn is_same_variable(name: &[u8], lower: &[u8]) -> bool {
-    name.len() == lower.len()
-        && name.iter().zip(lower).all(|(have, want)| {
-            have.to_ascii_lowercase() == *want || (*have == b'_' && *want == b'-')
-        })
+    let claims = KnownSet::of(&[Known::Claim, Known::ClaimAlias, Known::Proxy]);
+    claims.has(Known::recognise(name))
+        || FORBIDDEN_TRAILERS
+            .iter()
+            .any(|forbidden| is_same_name(name, forbidden.as_bytes()))
 }
 
 /// The first line of a chunk that weir frames itself.

@@ -22,9 +22,12 @@
 //! The rules are RFC 9110 sections 7.8, 9.2.2, 10.1.1 and 15.2, and RFC 9112 sections 6.3, 7 and
 //! 9.
 
+use std::sync::Arc;
+
 use crate::core::access_log::Why;
 use crate::core::http::body::{Body, BodyError, ChunkLine, Transfer};
 use crate::core::http::budget::RetryBudget;
+use crate::core::http::claims::Claims;
 use crate::core::http::head::{Expect, HeadError, RequestFacts, ResponseFacts, Version};
 use crate::core::http::oddity::Oddities;
 use crate::core::http::rewrite::ends_by_closing;
@@ -498,6 +501,11 @@ impl Exchange {
     /// Keeps trailers of these names back: the values of the request's `Connection` fields.
     pub fn drop_trailers<'a>(&mut self, connection: impl Iterator<Item = &'a [u8]>) {
         self.body.drop_trailers(connection);
+    }
+
+    /// Keeps trailers of the request back that an operator lists.
+    pub fn drop_listed_trailers(&mut self, claims: &Arc<Claims>) {
+        self.body.drop_listed_trailers(claims);
     }
 
     /// Notes the values of the request's `Upgrade` fields.

@@ -2,6 +2,8 @@
 //!
 //! It knows nothing of values: what a field means is decided where heads are parsed and written.
 
+use super::claims;
+
 /// A field name that weir acts on, or [`Known::Other`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -21,6 +23,7 @@ pub enum Known {
     KeepAlive,
     Location,
     MaxForwards,
+    Proxy,
     ProxyAuthenticate,
     ProxyAuthorization,
     ProxyConnection,
@@ -38,8 +41,12 @@ pub enum Known {
     XForwardedPort,
     XForwardedProto,
     XRealIp,
-    /// A name that differs from a framing or forwarding field only by `_` for `-`. A backend
-    /// with CGI-like variables reads both as one, so it is never forwarded.
+    /// Another name by which a proxy tells of its client; see [`claims`].
+    Claim,
+    /// A name that a backend with CGI-like variables reads as one of those, or as one of the
+    /// forwarding fields above, and that nobody writes so.
+    ClaimAlias,
+    /// A name that such a backend reads as a framing field, so it is never forwarded.
     Lookalike,
     /// Every other name.
     Other,
@@ -49,6 +56,14 @@ impl Known {
     /// The field that `name` names, in any case.
     #[must_use]
     pub fn recognise(name: &[u8]) -> Self {
+        let found = Self::by_itself(name);
+        if found == Self::Other {
+            return claims::recognise(name);
+        }
+        found
+    }
+
+    fn by_itself(name: &[u8]) -> Self {
         let Some(first) = name.first() else {
             return Self::Other;
         };
@@ -57,6 +72,7 @@ impl Known {
             (3, b'v') => one(name, b"via", Self::Via),
             (4, b'd') => one(name, b"date", Self::Date),
             (4, b'h') => one(name, b"host", Self::Host),
+            (5, b'p') => one(name, b"proxy", Self::Proxy),
             (6, b'c') => one(name, b"cookie", Self::Cookie),
             (6, b'e') => one(name, b"expect", Self::Expect),
             (6, b's') => one(name, b"server", Self::Server),
@@ -65,7 +81,7 @@ impl Known {
             (7, b'u') => one(name, b"upgrade", Self::Upgrade),
             (8, b'l') => one(name, b"location", Self::Location),
             (9, b'f') => one(name, b"forwarded", Self::Forwarded),
-            (9, b'x') => spoofable(name, b"x-real-ip", Self::XRealIp),
+            (9, b'x') => one(name, b"x-real-ip", Self::XRealIp),
             (10, b'c') => one(name, b"connection", Self::Connection),
             (10, b'k') => one(name, b"keep-alive", Self::KeepAlive),
             (10, b's') => one(name, b"set-cookie", Self::SetCookie),
@@ -76,18 +92,18 @@ impl Known {
             (13, b'c') => one(name, b"cache-control", Self::CacheControl),
             (14, b'c') => spoofable(name, b"content-length", Self::ContentLength),
             (14, b'h') => one(name, b"http2-settings", Self::Http2Settings),
-            (15, b'x') => spoofable(name, b"x-forwarded-for", Self::XForwardedFor),
+            (15, b'x') => one(name, b"x-forwarded-for", Self::XForwardedFor),
             (16, b'p') => one(name, b"proxy-connection", Self::ProxyConnection),
             (16, b'x') => {
-                let found = spoofable(name, b"x-forwarded-host", Self::XForwardedHost);
+                let found = one(name, b"x-forwarded-host", Self::XForwardedHost);
                 if found == Self::Other {
-                    spoofable(name, b"x-forwarded-port", Self::XForwardedPort)
+                    one(name, b"x-forwarded-port", Self::XForwardedPort)
                 } else {
                     found
                 }
             }
             (17, b't') => spoofable(name, b"transfer-encoding", Self::TransferEncoding),
-            (17, b'x') => spoofable(name, b"x-forwarded-proto", Self::XForwardedProto),
+            (17, b'x') => one(name, b"x-forwarded-proto", Self::XForwardedProto),
             (18, b'p') => one(name, b"proxy-authenticate", Self::ProxyAuthenticate),
             (19, b'p') => one(name, b"proxy-authorization", Self::ProxyAuthorization),
             _ => Self::Other,
@@ -95,25 +111,28 @@ impl Known {
     }
 }
 
-fn one(name: &[u8], lower: &[u8], known: Known) -> Known {
-    if name.eq_ignore_ascii_case(lower) {
-        known
-    } else {
-        Known::Other
+fn one<const N: usize>(name: &[u8], lower: &[u8; N], known: Known) -> Known {
+    let Ok(name) = <&[u8; N]>::try_from(name) else {
+        return Known::Other;
+    };
+    // All bytes at once, where comparing slices without case would go one by one.
+    let mut differs = 0;
+    for at in 0..N {
+        let case = if lower[at].is_ascii_lowercase() {
+            0x20
+        } else {
+            0
+        };
+        differs |= (name[at] ^ lower[at]) & !case;
     }
+    if differs == 0 { known } else { Known::Other }
 }
 
-/// As [`one`], but a name with `_` for some `-` is found out as well.
-fn spoofable(name: &[u8], lower: &[u8], known: Known) -> Known {
-    let mut found = known;
-    for (have, want) in name.iter().zip(lower) {
-        if have.to_ascii_lowercase() == *want {
-            continue;
-        }
-        if *have != b'_' || *want != b'-' {
-            return Known::Other;
-        }
-        found = Known::Lookalike;
+/// As [`one`], but a name with other punctuation is found out as well.
+fn spoofable<const N: usize>(name: &[u8], lower: &[u8; N], known: Known) -> Known {
+    let found = one(name, lower, known);
+    if found == Known::Other && claims::is_same_name(name, lower) {
+        return Known::Lookalike;
     }
     found
 }
@@ -143,6 +162,7 @@ impl KnownSet {
     pub const END_TO_END: Self = Self::of(&[
         Known::Authorization,
         Known::CacheControl,
+        Known::Claim,
         Known::ContentLength,
         Known::ContentType,
         Known::Cookie,
@@ -162,6 +182,9 @@ impl KnownSet {
 
     /// Fields that decide where a message ends.
     pub const FRAMING: Self = Self::of(&[Known::ContentLength, Known::TransferEncoding]);
+
+    /// Those that stand for many names.
+    pub const OF_MANY_NAMES: Self = Self::of(&[Known::Claim, Known::ClaimAlias, Known::Lookalike]);
 
     /// The set of these names.
     #[must_use]
@@ -209,10 +232,11 @@ mod tests {
             ("X-Forwarded-Host", Known::XForwardedHost),
             ("X-Forwarded-Port", Known::XForwardedPort),
             ("X-Real-IP", Known::XRealIp),
+            ("proxy", Known::Proxy),
             ("Http2-Settings", Known::Http2Settings),
             ("Hos", Known::Other),
             ("Hosts", Known::Other),
-            ("X-Forwarded-Fox", Known::Other),
+            ("X-Forwarded-Fox", Known::Claim),
             ("", Known::Other),
         ] {
             assert_eq!(Known::recognise(name.as_bytes()), known, "{name}");
@@ -220,20 +244,19 @@ mod tests {
     }
 
     #[test]
-    fn an_underscore_for_a_hyphen_is_found_out() {
-        for name in [
-            "Content_Length",
-            "transfer_encoding",
-            "X_Forwarded-For",
-            "X_REAL_IP",
+    fn other_punctuation_for_a_hyphen_is_found_out() {
+        for (name, known) in [
+            ("Content_Length", Known::Lookalike),
+            ("transfer_encoding", Known::Lookalike),
+            ("Transfer.Encoding", Known::Lookalike),
+            ("X_Forwarded-For", Known::ClaimAlias),
+            ("X_REAL_IP", Known::ClaimAlias),
+            ("X-Forwarded.Port", Known::ClaimAlias),
+            ("Set_Cookie", Known::Other),
+            ("ContentXLength", Known::Other),
         ] {
-            assert_eq!(
-                Known::recognise(name.as_bytes()),
-                Known::Lookalike,
-                "{name}"
-            );
+            assert_eq!(Known::recognise(name.as_bytes()), known, "{name}");
         }
-        assert_eq!(Known::recognise(b"Set_Cookie"), Known::Other);
     }
 
     #[test]

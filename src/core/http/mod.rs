@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod budget;
+pub mod claims;
 pub mod exchange;
 pub mod forwarded;
 pub mod head;

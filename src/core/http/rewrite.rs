@@ -6,6 +6,7 @@
 //! side as it was read here. The caller appends its own fields and then the empty line.
 
 use super::body::{Framing, Transfer};
+use super::claims::{ByName, is_same_name};
 use super::head::{Fields, RequestHead, ResponseHead, TargetForm, Version};
 use super::known::{Known, KnownSet};
 
@@ -97,18 +98,17 @@ impl FieldEdits {
         self.dropped.has(known)
     }
 
+    /// With all its spellings: a backend may read another one as the same name.
     fn leave_out(&mut self, name: &[u8], known: Known) {
-        if known == Known::Other {
-            self.dropped_names.push(name.into());
-        } else {
+        if !KnownSet::OF_MANY_NAMES.has(known) {
             self.dropped = self.dropped.with(known);
         }
+        self.dropped_names.push(name.into());
     }
 
     fn drops(&self, name: &[u8]) -> bool {
-        self.dropped_names
-            .iter()
-            .any(|dropped| dropped.eq_ignore_ascii_case(name))
+        let mut names = self.dropped_names.iter();
+        names.any(|dropped| is_same_name(dropped, name))
     }
 }
 
@@ -130,8 +130,10 @@ pub struct RequestRewrite<'a> {
     pub target: Option<&'a [u8]>,
     /// The Host of a request that has none (HTTP/1.0).
     pub host_default: &'a [u8],
-    /// Fields to leave out, because the caller appends its own.
+    /// Fields to leave out, because the caller appends its own or the client may not send them.
     pub drop: KnownSet,
+    /// Tells of others that the client may not send.
+    pub drop_by_name: Option<ByName<'a>>,
     /// The edits of the route.
     pub edits: &'a FieldEdits,
     /// Whether the backend connection is closed after the response.
@@ -157,7 +159,8 @@ pub fn write_request(
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let drop = write_host(head, bytes, rewrite, out);
-    copy_fields(&head.fields, bytes, drop, rewrite.edits, out);
+    let (edits, by_name) = (rewrite.edits, rewrite.drop_by_name);
+    copy_fields(&head.fields, bytes, drop, edits, by_name, out);
     write_framing(&head.fields, head.facts.framing, out);
     if let Some(left) = head.facts.max_forwards {
         out.extend_from_slice(b"Max-Forwards: ");
@@ -261,7 +264,7 @@ pub fn write_response(
         Transfer::Unchunk => rewrite.drop.with(Known::Trailer),
         Transfer::None | Transfer::Plain | Transfer::Chunked | Transfer::Enchunk => rewrite.drop,
     };
-    copy_fields(&head.fields, bytes, drop, rewrite.edits, out);
+    copy_fields(&head.fields, bytes, drop, rewrite.edits, None, out);
     write_framing(&head.fields, framing_out(transfer, facts.framing), out);
     write_response_connection(head, bytes, rewrite, transfer, out);
     if !facts.is_interim() {
@@ -338,13 +341,18 @@ fn copy_fields(
     bytes: &[u8],
     drop: KnownSet,
     edits: &FieldEdits,
+    by_name: Option<ByName<'_>>,
     out: &mut Vec<u8>,
 ) {
     // Chunked framing is always written anew.
     let drop = drop.and(edits.dropped).with(Known::TransferEncoding);
     let mut run = 0..0;
     for field in fields.iter() {
-        if field.is_dropped() || drop.has(field.known()) || edits.drops(field.name(bytes)) {
+        let name = || field.name(bytes);
+        if field.is_dropped() || drop.has(field.known()) || edits.drops(name()) {
+            continue;
+        }
+        if by_name.is_some_and(|it| it.drops(field.known(), name())) {
             continue;
         }
         match field.plain_line() {

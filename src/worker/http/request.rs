@@ -10,10 +10,11 @@ use crate::core::access_log::StickyUse;
 use crate::core::backend::BackendId;
 use crate::core::balance::client_key;
 use crate::core::http::body::Framing;
+use crate::core::http::claims;
 use crate::core::http::exchange::TOO_LARGE;
 use crate::core::http::forwarded::{self, Peer, Scheme};
 use crate::core::http::head::{self, Expect, HeadError, Method, Parsed, RequestHead, Version};
-use crate::core::http::known::{Known, KnownSet};
+use crate::core::http::known::Known;
 use crate::core::http::path::{Canonical, canonical};
 use crate::core::http::rewrite::{
     END, FieldEdits, RequestRewrite, append_field, append_number, write_request,
@@ -30,15 +31,6 @@ use crate::worker::http::{Next, Parts, Phase};
 use crate::worker::session::{CloseReason, Turn};
 use crate::worker::shared::{Shared, UpstreamSlot};
 use crate::worker::site::{Act, Site};
-
-/// Fields that weir writes itself on every request it forwards.
-const WRITTEN_HERE: KnownSet = KnownSet::of(&[
-    Known::XForwardedFor,
-    Known::XRealIp,
-    Known::XForwardedProto,
-    Known::XForwardedHost,
-    Known::XForwardedPort,
-]);
 
 /// A request whose head was parsed, with the bytes it lies in.
 #[derive(Clone, Copy)]
@@ -266,6 +258,9 @@ impl<N: Net> Parts<'_, N> {
             let names = fields.values(Known::Connection, request.bytes);
             exchange.state.drop_trailers(names);
         }
+        if site.claims.by_name(peer.is_trusted).is_some() {
+            exchange.state.drop_listed_trailers(&site.claims);
+        }
         let offers = fields.values(Known::Upgrade, request.bytes);
         exchange.state.on_offers(offers);
         exchange.started = shared.now;
@@ -397,6 +392,7 @@ fn write_head<N: Net>(
     let edits = &route.request_edits;
     let mut target = std::mem::take(&mut shared.http.target);
     let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
+    let is_trusted = from.peer.is_trusted;
     target.clear();
     target.extend_from_slice(match route.strip_prefix && path.path != b"*" {
         true => site.table.strip(exchange.route, path.path),
@@ -406,11 +402,12 @@ fn write_head<N: Net>(
         target.push(b'?');
         target.extend_from_slice(query);
     }
-    let mut drop = WRITTEN_HERE;
+    let claims = site.claims.known(is_trusted);
+    let mut drop = claims.and(claims::WRITTEN);
     if site.via.is_some() {
         drop = drop.with(Known::Via);
     }
-    if site.forwarded || !from.peer.is_trusted {
+    if site.forwarded {
         drop = drop.with(Known::Forwarded);
     }
     let stripped = match &upstream.settings.sticky {
@@ -425,11 +422,13 @@ fn write_head<N: Net>(
         target: Some(&target),
         host_default: upstream.name.as_bytes(),
         drop,
+        drop_by_name: site.claims.by_name(is_trusted),
         edits,
         close: upstream.settings.idle_connections_max == 0,
     };
     write_request(request.head, request.bytes, &rewrite, out);
     if let Some(name) = stripped
+        && !claims.has(Known::Cookie)
         && !edits.leaves_out(Known::Cookie)
     {
         write_cookies(request, name, out);

@@ -418,8 +418,9 @@ fn an_upgrade_needs_both_fields_and_is_not_to_http2() {
 #[test]
 fn connection_names_fields_to_drop_but_none_that_must_stay() {
     let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nX-Hop: 1\r\nX-End: 2\r\nX-Forwarded-For: b\r\n\
-        Content-Length: 0\r\nCookie: c\r\nKeep-Alive: 3\r\nX_Forwarded_For: d\r\n\
-        Connection: x-hop, host, content-length, x-forwarded-for\r\nConnection: cookie\r\n\r\n";
+        Content-Length: 0\r\nCookie: c\r\nKeep-Alive: 3\r\nContent_Length: 4\r\n\
+        X-Forwarded-Prefix: d\r\nConnection: x-hop, host, content-length, x-forwarded-for\r\n\
+        Connection: cookie, x-forwarded-prefix\r\n\r\n";
     let (head, _) = request(bytes).unwrap();
     let kept: Vec<_> = head
         .fields
@@ -434,7 +435,8 @@ fn connection_names_fields_to_drop_but_none_that_must_stay() {
             "X-End",
             "X-Forwarded-For",
             "Content-Length",
-            "Cookie"
+            "Cookie",
+            "X-Forwarded-Prefix"
         ]
     );
 }

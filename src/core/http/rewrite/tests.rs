@@ -1,6 +1,7 @@
 //! Outgoing heads as text, and what they are read as.
 
 use super::*;
+use crate::core::http::claims::Claims;
 use crate::core::http::head::{Limits, Method, Parsed};
 
 const LIMITS: Limits = Limits {
@@ -29,6 +30,7 @@ fn plain(edits: &FieldEdits) -> RequestRewrite<'_> {
         target: None,
         host_default: b"backend:1",
         drop: KnownSet::NONE,
+        drop_by_name: None,
         edits,
         close: false,
     }
@@ -94,7 +96,7 @@ fn requests_go_out_in_one_form() {
         (
             "GET / HTTP/1.1\r\nA: 1\r\nConnection: keep-alive, x\r\nHost: a\r\nX: 2\r\nB: 3\r\n\
              Keep-Alive: 5\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\
-             X_Real_IP: 9\r\nC: 4\r\n\r\n",
+             Content_Length: 9\r\nTransfer.Encoding: x\r\nC: 4\r\n\r\n",
             "GET / HTTP/1.1\r\nA: 1\r\nHost: a\r\nB: 3\r\nC: 4\r\n\r\n",
         ),
         (
@@ -161,6 +163,56 @@ fn the_caller_replaces_target_fields_and_connection() {
     assert_eq!(
         sent,
         "GET /canonical?q HTTP/1.1\r\nHost: a\r\nD: e\r\nConnection: close\r\n\r\n"
+    );
+}
+
+#[test]
+fn what_a_client_may_not_send_does_not_go_out() {
+    let (edits, mut claims) = (FieldEdits::none(), Claims::default());
+    let received = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Ssl: on\r\nA: 1\r\n\
+                    X_Forwarded_Ssl: on\r\nX-Tenant: b\r\nx_tenant: c\r\nProxy: d\r\n\r\n";
+    let sent = |claims: &Claims, is_trusted| {
+        let rewrite = RequestRewrite {
+            drop: claims.known(is_trusted),
+            drop_by_name: claims.by_name(is_trusted),
+            ..plain(&edits)
+        };
+        let sent = request(received, &rewrite);
+        let sent = sent.strip_prefix("GET / HTTP/1.1\r\nHost: a\r\n");
+        sent.unwrap_or_default().replace("\r\n", " ")
+    };
+    assert_eq!(sent(&claims, false), "A: 1 X-Tenant: b x_tenant: c  ");
+    assert_eq!(
+        sent(&claims, true),
+        "X-Forwarded-Ssl: on A: 1 X-Tenant: b x_tenant: c  "
+    );
+    claims.drop(b"X-Tenant").unwrap();
+    claims.keep(b"X-Forwarded-Ssl").unwrap();
+    assert_eq!(
+        sent(&claims, false),
+        "X-Forwarded-Ssl: on A: 1 X_Forwarded_Ssl: on  "
+    );
+    assert_eq!(
+        sent(&claims, true),
+        "X-Forwarded-Ssl: on A: 1 X_Forwarded_Ssl: on X-Tenant: b  "
+    );
+}
+
+#[test]
+fn edits_of_a_route_mean_every_spelling() {
+    let mut edits = FieldEdits::none();
+    edits.set(b"X-Tenant", b"own").unwrap();
+    edits.set(b"User-Agent", b"own").unwrap();
+    edits.remove(b"X-Forwarded-Ssl").unwrap();
+    let sent = request(
+        "GET / HTTP/1.1\r\nHost: a\r\nx_tenant: b\r\nUser_Agent: c\r\nX_Forwarded_Ssl: d\r\n\
+         X-Forwarded-Prefix: e\r\n\r\n",
+        &plain(&edits),
+    );
+    assert_eq!(
+        sent,
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Prefix: e\r\nX-Tenant: own\r\n\
+         User-Agent: own\r\n\r\n"
     );
 }
 
