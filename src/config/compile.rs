@@ -8,9 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::defaults;
+use super::forwarded_fields::forwarded_fields;
 use super::listener;
 use super::model::{
-    AccessLog, Config, Keepalive, Listener, LogFormat, Mode, Privileges, Upstream, WORKERS_MAX,
+    AccessLog, Config, ForwardedFields, Keepalive, Listener, LogFormat, Mode, Privileges, Upstream,
+    WORKERS_MAX,
 };
 use super::node::{Entry, Node, Value, describe_text};
 use super::places::Places;
@@ -37,6 +39,8 @@ pub(super) struct Compiler<'a> {
     pub(super) timeouts: Given,
     /// The keepalive of the top level.
     pub(super) keepalive: Option<Keepalive>,
+    /// Those of the top level.
+    pub(super) forwarded_fields: ForwardedFields,
     pub(super) buffer_bytes: usize,
     pub(super) places: Places,
 }
@@ -59,6 +63,7 @@ impl<'a> Compiler<'a> {
             fallback: None,
             timeouts: Given::default(),
             keepalive: None,
+            forwarded_fields: ForwardedFields::default(),
             buffer_bytes: defaults::BUFFER_BYTES,
             places: Places::default(),
         }
@@ -97,6 +102,9 @@ impl<'a> Compiler<'a> {
         if let Some(keepalive) = top.node("keepalive") {
             self.keepalive = listener::keepalive(keepalive, problems);
             self.base.keepalive = self.keepalive;
+        }
+        if let Some(node) = top.node("forwarded_fields") {
+            self.forwarded_fields = forwarded_fields(node, problems);
         }
         let workers = values::or_word("auto", values::integer(1..=WORKERS_MAX as i128));
         if let Some(workers) = top.read("workers", problems, workers) {

@@ -54,6 +54,8 @@ pub(super) const BUFFERS_MIN: usize = 4;
 /// The kernel caps it at `net.core.somaxconn`.
 pub(super) const BACKLOG: i32 = i32::MAX;
 pub(super) const NAME_BYTES_MAX: usize = 300;
+/// Names in a list of `forwarded_fields`.
+pub(super) const FORWARDED_NAMES_MAX: usize = 64;
 
 pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);

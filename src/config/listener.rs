@@ -2,7 +2,10 @@
 
 use super::compile::{Compiler, note_use};
 use super::defaults;
-use super::model::{Action, Http, Keepalive, Listener, Mode, Route, TimeoutOverrides};
+use super::forwarded_fields::forwarded_fields;
+use super::model::{
+    Action, ForwardedFields, Http, Keepalive, Listener, Mode, Route, TimeoutOverrides,
+};
 use super::node::{Entry, Node};
 use super::problem::{Position, Problems};
 use super::route;
@@ -11,8 +14,8 @@ use super::timeouts::{Given, Place};
 use super::values::{self, Read};
 use crate::core::http::head::{FIELDS_LIMIT, HEAD_BYTES_LIMIT};
 
-/// The keys of a listener that the short form has at the top level. `timeouts` and `keepalive`
-/// are at the top level of both forms.
+/// The keys of a listener that the short form has at the top level. `timeouts`, `keepalive` and
+/// `forwarded_fields` are at the top level of both forms.
 pub(super) const SHORT_KEYS: [&str; 10] = [
     "listen",
     "name",
@@ -27,11 +30,12 @@ pub(super) const SHORT_KEYS: [&str; 10] = [
 ];
 
 /// The keys of a listener that only HTTP has.
-const HTTP_KEYS: [&str; 5] = [
+const HTTP_KEYS: [&str; 6] = [
     "routes",
     "trusted_proxies",
     "via",
     "forwarded",
+    "forwarded_fields",
     "error_pages",
 ];
 /// The keys of `limits` that only HTTP has.
@@ -160,6 +164,10 @@ fn http(
     short: bool,
     mut http: Http,
 ) -> Option<Mode> {
+    http.forwarded_fields.clone_from(&c.forwarded_fields);
+    if !short && let Some(node) = section.node("forwarded_fields") {
+        http.forwarded_fields = forwarded_fields(node, &mut c.problems);
+    }
     read_http(c, section, &mut http);
     let mode = if let Some(routes) = section.entry("routes") {
         if let Some(entry) = upstream {
@@ -205,6 +213,7 @@ fn blank_http(buffer_bytes: usize) -> Http {
         trusted_proxies: Vec::new(),
         via: Some(defaults::VIA.to_owned()),
         forwarded: false,
+        forwarded_fields: ForwardedFields::default(),
         head_bytes_max: defaults::HEAD_BYTES.min(buffer_bytes),
         fields_max: defaults::FIELDS,
         body_bytes_max: None,
@@ -231,6 +240,15 @@ fn read_http(c: &mut Compiler<'_>, section: &mut Section<'_>, http: &mut Http) {
     }
     let forwarded = section.read("forwarded", &mut c.problems, values::boolean);
     http.forwarded = forwarded.unwrap_or(http.forwarded);
+    let mut kept = http.forwarded_fields.keep.iter();
+    if let Some(entry) = section.peek("forwarded")
+        && http.forwarded
+        && kept.any(|name| name.eq_ignore_ascii_case("forwarded"))
+    {
+        let message = "`forwarded` is true, so weir writes Forwarded itself, and \
+                       `forwarded_fields` keeps what clients send of it: choose one";
+        c.problems.error(entry.key_at, message);
+    }
     if let Some(node) = section.node("error_pages") {
         http.error_pages = route::error_pages(c, node);
     }

@@ -7,6 +7,7 @@
 
 mod compile;
 mod defaults;
+mod forwarded_fields;
 mod listener;
 pub mod model;
 mod node;

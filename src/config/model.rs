@@ -408,6 +408,8 @@ pub struct Http {
     pub via: Option<String>,
     /// Whether `Forwarded` (RFC 7239) is sent as well.
     pub forwarded: bool,
+    /// Which fields untrusted clients may send.
+    pub forwarded_fields: ForwardedFields,
     /// Longest request or response head, in bytes.
     pub head_bytes_max: usize,
     /// Most fields in a head.
@@ -418,6 +420,15 @@ pub struct Http {
     pub requests_max: Option<u64>,
     /// Pages for errors that weir makes itself, by status.
     pub error_pages: Vec<ErrorPage>,
+}
+
+/// Changes to the fields that are believed only from trusted proxies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForwardedFields {
+    /// Names that belong to them, too.
+    pub drop: Vec<String>,
+    /// Names that pass from everyone.
+    pub keep: Vec<String>,
 }
 
 /// An IP network.

@@ -172,6 +172,12 @@ fn http(http: &Http, config: &Config, map: &mut Map) {
         },
     ));
     map.push(entry("forwarded", word(http.forwarded)));
+    let fields = &http.forwarded_fields;
+    let fields = vec![
+        entry("drop", texts(&fields.drop)),
+        entry("keep", texts(&fields.keep)),
+    ];
+    map.push(entry("forwarded_fields", Tree::Map(fields)));
     map.push(entry("error_pages", error_pages(&http.error_pages)));
     let routes = http.routes.iter().map(|r| route(r, config));
     map.push(entry("routes", Tree::List(routes.collect())));

@@ -43,7 +43,9 @@ impl<'n> Section<'n> {
     }
 
     pub(super) fn entry(&mut self, key: &'static str) -> Option<&'n Entry> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         self.peek(key)
     }
 
@@ -136,7 +138,7 @@ fn home_of(key: &str) -> Option<&'static str> {
         "backends" | "algorithm" | "hash" | "health_check" | "passive" | "sticky" | "retries"
         | "reuse" | "when_all_down" | "abort_on_close" => "an upstream",
         "listen" | "mode" | "routes" | "limits" | "trusted_proxies" | "via" | "forwarded"
-        | "backlog" => "a listener",
+        | "forwarded_fields" | "backlog" => "a listener",
         "address" | "weight" => "a backend",
         "upstream" => "a listener of the full form",
         "prefix" | "respond" | "redirect" | "strip_prefix" => "a route",

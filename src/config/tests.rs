@@ -435,4 +435,42 @@ fn the_reference_lists_the_believed_fields() {
     assert_eq!(listed, FAMILY);
 }
 
+#[test]
+fn a_listener_has_the_believed_fields_of_the_top_level_or_its_own() {
+    let lists = |text: &str| {
+        let config = good(text).config;
+        let listeners = 0..config.listeners.len();
+        let fields = listeners.map(|at| http(&config, at).forwarded_fields.clone());
+        fields.map(|it| (it.drop, it.keep)).collect::<Vec<_>>()
+    };
+    let top = "forwarded_fields: {drop: [X-Tenant], keep: [X-Real-Path]}";
+    let (tenant, path) = (vec!["X-Tenant".to_owned()], vec!["X-Real-Path".to_owned()]);
+    assert_eq!(
+        lists(&format!(
+            "{top}\nlisten: \":80\"\nmode: http\nbackends: [a:1]\n"
+        )),
+        [(tenant.clone(), path.clone())]
+    );
+    assert_eq!(
+        lists(&format!(
+            "{top}\nlisteners:\n- {{listen: \":80\", mode: http, upstream: u}}\n- {{listen: \":81\", \
+             mode: http, upstream: u, forwarded_fields: {{keep: [Forwarded]}}}}\n\
+             upstreams: {{u: {{backends: [a:1]}}}}\n"
+        )),
+        [(tenant, path), (vec![], vec!["Forwarded".to_owned()])]
+    );
+}
+
+#[test]
+fn a_kept_field_that_nothing_drops_is_warned_of() {
+    let text = "listen: \":80\"\nmode: http\nbackends: [a:1]\n\
+                forwarded_fields: {keep: [X-Orignal-URL, X-Forwarded-Prefix]}\n";
+    let warnings = good(text).warnings;
+    let messages: Vec<&str> = warnings.iter().map(|it| it.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        ["`keep` names X-Orignal-URL, which nothing drops; did you mean `x-original-url`?"]
+    );
+}
+
 mod drawn;

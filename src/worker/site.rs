@@ -96,7 +96,7 @@ impl Site {
             trusted: http.trusted_proxies.iter().map(network).collect(),
             via: http.via.clone(),
             forwarded: http.forwarded,
-            claims: Arc::new(Claims::default()),
+            claims: Arc::new(claims(&http.forwarded_fields)?),
             limits: Limits {
                 head_bytes_max: http.head_bytes_max,
                 fields_max: http.fields_max,
@@ -123,6 +123,18 @@ fn rule(settings: &model::Route) -> Rule {
         prefix: settings.prefix.clone(),
         methods: settings.methods.clone(),
     }
+}
+
+fn claims(settings: &model::ForwardedFields) -> Result<Claims, String> {
+    let mut claims = Claims::default();
+    let refused = |name: &str| format!("field {name} cannot be listed");
+    for name in &settings.drop {
+        claims.drop(name.as_bytes()).map_err(|_| refused(name))?;
+    }
+    for name in &settings.keep {
+        claims.keep(name.as_bytes()).map_err(|_| refused(name))?;
+    }
+    Ok(claims)
 }
 
 fn network(settings: &model::Network) -> Network {

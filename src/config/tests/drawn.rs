@@ -3,9 +3,9 @@
 
 use super::*;
 use crate::config::model::{
-    AccessLog, Backend, ErrorPage, FixedResponse, HeaderEdits, HealthCheck, Http, InitialState,
-    Keepalive, Listener, LogFormat, Network, Passive, Privileges, Route, Sticky, StickyCookie,
-    TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
+    AccessLog, Backend, ErrorPage, FixedResponse, ForwardedFields, HeaderEdits, HealthCheck, Http,
+    InitialState, Keepalive, Listener, LogFormat, Network, Passive, Privileges, Route, Sticky,
+    StickyCookie, TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
 };
 
 fn ms(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> + Clone {
@@ -375,6 +375,16 @@ fn route(index: usize) -> BoxedStrategy<Route> {
     .boxed()
 }
 
+fn forwarded_fields() -> impl Strategy<Value = ForwardedFields> {
+    let names = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        prop::sample::subsequence(names, 0..=3)
+    };
+    let drop = names(&["X-Tenant", "user_agent", "Cookie"]);
+    let keep = names(&["X-Forwarded-Prefix", "x_ssl_cert", "REMOTE_USER"]);
+    (drop, keep).prop_map(|(drop, keep)| ForwardedFields { drop, keep })
+}
+
 fn http_mode() -> BoxedStrategy<Http> {
     let routes = (route(0), route(1), route(2), 1..=3_usize)
         .prop_map(|(a, b, c, count)| [a, b, c].into_iter().take(count).collect::<Vec<_>>());
@@ -399,6 +409,7 @@ fn http_mode() -> BoxedStrategy<Http> {
         prop::option::of(any::<u64>()),
         prop::option::of(1..=4_000_000_000_u64),
         error_pages(),
+        forwarded_fields(),
     );
     all.prop_map(|all| Http {
         routes: all.0,
@@ -410,6 +421,7 @@ fn http_mode() -> BoxedStrategy<Http> {
         body_bytes_max: all.6,
         requests_max: all.7,
         error_pages: all.8,
+        forwarded_fields: all.9,
     })
     .boxed()
 }
@@ -537,6 +549,7 @@ fn yaml_like() -> impl Strategy<Value = String> {
         Just("a"),
         Just("keepalive"),
         Just("trusted_proxies"),
+        Just("forwarded_fields"),
         Just("access_log"),
         Just("via"),
         Just("algorithm"),
