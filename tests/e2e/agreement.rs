@@ -187,6 +187,34 @@ fn on_files_with_mistakes() {
 }
 
 #[test]
+fn on_lists_of_field_names() {
+    let lists = |key: &str, count: usize| {
+        let names: Vec<String> = (0..count).map(|n| format!("X-Scheme{n}")).collect();
+        plain(format!(
+            "forwarded_fields: {{{key}: [{}]}}",
+            names.join(", ")
+        ))
+    };
+    let mut cases = Vec::new();
+    for key in ["drop", "keep"] {
+        cases.push(Case::new(GOOD, lists(key, 0)));
+        cases.push(Case::new(GOOD, lists(key, 64)));
+        cases.push(Case::new(BAD, lists(key, 65)));
+    }
+    cases.extend(values(
+        "forwarded_fields: {drop: [$]}",
+        &["X-A", "Proxy", "Cookie", "X-Forwarded-Prefix"],
+        &["Host", "\"X-*\"", "~", "[]", "\"\"", "X-A, x_a"],
+    ));
+    cases.extend(values(
+        "forwarded_fields: $",
+        &["{}", "{keep: [Forwarded]}"],
+        &["", "[]", "off", "X-A", "{drop: ~}"],
+    ));
+    all_agree(&cases);
+}
+
+#[test]
 fn on_the_borders_of_sizes_and_numbers() {
     let mut cases = Vec::new();
     for (key, good, bad) in [
