@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use crate::cli::Args;
 use crate::config::problem::Problem;
 use crate::config::{Compiled, Source};
-use crate::process::preflight::{self, Moment};
+use crate::control::preflight::{self, Moment};
+use crate::core::address::UnresolvedName;
 use crate::reactor::Waker;
-use crate::worker::UnresolvedName;
 
 /// The first pause before names that did not resolve are tried again; it doubles.
 const RETRY_FIRST: Duration = Duration::from_secs(1);

@@ -9,9 +9,11 @@
 //!   with a deterministic fake.
 //! - [`board`]: counters, gauges and verdicts, in private memory or shared by several processes.
 //! - [`worker`]: the event loop: listeners, sessions, probes and timers over any [`net::Net`].
-//! - [`process`]: one serving process: signals, background jobs and the loop around the worker.
-//! - [`supervisor`]: several workers: starts them, feeds them, replaces them.
+//! - `wire`: what processes of weir leave or say to each other, as bytes and descriptors.
 //! - `background`: jobs that may block, name look-ups and reading files, beside the loop.
+//! - [`control`]: signals, orders, reloads, the service manager and the pid file.
+//! - [`process`]: one serving process, on its own or as a worker: the loop around a worker.
+//! - [`supervisor`]: several workers: starts them, feeds them, replaces them.
 //! - [`cli`]: the command line.
 //! - [`sys`]: what is asked of Linux beyond the standard library: sockets, pipes, signals, limits,
 //!   privileges, the sandbox.
@@ -23,10 +25,12 @@ mod background;
 pub mod board;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod core;
 pub mod net;
 pub mod process;
 pub mod reactor;
 pub mod supervisor;
 pub mod sys;
+mod wire;
 pub mod worker;

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use weir::cli::{self, Args, Command, EXIT_SUCCEEDS};
 use weir::config::{self, Compiled, Source};
-use weir::process::preflight::{self, Moment};
-use weir::process::{EXIT_CONFIG, EXIT_USAGE};
+use weir::control::preflight::{self, Moment};
+use weir::control::{EXIT_CONFIG, EXIT_USAGE};
 use weir::sys::stderr::LossyWriter;
-use weir::{process, supervisor};
+use weir::{control, process, supervisor};
 
 /// Ended well.
 const EXIT_OK: u8 = 0;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             ExitCode::from(loaded.map_or_else(|code| code, |_| EXIT_SUCCEEDS))
         }
         Ok(Command::Send { order, pid_file }) => {
-            let (code, line) = process::order::send(order, &pid_file);
+            let (code, line) = control::order::send(order, &pid_file);
             eprintln!("weir: {line}");
             code
         }
@@ -50,7 +50,7 @@ fn serve(args: &Args) -> ExitCode {
     let loaded = load(args, &moment);
     start_log(None);
     if let Ok((_, compiled)) = &loaded {
-        process::set_log_level(compiled.config.log_level, args.quiet);
+        control::set_log_level(compiled.config.log_level, args.quiet);
         for warning in &compiled.warnings {
             log::warn!("{warning}");
         }
@@ -59,7 +59,7 @@ fn serve(args: &Args) -> ExitCode {
     match (args.resume, loaded) {
         (Some(state), loaded) => supervisor::resume(args, state, loaded.ok()),
         (None, Err(code)) => ExitCode::from(code),
-        (None, Ok((source, config))) => match supervisor::workers_wanted(args, &config) {
+        (None, Ok((source, config))) => match control::workers_wanted(args, &config) {
             1 => process::single::run(args, config),
             _ => supervisor::run(args, source, config),
         },
@@ -123,7 +123,7 @@ fn check(args: &Args, is_printed: bool) -> ExitCode {
 }
 
 /// The log goes to standard error and never blocks. `RUST_LOG` decides what is in it, or else
-/// [`process::set_log_level`]. A worker says which one it is.
+/// [`control::set_log_level`]. A worker says which one it is.
 fn start_log(worker: Option<String>) {
     let mut builder = env_logger::Builder::new();
     if std::env::var_os("RUST_LOG").is_some() {

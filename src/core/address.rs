@@ -44,3 +44,26 @@ impl fmt::Display for BackendAddress {
         }
     }
 }
+
+/// A backend's name that has no address yet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnresolvedName {
+    /// The host name.
+    pub host: String,
+    /// The port that goes with it.
+    pub port: u16,
+}
+
+impl UnresolvedName {
+    /// The name of such a backend; none when it has a fixed address.
+    #[must_use]
+    pub fn of(address: &BackendAddress) -> Option<Self> {
+        match address {
+            BackendAddress::Name { host, port } => Some(Self {
+                host: host.clone(),
+                port: *port,
+            }),
+            BackendAddress::Fixed(_) => None,
+        }
+    }
+}

@@ -18,6 +18,7 @@ pub mod line;
 pub mod probe;
 pub mod readiness;
 pub mod rng;
+pub mod slots;
 pub mod text;
 pub mod time;
 pub mod timer;

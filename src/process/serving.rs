@@ -4,8 +4,8 @@ use std::io;
 
 use log::{error, info, warn};
 
-use crate::process::access_sink::{AccessSink, Trouble};
-use crate::process::{EXIT_CUT, EXIT_OK};
+use crate::control::access_sink::{AccessSink, Trouble};
+use crate::control::{EXIT_CUT, EXIT_OK};
 use crate::reactor::Reactor;
 use crate::worker::{ACCESS_LINES_BYTES_MAX, Stage, Worker};
 

@@ -14,26 +14,26 @@ use crate::cli::{Args, Order};
 use crate::config::Compiled;
 use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
 use crate::config::problem::Problem;
-use crate::core::address::Address;
-use crate::process::access_sink::AccessSink;
-use crate::process::confine::Confinement;
-use crate::process::listen::{is_unix, listen};
-use crate::process::orphans::Predecessor;
-use crate::process::pid_file::PidFile;
-use crate::process::preflight::Moment;
-use crate::process::service::Service;
+use crate::control::access_sink::AccessSink;
+use crate::control::confine::Confinement;
+use crate::control::listen::{is_unix, listen};
+use crate::control::orphans::Predecessor;
+use crate::control::pid_file::PidFile;
+use crate::control::preflight::Moment;
+use crate::control::service::Service;
+use crate::control::verdict::{Asker, Inbox, Outcome, found, list};
+use crate::control::{Refusal, set_log_level, workers_wanted};
+use crate::core::address::{Address, UnresolvedName};
 use crate::process::serving::Serving;
-use crate::process::verdict::{Asker, Inbox, Outcome, found, list};
-use crate::process::{Refusal, connections_max, fit_descriptors, seed, set_log_level};
+use crate::process::{connections_max, fit_descriptors, seed};
 use crate::reactor::Reactor;
-use crate::supervisor;
 use crate::sys::code_pages;
 use crate::sys::privileges::Keep;
 use crate::sys::process;
 use crate::sys::sandbox::Profile;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::Listener;
-use crate::worker::{Start, UnresolvedName, Worker};
+use crate::worker::{Start, Worker};
 
 /// How long the start waits for the first answers of the name service.
 const RESOLVE_AT_START_MAX: Duration = Duration::from_secs(2);
@@ -316,7 +316,7 @@ impl Process {
         if !self.serving.worker.may_adopt() {
             return Err("stopping".to_owned());
         }
-        if supervisor::workers_wanted(&self.args, &config) > 1 {
+        if workers_wanted(&self.args, &config) > 1 {
             warn!("`workers` counts from the next start on: this process serves on its own");
         }
         fit_descriptors(&mut config, self.descriptors);

@@ -13,15 +13,13 @@ use log::{error, info, warn};
 
 use crate::board::{Board, WORDS};
 use crate::config::model::{self, Config};
-use crate::process::access_sink::AccessSink;
-use crate::process::confine::Confinement;
+use crate::control::access_sink::AccessSink;
+use crate::control::confine::Confinement;
+use crate::control::{EXIT_BIND, EXIT_OK, Refusal, connections_possible, set_log_level};
+use crate::core::slots::Slots;
 use crate::process::serving::Serving;
-use crate::process::{
-    EXIT_BIND, EXIT_OK, Refusal, connections_max, connections_possible, seed, set_log_level,
-};
+use crate::process::{connections_max, seed};
 use crate::reactor::Reactor;
-use crate::supervisor::bundle::{Bundle, SocketRef};
-use crate::supervisor::messages::{Answer, Order};
 use crate::sys::channel::{Arrival, Channel, Packet};
 use crate::sys::privileges::Keep;
 use crate::sys::sandbox::Profile;
@@ -29,7 +27,9 @@ use crate::sys::shm::Mapping;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::Listener;
 use crate::sys::{child, code_pages, process};
-use crate::worker::{Opened, Slots, Stage, Start, Worker};
+use crate::wire::bundle::{Bundle, SocketRef};
+use crate::wire::messages::{Answer, Order};
+use crate::worker::{Opened, Stage, Start, Worker};
 
 const SIGNALS_KEY: u32 = 0;
 const CHANNEL_KEY: u32 = 1;

@@ -2,11 +2,11 @@
 
 use log::{error, info, warn};
 
+use crate::control::{EXIT_CUT, EXIT_OK};
 use crate::core::time::Tick;
-use crate::process::{EXIT_CUT, EXIT_OK};
 use crate::supervisor::member::{Member, Phase};
-use crate::supervisor::messages::Order;
 use crate::supervisor::{START_TRIES_MAX, Supervisor};
+use crate::wire::messages::Order;
 
 /// What a worker may take longer than its own limit on draining before it is killed.
 const GRACE_MS: u64 = 5_000;

@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use log::warn;
 
+use crate::core::slots::Slots;
 use crate::core::time::Tick;
-use crate::supervisor::messages::{Answer, Order};
 use crate::sys::channel::{Arrival, Channel, MESSAGE_DESCRIPTORS_MAX};
-use crate::worker::Slots;
+use crate::wire::messages::{Answer, Order};
 
 /// Orders that a worker has not read, at most. One that lets so many wait is given up.
 const WAITING_MAX: usize = 1024;

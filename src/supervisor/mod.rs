@@ -6,19 +6,14 @@
 //! the supervisor waits for signals, for what workers say, and for the next look at their
 //! heartbeats.
 
-pub(crate) mod bundle;
 mod ending;
-mod handover;
 mod member;
-pub(crate) mod messages;
-mod names;
 mod reload;
 mod rescue;
 mod sockets;
 mod spawn;
 mod stats;
 mod upgrade;
-mod wire;
 
 use std::fs::File;
 use std::io;
@@ -33,22 +28,21 @@ use crate::background::{Background, Finished};
 use crate::board::{Board, WORDS};
 use crate::cli::{self, Args};
 use crate::config::Source;
-use crate::config::model::{AccessLog, Config, Listener as ListenerSettings, WORKERS_MAX};
+use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
+use crate::control::access_sink::{AccessSink, open_file};
+use crate::control::confine::Confinement;
+use crate::control::listen::is_unix;
+use crate::control::names::Names;
+use crate::control::orphans::Predecessor;
+use crate::control::pid_file::PidFile;
+use crate::control::service::Service;
+use crate::control::verdict::{Asker, Inbox, Outcome};
+use crate::control::{EXIT_BIND, EXIT_CUT, Refusal, workers_wanted};
 use crate::core::time::Tick;
 use crate::net::Net as _;
-use crate::process::access_sink::{AccessSink, open_file};
-use crate::process::confine::Confinement;
-use crate::process::listen::is_unix;
-use crate::process::orphans::Predecessor;
-use crate::process::pid_file::PidFile;
-use crate::process::service::Service;
-use crate::process::verdict::{Asker, Inbox, Outcome};
-use crate::process::{EXIT_BIND, EXIT_CUT, Refusal};
 use crate::reactor::{Reactor, Waker};
 use crate::supervisor::ending::Ending;
 use crate::supervisor::member::{Member, Phase};
-use crate::supervisor::messages::{Answer, Order};
-use crate::supervisor::names::Names;
 use crate::supervisor::reload::Round;
 use crate::supervisor::sockets::Sockets;
 use crate::supervisor::spawn::Seat;
@@ -58,6 +52,7 @@ use crate::sys::shm::Mapping;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::Listener;
 use crate::sys::{child, code_pages, process};
+use crate::wire::messages::{Answer, Order};
 
 /// Keys of control descriptors: these, then one for each channel.
 const SIGNALS_KEY: u32 = 0;
@@ -92,34 +87,6 @@ fn serve(started: Result<Supervisor, Refusal>) -> ExitCode {
             ExitCode::from(code)
         }
     }
-}
-
-/// How many workers the command line or else the configuration asks for.
-#[must_use]
-pub fn workers_wanted(args: &Args, config: &Config) -> usize {
-    if args.cpu.is_some() {
-        return 1;
-    }
-    let wanted = args.workers.unwrap_or(config.workers);
-    wanted.unwrap_or_else(one_per_cpu)
-}
-
-fn one_per_cpu() -> usize {
-    let cpus = process::allowed_cpus().map_or(1, |cpus| cpus.len());
-    cpus.clamp(1, WORKERS_MAX)
-}
-
-/// Whether the workers that command line and configuration ask for can share all that it has; also
-/// a single one, where there is a supervisor already.
-///
-/// # Errors
-/// The limit, and what to do.
-pub fn check(args: &Args, config: &Config, is_supervised: bool) -> Result<(), String> {
-    if !is_supervised && workers_wanted(args, config) == 1 {
-        return Ok(());
-    }
-    let names = config.column_names().len();
-    Board::check(names).map_err(|full| full.to_string())
 }
 
 /// The supervising process.

@@ -7,14 +7,14 @@ use log::{error, info, warn};
 use crate::config::model::Config;
 use crate::config::problem::Problem;
 use crate::config::{Compiled, Source};
+use crate::control::preflight::Moment;
+use crate::control::set_log_level;
+use crate::control::verdict::{Asker, Outcome, found, list};
 use crate::core::time::Tick;
-use crate::process::preflight::Moment;
-use crate::process::set_log_level;
-use crate::process::verdict::{Asker, Outcome, found, list};
-use crate::supervisor::bundle::Bundle;
 use crate::supervisor::member::{Member, Phase};
-use crate::supervisor::messages::Order;
 use crate::supervisor::{Supervisor, open_access_log, workers_wanted};
+use crate::wire::bundle::Bundle;
+use crate::wire::messages::Order;
 use crate::worker::Adopted;
 
 /// How long workers may take to take on a configuration before the verdict is given without them.

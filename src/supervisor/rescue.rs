@@ -6,10 +6,10 @@
 use log::{info, warn};
 
 use crate::board::RowState;
+use crate::core::slots::Slots;
 use crate::core::time::Tick;
 use crate::supervisor::Supervisor;
 use crate::supervisor::member::Phase;
-use crate::worker::Slots;
 
 /// A worker that is awake and has not turned for so long is stuck.
 const BEAT_AGE_MAX_MS: u64 = 50;

@@ -7,10 +7,10 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::config::model::{Config, Listener as Settings};
+use crate::control::listen::{announce, listen_at};
 use crate::core::address::Address;
-use crate::process::listen::{announce, listen_at};
-use crate::supervisor::bundle::SocketRef;
 use crate::sys::socket::Listener;
+use crate::wire::bundle::SocketRef;
 
 /// An open socket.
 #[derive(Debug)]

@@ -9,12 +9,12 @@ use log::{error, info, warn};
 use crate::board::ROWS_MAX;
 use crate::cli::WORKER_WORD;
 use crate::core::time::Tick;
-use crate::supervisor::bundle::Bundle;
 use crate::supervisor::member::{Member, Phase};
-use crate::supervisor::messages::Order;
 use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor};
 use crate::sys::channel::Channel;
 use crate::sys::child::{self, Fate, OWN_PROGRAM};
+use crate::wire::bundle::Bundle;
+use crate::wire::messages::Order;
 
 /// A worker that ends sooner than this after its start counts as one that does not come up.
 const QUICK_END_MS: u64 = 1_000;

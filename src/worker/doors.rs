@@ -4,62 +4,14 @@
 //! listener, known by its slot, and hold those of the others too: unwatched, until they are asked
 //! to accept from them because nobody else does.
 
-use std::fmt;
 use std::io;
 
 use log::{debug, error};
 
+use crate::core::slots::Slots;
 use crate::net::{Kind, Net, Target};
 use crate::worker::Worker;
 use crate::worker::shared::{Listener, ListenerSlot, key_of};
-
-/// Slots that there may be: sockets for one TCP listener.
-pub const SLOTS_MAX: usize = 128;
-
-/// A set of slots.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Slots(u128);
-
-impl Slots {
-    /// No slot.
-    pub const NONE: Self = Self(0);
-    /// Every slot.
-    pub const ALL: Self = Self(u128::MAX);
-
-    /// Adds a slot below [`SLOTS_MAX`].
-    #[must_use]
-    pub fn with(self, slot: u8) -> Self {
-        Self(self.0 | Self::bit(slot))
-    }
-
-    /// Whether a slot is in it.
-    #[must_use]
-    pub fn has(self, slot: u8) -> bool {
-        self.0 & Self::bit(slot) != 0
-    }
-
-    /// One bit a slot, slot 0 the lowest.
-    #[must_use]
-    pub fn bits(self) -> u128 {
-        self.0
-    }
-
-    /// The set of [`Slots::bits`].
-    #[must_use]
-    pub fn from_bits(bits: u128) -> Self {
-        Self(bits)
-    }
-
-    fn bit(slot: u8) -> u128 {
-        1_u128.checked_shl(slot.into()).unwrap_or(0)
-    }
-}
-
-impl fmt::Debug for Slots {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Slots({:#x})", self.0)
-    }
-}
 
 /// A listening socket for a worker.
 #[derive(Debug)]

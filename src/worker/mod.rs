@@ -51,11 +51,11 @@ use crate::worker::session::{CloseReason, Session, Turn};
 use crate::worker::shared::{ListenerSlot, PipePool, Shared, Timeout, Transfer, UpstreamSlot};
 use crate::worker::starve::Starving;
 
+pub use crate::core::slots::{SLOTS_MAX, Slots};
 pub use crate::worker::adopt::Adopted;
-pub use crate::worker::doors::{Opened, SLOTS_MAX, Slots};
+pub use crate::worker::doors::Opened;
 pub use crate::worker::drain::Stage;
 pub(crate) use crate::worker::http::PENDING_BYTES_MAX as ACCESS_LINES_BYTES_MAX;
-pub use crate::worker::names::UnresolvedName;
 pub use crate::worker::report::Census;
 
 /// How often at most one kind of warning about single connections is logged.

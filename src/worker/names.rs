@@ -3,22 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
-use crate::core::address::{Address, BackendAddress};
+use crate::core::address::{Address, UnresolvedName};
 use crate::core::backend::BackendId;
 use crate::core::health::{Health, Verdict};
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::shared::key_of;
 use crate::worker::upstreams::assumed;
-
-/// A backend's name that has no address yet.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UnresolvedName {
-    /// The host name.
-    pub host: String,
-    /// The port that goes with it.
-    pub port: u16,
-}
 
 impl<N: Net> Worker<N> {
     /// The names of backends that have no address yet, each once.
@@ -63,18 +54,5 @@ impl<N: Net> Worker<N> {
             self.shared.refresh_up(id);
         }
         self.shared.take_on(id);
-    }
-}
-
-impl UnresolvedName {
-    /// The name of such a backend; none when it has a fixed address.
-    pub(crate) fn of(address: &BackendAddress) -> Option<Self> {
-        match address {
-            BackendAddress::Name { host, port } => Some(Self {
-                host: host.clone(),
-                port: *port,
-            }),
-            BackendAddress::Fixed(_) => None,
-        }
     }
 }

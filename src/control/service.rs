@@ -7,9 +7,9 @@ use std::os::fd::AsFd as _;
 use log::{debug, warn};
 
 use crate::config::model::Listener as Settings;
+use crate::control::Refusal;
+use crate::control::listen::announce;
 use crate::core::address::Address;
-use crate::process::Refusal;
-use crate::process::listen::announce;
 use crate::reactor::Reactor;
 use crate::sys::activation::{self, Passed};
 use crate::sys::notify::{Beat, Notify};

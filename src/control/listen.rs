@@ -5,8 +5,8 @@ use std::io;
 use log::info;
 
 use crate::config::model::Listener as Settings;
+use crate::control::{EXIT_BIND, Refusal};
 use crate::core::address::Address;
-use crate::process::{EXIT_BIND, Refusal};
 use crate::sys::socket::{self, Listener};
 
 /// Opens the socket of a listener and logs where it is.

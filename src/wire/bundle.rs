@@ -9,9 +9,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use crate::config::Source;
-use crate::supervisor::wire::{Reader, Writer};
+use crate::core::address::UnresolvedName;
 use crate::sys::memory_file;
-use crate::worker::UnresolvedName;
+use crate::wire::codec::{Reader, Writer};
 
 /// The most bytes of a bundle.
 const BUNDLE_BYTES_MAX: u64 = 256 * 1024 * 1024;

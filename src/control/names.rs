@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use log::{info, warn};
 
 use crate::config::model::Config;
-use crate::supervisor::messages::ADDRESSES_MAX;
-use crate::worker::UnresolvedName;
+use crate::core::address::UnresolvedName;
+use crate::wire::messages::ADDRESSES_MAX;
 
 /// The names that the configuration has.
 #[derive(Debug, Default)]

@@ -6,9 +6,11 @@
 
 use std::net::SocketAddr;
 
-use crate::supervisor::wire::{Reader, Writer};
+use crate::core::address::UnresolvedName;
+use crate::core::slots::Slots;
 use crate::sys::channel::{MESSAGE_BYTES_MAX, MESSAGE_DESCRIPTORS_MAX};
-use crate::worker::{Adopted, Slots, UnresolvedName};
+use crate::wire::codec::{Reader, Writer};
+use crate::worker::Adopted;
 
 /// Addresses of a name that are passed on, at most.
 pub(crate) const ADDRESSES_MAX: usize = 32;

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cli::Order;
-use crate::process::pid_file;
-use crate::process::verdict::Outcome;
-use crate::process::{EXIT_OK, orphans};
+use crate::control::pid_file;
+use crate::control::verdict::Outcome;
+use crate::control::{EXIT_OK, orphans};
 use crate::sys::answer::{Answer, Awaiting};
 
 /// It was refused, or nobody can tell.

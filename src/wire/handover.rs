@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use crate::config::Source;
 use crate::core::address::Address;
+use crate::core::address::UnresolvedName;
 use crate::core::time::Tick;
-use crate::process::verdict::Asker;
-use crate::supervisor::bundle::{self, SocketRef};
-use crate::supervisor::wire::{Reader, Writer};
+use crate::sys::answer::Asker;
 use crate::sys::{child, memory_file};
-use crate::worker::UnresolvedName;
+use crate::wire::bundle::{self, SocketRef};
+use crate::wire::codec::{Reader, Writer};
 
 /// Of the form of what is left.
 const VERSION: u16 = 3;
@@ -21,46 +21,46 @@ const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// All that is left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Handover {
-    pub(super) board: RawFd,
-    pub(super) round: u32,
-    pub(super) source: Source,
-    pub(super) names: Vec<(UnresolvedName, Vec<SocketAddr>)>,
-    pub(super) listeners: Vec<LeftListener>,
-    pub(super) next_id: u32,
+pub(crate) struct Handover {
+    pub(crate) board: RawFd,
+    pub(crate) round: u32,
+    pub(crate) source: Source,
+    pub(crate) names: Vec<(UnresolvedName, Vec<SocketAddr>)>,
+    pub(crate) listeners: Vec<LeftListener>,
+    pub(crate) next_id: u32,
     /// How many workers there were to be.
-    pub(super) seats: u32,
-    pub(super) members: Vec<LeftMember>,
-    pub(super) pid_file: Option<RawFd>,
+    pub(crate) seats: u32,
+    pub(crate) members: Vec<LeftMember>,
+    pub(crate) pid_file: Option<RawFd>,
     /// Where orders arrive.
-    pub(super) inbox: Option<RawFd>,
+    pub(crate) inbox: Option<RawFd>,
     /// When the first program of this process was started.
-    pub(super) started: Tick,
+    pub(crate) started: Tick,
     /// Who waits for the verdict.
-    pub(super) askers: Vec<Asker>,
+    pub(crate) askers: Vec<Asker>,
     /// Who has asked for a reload meanwhile, if it was asked for.
-    pub(super) load_again: Option<Vec<Asker>>,
+    pub(crate) load_again: Option<Vec<Asker>>,
 }
 
 /// A listener that is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LeftListener {
-    pub(super) key: String,
-    pub(super) address: Address,
-    pub(super) sockets: Vec<(SocketRef, RawFd)>,
+pub(crate) struct LeftListener {
+    pub(crate) key: String,
+    pub(crate) address: Address,
+    pub(crate) sockets: Vec<(SocketRef, RawFd)>,
 }
 
 /// A worker that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LeftMember {
-    pub(super) pid: u32,
-    pub(super) seat: u32,
-    pub(super) row: u8,
-    pub(super) channel: RawFd,
-    pub(super) leaving: bool,
-    pub(super) stopped: bool,
+pub(crate) struct LeftMember {
+    pub(crate) pid: u32,
+    pub(crate) seat: u32,
+    pub(crate) row: u8,
+    pub(crate) channel: RawFd,
+    pub(crate) leaving: bool,
+    pub(crate) stopped: bool,
     /// The sockets that it has.
-    pub(super) sockets: Vec<u32>,
+    pub(crate) sockets: Vec<u32>,
 }
 
 impl Handover {
@@ -68,7 +68,7 @@ impl Handover {
     ///
     /// # Errors
     /// When there is no memory.
-    pub(super) fn write(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn write(&self) -> io::Result<OwnedFd> {
         let fd = memory_file::create("weir-handover", &self.encode())?;
         child::keep_over_exec(&fd, true)?;
         Ok(fd)
@@ -78,7 +78,7 @@ impl Handover {
     ///
     /// # Errors
     /// When it has left nothing there, or what another version cannot read.
-    pub(super) fn read(number: RawFd) -> io::Result<Self> {
+    pub(crate) fn read(number: RawFd) -> io::Result<Self> {
         let bytes = memory_file::read(child::take_inherited(number)?, BYTES_MAX)?;
         Self::decode(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
@@ -223,7 +223,7 @@ fn read_askers(from: &mut Reader<'_>) -> Option<Vec<Asker>> {
 }
 
 /// Lets a descriptor outlive this program, or not; its number.
-pub(super) fn keep(fd: impl AsFd, keep: bool) -> io::Result<RawFd> {
+pub(crate) fn keep(fd: impl AsFd, keep: bool) -> io::Result<RawFd> {
     child::keep_over_exec(&fd, keep)?;
     Ok(fd.as_fd().as_raw_fd())
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use log::{info, warn};
 
 use crate::cli::{Order, WORKER_WORD};
-use crate::process::EXIT_OK;
-use crate::process::order::{EXIT_NOT_RUNNING, EXIT_REFUSED};
+use crate::control::EXIT_OK;
+use crate::control::order::{EXIT_NOT_RUNNING, EXIT_REFUSED};
 use crate::sys::child::{self, Handle, Send};
 use crate::sys::file_lock;
 

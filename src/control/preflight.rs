@@ -14,10 +14,9 @@ use crate::cli::Args;
 use crate::config::model::{Config, Listener};
 use crate::config::problem::{Position, Problem};
 use crate::config::{self, Compiled, Source};
+use crate::control::pid_file::PidFile;
+use crate::control::{EXIT_BIND, EXIT_CONFIG, EXIT_USAGE, check_names, excess_connections};
 use crate::core::address::Address;
-use crate::process::pid_file::PidFile;
-use crate::process::{EXIT_BIND, EXIT_CONFIG, EXIT_USAGE, excess_connections};
-use crate::supervisor;
 use crate::sys::access::{has_room_for_socket, may_append, require_folder};
 use crate::sys::privileges::{self, Unknown};
 use crate::sys::{activation, process};
@@ -141,7 +140,7 @@ impl Look<'_> {
     }
 
     fn too_many_names(&self) -> Option<Problem> {
-        let reason = supervisor::check(self.args, self.config(), self.is_supervised()).err()?;
+        let reason = check_names(self.args, self.config(), self.is_supervised()).err()?;
         Some(self.problem(self.compiled.places.names, reason))
     }
 

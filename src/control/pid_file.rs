@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use log::warn;
 
-use crate::process::{EXIT_TAKEN, Refusal};
+use crate::control::{EXIT_TAKEN, Refusal};
 use crate::sys::access::may_create;
 use crate::sys::file_lock;
 use crate::sys::privileges::Identity;

@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 
 use crate::config::model::AccessLog;
+use crate::control::Refusal;
 use crate::core::limit::RateLimit;
 use crate::core::time::Tick;
-use crate::process::Refusal;
 use crate::sys::access::append_options;
 use crate::sys::privileges::Identity;
 use crate::sys::stderr::{Progress, write_lines};

@@ -6,7 +6,7 @@ use std::path::Path;
 use log::{info, warn};
 
 use crate::config::model::Privileges;
-use crate::process::Refusal;
+use crate::control::Refusal;
 use crate::sys::landlock::Confined;
 use crate::sys::privileges::{self, Identity, Keep};
 use crate::sys::sandbox::{self, Filter, Profile};

@@ -1,0 +1,112 @@
+//! How a running weir is controlled: signals, orders, the service manager, the pid file, and what
+//! both a process on its own and a supervisor do with them.
+
+pub(crate) mod access_sink;
+pub(crate) mod confine;
+pub(crate) mod listen;
+pub(crate) mod names;
+pub mod order;
+pub(crate) mod orphans;
+pub(crate) mod pid_file;
+pub mod preflight;
+pub(crate) mod service;
+pub(crate) mod verdict;
+
+use std::io;
+
+use crate::board::Board;
+use crate::cli::Args;
+use crate::config::model::{Config, WORKERS_MAX};
+use crate::sys::process;
+
+/// Ended as asked.
+pub(crate) const EXIT_OK: u8 = 0;
+/// Some connections were cut, or the loop broke.
+pub(crate) const EXIT_CUT: u8 = 1;
+/// The configuration is bad.
+pub const EXIT_CONFIG: u8 = 1;
+/// The command line is bad.
+pub const EXIT_USAGE: u8 = 2;
+/// Cannot listen, or not permitted.
+pub(crate) const EXIT_BIND: u8 = 3;
+/// Another weir owns the pid file.
+pub(crate) const EXIT_TAKEN: u8 = 4;
+
+/// Descriptors that weir takes for itself, at the least.
+const DESCRIPTORS_OWN: u64 = 16;
+
+/// Logs from this level up, from now on; only warnings and errors when `quiet`.
+/// `RUST_LOG` wins over both.
+pub fn set_log_level(level: log::LevelFilter, quiet: bool) {
+    if std::env::var_os("RUST_LOG").is_none() {
+        log::set_max_level(if quiet {
+            level.min(log::LevelFilter::Warn)
+        } else {
+            level
+        });
+    }
+}
+
+/// Why a process does not start.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The exit status that tells of it.
+    pub(crate) code: u8,
+    /// For the log.
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    /// What was tried, and why it failed.
+    pub(crate) fn new(what: &str, error: &io::Error) -> Self {
+        Self {
+            code: EXIT_BIND,
+            message: format!("{what}: {error}"),
+        }
+    }
+}
+
+/// How many workers the command line or else the configuration asks for.
+#[must_use]
+pub fn workers_wanted(args: &Args, config: &Config) -> usize {
+    if args.cpu.is_some() {
+        return 1;
+    }
+    let wanted = args.workers.unwrap_or(config.workers);
+    wanted.unwrap_or_else(one_per_cpu)
+}
+
+fn one_per_cpu() -> usize {
+    let cpus = process::allowed_cpus().map_or(1, |cpus| cpus.len());
+    cpus.clamp(1, WORKERS_MAX)
+}
+
+/// Whether the workers that command line and configuration ask for can share all that it has; also
+/// a single one, where there is a supervisor already.
+///
+/// # Errors
+/// The limit, and what to do.
+pub fn check_names(args: &Args, config: &Config, is_supervised: bool) -> Result<(), String> {
+    if !is_supervised && workers_wanted(args, config) == 1 {
+        return Ok(());
+    }
+    let names = config.column_names().len();
+    Board::check(names).map_err(|full| full.to_string())
+}
+
+/// Client connections that leave an eighth of the descriptors for backend connections: kept
+/// clients may share few of them, but none would serve nobody.
+pub(crate) fn connections_possible(descriptors: u64) -> usize {
+    let possible = descriptors.saturating_sub(DESCRIPTORS_OWN) / 8 * 7;
+    usize::try_from(possible).unwrap_or(usize::MAX).max(1)
+}
+
+/// Says so when the limit on connections would let clients take every descriptor.
+pub(crate) fn excess_connections(config: &Config, descriptors: u64) -> Option<String> {
+    let possible = connections_possible(descriptors);
+    let wanted = config.connections_max.filter(|&wanted| wanted > possible)?;
+    Some(format!(
+        "max_connections: {wanted} is more than the limit of {descriptors} descriptors \
+         (ulimit -n) allows: {possible}"
+    ))
+}
