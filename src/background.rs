@@ -11,10 +11,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cli::Args;
-use crate::config::problem::Problem;
-use crate::config::{Compiled, Source};
-use crate::control::preflight::{self, Moment};
 use crate::core::address::UnresolvedName;
 use crate::reactor::Waker;
 
@@ -27,26 +23,26 @@ const PAUSE_STEP: Duration = Duration::from_millis(250);
 
 /// What a job found.
 #[derive(Debug)]
-pub(crate) enum Finished {
+pub(crate) enum Finished<L> {
     /// A name has these addresses; never empty.
     Resolved(UnresolvedName, Vec<SocketAddr>),
     /// A name has no address for now, and why.
     Unresolved(UnresolvedName, String),
-    /// A configuration file was read.
-    Loaded(Result<Box<(Source, Compiled)>, Vec<Problem>>),
+    /// Files were read, to this end.
+    Loaded(L),
 }
 
 /// Starts jobs and collects what they found.
 #[derive(Debug)]
-pub(crate) struct Background {
+pub(crate) struct Background<L> {
     waker: Waker,
-    sender: Sender<Finished>,
-    receiver: Receiver<Finished>,
+    sender: Sender<Finished<L>>,
+    receiver: Receiver<Finished<L>>,
     /// Tells the present resolver that another has taken over.
     resolver_stop: Arc<AtomicBool>,
 }
 
-impl Background {
+impl<L: Send + 'static> Background<L> {
     /// Jobs that wake the loop through `waker`.
     pub(crate) fn new(waker: Waker) -> Self {
         let (sender, receiver) = channel();
@@ -59,7 +55,7 @@ impl Background {
     }
 
     /// The next result, if there is one.
-    pub(crate) fn next(&self) -> Option<Finished> {
+    pub(crate) fn next(&self) -> Option<Finished<L>> {
         self.receiver.try_recv().ok()
     }
 
@@ -69,24 +65,21 @@ impl Background {
     }
 
     /// Up to `count` results, waiting for them; only for the time before the loop runs.
-    pub(crate) fn wait(&self, count: usize, timeout: Duration) -> Vec<Finished> {
+    pub(crate) fn wait(&self, count: usize, timeout: Duration) -> Vec<Finished<L>> {
         let end = Instant::now() + timeout;
         let left = || end.saturating_duration_since(Instant::now());
         let next = || self.receiver.recv_timeout(left()).ok();
         (0..count).map_while(|_| next()).collect()
     }
 
-    /// Reads and compiles the configuration file of a command line, and looks whether it can be
-    /// served.
+    /// Lets `read` read files.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub(crate) fn load(&self, args: Args, moment: Moment) -> io::Result<()> {
+    pub(crate) fn load(&self, read: impl FnOnce() -> L + Send + 'static) -> io::Result<()> {
         let (sender, waker) = (self.sender.clone(), self.waker.clone());
         spawn("weir-config", move || {
-            let loaded = preflight::load(&args, &moment);
-            let loaded = loaded.map(Box::new).map_err(|rejection| rejection.problems);
-            tell(&sender, &waker, Finished::Loaded(loaded));
+            tell(&sender, &waker, Finished::Loaded(read()));
         })
     }
 
@@ -116,13 +109,13 @@ fn spawn(name: &str, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 /// Leaves a result for the loop. When the loop has gone, nobody needs it.
-fn tell(sender: &Sender<Finished>, waker: &Waker, finished: Finished) {
+fn tell<L>(sender: &Sender<Finished<L>>, waker: &Waker, finished: Finished<L>) {
     if sender.send(finished).is_ok() {
         let _ = waker.wake();
     }
 }
 
-fn resolve_all(mut names: Vec<UnresolvedName>, stop: &AtomicBool, tell: impl Fn(Finished)) {
+fn resolve_all<L>(mut names: Vec<UnresolvedName>, stop: &AtomicBool, tell: impl Fn(Finished<L>)) {
     let mut pause = RETRY_FIRST;
     loop {
         names.retain(|name| {

@@ -1,16 +1,24 @@
-//! How a running weir is controlled: signals, orders, the service manager, the pid file, and what
-//! both a process on its own and a supervisor do with them.
+//! How a running weir is controlled: signals, orders, reloads, names, the service manager and the
+//! pid file, whoever serves.
+//!
+//! There is one loop, of the `controller`, over a `workforce`: the process itself, or workers under
+//! a supervisor. Besides, [`order`] talks to a weir that runs.
 
 pub(crate) mod access_sink;
+pub(crate) mod basis;
 pub(crate) mod confine;
+pub(crate) mod controller;
 pub(crate) mod listen;
 pub(crate) mod names;
 pub mod order;
 pub(crate) mod orphans;
 pub(crate) mod pid_file;
 pub mod preflight;
+mod reload;
 pub(crate) mod service;
+pub(crate) mod succession;
 pub(crate) mod verdict;
+pub(crate) mod workforce;
 
 use std::io;
 
@@ -18,6 +26,13 @@ use crate::board::Board;
 use crate::cli::Args;
 use crate::config::model::{Config, WORKERS_MAX};
 use crate::sys::process;
+
+/// Keys of control descriptors: these, then those of a workforce of its own.
+const SIGNALS_KEY: u32 = 0;
+const JOBS_KEY: u32 = 1;
+const BEAT_KEY: u32 = 2;
+const ORDERS_KEY: u32 = 3;
+pub(crate) const FIRST_FREE_KEY: u32 = 4;
 
 /// Ended as asked.
 pub(crate) const EXIT_OK: u8 = 0;

@@ -1,4 +1,4 @@
-//! What is known of the names of backends. The supervisor looks them up for all workers.
+//! What is known of the names of backends, which are looked up here for all who serve.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -9,7 +9,15 @@ use crate::config::model::Config;
 use crate::core::address::UnresolvedName;
 use crate::wire::messages::ADDRESSES_MAX;
 
-/// The names that the configuration has.
+/// The names that a configuration has, each once.
+pub(crate) fn of(config: &Config) -> Vec<UnresolvedName> {
+    let backends = config.upstreams.iter().flat_map(|it| &it.backends);
+    let names = backends.filter_map(|backend| UnresolvedName::of(&backend.address));
+    let mut seen = HashSet::new();
+    names.filter(|name| seen.insert(name.clone())).collect()
+}
+
+/// The names that are wanted, and their addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     wanted: Vec<UnresolvedName>,
@@ -19,20 +27,17 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Takes over what an earlier supervisor knew.
-    pub(crate) fn with(known: Vec<(UnresolvedName, Vec<SocketAddr>)>) -> Self {
-        Self {
-            known,
-            ..Self::default()
-        }
+    /// Takes over what is known elsewhere of those that are wanted.
+    pub(crate) fn inherit(&mut self, known: Vec<(UnresolvedName, Vec<SocketAddr>)>) {
+        let wanted: HashSet<_> = self.wanted.iter().collect();
+        let known = known.into_iter().filter(|(name, _)| wanted.contains(name));
+        self.known = known.collect();
     }
 
-    /// Those that `config` has from now on.
-    pub(crate) fn adopt(&mut self, config: &Config) {
-        let backends = config.upstreams.iter().flat_map(|it| &it.backends);
-        let names = backends.filter_map(|backend| UnresolvedName::of(&backend.address));
-        let mut wanted = HashSet::new();
-        self.wanted = names.filter(|name| wanted.insert(name.clone())).collect();
+    /// Those that are wanted from now on, each once.
+    pub(crate) fn want(&mut self, wanted: Vec<UnresolvedName>) {
+        self.wanted = wanted;
+        let wanted: HashSet<_> = self.wanted.iter().collect();
         self.known.retain(|(name, _)| wanted.contains(name));
         self.complained.retain(|name| wanted.contains(name));
     }
@@ -49,7 +54,7 @@ impl Names {
         &self.known
     }
 
-    /// A name has these addresses. What workers are to be told.
+    /// A name has these addresses. What those who serve are to be told.
     pub(crate) fn on_resolved(
         &mut self,
         name: UnresolvedName,

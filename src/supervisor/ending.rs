@@ -30,7 +30,7 @@ impl Ending {
 
 impl Supervisor {
     /// Asked to end: gracefully the first time, at once the second.
-    pub(super) fn end(&mut self) {
+    pub(super) fn begin_or_hasten_end(&mut self) {
         if let Some(ending) = &mut self.ending {
             warn!("asked to stop again: stopping at once");
             ending.kill_at = ending.kill_at.min(self.now.after_ms(GRACE_AT_ONCE_MS));
@@ -39,14 +39,10 @@ impl Supervisor {
             }
             return;
         }
-        if self.upgrade.is_under_way() {
-            self.refuse_upgrade(self.upgrade.askers(), "stopping");
-        }
         // Those of before have served.
         self.has_served |= self.is_upgrading();
         let seated = self.seats.drain(..).filter_map(|seat| seat.member);
         let mut members: Vec<Member> = seated.chain(self.upgrade.abandon()).collect();
-        self.service.stopping();
         info!("stopping: {} workers to finish", members.len());
         // A worker empties its queues and closes them; who else has them open would let more in.
         self.sockets.close_slots();
@@ -61,7 +57,6 @@ impl Supervisor {
             close_at: Some(close_at),
             kill_at,
         });
-        self.load_if_asked();
     }
 
     /// Does what is due of the end.
@@ -89,7 +84,7 @@ impl Supervisor {
             let tries = self.seats.iter().map(|seat| seat.quick_ends).max();
             if tries.unwrap_or(0) >= START_TRIES_MAX {
                 error!("workers do not come up; giving up");
-                self.end();
+                self.begin_or_hasten_end();
             }
         }
         let ending = self.ending.as_ref()?;

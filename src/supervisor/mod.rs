@@ -15,32 +15,31 @@ mod spawn;
 mod stats;
 mod upgrade;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use log::{error, info, warn};
+use log::{error, warn};
 
-use crate::background::{Background, Finished};
 use crate::board::{Board, WORDS};
-use crate::cli::{self, Args};
+use crate::cli::Args;
 use crate::config::Source;
 use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
 use crate::control::access_sink::{AccessSink, open_file};
-use crate::control::confine::Confinement;
+use crate::control::basis::Basis;
+use crate::control::controller::{self, Controller, Outline};
 use crate::control::listen::is_unix;
 use crate::control::names::Names;
-use crate::control::orphans::Predecessor;
-use crate::control::pid_file::PidFile;
-use crate::control::service::Service;
-use crate::control::verdict::{Asker, Inbox, Outcome};
-use crate::control::{EXIT_BIND, EXIT_CUT, Refusal, workers_wanted};
+use crate::control::workforce::{Legacy, News, Revision, Workforce};
+use crate::control::{EXIT_BIND, EXIT_CUT, FIRST_FREE_KEY, Refusal, workers_wanted};
+use crate::core::address::UnresolvedName;
 use crate::core::time::Tick;
 use crate::net::Net as _;
-use crate::reactor::{Reactor, Waker};
+use crate::reactor::Reactor;
 use crate::supervisor::ending::Ending;
 use crate::supervisor::member::{Member, Phase};
 use crate::supervisor::reload::Round;
@@ -49,56 +48,55 @@ use crate::supervisor::spawn::Seat;
 use crate::supervisor::stats::Stats;
 use crate::supervisor::upgrade::Upgrade;
 use crate::sys::shm::Mapping;
-use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::Listener;
-use crate::sys::{child, code_pages, process};
+use crate::sys::{child, process};
 use crate::wire::messages::{Answer, Order};
 
-/// Keys of control descriptors: these, then one for each channel.
-const SIGNALS_KEY: u32 = 0;
-const JOBS_KEY: u32 = 1;
-const BEAT_KEY: u32 = 2;
-const ORDERS_KEY: u32 = 3;
-const FIRST_CHANNEL_KEY: u32 = 4;
+/// Keys of the channels of workers: this one and those that follow.
+const FIRST_CHANNEL_KEY: u32 = FIRST_FREE_KEY;
 
-/// How long the start waits for the first answers of the name service.
-const RESOLVE_AT_START_MAX: Duration = Duration::from_secs(2);
 /// Workers that end before any has served, in a row, after which the start has failed.
 const START_TRIES_MAX: u32 = 5;
 
 /// Serves with several workers until a signal ends it.
 #[must_use]
 pub fn run(args: &Args, source: Source, config: Config) -> ExitCode {
-    serve(Supervisor::start(args, source, config))
+    controller::run(start(args, source, config))
 }
 
 /// Goes on where an earlier program has ended in this process, which left its state under that
 /// descriptor's number. Without a configuration goes on with the one of before.
 #[must_use]
 pub fn resume(args: &Args, state: RawFd, loaded: Option<(Source, Config)>) -> ExitCode {
-    serve(Supervisor::resume(args, state, loaded))
+    controller::run(upgrade::resume(args, state, loaded))
 }
 
-fn serve(started: Result<Supervisor, Refusal>) -> ExitCode {
-    match started {
-        Ok(mut supervisor) => ExitCode::from(supervisor.serve()),
-        Err(Refusal { code, message }) => {
-            error!("{message}");
-            ExitCode::from(code)
-        }
-    }
+/// From nothing.
+fn start(args: &Args, source: Source, config: Config) -> Result<Controller<Supervisor>, Refusal> {
+    let (mut basis, reactor, access_log) = Basis::open(args, &config)?;
+    let (memory, board_fd) = Mapping::create(WORDS)
+        .map_err(|error| Refusal::new("no memory to share with workers", &error))?;
+    let board = Board::create(memory, std::process::id());
+    let outline = Outline::of(&config);
+    let mut this = Supervisor::assemble(args, reactor, board, board_fd, source, config)?;
+    this.access_log = access_log.into_file();
+    this.take_sockets(basis.service.listeners(&this.config.listeners)?);
+    // Unix sockets while root, as their folders may be root's; the others as who stays.
+    this.open_sockets(0, is_unix)?;
+    basis.confinement.give_up_as_supervisor()?;
+    this.open_sockets(workers_wanted(args, &this.config), |_| true)?;
+    basis.write_pid_file()?;
+    Controller::new(args, basis, outline, this).start()
 }
 
 /// The supervising process.
+#[derive(Debug)]
 struct Supervisor {
     args: Args,
     /// Where this program is, to be run again once it has been replaced.
     program: PathBuf,
     reactor: Reactor,
     now: Tick,
-    signals: Signals,
-    inbox: Inbox,
-    jobs: Background,
     board: Board,
     board_fd: OwnedFd,
     source: Source,
@@ -106,114 +104,67 @@ struct Supervisor {
     /// The number of the configuration.
     round: u32,
     sockets: Sockets,
-    names: Names,
     /// None when lines go to standard output.
     access_log: Option<File>,
     cpus: Vec<usize>,
     seats: Vec<Seat>,
     /// Workers that were told to end.
     others: Vec<Member>,
-    /// The configuration file is being read, for whoever asked.
-    loading: Option<Vec<Asker>>,
-    /// It was asked for again meanwhile.
-    load_again: Option<Vec<Asker>>,
     reload: Option<Round>,
     upgrade: Upgrade,
     ending: Option<Ending>,
+    /// The exit status, once there is nothing left to do.
+    ended: Option<u8>,
     /// Whether a worker that was told to end had to cut sessions.
     was_cut: bool,
     has_served: bool,
     next_look: Tick,
     stats: Stats,
-    pid_file: Option<PidFile>,
-    /// Whose workers may still serve, until ours do.
-    predecessor: Option<Predecessor>,
-    service: Service,
-    confinement: Confinement,
+    /// What the controller is to know.
+    news: VecDeque<News>,
 }
 
 impl Supervisor {
-    /// From nothing.
-    fn start(args: &Args, source: Source, config: Config) -> Result<Self, Refusal> {
-        let mut service = Service::from_environment();
-        let confinement = Confinement::prepare(&config.privileges)?;
-        let pid_file = args.pid_file.as_deref();
-        let predecessor = pid_file.and_then(Predecessor::named_in);
-        let pid_file = pid_file.map(PidFile::check).transpose()?;
-        let owner = confinement.owner();
-        let pid_file = pid_file.map(|file| file.create_for(owner)).transpose()?;
-        let access_log = AccessSink::open_for(owner, config.access_log.as_ref())?;
-        let (memory, board_fd) = Mapping::create(WORDS)
-            .map_err(|error| Refusal::new("no memory to share with workers", &error))?;
-        let board = Board::create(memory, std::process::id());
-        let basis = Basis::open(Inbox::open())?;
-        let mut this = Self::assemble(args, basis, board, board_fd, source, config);
-        this.predecessor = predecessor;
-        this.access_log = access_log.into_file();
-        this.take_sockets(service.listeners(&this.config.listeners)?);
-        // Unix sockets while root, as their folders may be root's; the others as who stays.
-        this.open_sockets(0, is_unix)?;
-        confinement.give_up_as_supervisor()?;
-        this.open_sockets(workers_wanted(args, &this.config), |_| true)?;
-        this.confinement = confinement;
-        this.set_service(service)?;
-        this.prepare()?;
-        this.pid_file = pid_file.map(PidFile::write).transpose()?;
-        this.start_due();
-        Ok(this)
-    }
-
     fn assemble(
         args: &Args,
-        basis: Basis,
+        reactor: Reactor,
         board: Board,
         board_fd: OwnedFd,
         source: Source,
         config: Config,
-    ) -> Self {
-        let now = basis.reactor.now();
-        let confinement = Confinement::of_worker(&config.privileges);
-        Self {
+    ) -> Result<Self, Refusal> {
+        let program = child::program_path();
+        let program = program.map_err(|error| Refusal::new("cannot start", &error))?;
+        let cpus = process::allowed_cpus().unwrap_or_else(|error| {
+            warn!("cannot tell the CPUs, workers run on any: {error}");
+            Vec::new()
+        });
+        let now = reactor.now();
+        Ok(Self {
             args: args.clone(),
-            program: basis.program,
+            program,
             now,
-            reactor: basis.reactor,
-            signals: basis.signals,
-            inbox: basis.inbox,
-            jobs: Background::new(basis.waker),
+            reactor,
             board,
             board_fd,
             source,
             config,
             round: 0,
             sockets: Sockets::default(),
-            names: Names::default(),
             access_log: None,
-            cpus: basis.cpus,
+            cpus,
             seats: Vec::new(),
             others: Vec::new(),
-            loading: None,
-            load_again: None,
             reload: None,
             upgrade: Upgrade::No,
             ending: None,
+            ended: None,
             was_cut: false,
             has_served: false,
             next_look: now,
             stats: Stats::new(now),
-            pid_file: None,
-            predecessor: None,
-            service: Service::default(),
-            confinement,
-        }
-    }
-
-    /// Speaks to the service manager from now on.
-    fn set_service(&mut self, mut service: Service) -> Result<(), Refusal> {
-        let watched = service.watch(&self.reactor, BEAT_KEY);
-        watched.map_err(|error| Refusal::new("no watchdog timer", &error))?;
-        self.service = service;
-        Ok(())
+            news: VecDeque::new(),
+        })
     }
 
     /// Takes over sockets that the service manager has opened: each is shared by all workers.
@@ -254,8 +205,6 @@ impl Supervisor {
             code: EXIT_BIND,
             message: full.to_string(),
         })?;
-        self.names.adopt(&self.config);
-        self.resolve_at_start();
         self.stats.adopt(self.now, self.config.stats_interval);
         self.set_seats(workers_wanted(&self.args, &self.config));
         Ok(())
@@ -279,36 +228,6 @@ impl Supervisor {
         }
     }
 
-    /// The loop. Its exit code.
-    fn serve(&mut self) -> u8 {
-        code_pages::release();
-        let mut fired = Vec::new();
-        loop {
-            if let Some(code) = self.exit_code() {
-                return code;
-            }
-            fired.clear();
-            match self.reactor.wait(Some(self.next_deadline()), &mut fired) {
-                Ok(now) => self.now = now,
-                Err(error) => {
-                    error!("waiting for events failed: {error}");
-                    return EXIT_CUT;
-                }
-            }
-            self.on_signals();
-            self.on_orders();
-            while let Some(finished) = self.jobs.next() {
-                self.on_finished(finished);
-            }
-            self.on_answers();
-            self.on_time();
-            // Only while every worker turns.
-            if self.seats.iter().all(Seat::is_well) {
-                self.service.on_beat();
-            }
-        }
-    }
-
     fn next_deadline(&self) -> Tick {
         let starts = self.seats.iter().filter_map(|seat| match seat.member {
             None => seat.start_at,
@@ -322,58 +241,15 @@ impl Supervisor {
         starts.chain(others).fold(self.next_look, Tick::min)
     }
 
-    fn on_time(&mut self) {
+    fn on_time(&mut self, names: &Names) {
         self.look_at_beats();
         self.end_round_in_time();
         self.end_upgrade_in_time();
         self.go_on_ending();
         if self.ending.is_none() {
             self.give_up_late_starters();
-            self.start_due();
+            self.start_due(names);
             self.print_stats_in_time();
-        }
-    }
-
-    fn on_signals(&mut self) {
-        while let Some(signal) = self.signals.next() {
-            match signal {
-                Signal::Terminate | Signal::Interrupt | Signal::Quit => self.end(),
-                Signal::Hangup => self.load(Vec::new()),
-                Signal::User1 => self.reopen_access_log(&[]),
-                Signal::User2 => self.check_upgrade(Vec::new()),
-                Signal::Child => self.on_children(),
-            }
-        }
-    }
-
-    fn on_orders(&mut self) {
-        for (order, asker) in self.inbox.take(|| self.jobs.come_back()) {
-            match order {
-                cli::Order::Reload => self.load(vec![asker]),
-                cli::Order::Reopen => self.reopen_access_log(&[asker]),
-                cli::Order::Upgrade => self.check_upgrade(vec![asker]),
-                cli::Order::Quit | cli::Order::Stop => {
-                    if self.ending.is_none() {
-                        self.end();
-                    }
-                    if order == cli::Order::Stop {
-                        self.end();
-                    }
-                    self.inbox.tell_end(asker);
-                }
-            }
-        }
-    }
-
-    fn on_finished(&mut self, finished: Finished) {
-        match finished {
-            Finished::Loaded(outcome) => self.on_loaded(outcome),
-            Finished::Resolved(name, addresses) => {
-                if let Some((name, addresses)) = self.names.on_resolved(name, addresses) {
-                    self.tell_all(&Order::Resolved(name, addresses));
-                }
-            }
-            Finished::Unresolved(name, reason) => self.names.on_unresolved(name, &reason),
         }
     }
 
@@ -423,48 +299,9 @@ impl Supervisor {
         self.end_upgrade();
         if !self.has_served {
             self.has_served = true;
-            info!(
-                "weir ready, process {}, {} workers",
-                std::process::id(),
-                self.seats.len()
-            );
-            self.service.ready("serving");
-            self.predecessor
-                .take()
-                .into_iter()
-                .for_each(Predecessor::relieve);
+            let words = format!("{} workers", self.seats.len());
+            self.news.push_back(News::Serving(words));
         }
-    }
-
-    fn resolve(&mut self) {
-        if let Err(error) = self.jobs.resolve(self.names.unresolved()) {
-            error!("cannot resolve names: {error}");
-        }
-    }
-
-    /// Gives the name service a moment, so that the first connections find their backends.
-    fn resolve_at_start(&mut self) {
-        let awaited = self.names.unresolved().len();
-        self.resolve();
-        for finished in self.jobs.wait(awaited, RESOLVE_AT_START_MAX) {
-            self.on_finished(finished);
-        }
-    }
-
-    fn reopen_access_log(&mut self, askers: &[Asker]) {
-        let outcome = match open_access_log(self.config.access_log.as_ref()) {
-            Ok(file) => {
-                self.access_log = file;
-                self.give_access_log();
-                info!("access log reopened");
-                Outcome::Done("access log reopened".to_owned())
-            }
-            Err(Refusal { message, .. }) => {
-                error!("{message}; writing goes on to the old file");
-                Outcome::Refused(message)
-            }
-        };
-        self.inbox.tell(askers, &outcome);
     }
 
     /// Tells all workers where access log lines go.
@@ -478,41 +315,81 @@ impl Supervisor {
     }
 }
 
-/// What every supervisor opens for itself.
-struct Basis {
-    program: PathBuf,
-    cpus: Vec<usize>,
-    signals: Signals,
-    inbox: Inbox,
-    reactor: Reactor,
-    waker: Waker,
-}
+impl Workforce for Supervisor {
+    const IS_SUPERVISED: bool = true;
 
-impl Basis {
-    fn open(inbox: Inbox) -> Result<Self, Refusal> {
-        process::raise_descriptor_limit()
-            .map_err(|error| Refusal::new("cannot read the descriptor limit", &error))?;
-        let refuse = |error: io::Error| Refusal::new("cannot start", &error);
-        let signals = Signals::open().map_err(refuse)?;
-        let mut reactor = Reactor::new().map_err(refuse)?;
-        let waker = reactor.waker(JOBS_KEY).map_err(refuse)?;
-        let watched = reactor.watch_control(signals.as_fd(), SIGNALS_KEY);
-        watched.map_err(refuse)?;
-        let orders = inbox.fd();
-        let watched = orders.map_or(Ok(()), |fd| reactor.watch_control(fd, ORDERS_KEY));
-        watched.map_err(refuse)?;
-        let cpus = process::allowed_cpus().unwrap_or_else(|error| {
-            warn!("cannot tell the CPUs, workers run on any: {error}");
-            Vec::new()
-        });
-        Ok(Self {
-            program: child::program_path().map_err(refuse)?,
-            cpus,
-            signals,
-            inbox,
-            reactor,
-            waker,
-        })
+    fn start(&mut self, names: &Names) -> Result<(), Refusal> {
+        if self.is_upgrading() {
+            self.begin_relieving(names);
+            return Ok(());
+        }
+        self.prepare()?;
+        self.start_due(names);
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<Option<bool>> {
+        self.ended = self.exit_code();
+        if self.ended.is_some() {
+            return Ok(None);
+        }
+        // Whatever has come is looked for after every wait.
+        let until = self.next_deadline();
+        self.now = self.reactor.wait(Some(until), &mut Vec::new())?;
+        Ok(Some(true))
+    }
+
+    fn settle(&mut self, names: &Names) {
+        self.on_answers();
+        self.on_time(names);
+    }
+
+    fn news(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    fn is_well(&self) -> bool {
+        self.seats.iter().all(Seat::is_well)
+    }
+
+    fn on_children(&mut self) {
+        self.hear_of_children();
+    }
+
+    fn on_resolved(&mut self, name: UnresolvedName, addresses: Vec<SocketAddr>) {
+        self.tell_all(&Order::Resolved(name, addresses));
+    }
+
+    fn set_access_log(&mut self, access_log: AccessSink) {
+        self.access_log = access_log.into_file();
+        self.give_access_log();
+    }
+
+    fn adopt(&mut self, revision: Revision, names: &Names) -> Result<(), String> {
+        self.take_on(revision, names)
+    }
+
+    fn try_successor(&mut self) -> Result<(), String> {
+        self.begin_upgrade()
+    }
+
+    fn make_way(&mut self, legacy: &Legacy<'_>) -> io::Error {
+        self.become_new(legacy)
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    fn end(&mut self) {
+        self.begin_or_hasten_end();
+    }
+
+    fn finish(&mut self, ended: io::Result<()>) -> u8 {
+        if let Err(error) = ended {
+            error!("waiting for events failed: {error}");
+        }
+        self.ended.unwrap_or(EXIT_CUT)
     }
 }
 

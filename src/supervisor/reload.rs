@@ -2,17 +2,15 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use log::{error, info, warn};
+use log::info;
 
-use crate::config::model::Config;
-use crate::config::problem::Problem;
-use crate::config::{Compiled, Source};
-use crate::control::preflight::Moment;
-use crate::control::set_log_level;
-use crate::control::verdict::{Asker, Outcome, found, list};
+use crate::control::names::Names;
+use crate::control::verdict::Outcome;
+use crate::control::workers_wanted;
+use crate::control::workforce::{News, Revision};
 use crate::core::time::Tick;
+use crate::supervisor::Supervisor;
 use crate::supervisor::member::{Member, Phase};
-use crate::supervisor::{Supervisor, open_access_log, workers_wanted};
 use crate::wire::bundle::Bundle;
 use crate::wire::messages::Order;
 use crate::worker::Adopted;
@@ -24,8 +22,6 @@ const ANSWERS_MAX_MS: u64 = 10_000;
 #[derive(Debug)]
 pub(super) struct Round {
     until: Tick,
-    /// Who asked for it, and waits for the verdict.
-    askers: Vec<Asker>,
     /// How many workers are to have it in the end.
     asked: usize,
     /// Seats whose workers have not answered.
@@ -45,75 +41,9 @@ impl Round {
 }
 
 impl Supervisor {
-    /// Reads the configuration file, for these processes that want to know the verdict.
-    pub(super) fn load(&mut self, mut askers: Vec<Asker>) {
-        if self.ending.is_some() {
-            warn!("reload ignored: stopping");
-            return self.refuse_reload(&askers, "stopping");
-        }
-        if self.loading.is_some() || self.reload.is_some() || self.upgrade.is_under_way() {
-            self.load_again.get_or_insert_default().append(&mut askers);
-            return;
-        }
-        self.service.reloading();
-        info!("reload: reading {}", self.args.config.display());
-        let listeners = self.config.listeners.iter();
-        let moment = Moment::Reload {
-            listening: listeners.map(|it| it.address.clone()).collect(),
-            // It has stayed outside.
-            is_inside_root: false,
-        };
-        match self.jobs.load(self.args.clone(), moment) {
-            Ok(()) => self.loading = Some(askers),
-            Err(error) => {
-                error!("reload failed, nothing changed: {error}");
-                self.service.reloaded(false);
-                self.refuse_reload(&askers, &error.to_string());
-            }
-        }
-    }
-
-    /// Reads it again when somebody asked for that meanwhile.
-    pub(super) fn load_if_asked(&mut self) {
-        if let Some(askers) = self.load_again.take() {
-            self.load(askers);
-        }
-    }
-
-    pub(super) fn on_loaded(&mut self, outcome: Result<Box<(Source, Compiled)>, Vec<Problem>>) {
-        let askers = self.loading.take().unwrap_or_default();
-        match outcome {
-            Ok(loaded) => {
-                let (source, compiled) = *loaded;
-                for warning in &compiled.warnings {
-                    warn!("{warning}");
-                }
-                if let Err(reason) = self.adopt(source, compiled.config, &askers) {
-                    error!("reload failed, nothing changed: {reason}");
-                    self.service.reloaded(false);
-                    self.refuse_reload(&askers, &reason);
-                }
-            }
-            Err(problems) => {
-                for problem in &problems {
-                    error!("{problem}");
-                }
-                error!("reload failed, nothing changed: {}", found(&problems));
-                self.service.reloaded(false);
-                self.refuse_reload(&askers, &list(&problems));
-            }
-        }
-        if self.reload.is_none() {
-            self.load_if_asked();
-        }
-    }
-
     /// Everything that can fail is done before anything changes.
-    fn adopt(&mut self, source: Source, config: Config, askers: &[Asker]) -> Result<(), String> {
-        if self.ending.is_some() {
-            return Err("stopping".to_owned());
-        }
-        self.confinement.warn_of_change(&config.privileges);
+    pub(super) fn take_on(&mut self, revision: Revision, names: &Names) -> Result<(), String> {
+        let Revision { source, config, .. } = revision;
         let count = workers_wanted(&self.args, &config);
         if count > self.seats.len() {
             self.check_rows(count - self.seated())?;
@@ -121,11 +51,9 @@ impl Supervisor {
         let slots = u8::try_from(count).unwrap_or(u8::MAX);
         let slots = slots.max(self.sockets.slots());
         let fresh = self.sockets.open_missing(&config, slots)?;
-        let access_log = open_access_log(config.access_log.as_ref());
-        let access_log = access_log.map_err(|refusal| refusal.message)?;
         let bundle = Bundle {
             source,
-            names: self.names.known().to_vec(),
+            names: names.known().to_vec(),
             sockets: self.sockets.of_with(&config, &fresh),
         };
         let written = bundle.write();
@@ -137,17 +65,15 @@ impl Supervisor {
         self.source = bundle.source;
         self.config = config;
         self.round = self.round.wrapping_add(1);
-        self.names.adopt(&self.config);
-        self.access_log = access_log;
+        self.access_log = revision.access_log.into_file();
         self.stats.adopt(self.now, self.config.stats_interval);
-        set_log_level(self.config.log_level, self.args.quiet);
         self.give_access_log();
-        self.give_configuration(&written, count, askers);
-        self.resolve();
+        self.give_configuration(&written, count);
+        self.start_due(names);
         Ok(())
     }
 
-    fn give_configuration(&mut self, bundle: &OwnedFd, count: usize, askers: &[Asker]) {
+    fn give_configuration(&mut self, bundle: &OwnedFd, count: usize) {
         let before = self.others.len();
         self.set_seats(count);
         for seat in &mut self.seats {
@@ -168,14 +94,12 @@ impl Supervisor {
         let leaving = &self.others[before..];
         self.reload = Some(Round {
             until: self.now.after_ms(ANSWERS_MAX_MS),
-            askers: askers.to_vec(),
             asked: count,
             awaited: (0..count).collect(),
             leaving: leaving.iter().map(|member| member.key).collect(),
             adopted: None,
             refused: Vec::new(),
         });
-        self.start_due();
     }
 
     /// A worker has taken on a configuration, or has not.
@@ -266,13 +190,10 @@ impl Supervisor {
     }
 
     fn end_round(&mut self) {
-        let Some(round) = self.reload.take() else {
-            return;
-        };
-        let outcome = self.verdict(&round);
-        self.service.reloaded(matches!(outcome, Outcome::Done(_)));
-        self.inbox.tell(&round.askers, &outcome);
-        self.load_if_asked();
+        if let Some(round) = self.reload.take() {
+            let outcome = self.verdict(&round);
+            self.news.push_back(News::Adopted(outcome));
+        }
     }
 
     fn verdict(&self, round: &Round) -> Outcome {
@@ -312,10 +233,8 @@ impl Supervisor {
         let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
         let line = format!("reload done by {by}: {changes}{notes}");
         if is_done {
-            info!("{line}");
             Outcome::Done(line)
         } else {
-            error!("{line}");
             Outcome::Refused(line)
         }
     }
@@ -337,10 +256,5 @@ impl Supervisor {
                 it.name()
             ),
         }
-    }
-
-    fn refuse_reload(&self, askers: &[Asker], reason: &str) {
-        let line = format!("reload failed, nothing changed: {reason}");
-        self.inbox.tell(askers, &Outcome::Refused(line));
     }
 }

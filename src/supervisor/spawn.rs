@@ -8,6 +8,7 @@ use log::{error, info, warn};
 
 use crate::board::ROWS_MAX;
 use crate::cli::WORKER_WORD;
+use crate::control::names::Names;
 use crate::core::time::Tick;
 use crate::supervisor::member::{Member, Phase};
 use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor};
@@ -77,14 +78,14 @@ fn pause_ms(quick_ends: u32) -> u64 {
 
 impl Supervisor {
     /// Starts workers for the seats that are due.
-    pub(super) fn start_due(&mut self) {
+    pub(super) fn start_due(&mut self, names: &Names) {
         for index in 0..self.seats.len() {
             let seat = &self.seats[index];
             if seat.member.is_some() || seat.start_at.is_none_or(|at| at > self.now) {
                 continue;
             }
             self.seats[index].start_at = None;
-            match self.start_member(index) {
+            match self.start_member(index, names) {
                 Ok(member) => {
                     info!("worker {index}: started, process {}", member.pid);
                     self.seats[index].member = Some(member);
@@ -120,11 +121,11 @@ impl Supervisor {
         seat.start_at = Some(self.now.after_ms(pause_ms(seat.quick_ends)));
     }
 
-    fn start_member(&self, seat: usize) -> io::Result<Member> {
+    fn start_member(&self, seat: usize, names: &Names) -> io::Result<Member> {
         let row = self
             .free_row()
             .ok_or_else(|| io::Error::other(ROWS_SHORT))?;
-        let bundle = self.bundle().write()?;
+        let bundle = self.bundle(names).write()?;
         let (ours, theirs) = Channel::pair()?;
         let supervisor = std::process::id().to_string();
         let arguments = [
@@ -163,10 +164,10 @@ impl Supervisor {
     }
 
     /// The configuration as it is now, for a worker.
-    pub(super) fn bundle(&self) -> Bundle {
+    pub(super) fn bundle(&self, names: &Names) -> Bundle {
         Bundle {
             source: self.source.clone(),
-            names: self.names.known().to_vec(),
+            names: names.known().to_vec(),
             sockets: self.sockets.of(&self.config),
         }
     }
@@ -197,7 +198,7 @@ impl Supervisor {
     }
 
     /// Hears what has become of children.
-    pub(super) fn on_children(&mut self) {
+    pub(super) fn hear_of_children(&mut self) {
         while let Some((pid, fate)) = child::next_fate() {
             match fate {
                 Fate::Exited(_) | Fate::Killed(_) => self.on_end(pid, fate),

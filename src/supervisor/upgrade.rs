@@ -15,16 +15,20 @@ use crate::board::{Board, WORDS};
 use crate::cli::{Args, EXIT_SUCCEEDS, RESUME_WORD, SUCCEED_WORD};
 use crate::config::Source;
 use crate::config::model::{Config, WORKERS_MAX};
+use crate::control::basis::Basis;
+use crate::control::controller::{Controller, Outline};
 use crate::control::names::Names;
 use crate::control::pid_file::PidFile;
 use crate::control::service::Service;
-use crate::control::verdict::{Asker, Inbox, Outcome};
-use crate::control::{EXIT_CUT, Refusal};
+use crate::control::succession::Inheritance;
+use crate::control::verdict::{Asker, Inbox};
+use crate::control::workforce::{Legacy, News};
+use crate::control::{EXIT_CUT, Refusal, workers_wanted};
 use crate::core::time::Tick;
 use crate::supervisor::member::{Member, Phase};
 use crate::supervisor::sockets::{Entry, Held};
 use crate::supervisor::spawn::Seat;
-use crate::supervisor::{Basis, FIRST_CHANNEL_KEY, Supervisor, workers_wanted};
+use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor};
 use crate::sys::child::{self, Fate};
 use crate::sys::privileges;
 use crate::sys::shm::Mapping;
@@ -47,34 +51,24 @@ pub(super) enum Upgrade {
     /// There is none.
     No,
     /// The new binary is being tried.
-    Checking {
-        pid: u32,
-        until: Tick,
-        askers: Vec<Asker>,
-    },
+    Checking { pid: u32, until: Tick },
     /// We are the new binary, and our workers come up beside those of before.
     Relieving {
         old: Vec<Member>,
         /// How many of them there were to be.
         seats: usize,
         until: Tick,
-        askers: Vec<Asker>,
     },
     /// Ours serve, and those of before were told to leave.
     Leaving {
         /// Those who may still accept, by key.
         awaited: Vec<u32>,
         until: Tick,
-        askers: Vec<Asker>,
         line: String,
     },
 }
 
 impl Upgrade {
-    pub(super) fn is_under_way(&self) -> bool {
-        !matches!(self, Self::No)
-    }
-
     pub(super) fn deadline(&self) -> Option<Tick> {
         match self {
             Self::No => None,
@@ -108,16 +102,6 @@ impl Upgrade {
         Some(old.swap_remove(index))
     }
 
-    /// Who waits for its outcome.
-    pub(super) fn askers(&self) -> &[Asker] {
-        match self {
-            Self::No => &[],
-            Self::Checking { askers, .. }
-            | Self::Relieving { askers, .. }
-            | Self::Leaving { askers, .. } => askers,
-        }
-    }
-
     /// Ends it whatever its state; the workers of before.
     pub(super) fn abandon(&mut self) -> Vec<Member> {
         match std::mem::replace(self, Self::No) {
@@ -130,58 +114,39 @@ impl Upgrade {
 // Of the old binary.
 impl Supervisor {
     /// Tries the new binary.
-    pub(super) fn check_upgrade(&mut self, askers: Vec<Asker>) {
-        let is_busy = self.loading.is_some() || self.reload.is_some();
-        if self.ending.is_some() || is_busy || self.upgrade.is_under_way() || !self.has_served {
-            let reason = "busy with a start, a reload, an upgrade or the end";
-            return self.refuse_upgrade(&askers, reason);
+    pub(super) fn begin_upgrade(&mut self) -> Result<(), String> {
+        if !self.has_served {
+            return Err("busy with a start".to_owned());
         }
-        if let Err(reason) = self.check_rows(self.seats.len()) {
-            return self.refuse_upgrade(&askers, &reason);
-        }
+        self.check_rows(self.seats.len())?;
         info!("upgrade: trying {}", self.program.display());
         let arguments = [SUCCEED_WORD.into(), self.args.config.clone().into()];
-        match child::spawn(&self.program, &arguments, None) {
-            Ok(pid) => {
-                self.upgrade = Upgrade::Checking {
-                    pid,
-                    until: self.now.after_ms(CHECK_MAX_MS),
-                    askers,
-                }
-            }
-            Err(error) => {
-                let reason = format!("the new binary does not run: {error}");
-                self.refuse_upgrade(&askers, &reason);
-            }
-        }
+        let pid = child::spawn(&self.program, &arguments, None)
+            .map_err(|error| format!("the new binary does not run: {error}"))?;
+        let until = self.now.after_ms(CHECK_MAX_MS);
+        self.upgrade = Upgrade::Checking { pid, until };
+        Ok(())
     }
 
     /// Whether it was the new binary being tried that has ended.
     pub(super) fn on_check_end(&mut self, ended: u32, fate: Fate) -> bool {
-        let askers = match &mut self.upgrade {
-            Upgrade::Checking { pid, askers, .. } if *pid == ended => std::mem::take(askers),
-            Upgrade::No
-            | Upgrade::Checking { .. }
-            | Upgrade::Relieving { .. }
-            | Upgrade::Leaving { .. } => return false,
-        };
-        self.upgrade = Upgrade::No;
-        if fate == Fate::Exited(EXIT_SUCCEEDS.into()) {
-            let error = self.become_new(&askers);
-            let reason = format!("the new binary cannot be run: {error}");
-            self.refuse_upgrade(&askers, &reason);
-        } else {
-            let what = "the new binary does not accept the configuration, or is no weir that can \
-                        take over";
-            self.refuse_upgrade(&askers, &format!("{what}: {fate:?}"));
+        let is_it = matches!(self.upgrade, Upgrade::Checking { pid, .. } if pid == ended);
+        if is_it {
+            self.upgrade = Upgrade::No;
+            self.news.push_back(if fate == Fate::Exited(EXIT_SUCCEEDS.into()) {
+                News::SuccessorFits
+            } else {
+                let what = "the new binary does not accept the configuration, or is no weir that \
+                            can take over";
+                News::Upgraded(Err(format!("{what}: {fate:?}")))
+            });
         }
-        self.load_if_asked();
-        true
+        is_it
     }
 
     /// Becomes the new binary. Returns only when that fails.
-    fn become_new(&self, askers: &[Asker]) -> io::Error {
-        let left = self.leave(askers).and_then(|left| left.write());
+    pub(super) fn become_new(&self, legacy: &Legacy<'_>) -> io::Error {
+        let left = self.leave(legacy).and_then(|left| left.write());
         let error = match left {
             Err(error) => error,
             Ok(state) => {
@@ -189,9 +154,8 @@ impl Supervisor {
                     vec![RESUME_WORD.into(), state.as_raw_fd().to_string().into()];
                 arguments.extend(own_arguments());
                 info!("upgrade: becoming the new binary");
-                let variables = self.service.environment();
                 match privileges::pass_on_exec() {
-                    Ok(()) => child::become_program(&self.program, &arguments, &variables),
+                    Ok(()) => child::become_program(&self.program, &arguments, &legacy.environment),
                     Err(error) => error,
                 }
             }
@@ -204,10 +168,6 @@ impl Supervisor {
 
     fn keep_all(&self, kept: bool) -> io::Result<()> {
         keep(&self.board_fd, kept)?;
-        let pid_file = self.pid_file.as_ref().and_then(PidFile::fd);
-        for fd in pid_file.into_iter().chain(self.inbox.fd()) {
-            keep(fd, kept)?;
-        }
         for (_, fd) in self.sockets.all() {
             keep(fd, kept)?;
         }
@@ -220,7 +180,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn leave(&self, askers: &[Asker]) -> io::Result<Handover> {
+    fn leave(&self, legacy: &Legacy<'_>) -> io::Result<Handover> {
         self.keep_all(true)?;
         let listeners = self.sockets.entries.iter().map(|entry| LeftListener {
             key: entry.key.clone(),
@@ -232,21 +192,20 @@ impl Supervisor {
                 .collect(),
         });
         let members = self.seats.iter().filter_map(|seat| seat.member.as_ref());
-        let pid_file = self.pid_file.as_ref().and_then(PidFile::fd);
         Ok(Handover {
             board: self.board_fd.as_raw_fd(),
             round: self.round,
             source: self.source.clone(),
-            names: self.names.known().to_vec(),
+            names: legacy.names.known().to_vec(),
             listeners: listeners.collect(),
             next_id: self.sockets.next_id,
             seats: u32::try_from(self.seats.len()).unwrap_or(0),
             members: members.chain(&self.others).filter_map(left).collect(),
-            pid_file: pid_file.map(|fd| fd.as_raw_fd()),
-            inbox: self.inbox.fd().map(|fd| fd.as_raw_fd()),
+            pid_file: legacy.pid_file,
+            inbox: legacy.inbox,
             started: self.stats.started(),
-            askers: askers.to_vec(),
-            load_again: self.load_again.clone(),
+            askers: legacy.askers.to_vec(),
+            load_again: legacy.load_again.map(<[Asker]>::to_vec),
         })
     }
 }
@@ -272,92 +231,106 @@ fn own_arguments() -> Vec<OsString> {
     }
 }
 
+/// Takes the place of an earlier program, which left `state`. Without a configuration goes on with
+/// the one of before.
+pub(super) fn resume(
+    args: &Args,
+    state: RawFd,
+    loaded: Option<(Source, Config)>,
+) -> Result<Controller<Supervisor>, Refusal> {
+    let service = Service::from_environment();
+    let left = Handover::read(state).map_err(refuse)?;
+    let (source, config) = match loaded {
+        Some(loaded) => loaded,
+        None => {
+            error!("going on with the configuration of before");
+            let compiled = left.source.compile();
+            let compiled = compiled.map_err(|_| refuse(io::ErrorKind::InvalidData.into()))?;
+            (left.source.clone(), compiled.config)
+        }
+    };
+    let inherit = |number: Option<RawFd>| number.map(child::take_inherited).transpose();
+    let inbox = inherit(left.inbox).map_err(refuse)?;
+    let inbox = inbox.map_or_else(Inbox::open, Inbox::inherited);
+    let pid_file = take_pid_file(args, inherit(left.pid_file).map_err(refuse)?);
+    let (basis, reactor) = Basis::inherited(service, &config, inbox, pid_file)?;
+    let (board, fd, is_same_board) = take_board(left.board).map_err(refuse)?;
+    let outline = Outline::of(&config);
+    let mut this = Supervisor::assemble(args, reactor, board, fd, source, config)?;
+    this.stats.go_on_since(left.started);
+    this.round = left.round.wrapping_add(1);
+    this.sockets.next_id = left.next_id;
+    for listener in left.listeners {
+        let entry = take_listener(listener).map_err(refuse)?;
+        this.sockets.entries.push(entry);
+    }
+    let old = this.take_members(left.members, is_same_board);
+    this.upgrade = Upgrade::Relieving {
+        old,
+        seats: usize::try_from(left.seats).unwrap_or(0).min(WORKERS_MAX),
+        until: this.now.after_ms(COME_UP_MAX_MS),
+    };
+    let inheritance = Inheritance {
+        names: left.names,
+        askers: left.askers,
+        load_again: left.load_again,
+    };
+    Controller::new(args, basis, outline, this)
+        .inheriting(inheritance)
+        .start()
+}
+
+fn refuse(error: io::Error) -> Refusal {
+    Refusal {
+        code: EXIT_CUT,
+        message: format!("cannot go on where the program before has ended: {error}"),
+    }
+}
+
+/// The pid file is no reason to end what serves.
+fn take_pid_file(args: &Args, left: Option<OwnedFd>) -> Option<PidFile> {
+    let path = args.pid_file.as_deref()?;
+    let taken = PidFile::take_over(path, left);
+    taken
+        .inspect_err(|refusal| warn!("{}", refusal.message))
+        .ok()
+}
+
+/// The board of before, or a new one where that cannot be read; and whether it is the same.
+fn take_board(left: RawFd) -> io::Result<(Board, OwnedFd, bool)> {
+    let fd = child::take_inherited(left)?;
+    let same = Mapping::attach(fd.as_fd(), WORDS)
+        .map_err(|error| error.to_string())
+        .and_then(|memory| {
+            Board::attach(memory, 0, std::process::id()).map_err(|unfit| unfit.to_string())
+        });
+    match same {
+        Ok(board) => Ok((board, fd, true)),
+        Err(reason) => {
+            warn!("counters begin anew: {reason}");
+            let (memory, fd) = Mapping::create(WORDS)?;
+            Ok((Board::create(memory, std::process::id()), fd, false))
+        }
+    }
+}
+
 // Of the new binary.
 impl Supervisor {
-    /// Takes the place of an earlier program, which left `state`. Without a configuration goes on
-    /// with the one of before.
-    pub(super) fn resume(
-        args: &Args,
-        state: RawFd,
-        loaded: Option<(Source, Config)>,
-    ) -> Result<Self, Refusal> {
-        let refuse = |error: io::Error| Refusal {
-            code: EXIT_CUT,
-            message: format!("cannot go on where the program before has ended: {error}"),
-        };
-        let service = Service::from_environment();
-        let left = Handover::read(state).map_err(refuse)?;
-        let (source, config) = match loaded {
-            Some(loaded) => loaded,
-            None => {
-                error!("going on with the configuration of before");
-                let compiled = left.source.compile();
-                let compiled = compiled.map_err(|_| refuse(io::ErrorKind::InvalidData.into()))?;
-                (left.source.clone(), compiled.config)
-            }
-        };
-        let inherit = |number: Option<RawFd>| number.map(child::take_inherited).transpose();
-        let inbox = inherit(left.inbox).map_err(refuse)?;
-        let pid_file = inherit(left.pid_file).map_err(refuse)?;
-        let basis = Basis::open(inbox.map_or_else(Inbox::open, Inbox::inherited))?;
-        let fd = child::take_inherited(left.board).map_err(refuse)?;
-        let same = Mapping::attach(fd.as_fd(), WORDS)
-            .map_err(|error| error.to_string())
-            .and_then(|memory| {
-                Board::attach(memory, 0, std::process::id()).map_err(|unfit| unfit.to_string())
-            });
-        let is_same_board = same.is_ok();
-        let (board, fd) = match same {
-            Ok(board) => (board, fd),
-            Err(reason) => {
-                warn!("counters begin anew: {reason}");
-                let (memory, fd) = Mapping::create(WORDS).map_err(refuse)?;
-                (Board::create(memory, std::process::id()), fd)
-            }
-        };
-        let mut this = Self::assemble(args, basis, board, fd, source, config);
-        this.stats.go_on_since(left.started);
-        this.load_again = left.load_again;
-        this.round = left.round.wrapping_add(1);
-        this.names = Names::with(left.names);
-        this.sockets.next_id = left.next_id;
-        for listener in left.listeners {
-            let entry = take_listener(listener).map_err(refuse)?;
-            this.sockets.entries.push(entry);
-        }
-        this.set_service(service)?;
-        let old = this.take_members(left.members, is_same_board);
-        this.upgrade = Upgrade::Relieving {
-            old,
-            seats: usize::try_from(left.seats).unwrap_or(0).min(WORKERS_MAX),
-            until: this.now.after_ms(COME_UP_MAX_MS),
-            askers: left.askers,
-        };
-        this.begin_relieving(args, pid_file);
-        // Whose end was told to the program before is told to nobody again.
-        this.on_children();
-        Ok(this)
-    }
-
     /// Starts the new workers. What fails here leaves those of before as they are.
-    fn begin_relieving(&mut self, args: &Args, pid_file: Option<OwnedFd>) {
-        let path = args.pid_file.as_deref();
-        let pid_file = path.map(|path| PidFile::take_over(path, pid_file));
-        let pid_file = pid_file.transpose();
-        match pid_file {
-            Ok(pid_file) => self.pid_file = pid_file,
-            Err(refusal) => warn!("{}", refusal.message),
-        }
-        let count = workers_wanted(args, &self.config);
-        if let Err(reason) = self.check_rows(count) {
-            return self.give_up_upgrade(&reason);
-        }
+    pub(super) fn begin_relieving(&mut self, names: &Names) {
+        let count = workers_wanted(&self.args, &self.config);
         // Sockets that are no longer named stay until those of before have gone.
-        let opened = self.open_sockets(count, |_| true);
-        if let Err(refusal) = opened.and_then(|()| self.prepare()) {
-            return self.give_up_upgrade(&refusal.message);
+        let prepared = self.check_rows(count).and_then(|()| {
+            let opened = self.open_sockets(count, |_| true);
+            let prepared = opened.and_then(|()| self.prepare());
+            prepared.map_err(|refusal| refusal.message)
+        });
+        match prepared {
+            Ok(()) => self.start_due(names),
+            Err(reason) => self.give_up_upgrade(&reason),
         }
-        self.start_due();
+        // Whose end was told to the program before is told to nobody again.
+        self.hear_of_children();
     }
 
     fn take_members(&mut self, members: Vec<LeftMember>, is_same_board: bool) -> Vec<Member> {
@@ -401,10 +374,9 @@ impl Supervisor {
 
     /// All new workers serve: those of before may go.
     pub(super) fn end_upgrade(&mut self) {
-        let Upgrade::Relieving { askers, .. } = &mut self.upgrade else {
+        if !self.is_upgrading() {
             return;
-        };
-        let askers = std::mem::take(askers);
+        }
         let mut old = self.upgrade.abandon();
         let count = old.len();
         // Their copies of the sockets go with them; ours of what is no longer named go now.
@@ -423,7 +395,6 @@ impl Supervisor {
         self.upgrade = Upgrade::Leaving {
             awaited,
             until: self.now.after_ms(LEAVE_MAX_MS),
-            askers,
             line,
         };
         self.end_upgrade_if_complete();
@@ -441,7 +412,6 @@ impl Supervisor {
         let Upgrade::Leaving {
             awaited,
             until,
-            askers,
             line,
         } = &self.upgrade
         else {
@@ -458,10 +428,8 @@ impl Supervisor {
                 format!("; {} of before {how} and leaves when it goes on", it.name())
             });
             let line = format!("{line}{}", notes.collect::<String>());
-            info!("{line}");
-            self.inbox.tell(askers, &Outcome::Done(line));
             self.upgrade = Upgrade::No;
-            self.load_if_asked();
+            self.news.push_back(News::Upgraded(Ok(line)));
         }
     }
 
@@ -470,13 +438,13 @@ impl Supervisor {
         match &self.upgrade {
             Upgrade::No => {}
             Upgrade::Leaving { .. } => self.end_upgrade_if_complete(),
-            Upgrade::Checking { pid, until, askers } => {
+            Upgrade::Checking { pid, until } => {
                 if *until <= self.now {
                     // Its end is heard of later, and means nothing any more.
                     let _ = child::send(*pid, child::Send::Kill);
-                    self.refuse_upgrade(askers, "the new binary takes too long to check the file");
                     self.upgrade = Upgrade::No;
-                    self.load_if_asked();
+                    let reason = "the new binary takes too long to check the file";
+                    self.news.push_back(News::Upgraded(Err(reason.to_owned())));
                 }
             }
             Upgrade::Relieving { until, .. } => {
@@ -490,12 +458,11 @@ impl Supervisor {
 
     /// Those of before stay.
     fn give_up_upgrade(&mut self, reason: &str) {
-        let Upgrade::Relieving { askers, seats, .. } = &self.upgrade else {
+        let Upgrade::Relieving { seats, .. } = self.upgrade else {
             return;
         };
-        let seats = *seats;
         let reason = format!("{reason}; the workers of before go on");
-        self.refuse_upgrade(askers, &reason);
+        self.news.push_back(News::Upgraded(Err(reason)));
         let new = self.seats.drain(..).filter_map(|seat| seat.member);
         for mut member in new {
             member.phase = Phase::Leaving;
@@ -516,15 +483,6 @@ impl Supervisor {
         }
         self.has_served = true;
         self.share_out_slots();
-        self.load_if_asked();
-    }
-}
-
-impl Supervisor {
-    pub(super) fn refuse_upgrade(&self, askers: &[Asker], reason: &str) {
-        let line = format!("upgrade failed: {reason}");
-        error!("{line}");
-        self.inbox.tell(askers, &Outcome::Refused(line));
     }
 }
 

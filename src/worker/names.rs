@@ -1,6 +1,6 @@
 //! Backends that are known by a name: the addresses that the name service gives them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::core::address::{Address, UnresolvedName};
@@ -12,18 +12,6 @@ use crate::worker::shared::key_of;
 use crate::worker::upstreams::assumed;
 
 impl<N: Net> Worker<N> {
-    /// The names of backends that have no address yet, each once.
-    #[must_use]
-    pub fn unresolved_names(&self) -> Vec<UnresolvedName> {
-        let places = self.shared.places.iter().flatten();
-        let mut seen = HashSet::new();
-        places
-            .filter(|place| place.addresses.is_empty())
-            .filter_map(|place| UnresolvedName::of(&place.address))
-            .filter(|name| seen.insert(name.clone()))
-            .collect()
-    }
-
     /// Names have been resolved: their backends are as if they had been added with an address.
     pub fn on_resolved(&mut self, names: &[(UnresolvedName, Vec<SocketAddr>)]) {
         let names = names.iter().filter(|(_, addresses)| !addresses.is_empty());

@@ -1,0 +1,111 @@
+//! What every weir opens for itself before anybody serves.
+
+use std::os::fd::AsFd as _;
+
+use crate::cli::Args;
+use crate::config::model::Config;
+use crate::control::access_sink::AccessSink;
+use crate::control::confine::Confinement;
+use crate::control::orphans::Predecessor;
+use crate::control::pid_file::PidFile;
+use crate::control::service::Service;
+use crate::control::verdict::Inbox;
+use crate::control::{BEAT_KEY, JOBS_KEY, ORDERS_KEY, Refusal, SIGNALS_KEY};
+use crate::reactor::{Reactor, Waker};
+use crate::sys::process;
+use crate::sys::signal::Signals;
+
+/// All of it but the reactor, which belongs to who serves.
+#[derive(Debug)]
+pub(crate) struct Basis {
+    pub(crate) service: Service,
+    pub(crate) confinement: Confinement,
+    /// The limit on open descriptors.
+    pub(crate) descriptors: u64,
+    pub(super) signals: Signals,
+    pub(super) inbox: Inbox,
+    pub(super) waker: Waker,
+    pub(super) pid_file: Option<PidFile>,
+    /// Whose workers may still serve, until ours do.
+    pub(super) predecessor: Option<Predecessor>,
+}
+
+impl Basis {
+    /// Opens it while still root, with the access log. The pid file stays empty for now.
+    pub(crate) fn open(
+        args: &Args,
+        config: &Config,
+    ) -> Result<(Self, Reactor, AccessSink), Refusal> {
+        let service = Service::from_environment();
+        let confinement = Confinement::prepare(&config.privileges)?;
+        let pid_file = args.pid_file.as_deref();
+        let predecessor = pid_file.and_then(Predecessor::named_in);
+        let pid_file = pid_file.map(PidFile::check).transpose()?;
+        let owner = confinement.owner();
+        let access_log = AccessSink::open_for(owner, config.access_log.as_ref())?;
+        let pid_file = pid_file.map(|file| file.create_for(owner)).transpose()?;
+        let (mut this, reactor) = Self::with(service, confinement, Inbox::open())?;
+        this.pid_file = pid_file;
+        this.predecessor = predecessor;
+        Ok((this, reactor, access_log))
+    }
+
+    /// The same for a program that takes the place of another, which has left some of it.
+    pub(crate) fn inherited(
+        service: Service,
+        config: &Config,
+        inbox: Inbox,
+        pid_file: Option<PidFile>,
+    ) -> Result<(Self, Reactor), Refusal> {
+        let confinement = Confinement::of_worker(&config.privileges);
+        let (mut this, reactor) = Self::with(service, confinement, inbox)?;
+        this.pid_file = pid_file;
+        Ok((this, reactor))
+    }
+
+    fn with(
+        mut service: Service,
+        confinement: Confinement,
+        inbox: Inbox,
+    ) -> Result<(Self, Reactor), Refusal> {
+        let descriptors = process::raise_descriptor_limit()
+            .map_err(|error| Refusal::new("cannot read the descriptor limit", &error))?;
+        let signals =
+            Signals::open().map_err(|error| Refusal::new("cannot take signals", &error))?;
+        let watched = Reactor::new().and_then(|mut reactor| {
+            let waker = reactor.waker(JOBS_KEY)?;
+            reactor.watch_control(signals.as_fd(), SIGNALS_KEY)?;
+            let orders = inbox.fd();
+            orders.map_or(Ok(()), |fd| reactor.watch_control(fd, ORDERS_KEY))?;
+            service.watch(&reactor, BEAT_KEY)?;
+            Ok((reactor, waker))
+        });
+        let (reactor, waker) = watched.map_err(|error| Refusal::new("no event queue", &error))?;
+        let this = Self {
+            service,
+            confinement,
+            descriptors,
+            signals,
+            inbox,
+            waker,
+            pid_file: None,
+            predecessor: None,
+        };
+        Ok((this, reactor))
+    }
+
+    /// Writes the id of this process into the pid file.
+    pub(crate) fn write_pid_file(&mut self) -> Result<(), Refusal> {
+        let pid_file = self.pid_file.take();
+        self.pid_file = pid_file.map(PidFile::write).transpose()?;
+        Ok(())
+    }
+
+    /// Ends workers that have lost the supervisor of before.
+    pub(crate) fn relieve_predecessor(&mut self) {
+        self.predecessor
+            .take()
+            .into_iter()
+            .for_each(Predecessor::relieve);
+    }
+}

@@ -1,0 +1,271 @@
+//! The loop of a running weir: what signals, orders, jobs and the service manager ask for, and who
+//! is told what came of it. Who serves is behind [`Workforce`].
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use log::{error, info};
+
+use crate::background::{Background, Finished};
+use crate::cli::{Args, Order};
+use crate::config::model::{AccessLog, Config};
+use crate::control::Refusal;
+use crate::control::access_sink::AccessSink;
+use crate::control::basis::Basis;
+use crate::control::confine::Confinement;
+use crate::control::names::{self, Names};
+use crate::control::orphans::Predecessor;
+use crate::control::pid_file::PidFile;
+use crate::control::reload::Loaded;
+use crate::control::service::Service;
+use crate::control::verdict::{Asker, Inbox, Outcome};
+use crate::control::workforce::{News, Workforce};
+use crate::core::address::{Address, UnresolvedName};
+use crate::sys::code_pages;
+use crate::sys::signal::{Signal, Signals};
+
+/// How long the start waits for the first answers of the name service.
+const RESOLVE_AT_START_MAX: Duration = Duration::from_secs(2);
+
+/// What is under way that excludes others of its kind.
+#[derive(Debug, Default)]
+pub(super) enum Doing {
+    #[default]
+    Nothing,
+    /// The configuration file is being read, for whoever asked.
+    Loading(Vec<Asker>),
+    /// A configuration is being taken on.
+    Adopting(Vec<Asker>),
+    /// Another program is to take the place of this one, or is about to have done so.
+    Upgrading(Vec<Asker>),
+}
+
+/// Controls whoever serves.
+#[derive(Debug)]
+pub(crate) struct Controller<W> {
+    pub(super) args: Args,
+    pub(super) workforce: W,
+    pub(super) signals: Signals,
+    pub(super) inbox: Inbox,
+    pub(super) jobs: Background<Loaded>,
+    pub(super) service: Service,
+    pub(super) confinement: Confinement,
+    pub(super) pid_file: Option<PidFile>,
+    predecessor: Option<Predecessor>,
+    pub(super) names: Names,
+    /// As the configuration has it.
+    pub(super) access_log: Option<AccessLog>,
+    /// Where the listeners of the configuration are.
+    pub(super) listening: Vec<Address>,
+    pub(super) doing: Doing,
+    /// A reload was asked for while something else was under way.
+    pub(super) load_again: Option<Vec<Asker>>,
+}
+
+/// What a controller keeps of a configuration.
+#[derive(Debug)]
+pub(crate) struct Outline {
+    pub(super) names: Vec<UnresolvedName>,
+    pub(super) access_log: Option<AccessLog>,
+    pub(super) listening: Vec<Address>,
+    pub(super) log_level: log::LevelFilter,
+}
+
+impl Outline {
+    pub(crate) fn of(config: &Config) -> Self {
+        let listeners = config.listeners.iter();
+        Self {
+            names: names::of(config),
+            access_log: config.access_log.clone(),
+            listening: listeners.map(|it| it.address.clone()).collect(),
+            log_level: config.log_level,
+        }
+    }
+}
+
+/// Serves until a signal or an order ends it, if it has been started.
+#[must_use]
+pub(crate) fn run<W: Workforce>(started: Result<Controller<W>, Refusal>) -> ExitCode {
+    match started {
+        Ok(mut controller) => ExitCode::from(controller.serve()),
+        Err(Refusal { code, message }) => {
+            error!("{message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+impl<W: Workforce> Controller<W> {
+    pub(crate) fn new(args: &Args, basis: Basis, outline: Outline, workforce: W) -> Self {
+        let mut names = Names::default();
+        names.want(outline.names);
+        Self {
+            args: args.clone(),
+            workforce,
+            signals: basis.signals,
+            inbox: basis.inbox,
+            jobs: Background::new(basis.waker),
+            service: basis.service,
+            confinement: basis.confinement,
+            pid_file: basis.pid_file,
+            predecessor: basis.predecessor,
+            names,
+            access_log: outline.access_log,
+            listening: outline.listening,
+            doing: Doing::Nothing,
+            load_again: None,
+        }
+    }
+
+    /// Lets the workforce begin, once names are looked up.
+    pub(crate) fn start(mut self) -> Result<Self, Refusal> {
+        self.resolve_at_start();
+        self.workforce.start(&self.names)?;
+        self.hear();
+        Ok(self)
+    }
+
+    /// The loop. Its exit status.
+    fn serve(&mut self) -> u8 {
+        code_pages::release();
+        let ended = loop {
+            match self.workforce.turn() {
+                Err(error) => break Err(error),
+                Ok(None) => break Ok(()),
+                Ok(Some(is_control)) => self.finish_turn(is_control),
+            }
+        };
+        self.workforce.finish(ended)
+    }
+
+    fn finish_turn(&mut self, is_control: bool) {
+        if is_control {
+            self.on_signals();
+            self.on_orders();
+            self.on_jobs();
+        }
+        self.workforce.settle(&self.names);
+        if is_control {
+            self.hear();
+            if self.workforce.is_well() {
+                self.service.on_beat();
+            }
+        }
+    }
+
+    fn on_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                Signal::Terminate | Signal::Interrupt | Signal::Quit => self.end(),
+                Signal::Hangup => self.load(Vec::new()),
+                Signal::User1 => self.reopen_access_log(&[]),
+                Signal::User2 => self.upgrade(Vec::new()),
+                Signal::Child => self.workforce.on_children(),
+            }
+        }
+    }
+
+    fn on_orders(&mut self) {
+        for (order, asker) in self.inbox.take(|| self.jobs.come_back()) {
+            match order {
+                Order::Reload => self.load(vec![asker]),
+                Order::Reopen => self.reopen_access_log(&[asker]),
+                Order::Upgrade => self.upgrade(vec![asker]),
+                Order::Quit | Order::Stop => {
+                    if !self.workforce.is_ending() {
+                        self.end();
+                    }
+                    if order == Order::Stop {
+                        self.end();
+                    }
+                    self.inbox.tell_end(asker);
+                }
+            }
+        }
+    }
+
+    fn on_jobs(&mut self) {
+        while let Some(finished) = self.jobs.next() {
+            self.on_finished(finished);
+        }
+    }
+
+    fn on_finished(&mut self, finished: Finished<Loaded>) {
+        match finished {
+            Finished::Loaded(loaded) => self.on_loaded(loaded),
+            Finished::Resolved(name, addresses) => self.on_resolved(name, addresses),
+            Finished::Unresolved(name, reason) => self.names.on_unresolved(name, &reason),
+        }
+    }
+
+    fn on_resolved(&mut self, name: UnresolvedName, addresses: Vec<SocketAddr>) {
+        if let Some((name, addresses)) = self.names.on_resolved(name, addresses) {
+            self.workforce.on_resolved(name, addresses);
+        }
+    }
+
+    /// Hears what the workforce has to tell.
+    fn hear(&mut self) {
+        while let Some(news) = self.workforce.news() {
+            match news {
+                News::Serving(words) => self.on_serving(&words),
+                News::Adopted(outcome) => self.on_adopted(&outcome),
+                News::SuccessorFits => self.make_way(),
+                News::Upgraded(outcome) => self.on_upgraded(outcome),
+            }
+        }
+    }
+
+    fn on_serving(&mut self, words: &str) {
+        info!("weir ready, process {}, {words}", std::process::id());
+        self.service.ready("serving");
+        let predecessor = self.predecessor.take();
+        predecessor.into_iter().for_each(Predecessor::relieve);
+    }
+
+    /// Asked to end: gracefully the first time, at once the second.
+    fn end(&mut self) {
+        if !self.workforce.is_ending() {
+            if let Doing::Upgrading(askers) = &self.doing {
+                self.refuse_upgrade(askers, "stopping");
+                self.doing = Doing::Nothing;
+            }
+            self.service.stopping();
+        }
+        self.workforce.end();
+        if let Doing::Nothing = self.doing {
+            self.load_if_asked();
+        }
+    }
+
+    pub(super) fn resolve(&mut self) {
+        if let Err(error) = self.jobs.resolve(self.names.unresolved()) {
+            error!("cannot resolve names: {error}");
+        }
+    }
+
+    /// Gives the name service a moment, so that the first connections find their backends.
+    fn resolve_at_start(&mut self) {
+        let awaited = self.names.unresolved().len();
+        self.resolve();
+        for finished in self.jobs.wait(awaited, RESOLVE_AT_START_MAX) {
+            self.on_finished(finished);
+        }
+    }
+
+    fn reopen_access_log(&mut self, askers: &[Asker]) {
+        let outcome = match AccessSink::open(self.access_log.as_ref()) {
+            Ok(sink) => {
+                self.workforce.set_access_log(sink);
+                info!("access log reopened");
+                Outcome::Done("access log reopened".to_owned())
+            }
+            Err(Refusal { message, .. }) => {
+                error!("{message}; writing goes on to the old file");
+                Outcome::Refused(message)
+            }
+        };
+        self.inbox.tell(askers, &outcome);
+    }
+}

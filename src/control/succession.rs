@@ -1,0 +1,102 @@
+//! Another program in the place of this one, as far as it is the controller's: who asks for it,
+//! what is left to it, and who is told.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use log::{error, info};
+
+use crate::control::controller::{Controller, Doing};
+use crate::control::pid_file::PidFile;
+use crate::control::verdict::{Asker, Outcome};
+use crate::control::workforce::{Legacy, Workforce};
+use crate::core::address::UnresolvedName;
+use crate::wire::handover::keep;
+
+/// What the controller of the program before has left.
+#[derive(Debug)]
+pub(crate) struct Inheritance {
+    pub(crate) names: Vec<(UnresolvedName, Vec<SocketAddr>)>,
+    pub(crate) askers: Vec<Asker>,
+    pub(crate) load_again: Option<Vec<Asker>>,
+}
+
+impl<W: Workforce> Controller<W> {
+    /// Goes on where the program before has ended, which was being replaced by this one.
+    pub(crate) fn inheriting(mut self, left: Inheritance) -> Self {
+        self.names.inherit(left.names);
+        self.doing = Doing::Upgrading(left.askers);
+        self.load_again = left.load_again;
+        self
+    }
+
+    /// Tries to make way for another program, for these processes that want to know the verdict.
+    pub(super) fn upgrade(&mut self, askers: Vec<Asker>) {
+        let is_idle = matches!(self.doing, Doing::Nothing) && !self.workforce.is_ending();
+        let tried = if is_idle {
+            self.workforce.try_successor()
+        } else {
+            Err("busy with a start, a reload, an upgrade or the end".to_owned())
+        };
+        match tried {
+            Ok(()) => self.doing = Doing::Upgrading(askers),
+            Err(reason) => self.refuse_upgrade(&askers, &reason),
+        }
+    }
+
+    /// Becomes the program that was tried, unless something else has come up meanwhile.
+    pub(super) fn make_way(&mut self) {
+        let Doing::Upgrading(askers) = std::mem::take(&mut self.doing) else {
+            return;
+        };
+        let error = match self.keep_all(true) {
+            Ok(()) => self.workforce.make_way(&Legacy {
+                names: &self.names,
+                pid_file: self.pid_file_fd().map(|fd| fd.as_raw_fd()),
+                inbox: self.inbox.fd().map(|fd| fd.as_raw_fd()),
+                askers: &askers,
+                load_again: self.load_again.as_deref(),
+                environment: self.service.environment(),
+            }),
+            Err(error) => error,
+        };
+        if let Err(error) = self.keep_all(false) {
+            error!("descriptors may leak into children: {error}");
+        }
+        self.refuse_upgrade(&askers, &format!("the new binary cannot be run: {error}"));
+        self.load_if_asked();
+    }
+
+    fn keep_all(&self, kept: bool) -> io::Result<()> {
+        for fd in self.pid_file_fd().into_iter().chain(self.inbox.fd()) {
+            keep(fd, kept)?;
+        }
+        Ok(())
+    }
+
+    fn pid_file_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pid_file.as_ref().and_then(PidFile::fd)
+    }
+
+    /// Another program has taken the place of this one, or has not.
+    pub(super) fn on_upgraded(&mut self, outcome: Result<String, String>) {
+        let Doing::Upgrading(askers) = std::mem::take(&mut self.doing) else {
+            return;
+        };
+        match outcome {
+            Ok(line) => {
+                info!("{line}");
+                self.inbox.tell(&askers, &Outcome::Done(line));
+            }
+            Err(reason) => self.refuse_upgrade(&askers, &reason),
+        }
+        self.load_if_asked();
+    }
+
+    pub(super) fn refuse_upgrade(&self, askers: &[Asker], reason: &str) {
+        let line = format!("upgrade failed: {reason}");
+        error!("{line}");
+        self.inbox.tell(askers, &Outcome::Refused(line));
+    }
+}
