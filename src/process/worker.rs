@@ -117,10 +117,11 @@ impl Beginning {
         let descriptors = process::raise_descriptor_limit()
             .map_err(refuse("cannot read the descriptor limit"))?;
         let signals = Signals::open().map_err(refuse("cannot take signals"))?;
-        let config = compile(&self.bundle).map_err(|message| Refusal {
-            code: EXIT_BIND,
-            message,
-        })?;
+        let Bundle {
+            config,
+            names,
+            sockets,
+        } = self.bundle;
         set_log_level(config.log_level, self.quiet);
         let reactor = Reactor::new()
             .and_then(|reactor| {
@@ -131,7 +132,7 @@ impl Beginning {
             .map_err(refuse("no event queue"))?;
         let stops_with_supervisor = config.stops_with_supervisor;
         let confinement = Confinement::of_worker(&config.privileges);
-        let sockets = doors(&self.bundle.sockets, &mut self.incoming);
+        let sockets = doors(&sockets, &mut self.incoming);
         check_sockets(&config, &sockets, |_| false).map_err(|message| Refusal {
             code: EXIT_BIND,
             message,
@@ -147,7 +148,7 @@ impl Beginning {
         let mut worker = Worker::with_slots(start, config, sockets, self.slots)
             .map_err(refuse("cannot watch the listeners"))?;
         worker.limit_connections(connections_possible(descriptors));
-        worker.on_resolved(&self.bundle.names);
+        worker.on_resolved(&names);
         let member = Member {
             serving: Serving::new(worker, self.access_log),
             signals,
@@ -277,7 +278,7 @@ impl Member {
         }
         let bundle = only(packet).and_then(Bundle::read);
         let bundle = bundle.map_err(|error| format!("no configuration came: {error}"))?;
-        let config = compile(&bundle)?;
+        let config = bundle.config;
         let level = config.log_level;
         let stops_with_supervisor = config.stops_with_supervisor;
         let sockets = doors(&bundle.sockets, &mut self.incoming);
@@ -346,16 +347,6 @@ fn only(packet: Packet) -> io::Result<OwnedFd> {
 fn sink(packet: Packet) -> AccessSink {
     let file = packet.descriptors.into_iter().next();
     file.map_or(AccessSink::Stdout, |fd| AccessSink::File(File::from(fd)))
-}
-
-fn compile(bundle: &Bundle) -> Result<Config, String> {
-    match bundle.source.compile() {
-        Ok(compiled) => Ok(compiled.config),
-        // The supervisor has compiled the same before.
-        Err(problems) => Err(problems
-            .first()
-            .map_or_else(|| "bad".to_owned(), ToString::to_string)),
-    }
 }
 
 /// Every listener must have a socket, a new one or one that is there.

@@ -51,24 +51,19 @@ impl Supervisor {
         let slots = u8::try_from(count).unwrap_or(u8::MAX);
         let slots = slots.max(self.sockets.slots());
         let fresh = self.sockets.open_missing(&config, slots)?;
-        let bundle = Bundle {
-            source,
-            names: names.known().to_vec(),
-            sockets: self.sockets.of_with(&config, &fresh),
-        };
-        let written = bundle.write();
-        let written =
-            written.map_err(|error| format!("no memory for the configuration: {error}"))?;
+        let sockets = self.sockets.of_with(&config, &fresh);
+        let bundle = Bundle::write(&config, names.known(), &sockets)
+            .map_err(|error| format!("no memory for the configuration: {error}"))?;
         let published = self.board.publish(&config.column_names());
         published.map_err(|full| full.to_string())?;
         self.sockets.commit(&config, fresh);
-        self.source = bundle.source;
+        self.source = source;
         self.config = config;
         self.round = self.round.wrapping_add(1);
         self.access_log = revision.access_log.into_file();
         self.stats.adopt(self.now, self.config.stats_interval);
         self.give_access_log();
-        self.give_configuration(&written, count);
+        self.give_configuration(&bundle, count);
         self.start_due(names);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Starting workers, and starting them again.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use log::{error, info, warn};
@@ -125,7 +125,7 @@ impl Supervisor {
         let row = self
             .free_row()
             .ok_or_else(|| io::Error::other(ROWS_SHORT))?;
-        let bundle = self.bundle(names).write()?;
+        let bundle = self.bundle(names)?;
         let (ours, theirs) = Channel::pair()?;
         let supervisor = std::process::id().to_string();
         let arguments = [
@@ -164,12 +164,9 @@ impl Supervisor {
     }
 
     /// The configuration as it is now, for a worker.
-    pub(super) fn bundle(&self, names: &Names) -> Bundle {
-        Bundle {
-            source: self.source.clone(),
-            names: names.known().to_vec(),
-            sockets: self.sockets.of(&self.config),
-        }
+    fn bundle(&self, names: &Names) -> io::Result<OwnedFd> {
+        let sockets = self.sockets.of(&self.config);
+        Bundle::write(&self.config, names.known(), &sockets)
     }
 
     fn members(&self) -> impl Iterator<Item = &Member> {

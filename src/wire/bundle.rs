@@ -1,18 +1,21 @@
-//! A configuration as a worker gets it: a file in memory with the text, what the text refers to,
-//! the addresses of names, and which socket belongs to which listener. So a worker opens nothing
-//! and looks nothing up.
+//! A configuration as a worker gets it: a file in memory with the compiled configuration, the
+//! addresses of names, and which socket belongs to which listener. So a worker opens nothing, looks
+//! nothing up, and has nothing to compile while its clients wait.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
 
-use crate::config::Source;
+use crate::config::model::Config;
 use crate::core::address::UnresolvedName;
 use crate::sys::memory_file;
 use crate::wire::codec::{Reader, Writer};
+use crate::wire::model::FORM;
+use crate::wire::value::Value as _;
 
+/// How it begins: a length that is longer than any bundle for those weirs that read another form
+/// first, and refuse it.
+const MARK: u32 = u32::MAX;
 /// The most bytes of a bundle.
 const BUNDLE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -24,9 +27,9 @@ pub(crate) struct SocketRef {
 }
 
 /// What goes with [`super::messages::Order::Adopt`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Bundle {
-    pub(crate) source: Source,
+    pub(crate) config: Config,
     /// Those that have been looked up.
     pub(crate) names: Vec<(UnresolvedName, Vec<SocketAddr>)>,
     /// The sockets of each listener, in the order of the configuration.
@@ -34,12 +37,16 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// Puts it into a file in memory.
+    /// Puts one into a file in memory.
     ///
     /// # Errors
     /// When it is too long, or there is no memory.
-    pub(crate) fn write(&self) -> io::Result<OwnedFd> {
-        let bytes = self.encode();
+    pub(crate) fn write(
+        config: &Config,
+        names: &[(UnresolvedName, Vec<SocketAddr>)],
+        sockets: &[Vec<SocketRef>],
+    ) -> io::Result<OwnedFd> {
+        let bytes = encode(config, names, sockets);
         if bytes.len() as u64 > BUNDLE_BYTES_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -49,33 +56,19 @@ impl Bundle {
     /// Reads it from such a file.
     ///
     /// # Errors
-    /// When it holds no bundle.
+    /// When it holds no bundle, or that of another version.
     pub(crate) fn read(fd: OwnedFd) -> io::Result<Self> {
         let bytes = memory_file::read(fd, BUNDLE_BYTES_MAX)?;
         Self::decode(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut to = Writer::default();
-        write_source(&mut to, &self.source);
-        to.count(self.names.len());
-        for (name, addresses) in &self.names {
-            write_name(&mut to, name, addresses);
-        }
-        to.count(self.sockets.len());
-        for sockets in &self.sockets {
-            to.count(sockets.len());
-            for socket in sockets {
-                write_socket(&mut to, *socket);
-            }
-        }
-        to.into_bytes()
-    }
-
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = Reader::new(bytes);
+        if (from.u32()?, from.u64()?) != (MARK, FORM) {
+            return None;
+        }
         let bundle = Self {
-            source: read_source(&mut from)?,
+            config: Config::read(&mut from)?,
             names: from.list(read_name)?,
             sockets: from.list(|from| from.list(read_socket))?,
         };
@@ -83,27 +76,27 @@ impl Bundle {
     }
 }
 
-pub(crate) fn write_source(to: &mut Writer, source: &Source) {
-    to.text(&source.file_name);
-    to.text(&source.text);
-    to.count(source.files.len());
-    for (path, bytes) in &source.files {
-        to.bytes(path.as_os_str().as_bytes());
-        to.bytes(bytes);
+fn encode(
+    config: &Config,
+    names: &[(UnresolvedName, Vec<SocketAddr>)],
+    sockets: &[Vec<SocketRef>],
+) -> Vec<u8> {
+    let mut to = Writer::default();
+    to.u32(MARK);
+    to.u64(FORM);
+    config.write(&mut to);
+    to.count(names.len());
+    for (name, addresses) in names {
+        write_name(&mut to, name, addresses);
     }
-}
-
-pub(crate) fn read_source(from: &mut Reader<'_>) -> Option<Source> {
-    Some(Source {
-        file_name: from.text()?,
-        text: from.text()?,
-        files: from.list(|from| Some((read_path(from)?, from.bytes()?.to_vec())))?,
-    })
-}
-
-pub(crate) fn read_path(from: &mut Reader<'_>) -> Option<PathBuf> {
-    let bytes = from.bytes()?.to_vec();
-    Some(std::ffi::OsString::from_vec(bytes).into())
+    to.count(sockets.len());
+    for sockets in sockets {
+        to.count(sockets.len());
+        for socket in sockets {
+            write_socket(&mut to, *socket);
+        }
+    }
+    to.into_bytes()
 }
 
 pub(crate) fn write_name(to: &mut Writer, name: &UnresolvedName, addresses: &[SocketAddr]) {
@@ -136,6 +129,14 @@ pub(crate) fn read_socket(from: &mut Reader<'_>) -> Option<SocketRef> {
 mod tests {
     use super::*;
 
+    /// Everything that a file can say, in one that says it.
+    const TEXT: &str = include_str!("../../conf/reference.yaml");
+
+    fn config() -> Config {
+        let compiled = crate::config::compile("f", TEXT, &mut |_| Ok(b"\xff\0".to_vec()));
+        compiled.expect("it is good").config
+    }
+
     fn bundle() -> Bundle {
         let name = |host: &str| UnresolvedName {
             host: host.to_owned(),
@@ -147,11 +148,7 @@ mod tests {
         };
         let common = SocketRef { slot: None, id: 4 };
         Bundle {
-            source: Source {
-                file_name: "f".to_owned(),
-                text: "listen: \":80\"".to_owned(),
-                files: vec![("pages/502".into(), b"\xff\0".to_vec())],
-            },
+            config: config(),
             names: vec![
                 (name("a"), vec!["[::1]:80".parse().expect("an address")]),
                 (name("b"), Vec::new()),
@@ -160,30 +157,24 @@ mod tests {
         }
     }
 
-    #[test]
-    fn it_arrives_as_it_was_sent() {
-        let fd = bundle().write().expect("memory");
-        assert_eq!(Bundle::read(fd).expect("a bundle"), bundle());
+    fn bytes(of: &Bundle) -> Vec<u8> {
+        encode(&of.config, &of.names, &of.sockets)
     }
 
     #[test]
-    fn a_part_of_it_is_no_bundle() {
-        let bytes = bundle().encode();
+    fn it_arrives_as_it_was_sent() {
+        let sent = bundle();
+        let fd = Bundle::write(&sent.config, &sent.names, &sent.sockets).expect("memory");
+        assert_eq!(Bundle::read(fd).expect("a bundle"), sent);
+    }
+
+    #[test]
+    fn a_part_of_it_and_another_form_are_no_bundle() {
+        let mut bytes = bytes(&bundle());
         for end in 0..bytes.len() {
             assert_eq!(Bundle::decode(&bytes[..end]), None, "{end} bytes");
         }
-    }
-
-    #[test]
-    fn a_source_compiles_without_its_files() {
-        let folder = std::env::temp_dir().join(format!("weir-bundle-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let text = "listen: \":80\"\nmode: http\nbackends: [a:1]\nerror_pages: {502: page}\n";
-        std::fs::write(folder.join("weir.yaml"), text).expect("written");
-        std::fs::write(folder.join("page"), "sorry").expect("written");
-        let (source, compiled) = crate::config::read(&folder.join("weir.yaml")).expect("good");
-        std::fs::remove_dir_all(&folder).expect("ours");
-        assert_eq!(source.files, [("page".into(), b"sorry".to_vec())]);
-        assert_eq!(source.compile().expect("still good"), compiled);
+        bytes[4] ^= 1;
+        assert_eq!(Bundle::decode(&bytes), None);
     }
 }

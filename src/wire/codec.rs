@@ -1,7 +1,10 @@
 //! Numbers, texts and lists as bytes, and back: what messages, bundles and a handover are made
 //! of. Reading never trusts a length.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 
 /// Puts values behind one another.
 #[derive(Debug, Default)]
@@ -28,6 +31,10 @@ impl Writer {
         self.0.extend(value.to_le_bytes());
     }
 
+    pub(crate) fn u64(&mut self, value: u64) {
+        self.0.extend(value.to_le_bytes());
+    }
+
     pub(crate) fn u128(&mut self, value: u128) {
         self.0.extend(value.to_le_bytes());
     }
@@ -44,6 +51,10 @@ impl Writer {
 
     pub(crate) fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
+    }
+
+    pub(crate) fn path(&mut self, path: &Path) {
+        self.bytes(path.as_os_str().as_bytes());
     }
 
     pub(crate) fn addresses(&mut self, addresses: &[SocketAddr]) {
@@ -94,6 +105,10 @@ impl<'a> Reader<'a> {
         self.take().map(u32::from_le_bytes)
     }
 
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
     pub(crate) fn u128(&mut self) -> Option<u128> {
         self.take().map(u128::from_le_bytes)
     }
@@ -107,6 +122,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn text(&mut self) -> Option<String> {
         String::from_utf8(self.bytes()?.to_vec()).ok()
+    }
+
+    pub(crate) fn path(&mut self) -> Option<PathBuf> {
+        let bytes = self.bytes()?.to_vec();
+        Some(OsString::from_vec(bytes).into())
     }
 
     /// A list of what `one` reads. It grows with what is really there.

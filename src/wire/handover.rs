@@ -88,7 +88,7 @@ impl Handover {
         to.u16(VERSION);
         descriptor(&mut to, self.board);
         to.u32(self.round);
-        bundle::write_source(&mut to, &self.source);
+        write_source(&mut to, &self.source);
         to.count(self.names.len());
         for (name, addresses) in &self.names {
             bundle::write_name(&mut to, name, addresses);
@@ -133,7 +133,7 @@ impl Handover {
         let left = Self {
             board: read_descriptor(&mut from)?,
             round: from.u32()?,
-            source: bundle::read_source(&mut from)?,
+            source: read_source(&mut from)?,
             names: from.list(bundle::read_name)?,
             listeners: from.list(read_listener)?,
             next_id: from.u32()?,
@@ -150,6 +150,24 @@ impl Handover {
         };
         from.end().map(|()| left)
     }
+}
+
+fn write_source(to: &mut Writer, source: &Source) {
+    to.text(&source.file_name);
+    to.text(&source.text);
+    to.count(source.files.len());
+    for (path, bytes) in &source.files {
+        to.path(path);
+        to.bytes(bytes);
+    }
+}
+
+fn read_source(from: &mut Reader<'_>) -> Option<Source> {
+    Some(Source {
+        file_name: from.text()?,
+        text: from.text()?,
+        files: from.list(|from| Some((from.path()?, from.bytes()?.to_vec())))?,
+    })
 }
 
 fn read_listener(from: &mut Reader<'_>) -> Option<LeftListener> {
@@ -179,16 +197,15 @@ fn write_address(to: &mut Writer, address: &Address) {
             to.text(&ip.to_string());
         }
         Address::Unix(path) => {
-            use std::os::unix::ffi::OsStrExt as _;
             to.bool(true);
-            to.bytes(path.as_os_str().as_bytes());
+            to.path(path);
         }
     }
 }
 
 fn read_address(from: &mut Reader<'_>) -> Option<Address> {
     if from.bool()? {
-        Some(Address::Unix(bundle::read_path(from)?))
+        Some(Address::Unix(from.path()?))
     } else {
         Some(Address::Ip(from.text()?.parse().ok()?))
     }
@@ -292,5 +309,18 @@ mod tests {
         }
         bytes[0] ^= 1;
         assert_eq!(Handover::decode(&bytes), None);
+    }
+
+    #[test]
+    fn a_source_compiles_without_its_files() {
+        let folder = std::env::temp_dir().join(format!("weir-handover-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let text = "listen: \":80\"\nmode: http\nbackends: [a:1]\nerror_pages: {502: page}\n";
+        std::fs::write(folder.join("weir.yaml"), text).expect("written");
+        std::fs::write(folder.join("page"), "sorry").expect("written");
+        let (source, compiled) = crate::config::read(&folder.join("weir.yaml")).expect("good");
+        std::fs::remove_dir_all(&folder).expect("ours");
+        assert_eq!(source.files, [("page".into(), b"sorry".to_vec())]);
+        assert_eq!(source.compile().expect("still good"), compiled);
     }
 }

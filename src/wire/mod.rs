@@ -5,3 +5,5 @@ pub(crate) mod bundle;
 mod codec;
 pub(crate) mod handover;
 pub(crate) mod messages;
+mod model;
+mod value;

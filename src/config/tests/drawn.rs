@@ -7,6 +7,7 @@ use crate::config::model::{
     InitialState, Keepalive, Listener, LogFormat, Network, Passive, Privileges, Route, Sticky,
     StickyCookie, TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
 };
+use crate::wire::bundle::Bundle;
 
 fn ms(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> + Clone {
     range.prop_map(Duration::from_millis)
@@ -608,6 +609,12 @@ proptest! {
             Ok(compiled) => prop_assert_eq!(compiled.config, config, "{}", text),
             Err(problems) => prop_assert!(false, "{:?}\n{}", problems, text),
         }
+    }
+
+    #[test]
+    fn what_is_handed_over_arrives_as_the_same_model(config in config()) {
+        let fd = Bundle::write(&config, &[], &[]).expect("memory");
+        prop_assert_eq!(Bundle::read(fd).expect("a bundle").config, config);
     }
 
     #[test]

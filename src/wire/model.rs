@@ -1,0 +1,81 @@
+//! A compiled configuration as bytes, so that whoever gets it need not compile it again.
+
+use crate::config::model::{
+    AccessLog, Action, Algorithm, Backend, Config, ErrorPage, FixedResponse, ForwardedFields,
+    HashKey, HeaderEdits, HealthCheck, HostPattern, Http, InitialState, Keepalive, Listener,
+    LogFormat, Mode, Network, Passive, Privileges, ProbeKind, Route, Sticky, StickyCookie,
+    TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
+};
+use crate::core::address::{Address, BackendAddress};
+use crate::wire::value::{choices, fingerprint, structures};
+
+/// Tells the forms of different versions apart.
+pub(super) const FORM: u64 = fingerprint(PARTS) ^ fingerprint(env!("CARGO_PKG_VERSION"));
+
+macro_rules! parts {
+    ({ $($structures:tt)+ } { $($choices:tt)+ }) => {
+        structures! { $($structures)+ }
+        choices! { $($choices)+ }
+
+        const PARTS: &str = stringify!($($structures)+ $($choices)+);
+    };
+}
+
+parts! {
+    {
+        Config {
+            listeners, upstreams, workers, stops_with_supervisor, drain_timeout, pre_drain,
+            stats_interval, log_level, connections_max, buffer_bytes, buffer_memory_bytes, splice,
+            access_log, privileges,
+        }
+        Privileges { user, group, chroot, sandbox }
+        AccessLog { path, format }
+        Keepalive { idle, interval, probes }
+        Listener { name, address, backlog, keepalive, connections_max, timeouts, mode }
+        Timeouts {
+            connect, idle, half_closed, header, keep_alive, upload, response, response_idle, send,
+            tunnel,
+        }
+        TimeoutOverrides {
+            connect, idle, half_closed, upload, response, response_idle, send, tunnel,
+        }
+        Http {
+            routes, trusted_proxies, via, forwarded, forwarded_fields, head_bytes_max, fields_max,
+            body_bytes_max, requests_max, error_pages,
+        }
+        ForwardedFields { drop, keep }
+        Network { address, prefix_bits }
+        Route {
+            host, prefix, methods, strip_prefix, request_headers, response_headers,
+            body_bytes_max, abort_on_close, timeouts, action,
+        }
+        FixedResponse { status, headers, body }
+        HeaderEdits { remove, set, add }
+        ErrorPage { status, content_type, body }
+        Upstream {
+            name, algorithm, backends, health_check, passive, when_all_down, timeouts, tries_max,
+            keepalive, sticky, idle_connections_max, idle_connection_timeout, abort_on_close,
+            retry_budget_percent, retry_budget_min_per_s, error_pages,
+        }
+        Backend { identity, address, weight, connections_max }
+        HealthCheck { interval, timeout, rise, fall, fast_interval, down_interval, initial, kind }
+        Passive { failures, eject, eject_max, eject_percent_max, count_5xx }
+        StickyCookie {
+            name, domain, max_age, same_site, secure, cache_private, secret, wait,
+        }
+    }
+    {
+        LogFormat { 0 = Common, 1 = Combined, 2 = Json }
+        Address { 0 = Ip(ip), 1 = Unix(path) }
+        BackendAddress { 0 = Fixed(address), 1 = Name { host, port } }
+        Mode { 0 = Tcp { upstream }, 1 = Http(http) }
+        HostPattern { 0 = Any, 1 = Exact(host), 2 = Suffix(suffix) }
+        Action { 0 = Proxy(upstream), 1 = Respond(response), 2 = Redirect { status, location } }
+        Algorithm { 0 = RoundRobin, 1 = LeastConn, 2 = RandomTwo, 3 = Hash(key) }
+        HashKey { 0 = ClientIp { ipv6_prefix_bits }, 1 = Header(name), 2 = Cookie(name), 3 = Uri }
+        InitialState { 0 = Up, 1 = Down }
+        ProbeKind { 0 = Tcp, 1 = Http { path, host, statuses } }
+        WhenAllDown { 0 = Refuse, 1 = UseAll }
+        Sticky { 0 = Insert(cookie), 1 = HashCookie(name) }
+    }
+}
