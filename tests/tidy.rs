@@ -61,7 +61,7 @@ const ROOMS: &[Room] = &[
         &["board", "config", "core", "net"],
         &["log", "slab"],
     ),
-    room("wire", &["config", "core", "sys", "worker"], &["log"]),
+    room("wire", &["config", "core", "sys"], &["log"]),
     room(
         "control",
         &[

@@ -43,11 +43,6 @@ impl Confinement {
         }
     }
 
-    /// Whether it is inside of a root folder once it has given up what it had.
-    pub(crate) fn has_root_folder(&self) -> bool {
-        self.settings.chroot.is_some()
-    }
-
     /// Who is to own the files that the process creates before [`Confinement::give_up`]; none
     /// when that is who it already is.
     pub(crate) fn owner(&self) -> Option<&Identity> {
@@ -119,13 +114,6 @@ impl Confinement {
                 info!("sandbox: this kernel cannot keep a process from binding ports");
             }
             Some(Err(error)) => info!("sandbox: no Landlock: {error}"),
-        }
-    }
-
-    /// Says so when a new configuration asks for something else.
-    pub(crate) fn warn_of_change(&self, settings: &Privileges) {
-        if *settings != self.settings {
-            warn!("`user`, `group`, `chroot` and `sandbox` count from the next start");
         }
     }
 }

@@ -13,12 +13,13 @@ use crate::config::model::{AccessLog, Config};
 use crate::control::Refusal;
 use crate::control::access_sink::AccessSink;
 use crate::control::basis::Basis;
-use crate::control::confine::Confinement;
+use crate::control::changes::Inventory;
 use crate::control::names::{self, Names};
 use crate::control::orphans::Predecessor;
 use crate::control::pid_file::PidFile;
 use crate::control::reload::Loaded;
 use crate::control::service::Service;
+use crate::control::settled::Settled;
 use crate::control::verdict::{Asker, Inbox, Outcome};
 use crate::control::workforce::{News, Workforce};
 use crate::core::address::{Address, UnresolvedName};
@@ -35,8 +36,8 @@ pub(super) enum Doing {
     Nothing,
     /// The configuration file is being read, for whoever asked.
     Loading(Vec<Asker>),
-    /// A configuration is being taken on.
-    Adopting(Vec<Asker>),
+    /// A configuration is being taken on, of which there is something to say besides.
+    Adopting(Vec<Asker>, Vec<String>),
     /// Another program is to take the place of this one, or is about to have done so.
     Upgrading(Vec<Asker>),
 }
@@ -50,7 +51,6 @@ pub(crate) struct Controller<W> {
     pub(super) inbox: Inbox,
     pub(super) jobs: Background<Loaded>,
     pub(super) service: Service,
-    pub(super) confinement: Confinement,
     pub(super) pid_file: Option<PidFile>,
     predecessor: Option<Predecessor>,
     pub(super) names: Names,
@@ -58,6 +58,9 @@ pub(crate) struct Controller<W> {
     pub(super) access_log: Option<AccessLog>,
     /// Where the listeners of the configuration are.
     pub(super) listening: Vec<Address>,
+    /// Of the configuration.
+    pub(super) inventory: Inventory,
+    pub(super) settled: Settled,
     pub(super) doing: Doing,
     /// A reload was asked for while something else was under way.
     pub(super) load_again: Option<Vec<Asker>>,
@@ -70,6 +73,8 @@ pub(crate) struct Outline {
     pub(super) access_log: Option<AccessLog>,
     pub(super) listening: Vec<Address>,
     pub(super) log_level: log::LevelFilter,
+    pub(super) inventory: Inventory,
+    pub(super) settled: Settled,
 }
 
 impl Outline {
@@ -80,6 +85,8 @@ impl Outline {
             access_log: config.access_log.clone(),
             listening: listeners.map(|it| it.address.clone()).collect(),
             log_level: config.log_level,
+            inventory: Inventory::of(config),
+            settled: Settled::by(config),
         }
     }
 }
@@ -107,12 +114,13 @@ impl<W: Workforce> Controller<W> {
             inbox: basis.inbox,
             jobs: Background::new(basis.waker),
             service: basis.service,
-            confinement: basis.confinement,
             pid_file: basis.pid_file,
             predecessor: basis.predecessor,
             names,
             access_log: outline.access_log,
             listening: outline.listening,
+            inventory: outline.inventory,
+            settled: outline.settled,
             doing: Doing::Nothing,
             load_again: None,
         }
@@ -210,7 +218,7 @@ impl<W: Workforce> Controller<W> {
         while let Some(news) = self.workforce.news() {
             match news {
                 News::Serving(words) => self.on_serving(&words),
-                News::Adopted(outcome) => self.on_adopted(&outcome),
+                News::Adopted(outcome) => self.on_adopted(outcome),
                 News::SuccessorFits => self.make_way(),
                 News::Upgraded(outcome) => self.on_upgraded(outcome),
             }

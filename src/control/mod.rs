@@ -6,6 +6,7 @@
 
 pub(crate) mod access_sink;
 pub(crate) mod basis;
+pub(crate) mod changes;
 pub(crate) mod confine;
 pub(crate) mod controller;
 pub(crate) mod listen;
@@ -16,6 +17,7 @@ pub(crate) mod pid_file;
 pub mod preflight;
 mod reload;
 pub(crate) mod service;
+mod settled;
 pub(crate) mod succession;
 pub(crate) mod verdict;
 pub(crate) mod workforce;

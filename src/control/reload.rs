@@ -8,20 +8,40 @@ use crate::config::{Compiled, Source};
 use crate::control::access_sink::AccessSink;
 use crate::control::controller::{Controller, Doing, Outline};
 use crate::control::preflight::{self, Moment};
-use crate::control::set_log_level;
-use crate::control::verdict::{Asker, Outcome, found, list};
+use crate::control::verdict::{Asker, Outcome, found, with_lines};
 use crate::control::workforce::{Revision, Workforce};
+use crate::control::{set_log_level, workers_wanted};
 use crate::sys::code_pages;
 
 /// How a verdict on a bad file begins.
 const FAILED: &str = "reload failed, nothing changed";
 
-/// A good file, or what is wrong with it or with serving it here.
-pub(super) type Loaded = Result<Box<(Source, Compiled)>, Vec<Problem>>;
+/// A good file with all that is made of it, or what is wrong with it or with serving it here.
+pub(super) type Loaded = Result<Box<Read>, Vec<Problem>>;
+
+/// What is read and made while everybody serves on.
+#[derive(Debug)]
+pub(super) struct Read {
+    source: Source,
+    compiled: Compiled,
+    outline: Outline,
+}
+
+/// Why nothing has changed, and what there is to say besides, a line each.
+struct Failure {
+    reason: String,
+    lines: Vec<String>,
+}
 
 fn read(args: &Args, moment: &Moment) -> Loaded {
     let loaded = preflight::load(args, moment);
-    loaded.map(Box::new).map_err(|rejection| rejection.problems)
+    let (source, compiled) = loaded.map_err(|rejection| rejection.problems)?;
+    let outline = Outline::of(&compiled.config);
+    Ok(Box::new(Read {
+        source,
+        compiled,
+        outline,
+    }))
 }
 
 impl<W: Workforce> Controller<W> {
@@ -41,14 +61,14 @@ impl<W: Workforce> Controller<W> {
         let moment = Moment::Reload {
             listening: self.listening.clone(),
             // A supervisor has stayed outside.
-            is_inside_root: !W::IS_SUPERVISED && self.confinement.has_root_folder(),
+            is_inside_root: !W::IS_SUPERVISED && self.settled.has_root_folder(),
         };
         let args = self.args.clone();
         match self.jobs.load(move || read(&args, &moment)) {
             Ok(()) => self.doing = Doing::Loading(askers),
             Err(error) => {
-                let reason = error.to_string();
-                self.refuse_reload(&askers, &reason, &reason);
+                let (reason, lines) = (error.to_string(), Vec::new());
+                self.refuse_reload(&askers, &Failure { reason, lines });
             }
         }
     }
@@ -65,72 +85,106 @@ impl<W: Workforce> Controller<W> {
             return;
         };
         let adopted = match loaded {
-            Ok(loaded) => self
-                .adopt(*loaded)
-                .map_err(|reason| (reason.clone(), reason)),
-            Err(problems) => {
-                for problem in &problems {
-                    error!("{problem}");
-                }
-                Err((found(&problems), list(&problems)))
-            }
+            Ok(read) => self.adopt(*read),
+            Err(problems) => Err(on_bad_file(&problems)),
         };
         code_pages::release();
         match adopted {
-            Ok(()) => self.doing = Doing::Adopting(askers),
-            Err((reason, told)) => {
-                self.refuse_reload(&askers, &reason, &told);
+            Ok(notes) => self.doing = Doing::Adopting(askers, notes),
+            Err(failure) => {
+                self.refuse_reload(&askers, &failure);
                 self.load_if_asked();
             }
         }
     }
 
-    /// Everything that can fail is done before anything changes.
-    fn adopt(&mut self, (source, compiled): (Source, Compiled)) -> Result<(), String> {
-        for warning in &compiled.warnings {
-            warn!("{warning}");
+    /// What there is to say of it besides.
+    fn adopt(&mut self, read: Read) -> Result<Vec<String>, Failure> {
+        let lines = self.notes_on(&read);
+        match self.try_adopt(read) {
+            Ok(()) => Ok(lines),
+            Err(reason) => Err(Failure { reason, lines }),
         }
+    }
+
+    /// Warnings, and what counts from the next start only, which the log says as well.
+    fn notes_on(&self, read: &Read) -> Vec<String> {
+        let mut later = self.settled.differences(&read.outline.settled);
+        if !W::IS_SUPERVISED && workers_wanted(&self.args, &read.compiled.config) > 1 {
+            let line = "`workers` counts from the next start on: this process serves on its own";
+            later.push(line.to_owned());
+        }
+        let warnings = read.compiled.warnings.iter();
+        let lines: Vec<String> = warnings.map(ToString::to_string).chain(later).collect();
+        for line in &lines {
+            warn!("{line}");
+        }
+        lines
+    }
+
+    /// Everything that can fail is done before anything changes.
+    fn try_adopt(&mut self, read: Read) -> Result<(), String> {
         if self.workforce.is_ending() {
             return Err("stopping".to_owned());
         }
-        let config = compiled.config;
-        self.confinement.warn_of_change(&config.privileges);
+        let (config, outline) = (read.compiled.config, read.outline);
         let access_log = AccessSink::open(config.access_log.as_ref());
         let access_log = access_log.map_err(|refusal| refusal.message)?;
-        let outline = Outline::of(&config);
         let revision = Revision {
-            source,
+            source: read.source,
             config,
             access_log,
+            changes: self.inventory.changes_to(&outline.inventory),
         };
         self.workforce.adopt(revision, &self.names)?;
-        self.names.want(outline.names);
-        self.access_log = outline.access_log;
-        self.listening = outline.listening;
-        set_log_level(outline.log_level, self.args.quiet);
+        self.keep(outline);
         self.resolve();
         Ok(())
     }
 
+    /// The configuration with that outline is in use.
+    fn keep(&mut self, outline: Outline) {
+        self.names.want(outline.names);
+        self.access_log = outline.access_log;
+        self.listening = outline.listening;
+        self.inventory = outline.inventory;
+        self.settled.renew(outline.settled);
+        set_log_level(outline.log_level, self.args.quiet);
+    }
+
     /// The workforce has taken a configuration on, or has not wholly.
-    pub(super) fn on_adopted(&mut self, outcome: &Outcome) {
-        let Doing::Adopting(askers) = std::mem::take(&mut self.doing) else {
+    pub(super) fn on_adopted(&mut self, outcome: Outcome) {
+        let Doing::Adopting(askers, notes) = std::mem::take(&mut self.doing) else {
             return;
         };
-        match outcome {
+        match &outcome {
             Outcome::Done(line) => info!("{line}"),
             Outcome::Refused(line) => error!("{line}"),
         }
         self.service.reloaded(matches!(outcome, Outcome::Done(_)));
-        self.inbox.tell(&askers, outcome);
+        let outcome = match outcome {
+            Outcome::Done(line) => Outcome::Done(with_lines(&line, &notes)),
+            Outcome::Refused(line) => Outcome::Refused(with_lines(&line, &notes)),
+        };
+        self.inbox.tell(&askers, &outcome);
         self.load_if_asked();
     }
 
-    /// The log has said the rest of what is told.
-    fn refuse_reload(&self, askers: &[Asker], reason: &str, told: &str) {
-        error!("{FAILED}: {reason}");
+    fn refuse_reload(&self, askers: &[Asker], failure: &Failure) {
+        let line = format!("{FAILED}: {}", failure.reason);
+        error!("{line}");
         self.service.reloaded(false);
-        let outcome = Outcome::Refused(format!("{FAILED}: {told}"));
+        let outcome = Outcome::Refused(with_lines(&line, &failure.lines));
         self.inbox.tell(askers, &outcome);
+    }
+}
+
+fn on_bad_file(problems: &[Problem]) -> Failure {
+    for problem in problems {
+        error!("{problem}");
+    }
+    Failure {
+        reason: found(problems),
+        lines: problems.iter().map(ToString::to_string).collect(),
     }
 }

@@ -51,23 +51,22 @@ pub(crate) fn found(problems: &[Problem]) -> String {
     }
 }
 
-/// The same with each on a line of its own, as far as an answer has room.
-pub(crate) fn list(problems: &[Problem]) -> String {
-    let mut text = found(problems);
-    for (index, problem) in problems.iter().enumerate() {
-        let line = format!("\n{problem}");
-        if text.len() + line.len() > LIST_BYTES_MAX {
-            let more = problems.len() - index;
-            text.push_str(&format!("\n{more} more are in the log"));
-            break;
+/// A verdict with what there is to say besides, a line each, as far as an answer has room.
+pub(crate) fn with_lines(verdict: &str, lines: &[String]) -> String {
+    let mut text = verdict.to_owned();
+    for (index, line) in lines.iter().enumerate() {
+        if text.len() + line.len() >= TEXT_BYTES_MAX {
+            let more = lines.len() - index;
+            return format!("{text}\n{more} more are in the log");
         }
-        text.push_str(&line);
+        text.push('\n');
+        text.push_str(line);
     }
     text
 }
 
-/// Leaves room in an answer for what stands around the list.
-const LIST_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 256;
+/// Leaves room in an answer for what stands around the text.
+const TEXT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 256;
 
 /// Messages that are looked at before everything else has its turn. Anyone on this machine may
 /// send some.
@@ -171,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_problems_are_listed_as_have_room() {
+    fn a_verdict_has_as_many_lines_as_have_room() {
         let problem = |number: usize| Problem {
             file: "f".to_owned(),
             at: None,
@@ -180,11 +179,14 @@ mod tests {
         };
         let problems: Vec<Problem> = (0..100).map(problem).collect();
         assert_eq!(found(&problems[..1]), "1 problem found");
-        let few = list(&problems[..2]);
+        assert_eq!(found(&problems), "100 problems found");
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(with_lines("bad", &[]), "bad");
+        let few = with_lines("bad", &lines[..2]);
         assert_eq!(few.lines().count(), 3, "{few}");
         assert!(few.contains("\nf: 1: xx"), "{few}");
-        let many = list(&problems);
-        assert!(many.starts_with("100 problems found\nf: 0: "), "{many}");
+        let many = with_lines("bad", &lines);
+        assert!(many.starts_with("bad\nf: 0: "), "{many}");
         let shown = many.lines().count() - 2;
         let more = format!("\n{} more are in the log", 100 - shown);
         assert!(many.ends_with(&more), "{many}");

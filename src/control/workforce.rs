@@ -8,6 +8,7 @@ use crate::config::Source;
 use crate::config::model::Config;
 use crate::control::Refusal;
 use crate::control::access_sink::AccessSink;
+use crate::control::changes::Changes;
 use crate::control::names::Names;
 use crate::control::verdict::{Asker, Outcome};
 use crate::core::address::UnresolvedName;
@@ -71,6 +72,7 @@ pub(crate) struct Revision {
     pub(crate) source: Source,
     pub(crate) config: Config,
     pub(crate) access_log: AccessSink,
+    pub(crate) changes: Changes,
 }
 
 /// What a workforce tells its controller.

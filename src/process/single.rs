@@ -5,11 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use log::warn;
-
 use crate::board::Board;
 use crate::cli::Args;
 use crate::config::model::{Config, Listener as ListenerSettings};
+use crate::control::Refusal;
 use crate::control::access_sink::AccessSink;
 use crate::control::basis::Basis;
 use crate::control::controller::{self, Controller, Outline};
@@ -17,7 +16,6 @@ use crate::control::listen::{is_unix, listen};
 use crate::control::names::Names;
 use crate::control::verdict::Outcome;
 use crate::control::workforce::{News, Revision, Workforce};
-use crate::control::{Refusal, workers_wanted};
 use crate::core::address::UnresolvedName;
 use crate::process::serving::Serving;
 use crate::process::{connections_max, fit_descriptors, seed};
@@ -60,7 +58,6 @@ fn start(args: &Args, mut config: Config) -> Result<Controller<Single>, Refusal>
     basis.write_pid_file()?;
     let single = Single {
         serving: Serving::new(worker, access_log),
-        args: args.clone(),
         descriptors: basis.descriptors,
         news: VecDeque::new(),
     };
@@ -85,7 +82,6 @@ fn open_listeners(
 #[derive(Debug)]
 struct Single {
     serving: Serving,
-    args: Args,
     /// The limit on open descriptors.
     descriptors: u64,
     news: VecDeque<News>,
@@ -129,27 +125,17 @@ impl Workforce for Single {
     /// All new sockets are opened before anything changes.
     fn adopt(&mut self, revision: Revision, names: &Names) -> Result<(), String> {
         let mut config = revision.config;
-        if workers_wanted(&self.args, &config) > 1 {
-            warn!("`workers` counts from the next start on: this process serves on its own");
-        }
         fit_descriptors(&mut config, self.descriptors);
         let sockets = self.open_missing(&config)?;
         // The new configuration may have no access log.
         self.serving.write_access_log();
-        let adopted = self
-            .serving
+        self.serving
             .worker
             .adopt(config, sockets, false)
             .map_err(|error| error.to_string())?;
         self.serving.set_access_log(revision.access_log);
         self.serving.worker.on_resolved(names.known());
-        let line = format!(
-            "reload done: {} backends added, {} removed; {} listeners added, {} removed",
-            adopted.backends_added,
-            adopted.backends_removed,
-            adopted.listeners_added,
-            adopted.listeners_removed
-        );
+        let line = format!("reload done: {}", revision.changes);
         self.news.push_back(News::Adopted(Outcome::Done(line)));
         Ok(())
     }

@@ -265,14 +265,14 @@ impl Member {
 
     fn on_adopt(&mut self, round: u32, packet: Packet) {
         let answer = match self.adopt(packet) {
-            Ok(adopted) => Answer::Adopted { round, adopted },
+            Ok(()) => Answer::Adopted { round },
             Err(reason) => Answer::Refused { round, reason },
         };
         code_pages::release();
         self.answer(&answer);
     }
 
-    fn adopt(&mut self, packet: Packet) -> Result<crate::worker::Adopted, String> {
+    fn adopt(&mut self, packet: Packet) -> Result<(), String> {
         if !self.serving.worker.may_adopt() {
             return Err("stopping".to_owned());
         }
@@ -284,15 +284,14 @@ impl Member {
         let sockets = doors(&bundle.sockets, &mut self.incoming);
         let is_there = |settings: &model::Listener| self.serving.worker.listens_for(settings);
         check_sockets(&config, &sockets, is_there)?;
-        let adopted = self
-            .serving
+        self.serving
             .worker
             .adopt_sockets(config, sockets, false)
             .map_err(|error| error.to_string())?;
         self.serving.worker.on_resolved(&bundle.names);
         self.stops_with_supervisor = stops_with_supervisor;
         set_log_level(level, self.quiet);
-        Ok(adopted)
+        Ok(())
     }
 
     fn on_supervisor_gone(&mut self) {

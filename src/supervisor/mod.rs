@@ -264,7 +264,7 @@ impl Supervisor {
                     Answer::Ready => self.on_ready(index),
                     Answer::Asked => self.on_asked(index),
                     Answer::Left => {}
-                    Answer::Adopted { round, adopted } => self.on_adopted(key, round, Ok(adopted)),
+                    Answer::Adopted { round } => self.on_adopted(key, round, Ok(())),
                     Answer::Refused { round, reason } => self.on_adopted(key, round, Err(reason)),
                 }
             }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use log::info;
 
+use crate::control::changes::Changes;
 use crate::control::names::Names;
 use crate::control::verdict::Outcome;
 use crate::control::workers_wanted;
@@ -13,7 +14,6 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::member::{Member, Phase};
 use crate::wire::bundle::Bundle;
 use crate::wire::messages::Order;
-use crate::worker::Adopted;
 
 /// How long workers may take to take on a configuration before the verdict is given without them.
 const ANSWERS_MAX_MS: u64 = 10_000;
@@ -28,8 +28,7 @@ pub(super) struct Round {
     awaited: Vec<usize>,
     /// Workers that are no longer wanted and may still accept, by key.
     leaving: Vec<u32>,
-    /// What it changed for a worker that was there before.
-    adopted: Option<Adopted>,
+    changes: Changes,
     /// Seats and reasons of those who refused.
     refused: Vec<(usize, String)>,
 }
@@ -43,7 +42,12 @@ impl Round {
 impl Supervisor {
     /// Everything that can fail is done before anything changes.
     pub(super) fn take_on(&mut self, revision: Revision, names: &Names) -> Result<(), String> {
-        let Revision { source, config, .. } = revision;
+        let Revision {
+            source,
+            config,
+            changes,
+            ..
+        } = revision;
         let count = workers_wanted(&self.args, &config);
         if count > self.seats.len() {
             self.check_rows(count - self.seated())?;
@@ -63,12 +67,12 @@ impl Supervisor {
         self.access_log = revision.access_log.into_file();
         self.stats.adopt(self.now, self.config.stats_interval);
         self.give_access_log();
-        self.give_configuration(&bundle, count);
+        self.give_configuration(&bundle, count, changes);
         self.start_due(names);
         Ok(())
     }
 
-    fn give_configuration(&mut self, bundle: &OwnedFd, count: usize) {
+    fn give_configuration(&mut self, bundle: &OwnedFd, count: usize, changes: Changes) {
         let before = self.others.len();
         self.set_seats(count);
         for seat in &mut self.seats {
@@ -92,13 +96,13 @@ impl Supervisor {
             asked: count,
             awaited: (0..count).collect(),
             leaving: leaving.iter().map(|member| member.key).collect(),
-            adopted: None,
+            changes,
             refused: Vec::new(),
         });
     }
 
     /// A worker has taken on a configuration, or has not.
-    pub(super) fn on_adopted(&mut self, key: u32, round: u32, outcome: Result<Adopted, String>) {
+    pub(super) fn on_adopted(&mut self, key: u32, round: u32, outcome: Result<(), String>) {
         let Some(seat) = self.seat_of(key) else {
             return;
         };
@@ -106,12 +110,11 @@ impl Supervisor {
         if let Some(reload) = self.reload.as_mut().filter(|_| is_current) {
             reload.awaited.retain(|it| *it != seat);
             match &outcome {
-                Ok(adopted) => drop(reload.adopted.get_or_insert(*adopted)),
                 Err(reason) if reload.refused.iter().all(|(it, _)| *it != seat) => {
                     reload.refused.push((seat, reason.clone()));
                 }
                 // Its successor refuses it as well.
-                Err(_) => {}
+                Ok(()) | Err(_) => {}
             }
         } else if is_current && outcome.is_ok() {
             info!("worker {seat}: has taken the configuration on");
@@ -192,16 +195,6 @@ impl Supervisor {
     }
 
     fn verdict(&self, round: &Round) -> Outcome {
-        let Adopted {
-            backends_added,
-            backends_removed,
-            listeners_added,
-            listeners_removed,
-        } = round.adopted.unwrap_or_default();
-        let changes = format!(
-            "{backends_added} backends added, {backends_removed} removed; \
-             {listeners_added} listeners added, {listeners_removed} removed"
-        );
         let refused = |(seat, reason): &(usize, String)| {
             format!("worker {seat} refused it, and another one is started: {reason}")
         };
@@ -226,7 +219,7 @@ impl Supervisor {
             format!("{done} of {} workers", round.asked)
         };
         let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
-        let line = format!("reload done by {by}: {changes}{notes}");
+        let line = format!("reload done by {by}: {}{notes}", round.changes);
         if is_done {
             Outcome::Done(line)
         } else {

@@ -10,7 +10,6 @@ use crate::core::address::UnresolvedName;
 use crate::core::slots::Slots;
 use crate::sys::channel::{MESSAGE_BYTES_MAX, MESSAGE_DESCRIPTORS_MAX};
 use crate::wire::codec::{Reader, Writer};
-use crate::worker::Adopted;
 
 /// Addresses of a name that are passed on, at most.
 pub(crate) const ADDRESSES_MAX: usize = 32;
@@ -65,8 +64,6 @@ pub(crate) enum Answer {
     Adopted {
         /// As in the order.
         round: u32,
-        /// What that has changed.
-        adopted: Adopted,
     },
     /// It cannot take on a configuration, and goes on with the one it has.
     Refused {
@@ -89,10 +86,10 @@ const LOOK: u8 = 9;
 const LEAVE: u8 = 10;
 
 const READY: u8 = 1;
-const ADOPTED: u8 = 2;
 const REFUSED: u8 = 3;
 const LEFT: u8 = 4;
 const ASKED: u8 = 5;
+const ADOPTED: u8 = 6;
 
 impl Order {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -174,12 +171,9 @@ impl Answer {
             Self::Ready => to.u8(READY),
             Self::Left => to.u8(LEFT),
             Self::Asked => to.u8(ASKED),
-            Self::Adopted { round, adopted } => {
+            Self::Adopted { round } => {
                 to.u8(ADOPTED);
                 to.u32(*round);
-                for count in counts(*adopted) {
-                    to.count(count);
-                }
             }
             Self::Refused { round, reason } => {
                 to.u8(REFUSED);
@@ -196,17 +190,7 @@ impl Answer {
             READY => Self::Ready,
             LEFT => Self::Left,
             ASKED => Self::Asked,
-            ADOPTED => {
-                let round = from.u32()?;
-                let mut count = || usize::try_from(from.u32()?).ok();
-                let adopted = Adopted {
-                    backends_added: count()?,
-                    backends_removed: count()?,
-                    listeners_added: count()?,
-                    listeners_removed: count()?,
-                };
-                Self::Adopted { round, adopted }
-            }
+            ADOPTED => Self::Adopted { round: from.u32()? },
             REFUSED => Self::Refused {
                 round: from.u32()?,
                 reason: from.text()?,
@@ -215,15 +199,6 @@ impl Answer {
         };
         from.end().map(|()| answer)
     }
-}
-
-fn counts(adopted: Adopted) -> [usize; 4] {
-    [
-        adopted.backends_added,
-        adopted.backends_removed,
-        adopted.listeners_added,
-        adopted.listeners_removed,
-    ]
 }
 
 fn shortened(text: &str) -> &str {
@@ -271,17 +246,11 @@ mod tests {
     }
 
     fn answer() -> impl Strategy<Value = Answer> {
-        let adopted = any::<[u16; 4]>().prop_map(|[a, b, c, d]| Adopted {
-            backends_added: a.into(),
-            backends_removed: b.into(),
-            listeners_added: c.into(),
-            listeners_removed: d.into(),
-        });
         prop_oneof![
             Just(Answer::Ready),
             Just(Answer::Left),
             Just(Answer::Asked),
-            (any::<u32>(), adopted).prop_map(|(round, adopted)| Answer::Adopted { round, adopted }),
+            any::<u32>().prop_map(|round| Answer::Adopted { round }),
             (any::<u32>(), ".{0,500}")
                 .prop_map(|(round, reason)| Answer::Refused { round, reason }),
         ]

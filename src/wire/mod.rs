@@ -6,4 +6,4 @@ mod codec;
 pub(crate) mod handover;
 pub(crate) mod messages;
 mod model;
-mod value;
+pub(crate) mod value;

@@ -17,6 +17,13 @@ pub(crate) trait Value: Sized {
     fn read(from: &mut Reader<'_>) -> Option<Self>;
 }
 
+/// All that a value says.
+pub(crate) fn to_bytes(value: &impl Value) -> Vec<u8> {
+    let mut to = Writer::default();
+    value.write(&mut to);
+    to.into_bytes()
+}
+
 /// Values that are structures: their fields, in turn.
 macro_rules! structures {
     ($($type:ident { $($field:ident),+ $(,)? })+) => {$(

@@ -96,6 +96,48 @@ fn orders_to_a_process_on_its_own_do_too() {
 }
 
 #[test]
+fn a_verdict_tells_all_that_is_wrong_with_a_file_or_counts_it() {
+    for workers in ["1", "2"] {
+        let a = Named::new("A");
+        let ordered = start(workers, &a);
+        let bad = "listen: nowhere\nbackends: [a:1]\nsurprise: 1\nother: 2\n";
+        ordered.machine.write_config(bad);
+        let reload = ordered.order("reload");
+        assert_eq!(reload.code, Some(1), "{reload:?}");
+        for part in ["3 problems", "weir.yaml:1:", "weir.yaml:3:", "weir.yaml:4:"] {
+            assert!(reload.stderr.contains(part), "{part}: {reload:?}");
+        }
+        let many: String = (0..50).map(|n| format!("surprise{n}: 1\n")).collect();
+        ordered.machine.write_config(many);
+        let reload = ordered.order("reload");
+        assert_eq!(reload.code, Some(1), "{reload:?}");
+        let told = reload.stderr.matches("weir.yaml:").count();
+        let problems = ordered.machine.log.count(&["weir.yaml:"]) - 3;
+        let rest = format!("{} more are in the log", problems - told);
+        assert!((5..problems).contains(&told), "{reload:?}");
+        assert!(reload.stderr.contains(&rest), "{rest}: {reload:?}");
+        assert_eq!(ask(&mut ordered.machine.connect()), "A");
+    }
+}
+
+#[test]
+fn a_verdict_tells_what_has_changed_and_what_has_not_yet() {
+    for workers in ["1", "2"] {
+        let [a, b] = ["A", "B"].map(Named::new);
+        let ordered = start(workers, &a);
+        let file = config().top("buffers: {size: 32KiB}").checked("path: /");
+        ordered.machine.write_config(file.backend(b.address()));
+        let reload = ordered.order("reload");
+        assert_eq!(reload.code, Some(0), "{reload:?}");
+        let changes = "1 backends added, 1 removed; 0 listeners added, 0 removed; 1 checks added";
+        let later = "`buffers` counts from the next start";
+        for part in [changes, later] {
+            assert!(reload.stderr.contains(part), "{part}: {reload:?}");
+        }
+    }
+}
+
+#[test]
 fn of_many_orders_at_once_each_has_a_verdict() {
     for workers in ["1", "3"] {
         let a = Named::new("A");
