@@ -185,7 +185,7 @@ pub fn usage() -> String {
                  Usage: weir [-c FILE] [options]";
     let tail = "
 Signals: TERM, INT, QUIT end gracefully (again: at once), HUP re-reads the configuration,
-         USR1 reopens the access log, USR2 makes way for another binary (with workers).
+         USR1 reopens the access log, USR2 makes way for another binary (with a supervisor).
 Exit:    0 ended well; 1 bad configuration, or connections were cut; 2 bad usage;
          3 cannot listen or not permitted; 4 another weir owns the pid file.
          With -s: 0 done; 1 refused; 3 no weir runs.

@@ -59,10 +59,10 @@ fn serve(args: &Args) -> ExitCode {
     match (args.resume, loaded) {
         (Some(state), loaded) => supervisor::resume(args, state, loaded.ok()),
         (None, Err(code)) => ExitCode::from(code),
-        (None, Ok((source, config))) => match control::workers_wanted(args, &config) {
-            1 => process::single::run(args, config),
-            _ => supervisor::run(args, source, config),
-        },
+        (None, Ok((source, config))) if control::is_supervised(args, &config) => {
+            supervisor::run(args, source, config)
+        }
+        (None, Ok((_, config))) => process::single::run(args, config),
     }
 }
 

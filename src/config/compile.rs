@@ -110,6 +110,10 @@ impl<'a> Compiler<'a> {
         if let Some(workers) = top.read("workers", problems, workers) {
             config.workers = workers;
         }
+        let supervisor = values::or_word("auto", values::on);
+        if let Some(supervisor) = top.read("supervisor", problems, supervisor) {
+            config.always_supervised = supervisor.is_some();
+        }
         let choices = [("serve", false), ("stop", true)];
         let choice = |node: &Node| values::choice(node, &choices);
         if let Some(stops) = top.read("when_supervisor_dies", problems, choice) {
@@ -397,6 +401,7 @@ fn blank() -> Config {
         listeners: Vec::new(),
         upstreams: Vec::new(),
         workers: Some(1),
+        always_supervised: false,
         stops_with_supervisor: false,
         drain_timeout: defaults::DRAIN_TIMEOUT,
         pre_drain: defaults::PRE_DRAIN,

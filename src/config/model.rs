@@ -23,6 +23,8 @@ pub struct Config {
     /// Processes that serve, under a supervisor when there are more than one; none is one per
     /// CPU that weir may run on. At most [`WORKERS_MAX`].
     pub workers: Option<usize>,
+    /// Whether there is a supervisor over one worker, too.
+    pub always_supervised: bool,
     /// Whether workers end gracefully when their supervisor has died, instead of going on.
     pub stops_with_supervisor: bool,
     /// How long a graceful stop waits before it cuts what still runs.

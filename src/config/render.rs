@@ -36,6 +36,12 @@ fn top(config: &Config) -> Map {
         entry("pre_drain", duration(config.pre_drain)),
     ];
     map.push(entry("workers", or_word(config.workers, "auto")));
+    let supervisor = if config.always_supervised {
+        "on"
+    } else {
+        "auto"
+    };
+    map.push(entry("supervisor", word(supervisor)));
     let when_dies = if config.stops_with_supervisor {
         "stop"
     } else {

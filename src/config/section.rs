@@ -146,6 +146,7 @@ fn home_of(key: &str) -> Option<&'static str> {
         | "response" | "response_idle" | "send" | "tunnel" | "drain" | "pre_drain" => "`timeouts`",
         "interval" | "rise" | "fall" => "`health_check`",
         "workers"
+        | "supervisor"
         | "when_supervisor_dies"
         | "log_level"
         | "stats_interval"

@@ -55,6 +55,14 @@ pub(super) fn on_or_off(node: &Node) -> Read<bool> {
     }
 }
 
+/// `on`, which YAML 1.1 takes for a boolean.
+pub(super) fn on(node: &Node) -> Read<()> {
+    match on_or_off(node) {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err("on".to_owned()),
+    }
+}
+
 /// The name or number of a user or group.
 pub(super) fn account(node: &Node) -> Read<String> {
     let must = || "the name of a user or group, or its number".to_owned();

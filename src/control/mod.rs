@@ -98,13 +98,20 @@ fn one_per_cpu() -> usize {
     cpus.clamp(1, WORKERS_MAX)
 }
 
+/// Whether the command line or else the configuration asks for a supervisor.
+#[must_use]
+pub fn is_supervised(args: &Args, config: &Config) -> bool {
+    let is_possible = args.cpu.is_none();
+    is_possible && (config.always_supervised || workers_wanted(args, config) > 1)
+}
+
 /// Whether the workers that command line and configuration ask for can share all that it has; also
 /// a single one, where there is a supervisor already.
 ///
 /// # Errors
 /// The limit, and what to do.
-pub fn check_names(args: &Args, config: &Config, is_supervised: bool) -> Result<(), String> {
-    if !is_supervised && workers_wanted(args, config) == 1 {
+pub fn check_names(args: &Args, config: &Config, has_supervisor: bool) -> Result<(), String> {
+    if !has_supervisor && !is_supervised(args, config) {
         return Ok(());
     }
     let names = config.column_names().len();

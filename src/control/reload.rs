@@ -10,11 +10,16 @@ use crate::control::controller::{Controller, Doing, Outline};
 use crate::control::preflight::{self, Moment};
 use crate::control::verdict::{Asker, Outcome, found, with_lines};
 use crate::control::workforce::{Revision, Workforce};
-use crate::control::{set_log_level, workers_wanted};
+use crate::control::{is_supervised, set_log_level};
 use crate::sys::code_pages;
 
 /// How a verdict on a bad file begins.
 const FAILED: &str = "reload failed, nothing changed";
+
+/// What a process on its own says that is to have workers.
+const STAYS_ALONE: &str = "`workers` and `supervisor` count from the next start on: this process \
+                           serves on its own; started with `supervisor: on`, weir takes on any \
+                           number of workers by a reload";
 
 /// A good file with all that is made of it, or what is wrong with it or with serving it here.
 pub(super) type Loaded = Result<Box<Read>, Vec<Problem>>;
@@ -110,9 +115,8 @@ impl<W: Workforce> Controller<W> {
     /// Warnings, and what counts from the next start only, which the log says as well.
     fn notes_on(&self, read: &Read) -> Vec<String> {
         let mut later = self.settled.differences(&read.outline.settled);
-        if !W::IS_SUPERVISED && workers_wanted(&self.args, &read.compiled.config) > 1 {
-            let line = "`workers` counts from the next start on: this process serves on its own";
-            later.push(line.to_owned());
+        if !W::IS_SUPERVISED && is_supervised(&self.args, &read.compiled.config) {
+            later.push(STAYS_ALONE.to_owned());
         }
         let warnings = read.compiled.warnings.iter();
         let lines: Vec<String> = warnings.map(ToString::to_string).chain(later).collect();

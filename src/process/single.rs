@@ -141,7 +141,8 @@ impl Workforce for Single {
     }
 
     fn try_successor(&mut self) -> Result<(), String> {
-        let reason = "a process on its own cannot be upgraded in place: that needs `workers`";
+        let reason = "a process on its own cannot make way in place, as its sandbox outlives it; \
+                      started with `supervisor: on` or several `workers`, weir can";
         Err(reason.to_owned())
     }
 

@@ -24,9 +24,9 @@ macro_rules! parts {
 parts! {
     {
         Config {
-            listeners, upstreams, workers, stops_with_supervisor, drain_timeout, pre_drain,
-            stats_interval, log_level, connections_max, buffer_bytes, buffer_memory_bytes, splice,
-            access_log, privileges,
+            listeners, upstreams, workers, always_supervised, stops_with_supervisor,
+            drain_timeout, pre_drain, stats_interval, log_level, connections_max, buffer_bytes,
+            buffer_memory_bytes, splice, access_log, privileges,
         }
         Privileges { user, group, chroot, sandbox }
         AccessLog { path, format }

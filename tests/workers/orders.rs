@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use crate::harness::process::Finished;
-use crate::harness::{Launch, Named, Peer, Scratch, Signal, ask, eventually, run};
+use crate::harness::{Config, Launch, Load, Named, Peer, Scratch, Signal, ask, eventually, run};
 use crate::machine::{Machine, config, is_there, signal, status};
 
 /// A user who is neither root nor the one that weir becomes.
@@ -19,10 +19,15 @@ struct Ordered {
 }
 
 fn start(workers: &str, backend: &Named) -> Ordered {
+    let file = config().backend(backend.address());
+    start_with(file, &["--workers", workers])
+}
+
+fn start_with(file: Config, arguments: &[&str]) -> Ordered {
     let scratch = Scratch::new();
     let pid_file = scratch.file("weir.pid");
-    let launch = Launch::new(config().backend(backend.address())).open_to_all();
-    let launch = launch.argument("--workers").argument(workers);
+    let launch = Launch::new(file).open_to_all();
+    let launch = arguments.iter().fold(launch, |it, word| it.argument(word));
     let launch = launch.argument("-p").argument(&pid_file);
     Ordered {
         machine: Machine::launch(launch),
@@ -135,6 +140,54 @@ fn a_verdict_tells_what_has_changed_and_what_has_not_yet() {
             assert!(reload.stderr.contains(part), "{part}: {reload:?}");
         }
     }
+}
+
+#[test]
+fn a_process_on_its_own_says_what_makes_several_of_it() {
+    let a = Named::new("A");
+    let file = |workers| {
+        let file = config().top(&format!("workers: {workers}"));
+        file.backend(a.address())
+    };
+    let ordered = start_with(file(1), &[]);
+    for wanted in [file(2), file(1).top("supervisor: on")] {
+        ordered.machine.write_config(wanted);
+        let reload = ordered.order("reload");
+        assert_eq!(reload.code, Some(0), "{reload:?}");
+        assert!(reload.stderr.contains("`supervisor: on`"), "{reload:?}");
+    }
+    let upgrade = ordered.order("upgrade");
+    assert_eq!(upgrade.code, Some(1), "{upgrade:?}");
+    assert!(upgrade.stderr.contains("`supervisor: on`"), "{upgrade:?}");
+    assert_eq!(ordered.machine.children(), Vec::<u32>::new());
+}
+
+#[test]
+fn a_supervisor_of_one_worker_makes_way_and_takes_on_more() {
+    let a = Named::new("A");
+    let file = |workers| {
+        let file = config().top(&format!("workers: {workers}"));
+        file.top("supervisor: on").backend(a.address())
+    };
+    let ordered = start_with(file(1), &[]);
+    ordered.machine.wait_children(1);
+    let load = Load::start(ordered.machine.address(), 2);
+    let upgrade = ordered.order("upgrade");
+    assert_eq!(upgrade.code, Some(0), "{upgrade:?}");
+    ordered.machine.wait_children(1);
+    for workers in [3, 1] {
+        ordered.machine.write_config(file(workers));
+        let reload = ordered.order("reload");
+        assert_eq!(reload.code, Some(0), "{reload:?}");
+        ordered.machine.wait_children(workers);
+        load.wait_more(20);
+    }
+    let failures = load.finish();
+    assert!(failures.is_empty(), "{failures:?}");
+    // One CPU is one process, whatever the file says.
+    let alone = start_with(file(1), &["--cpu", "0"]);
+    assert_eq!(ask(&mut alone.machine.connect()), "A");
+    assert_eq!(alone.machine.children(), Vec::<u32>::new());
 }
 
 #[test]

@@ -496,7 +496,7 @@ fn config() -> BoxedStrategy<Config> {
         any::<bool>(),
         prop::option::of(access_log),
         prop::option::of(1..=60_usize),
-        any::<bool>(),
+        any::<(bool, bool)>(),
         privileges(),
     );
     let listeners = (listener(0, true), listener(1, false));
@@ -510,7 +510,8 @@ fn config() -> BoxedStrategy<Config> {
             listeners: vec![listeners.0, listeners.1],
             upstreams: vec![upstreams.0, upstreams.1, upstreams.2],
             workers: process.9,
-            stops_with_supervisor: process.10,
+            always_supervised: process.10.0,
+            stops_with_supervisor: process.10.1,
             drain_timeout: process.0,
             pre_drain: process.1,
             stats_interval: process.2,
