@@ -9,6 +9,9 @@ pub(super) const COLUMN_CELLS: usize = 16;
 pub(super) const FIRST_GAUGE: usize = ListenerCell::Active as usize;
 /// The gauge that says how often the row's worker has the column open.
 pub(super) const OPENED: usize = 15;
+/// The gauge that says whether a column drains that only this process sees, which has no cells that
+/// all rows share. Nobody counts who has such a column open, and all other gauges are taken.
+pub(super) const PRIVATE_DRAINING: usize = OPENED;
 /// Cells of a column that all rows share.
 pub(super) const SHARED_CELLS: usize = 8;
 

@@ -29,7 +29,7 @@ use crate::core::time::Tick;
 use crate::sys::shm::Mapping;
 
 pub use cells::{BackendCell, Cell, ListenerCell, SharedCell};
-use cells::{COLUMN_CELLS, FIRST_GAUGE, OPENED, RowCell, SHARED_CELLS};
+use cells::{COLUMN_CELLS, FIRST_GAUGE, OPENED, PRIVATE_DRAINING, RowCell, SHARED_CELLS};
 
 /// Columns of a shared board.
 pub const COLUMNS_MAX: usize = 4096;
@@ -84,6 +84,8 @@ pub struct Board {
     /// Columns that only this process has.
     private: Vec<[AtomicU64; COLUMN_CELLS]>,
     free: Vec<usize>,
+    /// Changes in private memory.
+    private_changes: AtomicU64,
     /// What a row of a shared board has besides its columns.
     private_oddities: [AtomicU64; ODDITIES],
 }
@@ -448,12 +450,13 @@ impl Board {
     }
 
     /// How often something was changed that others should look at: verdicts, ejections, drains,
-    /// leases. Always 0 in private memory.
+    /// leases. In private memory only drains are.
     #[must_use]
     pub fn changes(&self) -> u64 {
-        self.shared
-            .as_ref()
-            .map_or(0, |it| it.words()[CHANGES_AT].load(Ordering::Acquire))
+        match &self.shared {
+            Some(shared) => shared.words()[CHANGES_AT].load(Ordering::Acquire),
+            None => self.private_changes.load(Ordering::Relaxed),
+        }
     }
 
     /// Asks everybody to look again; they do at their next turn.
@@ -462,14 +465,26 @@ impl Board {
             shared.words()[CHANGES_AT].fetch_add(1, Ordering::AcqRel);
         }
     }
+
+    /// Whether a backend's column is out of service.
+    #[must_use]
+    pub fn is_draining(&self, column: Column) -> bool {
+        self.draining(column).load(Ordering::Acquire) != 0
+    }
+
+    fn draining(&self, column: Column) -> &AtomicU64 {
+        self.word(column, SharedCell::Draining)
+            .unwrap_or_else(|| self.own(column, PRIVATE_DRAINING))
+    }
 }
 
 // What the supervisor does.
 impl Board {
-    /// Takes a backend's column out of service in every worker, or back: what it has goes on.
+    /// Takes a backend's column out of service in all who see it, or back: what it has goes on.
     pub fn set_draining(&self, column: Column, drains: bool) {
-        let word = self.word(column, SharedCell::Draining);
-        if word.is_some_and(|it| it.swap(drains.into(), Ordering::AcqRel) != drains.into()) {
+        let before = self.draining(column).swap(drains.into(), Ordering::AcqRel);
+        if before != u64::from(drains) {
+            add(&self.private_changes, 1);
             self.touch();
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Nothing here waits for anybody. Each turn looks once whether somebody has changed something
 //! that others should know; if so the worker takes all of it on before it does anything else. A
-//! worker on its own never gets past the first line of any of this.
+//! worker on its own takes on drains, and never gets past the first line of anything else.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,7 +35,20 @@ pub(crate) enum Claimed {
 }
 
 impl<N: Net> Worker<N> {
-    /// Takes on what other workers have changed since the last turn.
+    /// Takes a backend out of service, or back, in all who see its column; what it has goes on.
+    /// Whether there is such a backend.
+    pub fn set_draining(&mut self, upstream: &str, identity: &str, drains: bool) -> bool {
+        let shared = &self.shared;
+        let upstreams = shared.upstreams.iter().filter(|it| it.name == upstream);
+        let mut members = upstreams.flat_map(|it| it.members.iter().copied());
+        let found = members.find(|id| shared.backends.get(*id).identity == identity);
+        if let Some(id) = found {
+            shared.board.set_draining(shared.place(id).column, drains);
+        }
+        found.is_some()
+    }
+
+    /// Takes on what others have changed since the last turn.
     pub(crate) fn look_again(&mut self) {
         self.shared.take_on_all();
         // Sessions take on changes as well, and know nothing of probes.
@@ -116,13 +129,14 @@ impl<N: Net> Shared<N> {
     /// Takes on what the machine knows of a backend.
     pub(crate) fn take_on(&mut self, id: BackendId) {
         let column = self.place(id).column;
-        if !column.is_shared() || self.backends.get(id).is_retired() {
+        if self.backends.get(id).is_retired() {
             return;
         }
-        self.take_on_finding(id);
-        self.take_on_ejection(id);
-        let drains = self.read(column, SharedCell::Draining) != 0;
-        self.backends.get_mut(id).draining = drains;
+        if column.is_shared() {
+            self.take_on_finding(id);
+            self.take_on_ejection(id);
+        }
+        self.backends.get_mut(id).draining = self.board.is_draining(column);
         self.refresh_up(id);
     }
 

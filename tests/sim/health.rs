@@ -3,7 +3,7 @@
 use weir::board::BackendCell;
 
 use crate::net::{Behaviour, PeerId};
-use crate::rig::{Rig, config_text, origin_address};
+use crate::rig::{Rig, config_text, origin, origin_address};
 
 const TCP: &str =
     "health_check: {interval: 10s, timeout: 2s, fast_interval: 10s, rise: 2, fall: 3}";
@@ -46,6 +46,24 @@ fn say(rig: &mut Rig, probe: PeerId, words: &[u8]) {
 fn answer(rig: &mut Rig, status: &str) -> PeerId {
     let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
     answered(rig, answer.as_bytes())
+}
+
+#[test]
+fn a_drain_acts_in_a_process_on_its_own() {
+    let mut rig = Rig::still(&config_text(&[1, 1], ""));
+    assert!(!rig.worker.set_draining("default", "nobody", true));
+    let mut counts = |drains: bool| {
+        assert!(rig.worker.set_draining("default", &origin(0), drains));
+        let before = rig.backend_count(0, BackendCell::Picks);
+        for _ in 0..4 {
+            rig.client();
+            rig.settle();
+        }
+        rig.backend_count(0, BackendCell::Picks) - before
+    };
+    assert_eq!(counts(false), 2);
+    assert_eq!(counts(true), 0);
+    assert_eq!(counts(false), 2);
 }
 
 #[test]
