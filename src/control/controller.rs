@@ -43,10 +43,9 @@ pub(super) enum Doing {
 }
 
 /// Controls whoever serves.
-#[derive(Debug)]
-pub(crate) struct Controller<W> {
+pub(crate) struct Controller {
     pub(super) args: Args,
-    pub(super) workforce: W,
+    pub(super) workforce: Box<dyn Workforce>,
     pub(super) signals: Signals,
     pub(super) inbox: Inbox,
     pub(super) jobs: Background<Loaded>,
@@ -93,7 +92,7 @@ impl Outline {
 
 /// Serves until a signal or an order ends it, if it has been started.
 #[must_use]
-pub(crate) fn run<W: Workforce>(started: Result<Controller<W>, Refusal>) -> ExitCode {
+pub(crate) fn run(started: Result<Controller, Refusal>) -> ExitCode {
     match started {
         Ok(mut controller) => ExitCode::from(controller.serve()),
         Err(Refusal { code, message }) => {
@@ -103,13 +102,18 @@ pub(crate) fn run<W: Workforce>(started: Result<Controller<W>, Refusal>) -> Exit
     }
 }
 
-impl<W: Workforce> Controller<W> {
-    pub(crate) fn new(args: &Args, basis: Basis, outline: Outline, workforce: W) -> Self {
+impl Controller {
+    pub(crate) fn new(
+        args: &Args,
+        basis: Basis,
+        outline: Outline,
+        workforce: impl Workforce + 'static,
+    ) -> Self {
         let mut names = Names::default();
         names.want(outline.names);
         Self {
             args: args.clone(),
-            workforce,
+            workforce: Box::new(workforce),
             signals: basis.signals,
             inbox: basis.inbox,
             jobs: Background::new(basis.waker),

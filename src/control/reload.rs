@@ -9,7 +9,7 @@ use crate::control::access_sink::AccessSink;
 use crate::control::controller::{Controller, Doing, Outline};
 use crate::control::preflight::{self, Moment};
 use crate::control::verdict::{Asker, Outcome, found, with_lines};
-use crate::control::workforce::{Revision, Workforce};
+use crate::control::workforce::Revision;
 use crate::control::{is_supervised, set_log_level};
 use crate::sys::code_pages;
 
@@ -49,7 +49,7 @@ fn read(args: &Args, moment: &Moment) -> Loaded {
     }))
 }
 
-impl<W: Workforce> Controller<W> {
+impl Controller {
     /// Reads the configuration file, for these processes that want to know the verdict.
     pub(super) fn load(&mut self, mut askers: Vec<Asker>) {
         if self.workforce.is_ending() {
@@ -66,7 +66,7 @@ impl<W: Workforce> Controller<W> {
         let moment = Moment::Reload {
             listening: self.listening.clone(),
             // A supervisor has stayed outside.
-            is_inside_root: !W::IS_SUPERVISED && self.settled.has_root_folder(),
+            is_inside_root: !self.workforce.is_supervised() && self.settled.has_root_folder(),
         };
         let args = self.args.clone();
         match self.jobs.load(move || read(&args, &moment)) {
@@ -115,7 +115,8 @@ impl<W: Workforce> Controller<W> {
     /// Warnings, and what counts from the next start only, which the log says as well.
     fn notes_on(&self, read: &Read) -> Vec<String> {
         let mut later = self.settled.differences(&read.outline.settled);
-        if !W::IS_SUPERVISED && is_supervised(&self.args, &read.compiled.config) {
+        let config = &read.compiled.config;
+        if !self.workforce.is_supervised() && is_supervised(&self.args, config) {
             later.push(STAYS_ALONE.to_owned());
         }
         let warnings = read.compiled.warnings.iter();

@@ -10,7 +10,7 @@ use log::{error, info};
 use crate::control::controller::{Controller, Doing};
 use crate::control::pid_file::PidFile;
 use crate::control::verdict::{Asker, Outcome};
-use crate::control::workforce::{Legacy, Workforce};
+use crate::control::workforce::Legacy;
 use crate::core::address::UnresolvedName;
 use crate::wire::handover::keep;
 
@@ -22,7 +22,7 @@ pub(crate) struct Inheritance {
     pub(crate) load_again: Option<Vec<Asker>>,
 }
 
-impl<W: Workforce> Controller<W> {
+impl Controller {
     /// Goes on where the program before has ended, which was being replaced by this one.
     pub(crate) fn inheriting(mut self, left: Inheritance) -> Self {
         self.names.inherit(left.names);

@@ -16,7 +16,7 @@ use crate::core::address::UnresolvedName;
 /// Whoever serves, and what can be asked of them.
 pub(crate) trait Workforce {
     /// Whether they are workers that others can take the place of.
-    const IS_SUPERVISED: bool;
+    fn is_supervised(&self) -> bool;
 
     /// Begins to serve.
     fn start(&mut self, names: &Names) -> Result<(), Refusal>;

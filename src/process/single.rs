@@ -31,7 +31,7 @@ pub fn run(args: &Args, config: Config) -> ExitCode {
     controller::run(start(args, config))
 }
 
-fn start(args: &Args, mut config: Config) -> Result<Controller<Single>, Refusal> {
+fn start(args: &Args, mut config: Config) -> Result<Controller, Refusal> {
     let (mut basis, reactor, access_log) = Basis::open(args, &config)?;
     if let Some(cpu) = args.cpu {
         process::pin_to_cpu(cpu)
@@ -88,7 +88,9 @@ struct Single {
 }
 
 impl Workforce for Single {
-    const IS_SUPERVISED: bool = false;
+    fn is_supervised(&self) -> bool {
+        false
+    }
 
     fn start(&mut self, _: &Names) -> Result<(), Refusal> {
         let connections_max = self.serving.worker.connections_max();

@@ -72,7 +72,7 @@ pub fn resume(args: &Args, state: RawFd, loaded: Option<(Source, Config)>) -> Ex
 }
 
 /// From nothing.
-fn start(args: &Args, source: Source, config: Config) -> Result<Controller<Supervisor>, Refusal> {
+fn start(args: &Args, source: Source, config: Config) -> Result<Controller, Refusal> {
     let (mut basis, reactor, access_log) = Basis::open(args, &config)?;
     let (memory, board_fd) = Mapping::create(WORDS)
         .map_err(|error| Refusal::new("no memory to share with workers", &error))?;
@@ -316,7 +316,9 @@ impl Supervisor {
 }
 
 impl Workforce for Supervisor {
-    const IS_SUPERVISED: bool = true;
+    fn is_supervised(&self) -> bool {
+        true
+    }
 
     fn start(&mut self, names: &Names) -> Result<(), Refusal> {
         if self.is_upgrading() {

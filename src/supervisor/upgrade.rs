@@ -237,7 +237,7 @@ pub(super) fn resume(
     args: &Args,
     state: RawFd,
     loaded: Option<(Source, Config)>,
-) -> Result<Controller<Supervisor>, Refusal> {
+) -> Result<Controller, Refusal> {
     let service = Service::from_environment();
     let left = Handover::read(state).map_err(refuse)?;
     let (source, config) = match loaded {
