@@ -151,7 +151,9 @@ fn all_agree(cases: &[Case]) {
                 failures.push(format!("{:?}\n{text}\n{failure}\n", case.options));
             }
         }
-        for host in hosts {
+        for mut host in hosts {
+            // Killed, it would leave its workers.
+            assert_eq!(host.weir.terminate(), Some(GOOD));
             assert_eq!(host.weir.log.count(&["sandbox refused"]), 0);
         }
         failures
@@ -260,6 +262,7 @@ fn on_the_borders_of_sizes_and_numbers() {
             &["1", "100000000", "auto"],
             &["0", "100000001", "1.5", "\"5\""],
         ),
+        ("supervisor: $", &["auto", "on"], &["off", "2"]),
         (
             "workers: $",
             &["1", "2", "auto"],
