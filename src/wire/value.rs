@@ -2,6 +2,8 @@
 //!
 //! A list must name every part, or it does not compile. What is read has been written by the same
 //! lists, which whoever reads makes sure of ([`fingerprint`]).
+//!
+//! Nothing here is done often, so that being small counts: no part is inlined into others.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -28,10 +30,13 @@ pub(crate) fn to_bytes(value: &impl Value) -> Vec<u8> {
 macro_rules! structures {
     ($($type:ident { $($field:ident),+ $(,)? })+) => {$(
         impl $crate::wire::value::Value for $type {
+            #[inline(never)]
             fn write(&self, to: &mut $crate::wire::codec::Writer) {
                 let Self { $($field),+ } = self;
                 $($crate::wire::value::Value::write($field, to);)+
             }
+
+            #[inline(never)]
 
             fn read(from: &mut $crate::wire::codec::Reader<'_>) -> Option<Self> {
                 Some(Self { $($field: $crate::wire::value::Value::read(from)?),+ })
@@ -46,6 +51,7 @@ macro_rules! choices {
         $($tag:literal = $variant:ident $(($inner:ident))? $({ $($field:ident),+ })?),+ $(,)?
     })+) => {$(
         impl $crate::wire::value::Value for $type {
+            #[inline(never)]
             fn write(&self, to: &mut $crate::wire::codec::Writer) {
                 match self {
                     $(Self::$variant $(($inner))? $({ $($field),+ })? => {
@@ -55,6 +61,8 @@ macro_rules! choices {
                     })+
                 }
             }
+
+            #[inline(never)]
 
             fn read(from: &mut $crate::wire::codec::Reader<'_>) -> Option<Self> {
                 Some(match from.u8()? {
@@ -121,10 +129,12 @@ impl Value for usize {
 }
 
 impl Value for String {
+    #[inline(never)]
     fn write(&self, to: &mut Writer) {
         to.text(self);
     }
 
+    #[inline(never)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         from.text()
     }
@@ -141,11 +151,13 @@ impl Value for PathBuf {
 }
 
 impl Value for Duration {
+    #[inline(never)]
     fn write(&self, to: &mut Writer) {
         to.u64(self.as_secs());
         to.u32(self.subsec_nanos());
     }
 
+    #[inline(never)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let (seconds, nanos) = (from.u64()?, from.u32()?);
         Self::from_secs(seconds).checked_add(Self::from_nanos(nanos.into()))
@@ -153,6 +165,7 @@ impl Value for Duration {
 }
 
 impl Value for IpAddr {
+    #[inline(never)]
     fn write(&self, to: &mut Writer) {
         match self {
             Self::V4(ip) => {
@@ -166,6 +179,7 @@ impl Value for IpAddr {
         }
     }
 
+    #[inline(never)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         Some(if from.bool()? {
             Self::V6(from.u128()?.into())
@@ -176,6 +190,7 @@ impl Value for IpAddr {
 }
 
 impl Value for SocketAddr {
+    #[inline(never)]
     fn write(&self, to: &mut Writer) {
         let (flow, scope) = match self {
             Self::V4(_) => (0, 0),
@@ -187,6 +202,7 @@ impl Value for SocketAddr {
         to.u32(scope);
     }
 
+    #[inline(never)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let (ip, port) = (IpAddr::read(from)?, from.u16()?);
         let (flow, scope) = (from.u32()?, from.u32()?);
@@ -210,6 +226,7 @@ impl Value for log::LevelFilter {
 }
 
 impl<T: Value> Value for Option<T> {
+    #[inline(never)]
     fn write(&self, to: &mut Writer) {
         to.bool(self.is_some());
         if let Some(value) = self {
@@ -217,6 +234,7 @@ impl<T: Value> Value for Option<T> {
         }
     }
 
+    #[inline(never)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         Some(if from.bool()? {
             Some(T::read(from)?)
@@ -227,6 +245,7 @@ impl<T: Value> Value for Option<T> {
 }
 
 impl<T: Value> Value for Vec<T> {
+    #[inline(never)]
     fn write(&self, to: &mut Writer) {
         to.count(self.len());
         for value in self {
@@ -234,6 +253,7 @@ impl<T: Value> Value for Vec<T> {
         }
     }
 
+    #[inline(never)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         from.list(T::read)
     }
