@@ -19,6 +19,7 @@ pub mod probe;
 pub mod readiness;
 pub mod rng;
 pub mod slots;
+mod steps;
 pub mod text;
 pub mod time;
 pub mod timer;

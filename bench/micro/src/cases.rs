@@ -59,7 +59,9 @@ pub(crate) const ALL: &[Case] = &[
     case("request-parse-rewrite", request_parse_rewrite),
     case("response-parse", response_parse),
     case("response-parse-rewrite", response_parse_rewrite),
-    case("route-find-20", route_find),
+    case("route-find-20", || route_find(20)),
+    case("route-find-1k", || route_find(1_000)),
+    case("route-find-10k", || route_find(10_000)),
     case("pick-round-robin-3", || pick(Algorithm::RoundRobin, 3)),
     case("pick-round-robin-100", || pick(Algorithm::RoundRobin, 100)),
     case("pick-least-conn-3", || pick(Algorithm::LeastConnections, 3)),
@@ -135,9 +137,9 @@ fn response_parse_rewrite() -> Step {
     })
 }
 
-/// Twenty prefixes on two hosts.
-fn route_find() -> Step {
-    let rules: Vec<Rule> = (0..20)
+/// So many prefixes on two hosts.
+fn route_find(count: usize) -> Step {
+    let rules: Vec<Rule> = (0..count)
         .map(|i| Rule {
             host: if i % 2 == 0 {
                 HostPattern::Exact("shop.example.com".to_owned())

@@ -16,6 +16,7 @@ pub mod known;
 mod mend;
 pub mod oddity;
 pub mod path;
+mod prefix;
 pub mod reply;
 pub mod rewrite;
 pub mod route;

@@ -7,14 +7,15 @@
 //! Nor does a route whose methods do not fit; it is only remembered, for the answer to a request
 //! that nothing else takes is then 405 and not 404.
 //!
-//! Hosts are found by binary search, so a thousand of them cost ten comparisons. What a route does
-//! is not known here: it is a number, its place in the list the table was made from.
+//! Hosts are found by binary search, so a thousand of them cost ten comparisons, and so are the
+//! prefixes of a host. What a route does is not known here: it is a number, its place in the list
+//! the table was made from.
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::ops::Range;
 
 use crate::core::http::path::{PathError, canonical};
+use crate::core::http::prefix::{Prefixes, order};
 
 /// Longest host that is looked up by name, in bytes; a longer one is no DNS name (RFC 1035
 /// section 2.3.4) and only finds the routes for any host.
@@ -77,11 +78,9 @@ pub enum Found {
 /// All routes of a listener, sorted by what is more specific.
 #[derive(Clone, Debug)]
 pub struct RouteTable {
-    /// Grouped by host; within a group the longest prefix first.
-    entries: Vec<Entry>,
     exact: Vec<Host>,
     suffixes: Vec<Host>,
-    any: Range<usize>,
+    any: Option<Host>,
     /// The canonical prefix of each rule, in the order of the list.
     prefixes: Vec<Vec<u8>>,
 }
@@ -91,13 +90,13 @@ pub struct RouteTable {
 struct Host {
     /// In lower case.
     name: Vec<u8>,
-    entries: Range<usize>,
+    /// Those of each prefix in the order of the list.
+    entries: Prefixes<Vec<Entry>>,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     route: usize,
-    prefix: Vec<u8>,
     methods: Vec<String>,
 }
 
@@ -111,35 +110,28 @@ impl RouteTable {
         let prefixes = rules.iter().enumerate().map(canonical_prefix);
         let prefixes = prefixes.collect::<Result<Vec<_>, _>>()?;
         let hosts: Vec<_> = rules.iter().map(|rule| host_key(&rule.host)).collect();
-        let mut order: Vec<usize> = (0..rules.len()).collect();
-        // Longer prefixes first; of equal ones the first written stays first, as the sort is
-        // stable.
-        order.sort_by(|&a, &b| {
-            hosts[a]
-                .cmp(&hosts[b])
-                .then(prefixes[b].len().cmp(&prefixes[a].len()))
+        let mut routes: Vec<usize> = (0..rules.len()).collect();
+        // Of equal prefixes the first written stays first, as the sort is stable.
+        routes.sort_by(|&a, &b| {
+            let of_hosts = hosts[a].cmp(&hosts[b]);
+            of_hosts.then_with(|| order(&prefixes[a], &prefixes[b]))
         });
 
         let mut table = Self {
-            entries: Vec::with_capacity(rules.len()),
             exact: Vec::new(),
             suffixes: Vec::new(),
-            any: 0..0,
+            any: None,
             prefixes: Vec::new(),
         };
-        for group in order.chunk_by(|&a, &b| hosts[a] == hosts[b]) {
-            let start = table.entries.len();
-            table.entries.extend(group.iter().map(|&route| Entry {
-                route,
-                prefix: prefixes[route].clone(),
-                methods: rules[route].methods.clone(),
-            }));
-            let entries = start..table.entries.len();
-            let name = hosts[group[0]].1.clone();
+        for group in routes.chunk_by(|&a, &b| hosts[a] == hosts[b]) {
+            let host = Host {
+                name: hosts[group[0]].1.clone(),
+                entries: entries(rules, &prefixes, group),
+            };
             match rules[group[0]].host {
-                HostPattern::Any => table.any = entries,
-                HostPattern::Exact(_) => table.exact.push(Host { name, entries }),
-                HostPattern::Suffix(_) => table.suffixes.push(Host { name, entries }),
+                HostPattern::Any => table.any = Some(host),
+                HostPattern::Exact(_) => table.exact.push(host),
+                HostPattern::Suffix(_) => table.suffixes.push(host),
             }
         }
         table.prefixes = prefixes;
@@ -205,9 +197,9 @@ impl RouteTable {
             .filter_map(|at| lookup(&self.suffixes, &named[at..]));
         exact
             .chain(suffixes)
-            .chain([self.any.clone()])
-            .flat_map(|range| &self.entries[range])
-            .filter(move |entry| is_prefix(&entry.prefix, path))
+            .chain(&self.any)
+            .flat_map(|host| host.entries.matching(path))
+            .flatten()
     }
 }
 
@@ -278,10 +270,22 @@ fn host_key(host: &HostPattern) -> (u8, Vec<u8>) {
     }
 }
 
-/// The entries of the host of that name, in any case; `hosts` is sorted.
-fn lookup(hosts: &[Host], name: &[u8]) -> Option<Range<usize>> {
+/// What a host has of each prefix; `routes` are in the order of the prefixes.
+fn entries(rules: &[Rule], prefixes: &[Vec<u8>], routes: &[usize]) -> Prefixes<Vec<Entry>> {
+    let groups = routes.chunk_by(|&a, &b| prefixes[a] == prefixes[b]);
+    Prefixes::new(groups.map(|group| {
+        let entries = group.iter().map(|&route| Entry {
+            route,
+            methods: rules[route].methods.clone(),
+        });
+        (prefixes[group[0]].clone(), entries.collect())
+    }))
+}
+
+/// The host of that name, in any case; `hosts` is sorted.
+fn lookup<'a>(hosts: &'a [Host], name: &[u8]) -> Option<&'a Host> {
     let found = hosts.binary_search_by(|host| compare_lower(&host.name, name));
-    found.ok().map(|at| hosts[at].entries.clone())
+    found.ok().map(|at| &hosts[at])
 }
 
 /// Orders `lower`, which is in lower case, against `name` in any case.
