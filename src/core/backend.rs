@@ -2,7 +2,9 @@
 //!
 //! One table holds the backends of all upstreams; an upstream is a list of ids. A backend that a
 //! reload removed is *retired*: nothing new goes there, and its slot becomes free for another
-//! when the last claim is back. Who is picked is decided in [`balance`](crate::core::balance).
+//! when the last claim is back. Who is picked is decided in [`balance`](crate::core::balance),
+//! which looks at a member again only when something about it may have changed: the table notes
+//! whom it has lent out to be changed, upstream by upstream.
 
 use std::collections::VecDeque;
 
@@ -13,6 +15,10 @@ use crate::core::key::bytes_key;
 /// a [`Lease`]: the slot may belong to another then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendId(pub u32);
+
+/// Names the members of one upstream. A backend is a member of one at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolId(pub u32);
 
 /// A backend to be put into the table.
 #[derive(Clone, Debug)]
@@ -48,10 +54,20 @@ pub struct Backend {
     active: u32,
     /// Requests that are bound to it and wait until it has room.
     waiting: u32,
-    /// What smooth round robin owes it, in units of weight; negative when it had more than its
-    /// share. Only `balance` moves it; over the members of an upstream it sums to zero.
-    pub(super) standing: i64,
     retired: bool,
+    seat: Option<Seat>,
+}
+
+/// Where a backend is a member.
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    pool: PoolId,
+    /// Its place among the members.
+    place: u32,
+    /// Whether each lease counts for who is picked.
+    by_load: bool,
+    /// Whether it is noted as changed.
+    is_noted: bool,
 }
 
 impl Backend {
@@ -76,6 +92,19 @@ impl Backend {
 
     fn has_room(&self) -> bool {
         self.connections_max.is_none_or(|max| self.load() < max)
+    }
+
+    /// Whether a lease more or less changes who is picked.
+    fn is_picked_by_load(&self) -> bool {
+        self.connections_max.is_some() || self.seat.is_some_and(|seat| seat.by_load)
+    }
+
+    /// Notes that it may have changed.
+    fn note(&mut self, changed: &mut [Vec<u32>]) {
+        if let Some(seat) = self.seat.as_mut().filter(|seat| !seat.is_noted) {
+            seat.is_noted = true;
+            changed[seat.pool.0 as usize].push(seat.place);
+        }
     }
 
     /// Whether requests that are bound to it wait until it has room.
@@ -162,6 +191,8 @@ pub struct Backends {
     free: VecDeque<u32>,
     leases: usize,
     waiting: usize,
+    /// By pool: the places of members that may have changed, each once.
+    changed: Vec<Vec<u32>>,
 }
 
 impl Backends {
@@ -186,8 +217,8 @@ impl Backends {
             load_elsewhere: 0,
             active: 0,
             waiting: 0,
-            standing: 0,
             retired: false,
+            seat: None,
         };
         if let Some(index) = self.free.pop_front() {
             self.slots[index as usize] = Some(backend);
@@ -224,7 +255,23 @@ impl Backends {
 
     /// The backend to change it, or none when the slot is free.
     pub fn try_get_mut(&mut self, id: BackendId) -> Option<&mut Backend> {
-        self.slots.get_mut(id.0 as usize)?.as_mut()
+        let backend = self.slots.get_mut(id.0 as usize)?.as_mut()?;
+        backend.note(&mut self.changed);
+        Some(backend)
+    }
+
+    /// Real traffic at the backend worked. That makes nobody usable who was not.
+    ///
+    /// # Panics
+    /// As [`Backends::get`].
+    pub fn on_success(&mut self, id: BackendId) {
+        self.slot_mut(id).health.on_success();
+    }
+
+    fn slot_mut(&mut self, id: BackendId) -> &mut Backend {
+        let slot = self.slots.get_mut(id.0 as usize);
+        slot.and_then(Option::as_mut)
+            .expect("the id of a backend in the table")
     }
 
     /// Counts one connection or request for the backend.
@@ -232,7 +279,11 @@ impl Backends {
     /// # Panics
     /// As [`Backends::get`].
     pub fn take(&mut self, id: BackendId) -> Lease {
-        self.get_mut(id).active += 1;
+        let backend = self.slot_mut(id);
+        backend.active += 1;
+        if backend.is_picked_by_load() {
+            self.note(id);
+        }
         self.leases += 1;
         Lease {
             backend: id,
@@ -247,8 +298,11 @@ impl Backends {
     pub fn give_back(&mut self, lease: Lease) {
         let id = lease.backend;
         std::mem::forget(lease);
-        let backend = self.get_mut(id);
+        let backend = self.slot_mut(id);
         backend.active = backend.active.checked_sub(1).expect("a lease that is out");
+        if backend.is_picked_by_load() {
+            self.note(id);
+        }
         self.leases -= 1;
         self.free_if_idle(id);
     }
@@ -284,7 +338,9 @@ impl Backends {
     /// # Panics
     /// As [`Backends::get`].
     pub fn retire(&mut self, id: BackendId) {
-        self.get_mut(id).retired = true;
+        let backend = self.get_mut(id);
+        backend.retired = true;
+        backend.seat = None;
         self.free_if_idle(id);
     }
 
@@ -312,12 +368,50 @@ impl Backends {
         self.leases
     }
 
-    /// The member with this [`Backend::seed`], whether or not it takes new traffic: what sticky
-    /// sessions ask.
-    #[must_use]
-    pub fn find(&self, members: &[BackendId], seed: u64) -> Option<BackendId> {
-        let mut live = members.iter().copied().filter(|&id| self.is_live(id));
-        live.find(|&id| self.get(id).seed == seed)
+    /// These are the members of the pool from now on, and nobody else. None of them counts as
+    /// changed.
+    pub(super) fn seat(&mut self, pool: PoolId, members: &[BackendId], by_load: bool) {
+        let index = pool.0 as usize;
+        if self.changed.len() <= index {
+            self.changed.resize_with(index + 1, Vec::new);
+        }
+        self.changed[index].clear();
+        for (place, &id) in (0..).zip(members) {
+            self.slot_mut(id).seat = Some(Seat {
+                pool,
+                place,
+                by_load,
+                is_noted: false,
+            });
+        }
+    }
+
+    /// The place of a backend among the members of a pool.
+    pub(super) fn place_in(&self, pool: PoolId, id: BackendId) -> Option<u32> {
+        let seat = self.try_get(id)?.seat?;
+        (seat.pool == pool).then_some(seat.place)
+    }
+
+    /// The place of a member that may have changed since it was last asked for.
+    pub(super) fn next_changed(&mut self, pool: PoolId) -> Option<u32> {
+        self.changed.get_mut(pool.0 as usize)?.pop()
+    }
+
+    /// The member of the pool at this place, which is looked at now; none where it has gone.
+    pub(super) fn look(&mut self, pool: PoolId, place: u32, id: BackendId) -> Option<&Backend> {
+        let backend = self.slots.get_mut(id.0 as usize)?.as_mut()?;
+        let seat = backend.seat.as_mut()?;
+        if seat.pool != pool || seat.place != place {
+            return None;
+        }
+        seat.is_noted = false;
+        Some(backend)
+    }
+
+    fn note(&mut self, id: BackendId) {
+        if let Some(Some(backend)) = self.slots.get_mut(id.0 as usize) {
+            backend.note(&mut self.changed);
+        }
     }
 
     /// The backends in the table, retired ones included, in the order of their slots.
@@ -470,15 +564,5 @@ mod tests {
         let backend = backends.get_mut(ids[0]);
         backend.health.on_failure(&policy, true, Tick(0));
         assert!(!backend.takes_new(false) && backend.takes_new(true));
-    }
-
-    #[test]
-    fn a_member_is_found_by_its_identity_even_while_it_drains() {
-        let (mut backends, ids) = table(&["a", "b", "c"]);
-        backends.get_mut(ids[1]).draining = true;
-        assert_eq!(backends.find(&ids, bytes_key(b"b")), Some(ids[1]));
-        assert_eq!(backends.find(&ids[..1], bytes_key(b"b")), None);
-        backends.retire(ids[1]);
-        assert_eq!(backends.find(&ids, bytes_key(b"b")), None);
     }
 }

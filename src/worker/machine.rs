@@ -74,7 +74,7 @@ impl<N: Net> Shared<N> {
         };
         upstream.seen_at = self.turn;
         for &id in &upstream.members {
-            let backend = self.backends.get_mut(id);
+            let backend = self.backends.get(id);
             if !by_load && backend.connections_max.is_none() {
                 continue;
             }
@@ -83,7 +83,10 @@ impl<N: Net> Shared<N> {
                 // another brought it back, counts as well.
                 let load = self.board.total(place.column, BackendCell::Active);
                 let elsewhere = load.saturating_sub(u64::from(backend.active()));
-                backend.load_elsewhere = u32::try_from(elsewhere).unwrap_or(u32::MAX);
+                let elsewhere = u32::try_from(elsewhere).unwrap_or(u32::MAX);
+                if backend.load_elsewhere != elsewhere {
+                    self.backends.get_mut(id).load_elsewhere = elsewhere;
+                }
             }
         }
     }

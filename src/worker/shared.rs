@@ -184,8 +184,6 @@ pub(crate) struct Upstream {
     pub(crate) name: String,
     pub(crate) members: Vec<BackendId>,
     pub(crate) balancer: Balancer,
-    /// For clients that a cookie of the application binds.
-    pub(crate) hash_balancer: Balancer,
     pub(crate) sticky: Option<StickyTags>,
     /// Requests that wait for the backend they are bound to.
     pub(crate) line: Line<Owner>,
@@ -305,13 +303,10 @@ impl<N: Net> Shared<N> {
         self.see_loads(attempt.upstream);
         let turn = self.draw_turn(attempt);
         let upstream = &mut self.upstreams[attempt.upstream as usize];
-        let balancer = if attempt.is_bound_by_hash {
-            &mut upstream.hash_balancer
-        } else {
-            &mut upstream.balancer
-        };
+        let balancer = &mut upstream.balancer;
         let mut ask = Ask {
             key: attempt.hash_key,
+            is_bound: attempt.is_bound_by_hash,
             tried: &attempt.tried,
             even_if_down: false,
             turn,

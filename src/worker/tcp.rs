@@ -265,8 +265,7 @@ impl<N: Net> Relay<N> {
         let took = shared.now.since_ms(since);
         self.connect_ms = Some(u32::try_from(took).unwrap_or(u32::MAX));
         if let Some(lease) = &self.attempt.lease {
-            let backend = shared.backends.get_mut(lease.backend);
-            backend.health.on_success();
+            shared.backends.on_success(lease.backend);
         }
     }
 

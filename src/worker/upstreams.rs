@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::config::model::{self, Config, HashKey, IPV6_PREFIX_BITS, InitialState};
 use crate::core::address::{Address, BackendAddress};
-use crate::core::backend::{BackendId, NewBackend};
+use crate::core::backend::{BackendId, NewBackend, PoolId};
 use crate::core::balance::{Algorithm, Ask, Balancer};
 use crate::core::health::{Health, Verdict};
 use crate::core::http::budget::RetryBudget;
@@ -38,6 +38,7 @@ impl<N: Net> Worker<N> {
                     .backends
                     .clear();
                 self.retire_members(slot, &[], adopted);
+                self.adopt_members(slot, Vec::new());
             }
         }
         for (slot, settings) in slots.iter().zip(&config.upstreams) {
@@ -78,12 +79,13 @@ impl<N: Net> Worker<N> {
         if let Some(slot) = free {
             let column = self.shared.upstreams[slot as usize].column;
             self.shared.board.close(column);
-            self.shared.upstreams[slot as usize] = self.blank_upstream(settings);
+            self.shared.upstreams[slot as usize] = self.blank_upstream(slot, settings);
             return slot;
         }
-        let upstream = self.blank_upstream(settings);
+        let slot = key_of(self.shared.upstreams.len());
+        let upstream = self.blank_upstream(slot, settings);
         self.shared.upstreams.push(upstream);
-        key_of(self.shared.upstreams.len() - 1)
+        slot
     }
 
     /// The upstreams of which a backend is left, perhaps a retired one with sessions.
@@ -105,12 +107,11 @@ impl<N: Net> Worker<N> {
         has_line || self.shared.listeners.iter().any(leads_there)
     }
 
-    fn blank_upstream(&mut self, settings: &model::Upstream) -> Upstream {
+    fn blank_upstream(&mut self, slot: UpstreamSlot, settings: &model::Upstream) -> Upstream {
         Upstream {
             name: settings.name.clone(),
             members: Vec::new(),
-            balancer: self.balancer(settings),
-            hash_balancer: Balancer::new(Algorithm::Hash, 0),
+            balancer: self.balancer(slot, settings),
             sticky: None,
             line: Line::default(),
             budget: budget(settings),
@@ -121,8 +122,15 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    fn balancer(&mut self, settings: &model::Upstream) -> Balancer {
-        Balancer::new(algorithm(&settings.algorithm), self.shared.rng.next_u64())
+    fn balancer(&mut self, slot: UpstreamSlot, settings: &model::Upstream) -> Balancer {
+        let seed = self.shared.rng.next_u64();
+        Balancer::new(algorithm(&settings.algorithm), seed, PoolId(slot))
+    }
+
+    fn adopt_members(&mut self, slot: UpstreamSlot, members: Vec<BackendId>) {
+        let upstream = &mut self.shared.upstreams[slot as usize];
+        upstream.balancer.adopt(&members, &mut self.shared.backends);
+        upstream.members = members;
     }
 
     fn adopt_upstream(
@@ -139,7 +147,7 @@ impl<N: Net> Worker<N> {
         if self.shared.upstreams[slot as usize].balancer.algorithm()
             != algorithm(&settings.algorithm)
         {
-            self.shared.upstreams[slot as usize].balancer = self.balancer(settings);
+            self.shared.upstreams[slot as usize].balancer = self.balancer(slot, settings);
         }
         let upstream = &mut self.shared.upstreams[slot as usize];
         let budget_of = |settings: &model::Upstream| {
@@ -168,9 +176,8 @@ impl<N: Net> Worker<N> {
             })
             .collect::<Vec<_>>();
         let sticky = self.sticky_tags(settings, &members);
-        let upstream = &mut self.shared.upstreams[slot as usize];
-        upstream.members.clone_from(&members);
-        upstream.sticky = sticky;
+        self.shared.upstreams[slot as usize].sticky = sticky;
+        self.adopt_members(slot, members.clone());
         for id in members {
             self.adopt_check(id, settings, had_check.is_some());
         }
@@ -187,8 +194,9 @@ impl<N: Net> Worker<N> {
         };
         let ask = Ask {
             key: 0,
+            is_bound: false,
             tried: &[],
-            even_if_down: true,
+            even_if_down: false,
             turn: None,
         };
         let shared = &mut self.shared;

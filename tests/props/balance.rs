@@ -2,13 +2,14 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use weir::core::backend::{BackendId, Backends, NewBackend};
+use weir::core::backend::{BackendId, Backends, NewBackend, PoolId};
 use weir::core::balance::{Algorithm, Ask, Balancer, bytes_key};
 use weir::core::health::{Health, Verdict};
 use weir::core::time::Tick;
 
 const ASK: Ask<'static> = Ask {
     key: 0,
+    is_bound: false,
     tried: &[],
     even_if_down: false,
     turn: None,
@@ -32,11 +33,18 @@ impl Pool {
                 health: Health::new(Verdict::Up, Tick(0)),
             })
         });
-        Self {
+        let mut pool = Self {
             members: members.collect(),
             backends,
-            balancer: Balancer::new(algorithm, salt),
-        }
+            balancer: Balancer::new(algorithm, salt, PoolId(0)),
+        };
+        pool.adopt();
+        pool
+    }
+
+    /// The members are others, or in another order.
+    fn adopt(&mut self) {
+        self.balancer.adopt(&self.members, &mut self.backends);
     }
 
     /// The place of the next pick.
@@ -172,9 +180,11 @@ proptest! {
             let before = all.pick_key(key);
             let without: Vec<_> = all.members.iter().copied().filter(|&id| id != gone).collect();
             let members = std::mem::replace(&mut all.members, without);
+            all.adopt();
             let after = all.pick_key(key);
             let after = all.members[after];
             all.members = members;
+            all.adopt();
             if before != removed {
                 prop_assert_eq!(after, all.members[before]);
             }
@@ -192,8 +202,10 @@ proptest! {
         for key in 0..50 {
             let before = pool.pick_key(key);
             pool.members.rotate_left(mid);
+            pool.adopt();
             let after = pool.pick_key(key);
             pool.members.rotate_right(mid);
+            pool.adopt();
             prop_assert_eq!((after + mid) % len, before);
         }
     }

@@ -1,31 +1,9 @@
 //! The lowest load for its weight; among equals, smooth weighted round robin.
 //!
 //! The turn among equals matters most when there is little to do: with all backends idle, the
-//! first of the list would otherwise get every request.
-
-use super::sequence::Sequence;
-use super::{Ask, Ratio, eligible, round_robin};
-use crate::core::backend::{Backend, BackendId, Backends};
-
-/// The least loaded.
-pub(super) fn pick(
-    members: &[BackendId],
-    backends: &mut Backends,
-    ask: &Ask<'_>,
-    sequence: &mut Sequence,
-) -> Option<BackendId> {
-    round_robin::settle(members, backends, ask);
-    let lowest = eligible(members, backends, ask)
-        .map(|(_, backend)| Ratio::of(backend))
-        .min_by(|a, b| a.cmp(*b))?;
-    let is_lowest = |backend: &Backend| Ratio::of(backend).cmp(lowest).is_eq();
-    if let Some(id) = sequence.pick(members, backends, ask, is_lowest) {
-        return Some(id);
-    }
-    round_robin::turn(members, backends, |id, backend| {
-        ask.admits(id, backend) && Ratio::of(backend).cmp(lowest).is_eq()
-    })
-}
+//! first of the list would otherwise get every request. A member that is not among the equals is
+//! neither paid nor does it pay, so its standing is what it was when it is among them again. That
+//! is a [`Rotation`](super::round_robin::Rotation) in which loads count.
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,9 @@
 //! Which backend the next connection or request goes to.
 //!
-//! One file per algorithm. Each is a walk over the members of one upstream: no allocation, no
-//! hash map, time in proportion to the members. What an algorithm remembers of a backend is kept
-//! in the backend ([`Backends`]), so a reload that keeps the backend keeps that too.
+//! One file per algorithm. Each keeps the members of one upstream in an order of its own, from
+//! which a pick takes steps in proportion to the logarithm of their number: nothing walks over all
+//! of them. [`Backends`] notes whose weight, health, load or room may have changed, and only those
+//! are looked at again before a pick. A reload that keeps a backend keeps its standing.
 //!
 //! Where several processes balance over the same backends, they share the turns of round robin
 //! ([`Ask::turn`]) and know each other's loads
@@ -10,13 +11,18 @@
 
 mod hash;
 mod least_connections;
+#[cfg(test)]
+mod naive;
 mod random_two;
 mod round_robin;
 mod sequence;
+mod tournament;
 
-use crate::core::backend::{Backend, BackendId, Backends};
+use crate::core::backend::{Backend, BackendId, Backends, PoolId};
 use crate::core::rng::Rng;
-use sequence::Sequence;
+use random_two::Lots;
+use round_robin::Rotation;
+use tournament::FULL;
 
 pub use crate::core::key::{bytes_key, client_key};
 
@@ -36,8 +42,11 @@ pub enum Algorithm {
 /// One question to a [`Balancer`].
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
-    /// What is hashed, from [`client_key`] or [`bytes_key`]; only [`Algorithm::Hash`] reads it.
+    /// What is hashed, from [`client_key`] or [`bytes_key`]; only [`Algorithm::Hash`] reads it,
+    /// but for a key that binds.
     pub key: u64,
+    /// The key binds its client: it is hashed, whatever the algorithm.
+    pub is_bound: bool,
     /// Backends that were already tried for this connection or request.
     pub tried: &'a [BackendId],
     /// Whether a backend counts even when its health speaks against it.
@@ -54,22 +63,51 @@ impl Ask<'_> {
     }
 }
 
+/// What is seen of a member.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// 0 when it has no turns.
+    weight: u32,
+    /// 0 where loads do not count, [`FULL`] when it takes nothing new.
+    load: u32,
+}
+
 /// Picks backends for one upstream.
 #[derive(Clone, Debug)]
 pub struct Balancer {
     algorithm: Algorithm,
+    pool: PoolId,
     rng: Rng,
-    sequence: Sequence,
+    /// What is kept of the members where health counts, and where it does not. Made when it is
+    /// asked for: few upstreams ever need the second.
+    kept: [Option<Kept>; 2],
+}
+
+#[derive(Clone, Debug)]
+enum Kept {
+    Rotation(Rotation),
+    Lots(Lots),
+}
+
+impl Kept {
+    fn see(&mut self, place: u32, seen: Seen) {
+        match self {
+            Self::Rotation(rotation) => rotation.see(place, seen),
+            Self::Lots(lots) => lots.see(place, seen),
+        }
+    }
 }
 
 impl Balancer {
-    /// A balancer; `seed` decides what [`Algorithm::RandomTwo`] draws and nothing else.
+    /// A balancer without members; `seed` decides what [`Algorithm::RandomTwo`] draws and nothing
+    /// else. No other balancer that is in use has this pool.
     #[must_use]
-    pub fn new(algorithm: Algorithm, seed: u64) -> Self {
+    pub fn new(algorithm: Algorithm, seed: u64, pool: PoolId) -> Self {
         Self {
             algorithm,
+            pool,
             rng: Rng::new(seed),
-            sequence: Sequence::default(),
+            kept: [None, None],
         }
     }
 
@@ -79,27 +117,136 @@ impl Balancer {
         self.algorithm
     }
 
+    /// These are the members from now on. To be called whenever they are others or in another
+    /// order, before the next pick; it costs a walk.
+    ///
+    /// # Panics
+    /// When one of them is not in the table.
+    pub fn adopt(&mut self, members: &[BackendId], backends: &mut Backends) {
+        let standings = self.standings();
+        let standing = |id: &BackendId| {
+            let place = backends.place_in(self.pool, *id)?;
+            standings.get(place as usize).copied()
+        };
+        let standings: Vec<_> = members.iter().map(|id| standing(id).unwrap_or(0)).collect();
+        backends.seat(self.pool, members, self.is_by_load());
+        self.kept = [None, None];
+        if self.takes_turns() {
+            self.kept[0] = Some(self.rotation(members, backends, false, standings));
+        }
+    }
+
     /// The member to use, or none when no member may be used. Takes no lease: the caller does.
     ///
     /// May be used: not tried, weight above 0, not draining, not retired, not full, and up and
-    /// not ejected unless health is not asked.
+    /// not ejected unless health is not asked. The members are those that were adopted.
     pub fn pick(
         &mut self,
         members: &[BackendId],
         backends: &mut Backends,
         ask: &Ask<'_>,
     ) -> Option<BackendId> {
-        match self.algorithm {
-            Algorithm::RoundRobin => {
-                let shared = self.sequence.pick(members, backends, ask, |_| true);
-                shared.or_else(|| round_robin::pick(members, backends, ask))
-            }
-            Algorithm::LeastConnections => {
-                least_connections::pick(members, backends, ask, &mut self.sequence)
-            }
-            Algorithm::RandomTwo => random_two::pick(members, backends, ask, &mut self.rng),
-            Algorithm::Hash => hash::pick(members, backends, ask),
+        self.catch_up(members, backends);
+        if ask.is_bound || self.algorithm == Algorithm::Hash {
+            return hash::pick(members, backends, ask);
         }
+        let is_new = self.kept[usize::from(ask.even_if_down)].is_none();
+        if is_new {
+            let made = self.make(members, backends, ask.even_if_down);
+            self.kept[usize::from(ask.even_if_down)] = Some(made);
+        }
+        let tried = ask.tried.iter();
+        let tried = tried.filter_map(|&id| backends.place_in(self.pool, id));
+        let place = match self.kept[usize::from(ask.even_if_down)].as_mut()? {
+            Kept::Rotation(rotation) => rotation.pick(ask, tried)?,
+            Kept::Lots(lots) => match lots.draw_two(tried, &mut self.rng) {
+                (Some(one), Some(two)) => less_loaded(members, backends, one, two),
+                (one, _) => one?,
+            },
+        };
+        Some(members[place as usize])
+    }
+
+    /// What each member is owed, where turns are taken.
+    fn standings(&mut self) -> Vec<i64> {
+        match &mut self.kept[0] {
+            Some(Kept::Rotation(rotation)) => rotation.standings(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn is_by_load(&self) -> bool {
+        self.algorithm == Algorithm::LeastConnections
+    }
+
+    fn takes_turns(&self) -> bool {
+        match self.algorithm {
+            Algorithm::RoundRobin | Algorithm::LeastConnections => true,
+            Algorithm::RandomTwo | Algorithm::Hash => false,
+        }
+    }
+
+    /// Looks at those that may have changed.
+    fn catch_up(&mut self, members: &[BackendId], backends: &mut Backends) {
+        while let Some(place) = backends.next_changed(self.pool) {
+            let Some(&id) = members.get(place as usize) else {
+                continue;
+            };
+            let backend = backends.look(self.pool, place, id);
+            for (even_if_down, kept) in [false, true].into_iter().zip(&mut self.kept) {
+                let by_load = self.algorithm == Algorithm::LeastConnections;
+                if let Some(kept) = kept {
+                    kept.see(place, Seen::of(backend, even_if_down, by_load));
+                }
+            }
+        }
+    }
+
+    fn make(&self, members: &[BackendId], backends: &Backends, even_if_down: bool) -> Kept {
+        if self.takes_turns() {
+            return self.rotation(members, backends, even_if_down, std::iter::repeat(0));
+        }
+        let seen = |&id| Seen::of(backends.try_get(id), even_if_down, false);
+        Kept::Lots(Lots::new(members.iter().map(seen)))
+    }
+
+    fn rotation(
+        &self,
+        members: &[BackendId],
+        backends: &Backends,
+        even_if_down: bool,
+        standings: impl IntoIterator<Item = i64>,
+    ) -> Kept {
+        let by_load = self.is_by_load();
+        let seen = |&id| Seen::of(backends.try_get(id), even_if_down, by_load);
+        Kept::Rotation(Rotation::new(members.iter().map(seen).zip(standings)))
+    }
+}
+
+impl Seen {
+    fn of(backend: Option<&Backend>, even_if_down: bool, by_load: bool) -> Self {
+        let Some(backend) = backend.filter(|it| it.is_in_turn(even_if_down)) else {
+            return Self {
+                weight: 0,
+                load: FULL,
+            };
+        };
+        let load = if by_load { backend.load() } else { 0 };
+        let is_full = backend.is_full();
+        Self {
+            weight: backend.weight,
+            load: if is_full { FULL } else { load.min(FULL - 1) },
+        }
+    }
+}
+
+/// The one of two members with the lower load for its weight, the first of equals.
+fn less_loaded(members: &[BackendId], backends: &Backends, one: u32, two: u32) -> u32 {
+    let ratio = |place: u32| Ratio::of(backends.get(members[place as usize]));
+    if ratio(two).cmp(ratio(one)).is_lt() {
+        two
+    } else {
+        one
     }
 }
 
@@ -154,6 +301,7 @@ mod tests {
     /// Nothing tried yet, health counts.
     pub(super) const ASK: Ask<'static> = Ask {
         key: 0,
+        is_bound: false,
         tried: &[],
         even_if_down: false,
         turn: None,
@@ -171,15 +319,30 @@ mod tests {
             let mut pool = Self {
                 backends: Backends::new(),
                 members: Vec::new(),
-                balancer: Balancer::new(algorithm, 1),
+                balancer: Balancer::new(algorithm, 1, PoolId(0)),
             };
             for (name, &weight) in ('A'..).zip(weights) {
-                pool.add(&name.to_string(), weight);
+                pool.add_quietly(&name.to_string(), weight);
             }
+            pool.adopt();
             pool
         }
 
+        /// The members are others now.
+        pub(super) fn adopt(&mut self) {
+            self.balancer.adopt(&self.members, &mut self.backends);
+        }
+
+        pub(super) fn standings(&mut self) -> Vec<i64> {
+            self.balancer.standings()
+        }
+
         pub(super) fn add(&mut self, identity: &str, weight: u32) {
+            self.add_quietly(identity, weight);
+            self.adopt();
+        }
+
+        fn add_quietly(&mut self, identity: &str, weight: u32) {
             let id = self.backends.insert(NewBackend {
                 identity: identity.to_owned(),
                 weight,
@@ -268,6 +431,25 @@ mod tests {
                 ..ASK
             };
             assert_eq!(pool.name(&ask), "A", "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn members_that_are_all_down_take_turns_where_health_is_not_asked() {
+        for algorithm in [Algorithm::RoundRobin, Algorithm::LeastConnections] {
+            let mut pool = Pool::new(algorithm, &[2, 1, 1]);
+            (0..3).for_each(|index| pool.set(index, Verdict::Down));
+            let ask = Ask {
+                even_if_down: true,
+                ..ASK
+            };
+            let names: String = (0..8)
+                .map(|_| {
+                    assert_eq!(pool.name(&ASK), "-");
+                    pool.name(&ask)
+                })
+                .collect();
+            assert_eq!(names, "ABCAABCA", "{algorithm:?}");
         }
     }
 

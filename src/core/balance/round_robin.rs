@@ -9,103 +9,63 @@
 //! a whole pick ahead of its share: the richest has at least W / n before it pays W. It may be
 //! more than one pick behind for a while when there are many members of very different weights.
 
-use super::Ask;
-use crate::core::backend::{Backend, BackendId, Backends};
+use super::sequence::Sequence;
+use super::tournament::Tournament;
+use super::{Ask, Seen};
 
-/// The next in turn.
-pub(super) fn pick(
-    members: &[BackendId],
-    backends: &mut Backends,
-    ask: &Ask<'_>,
-) -> Option<BackendId> {
-    settle(members, backends, ask);
-    turn(members, backends, |id, backend| ask.admits(id, backend))
+/// Whose turn it is among the members of an upstream that have the lowest load for their weight;
+/// where loads do not count, all of them have.
+#[derive(Clone, Debug)]
+pub(super) struct Rotation {
+    tournament: Tournament,
+    sequence: Sequence,
 }
 
-/// Forgets the standing of members that take nothing at present, so that they come back without
-/// a burst, and makes the others sum to zero again.
-///
-/// Without the second half, the zero with which a member comes back would not be the mean of the
-/// others: what it left with would be their debt or credit to it, seen as a burst or a famine,
-/// and it would add up over members that come and go. All shift by the same amount, so their
-/// order stays as it was.
-pub(super) fn settle(members: &[BackendId], backends: &mut Backends, ask: &Ask<'_>) {
-    let mut sum = 0;
-    let mut count = 0;
-    for &id in members {
-        let Some(backend) = backends.try_get_mut(id) else {
-            continue;
-        };
-        if backend.takes_new(ask.even_if_down) {
-            sum += backend.standing;
-            count += 1;
-        } else {
-            backend.standing = 0;
+impl Rotation {
+    /// Members, each with the standing it has from before.
+    pub(super) fn new(members: impl Iterator<Item = (Seen, i64)>) -> Self {
+        let members = members.map(|(seen, standing)| (seen.weight, seen.load, standing));
+        Self {
+            tournament: Tournament::new(members),
+            sequence: Sequence::default(),
         }
     }
-    if sum != 0 && count != 0 {
-        spread(members, backends, ask, sum, count);
-    }
-}
 
-/// Takes `sum` from the `count` members that take new traffic, in equal parts.
-fn spread(members: &[BackendId], backends: &mut Backends, ask: &Ask<'_>, sum: i64, count: i64) {
-    let part = sum.div_euclid(count);
-    let mut remainder = sum.rem_euclid(count);
-    for &id in members {
-        let Some(backend) = backends.try_get_mut(id) else {
-            continue;
-        };
-        if backend.takes_new(ask.even_if_down) {
-            let extra = i64::from(remainder > 0);
-            backend.standing -= part + extra;
-            remainder -= extra;
+    /// Brings a member up to date.
+    pub(super) fn see(&mut self, place: u32, seen: Seen) {
+        if self.tournament.see(place, seen.weight, seen.load) {
+            self.sequence.forget();
         }
     }
-}
 
-/// One turn among the members that `admits` lets in; the first of equals is picked.
-pub(super) fn turn(
-    members: &[BackendId],
-    backends: &mut Backends,
-    admits: impl Fn(BackendId, &Backend) -> bool,
-) -> Option<BackendId> {
-    let mut total = 0;
-    let mut richest: Option<(BackendId, i64)> = None;
-    for &id in members {
-        let Some(backend) = backends.try_get_mut(id) else {
-            continue;
-        };
-        if !admits(id, backend) {
-            continue;
-        }
-        let weight = i64::from(backend.weight);
-        total += weight;
-        backend.standing += weight;
-        if richest.is_none_or(|(_, standing)| backend.standing > standing) {
-            richest = Some((id, backend.standing));
-        }
+    /// What each member is owed.
+    pub(super) fn standings(&mut self) -> Vec<i64> {
+        self.tournament.standings()
     }
-    let (id, _) = richest?;
-    backends.get_mut(id).standing -= total;
-    Some(id)
+
+    /// The place of the next in turn that is none of `tried`.
+    pub(super) fn pick(&mut self, ask: &Ask<'_>, tried: impl Iterator<Item = u32>) -> Option<u32> {
+        self.tournament.settle();
+        let sequence = &mut self.sequence;
+        self.tournament.without(tried, |tournament| {
+            let shared = ask
+                .turn
+                .and_then(|turn| sequence.place(turn, tournament.weights()));
+            shared
+                .filter(|&place| tournament.is_lowest(place))
+                .or_else(|| tournament.play())
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::super::tests::{ASK, Pool};
     use super::super::{Algorithm, Ask};
     use crate::core::health::Verdict::{Down, Up};
 
     fn pool(weights: &[u32]) -> Pool {
         Pool::new(Algorithm::RoundRobin, weights)
-    }
-
-    fn standings(pool: &Pool) -> Vec<i64> {
-        let members = pool.members.iter();
-        members.map(|&id| pool.backends.get(id).standing).collect()
     }
 
     #[test]
@@ -187,6 +147,7 @@ mod tests {
             pool.name(&ASK);
             let id = pool.members.pop().expect("the new one");
             pool.backends.retire(id);
+            pool.adopt();
         }
         assert!(["ABAB", "BABA"].contains(&&*pool.names(4)));
         pool.add("C", 1);
@@ -203,16 +164,16 @@ mod tests {
         pool.name(&ASK);
         pool.at(0).weight = 0;
         assert_eq!(pool.names(3), "BBB");
-        assert_eq!(standings(&pool), [0, 0]);
+        assert_eq!(pool.standings(), [0, 0]);
     }
 
     #[test]
     fn a_changed_weight_counts_from_the_next_pick_and_keeps_the_standings() {
         let mut pool = pool(&[1, 1, 1]);
         pool.name(&ASK);
-        let before = standings(&pool);
+        let before = pool.standings();
         pool.at(2).weight = 5;
-        assert_eq!(standings(&pool), before);
+        assert_eq!(pool.standings(), before);
         assert_eq!(pool.name(&ASK), "C");
         let next = pool.names(70);
         assert!((49..=51).contains(&next.matches('C').count()), "{next}");
@@ -223,81 +184,13 @@ mod tests {
         let mut pool = pool(&[1, 1, 1]);
         assert_eq!(pool.name(&ASK), "A");
         let tried = [pool.members[1]];
-        let kept = pool.at(1).standing;
+        let kept = pool.standings()[1];
         let ask = Ask {
             tried: &tried,
             ..ASK
         };
         assert_eq!(pool.name(&ask), "C");
-        assert_eq!(pool.at(1).standing, kept);
+        assert_eq!(pool.standings()[1], kept);
         assert_eq!(pool.name(&ASK), "B");
-    }
-
-    /// What happens to a pool between two picks.
-    #[derive(Clone, Debug)]
-    enum Event {
-        Weight(usize, u32),
-        Draining(usize, bool),
-        Down(usize),
-        Up(usize),
-        Full(usize, bool),
-        Pick { without: Option<usize> },
-    }
-
-    fn event() -> impl Strategy<Value = Event> {
-        let member = 0..MEMBERS;
-        prop_oneof![
-            1 => (member.clone(), 0..100_u32).prop_map(|(m, weight)| Event::Weight(m, weight)),
-            1 => (member.clone(), any::<bool>()).prop_map(|(m, on)| Event::Draining(m, on)),
-            1 => member.clone().prop_map(Event::Down),
-            1 => member.clone().prop_map(Event::Up),
-            1 => (member.clone(), any::<bool>()).prop_map(|(m, on)| Event::Full(m, on)),
-            4 => proptest::option::of(member).prop_map(|without| Event::Pick { without }),
-        ]
-    }
-
-    const MEMBERS: usize = 5;
-
-    fn apply(pool: &mut Pool, event: &Event) -> bool {
-        match *event {
-            Event::Weight(m, weight) => pool.at(m).weight = weight,
-            Event::Draining(m, on) => pool.at(m).draining = on,
-            Event::Down(m) => pool.set(m, Down),
-            Event::Up(m) => pool.set(m, Up),
-            Event::Full(m, on) => pool.at(m).connections_max = on.then_some(0),
-            Event::Pick { without } => {
-                let tried: Vec<_> = without.map(|m| pool.members[m]).into_iter().collect();
-                let ask = Ask {
-                    tried: &tried,
-                    ..ASK
-                };
-                return pool.pick(&ask).is_some();
-            }
-        }
-        false
-    }
-
-    proptest! {
-        #[test]
-        fn standings_sum_to_zero_after_every_pick_whatever_happened(
-            least_connections in any::<bool>(),
-            weights in proptest::collection::vec(0..100_u32, MEMBERS),
-            events in proptest::collection::vec(event(), 1..200),
-        ) {
-            let algorithm = if least_connections {
-                Algorithm::LeastConnections
-            } else {
-                Algorithm::RoundRobin
-            };
-            let mut pool = Pool::new(algorithm, &weights);
-            for event in &events {
-                if apply(&mut pool, event) {
-                    let standings = standings(&pool);
-                    prop_assert_eq!(standings.iter().sum::<i64>(), 0, "{:?}", standings);
-                    let bound = 100 * i64::try_from(MEMBERS).expect("small") * 2;
-                    prop_assert!(standings.iter().all(|s| s.abs() <= bound), "{:?}", standings);
-                }
-            }
-        }
     }
 }

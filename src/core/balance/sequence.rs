@@ -9,115 +9,69 @@
 //! All processes must see the same members for that. When one goes down or a weight changes, each
 //! makes the sequence anew as soon as it knows, and the turns between are as good as any.
 
-use super::Ask;
-use crate::core::backend::{Backend, BackendId, Backends};
-
 /// Longest sequence times members: what making one may cost, about a millisecond. Beyond it each
 /// process goes by its own standings, and shares may differ by one turn for each process.
 const STEPS_MAX: u64 = 1 << 20;
 
-/// Whose turn is when, for the members that have turns at present.
+/// Whose turn is when, for the members that have turns at present. Made when a turn is asked for
+/// and something has changed, so it costs nothing where turns are not shared.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sequence {
-    /// The members it is made for, each with its weight.
-    made_for: Vec<(BackendId, u32)>,
-    turns: Turns,
+    turns: Option<Turns>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 enum Turns {
-    /// One after the other: the weights are equal.
-    Equal,
-    /// Places in `made_for`.
+    /// Places one after the other.
     Listed(Vec<u32>),
     /// The list would be too long.
-    #[default]
-    None,
+    TooMany,
 }
 
 impl Sequence {
-    /// The member whose turn it is, if `ask` has the number of a turn and that member may be the
-    /// answer. Otherwise the caller's own round robin deals the turn to another.
-    pub(super) fn pick(
-        &mut self,
-        members: &[BackendId],
-        backends: &Backends,
-        ask: &Ask<'_>,
-        admits: impl Fn(&Backend) -> bool,
-    ) -> Option<BackendId> {
-        let turn = ask.turn?;
-        if !self.is_for(members, backends, ask) {
-            self.make(members, backends, ask);
+    /// The members or their weights have changed.
+    pub(super) fn forget(&mut self) {
+        self.turns = None;
+    }
+
+    /// The place of the member whose turn it is; `weights` are those of all members, 0 for those
+    /// that have no turns.
+    pub(super) fn place(&mut self, turn: u64, weights: impl Iterator<Item = u32>) -> Option<u32> {
+        match self.turns.get_or_insert_with(|| turns(weights)) {
+            Turns::Listed(list) => Some(list[remainder(turn, list.len())?]),
+            Turns::TooMany => None,
         }
-        let place = match &self.turns {
-            Turns::Equal => remainder(turn, self.made_for.len())?,
-            Turns::Listed(list) => list[remainder(turn, list.len())?] as usize,
-            Turns::None => return None,
-        };
-        let (id, _) = self.made_for[place];
-        let backend = backends.try_get(id)?;
-        (ask.admits(id, backend) && admits(backend)).then_some(id)
-    }
-
-    fn is_for(&self, members: &[BackendId], backends: &Backends, ask: &Ask<'_>) -> bool {
-        let made_for = self.made_for.iter().copied();
-        in_turn(members, backends, ask).eq(made_for)
-    }
-
-    fn make(&mut self, members: &[BackendId], backends: &Backends, ask: &Ask<'_>) {
-        self.made_for.clear();
-        self.made_for.extend(in_turn(members, backends, ask));
-        self.turns = turns(&self.made_for);
     }
 }
 
-/// The members that have turns, each with its weight, in the order of the file.
-fn in_turn<'a>(
-    members: &'a [BackendId],
-    backends: &'a Backends,
-    ask: &'a Ask<'_>,
-) -> impl Iterator<Item = (BackendId, u32)> + 'a {
-    let present = members
-        .iter()
-        .filter_map(|&id| Some((id, backends.try_get(id)?)));
-    present
-        .filter(|(_, backend)| backend.is_in_turn(ask.even_if_down))
-        .map(|(id, backend)| (id, backend.weight))
-}
-
-fn turns(members: &[(BackendId, u32)]) -> Turns {
-    let weights = || members.iter().map(|&(_, weight)| u64::from(weight));
-    let divisor = weights().fold(0, greatest_common_divisor);
-    if divisor == 0 {
-        return Turns::None;
+fn turns(weights: impl Iterator<Item = u32>) -> Turns {
+    let with_turns = (0..).zip(weights).filter(|&(_, weight)| weight > 0);
+    let (places, weights): (Vec<u32>, Vec<u32>) = with_turns.unzip();
+    let divisor = weights.iter().copied().fold(0, greatest_common_divisor);
+    if divisor == 0 || weights.iter().all(|&weight| weight == divisor) {
+        return Turns::Listed(places);
     }
-    if weights().all(|weight| weight == divisor) {
-        return Turns::Equal;
+    let shares = weights.iter().map(|weight| u64::from(weight / divisor));
+    let total: u64 = shares.clone().sum();
+    if total.saturating_mul(places.len() as u64) > STEPS_MAX {
+        return Turns::TooMany;
     }
-    let total: u64 = weights().map(|weight| weight / divisor).sum();
-    if total.saturating_mul(members.len() as u64) > STEPS_MAX {
-        return Turns::None;
-    }
-    let weights: Vec<i64> = weights()
-        .map(|weight| i64::try_from(weight / divisor).expect("weights have 32 bits"))
-        .collect();
-    let total_signed: i64 = weights.iter().sum();
-    let mut standings = vec![0; weights.len()];
+    let mut standings = vec![0; places.len()];
     let list = (0..total).map(|_| {
         let mut richest = 0;
-        for place in 0..weights.len() {
-            standings[place] += weights[place];
+        for (place, share) in shares.clone().enumerate() {
+            standings[place] += share.cast_signed();
             if standings[place] > standings[richest] {
                 richest = place;
             }
         }
-        standings[richest] -= total_signed;
-        u32::try_from(richest).expect("ids have 32 bits")
+        standings[richest] -= total.cast_signed();
+        places[richest]
     });
     Turns::Listed(list.collect())
 }
 
-fn greatest_common_divisor(one: u64, other: u64) -> u64 {
+fn greatest_common_divisor(one: u32, other: u32) -> u32 {
     if one == 0 {
         other
     } else {

@@ -476,7 +476,7 @@ fn note_outcome<N: Net>(exchange: &ActiveExchange, shared: &mut Shared<N>, statu
     if is_failure {
         shared.on_failure(backend, FailedAt::Answer, &format!("HTTP status {status}"));
     } else {
-        shared.backends.get_mut(backend).health.on_success();
+        shared.backends.on_success(backend);
     }
 }
 
