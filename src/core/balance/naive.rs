@@ -225,12 +225,11 @@ impl Pair {
             ..ASK
         };
         let (backends, algorithm) = (&self.pool.backends, self.pool.balancer.algorithm());
-        let expected = match algorithm {
-            Algorithm::RandomTwo => random_two(members, backends, &ask, &mut self.rng),
-            _ => {
-                let by_load = algorithm == Algorithm::LeastConnections;
-                self.naive.pick(members, backends, &ask, by_load)
-            }
+        let expected = if algorithm == Algorithm::RandomTwo {
+            random_two(members, backends, &ask, &mut self.rng)
+        } else {
+            let by_load = algorithm == Algorithm::LeastConnections;
+            self.naive.pick(members, backends, &ask, by_load)
         };
         let picked = self.pool.pick(&ask);
         prop_assert_eq!(picked, expected);
