@@ -2,11 +2,11 @@
 //!
 //! No client byte is read before the backend has confirmed, so every attempt starts afresh.
 
+use std::io::ErrorKind;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::board::{BackendCell, ListenerCell};
-use std::io::ErrorKind;
-
 use crate::core::readiness::Readiness;
 use crate::core::time::Tick;
 use crate::net::{Kind, Net, Side, Target};
@@ -36,8 +36,9 @@ pub(crate) struct Relay<N: Net> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Content {
     Tcp,
-    /// It began as an HTTP request, whose route may say how long nothing may move.
-    Tunnel(Option<Duration>),
+    /// It began as an HTTP request, whose route may say how long nothing may move, in milliseconds:
+    /// at most 49 days, so that sessions stay small.
+    Tunnel(Option<NonZeroU32>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +77,10 @@ impl<N: Net> Relay<N> {
             up: Direction::new(),
             down: Direction::new(),
             phase: Phase::Relaying,
-            content: Content::Tunnel(timeout),
+            content: Content::Tunnel(timeout.map(|timeout| {
+                let ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+                NonZeroU32::new(ms).unwrap_or(NonZeroU32::MIN)
+            })),
             connect_ms: None,
         }
     }
@@ -245,7 +249,7 @@ impl<N: Net> Relay<N> {
             } else {
                 match self.content {
                     Content::Tcp => shared.timeout(listener, upstream, |o| o.idle, |t| t.idle),
-                    Content::Tunnel(Some(timeout)) => timeout,
+                    Content::Tunnel(Some(ms)) => Duration::from_millis(ms.get().into()),
                     Content::Tunnel(None) => {
                         shared.timeout(listener, upstream, |o| o.tunnel, |t| t.tunnel)
                     }
