@@ -193,6 +193,14 @@ impl Attempt {
         shared.on_failure(lease.backend, stage, why);
         shared.give_back(lease);
     }
+
+    /// The backend has done its part; it stays the last that was tried.
+    pub(crate) fn release<N: Net>(&mut self, shared: &mut Shared<N>) {
+        if let Some(lease) = self.lease.take() {
+            self.tried.push(lease.backend);
+            shared.give_back(lease);
+        }
+    }
 }
 
 /// How a connection in the making stands.

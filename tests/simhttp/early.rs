@@ -176,7 +176,7 @@ fn what_a_backend_refuses_is_dropped_for_as_long_as_it_comes_and_no_longer() {
     let client = refused(&mut rig);
     send(&mut rig, client, &vec![b'x'; 2_000_000]);
     assert_eq!(rig.world().peer_unsent(client), 0, "it is not read");
-    assert!(rig.world().peer_saw_end(client));
+    assert_eq!(rig.worker.census().leases, 0, "the backend is done");
     for _ in 0..9 {
         rig.pass(3_000, 1_000);
         send(&mut rig, client, b"x");
@@ -191,12 +191,23 @@ fn what_a_backend_refuses_is_dropped_for_as_long_as_it_comes_and_no_longer() {
     assert_eq!(rig.worker.census().sessions, 1);
     rig.pass(1_000, 500);
     assert_eq!(rig.worker.census().sessions, 0);
-    assert!(!rig.world().peer_saw_reset(silent));
+    assert!(rig.world().peer_saw_end(silent) && !rig.world().peer_saw_reset(silent));
 
     let ended = refused(&mut rig);
     rig.world().peer_close(ended);
     rig.settle();
     assert_eq!(rig.worker.census().sessions, 0, "its end is the end");
+}
+
+#[test]
+fn a_client_that_was_told_that_it_may_go_on_can_do_so_behind_what_is_dropped() {
+    let mut rig = still();
+    let client = refused(&mut rig);
+    let rest = [&vec![b'x'; 9_000_000][..], ASK].concat();
+    send(&mut rig, client, &rest);
+    let backend = rig.accepted(0)[0];
+    send(&mut rig, backend, ANSWER);
+    assert_eq!(text(&rig, client).matches(OK).count(), 2);
 }
 
 #[test]

@@ -385,6 +385,8 @@ pub enum Awaited {
     Taking,
     /// A body that the client was answered instead of being asked for it.
     UnaskedBody,
+    /// The rest of a request that is dropped behind its response.
+    DroppedBody,
 }
 
 /// What a time that has run out asks for.
@@ -879,7 +881,10 @@ impl Exchange {
             | Link::Waiting(_)
             | Link::Connecting(_)
             | Link::Connected { .. } => {
-                let is_over = response.body.is_done() && (self.is_refused || self.is_sent());
+                // A client that was told that it may go on can do so where its request ends.
+                let is_refused =
+                    self.is_refused && !(self.drops_request() && response.keeps_client);
+                let is_over = response.body.is_done() && (is_refused || self.is_sent());
                 is_over.then_some(End::Complete)
             }
         }
@@ -904,10 +909,11 @@ impl Exchange {
         is_due && !std::mem::replace(&mut response.is_end_told, true)
     }
 
-    /// Whether nobody wants what the client still sends, while its response goes on.
+    /// Whether nobody wants the rest of the request, which still comes: the client may look for its
+    /// response only once it has sent all.
     #[must_use]
-    pub const fn drops_request(&self) -> bool {
-        self.is_refused && self.response.is_some()
+    pub fn drops_request(&self) -> bool {
+        self.is_refused && self.response.is_some() && !self.is_received()
     }
 
     /// The backend has ended its direction, or sends more, behind a response that is whole.
@@ -980,9 +986,16 @@ impl Exchange {
     ///
     /// # Errors
     /// When it has left, or has cut its request behind a whole response: that is the end.
-    pub fn on_client_closed(&self, is_abort: bool) -> Result<(), End> {
+    pub fn on_client_closed(&mut self, is_abort: bool) -> Result<(), End> {
         if !self.is_received() && self.is_response_whole() {
             return Err(self.rest_is_missing(Why::ClientLeftInRequest));
+        }
+        if self.drops_request()
+            && let Some(response) = &mut self.response
+        {
+            // Nobody misses the rest.
+            response.keeps_client = false;
+            return Ok(());
         }
         if !self.is_received() || (is_abort && self.response.is_none()) {
             return Err(End::ClientGone);
@@ -991,9 +1004,9 @@ impl Exchange {
     }
 
     /// The response is whole and the rest of the request does not come. Where the client was
-    /// never asked for it, that is as it should be.
+    /// never asked for it, or nobody takes it, that is as it should be.
     const fn rest_is_missing(&self, why: Why) -> End {
-        if self.waits_for_100 {
+        if self.waits_for_100 || self.is_refused {
             End::Complete
         } else {
             End::Answered(why, None)
@@ -1032,6 +1045,7 @@ impl Exchange {
                 match self.response {
                     _ if is_client_blocked => Awaited::Taking,
                     Some(_) if is_whole && self.waits_for_100 => Awaited::UnaskedBody,
+                    Some(_) if is_whole && self.drops_request() => Awaited::DroppedBody,
                     Some(_) if !is_whole => Awaited::ResponseBody,
                     _ if awaits_client => Awaited::Upload,
                     _ => Awaited::Response,
@@ -1082,7 +1096,7 @@ impl Exchange {
         match self.awaited(is_client_blocked) {
             Awaited::Taking => End::Cut(Cut::Idle(Idle::Client)),
             Awaited::ResponseBody => End::Cut(Cut::Idle(Idle::Backend)),
-            Awaited::UnaskedBody => self.rest_is_missing(Why::UploadTimeout),
+            Awaited::UnaskedBody | Awaited::DroppedBody => self.rest_is_missing(Why::UploadTimeout),
             Awaited::Upload if is_whole => self.rest_is_missing(Why::UploadTimeout),
             Awaited::Upload => End::Failed(Failure::RequestTimeout),
             Awaited::Response if is_whole => self.rest_is_missing(Why::ResponseTimeout),

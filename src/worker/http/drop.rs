@@ -35,6 +35,17 @@ enum Dropped {
     Failed,
 }
 
+impl Dropped {
+    /// How the turn ends where the end of the client's direction ends nothing.
+    fn turn(&self) -> Turn {
+        match self {
+            Self::Waiting | Self::Ended => Turn::Sleep,
+            Self::Spent => Turn::Again,
+            Self::Failed => Turn::Close(CloseReason::Reset(Side::Client)),
+        }
+    }
+}
+
 impl<N: Net> Parts<'_, N> {
     /// Reads and drops the rest of a body that nobody wants; then the next request may come.
     pub(super) fn discard(&mut self, shared: &mut Shared<N>, until: Tick, left: u64) -> Next {
@@ -45,10 +56,8 @@ impl<N: Net> Parts<'_, N> {
         }
         self.http.phase = Phase::Discard(until, left - count);
         Next::Turn(match dropped {
-            Dropped::Waiting => Turn::Sleep,
-            Dropped::Spent => Turn::Again,
             Dropped::Ended => Turn::Close(CloseReason::Done),
-            Dropped::Failed => Turn::Close(CloseReason::Reset(Side::Client)),
+            Dropped::Waiting | Dropped::Spent | Dropped::Failed => dropped.turn(),
         })
     }
 
@@ -61,7 +70,7 @@ impl<N: Net> Parts<'_, N> {
     ) -> Next {
         let (count, dropped) = self.drop_input(shared, left);
         self.http.phase = Phase::Discard(until, left - count);
-        self.drop_turn(shared, dropped)
+        Next::Turn(dropped.turn())
     }
 
     /// Reads what still comes on a connection that is closing, and forgets it.
@@ -71,26 +80,11 @@ impl<N: Net> Parts<'_, N> {
         if matches!(dropped, Dropped::Ended) && self.http.output.is_none() {
             return Next::Turn(Turn::Close(reason));
         }
-        self.drop_turn(shared, dropped)
-    }
-
-    /// The backend takes no more of the request, while its response still passes: the client may
-    /// read that only once it has sent all.
-    pub(super) fn drop_refused(&mut self, shared: &mut Shared<N>) -> Next {
-        let dropped = self.drop_input(shared, u64::MAX).1;
-        self.drop_turn(shared, dropped)
-    }
-
-    fn drop_turn(&mut self, shared: &mut Shared<N>, dropped: Dropped) -> Next {
-        Next::Turn(match dropped {
-            Dropped::Waiting | Dropped::Ended => Turn::Sleep,
-            Dropped::Spent => Turn::Again,
-            Dropped::Failed => return self.on_client_reset(shared),
-        })
+        Next::Turn(dropped.turn())
     }
 
     /// Reads and forgets up to `bytes_max` bytes; how many, and why it stopped. It counts as
-    /// movement only when nothing else is left to be done.
+    /// movement only when the answer is out.
     fn drop_input(&mut self, shared: &mut Shared<N>, bytes_max: u64) -> (u64, Dropped) {
         let mut total = 0;
         let dropped = loop {
@@ -113,7 +107,7 @@ impl<N: Net> Parts<'_, N> {
             }
         };
         shared.count(self.facts.listener, ListenerCell::BytesIn, total);
-        if total > 0 && self.http.output.is_none() && self.http.exchange.is_none() {
+        if total > 0 && self.http.output.is_none() {
             *self.moved = shared.now;
         }
         (total, dropped)

@@ -19,7 +19,7 @@ use crate::core::http::rewrite::CONTINUE;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
 use crate::worker::connect::{self, Attempt, Confirmed};
-use crate::worker::http::drop::DROP_SILENT_MS;
+use crate::worker::http::drop::{self, DROP_MS, DROP_SILENT_MS};
 use crate::worker::http::log::Record;
 use crate::worker::http::{Http, Next, Parts, Phase};
 use crate::worker::links::LinkKey;
@@ -65,6 +65,8 @@ pub(crate) struct ActiveExchange {
     pub(super) is_event_stream: bool,
     /// When the head of the response was whole.
     pub(super) answered_at: Tick,
+    /// The response has left, and the rest of the request is dropped until then at the latest.
+    pub(super) drops_until: Option<Tick>,
     /// Bytes of the response for the client, heads included.
     pub(super) bytes_out: u64,
     /// What the access log will say; none without one.
@@ -90,6 +92,7 @@ impl ActiveExchange {
             ttfb_ms: None,
             is_event_stream: false,
             answered_at: Tick(0),
+            drops_until: None,
             bytes_out: 0,
             record: None,
         }
@@ -178,6 +181,10 @@ impl ActiveExchange {
             Awaited::ResponseBody => session.moved.after(self.response_idle(shared, listener)),
             Awaited::Taking => session.moved.after(self.send_timeout(shared, listener)),
             Awaited::UnaskedBody => session.moved.after_ms(DROP_SILENT_MS),
+            Awaited::DroppedBody => {
+                let silent = session.moved.after_ms(DROP_SILENT_MS);
+                self.drops_until.map_or(silent, |until| until.min(silent))
+            }
         };
         self.state.continue_at().map_or(end, |at| at.min(end))
     }
@@ -323,30 +330,24 @@ impl<N: Net> Parts<'_, N> {
                 }
                 Ok(has_moved) => {
                     if has_moved || budget < before {
-                        *self.moved = shared.now;
+                        self.note_moved(&exchange, shared);
                     }
                     if has_moved && budget > 0 {
                         continue;
                     }
-                    return self.rest(exchange, shared, has_moved);
+                    self.http.exchange = Some(exchange);
+                    let turn = if has_moved { Turn::Again } else { Turn::Sleep };
+                    return Next::Turn(turn);
                 }
             }
         }
     }
 
-    /// Nothing more can be done in this turn, or its budget is spent.
-    pub(super) fn rest(
-        &mut self,
-        exchange: Box<ActiveExchange>,
-        shared: &mut Shared<N>,
-        is_spent: bool,
-    ) -> Next {
-        let drops_request = exchange.state.drops_request();
-        self.http.exchange = Some(exchange);
-        match (is_spent, drops_request) {
-            (true, _) => Next::Turn(Turn::Again),
-            (false, true) => self.drop_refused(shared),
-            (false, false) => Next::Turn(Turn::Sleep),
+    /// Notes that something has moved. What is dropped counts only where nothing else can move: a
+    /// client that takes no response is not kept by sending.
+    pub(super) fn note_moved(&mut self, exchange: &ActiveExchange, shared: &Shared<N>) {
+        if !exchange.state.drops_request() || exchange.drops_until.is_some() {
+            *self.moved = shared.now;
         }
     }
 
@@ -392,25 +393,28 @@ impl<N: Net> Parts<'_, N> {
 
     /// The response is whole; the exchange is over if its request is.
     fn on_early_response(
-        &self,
+        &mut self,
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
     ) -> Result<(), End> {
         if let Some(end) = exchange.state.natural_end() {
             return Err(end);
         }
-        if self.http.output.is_none() && exchange.state.take_early_end() {
+        if self.http.output.is_some() {
+            return Ok(());
+        }
+        if exchange.state.take_early_end() {
             shared.transfer.net.shutdown(&self.client.stream);
         }
-        Ok(())
-    }
-
-    /// The client's connection was reset.
-    pub(super) fn on_client_reset(&mut self, shared: &mut Shared<N>) -> Next {
-        match self.http.exchange.take() {
-            Some(exchange) => self.end_exchange(exchange, shared, End::ClientGone),
-            None => Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
+        if exchange.state.drops_request() && exchange.drops_until.is_none() {
+            exchange.drops_until = Some(shared.now.after_ms(DROP_MS));
+            *self.moved = shared.now;
+            if let Some(link) = exchange.link.take() {
+                shared.close_link(link);
+            }
+            exchange.attempt.release(shared);
         }
+        Ok(())
     }
 
     /// The exchange has stood still for too long, or weir's own 100 is due.
@@ -485,6 +489,9 @@ impl<N: Net> Parts<'_, N> {
         shared.count_oddities(&exchange);
         let may_go_on = self.may_go_on(&exchange.site, shared);
         let is_received = exchange.state.is_received();
+        let drops_until = exchange.drops_until;
+        let has_had_its_time =
+            drops_until.is_some_and(|until| drop::deadline(until, *self.moved) <= shared.now);
         let ending = exchange.state.end(end, may_go_on);
         let sent = match ending.answer {
             Some(status) => self.answer_in_place(&mut exchange, shared, status, &ending),
@@ -509,6 +516,10 @@ impl<N: Net> Parts<'_, N> {
                 self.http.phase = Phase::Idle(shared.now);
                 self.look_for_end();
                 Next::Step
+            }
+            ClientFate::Close { .. } if has_had_its_time => {
+                shared.transfer.net.shutdown(&self.client.stream);
+                Next::Turn(Turn::Close(CloseReason::Done))
             }
             ClientFate::Close { is_done } => self.close_after_answer(shared, is_done),
             // Nothing has moved for long, so nothing is on its way to be destroyed.

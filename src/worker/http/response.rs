@@ -180,6 +180,9 @@ impl<N: Net> Parts<'_, N> {
                 Io::Closed | Io::Failed(_) => return Err(End::ClientGone),
             }
         }
+        if total > 0 {
+            *self.moved = shared.now;
+        }
         // What is in the pipe has not passed yet.
         exchange.state.on_response_moved(total as u64);
         exchange.bytes_out += total as u64;

@@ -30,12 +30,13 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Result<bool, End> {
+        if exchange.state.is_refused() {
+            let drops = exchange.state.drops_request();
+            return Ok(drops && self.stream_body(exchange, shared, budget)?);
+        }
         let Some(link) = exchange.link else {
             return Ok(false);
         };
-        if exchange.state.is_refused() {
-            return Ok(false);
-        }
         let mut has_moved = false;
         let rest = exchange.state.unsent();
         if !rest.is_empty() {
@@ -92,12 +93,14 @@ impl<N: Net> Parts<'_, N> {
                 Err(end) => return self.end_exchange(exchange, shared, end),
                 Ok(has_moved) => {
                     if has_moved {
-                        *self.moved = shared.now;
+                        self.note_moved(&exchange, shared);
                         if budget > 0 {
                             continue;
                         }
                     }
-                    return self.rest(exchange, shared, has_moved);
+                    self.http.exchange = Some(exchange);
+                    let turn = if has_moved { Turn::Again } else { Turn::Sleep };
+                    return Next::Turn(turn);
                 }
             }
         }
@@ -192,7 +195,9 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         bytes: &[u8],
     ) -> Result<(), End> {
+        // The limit is for what goes to backends.
         let max = exchange.site.routes[exchange.route].body_bytes_max;
+        let max = max.filter(|_| !exchange.state.is_refused());
         let mut out = std::mem::take(&mut shared.http.out);
         out.clear();
         let relayed = exchange.state.on_request_body(bytes, max, &mut out);
@@ -211,7 +216,7 @@ impl<N: Net> Parts<'_, N> {
         first: &[u8],
         second: &[u8],
     ) {
-        let Some(link) = exchange.link else {
+        let Some(link) = exchange.link.filter(|_| !exchange.state.is_refused()) else {
             return;
         };
         let endpoint = &mut shared.links[link as usize].endpoint;
@@ -230,7 +235,7 @@ impl<N: Net> Parts<'_, N> {
     /// ahead within the size of a head.
     pub(super) fn watch_client(
         &mut self,
-        exchange: &ActiveExchange,
+        exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
     ) -> Result<bool, End> {
         let is_leaving = self.client.ready.has(Readiness::CLOSING);

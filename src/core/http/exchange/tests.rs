@@ -184,10 +184,46 @@ fn a_backend_may_end_behind_its_response_or_refuse_the_rest() {
 
     let mut refused = answered_early(Framing::Length(2), Version::Http11);
     refused.on_refused();
-    assert_eq!(refused.natural_end(), Some(End::Complete));
+    assert_eq!(refused.natural_end(), None, "it was told that it may go on");
+    assert_eq!(refused.awaited(false), Awaited::DroppedBody);
+    assert_eq!(refused.on_timeout(NOW, false), Due::End(End::Complete));
+    assert_eq!(refused.on_client_closed(false), Err(End::Complete));
     let ending = refused.end(End::Complete, true);
     assert_eq!(ending.client, ClientFate::Close { is_done: false });
     assert_eq!(ending.link, LinkFate::Close);
+    assert!(
+        refused
+            .on_request_body(b"ok", None, &mut Vec::new())
+            .is_ok()
+    );
+    assert_eq!(refused.natural_end(), Some(End::Complete));
+    let ending = refused.end(End::Complete, true);
+    assert_eq!(
+        (ending.client, ending.link),
+        (ClientFate::Next, LinkFate::Close)
+    );
+
+    // Who was told that the connection ends has nothing to wait for.
+    let mut last = exchange(Method::Post, Framing::Length(4), |facts| {
+        facts.keep_alive = false;
+    });
+    send(&mut last, false);
+    respond(&mut last, 413, Framing::Length(0));
+    last.on_refused();
+    assert_eq!(last.natural_end(), Some(End::Complete));
+}
+
+#[test]
+fn a_client_may_end_a_request_that_is_refused_while_its_response_passes() {
+    let mut one = exchange(Method::Post, Framing::Length(4), |_| {});
+    send(&mut one, false);
+    respond(&mut one, 413, Framing::Length(2));
+    one.on_refused();
+    assert_eq!(one.on_client_closed(true), Ok(()));
+    assert!(one.on_response_body(b"no", &mut Vec::new()).is_ok());
+    assert_eq!(one.natural_end(), Some(End::Complete));
+    let ending = one.end(End::Complete, true);
+    assert_eq!(ending.client, ClientFate::Close { is_done: false });
 }
 
 #[test]
