@@ -64,6 +64,12 @@ impl IdleLimit {
         Some(limit_ms * 2)
     }
 
+    /// Whether the latest response has announced a limit.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        self.announced > 0
+    }
+
     /// A response that leaves its connection open has said so many seconds, or nothing.
     pub fn on_response(&mut self, timeout_s: Option<u64>) {
         let announced = timeout_s.map_or(0, |seconds| {
@@ -130,6 +136,9 @@ impl IdleLimit {
 
     /// A connection that had been idle for so long is still open, and is used.
     pub fn on_survived(&mut self, idle_ms: u64) {
+        if self.ends == 0 {
+            return;
+        }
         let idle_ms = clamp(idle_ms);
         if idle_ms > self.candidate_ms && !agree(idle_ms, self.candidate_ms) {
             self.ends = 0;

@@ -134,7 +134,7 @@ impl<N: Net> Shared<N> {
             let idle_ms = self.now.since_ms(link.parked_at);
             link.owner = Some(owner);
             link.idle_ms = u32::try_from(idle_ms).unwrap_or(u32::MAX);
-            self.learn_idle_limit(backend, |limit| limit.on_survived(idle_ms));
+            self.place_mut(backend).idle_limit.on_survived(idle_ms);
             return Some(key);
         }
     }
@@ -144,8 +144,11 @@ impl<N: Net> Shared<N> {
     fn pop_parked(&mut self, backend: BackendId) -> Option<LinkKey> {
         let (links, turn, now) = (&self.links, self.turn, self.now);
         let place = self.places[backend.0 as usize].as_mut()?;
-        let reuse_ms = place.idle_limit.reuse_ms().unwrap_or(u64::MAX);
-        let is_young = |&key: &LinkKey| links[key as usize].waiting_ms(now) < reuse_ms;
+        let reuse_ms = place.idle_limit.reuse_ms();
+        let is_young = |&key: &LinkKey| match reuse_ms {
+            Some(reuse_ms) => links[key as usize].waiting_ms(now) < reuse_ms,
+            None => true,
+        };
         let is_earlier = |key: &LinkKey| links[*key as usize].parked_turn != turn && is_young(key);
         let parked = &mut place.parked;
         let earlier = parked.iter().rposition(is_earlier);
@@ -226,13 +229,14 @@ impl<N: Net> Shared<N> {
                 Io::Ready(_) | Io::Closed | Io::Failed(_) => return self.close_link(key),
             }
         }
-        let reuse_ms = self.place(backend).idle_limit.reuse_ms();
+        let place = self.place(backend);
+        let (reuse_ms, is_full) = (place.idle_limit.reuse_ms(), place.parked.len() >= max);
         let reuse_ms = reuse_ms.unwrap_or(u64::MAX);
-        let is_late = unread_ms >= reuse_ms;
-        if self.links[key as usize].is_stirred() || is_late || !self.has_parking(backend, max) {
+        let has_room = unread_ms < reuse_ms && (!is_full || self.make_room(backend));
+        let link = &mut self.links[key as usize];
+        if link.is_stirred() || !has_room {
             return self.close_link(key);
         }
-        let link = &mut self.links[key as usize];
         link.owner = None;
         link.parked_at = self.now;
         link.parked_turn = self.turn;
@@ -247,14 +251,12 @@ impl<N: Net> Shared<N> {
         self.starving.on_freed();
     }
 
-    /// Whether another link of a backend may be parked; one that will not be used makes room.
-    fn has_parking(&mut self, backend: BackendId, max: usize) -> bool {
+    /// Closes a link of a backend that is parked and will not be used; whether there was one.
+    fn make_room(&mut self, backend: BackendId) -> bool {
         let place = self.place(backend);
-        let is_full = place.parked.len() >= max;
-        let (Some(reuse_ms), Some(&first), true) =
-            (place.idle_limit.reuse_ms(), place.parked.first(), is_full)
+        let (Some(reuse_ms), Some(&first)) = (place.idle_limit.reuse_ms(), place.parked.first())
         else {
-            return !is_full;
+            return false;
         };
         let is_unused = self.links[first as usize].waiting_ms(self.now) >= reuse_ms;
         if is_unused {

@@ -227,7 +227,8 @@ impl ActiveExchange {
             let piped = &shared.links[link as usize].piped;
             piped.as_ref().is_some_and(|&(_, bytes)| bytes > 0)
         };
-        http.output.is_some() || self.link.is_some_and(has_piped)
+        let may_have_piped = self.state.has_response();
+        http.output.is_some() || (may_have_piped && self.link.is_some_and(has_piped))
     }
 }
 

@@ -430,10 +430,15 @@ impl<N: Net> Parts<'_, N> {
     }
 }
 
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
 /// Whether a response of this `Content-Type` sends events as they come (WHATWG HTML, section 9.2).
 fn is_event_stream(content_type: &[u8]) -> bool {
-    let media_type = content_type.split(|&byte| byte == b';').next();
-    media_type.is_some_and(|it| it.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+    let Some((media_type, rest)) = content_type.split_at_checked(EVENT_STREAM.len()) else {
+        return false;
+    };
+    let is_whole = matches!(rest.trim_ascii_start(), [] | [b';', ..]);
+    is_whole && media_type.eq_ignore_ascii_case(EVENT_STREAM)
 }
 
 /// A response that leaves its connection open may say for how long.
@@ -443,11 +448,12 @@ fn note_idle_limit<N: Net>(
     head: &ResponseHead,
     bytes: &[u8],
 ) {
-    let timeout_s = match head.fields.has(Known::KeepAlive) {
-        true => keep_alive::timeout_s(head.fields.values(Known::KeepAlive, bytes)),
-        false => None,
+    let Some(lease) = &exchange.attempt.lease else {
+        return;
     };
-    if let Some(lease) = &exchange.attempt.lease {
+    let says_something = head.fields.has(Known::KeepAlive);
+    if says_something || shared.place(lease.backend).idle_limit.is_announced() {
+        let timeout_s = keep_alive::timeout_s(head.fields.values(Known::KeepAlive, bytes));
         shared.learn_idle_limit(lease.backend, |limit| limit.on_response(timeout_s));
     }
 }
