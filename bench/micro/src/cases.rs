@@ -1,8 +1,9 @@
 //! The steps that are measured: each is made ready once and then repeated.
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 
-use weir::core::backend::{Backends, NewBackend};
+use weir::core::backend::{Backends, NewBackend, PoolId};
 use weir::core::balance::{Algorithm, Ask, Balancer, bytes_key};
 use weir::core::health::{Health, Verdict};
 use weir::core::http::body::{Body, Framing};
@@ -62,11 +63,46 @@ pub(crate) const ALL: &[Case] = &[
     case("route-find-20", || route_find(20)),
     case("route-find-1k", || route_find(1_000)),
     case("route-find-10k", || route_find(10_000)),
-    case("pick-round-robin-3", || pick(Algorithm::RoundRobin, 3)),
-    case("pick-round-robin-100", || pick(Algorithm::RoundRobin, 100)),
-    case("pick-least-conn-3", || pick(Algorithm::LeastConnections, 3)),
-    case("pick-random-two-100", || pick(Algorithm::RandomTwo, 100)),
-    case("pick-hash-100", || pick(Algorithm::Hash, 100)),
+    case("pick-round-robin-3", || {
+        pick(Algorithm::RoundRobin, 3, |_| 1)
+    }),
+    case("pick-round-robin-1k", || {
+        pick(Algorithm::RoundRobin, 1_000, |_| 1)
+    }),
+    case("pick-round-robin-4k", || {
+        pick(Algorithm::RoundRobin, 4_000, |_| 1)
+    }),
+    case("pick-round-robin-4k-weights", || {
+        pick(Algorithm::RoundRobin, 4_000, |i| 1 + i % 100)
+    }),
+    case("pick-least-conn-3", || {
+        pick(Algorithm::LeastConnections, 3, |_| 1)
+    }),
+    case("pick-least-conn-1k", || {
+        pick(Algorithm::LeastConnections, 1_000, |_| 1)
+    }),
+    case("pick-least-conn-4k", || {
+        pick(Algorithm::LeastConnections, 4_000, |_| 1)
+    }),
+    case("pick-least-conn-4k-weights", || {
+        pick(Algorithm::LeastConnections, 4_000, |i| 1 + i % 100)
+    }),
+    case("pick-random-two-3", || pick(Algorithm::RandomTwo, 3, |_| 1)),
+    case("pick-random-two-1k", || {
+        pick(Algorithm::RandomTwo, 1_000, |_| 1)
+    }),
+    case("pick-random-two-4k", || {
+        pick(Algorithm::RandomTwo, 4_000, |_| 1)
+    }),
+    case("pick-random-two-4k-weights", || {
+        pick(Algorithm::RandomTwo, 4_000, |i| 1 + i % 100)
+    }),
+    case("pick-hash-3", || pick(Algorithm::Hash, 3, |_| 1)),
+    case("pick-hash-1k", || pick(Algorithm::Hash, 1_000, |_| 1)),
+    case("pick-hash-4k", || pick(Algorithm::Hash, 4_000, |_| 1)),
+    case("pick-hash-4k-weights", || {
+        pick(Algorithm::Hash, 4_000, |i| 1 + i % 100)
+    }),
     case("timer-arm-cancel-10k", timer_arm_cancel),
     case("timer-rearm-expire-10k", timer_expire),
     case("body-chunked-16k-by-1k", body_chunked),
@@ -157,30 +193,39 @@ fn route_find(count: usize) -> Step {
     })
 }
 
-fn pick(algorithm: Algorithm, count: usize) -> Step {
+/// Picks one of so many, and takes a lease on it, which ends when eight others are out.
+fn pick(algorithm: Algorithm, count: u32, weight: fn(u32) -> u32) -> Step {
     let mut backends = Backends::new();
     let members: Vec<_> = (0..count)
         .map(|i| {
             backends.insert(NewBackend {
                 identity: format!("192.0.2.1:{i}"),
-                weight: 1,
+                weight: weight(i),
                 connections_max: None,
                 health: Health::new(Verdict::Up, Tick(0)),
             })
         })
         .collect();
-    let mut balancer = Balancer::new(algorithm, 1);
+    let mut balancer = Balancer::new(algorithm, 1, PoolId(0));
+    balancer.adopt(&members, &mut backends);
+    let mut leases = VecDeque::new();
     let mut request: u64 = 0;
     Box::new(move || {
         request += 1;
         let ask = Ask {
             key: bytes_key(&request.to_le_bytes()),
+            is_bound: false,
             tried: &[],
             even_if_down: false,
             turn: None,
         };
         let picked = balancer.pick(&members, &mut backends, &ask);
-        assert!(black_box(picked).is_some(), "every backend is up");
+        leases.push_back(backends.take(picked.expect("every backend is up")));
+        if leases.len() > 8
+            && let Some(lease) = leases.pop_front()
+        {
+            backends.give_back(lease);
+        }
     })
 }
 
