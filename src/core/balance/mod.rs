@@ -18,8 +18,11 @@ mod round_robin;
 mod sequence;
 mod tournament;
 
+use std::cmp::Ordering;
+
 use crate::core::backend::{Backend, BackendId, Backends, PoolId};
 use crate::core::rng::Rng;
+use hash::Rendezvous;
 use random_two::Lots;
 use round_robin::Rotation;
 use tournament::FULL;
@@ -81,6 +84,8 @@ pub struct Balancer {
     /// What is kept of the members where health counts, and where it does not. Made when it is
     /// asked for: few upstreams ever need the second.
     kept: [Option<Kept>; 2],
+    /// For keys; made when the first comes.
+    rendezvous: Option<Rendezvous>,
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +113,7 @@ impl Balancer {
             pool,
             rng: Rng::new(seed),
             kept: [None, None],
+            rendezvous: None,
         }
     }
 
@@ -131,6 +137,7 @@ impl Balancer {
         let standings: Vec<_> = members.iter().map(|id| standing(id).unwrap_or(0)).collect();
         backends.seat(self.pool, members, self.is_by_load());
         self.kept = [None, None];
+        self.rendezvous = None;
         if self.takes_turns() {
             self.kept[0] = Some(self.rotation(members, backends, false, standings));
         }
@@ -148,7 +155,9 @@ impl Balancer {
     ) -> Option<BackendId> {
         self.catch_up(members, backends);
         if ask.is_bound || self.algorithm == Algorithm::Hash {
-            return hash::pick(members, backends, ask);
+            let all = || Rendezvous::new(members.iter().map(|&id| backends.try_get(id)));
+            let rendezvous = self.rendezvous.get_or_insert_with(all);
+            return rendezvous.pick(members, backends, ask);
         }
         let is_new = self.kept[usize::from(ask.even_if_down)].is_none();
         if is_new {
@@ -168,8 +177,8 @@ impl Balancer {
     }
 
     /// What each member is owed, where turns are taken.
-    fn standings(&mut self) -> Vec<i64> {
-        match &mut self.kept[0] {
+    fn standings(&self) -> Vec<i64> {
+        match &self.kept[0] {
             Some(Kept::Rotation(rotation)) => rotation.standings(),
             _ => Vec::new(),
         }
@@ -193,6 +202,9 @@ impl Balancer {
                 continue;
             };
             let backend = backends.look(self.pool, place, id);
+            if let Some(rendezvous) = &mut self.rendezvous {
+                rendezvous.see(place, backend);
+            }
             for (even_if_down, kept) in [false, true].into_iter().zip(&mut self.kept) {
                 let by_load = self.algorithm == Algorithm::LeastConnections;
                 if let Some(kept) = kept {
@@ -243,14 +255,11 @@ impl Seen {
 /// The one of two members with the lower load for its weight, the first of equals.
 fn less_loaded(members: &[BackendId], backends: &Backends, one: u32, two: u32) -> u32 {
     let ratio = |place: u32| Ratio::of(backends.get(members[place as usize]));
-    if ratio(two).cmp(ratio(one)).is_lt() {
-        two
-    } else {
-        one
-    }
+    if ratio(two) < ratio(one) { two } else { one }
 }
 
 /// The members that may be the answer, in the order of the file.
+#[cfg(test)]
 fn eligible<'a>(
     members: &'a [BackendId],
     backends: &'a Backends,
@@ -262,7 +271,7 @@ fn eligible<'a>(
     present.filter(|&(id, backend)| ask.admits(id, backend))
 }
 
-/// The load of a backend for its weight, compared exactly by cross-multiplication.
+/// The load of a backend for its weight, compared exactly by cross-multiplication. No weight is 0.
 #[derive(Clone, Copy, Debug)]
 struct Ratio {
     load: u32,
@@ -276,13 +285,29 @@ impl Ratio {
             weight: backend.weight,
         }
     }
+}
 
-    fn cmp(self, other: Self) -> std::cmp::Ordering {
+impl Ord for Ratio {
+    fn cmp(&self, other: &Self) -> Ordering {
         let here = u64::from(self.load) * u64::from(other.weight);
         let there = u64::from(other.load) * u64::from(self.weight);
         here.cmp(&there)
     }
 }
+
+impl PartialOrd for Ratio {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ratio {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ratio {}
 
 #[cfg(test)]
 mod tests {
@@ -333,7 +358,7 @@ mod tests {
             self.balancer.adopt(&self.members, &mut self.backends);
         }
 
-        pub(super) fn standings(&mut self) -> Vec<i64> {
+        pub(super) fn standings(&self) -> Vec<i64> {
             self.balancer.standings()
         }
 
@@ -494,7 +519,68 @@ mod tests {
         ];
         for (one, two, expected) in table {
             let ratio = |(load, weight)| Ratio { load, weight };
-            assert_eq!(ratio(one).cmp(ratio(two)), expected, "{one:?} {two:?}");
+            assert_eq!(ratio(one).cmp(&ratio(two)), expected, "{one:?} {two:?}");
+        }
+    }
+
+    /// The steps of a pick, on average over so many picks, each of which takes a lease and gives
+    /// an older one back.
+    fn steps_per_pick(mut pool: Pool, picks: u64) -> f64 {
+        let mut leases = std::collections::VecDeque::new();
+        let steps = crate::core::steps::of(|| {
+            for key in 0..picks {
+                let key = bytes_key(&key.to_be_bytes());
+                let id = pool.pick(&Ask { key, ..ASK }).expect("some are up");
+                leases.push_back(pool.backends.take(id));
+                if leases.len() > 40 {
+                    let oldest = leases.pop_front().expect("more than 40");
+                    pool.backends.give_back(oldest);
+                }
+            }
+        });
+        leases
+            .into_iter()
+            .for_each(|lease| pool.backends.give_back(lease));
+        #[allow(clippy::cast_precision_loss, reason = "few steps")]
+        let average = steps as f64 / picks as f64;
+        average
+    }
+
+    #[test]
+    fn a_pick_takes_a_logarithm_of_steps() {
+        type Change = fn(u32, &mut Backend);
+        let states: [(&str, Change); 6] = [
+            ("alike", |_, _| {}),
+            ("of weights 1 to 7", |i, b| b.weight = 1 + i % 7),
+            ("of different weights", |i, b| {
+                b.weight = 1 + i * 13 % 65_521
+            }),
+            ("down in part", |i, b| {
+                if i % 3 == 0 {
+                    b.health = Health::new(Verdict::Down, Tick(0));
+                }
+            }),
+            ("limited", |_, b| b.connections_max = Some(20)),
+            ("loaded by others", |i, b| b.load_elsewhere = i % 11),
+        ];
+        for (algorithm, factor) in [
+            (Algorithm::RoundRobin, 1.5),
+            (Algorithm::LeastConnections, 4.0),
+            (Algorithm::RandomTwo, 5.0),
+            (Algorithm::Hash, 36.0),
+        ] {
+            for (name, change) in states {
+                for count in [64_u32, 500, 4_000] {
+                    let mut pool = Pool::new(algorithm, &vec![1; count as usize]);
+                    (0..count).for_each(|i| change(i, pool.at(i as usize)));
+                    let steps = steps_per_pick(pool, 20_000);
+                    let most = factor * f64::from(count).log2();
+                    assert!(
+                        steps < most,
+                        "{algorithm:?} {count} {name}: {steps}, not {most}"
+                    );
+                }
+            }
         }
     }
 }

@@ -31,9 +31,9 @@ impl Naive {
         let ratio = |id| Ratio::of(backends.get(id));
         let admitted = |id: &BackendId| ask.admits(*id, backends.get(*id));
         let all = members.iter().copied().filter(admitted);
-        let lowest = all.map(ratio).min_by(|a, b| a.cmp(*b))?;
+        let lowest = all.map(ratio).min()?;
         let place = self.turn(members, backends, |id, backend| {
-            let is_lowest = Ratio::of(backend).cmp(lowest).is_eq();
+            let is_lowest = Ratio::of(backend) == lowest;
             ask.admits(id, backend) && (is_lowest || !by_load)
         })?;
         Some(members[place])
@@ -109,11 +109,7 @@ fn random_two(
         return Some(one);
     };
     let ratio = |id| Ratio::of(backends.get(id));
-    Some(if ratio(two).cmp(ratio(one)).is_lt() {
-        two
-    } else {
-        one
-    })
+    Some(if ratio(two) < ratio(one) { two } else { one })
 }
 
 /// What happens to a pool between two picks.

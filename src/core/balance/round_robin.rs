@@ -39,7 +39,7 @@ impl Rotation {
     }
 
     /// What each member is owed.
-    pub(super) fn standings(&mut self) -> Vec<i64> {
+    pub(super) fn standings(&self) -> Vec<i64> {
         self.tournament.standings()
     }
 
@@ -53,7 +53,7 @@ impl Rotation {
                 .and_then(|turn| sequence.place(turn, tournament.weights()));
             shared
                 .filter(|&place| tournament.is_lowest(place))
-                .or_else(|| tournament.play())
+                .or_else(|| tournament.next())
         })
     }
 }

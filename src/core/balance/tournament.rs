@@ -1,19 +1,22 @@
 //! Smooth weighted round robin among those with the lowest load, as a tournament.
 //!
 //! In a round, each of those with the lowest load for its weight is paid its weight; the richest
-//! wins and pays what all of them were paid. Here nobody is paid one by one. Members sit in
-//! blocks, the blocks in a tree, and each node knows the best below it: the lowest load, and of
-//! those that have it the richest. That all below a node were paid for so many rounds is written
-//! down at the node, and handed down when somebody has to look below. Two who are paid alike stay
-//! in their order; of two who are not, the node knows for how many rounds the richer is ahead, and
-//! is played anew when these are over (a kinetic tournament: Basch, Guibas and Hershberger, Data
-//! structures for mobile data, 1999).
+//! wins and pays what all of them were paid. Here nobody is paid one by one. All who have the same
+//! load for their weight are a group, and the group counts its rounds: what a member is owed is
+//! what is written down for it and its weight for each of these. Members sit in blocks, the blocks
+//! in a tree, and each node knows the best below it: the lowest load, and of those that have it
+//! the richest. Of two whose weights are the same, the richer stays so; of two whose weights are
+//! not, the node knows until which round, and is played anew after it (a kinetic tournament: Basch,
+//! Guibas and Hershberger, Data structures for mobile data, 1999). What the winner pays is put
+//! down only when the next round begins, together with the load that it has by then: it is the
+//! same way through the tree.
 //!
-//! So a round costs the way from one member to the top: a logarithm of the members. With unequal
+//! So a round costs the way from one member to the top, a logarithm of the members. With unequal
 //! weights there are the nodes besides in which somebody has fallen behind: of these an amortized
 //! logarithm squared at most, and in a round robin of thousands of different weights only some.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use super::Ratio;
 use crate::core::steps::step;
@@ -28,13 +31,12 @@ const NOBODY: u32 = u32::MAX;
 /// The load of a member that takes no part, as it has no room.
 pub(super) const FULL: u32 = u32::MAX;
 
-/// Rounds for which it is known at most who stays ahead.
-const LEAD_MAX: u32 = u32::MAX - 1;
-
 /// A member.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Entrant {
-    /// What it is owed, in units of weight; negative when it had more than its share.
+    /// What it is owed, in units of weight; negative when it had more than its share. While it
+    /// takes part, that is without the rounds of its group and the shifts of the nodes above. Sums
+    /// wrap: what is owed in the end is small.
     standing: i64,
     /// 0 while it has no turns.
     weight: u32,
@@ -54,90 +56,128 @@ impl Entrant {
     }
 }
 
+/// Those who take part and have the same load for their weight.
+#[derive(Clone, Copy, Debug, Default)]
+struct Group {
+    /// In which they were paid.
+    rounds: u64,
+    members: u32,
+    /// Of all together.
+    weight: u64,
+}
+
 /// What a node knows of those below.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Node {
     /// The first of the richest of those with the lowest load for its weight.
     best: u32,
+    /// Its weight.
+    weight: u32,
+    /// Its load.
+    load: u32,
     /// How many take part.
     count: u32,
-    /// What the best is owed.
+    /// What the best is owed, without the rounds of its group and the shifts from here upwards.
     standing: i64,
-    /// The weight of all who have the lowest load for their weight.
-    tied: u64,
-    /// Added to each below who takes part, but not handed down yet.
+    /// Added to what each below is owed.
     shift: i64,
-    /// Rounds in which the tied were paid, but not handed down yet.
-    rounds: u32,
-    /// Rounds for which the best will be the best, if nothing else happens.
-    lead: u32,
+    /// The last round of its group in which the best is the best, if nothing else happens.
+    until: u64,
 }
 
+/// Nobody, whose load is higher than any other.
 const NOTHING: Node = Node {
     best: NOBODY,
+    weight: 1,
+    load: FULL,
     count: 0,
     standing: 0,
-    tied: 0,
     shift: 0,
-    rounds: 0,
-    lead: LEAD_MAX,
+    until: u64::MAX,
 };
 
 impl Node {
-    /// What is known of one.
-    fn of(place: u32, entrant: &Entrant) -> Self {
+    fn ratio(&self) -> Ratio {
+        Ratio {
+            load: self.load,
+            weight: self.weight,
+        }
+    }
+
+    /// Makes this one the best.
+    fn take_best(&mut self, place: u32, entrant: &Entrant) {
+        self.best = place;
+        self.weight = entrant.weight;
+        self.load = entrant.load;
+        self.standing = entrant.standing;
+    }
+
+    /// A node whose best is that of the right half, or else of the left.
+    fn of_halves([left, right]: &[Self; 2], is_right: bool, until: u64) -> Self {
+        let best = if is_right { right } else { left };
         Self {
-            best: place,
-            count: 1,
-            standing: entrant.standing,
-            tied: entrant.weight.into(),
-            ..NOTHING
+            best: best.best,
+            weight: best.weight,
+            load: best.load,
+            count: left.count + right.count,
+            standing: best.owed().standing,
+            shift: 0,
+            until,
+        }
+    }
+
+    /// The standing and weight of the best, as the node above sees it.
+    fn owed(&self) -> Owed {
+        Owed {
+            standing: self.standing.wrapping_add(self.shift),
+            weight: self.weight,
         }
     }
 }
 
-/// A node and the blocks below it.
+/// What somebody is owed at the beginning of its group, and more in each round.
 #[derive(Clone, Copy, Debug)]
-struct Span {
-    node: usize,
-    first: usize,
-    blocks: usize,
+struct Owed {
+    standing: i64,
+    weight: u32,
 }
 
-impl Span {
-    fn is_block(self) -> bool {
-        self.blocks == 1
+impl Owed {
+    /// How much more than another after so many rounds of their group.
+    fn more_than(self, other: Self, rounds: u64) -> i64 {
+        let weights = i64::from(self.weight) - i64::from(other.weight);
+        let paid = weights.wrapping_mul(rounds.cast_signed());
+        self.standing
+            .wrapping_sub(other.standing)
+            .wrapping_add(paid)
     }
 
-    /// The nodes lie in the order of a walk that takes the left before the right.
-    fn halves(self) -> (Self, Self) {
-        let blocks = self.blocks / 2;
-        let left = Self {
-            node: self.node + 1,
-            blocks,
-            ..self
-        };
-        let right = Self {
-            node: self.node + 2 * blocks,
-            first: self.first + blocks,
-            blocks: self.blocks - blocks,
-        };
-        (left, right)
-    }
-
-    fn half_with(self, block: usize) -> Self {
-        let (left, right) = self.halves();
-        if block < right.first { left } else { right }
+    /// The last round in which this one, now ahead, is not behind the other. Of equals the first
+    /// is ahead, which may be the other.
+    fn ahead_until(self, other: Self, rounds: u64, other_is_first: bool) -> u64 {
+        if other.weight <= self.weight {
+            return u64::MAX;
+        }
+        let distance = self.more_than(other, rounds) - i64::from(other_is_first);
+        let gain = i64::from(other.weight - self.weight);
+        rounds.saturating_add_signed(distance / gain)
     }
 }
 
 /// The members of an upstream, and who wins next.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Tournament {
     entrants: Vec<Entrant>,
-    nodes: Vec<Node>,
+    groups: BTreeMap<Ratio, Group>,
+    /// The halves of the node 1, which is the top, are 2 and 3, those of 2 are 4 and 5, and so on.
+    /// At `i` are the halves of the node `i`; at 0 nobody and the top.
+    halves: Vec<[Node; 2]>,
+    /// Where the nodes of the blocks begin.
+    first_block: usize,
     /// What all who take part are owed together.
     sum: i64,
+    /// Who has won the last round, and what it has yet to pay.
+    price: Option<(u32, i64)>,
 }
 
 impl Tournament {
@@ -148,25 +188,23 @@ impl Tournament {
             weight,
             load,
         });
+        let entrants: Vec<_> = entrants.collect();
+        let first_block = entrants.len().div_ceil(BLOCK).next_power_of_two();
         let mut this = Self {
-            entrants: entrants.collect(),
-            ..Self::default()
+            groups: BTreeMap::new(),
+            halves: vec![[NOTHING; 2]; first_block],
+            first_block,
+            sum: entrants.iter().map(|it| it.standing).sum(),
+            entrants,
+            price: None,
         };
-        this.sum = this.entrants.iter().map(|it| it.standing).sum();
-        if let Some(top) = this.top() {
-            this.nodes = vec![NOTHING; 2 * top.blocks - 1];
-            this.visit_all(top, &mut |_| {});
+        for place in 0..this.entrants.len() {
+            this.join(this.entrants[place]);
+        }
+        for at in (1..2 * first_block).rev() {
+            this.play(at);
         }
         this
-    }
-
-    fn top(&self) -> Option<Span> {
-        let blocks = self.entrants.len().div_ceil(BLOCK);
-        (blocks > 0).then_some(Span {
-            node: 0,
-            first: 0,
-            blocks,
-        })
     }
 
     /// The weights of the members, in their order; 0 where one has no turns.
@@ -176,12 +214,9 @@ impl Tournament {
 
     /// Whether the member takes part and nobody has a lower load for its weight.
     pub(super) fn is_lowest(&self, place: u32) -> bool {
-        let best = self.nodes.first().map_or(NOBODY, |top| top.best);
-        let get = |place: u32| self.entrants.get(place as usize);
-        match (get(best), get(place)) {
-            (Some(best), Some(it)) => it.takes_part() && it.ratio().cmp(best.ratio()).is_eq(),
-            _ => false,
-        }
+        let entrant = self.entrants.get(place as usize);
+        let lowest = self.node(1).ratio();
+        entrant.is_some_and(|it| it.takes_part() && it.ratio() == lowest)
     }
 
     /// Brings a member up to date, and says whether that has changed its weight. One of weight 0
@@ -192,8 +227,10 @@ impl Tournament {
         if (before.weight, before.load) == (weight, load) {
             return false;
         }
+        let price = self.price.take_if(|&mut (winner, _)| winner == place);
         let mut left_with = 0;
         self.change(place, |entrant| {
+            entrant.standing -= price.map_or(0, |(_, price)| price);
             (entrant.weight, entrant.load) = (weight, load);
             if !entrant.takes_part() {
                 left_with = std::mem::take(&mut entrant.standing);
@@ -208,30 +245,33 @@ impl Tournament {
     /// credit to it, seen as a burst or a famine, and it would add up over members that come and
     /// go. All shift by the same amount, so their order stays as it was.
     pub(super) fn settle(&mut self) {
-        let Some(top) = self.top() else { return };
-        let count = i64::from(self.nodes[0].count);
+        if let Some((winner, price)) = self.price.take() {
+            self.entrants[winner as usize].standing -= price;
+            self.play_up(winner);
+        }
+        let count = i64::from(self.node(1).count);
         if self.sum == 0 || count == 0 {
             return;
         }
         let sum = std::mem::take(&mut self.sum);
-        self.shift(top, -sum.div_euclid(count));
+        self.node_mut(1).shift -= sum.div_euclid(count);
         // It is less than the count, which has 32 bits.
         let rest = u32::try_from(sum.rem_euclid(count)).unwrap_or(0);
-        self.shift_first(top, rest);
+        self.take_from_first(1, rest);
     }
 
-    /// One round: who wins it, if anybody takes part.
-    pub(super) fn play(&mut self) -> Option<u32> {
-        let top = self.top()?;
-        let tied = self.nodes[0].tied;
-        if tied == 0 {
-            return None;
-        }
-        self.round(top);
-        let winner = self.nodes[0].best;
+    /// One round, after [`Tournament::settle`]: who wins it, if anybody takes part.
+    pub(super) fn next(&mut self) -> Option<u32> {
+        let mut first = self.groups.first_entry()?;
+        let group = first.get_mut();
+        group.rounds += 1;
+        let (rounds, weight) = (group.rounds, group.weight);
+        let lowest = *first.key();
+        self.play_late(1, lowest, rounds);
+        let winner = self.node(1).best;
         // Weights have 32 bits, as has their number.
-        let price = i64::try_from(tied).unwrap_or(i64::MAX);
-        self.change(winner, |entrant| entrant.standing -= price);
+        let price = i64::try_from(weight).unwrap_or(i64::MAX);
+        self.price = Some((winner, price));
         Some(winner)
     }
 
@@ -254,237 +294,241 @@ impl Tournament {
     fn set_load(&mut self, place: u32, load: u32) -> u32 {
         let mut before = load;
         self.change(place, |entrant| {
-            before = std::mem::replace(&mut entrant.load, load)
+            before = std::mem::replace(&mut entrant.load, load);
         });
         before
     }
 
     /// What each member is owed.
-    pub(super) fn standings(&mut self) -> Vec<i64> {
-        let mut standings = Vec::with_capacity(self.entrants.len());
-        if let Some(top) = self.top() {
-            self.visit_all(top, &mut |entrant| standings.push(entrant.standing));
+    pub(super) fn standings(&self) -> Vec<i64> {
+        let owed = |place: u32, entrant: &Entrant| {
+            let price = self.price.filter(|&(winner, _)| winner == place);
+            let paid = self.paid(entrant).wrapping_add(self.shift_of(place));
+            let owed = entrant.standing.wrapping_add(paid);
+            owed - price.map_or(0, |(_, price)| price)
+        };
+        let places = (0..).zip(&self.entrants);
+        let owed = places.map(|(place, entrant)| match entrant.takes_part() {
+            true => owed(place, entrant),
+            false => entrant.standing,
+        });
+        owed.collect()
+    }
+}
+
+// Members.
+impl Tournament {
+    /// Changes one member, whose standing is all of what it is owed meanwhile.
+    fn change(&mut self, place: u32, change: impl FnOnce(&mut Entrant)) {
+        let shift = self.shift_of(place);
+        let mut entrant = self.entrants[place as usize];
+        if entrant.takes_part() {
+            let unwritten = self.paid(&entrant).wrapping_add(shift);
+            entrant.standing = entrant.standing.wrapping_add(unwritten);
+            self.leave(entrant);
         }
-        standings
+        change(&mut entrant);
+        if entrant.takes_part() {
+            self.join(entrant);
+            let unwritten = self.paid(&entrant).wrapping_add(shift);
+            entrant.standing = entrant.standing.wrapping_sub(unwritten);
+        }
+        self.entrants[place as usize] = entrant;
+        self.play_up(place);
+    }
+
+    /// What a member that takes part was paid in all rounds of its group.
+    fn paid(&self, entrant: &Entrant) -> i64 {
+        let rounds = self.rounds(entrant.ratio()).cast_signed();
+        i64::from(entrant.weight).wrapping_mul(rounds)
+    }
+
+    /// The shifts of all nodes above a member.
+    fn shift_of(&self, place: u32) -> i64 {
+        let up = |&at: &usize| Some(at / 2).filter(|&at| at > 0);
+        let nodes = std::iter::successors(Some(self.block_of(place)), up);
+        nodes.fold(0, |sum, at| self.node(at).shift.wrapping_add(sum))
+    }
+
+    fn rounds(&self, ratio: Ratio) -> u64 {
+        self.groups.get(&ratio).map_or(0, |group| group.rounds)
+    }
+
+    fn join(&mut self, entrant: Entrant) {
+        if entrant.takes_part() {
+            let group = self.groups.entry(entrant.ratio()).or_default();
+            group.members += 1;
+            group.weight += u64::from(entrant.weight);
+        }
+    }
+
+    fn leave(&mut self, entrant: Entrant) {
+        let ratio = entrant.ratio();
+        if let Some(group) = self.groups.get_mut(&ratio) {
+            group.members -= 1;
+            group.weight -= u64::from(entrant.weight);
+            if group.members == 0 {
+                self.groups.remove(&ratio);
+            }
+        }
+    }
+
+    fn block_of(&self, place: u32) -> usize {
+        self.first_block + place as usize / BLOCK
+    }
+
+    /// The members of a block, and the place of the first.
+    fn block(&self, at: usize) -> (u32, &[Entrant]) {
+        let first = BLOCK * (at - self.first_block);
+        let end = self.entrants.len();
+        let members = &self.entrants[first.min(end)..(first + BLOCK).min(end)];
+        // Places are ids, which have 32 bits.
+        (u32::try_from(first).unwrap_or(NOBODY), members)
     }
 }
 
 // The tree.
 impl Tournament {
-    /// Hands down all there is, and plays every node anew.
-    fn visit_all(&mut self, at: Span, visit: &mut impl FnMut(&Entrant)) {
-        if at.is_block() {
-            self.hand_to_block(at);
-            self.block(at).iter().for_each(visit);
-            return self.play_block(at);
-        }
-        self.hand_down(at);
-        let (left, right) = at.halves();
-        self.visit_all(left, visit);
-        self.visit_all(right, visit);
-        self.play_node(at);
+    fn node(&self, at: usize) -> &Node {
+        &self.halves[at / 2][at % 2]
     }
 
-    /// Changes one member, and plays all nodes above it anew.
-    fn change(&mut self, place: u32, change: impl FnOnce(&mut Entrant)) {
-        if let Some(top) = self.top() {
-            self.change_below(top, place as usize, change);
+    fn node_mut(&mut self, at: usize) -> &mut Node {
+        &mut self.halves[at / 2][at % 2]
+    }
+
+    /// Plays the nodes above a member anew, as far as that changes any.
+    fn play_up(&mut self, place: u32) {
+        let mut at = self.block_of(place);
+        while at > 0 && self.play(at) {
+            at /= 2;
         }
     }
 
-    fn change_below(&mut self, at: Span, place: usize, change: impl FnOnce(&mut Entrant)) {
-        step();
-        if at.is_block() {
-            self.hand_to_block(at);
-            change(&mut self.entrants[place]);
-            return self.play_block(at);
+    /// Plays those nodes anew in which the best may have fallen behind by this round.
+    fn play_late(&mut self, at: usize, lowest: Ratio, rounds: u64) {
+        if self.node(at).until >= rounds || self.node(at).ratio() != lowest {
+            return;
         }
-        self.hand_down(at);
-        self.change_below(at.half_with(place / BLOCK), place, change);
-        self.play_node(at);
+        if at < self.first_block {
+            self.play_late(2 * at, lowest, rounds);
+            self.play_late(2 * at + 1, lowest, rounds);
+        }
+        self.play(at);
     }
 
-    /// Pays the tied below a node for a round.
-    fn round(&mut self, at: Span) {
-        if self.nodes[at.node].lead > 0 {
-            return self.pay(at, 1);
-        }
-        step();
-        if at.is_block() {
-            self.nodes[at.node].rounds += 1;
-            self.hand_to_block(at);
-            return self.play_block(at);
-        }
-        self.hand_down(at);
-        let (left, right) = at.halves();
-        for half in [left, right] {
-            if self.is_tied(at, half) {
-                self.round(half);
-            }
-        }
-        self.play_node(at);
-    }
-
-    /// Writes down that the tied below a node were paid for so many rounds, for which its best
-    /// stays the best.
-    fn pay(&mut self, at: Span, rounds: u32) {
-        let weight = self.entrants[self.nodes[at.node].best as usize].weight;
-        let node = &mut self.nodes[at.node];
-        node.standing += i64::from(weight) * i64::from(rounds);
-        node.rounds += rounds;
-        node.lead -= rounds;
-    }
-
-    /// Adds to what all below a node are owed.
-    fn shift(&mut self, at: Span, by: i64) {
-        let node = &mut self.nodes[at.node];
-        node.standing += by;
-        node.shift += by;
-    }
-
-    /// Takes one from each of the first so many who take part.
-    fn shift_first(&mut self, at: Span, first: u32) {
-        let count = self.nodes[at.node].count;
+    /// Takes one from each of the first so many below a node who take part.
+    fn take_from_first(&mut self, at: usize, first: u32) {
         if first == 0 {
             return;
         }
-        if first >= count {
-            return self.shift(at, -1);
+        if first >= self.node(at).count {
+            self.node_mut(at).shift -= 1;
+            return;
         }
-        step();
-        if at.is_block() {
-            self.hand_to_block(at);
-            let entrants = self.block_mut(at).iter_mut();
-            let present = entrants.filter(|entrant| entrant.takes_part());
+        if at < self.first_block {
+            let of_left = self.node(2 * at).count;
+            self.take_from_first(2 * at, first);
+            self.take_from_first(2 * at + 1, first.saturating_sub(of_left));
+        } else {
+            let start = BLOCK * (at - self.first_block);
+            let present = self.entrants[start..]
+                .iter_mut()
+                .filter(|it| it.takes_part());
             present
                 .take(first as usize)
-                .for_each(|entrant| entrant.standing -= 1);
-            return self.play_block(at);
+                .for_each(|entrant| entrant.standing = entrant.standing.wrapping_sub(1));
         }
-        self.hand_down(at);
-        let (left, right) = at.halves();
-        let of_left = self.nodes[left.node].count;
-        self.shift_first(left, first);
-        self.shift_first(right, first.saturating_sub(of_left));
-        self.play_node(at);
+        self.play(at);
     }
 
-    /// Whether the lowest load below this half is that of the node.
-    fn is_tied(&self, at: Span, half: Span) -> bool {
-        let best = |span: Span| self.entrants.get(self.nodes[span.node].best as usize);
-        match (best(at), best(half)) {
-            (Some(one), Some(other)) => one.ratio().cmp(other.ratio()).is_eq(),
-            _ => false,
-        }
-    }
-
-    fn hand_down(&mut self, at: Span) {
-        let Node { rounds, shift, .. } = self.nodes[at.node];
-        if rounds == 0 && shift == 0 {
-            return;
-        }
-        let (left, right) = at.halves();
-        for half in [left, right] {
-            if rounds > 0 && self.is_tied(at, half) {
-                self.pay(half, rounds);
-            }
-            self.shift(half, shift);
-        }
-        let node = &mut self.nodes[at.node];
-        (node.rounds, node.shift) = (0, 0);
-    }
-
-    fn hand_to_block(&mut self, at: Span) {
-        let node = &mut self.nodes[at.node];
-        let rounds = i64::from(std::mem::take(&mut node.rounds));
-        let shift = std::mem::take(&mut node.shift);
-        if rounds == 0 && shift == 0 {
-            return;
-        }
-        let best = node.best;
-        let Some(lowest) = self.entrants.get(best as usize).map(Entrant::ratio) else {
-            return;
+    /// Plays a node anew, and says whether that has changed it.
+    fn play(&mut self, at: usize) -> bool {
+        step();
+        let node = match at < self.first_block {
+            true => self.better(&self.halves[at]),
+            false => self.best_of_block(at),
         };
-        for entrant in self.block_mut(at).iter_mut().filter(|it| it.takes_part()) {
-            if rounds > 0 && entrant.ratio().cmp(lowest).is_eq() {
-                entrant.standing += rounds * i64::from(entrant.weight);
+        let before = self.node_mut(at);
+        let node = Node {
+            shift: before.shift,
+            ..node
+        };
+        let is_other = node != *before;
+        *before = node;
+        is_other
+    }
+
+    fn better(&self, halves: &[Node; 2]) -> Node {
+        let [left, right] = halves;
+        if (left.load, left.weight) == (right.load, right.weight) {
+            // They are paid the same, however often that is.
+            let is_right = right.owed().more_than(left.owed(), 0) > 0;
+            return Node::of_halves(halves, is_right, left.until.min(right.until));
+        }
+        match left.ratio().cmp(&right.ratio()) {
+            Ordering::Less => Node::of_halves(halves, false, left.until),
+            Ordering::Greater => Node::of_halves(halves, true, right.until),
+            Ordering::Equal => {
+                let rounds = self.rounds(left.ratio());
+                let is_right = right.owed().more_than(left.owed(), rounds) > 0;
+                let (ahead, behind) = if is_right {
+                    (right, left)
+                } else {
+                    (left, right)
+                };
+                let until = ahead.owed().ahead_until(behind.owed(), rounds, is_right);
+                let until = until.min(left.until).min(right.until);
+                Node::of_halves(halves, is_right, until)
             }
-            entrant.standing += shift;
         }
     }
 
-    fn block(&self, at: Span) -> &[Entrant] {
-        let entrants = &self.entrants[at.first * BLOCK..];
-        &entrants[..entrants.len().min(BLOCK)]
-    }
-
-    fn block_mut(&mut self, at: Span) -> &mut [Entrant] {
-        let entrants = &mut self.entrants[at.first * BLOCK..];
-        let count = entrants.len().min(BLOCK);
-        &mut entrants[..count]
-    }
-
-    fn play_block(&mut self, at: Span) {
+    fn best_of_block(&self, at: usize) -> Node {
+        let (first, members) = self.block(at);
+        let members = (first..).zip(members).filter(|(_, it)| it.takes_part());
         let mut node = NOTHING;
-        for (place, entrant) in (at.first * BLOCK..).zip(self.block(at)) {
-            if entrant.takes_part() {
-                // Places are ids, which have 32 bits.
-                let place = u32::try_from(place).unwrap_or(NOBODY);
-                node = self.better(&node, &Node::of(place, entrant));
+        let mut rounds = None;
+        let mut is_mixed = false;
+        for (place, entrant) in members.clone() {
+            node.count += 1;
+            if (entrant.load, entrant.weight) == (node.load, node.weight) {
+                if entrant.standing.wrapping_sub(node.standing) > 0 {
+                    node.take_best(place, entrant);
+                }
+                continue;
+            }
+            match entrant.ratio().cmp(&node.ratio()) {
+                Ordering::Less => {
+                    node.take_best(place, entrant);
+                    (rounds, is_mixed) = (None, false);
+                }
+                Ordering::Equal => {
+                    is_mixed = true;
+                    let rounds = *rounds.get_or_insert_with(|| self.rounds(node.ratio()));
+                    if owed(entrant).more_than(node.owed(), rounds) > 0 {
+                        node.take_best(place, entrant);
+                    }
+                }
+                Ordering::Greater => {}
             }
         }
-        self.nodes[at.node] = node;
-    }
-
-    fn play_node(&mut self, at: Span) {
-        let (left, right) = at.halves();
-        let (left, right) = (&self.nodes[left.node], &self.nodes[right.node]);
-        self.nodes[at.node] = self.better(left, right);
-    }
-
-    /// What a node knows whose halves know that.
-    fn better(&self, left: &Node, right: &Node) -> Node {
-        let best = |node: &Node| self.entrants.get(node.best as usize);
-        let order = match (best(left), best(right)) {
-            (Some(one), Some(other)) => one.ratio().cmp(other.ratio()),
-            (None, _) => Ordering::Greater,
-            (_, None) => Ordering::Less,
-        };
-        let better = match order {
-            Ordering::Less => *left,
-            Ordering::Greater => *right,
-            Ordering::Equal => self.richer(left, right),
-        };
-        Node {
-            count: left.count + right.count,
-            shift: 0,
-            rounds: 0,
-            ..better
+        if is_mixed {
+            let (ratio, rounds) = (node.ratio(), rounds.unwrap_or(0));
+            let tied = members.filter(|(_, it)| it.ratio() == ratio);
+            let untils = tied.map(|(place, it)| {
+                let is_first = place < node.best;
+                node.owed().ahead_until(owed(it), rounds, is_first)
+            });
+            node.until = untils.min().unwrap_or(u64::MAX);
         }
+        node
     }
+}
 
-    /// Of two whose lowest loads are the same.
-    fn richer(&self, left: &Node, right: &Node) -> Node {
-        let weight = |node: &Node| i64::from(self.entrants[node.best as usize].weight);
-        let is_right = right.standing > left.standing;
-        let (ahead, behind) = if is_right {
-            (right, left)
-        } else {
-            (left, right)
-        };
-        let gains = weight(behind) - weight(ahead);
-        // Of equals the first is the best: behind on the right, one has to be richer.
-        let distance = ahead.standing - behind.standing - i64::from(is_right);
-        let rounds = if gains > 0 {
-            distance / gains
-        } else {
-            i64::MAX
-        };
-        let lead = u32::try_from(rounds).unwrap_or(LEAD_MAX);
-        Node {
-            tied: left.tied + right.tied,
-            lead: lead.min(left.lead).min(right.lead),
-            ..*ahead
-        }
+fn owed(entrant: &Entrant) -> Owed {
+    Owed {
+        standing: entrant.standing,
+        weight: entrant.weight,
     }
 }

@@ -42,10 +42,19 @@ fn order_after(one: &[u8], other: &[u8], common: usize) -> Ordering {
     rank(one).cmp(&rank(other))
 }
 
-/// In how many bytes the two agree.
+/// In how many bytes the two agree. Eight are compared at once.
 fn common(one: &[u8], other: &[u8]) -> usize {
-    let pairs = one.iter().zip(other);
-    pairs.take_while(|(one, other)| one == other).count()
+    let words = one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0);
+    let mut whole = 0;
+    for (one, other) in words {
+        let differing = u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
+        if differing != 0 {
+            return whole + differing.trailing_zeros() as usize / 8;
+        }
+        whole += 8;
+    }
+    let pairs = one[whole..].iter().zip(&other[whole..]);
+    whole + pairs.take_while(|(one, other)| one == other).count()
 }
 
 impl<T> Prefixes<T> {
