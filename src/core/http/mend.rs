@@ -109,8 +109,8 @@ fn status_line(line: &[u8], out: &mut Vec<u8>, oddities: &mut Oddities) -> Resul
     out.extend_from_slice(code);
     out.push(b' ');
     let reason = reason.get(1..).unwrap_or_default();
-    append_text(reason, out).ok_or(HeadError::Status)?;
-    if !line.starts_with(out[start..].trim_ascii_end()) {
+    let is_mended = append_text(reason, out).ok_or(HeadError::Status)?;
+    if is_mended || !line.starts_with(out[start..].trim_ascii_end()) {
         oddities.add(Oddity::StatusLine);
     }
     out.extend_from_slice(b"\r\n");
@@ -301,6 +301,11 @@ mod tests {
             (
                 b"HTTP/1.0\t200\r\n\r\n",
                 r"HTTP/1.0 200 \r\n\r\n",
+                &[StatusLine],
+            ),
+            (
+                b"HTTP/1.1 200 OK\x01\r\n\r\n",
+                r"HTTP/1.1 200 OK \r\n\r\n",
                 &[StatusLine],
             ),
             (
