@@ -101,8 +101,8 @@ impl Failure {
             Self::BadRequest(error) => Some(error.reason()),
             Self::BadResponse(error) => Some(error.reason()),
             Self::TooLarge => Some(TOO_LARGE),
-            Self::RequestTimeout => Some("the request's body did not come in time"),
-            Self::NoBackend
+            Self::RequestTimeout
+            | Self::NoBackend
             | Self::QueueTimeout
             | Self::Connect
             | Self::ConnectTimeout
