@@ -100,8 +100,8 @@ fn turns(drawn: u64, weight: u32) -> u64 {
 /// beginning of the series of the inverse of their distribution, within 0.04 % of a turn.
 fn within_turn(way: u32, weight: u32) -> u64 {
     let way = u64::from(way);
-    let bend = way * ((1 << 32) - way) >> 32;
-    way - ((bend * (EARLY_MAX * of_class(weight) >> 32)) >> 32)
+    let bend = (way * ((1 << 32) - way)) >> 32;
+    way - ((bend * ((EARLY_MAX * of_class(weight)) >> 32)) >> 32)
 }
 
 /// A weight in 2^-32 of the power of two that is not below it: more than a half of them.
