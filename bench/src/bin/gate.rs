@@ -23,7 +23,7 @@ const UNITS_FEW: usize = 200;
 /// Units that the longer run does beside these.
 const UNITS_MORE: usize = 1_000;
 /// In which something must come that is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The proxy sleeps when it was seen to so often in a row, so far apart.
 const ASLEEP_LOOKS: usize = 2;
 const LOOK_AFTER: Duration = Duration::from_micros(50);
