@@ -144,25 +144,21 @@ impl Controller {
         let ended = loop {
             match self.workforce.turn() {
                 Err(error) => break Err(error),
-                Ok(None) => break Ok(()),
-                Ok(Some(is_control)) => self.finish_turn(is_control),
+                Ok(false) => break Ok(()),
+                Ok(true) => self.finish_turn(),
             }
         };
         self.workforce.finish(ended)
     }
 
-    fn finish_turn(&mut self, is_control: bool) {
-        if is_control {
-            self.on_signals();
-            self.on_orders();
-            self.on_jobs();
-        }
+    fn finish_turn(&mut self) {
+        self.on_signals();
+        self.on_orders();
+        self.on_jobs();
         self.workforce.settle(&self.names);
-        if is_control {
-            self.hear();
-            if self.workforce.is_well() {
-                self.service.on_beat();
-            }
+        self.hear();
+        if self.workforce.is_well() {
+            self.service.on_beat();
         }
     }
 

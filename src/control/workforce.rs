@@ -21,9 +21,9 @@ pub(crate) trait Workforce {
     /// Begins to serve.
     fn start(&mut self, names: &Names) -> Result<(), Refusal>;
 
-    /// Waits for events and does what they ask for, unless there is nothing left to do; whether
-    /// the controller is to look at what it waits for. None at the end.
-    fn turn(&mut self) -> io::Result<Option<bool>>;
+    /// Does what events ask for until the controller is to look at what it waits for. False at
+    /// the end, when nothing is left to do.
+    fn turn(&mut self) -> io::Result<bool>;
 
     /// The rest of a turn, after the controller's part.
     fn settle(&mut self, names: &Names);

@@ -99,8 +99,15 @@ impl Workforce for Single {
         Ok(())
     }
 
-    fn turn(&mut self) -> io::Result<Option<bool>> {
-        self.serving.turn()
+    /// Most turns of the loop are none of the controller's business.
+    fn turn(&mut self) -> io::Result<bool> {
+        loop {
+            match self.serving.turn()? {
+                None => return Ok(false),
+                Some(true) => return Ok(true),
+                Some(false) => self.serving.write_access_log(),
+            }
+        }
     }
 
     fn settle(&mut self, _: &Names) {

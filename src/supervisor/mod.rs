@@ -330,15 +330,15 @@ impl Workforce for Supervisor {
         Ok(())
     }
 
-    fn turn(&mut self) -> io::Result<Option<bool>> {
+    fn turn(&mut self) -> io::Result<bool> {
         self.ended = self.exit_code();
         if self.ended.is_some() {
-            return Ok(None);
+            return Ok(false);
         }
         // Whatever has come is looked for after every wait.
         let until = self.next_deadline();
         self.now = self.reactor.wait(Some(until), &mut Vec::new())?;
-        Ok(Some(true))
+        Ok(true)
     }
 
     fn settle(&mut self, names: &Names) {
