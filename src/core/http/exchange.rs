@@ -808,20 +808,23 @@ impl Exchange {
         match self.link {
             Link::Queued(since) => Awaited::Turn(since),
             Link::Waiting(since) | Link::Connecting(since) => Awaited::Connection(since),
-            Link::None | Link::Connected { .. } | Link::Switched => {
-                let is_behind = self.is_held || self.is_refused || !self.unsent().is_empty();
-                let awaits_client = !self.is_received() && !is_behind;
-                let is_whole = self.is_response_whole();
-                match self.response {
-                    _ if is_client_blocked => Awaited::Taking,
-                    Some(_) if is_whole && self.waits_for_100 => Awaited::UnaskedBody,
-                    Some(_) if is_whole && self.drops_request() => Awaited::DroppedBody,
-                    Some(_) if !is_whole => Awaited::ResponseBody,
-                    _ if awaits_client => Awaited::Upload,
-                    _ => Awaited::Response,
-                }
-            }
+            Link::None | Link::Connected { .. } | Link::Switched => match self.response {
+                _ if is_client_blocked => Awaited::Taking,
+                None if self.awaits_client() => Awaited::Upload,
+                None => Awaited::Response,
+                Some(_) if !self.is_response_whole() => Awaited::ResponseBody,
+                Some(_) if self.waits_for_100 => Awaited::UnaskedBody,
+                Some(_) if self.drops_request() => Awaited::DroppedBody,
+                Some(_) if self.awaits_client() => Awaited::Upload,
+                Some(_) => Awaited::Response,
+            },
         }
+    }
+
+    /// Whether the backend has taken all that came of the request, and the rest is still to come.
+    fn awaits_client(&self) -> bool {
+        let is_behind = || self.is_held || self.is_refused || !self.unsent().is_empty();
+        !self.is_received() && !is_behind()
     }
 
     /// When weir's own 100 is due.

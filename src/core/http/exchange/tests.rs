@@ -229,7 +229,7 @@ fn a_client_may_end_a_request_that_is_refused_while_its_response_passes() {
 #[test]
 fn the_rest_of_a_request_does_not_harm_a_whole_response() {
     type Fails = fn(&mut Exchange) -> End;
-    let table: [(Framing, Fails, Why); 4] = [
+    let table: [(Framing, Fails, Why); 5] = [
         (
             Framing::Chunked,
             |one| {
@@ -254,6 +254,17 @@ fn the_rest_of_a_request_does_not_harm_a_whole_response() {
                 End::Answered(Why::UploadTimeout, None)
             },
             Why::UploadTimeout,
+        ),
+        (
+            Framing::Length(4),
+            |one| {
+                // Its backend takes nothing of what has come.
+                one.on_held(true);
+                let due = one.on_timeout(NOW, false);
+                assert_eq!(due, Due::End(End::Answered(Why::ResponseTimeout, None)));
+                End::Answered(Why::ResponseTimeout, None)
+            },
+            Why::ResponseTimeout,
         ),
         (
             Framing::Length(4),
@@ -291,6 +302,8 @@ fn a_body_that_was_not_asked_for_may_come_or_not() {
         assert_eq!(verdict, Head::Final { keep_alive: false });
         assert!(one.take_early_end());
         assert_eq!(one.awaited(false), Awaited::UnaskedBody);
+        // It has its time to take the answer first.
+        assert_eq!(one.awaited(true), Awaited::Taking);
         one
     };
     let silent = answered().on_timeout(NOW, false);
