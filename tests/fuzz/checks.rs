@@ -634,7 +634,9 @@ fn relay(bytes: &[u8], mut body: Body, seed: u8) -> Relayed {
         assert!(piece.consumed > 0, "no progress");
         assert_eq!(piece.done, body.is_done());
         out.extend_from_slice(&slice[..piece.forward]);
-        out.extend_from_slice(piece.insert);
+        if piece.ends_line {
+            out.extend_from_slice(b"\r\n");
+        }
         consumed += piece.consumed;
         at += piece.consumed;
     }

@@ -25,7 +25,7 @@
 use std::sync::Arc;
 
 use crate::core::access_log::Why;
-use crate::core::http::body::{Body, BodyError, ChunkLine, Transfer};
+use crate::core::http::body::{Body, BodyError, ChunkLine, LINE_END, Transfer};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::claims::Claims;
 use crate::core::http::head::{Expect, HeadError, RequestFacts, ResponseFacts, Version};
@@ -984,7 +984,7 @@ impl Response {
 fn relay(body: &mut Body, bytes: &[u8], out: &mut Vec<u8>) -> Result<Relayed, BodyError> {
     let first = body.feed(bytes)?;
     let is_whole = first.done || first.consumed == bytes.len();
-    let is_plain = first.insert.is_empty() && (!first.done || body.trailers().is_empty());
+    let is_plain = !first.ends_line && (!first.done || body.trailers().is_empty());
     if is_whole && is_plain {
         return Ok(Relayed {
             direct: first.forward,
@@ -992,7 +992,9 @@ fn relay(body: &mut Body, bytes: &[u8], out: &mut Vec<u8>) -> Result<Relayed, Bo
         });
     }
     out.extend_from_slice(&bytes[..first.forward]);
-    out.extend_from_slice(first.insert);
+    if first.ends_line {
+        out.extend_from_slice(LINE_END);
+    }
     let rest = body.gather(&bytes[first.consumed..], out)?;
     Ok(Relayed {
         direct: 0,

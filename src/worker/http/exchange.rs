@@ -15,6 +15,7 @@ use crate::core::http::exchange::{
     Awaited, ClientFate, Cut, Due, End, Ending, Exchange, Failure, Idle, Link, LinkFate,
 };
 use crate::core::http::head::RequestFacts;
+use crate::core::http::oddity::Oddities;
 use crate::core::http::rewrite::CONTINUE;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
@@ -291,7 +292,14 @@ impl<N: Net> Shared<N> {
     /// backend and kind.
     fn count_oddities(&mut self, exchange: &ActiveExchange) {
         let found = exchange.state.oddities();
-        let Some(backend) = exchange.attempt.last().filter(|_| !found.is_empty()) else {
+        if !found.is_empty() {
+            self.count_these(exchange, found);
+        }
+    }
+
+    #[cold]
+    fn count_these(&mut self, exchange: &ActiveExchange, found: Oddities) {
+        let Some(backend) = exchange.attempt.last() else {
             return;
         };
         for kind in found.iter() {

@@ -131,6 +131,7 @@ impl ResponseHead {
         found
     }
 
+    #[inline]
     fn parse_strictly(
         &mut self,
         bytes: &[u8],
@@ -229,19 +230,22 @@ impl ResponseHead {
         Ok((length.map_or(Framing::UntilClose, Framing::Length), true))
     }
 
-    /// Whether the body is chunked, and whether that is said in the plain way. What else is taken
-    /// ends at the same place for everybody: `chunked` must not be applied twice (RFC 9112 section
-    /// 6.1), and `identity` does nothing (RFC 2616 section 3.6). Beside a length, or another
-    /// oddity, that is not sure any more.
+    /// Whether the body is chunked, and whether that is said in the plain way.
     fn read_coding(&mut self, version: Version, head: &[u8]) -> Result<(bool, bool), HeadError> {
-        if !self.fields.has(Known::TransferEncoding) {
-            return Ok((false, true));
+        match self.fields.is_chunked(head, version) {
+            Ok(chunked) => Ok((chunked, true)),
+            Err(error @ (HeadError::CodingInvalid | HeadError::CodingUnknown)) => {
+                Ok((self.read_odd_coding(head, error)?, false))
+            }
+            Err(error) => Err(error),
         }
-        let refused = match self.fields.is_chunked(head, version) {
-            Ok(chunked) => return Ok((chunked, true)),
-            Err(error @ (HeadError::CodingInvalid | HeadError::CodingUnknown)) => error,
-            Err(error) => return Err(error),
-        };
+    }
+
+    /// What is taken here ends at the same place for everybody: `chunked` must not be applied
+    /// twice (RFC 9112 section 6.1), and `identity` does nothing (RFC 2616 section 3.6). Beside a
+    /// length, or another oddity, that is not sure any more.
+    #[cold]
+    fn read_odd_coding(&mut self, head: &[u8], refused: HeadError) -> Result<bool, HeadError> {
         let (mut identities, mut chunked) = (0, 0);
         for coding in elements(self.fields.values(Known::TransferEncoding, head)) {
             if coding.eq_ignore_ascii_case(b"chunked") {
@@ -263,7 +267,7 @@ impl ResponseHead {
         } else {
             Oddity::IdentityCoding
         });
-        Ok((chunked > 0, false))
+        Ok(chunked > 0)
     }
 
     /// The reason phrase, as written.
