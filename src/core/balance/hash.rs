@@ -12,33 +12,36 @@
 //!
 //! Lots that are drawn independently can only be found by drawing them all. So that the lowest
 //! can be searched for, time passes in *turns*, of which a backend waits for some: drawn is which
-//! turn it arrives in, and on which of [`RINGS`] probes. When within that turn is the way from
-//! where the key puts the probe on a ring to where the backend has its place on that ring. Ways
-//! are as evenly spread as what is left of a drawn lot, so shares are by weight as before; and of
-//! many backends some arrive in the first turn, which are found by going along the rings from the
-//! probes until one has arrived that nobody further on can overtake. Who is near whom on a ring is
-//! always the same, which makes shares uneven, as in consistent hashing; but the fewer are decided
-//! between neighbours the less so. Here about fifty are looked at before one has arrived, on
-//! several rings: the shares of thousands of equal backends have a standard deviation of 1.5 %.
-//! (Multi-probe consistent hashing, Appleton and O'Reilly 2015, goes that way without lots.)
+//! turn it arrives in, and on which of [`RINGS`] rings. When within that turn is the way on that
+//! ring from where the key is to where the backend is. Ways are as evenly spread as what is left
+//! of a drawn lot, so shares are by weight as before; and of many backends some arrive in the first
+//! turn, which are found by going along the rings from the key until one has arrived that nobody
+//! further on can overtake. Who is near whom on a ring is always the same, which makes shares
+//! uneven, as in consistent hashing; but the less so the more come into question before one has
+//! arrived, and the more rings there are. Of a few backends nobody is near another. Of thousands
+//! that are equal about forty come into question, and their shares have a standard deviation of
+//! 2.3 %. (Multi-probe consistent hashing, Appleton and O'Reilly 2015, goes that way without lots.)
 //!
 //! A turn of a backend is as short as the power of two is high that its weight does not exceed,
-//! and each such class is searched on its own: a pick takes steps in proportion to the classes,
-//! and to the share of backends that take nothing new. Few backends are all looked at.
+//! and each such class is searched on its own. So what a pick takes does not depend on how many
+//! backends there are, but on how many classes; and on the share of backends that take nothing
+//! new, of which a search meets as many as there are. Where few do take new traffic, or there are
+//! few, all of those are looked at instead, so that a pick never takes more than a few steps for
+//! each.
 
 use super::Ask;
 use crate::core::backend::{Backend, BackendId, Backends};
 use crate::core::key::mix;
 use crate::core::steps::step;
 
-/// Rings on which every backend has a place, and on each of which a key has a probe.
+/// Rings on which every backend has a place, and every key its start.
 const RINGS: usize = 5;
 /// Turns in which half of the backends arrive whose weight is a power of two.
 const TURNS_HALF: u64 = 5;
 /// Draws below this do not arrive in the first turn, which takes u > 2^-(1/5) = 0.8706.
 const FIRST_TURN_MIN: u64 = u64::MAX / 100 * 87;
 /// By how much of its way a backend can be early at most, in 2^-32: ln(2) / [`TURNS_HALF`] / 2.
-const EARLY_MAX: u64 = 297704447;
+const EARLY_MAX: u64 = 297_704_447;
 /// So many are rather looked at one by one.
 const FEW: usize = 16;
 
@@ -67,8 +70,8 @@ struct Lot {
 impl Lot {
     fn draw(key: u64, seed: u64, weight: u32) -> Self {
         let drawn = draw(key, seed);
-        let probe = probe(drawn);
-        let way = place(seed, probe).wrapping_sub(start(key, probe));
+        let ring = ring_of(drawn);
+        let way = place(seed, ring).wrapping_sub(start(key, ring));
         let at = turns(drawn, weight) << 32 | within_turn(way, weight);
         Self {
             at: u128::from(at) << (32 - class(weight)),
@@ -77,7 +80,7 @@ impl Lot {
     }
 }
 
-/// What decides for a key when a backend arrives, and on which probe: both halves of a product of
+/// What decides for a key when a backend arrives, and on which ring: both halves of a product of
 /// hashes. It is drawn for dozens of backends, so it is as short as it can be.
 fn draw(key: u64, seed: u64) -> u64 {
     let product = u128::from(key ^ seed) * u128::from(key | 1);
@@ -101,7 +104,8 @@ fn turns(drawn: u64, weight: u32) -> u64 {
 fn within_turn(way: u32, weight: u32) -> u64 {
     let way = u64::from(way);
     let bend = (way * ((1 << 32) - way)) >> 32;
-    way - ((bend * ((EARLY_MAX * of_class(weight)) >> 32)) >> 32)
+    let early_max = (EARLY_MAX * of_class(weight)) >> 32;
+    way - ((bend * early_max) >> 32)
 }
 
 /// A weight in 2^-32 of the power of two that is not below it: more than a half of them.
@@ -114,20 +118,20 @@ fn class(weight: u32) -> u32 {
     32 - weight.saturating_sub(1).leading_zeros()
 }
 
-/// On which probe a backend arrives.
+/// On which ring a backend arrives.
 #[allow(clippy::cast_possible_truncation, reason = "of a few bits")]
-fn probe(drawn: u64) -> usize {
+fn ring_of(drawn: u64) -> usize {
     drawn as usize % RINGS
 }
 
-/// Where a backend is on the ring of a probe.
-fn place(seed: u64, probe: usize) -> u32 {
-    high(mix(seed ^ (0x51ed_270b_7a3f_9c01 << probe)))
+/// Where a backend is on a ring.
+fn place(seed: u64, ring: usize) -> u32 {
+    high(mix(seed ^ (0x51ed_270b_7a3f_9c01 << ring)))
 }
 
-/// Where a key puts a probe on its ring.
-fn start(key: u64, probe: usize) -> u32 {
-    high(mix(key.wrapping_add(0x9e37_79b9_7f4a_7c15 << probe)))
+/// From where a key goes along a ring.
+fn start(key: u64, ring: usize) -> u32 {
+    high(mix(key.wrapping_add(0x9e37_79b9_7f4a_7c15 << ring)))
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the high half of 64 bits")]
@@ -234,7 +238,7 @@ impl Rendezvous {
     fn search(&mut self, key: u64, count: usize, admits: impl Fn(u32) -> bool) -> Option<u32> {
         let mut search = Search {
             key,
-            starts: std::array::from_fn(|probe| start(key, probe)),
+            starts: std::array::from_fn(|ring| start(key, ring)),
             seeds: &self.seeds,
             weights: &self.weights,
             best: None,
@@ -321,16 +325,18 @@ impl Class {
     }
 
     fn in_cell(&self, cell: usize) -> &[u32] {
-        let bounds = &self.cells[cell..];
-        &self.members[bounds[0] as usize..bounds[1] as usize]
+        match self.cells[cell..].first_chunk() {
+            Some(&[begin, end]) => &self.members[begin as usize..end as usize],
+            None => &[],
+        }
     }
 
-    /// Where a probe is that starts there.
-    fn point(&self, probe: usize, start: u32) -> Point {
+    /// Where the search of a ring begins.
+    fn point(&self, ring: usize, start: u32) -> Point {
         let bits = self.cell_bits;
         let into_cell = u64::from(start) & self.cell_width().wrapping_sub(1);
         Point {
-            cell: cell(bits, probe, start),
+            cell: cell(bits, ring, start),
             way: 0,
             step: self.cell_width() - into_cell,
         }
@@ -349,23 +355,7 @@ impl Class {
     }
 }
 
-/// The next of these that may arrive in its first turn, on that probe. Most of what a search does
-/// is done here, and goes fast as there is little else here.
-#[inline(never)]
-fn next_arrival(
-    members: &mut std::slice::Iter<'_, u32>,
-    seeds: &[u64],
-    key: u64,
-    probe: usize,
-) -> Option<u32> {
-    members.copied().find(|&member| {
-        step();
-        let drawn = draw(key, seeds[member as usize]);
-        drawn >= FIRST_TURN_MIN && self::probe(drawn) == probe
-    })
-}
-
-/// How far a probe has come.
+/// How far a ring has been searched.
 struct Point {
     /// The next cell to be looked at.
     cell: usize,
@@ -406,15 +396,15 @@ impl Search<'_> {
             return Some(());
         }
         let mut points: [Point; RINGS] =
-            std::array::from_fn(|probe| class.point(probe, self.starts[probe]));
+            std::array::from_fn(|ring| class.point(ring, self.starts[ring]));
         for _ in 0..1_u32 << class.cell_bits {
             let mut is_over = true;
-            for (probe, point) in points.iter_mut().enumerate() {
+            for (ring, point) in points.iter_mut().enumerate() {
                 if point.way <= self.way_max {
                     is_over = false;
                     let members = class.in_cell(point.cell);
                     self.steps_left = self.steps_left.checked_sub(members.len())?;
-                    self.look_at(members, probe, admits);
+                    self.look_at(members, ring, admits);
                     class.go_on(point);
                 }
             }
@@ -426,12 +416,23 @@ impl Search<'_> {
         self.is_in_first_turn().then_some(())
     }
 
-    fn look_at(&mut self, members: &[u32], probe: usize, admits: &impl Fn(u32) -> bool) {
-        let mut left = members.iter();
-        while let Some(member) = next_arrival(&mut left, self.seeds, self.key, probe) {
-            if admits(member) {
-                self.offer(member);
+    /// Looks for those of a cell that arrive in their first turn: most of what a search does.
+    fn look_at(&mut self, members: &[u32], ring: usize, admits: &impl Fn(u32) -> bool) {
+        let (key, seeds) = (self.key, self.seeds);
+        for &member in members {
+            step();
+            let drawn = draw(key, seeds[member as usize]);
+            if drawn >= FIRST_TURN_MIN {
+                self.consider(member, drawn, ring, admits);
             }
+        }
+    }
+
+    /// Few come here, so that it does not get in the way of the others.
+    #[inline(never)]
+    fn consider(&mut self, member: u32, drawn: u64, ring: usize, admits: &impl Fn(u32) -> bool) {
+        if ring_of(drawn) == ring && admits(member) {
+            self.offer(member);
         }
     }
 

@@ -176,6 +176,8 @@ pub(super) struct Tournament {
     first_block: usize,
     /// What all who take part are owed together.
     sum: i64,
+    /// Whether any node has a shift.
+    has_shifts: bool,
     /// Who has won the last round, and what it has yet to pay.
     price: Option<(u32, i64)>,
 }
@@ -196,6 +198,7 @@ impl Tournament {
             first_block,
             sum: entrants.iter().map(|it| it.standing).sum(),
             entrants,
+            has_shifts: false,
             price: None,
         };
         for place in 0..this.entrants.len() {
@@ -254,6 +257,7 @@ impl Tournament {
             return;
         }
         let sum = std::mem::take(&mut self.sum);
+        self.has_shifts = true;
         self.node_mut(1).shift -= sum.div_euclid(count);
         // It is less than the count, which has 32 bits.
         let rest = u32::try_from(sum.rem_euclid(count)).unwrap_or(0);
@@ -345,6 +349,9 @@ impl Tournament {
 
     /// The shifts of all nodes above a member.
     fn shift_of(&self, place: u32) -> i64 {
+        if !self.has_shifts {
+            return 0;
+        }
         let up = |&at: &usize| Some(at / 2).filter(|&at| at > 0);
         let nodes = std::iter::successors(Some(self.block_of(place)), up);
         nodes.fold(0, |sum, at| self.node(at).shift.wrapping_add(sum))
@@ -445,9 +452,9 @@ impl Tournament {
     /// Plays a node anew, and says whether that has changed it.
     fn play(&mut self, at: usize) -> bool {
         step();
-        let node = match at < self.first_block {
-            true => self.better(&self.halves[at]),
-            false => self.best_of_block(at),
+        let node = match self.halves.get(at) {
+            Some(halves) => self.better(halves),
+            None => self.best_of_block(at),
         };
         let before = self.node_mut(at);
         let node = Node {
