@@ -129,4 +129,7 @@ pub(super) enum RowCell {
     LinesLost,
     /// Whether it is about to end, 0 or 1.
     Leaves,
+    /// How many notes of changed loads it has written, one more than that; 0 by a weir that writes
+    /// none.
+    LoadNotes,
 }

@@ -15,6 +15,7 @@
 //! cells in halves.
 
 mod cells;
+mod loads;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use crate::sys::shm::Mapping;
 
 pub use cells::{BackendCell, Cell, ListenerCell, SharedCell};
 use cells::{COLUMN_CELLS, FIRST_GAUGE, OPENED, PRIVATE_DRAINING, RowCell, SHARED_CELLS};
+pub use loads::NotesRead;
 
 /// Columns of a shared board.
 pub const COLUMNS_MAX: usize = 4096;
@@ -74,6 +76,12 @@ impl Column {
     #[must_use]
     pub fn is_shared(self) -> bool {
         self.0 < COLUMNS_MAX
+    }
+
+    /// Its number, small and its own among the columns of a board.
+    #[must_use]
+    pub fn number(self) -> usize {
+        self.0
     }
 }
 
@@ -215,6 +223,7 @@ impl Board {
         let incarnation = u16::try_from(before % 0xffff + 1).unwrap_or(1);
         head(RowCell::Incarnation).store(u64::from(incarnation), Ordering::Relaxed);
         head(RowCell::Leaves).store(0, Ordering::Relaxed);
+        head(RowCell::LoadNotes).fetch_max(1, Ordering::Relaxed);
         head(RowCell::Pid).store(u64::from(pid), Ordering::Release);
         let shared = Shared {
             memory,
@@ -620,6 +629,7 @@ impl Board {
             RowCell::Asleep,
             RowCell::Sessions,
             RowCell::Leaves,
+            RowCell::LoadNotes,
         ] {
             shared.head(row, cell).store(0, Ordering::Relaxed);
         }

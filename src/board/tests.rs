@@ -321,3 +321,70 @@ fn a_board_takes_memory_for_what_is_used_only() {
     let bytes_max = 16 * 1024 + 9 * 16 * 1024 + 64 * 1024;
     assert!(blocks * 512 <= bytes_max, "{blocks} blocks");
 }
+
+/// The columns in which changes were noted since the last time, by number; none when that cannot
+/// be told.
+fn noted(board: &Board, read: &mut NotesRead) -> Option<Vec<usize>> {
+    let mut columns = Vec::new();
+    let is_known = board.read_notes(read, &mut columns);
+    is_known.then(|| columns.into_iter().map(Column::number).collect())
+}
+
+#[test]
+fn loads_that_others_change_are_heard_of_once_by_each() {
+    let (supervisor, mut workers, _) = machine(3);
+    supervisor.publish(&["a", "b"]).expect("room");
+    let (a, b) = (open(&mut workers, "a"), open(&mut workers, "b"));
+    let mut reads = [(); 3].map(|()| NotesRead::default());
+    for (board, read) in workers.iter().zip(&mut reads) {
+        noted(board, read);
+    }
+    workers[0].note_load(b);
+    workers[1].note_load(a);
+    workers[1].note_load(b);
+    let [one, two, three] = &mut reads;
+    assert_eq!(noted(&workers[0], one), Some(vec![a.0, b.0]));
+    assert_eq!(noted(&workers[0], one), Some(vec![]));
+    assert_eq!(noted(&workers[1], two), Some(vec![b.0]));
+    workers[0].note_load(a);
+    assert_eq!(noted(&workers[2], three), Some(vec![b.0, a.0, a.0, b.0]));
+}
+
+#[test]
+fn who_is_too_slow_for_the_notes_is_told_so_and_reads_on() {
+    let (supervisor, mut workers, _) = machine(2);
+    let names: Vec<_> = (0..20).map(|n| format!("name {n}")).collect();
+    supervisor.publish(&names).expect("room");
+    let columns: Vec<_> = names.iter().map(|it| open(&mut workers, it)).collect();
+    let mut read = NotesRead::default();
+    noted(&workers[0], &mut read);
+    let mut write = |count: usize| {
+        let notes = columns.iter().cycle().take(count);
+        notes.for_each(|column| workers[1].note_load(*column));
+        noted(&workers[0], &mut read)
+    };
+    for count in [1, 7, 1_000, 1_023] {
+        let expected: Vec<_> = columns.iter().cycle().take(count).map(|it| it.0).collect();
+        assert_eq!(write(count), Some(expected), "{count}");
+    }
+    for count in [1_024, 3_000] {
+        assert_eq!(write(count), None, "{count}");
+        assert_eq!(write(2), Some(vec![columns[0].0, columns[1].0]));
+    }
+}
+
+#[test]
+fn loads_of_a_worker_that_notes_none_are_never_known() {
+    let (supervisor, workers, _) = machine(2);
+    let mut read = NotesRead::default();
+    noted(&workers[0], &mut read);
+    assert_eq!(noted(&workers[0], &mut read), Some(vec![]));
+    let shared = supervisor.shared.as_ref().expect("shared");
+    shared
+        .head(2, RowCell::LoadNotes)
+        .store(0, Ordering::Relaxed);
+    assert_eq!(noted(&workers[0], &mut read), None);
+    assert_eq!(noted(&workers[0], &mut read), None);
+    supervisor.bury(2);
+    assert_eq!(noted(&workers[0], &mut read), Some(vec![]), "it has gone");
+}

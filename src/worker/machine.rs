@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::board::{BackendCell, Column, SharedCell};
+use crate::board::{BackendCell, Column, NotesRead, SharedCell};
 use crate::core::backend::BackendId;
 use crate::core::balance::Algorithm;
 use crate::core::finding::{EjectedUntil, Finding, Reason};
@@ -22,6 +22,50 @@ use crate::worker::shared::{Shared, Timeout, UpstreamSlot, key_of};
 /// Attempts to put a word in the place of another while others do the same. Whoever loses so
 /// often has met as many that have won.
 const CLAIMS_MAX: usize = 8;
+
+/// What this worker knows of the loads of others.
+#[derive(Debug, Default)]
+pub(crate) struct Loads {
+    read: NotesRead,
+    /// Anybody's may be another than is known.
+    pub(crate) are_unknown: bool,
+    /// The backend of each shared column: the one that came last, if several have it.
+    owners: Vec<Option<BackendId>>,
+    /// Room for those that have changed.
+    columns: Vec<Column>,
+}
+
+impl Loads {
+    /// Whose column that is.
+    pub(crate) fn owner(&self, column: Column) -> Option<BackendId> {
+        *self.owners.get(column.number())?
+    }
+
+    /// From now on the column is this backend's.
+    pub(crate) fn own(&mut self, column: Column, id: BackendId) {
+        self.are_unknown = true;
+        if column.is_shared() {
+            let count = self.owners.len().max(column.number() + 1);
+            self.owners.resize(count, None);
+            self.owners[column.number()] = Some(id);
+        }
+    }
+
+    /// The backend has gone; the column may be another's already.
+    pub(crate) fn disown(&mut self, column: Column, id: BackendId) {
+        if self.owner(column) == Some(id) {
+            self.owners[column.number()] = None;
+        }
+    }
+}
+
+/// Whether loads decide who is picked.
+fn goes_by_load(algorithm: Algorithm) -> bool {
+    match algorithm {
+        Algorithm::LeastConnections | Algorithm::RandomTwo => true,
+        Algorithm::RoundRobin | Algorithm::Hash => false,
+    }
+}
 
 /// How a request for the lease on a probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,26 +112,47 @@ impl<N: Net> Shared<N> {
             return;
         }
         let upstream = &mut self.upstreams[slot as usize];
-        let by_load = match upstream.balancer.algorithm() {
-            Algorithm::LeastConnections | Algorithm::RandomTwo => upstream.seen_at != self.turn,
-            Algorithm::RoundRobin | Algorithm::Hash => false,
-        };
-        upstream.seen_at = self.turn;
-        for &id in &upstream.members {
-            let backend = self.backends.get(id);
-            if !by_load && backend.connections_max.is_none() {
-                continue;
-            }
-            if let Some(place) = &self.places[id.0 as usize] {
-                // What this worker still has there from before a reload removed the backend, and
-                // another brought it back, counts as well.
-                let load = self.board.total(place.column, BackendCell::Active);
-                let elsewhere = load.saturating_sub(u64::from(backend.active()));
-                let elsewhere = u32::try_from(elsewhere).unwrap_or(u32::MAX);
-                if backend.load_elsewhere != elsewhere {
-                    self.backends.get_mut(id).load_elsewhere = elsewhere;
+        let is_first = std::mem::replace(&mut upstream.seen_at, self.turn) != self.turn;
+        if upstream.has_limits || is_first && goes_by_load(upstream.balancer.algorithm()) {
+            self.see_changed_loads();
+        }
+    }
+
+    /// Looks at those whose loads others have changed since the last time; at all of them where
+    /// that is not known.
+    fn see_changed_loads(&mut self) {
+        let mut columns = std::mem::take(&mut self.loads.columns);
+        let is_known = self.board.read_notes(&mut self.loads.read, &mut columns);
+        if std::mem::take(&mut self.loads.are_unknown) || !is_known {
+            (0..self.places.len()).for_each(|index| self.see_load(BackendId(key_of(index))));
+        } else {
+            for column in &columns {
+                if let Some(id) = self.loads.owner(*column) {
+                    self.see_load(id);
                 }
             }
+        }
+        columns.clear();
+        self.loads.columns = columns;
+    }
+
+    /// Adds up what others have at a backend, if that counts for anything.
+    pub(crate) fn see_load(&mut self, id: BackendId) {
+        let Some(place) = &self.places[id.0 as usize] else {
+            return;
+        };
+        let upstream = &self.upstreams[place.upstream as usize];
+        if !upstream.has_limits && !goes_by_load(upstream.balancer.algorithm()) {
+            return;
+        }
+        let backend = self.backends.get(id);
+        // What this worker still has there from before a reload removed the backend, and another
+        // brought it back, counts as well.
+        let load = self.board.total(place.column, BackendCell::Active);
+        let elsewhere = load.saturating_sub(u64::from(backend.active()));
+        let elsewhere = u32::try_from(elsewhere).unwrap_or(u32::MAX);
+        if backend.load_elsewhere != elsewhere {
+            self.backends.get_mut(id).load_elsewhere = elsewhere;
         }
     }
 
@@ -122,6 +187,8 @@ impl<N: Net> Shared<N> {
             return;
         }
         self.seen_changes = changes;
+        // What a worker that has died had was taken off without a note.
+        self.loads.are_unknown = true;
         for index in 0..self.places.len() {
             if self.places[index].is_some() {
                 self.take_on(BackendId(key_of(index)));

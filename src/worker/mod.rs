@@ -46,6 +46,7 @@ use crate::core::timer::TimerWheel;
 use crate::net::{Fired, Kind, Net, Side};
 use crate::worker::http::HttpSpace;
 use crate::worker::links::LinkKey;
+use crate::worker::machine::Loads;
 use crate::worker::probe::Probe;
 use crate::worker::session::{CloseReason, Session, Turn};
 use crate::worker::shared::{ListenerSlot, PipePool, Shared, Timeout, Transfer, UpstreamSlot};
@@ -175,6 +176,7 @@ impl<N: Net> Worker<N> {
             now: start.now,
             turn: 0,
             seen_changes: 0,
+            loads: Loads::default(),
             wheel: TimerWheel::new(start.now),
             board: start.board,
             listeners: Vec::new(),

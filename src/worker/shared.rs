@@ -31,6 +31,7 @@ use crate::worker::connect::Attempt;
 use crate::worker::doors::Doors;
 use crate::worker::http::HttpSpace;
 use crate::worker::links::{Link, LinkKey, Owner};
+use crate::worker::machine::Loads;
 use crate::worker::site::Site;
 use crate::worker::starve::Starving;
 
@@ -191,6 +192,8 @@ pub(crate) struct Upstream {
     pub(crate) settings: model::Upstream,
     pub(crate) refused_log: RateLimit,
     pub(crate) column: Column,
+    /// Whether a member has a limit of its own.
+    pub(crate) has_limits: bool,
     /// The turn at which the loads of other workers were last looked at.
     pub(crate) seen_at: u64,
 }
@@ -248,6 +251,7 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) turn: u64,
     /// How many changes on the board have been taken on.
     pub(crate) seen_changes: u64,
+    pub(crate) loads: Loads,
     pub(crate) wheel: TimerWheel<Timeout>,
     pub(crate) board: Board,
     pub(crate) listeners: Vec<Listener<N>>,
@@ -330,6 +334,7 @@ impl<N: Net> Shared<N> {
     pub(crate) fn take_lease(&mut self, id: BackendId, is_retry: bool) -> Lease {
         self.count_backend(id, BackendCell::Picks, 1);
         self.count_backend(id, BackendCell::Active, 1);
+        self.board.note_load(self.place(id).column);
         if is_retry {
             self.count_backend(id, BackendCell::Retries, 1);
         }
@@ -341,7 +346,12 @@ impl<N: Net> Shared<N> {
         let id = lease.backend;
         let column = self.place(id).column;
         self.board.sub(column, BackendCell::Active, 1);
+        self.board.note_load(column);
         self.backends.give_back(lease);
+        // One that a reload removed may have come back, and has this one's column.
+        if let Some(owner) = self.loads.owner(column).filter(|&owner| owner != id) {
+            self.see_load(owner);
+        }
         match self.backends.try_get(id) {
             Some(backend) => self.has_stirred_line |= backend.is_awaited(),
             None => self.free_place(id),
@@ -351,6 +361,7 @@ impl<N: Net> Shared<N> {
     /// Forgets a backend that has no lease left and is in no upstream.
     pub(crate) fn free_place(&mut self, id: BackendId) {
         if let Some(place) = self.places[id.0 as usize].take() {
+            self.loads.disown(place.column, id);
             self.board.close(place.column);
         }
     }

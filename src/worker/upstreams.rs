@@ -117,6 +117,7 @@ impl<N: Net> Worker<N> {
             budget: budget(settings),
             settings: settings.clone(),
             column: self.shared.board.open(&settings.column_name()),
+            has_limits: false,
             seen_at: 0,
             refused_log: RateLimit::new(LOG_PERIOD_MS),
         }
@@ -128,6 +129,7 @@ impl<N: Net> Worker<N> {
     }
 
     fn adopt_members(&mut self, slot: UpstreamSlot, members: Vec<BackendId>) {
+        self.shared.loads.are_unknown = true;
         let upstream = &mut self.shared.upstreams[slot as usize];
         upstream.balancer.adopt(&members, &mut self.shared.backends);
         upstream.members = members;
@@ -159,6 +161,8 @@ impl<N: Net> Worker<N> {
         if budget_of(&upstream.settings) != budget_of(settings) {
             upstream.budget = budget(settings);
         }
+        let mut limits = settings.backends.iter().map(|it| it.connections_max);
+        upstream.has_limits = limits.any(|max| max.is_some());
         upstream.settings = settings.clone();
         let known = self.retire_members(slot, &settings.backends, adopted);
         let members = settings
@@ -308,6 +312,7 @@ impl<N: Net> Worker<N> {
         if shared.places.len() <= index {
             shared.places.resize_with(index + 1, || None);
         }
+        shared.loads.own(place.column, id);
         shared.places[index] = Some(place);
         shared.refresh_up(id);
         shared.take_on(id);
