@@ -142,6 +142,13 @@ impl Health {
         })
     }
 
+    /// Whether one failure more ejects, where that may be: only then somebody has to look.
+    #[must_use]
+    pub fn is_due(&self, p: &EjectPolicy) -> bool {
+        let is_next = self.failures.saturating_add(1) >= p.failures;
+        p.failures > 0 && self.ejected_until.is_none() && is_next
+    }
+
     /// Real traffic worked: the run of failures ends.
     pub fn on_success(&mut self) {
         self.failures = 0;

@@ -416,7 +416,8 @@ impl<N: Net> Shared<N> {
         log::debug!("backend {}: {what}: {reason}", place.label);
         let upstream = &self.upstreams[place.upstream as usize];
         let policy = eject_policy(&upstream.settings.passive);
-        let may_eject = self.may_eject(upstream, id);
+        let is_due = self.backends.get(id).health.is_due(&policy);
+        let may_eject = is_due && self.may_eject(upstream, id);
         let health = &mut self.backends.get_mut(id).health;
         let Some(ejection) = health.on_failure(&policy, may_eject, self.now) else {
             return;
