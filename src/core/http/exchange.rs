@@ -37,7 +37,9 @@ mod outcome;
 #[cfg(test)]
 mod tests;
 
-pub use outcome::{BadResponse, ClientFate, Cut, End, Ending, Failure, Idle, LinkFate, TOO_LARGE};
+pub use outcome::{
+    BadResponse, ClientFate, Cut, End, Ending, Failure, Idle, LinkFate, NO_DESCRIPTOR, TOO_LARGE,
+};
 
 /// How long after forwarding `Expect: 100-continue` weir answers 100 itself, in milliseconds.
 pub const CONTINUE_AFTER_MS: u64 = 1_000;
@@ -857,7 +859,7 @@ impl Exchange {
                 Due::OtherBackend
             }
             Link::Connecting(_) => Due::ConnectFailed,
-            Link::Waiting(_) => Due::End(self.failed(Failure::NoBackend)),
+            Link::Waiting(_) => Due::End(self.failed(Failure::NoDescriptor)),
             Link::None | Link::Connected { .. } | Link::Switched => {
                 Due::End(self.on_idle(is_client_blocked))
             }

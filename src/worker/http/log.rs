@@ -7,6 +7,7 @@ use crate::config::model::LogFormat;
 use crate::core::access_log::{
     ClosedBy, Format, HttpRecord, TcpRecord, Timings, VALUE_BYTES_MAX, Why,
 };
+use crate::core::http::exchange::NO_DESCRIPTOR;
 use crate::core::http::head::Version;
 use crate::core::http::path::escape_beyond_ascii;
 use crate::core::time::Tick;
@@ -303,6 +304,7 @@ pub(crate) fn log_tcp<N: Net>(
     let reason = match reason {
         CloseReason::Unwatched => Some("its socket could not be watched"),
         CloseReason::HalfClosed => Some("one direction had ended"),
+        CloseReason::NoBackend if relay.is_starving() => Some(NO_DESCRIPTOR),
         CloseReason::NoBackend => failure_behind(why, attempt),
         CloseReason::Done
         | CloseReason::KeepAliveEnd

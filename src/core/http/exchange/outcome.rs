@@ -7,6 +7,9 @@ use crate::core::http::head::HeadError;
 /// Why a request is refused whose body is longer than its route allows.
 pub const TOO_LARGE: &str = "the body is longer than its route allows";
 
+/// Why a backend that could be used was not connected to.
+pub const NO_DESCRIPTOR: &str = "no descriptor was free";
+
 /// What is wrong with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadResponse {
@@ -44,6 +47,8 @@ impl BadResponse {
 pub enum Failure {
     /// No backend could be used.
     NoBackend,
+    /// No descriptor was free for a connection in time.
+    NoDescriptor,
     /// The backend that the client is bound to stayed full, and no other could be used.
     QueueTimeout,
     /// Every connection that was tried failed.
@@ -73,7 +78,7 @@ impl Failure {
             Self::RequestTimeout => 408,
             Self::TooLarge => 413,
             Self::Connect | Self::ClosedEarly | Self::BadResponse(_) => 502,
-            Self::NoBackend | Self::QueueTimeout => 503,
+            Self::NoBackend | Self::NoDescriptor | Self::QueueTimeout => 503,
             Self::ConnectTimeout | Self::ResponseTimeout => 504,
         }
     }
@@ -87,7 +92,7 @@ impl Failure {
             Self::Connect => Why::ConnectFailed,
             Self::ClosedEarly => Why::BackendClosedBeforeHead,
             Self::BadResponse(_) => Why::BadResponse,
-            Self::NoBackend => Why::NoBackend,
+            Self::NoBackend | Self::NoDescriptor => Why::NoBackend,
             Self::QueueTimeout => Why::QueueTimeout,
             Self::ConnectTimeout => Why::ConnectTimeout,
             Self::ResponseTimeout => Why::ResponseTimeout,
@@ -101,6 +106,7 @@ impl Failure {
             Self::BadRequest(error) => Some(error.reason()),
             Self::BadResponse(error) => Some(error.reason()),
             Self::TooLarge => Some(TOO_LARGE),
+            Self::NoDescriptor => Some(NO_DESCRIPTOR),
             Self::RequestTimeout
             | Self::NoBackend
             | Self::QueueTimeout

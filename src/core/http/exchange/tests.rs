@@ -334,6 +334,7 @@ fn a_body_that_was_not_asked_for_may_come_or_not() {
 fn every_failure_has_its_status_and_its_code() {
     let table = [
         (Failure::NoBackend, 503, "NB"),
+        (Failure::NoDescriptor, 503, "NB"),
         (Failure::Connect, 502, "SC"),
         (Failure::ConnectTimeout, 504, "sC"),
         (Failure::ClosedEarly, 502, "SH"),
@@ -657,8 +658,8 @@ fn what_is_awaited_follows_the_request() {
     one.on_waiting(Tick(5));
     one.on_waiting(Tick(6));
     assert_eq!(one.awaited(false), Awaited::Connection(Tick(5)));
-    let no_backend = End::Failed(Failure::NoBackend);
-    assert_eq!(one.on_timeout(NOW, false), Due::End(no_backend));
+    let no_descriptor = End::Failed(Failure::NoDescriptor);
+    assert_eq!(one.on_timeout(NOW, false), Due::End(no_descriptor));
     one.on_connecting(Tick(7));
     assert_eq!(one.awaited(false), Awaited::Connection(Tick(7)));
     assert_eq!(one.on_timeout(NOW, false), Due::ConnectFailed);
