@@ -409,8 +409,9 @@ fn free_ports() -> io::Result<[u16; 2]> {
     Ok([first.local_addr()?.port(), second.local_addr()?.port()])
 }
 
-/// Raises the limit of this process, which the peers inherit, as far as it goes.
-fn raise_descriptor_limit() -> u64 {
+/// Raises the limit of descriptors of this process, which its children inherit, as far as it goes,
+/// and gives it.
+pub fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -20,6 +20,13 @@ const BASELINE: &str = "bench/gate.txt";
 const WORK_FOLDER: &str = "bench/target/gate";
 /// Units of the shorter run: pools are filled and tables have grown by then.
 const UNITS_FEW: usize = 200;
+/// Of the crowd, so many backends, each of which is to have a connection by then that is kept.
+const CROWD: usize = 4_000;
+/// Where chance decides, the last few backends are met late.
+const UNITS_FEW_BY_CHANCE: usize = 5 * CROWD;
+const ROUTES: usize = 10_000;
+/// Keys to hash: what one costs is chance.
+const KEYS: usize = 100;
 /// Units that the longer run does beside these.
 const UNITS_MORE: usize = 1_000;
 /// In which something must come that is waited for.
@@ -29,40 +36,79 @@ const ASLEEP_LOOKS: usize = 2;
 const LOOK_AFTER: Duration = Duration::from_micros(50);
 const MESSAGE: [u8; 128] = [b'x'; 128];
 const LONG_BODY_BYTES: usize = 64 << 10;
+/// What each of the thousands of connections of a backend needs for its own.
+const STACK_BYTES: usize = 64 << 10;
+/// Lines of the proxy's log that tell why it did not start.
+const WORDS_MAX: usize = 5;
 
 /// One kind of work; what a row of the baseline stands for.
 #[derive(Clone, Copy)]
 struct Work {
     name: &'static str,
+    /// What is beside the two listeners and upstreams that all have.
+    setting: Setting,
+    /// Units of the shorter run.
+    units_few: usize,
     /// Does so many units through the proxy.
     run: fn(&Proxy, usize) -> io::Result<()>,
 }
 
+/// What requests are spread over.
+#[derive(Clone, Copy)]
+enum Setting {
+    /// One backend.
+    Plain,
+    /// [`CROWD`] backends, by this algorithm.
+    Crowd(&'static str),
+    /// [`ROUTES`] routes to one backend.
+    Routes,
+}
+
 const WORKS: &[Work] = &[
+    Work::plain("tcp-connection", tcp_connections),
+    Work::plain("tcp-message", tcp_messages),
+    Work::plain("http-request", |proxy, units| {
+        http_requests(proxy, units, "/short")
+    }),
+    Work::plain("http-connection", http_connections),
+    Work::plain("http-64k", |proxy, units| {
+        http_requests(proxy, units, "/long")
+    }),
+    Work::crowd("http-4000-rr", "round_robin", CROWD),
+    Work::crowd("http-4000-least", "least_conn", CROWD),
+    Work::crowd("http-4000-hash", "hash\n    hash: uri", UNITS_FEW),
+    Work::crowd("http-4000-random", "random_two", UNITS_FEW_BY_CHANCE),
     Work {
-        name: "tcp-connection",
-        run: tcp_connections,
-    },
-    Work {
-        name: "tcp-message",
-        run: tcp_messages,
-    },
-    Work {
-        name: "http-request",
-        run: |proxy, units| http_requests(proxy, units, "/short"),
-    },
-    Work {
-        name: "http-connection",
-        run: http_connections,
-    },
-    Work {
-        name: "http-64k",
-        run: |proxy, units| http_requests(proxy, units, "/long"),
+        name: "http-10000-routes",
+        setting: Setting::Routes,
+        units_few: UNITS_FEW,
+        run: routed_requests,
     },
 ];
 
+impl Work {
+    const fn plain(name: &'static str, run: fn(&Proxy, usize) -> io::Result<()>) -> Self {
+        Self {
+            name,
+            setting: Setting::Plain,
+            units_few: UNITS_FEW,
+            run,
+        }
+    }
+
+    const fn crowd(name: &'static str, algorithm: &'static str, units_few: usize) -> Self {
+        Self {
+            name,
+            setting: Setting::Crowd(algorithm),
+            units_few,
+            run: spread_requests,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     sys::catch_signals();
+    let _ = weir_bench::runner::raise_descriptor_limit();
     if let Some(&cpu) = sys::cpus().first()
         && let Err(error) = sys::pin(cpu)
     {
@@ -132,8 +178,8 @@ fn compiler() -> String {
 }
 
 fn measure(program: &Path, work: Work) -> io::Result<Cost> {
-    let few = count(program, work, UNITS_FEW)?;
-    let many = count(program, work, UNITS_FEW + UNITS_MORE)?;
+    let few = count(program, work, work.units_few)?;
+    let many = count(program, work, work.units_few + UNITS_MORE)?;
     let (instructions, calls) = many.per_unit(few, UNITS_MORE);
     Ok(Cost {
         name: work.name.to_owned(),
@@ -145,7 +191,7 @@ fn measure(program: &Path, work: Work) -> io::Result<Cost> {
 /// Starts the proxy, does the work, ends it and reads its totals.
 fn count(program: &Path, work: Work, units: usize) -> io::Result<Totals> {
     let backends = [backend(echo)?, backend(answer)?];
-    let proxy = Proxy::start(program, backends)?;
+    let proxy = Proxy::start(program, work.setting, backends)?;
     (work.run)(&proxy, units)?;
     proxy.totals()
 }
@@ -159,25 +205,10 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn start(program: &Path, [echo, answer]: [u16; 2]) -> io::Result<Self> {
+    fn start(program: &Path, setting: Setting, backends: [u16; 2]) -> io::Result<Self> {
         let [tcp, http] = free_ports()?;
         let config = Path::new(WORK_FOLDER).join("weir.yaml");
-        let listener = |port, upstream| {
-            format!(
-                "  - {{listen: \"127.0.0.1:{port}\", mode: {upstream}, upstream: {upstream}}}\n"
-            )
-        };
-        let upstream = |name, port| {
-            format!("  {name}: {{health_check: off, backends: [\"127.0.0.1:{port}\"]}}\n")
-        };
-        let text = format!(
-            "log_level: warn\nstats_interval: off\nlisteners:\n{}{}upstreams:\n{}{}",
-            listener(tcp, "tcp"),
-            listener(http, "http"),
-            upstream("tcp", echo),
-            upstream("http", answer),
-        );
-        fs::write(&config, text)?;
+        fs::write(&config, configuration(setting, [tcp, http], backends))?;
         let log = Path::new(WORK_FOLDER).join("log");
         // On the load's own CPU and of lower rank it runs when the load waits, so that what is sent
         // at once also comes at once.
@@ -221,7 +252,8 @@ impl Proxy {
                     let log = fs::read_to_string(&self.log).unwrap_or_default();
                     let words: Vec<&str> = log
                         .lines()
-                        .filter(|line| !line.starts_with("SYSCALL") && !line.starts_with("=="))
+                        .filter(|line| !line.contains("SYSCALL") && !line.starts_with("=="))
+                        .take(WORDS_MAX)
                         .collect();
                     return Err(other(format!(
                         "weir ended with {status}: {}",
@@ -292,6 +324,45 @@ fn check_patience(started: Instant, what: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// A configuration with a listener for TCP and one for HTTP.
+fn configuration(setting: Setting, [tcp, http]: [u16; 2], [echo, answer]: [u16; 2]) -> String {
+    let mut text = format!(
+        "log_level: warn\nstats_interval: off\nlisteners:\n  \
+         - {{listen: \"127.0.0.1:{tcp}\", mode: tcp, upstream: tcp}}\n  \
+         - listen: \"127.0.0.1:{http}\"\n    mode: http\n"
+    );
+    let mut line = |arguments: std::fmt::Arguments<'_>| text.push_str(&format!("{arguments}\n"));
+    match setting {
+        Setting::Plain | Setting::Crowd(_) => line(format_args!("    upstream: http")),
+        Setting::Routes => {
+            line(format_args!("    routes:"));
+            for path in (0..ROUTES).map(route) {
+                line(format_args!("      - {{prefix: {path}, upstream: http}}"));
+            }
+        }
+    }
+    line(format_args!(
+        "upstreams:\n  tcp: {{health_check: off, backends: [\"127.0.0.1:{echo}\"]}}\n  \
+         http:\n    health_check: off"
+    ));
+    let addresses = match setting {
+        Setting::Plain | Setting::Routes => 1,
+        Setting::Crowd(algorithm) => {
+            line(format_args!("    algorithm: {algorithm}"));
+            CROWD
+        }
+    };
+    line(format_args!("    backends:"));
+    for (high, low) in (0..addresses).map(|n| (n / 250, n % 250 + 1)) {
+        line(format_args!("      - \"127.0.{high}.{low}:{answer}\""));
+    }
+    text
+}
+
+fn route(number: usize) -> String {
+    format!("/shop/{number}/items")
+}
+
 /// Two ports that were free just now.
 fn free_ports() -> io::Result<[u16; 2]> {
     let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -299,13 +370,17 @@ fn free_ports() -> io::Result<[u16; 2]> {
     Ok([first.local_addr()?.port(), second.local_addr()?.port()])
 }
 
-/// A backend that serves each of its connections with `serve`, on a free port.
+/// Backends that serve each of their connections with `serve`, at all addresses of the loopback on
+/// a free port.
 fn backend(serve: fn(TcpStream) -> io::Result<()>) -> io::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let port = listener.local_addr()?.port();
     thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || serve(stream));
+        while let Ok((stream, peer)) = listener.accept() {
+            if peer.ip().is_loopback() {
+                let thread = thread::Builder::new().stack_size(STACK_BYTES);
+                let _ = thread.spawn(move || serve(stream));
+            }
         }
     });
     Ok(port)
@@ -324,7 +399,6 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
 
 /// Answers requests without a body, one after the other.
 fn answer(mut stream: TcpStream) -> io::Result<()> {
-    let (short, long) = (response(128), response(LONG_BODY_BYTES));
     let mut head = Vec::new();
     let mut bytes = [0; 4096];
     loop {
@@ -335,7 +409,7 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
         head.extend_from_slice(&bytes[..count]);
         if head.ends_with(b"\r\n\r\n") {
             let is_long = head.starts_with(b"GET /long ");
-            stream.write_all(if is_long { &long } else { &short })?;
+            stream.write_all(&response(if is_long { LONG_BODY_BYTES } else { 128 }))?;
             head.clear();
         }
     }
@@ -410,12 +484,31 @@ fn http_requests(proxy: &Proxy, units: usize, path: &str) -> io::Result<()> {
     } else {
         128
     };
-    for _ in 0..units {
-        stream.write_all(request(path, "").as_bytes())?;
-        read_answer(&mut stream, body_bytes)?;
-        proxy.settle()?;
-    }
-    Ok(())
+    (0..units).try_for_each(|_| exchange(proxy, &mut stream, path, body_bytes))
+}
+
+/// Requests with many keys to hash.
+fn spread_requests(proxy: &Proxy, units: usize) -> io::Result<()> {
+    let mut stream = connect(proxy.http)?;
+    (0..units).try_for_each(|unit| {
+        let path = format!("/short/{:02}", unit % KEYS);
+        exchange(proxy, &mut stream, &path, 128)
+    })
+}
+
+/// Requests along routes all over the table.
+fn routed_requests(proxy: &Proxy, units: usize) -> io::Result<()> {
+    let mut stream = connect(proxy.http)?;
+    (0..units).try_for_each(|unit| {
+        let path = route(unit * 7_919 % ROUTES);
+        exchange(proxy, &mut stream, &path, 128)
+    })
+}
+
+fn exchange(proxy: &Proxy, stream: &mut TcpStream, path: &str, bytes: usize) -> io::Result<()> {
+    stream.write_all(request(path, "").as_bytes())?;
+    read_answer(stream, bytes)?;
+    proxy.settle()
 }
 
 /// Reads an answer with a body of this length.
