@@ -11,7 +11,7 @@ bench-build:
 bench: build bench-build ## weir beside its peers: BENCH="l7-keepalive" PEERS="nginx" REPEAT=5 DURATION=2
 	@bench/target/release/run
 
-bench-gate: build   ## instructions and system calls by unit of work: 2 % above the baseline fails
+bench-gate: build   ## instructions and calls by unit of work; 2 % above the baseline fails: UNIT=http
 	@$(CARGO) run --release --quiet --manifest-path bench/Cargo.toml --bin gate
 
 bench-micro:        ## the pure cores, step by step: nanoseconds and instructions

@@ -1,8 +1,9 @@
 //! Counts what a connection, a message and a request cost weir, and fails where that is more than
 //! the baseline allows: `make bench-gate`, in the root of the repository.
 //!
-//! The environment says `BASELINE=write` to write the baseline anew, `WEIR_BIN` for a program
-//! other than target/release/weir, `GATE_LOG` for a file that gets the proxy's last log.
+//! The environment says `BASELINE=write` to write the baseline anew, `UNIT` for only those units
+//! that have this in their names, `WEIR_BIN` for a program other than target/release/weir,
+//! `GATE_LOG` for a file that gets the proxy's last log.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -142,10 +143,14 @@ fn run() -> Result<bool, String> {
             "valgrind: {error}; it is in the package of that name"
         ));
     }
+    let wanted = std::env::var("UNIT").unwrap_or_default();
     let writes = std::env::var("BASELINE").is_ok_and(|value| value == "write");
+    if writes && !wanted.is_empty() {
+        return Err("a baseline has all units; leave UNIT out".to_owned());
+    }
     fs::create_dir_all(WORK_FOLDER).map_err(|e| format!("{WORK_FOLDER}: {e}"))?;
     let mut costs = Vec::new();
-    for work in WORKS {
+    for work in WORKS.iter().filter(|work| work.name.contains(&wanted)) {
         let cost = measure(&program, *work).map_err(|e| format!("{}: {e}", work.name))?;
         costs.push(cost);
     }

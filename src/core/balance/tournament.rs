@@ -268,6 +268,10 @@ impl Tournament {
     pub(super) fn next(&mut self) -> Option<u32> {
         let mut first = self.groups.first_entry()?;
         let group = first.get_mut();
+        if group.members == 1 {
+            // It would get back what it pays.
+            return Some(self.node(1).best);
+        }
         group.rounds += 1;
         let (rounds, weight) = (group.rounds, group.weight);
         let lowest = *first.key();

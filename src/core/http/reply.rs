@@ -5,7 +5,8 @@
 
 use super::head::{Method, RequestFacts, Version};
 use super::known::Known;
-use super::rewrite::{END, FieldEdits, append_field, append_number};
+use super::rewrite::{END, FieldEdits, append_field};
+use crate::core::text;
 
 /// Whom an answer goes to.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +84,7 @@ fn write_with(reply: &Reply<'_>, fields: &[(&[u8], &[u8])], to: &ReplyTo<'_>, ou
             append_field(out, b"Content-Type", reply.content_type);
         }
         out.extend_from_slice(b"Content-Length: ");
-        append_number(out, reply.body.len() as u64);
+        text::push_number(out, reply.body.len() as u64);
         out.extend_from_slice(END);
     }
     write_connection(to, out);
@@ -99,7 +100,7 @@ fn write_with(reply: &Reply<'_>, fields: &[(&[u8], &[u8])], to: &ReplyTo<'_>, ou
 
 fn write_status_line(status: u16, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    append_number(out, u64::from(status));
+    text::push_number(out, u64::from(status));
     out.push(b' ');
     out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(END);
@@ -139,7 +140,7 @@ pub fn write_error(
             2
         }
         429 | 503 => {
-            append_number(&mut seconds, u64::from(retry_after_s));
+            text::push_number(&mut seconds, u64::from(retry_after_s));
             fields[1] = (b"Retry-After", &seconds);
             2
         }
@@ -147,7 +148,7 @@ pub fn write_error(
     };
     let mut text = Vec::new();
     let page = page.unwrap_or_else(|| {
-        append_number(&mut text, u64::from(status));
+        text::push_number(&mut text, u64::from(status));
         text.push(b' ');
         text.extend_from_slice(reason(status).as_bytes());
         text.push(b'\n');

@@ -9,6 +9,7 @@ use super::body::{Framing, Transfer};
 use super::claims::{ByName, is_same_name};
 use super::head::{Fields, RequestHead, ResponseHead, TargetForm, Version};
 use super::known::{Known, KnownSet};
+use crate::core::text;
 
 /// Edits of a header as configured, prepared once: fields to leave out and lines to add.
 #[derive(Clone, Debug, Default)]
@@ -164,7 +165,7 @@ pub fn write_request(
     write_framing(&head.fields, head.facts.framing, out);
     if let Some(left) = head.facts.max_forwards {
         out.extend_from_slice(b"Max-Forwards: ");
-        append_number(out, left.saturating_sub(1));
+        text::push_number(out, left.saturating_sub(1));
         out.extend_from_slice(END);
     }
     write_request_connection(head, bytes, rewrite.close, out);
@@ -198,7 +199,7 @@ fn write_framing(fields: &Fields, framing: Framing, out: &mut Vec<u8>) {
         (Framing::Chunked, _) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         (Framing::None | Framing::Length(_) | Framing::UntilClose, Some(length)) => {
             out.extend_from_slice(b"Content-Length: ");
-            append_number(out, length);
+            text::push_number(out, length);
             out.extend_from_slice(b"\r\n");
         }
         (Framing::None | Framing::Length(_) | Framing::UntilClose, None) => {}
@@ -256,7 +257,7 @@ pub fn write_response(
     let facts = head.facts;
     let transfer = Transfer::towards(facts.framing, rewrite.client == Version::Http11);
     out.extend_from_slice(b"HTTP/1.1 ");
-    append_number(out, u64::from(facts.status));
+    text::push_number(out, u64::from(facts.status));
     out.push(b' ');
     out.extend_from_slice(head.reason(bytes));
     out.extend_from_slice(b"\r\n");
@@ -386,19 +387,6 @@ pub fn append_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Appends a number in decimal digits.
-pub fn append_number(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    let mut left = number;
-    while left > 0 || start == digits.len() {
-        start -= 1;
-        digits[start] = b"0123456789"[usize::try_from(left % 10).unwrap_or(0)];
-        left /= 10;
-    }
-    out.extend_from_slice(&digits[start..]);
 }
 
 /// Whether these bytes can stand as a field value: no control byte but the tab.

@@ -16,13 +16,12 @@ use crate::core::http::forwarded::{self, Peer, Scheme};
 use crate::core::http::head::{self, Expect, HeadError, Method, Parsed, RequestHead, Version};
 use crate::core::http::known::Known;
 use crate::core::http::path::{Canonical, canonical};
-use crate::core::http::rewrite::{
-    END, FieldEdits, RequestRewrite, append_field, append_number, write_request,
-};
+use crate::core::http::rewrite::{END, FieldEdits, RequestRewrite, append_field, write_request};
 use crate::core::http::route::Found;
 use crate::core::http::sticky;
 use crate::core::key::bytes_key;
 use crate::core::readiness::{Io, Readiness};
+use crate::core::text;
 use crate::net::{Net, Side};
 use crate::worker::connect::Attempt;
 use crate::worker::http::exchange::ActiveExchange;
@@ -482,7 +481,7 @@ fn write_forwarded_fields(
     }
     if let Some(port) = port.filter(|_| is_ours(Known::XForwardedPort)) {
         out.extend_from_slice(b"X-Forwarded-Port: ");
-        append_number(out, port.into());
+        text::push_number(out, port.into());
         out.extend_from_slice(END);
     }
     if let Some(pseudonym) = site.via.as_ref().filter(|_| is_ours(Known::Via)) {

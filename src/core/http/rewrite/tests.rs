@@ -415,12 +415,3 @@ fn a_date_is_there_exactly_once() {
         assert_eq!(sent.to_ascii_lowercase().matches("date:").count(), 1);
     }
 }
-
-#[test]
-fn numbers_are_written_in_full() {
-    for number in [0, 9, 10, u64::MAX] {
-        let mut out = Vec::new();
-        append_number(&mut out, number);
-        assert_eq!(out, number.to_string().into_bytes());
-    }
-}
