@@ -96,6 +96,17 @@ pub enum ConnectError {
     Failed(ErrorKind),
 }
 
+/// What follows the bytes of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Perhaps others.
+    More,
+    /// The end: if all of them are taken, the caller goes on to [`Net::shutdown`] or
+    /// [`Net::close`] before it waits. The kernel may keep bytes back until then, and sends them
+    /// and the end as one packet. A close over unread bytes loses them.
+    End,
+}
+
 /// Sockets, waiting and the clock. All operations return at once.
 pub trait Net {
     /// A listening socket.
@@ -166,12 +177,7 @@ pub trait Net {
     fn read(&mut self, stream: &Self::Stream, into: &mut [u8]) -> Io<usize>;
 
     /// Writes the slices in order; may take only a part.
-    fn write(&mut self, stream: &Self::Stream, from: &[IoSlice<'_>]) -> Io<usize>;
-
-    /// Writes what the end follows at once: if all of it is taken, the caller goes on to
-    /// [`Net::shutdown`] or [`Net::close`] before it waits. The kernel may keep bytes back until
-    /// then, and sends them and the end as one packet. A close over unread bytes loses them.
-    fn write_last(&mut self, stream: &Self::Stream, from: &[IoSlice<'_>]) -> Io<usize>;
+    fn write(&mut self, stream: &Self::Stream, from: &[IoSlice<'_>], then: Then) -> Io<usize>;
 
     /// Bytes that were written to a stream and have not reached the peer's kernel as far as that
     /// has said. It may be asked after the end, too; none where it cannot be known.

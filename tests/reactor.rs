@@ -17,7 +17,7 @@ mod on_the_kernel {
     use weir::core::address::Address;
     use weir::core::readiness::Io;
     use weir::core::time::Tick;
-    use weir::net::{Accept, Kind, Net, Target};
+    use weir::net::{Accept, Kind, Net, Target, Then};
     use weir::reactor::Reactor;
     use weir::sys::socket::{self, Listener};
 
@@ -158,7 +158,7 @@ mod on_the_kernel {
             panic!("it waits, and has no address");
         };
         assert_eq!(reactor.local_address(&far), None);
-        let hello = reactor.write(&near, &[IoSlice::new(b"hello")]);
+        let hello = reactor.write(&near, &[IoSlice::new(b"hello")], Then::More);
         assert_eq!(hello, Io::Ready(5));
         assert_eq!(reactor.read(&far, &mut [0; 9]), Io::Ready(5));
         reactor.stop_listening(listener);
@@ -396,7 +396,7 @@ mod only_on_the_fake {
     use weir::core::flow::{Flow, Step};
     use weir::core::readiness::{Io, Readiness};
     use weir::core::time::Tick;
-    use weir::net::{Accept, Fired, Kind, Net, Side, Target};
+    use weir::net::{Accept, Fired, Kind, Net, Side, Target, Then};
 
     use crate::sim_net::{Behaviour, Calls, Settings, SimListener, SimNet, SimStream};
 
@@ -608,7 +608,7 @@ mod only_on_the_fake {
                         Io::Closed => flow.on_source_end(),
                         Io::Failed(kind) => panic!("{kind:?}"),
                     },
-                    Step::Drain => match self.net.write(to, &[IoSlice::new(held)]) {
+                    Step::Drain => match self.net.write(to, &[IoSlice::new(held)], Then::More) {
                         Io::Ready(count) => drop(held.drain(..count)),
                         Io::Blocked => self.ends[target].1.clear(Readiness::WRITE),
                         Io::Closed => panic!("no outcome of a write"),

@@ -30,7 +30,7 @@ use crate::core::address::Address;
 use crate::core::keepalive::Keepalive;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
-use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target};
+use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
 use crate::sys::pipe::{self, Pipe};
 use crate::sys::socket::{self, Listener};
 use crate::sys::unacknowledged::unacknowledged;
@@ -307,12 +307,12 @@ impl Net for Reactor {
         })))
     }
 
-    fn write(&mut self, stream: &Stream, from: &[IoSlice<'_>]) -> Io<usize> {
-        stream.write(from, SendFlags::NOSIGNAL)
-    }
-
-    fn write_last(&mut self, stream: &Stream, from: &[IoSlice<'_>]) -> Io<usize> {
-        stream.write(from, SendFlags::NOSIGNAL | SendFlags::MORE)
+    fn write(&mut self, stream: &Stream, from: &[IoSlice<'_>], then: Then) -> Io<usize> {
+        let flags = match then {
+            Then::More => SendFlags::NOSIGNAL,
+            Then::End => SendFlags::NOSIGNAL | SendFlags::MORE,
+        };
+        stream.write(from, flags)
     }
 
     fn unacknowledged(&mut self, stream: &Stream) -> Option<usize> {

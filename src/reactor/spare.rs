@@ -107,7 +107,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
     use crate::core::readiness::{Io, Readiness};
-    use crate::net::{Fired, Kind, Net, Side, Target};
+    use crate::net::{Fired, Kind, Net, Side, Target, Then};
     use crate::reactor::{Reactor, Stream};
 
     use super::*;
@@ -176,7 +176,9 @@ mod tests {
         assert_eq!(world.spares(), 1);
         let (stream, mut backend) = world.connect();
         assert_eq!(world.spares(), 0, "taken");
-        let sent = world.reactor.write(&stream, &[IoSlice::new(b"to")]);
+        let sent = world
+            .reactor
+            .write(&stream, &[IoSlice::new(b"to")], Then::More);
         assert_eq!(sent, Io::Ready(2));
         let mut received = [0; 2];
         backend.read_exact(&mut received).expect("bytes");
@@ -203,9 +205,8 @@ mod tests {
         let waits_for_end = || {
             let mut world = World::new();
             let (stream, mut backend) = world.connect();
-            let sent = world
-                .reactor
-                .write_last(&stream, &[IoSlice::new(b"last words")]);
+            let words = [IoSlice::new(b"last words")];
+            let sent = world.reactor.write(&stream, &words, Then::End);
             assert_eq!(sent, Io::Ready(10));
             backend.set_nonblocking(true).expect("an option");
             let waits = backend.read(&mut [0; 16]).is_err();
@@ -249,7 +250,8 @@ mod tests {
         let (stream, backend) = world.connect();
         world.reactor.shutdown(&stream);
         // Bytes that nobody reads make the backend's close a reset.
-        world.reactor.write(&stream, &[IoSlice::new(b"x")]);
+        let byte = [IoSlice::new(b"x")];
+        world.reactor.write(&stream, &byte, Then::More);
         rustix::net::sockopt::set_socket_linger(&backend, Some(std::time::Duration::ZERO))
             .expect("option");
         drop(backend);

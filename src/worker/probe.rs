@@ -18,7 +18,7 @@ use crate::core::probe::{self, Answer, Incoming};
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
-use crate::net::{ConnectError, Fired, Kind, Net, Target};
+use crate::net::{ConnectError, Fired, Kind, Net, Target, Then};
 use crate::worker::Worker;
 use crate::worker::machine::Claimed;
 use crate::worker::session::Endpoint;
@@ -501,7 +501,8 @@ fn ask<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>) -> Found {
         return Found::Wait;
     }
     let rest = [IoSlice::new(&request[*sent..])];
-    let reason = match shared.transfer.net.write(&endpoint.stream, &rest) {
+    let net = &mut shared.transfer.net;
+    let reason = match net.write(&endpoint.stream, &rest, Then::More) {
         Io::Ready(count) => {
             *sent += count;
             if *sent == request.len() {

@@ -10,7 +10,7 @@ use std::io::{ErrorKind, IoSlice};
 use crate::core::buffer::Buffer;
 use crate::core::flow::{Flow, Step};
 use crate::core::readiness::{Io, Readiness};
-use crate::net::Net;
+use crate::net::{Net, Then};
 use crate::worker::session::Endpoint;
 use crate::worker::shared::Transfer;
 
@@ -174,8 +174,13 @@ impl<N: Net> Direction<N> {
             return Ok(());
         };
         let (count, end) = self.read_end(source, transfer, count);
-        let end_follows = end == Some(Io::Closed) && !self.truncated;
-        let taken = write(target, transfer, count, end_follows)?;
+        let then = match end {
+            Some(Io::Closed) if !self.truncated => Then::End,
+            _ => Then::More,
+        };
+        let slice = [IoSlice::new(&transfer.scratch[..count])];
+        let found = transfer.net.write(&target.stream, &slice, then);
+        let taken = settle(target, found)?;
         self.flow.on_moved(taken);
         *budget = budget.saturating_sub(count);
         if taken < count {
@@ -276,7 +281,8 @@ impl<N: Net> Direction<N> {
             Held::Nothing => return Ok(()),
             Held::Bytes(buffer) => {
                 let slice = [IoSlice::new(buffer.filled())];
-                let taken = settle(target, transfer.net.write(&target.stream, &slice))?;
+                let found = transfer.net.write(&target.stream, &slice, Then::More);
+                let taken = settle(target, found)?;
                 buffer.consume(taken);
                 taken
             }
@@ -298,22 +304,6 @@ impl<N: Net> Direction<N> {
 /// What one read may take: no more than the next buffer holds.
 fn room<N: Net>(transfer: &Transfer<N>) -> usize {
     transfer.buffers.next_bytes().min(transfer.scratch.len())
-}
-
-/// Writes the first `count` bytes of the scratch space; how many the target took.
-fn write<N: Net>(
-    target: &mut Endpoint<N>,
-    transfer: &mut Transfer<N>,
-    count: usize,
-    end_follows: bool,
-) -> Result<usize, Pumped> {
-    let slice = [IoSlice::new(&transfer.scratch[..count])];
-    let found = if end_follows {
-        transfer.net.write_last(&target.stream, &slice)
-    } else {
-        transfer.net.write(&target.stream, &slice)
-    };
-    settle(target, found)
 }
 
 /// What a write says of its target.

@@ -8,7 +8,7 @@ use std::io::IoSlice;
 use weir::core::address::Address;
 use weir::core::readiness::{Io, Readiness};
 use weir::core::time::Tick;
-use weir::net::{Accept, Fired, Kind, Net, Side, Target};
+use weir::net::{Accept, Fired, Kind, Net, Side, Target, Then};
 
 /// A net and the peers around it.
 pub(crate) trait World {
@@ -198,7 +198,9 @@ fn read<W: World>(world: &mut W, stream: &Stream<W>, most: usize) -> Io<Vec<u8>>
 }
 
 fn write<W: World>(world: &mut W, stream: &Stream<W>, bytes: &[u8]) -> Io<usize> {
-    world.net().write(stream, &[IoSlice::new(bytes)])
+    world
+        .net()
+        .write(stream, &[IoSlice::new(bytes)], Then::More)
 }
 
 /// Writes until nothing more is taken, and returns how much was.
@@ -495,7 +497,10 @@ pub(crate) fn no_event_for_room_comes_while_there_is_none<W: World>(world: &mut 
 pub(crate) fn slices_are_written_in_order<W: World>(world: &mut W) {
     let (mut peer, stream) = watched(world);
     let slices = [b"one ".as_slice(), b"", b"two ", b"three"].map(IoSlice::new);
-    assert_eq!(world.net().write(&stream, &slices), Io::Ready(13));
+    assert_eq!(
+        world.net().write(&stream, &slices, Then::More),
+        Io::Ready(13)
+    );
     assert_eq!(world.receive(&mut peer, 13), b"one two three");
     close_all(world, [stream]);
 }
@@ -580,7 +585,7 @@ pub(crate) fn what_is_written_last_arrives_before_the_end<W: World>(world: &mut 
     let slices = [IoSlice::new(b"last "), IoSlice::new(b"words")];
     let (mut peer, stream) = watched(world);
     assert_eq!(
-        world.net().write_last(&stream, &slices[..1]),
+        world.net().write(&stream, &slices[..1], Then::End),
         Io::Ready(5),
         "one slice"
     );
@@ -590,7 +595,7 @@ pub(crate) fn what_is_written_last_arrives_before_the_end<W: World>(world: &mut 
     close_all(world, [stream]);
     let (mut peer, stream) = watched(world);
     assert_eq!(
-        world.net().write_last(&stream, &slices),
+        world.net().write(&stream, &slices, Then::End),
         Io::Ready(10),
         "two slices"
     );

@@ -28,7 +28,7 @@ fn a_short_connection_costs_these_calls() {
         // The bytes and the end, each way.
         read: 4,
         // Both times the end is there with the bytes, and goes on with them.
-        write_last: 2,
+        write_end: 2,
         // Only the first direction: the close tells the second.
         shutdown: 1,
         close: 2,

@@ -26,7 +26,7 @@ use weir::core::address::Address;
 use weir::core::keepalive::Keepalive;
 use weir::core::readiness::{Io, Readiness};
 use weir::core::time::Tick;
-use weir::net::{Accept, ConnectError, Fired, Kind, Net, Target};
+use weir::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
 
 /// What the seed may draw, and how often.
 #[derive(Clone, Debug)]
@@ -124,7 +124,7 @@ pub(crate) struct Calls {
     pub(crate) connected: u64,
     pub(crate) read: u64,
     pub(crate) write: u64,
-    pub(crate) write_last: u64,
+    pub(crate) write_end: u64,
     pub(crate) pipe: u64,
     pub(crate) fill: u64,
     pub(crate) drain: u64,
@@ -1579,22 +1579,16 @@ impl Net for SimNet {
         outcome
     }
 
-    fn write(&mut self, stream: &SimStream, from: &[IoSlice<'_>]) -> Io<usize> {
+    fn write(&mut self, stream: &SimStream, from: &[IoSlice<'_>], then: Then) -> Io<usize> {
         let mut world = self.call();
-        world.calls.write += 1;
-        let outcome = world.write(stream.id, from);
-        world.conns[stream.id].awaits_end = false;
-        world.note(|| format!("write {} gives {outcome:?}", stream.id));
-        outcome
-    }
-
-    fn write_last(&mut self, stream: &SimStream, from: &[IoSlice<'_>]) -> Io<usize> {
-        let mut world = self.call();
-        world.calls.write_last += 1;
+        match then {
+            Then::More => world.calls.write += 1,
+            Then::End => world.calls.write_end += 1,
+        }
         let outcome = world.write(stream.id, from);
         let total = from.iter().map(|slice| slice.len()).sum();
-        world.conns[stream.id].awaits_end = outcome == Io::Ready(total);
-        world.note(|| format!("write last {} gives {outcome:?}", stream.id));
+        world.conns[stream.id].awaits_end = then == Then::End && outcome == Io::Ready(total);
+        world.note(|| format!("write {} then {then:?} gives {outcome:?}", stream.id));
         outcome
     }
 

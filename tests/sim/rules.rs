@@ -254,7 +254,7 @@ fn a_sender_is_not_read_while_its_receiver_stalls() {
         rig.pass(5_000, 100);
         let calls = rig.world().take_calls();
         assert_eq!(
-            (calls.read, calls.write, calls.write_last),
+            (calls.read, calls.write, calls.write_end),
             (0, 0, 0),
             "nothing to do"
         );

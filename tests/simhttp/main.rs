@@ -116,7 +116,7 @@ fn the_last_answer_of_a_connection_goes_out_with_its_end() {
         wait: 2,
         read: 2,
         write: 1,
-        write_last: 1,
+        write_end: 1,
         shutdown: 1,
         close: 1,
         ..Calls::default()

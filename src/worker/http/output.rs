@@ -4,19 +4,19 @@ use std::io::{ErrorKind, IoSlice};
 
 use crate::core::buffer::Buffer;
 use crate::core::readiness::{Io, Readiness};
-use crate::net::{Net, Side};
+use crate::net::{Net, Side, Then};
 use crate::worker::http::{Parts, Phase};
 use crate::worker::session::{CloseReason, Endpoint, Turn};
 use crate::worker::shared::{Shared, Transfer};
 
 /// Writes two slices in order, after what is in `held` already, and holds there what the endpoint
-/// did not take. How many bytes of the two were taken. `end_follows` as in [`write`].
+/// did not take. How many bytes of the two were taken.
 pub(super) fn write_or_hold<N: Net>(
     endpoint: &mut Endpoint<N>,
     held: &mut Option<Buffer>,
     transfer: &mut Transfer<N>,
     (first, second): (&[u8], &[u8]),
-    end_follows: bool,
+    then: Then,
 ) -> Result<usize, ErrorKind> {
     if let Some(earlier) = held.take() {
         // They leave first.
@@ -29,7 +29,7 @@ pub(super) fn write_or_hold<N: Net>(
     if total == 0 {
         return Ok(0);
     }
-    let taken = write(endpoint, &mut transfer.net, (first, second), end_follows)?;
+    let taken = write(endpoint, &mut transfer.net, (first, second), then)?;
     if taken < total {
         let from_first = taken.min(first.len());
         let rest = [&first[from_first..], &second[taken - from_first..]];
@@ -38,12 +38,12 @@ pub(super) fn write_or_hold<N: Net>(
     Ok(taken)
 }
 
-/// Writes what the endpoint takes of two slices; with `end_follows` as [`Net::write_last`] does.
+/// Writes what the endpoint takes of two slices.
 pub(super) fn write<N: Net>(
     endpoint: &mut Endpoint<N>,
     net: &mut N,
     (first, second): (&[u8], &[u8]),
-    end_follows: bool,
+    then: Then,
 ) -> Result<usize, ErrorKind> {
     if !endpoint.ready.has(Readiness::WRITE) {
         return Ok(0);
@@ -54,12 +54,7 @@ pub(super) fn write<N: Net>(
         (true, _) => &both[1..],
         (false, false) => &both[..],
     };
-    let found = if end_follows {
-        net.write_last(&endpoint.stream, slices)
-    } else {
-        net.write(&endpoint.stream, slices)
-    };
-    match found {
+    match net.write(&endpoint.stream, slices, then) {
         Io::Ready(count) => Ok(count),
         Io::Blocked => {
             endpoint.ready.clear(Readiness::WRITE);
@@ -78,7 +73,12 @@ pub(super) fn flush<N: Net>(
 ) -> Result<(bool, usize), ErrorKind> {
     let mut moved = 0;
     while let Some(buffer) = held {
-        let taken = write(endpoint, &mut transfer.net, (buffer.filled(), &[]), false)?;
+        let taken = write(
+            endpoint,
+            &mut transfer.net,
+            (buffer.filled(), &[]),
+            Then::More,
+        )?;
         if taken == 0 {
             return Ok((false, moved));
         }
@@ -120,19 +120,19 @@ impl<N: Net> Parts<'_, N> {
         first: &[u8],
         second: &[u8],
     ) -> Result<(), Turn> {
-        self.send_with(shared, (first, second), false)
+        self.send_with(shared, (first, second), Then::More)
     }
 
-    /// The same; `end_follows` as in [`write`].
+    /// The same, and says what follows.
     pub(super) fn send_with(
         &mut self,
         shared: &mut Shared<N>,
         (first, second): (&[u8], &[u8]),
-        end_follows: bool,
+        then: Then,
     ) -> Result<(), Turn> {
         let held = &mut self.http.output;
         let transfer = &mut shared.transfer;
-        let sent = write_or_hold(self.client, held, transfer, (first, second), end_follows);
+        let sent = write_or_hold(self.client, held, transfer, (first, second), then);
         *self.moved = shared.now;
         let total = (first.len() + second.len()) as u64;
         shared.count(

@@ -14,7 +14,7 @@ use crate::core::http::known::{Known, KnownSet};
 use crate::core::http::rewrite::{END, ResponseRewrite, append_field, write_response};
 use crate::core::http::sticky::{self, CookieAttributes};
 use crate::core::readiness::{Io, Readiness};
-use crate::net::Net;
+use crate::net::{Net, Then};
 use crate::worker::http::Parts;
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::links::LinkKey;
@@ -423,8 +423,11 @@ impl<N: Net> Parts<'_, N> {
             direct
         };
         exchange.bytes_out += (out.len() + direct) as u64;
-        let end_follows = exchange.state.is_last_response_whole();
-        self.send_with(shared, (out, &bytes[..direct]), end_follows)
+        let then = match exchange.state.is_last_response_whole() {
+            true => Then::End,
+            false => Then::More,
+        };
+        self.send_with(shared, (out, &bytes[..direct]), then)
             .map_err(|_| End::ClientGone)?;
         exchange.state.natural_end().map_or(Ok(()), Err)
     }

@@ -11,7 +11,7 @@ use crate::board::{BackendCell, ListenerCell};
 use crate::core::http::body::Framing;
 use crate::core::http::exchange::{End, Link, Relayed};
 use crate::core::readiness::{Io, Readiness};
-use crate::net::Net;
+use crate::net::{Net, Then};
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::output::{flush, write, write_or_hold};
 use crate::worker::http::{Next, Parts};
@@ -41,7 +41,7 @@ impl<N: Net> Parts<'_, N> {
         let rest = exchange.state.unsent();
         if !rest.is_empty() {
             let endpoint = &mut shared.links[link as usize].endpoint;
-            match write(endpoint, &mut shared.transfer.net, (rest, &[]), false) {
+            match write(endpoint, &mut shared.transfer.net, (rest, &[]), Then::More) {
                 Ok(0) => return Ok(false),
                 Ok(count) => {
                     has_moved = true;
@@ -221,7 +221,7 @@ impl<N: Net> Parts<'_, N> {
         };
         let endpoint = &mut shared.links[link as usize].endpoint;
         let (held, transfer) = (&mut exchange.upload, &mut shared.transfer);
-        match write_or_hold(endpoint, held, transfer, (first, second), false) {
+        match write_or_hold(endpoint, held, transfer, (first, second), Then::More) {
             Ok(_) => {
                 exchange.state.on_held(exchange.upload.is_some());
                 exchange.sent_at = shared.now;
