@@ -6,15 +6,15 @@ use log::{error, warn};
 
 use crate::board::ListenerCell;
 use crate::core::balance::{Algorithm, client_key};
-use crate::core::readiness::Readiness;
-use crate::net::{Accept, Kind, Net, Side, Target};
+use crate::net::{Accept, Kind, Net, Side};
 use crate::worker::Worker;
 use crate::worker::connect::Attempt;
 use crate::worker::http::Http;
 use crate::worker::links::Owner;
-use crate::worker::session::{CloseReason, Endpoint, Protocol, Session};
+use crate::worker::session::{CloseReason, Protocol, Session};
 use crate::worker::shared::{Listener, ListenerSlot, Pause, Shared, Timeout, UpstreamSlot, key_of};
 use crate::worker::tcp::Relay;
+use crate::worker::transport::Endpoint;
 
 /// Connections taken from one listener in one turn before sessions run again.
 pub(crate) const ACCEPT_BUDGET: usize = 64;
@@ -183,8 +183,6 @@ impl<N: Net> Worker<N> {
         shared.count(slot, ListenerCell::Active, 1);
         let entry = self.sessions.vacant_entry();
         let key = key_of(entry.key());
-        let mut client = Endpoint::new(stream, generation);
-        client.ready = Readiness::WRITE;
         let protocol = if is_http {
             Protocol::Http(Http::new(now))
         } else {
@@ -192,7 +190,7 @@ impl<N: Net> Worker<N> {
             Protocol::Tcp(Relay::new(attempt, now))
         };
         let session = entry.insert(Session {
-            client,
+            client: Endpoint::accepted(stream, generation),
             peer,
             listener: slot,
             opened: now,
@@ -207,12 +205,8 @@ impl<N: Net> Worker<N> {
         {
             return self.close_session(key, CloseReason::NoBackend);
         }
-        let target = Target {
-            kind: Kind::Session(Side::Client),
-            key,
-            generation,
-        };
-        if let Err(error) = shared.transfer.net.watch(&session.client.stream, target) {
+        let (net, kind) = (&mut shared.transfer.net, Kind::Session(Side::Client));
+        if let Err(error) = session.client.watch(net, kind, key) {
             warn!("cannot watch a client connection: {error}");
             return self.close_session(key, CloseReason::Unwatched);
         }

@@ -4,10 +4,10 @@ use std::io::ErrorKind;
 
 use crate::core::backend::{BackendId, Lease};
 use crate::core::finding::Reason;
-use crate::core::readiness::{Io, Readiness};
+use crate::core::readiness::Io;
 use crate::net::{ConnectError, Net};
-use crate::worker::session::Endpoint;
 use crate::worker::shared::{FailedAt, Shared, UpstreamSlot};
+use crate::worker::transport::Endpoint;
 
 /// No backend is usable, or too many have failed.
 #[derive(Debug)]
@@ -219,18 +219,15 @@ pub(crate) enum Confirmed {
 /// A socket that is writable and nothing else is connected; only one that is closing as well has
 /// to be asked what happened, which costs system calls.
 pub(crate) fn confirm<N: Net>(endpoint: &mut Endpoint<N>, net: &mut N) -> Confirmed {
-    if !endpoint.ready.has(Readiness::WRITE) {
+    if !endpoint.may_write() {
         return Confirmed::NotYet;
     }
-    if !endpoint.ready.has(Readiness::CLOSING) {
+    if !endpoint.is_closing() {
         return Confirmed::Yes;
     }
-    match net.connected(&endpoint.stream) {
+    match endpoint.connected(net) {
         Io::Ready(()) => Confirmed::Yes,
-        Io::Blocked => {
-            endpoint.ready.clear(Readiness::WRITE);
-            Confirmed::NotYet
-        }
+        Io::Blocked => Confirmed::NotYet,
         Io::Closed => Confirmed::Failed(ErrorKind::ConnectionReset),
         Io::Failed(kind) => Confirmed::Failed(kind),
     }

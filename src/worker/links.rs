@@ -14,13 +14,13 @@ use log::debug;
 use crate::board::BackendCell;
 use crate::core::backend::BackendId;
 use crate::core::idle_limit::IdleLimit;
-use crate::core::readiness::{Io, Readiness};
+use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::{Fired, Kind, Net, Target};
 use crate::worker::Worker;
-use crate::worker::session::Endpoint;
 use crate::worker::shared::{Place, Shared, Timeout, key_of};
+use crate::worker::transport::Endpoint;
 
 /// What a backend may say before it ends a parked connection, a 408 for example, in bytes. An end
 /// behind more than that is not seen to be one.
@@ -68,7 +68,7 @@ impl<N: Net> Link<N> {
 
     /// Whether something has arrived, which nothing may on a parked link.
     fn is_stirred(&self) -> bool {
-        self.endpoint.ready.has(Readiness::READ) || self.endpoint.ready.has(Readiness::CLOSING)
+        self.endpoint.may_read() || self.endpoint.is_closing()
     }
 }
 
@@ -90,12 +90,9 @@ impl<N: Net> Shared<N> {
             key,
             generation,
         };
-        if let Err(error) = self.transfer.net.watch(&stream, target) {
-            self.transfer.net.close(stream);
-            return Err(error);
-        }
+        let endpoint = Endpoint::watched(stream, target, &mut self.transfer.net)?;
         entry.insert(Link {
-            endpoint: Endpoint::new(stream, generation),
+            endpoint,
             backend,
             moves,
             owner: Some(owner),
@@ -161,12 +158,12 @@ impl<N: Net> Shared<N> {
     fn is_silent(&mut self, key: LinkKey) -> bool {
         let link = &mut self.links[key as usize];
         let (net, mut space) = (&mut self.transfer.net, [0; LAST_WORDS_BYTES_MAX]);
-        let mut found = net.read(&link.endpoint.stream, &mut space);
+        let mut found = link.endpoint.read(net, &mut space);
         if found == Io::Blocked {
             return true;
         }
         if let Io::Ready(_) = found {
-            found = net.read(&link.endpoint.stream, &mut space);
+            found = link.endpoint.read(net, &mut space);
         }
         if found == Io::Closed {
             let (backend, now) = (link.backend, self.now);
@@ -222,7 +219,7 @@ impl<N: Net> Shared<N> {
             settings.idle_connections_max,
             settings.idle_connection_timeout,
         );
-        if link.endpoint.ready.has(Readiness::READ) {
+        if link.endpoint.may_read() {
             let mut byte = [0; 1];
             match link.endpoint.read(&mut self.transfer.net, &mut byte) {
                 Io::Blocked => {}
@@ -242,7 +239,7 @@ impl<N: Net> Shared<N> {
         link.parked_turn = self.turn;
         link.unread_ms = u32::try_from(unread_ms).unwrap_or(u32::MAX);
         if link.timer.is_none() {
-            let generation = link.endpoint.generation;
+            let generation = link.endpoint.generation();
             let end = self.now.after(timeout);
             let at = end.min(self.now.after_ms(reuse_ms - unread_ms));
             link.timer = Some(self.wheel.arm(at, Timeout::Link { key, generation }));
@@ -268,14 +265,14 @@ impl<N: Net> Shared<N> {
     /// Closes a link that nobody uses any more.
     pub(crate) fn close_link(&mut self, key: LinkKey) {
         if let Some(link) = self.remove_link(key) {
-            self.transfer.net.close(link.endpoint.stream);
+            link.endpoint.close(&mut self.transfer.net);
         }
     }
 
     /// Ends a link so that the backend sees that its answer is not wanted.
     pub(crate) fn reset_link(&mut self, key: LinkKey) {
         if let Some(link) = self.remove_link(key) {
-            self.transfer.net.reset(link.endpoint.stream);
+            link.endpoint.reset(&mut self.transfer.net);
         }
     }
 
@@ -329,7 +326,7 @@ impl<N: Net> Shared<N> {
         let Some(link) = self.links.get_mut(key as usize) else {
             return;
         };
-        if link.endpoint.generation != generation {
+        if link.endpoint.generation() != generation {
             return;
         }
         link.timer = None;
@@ -377,15 +374,14 @@ impl<N: Net> Worker<N> {
         let Some(link) = self.shared.links.get_mut(key as usize) else {
             return false;
         };
-        if link.endpoint.generation != event.target.generation {
+        if !link.endpoint.mark(event.target.generation, event.ready) {
             return false;
         }
-        link.endpoint.ready.add(event.ready);
         match link.owner {
             None => self.stirred_links.push(key),
             Some(owner) => {
                 let session = self.sessions.get(owner.key as usize);
-                if session.is_some_and(|session| session.client.generation == owner.generation) {
+                if session.is_some_and(|session| session.client.generation() == owner.generation) {
                     self.queue_session(owner.key);
                 }
             }

@@ -26,6 +26,7 @@ mod site;
 mod starve;
 pub mod stats_text;
 mod tcp;
+mod transport;
 mod upstreams;
 
 use std::collections::VecDeque;
@@ -342,7 +343,7 @@ impl<N: Net> Worker<N> {
             session.queued = true;
             self.runnable.push_back(Runnable {
                 key,
-                generation: session.client.generation,
+                generation: session.client.generation(),
             });
         }
     }
@@ -387,7 +388,7 @@ impl<N: Net> Worker<N> {
         let Some(session) = self.sessions.get_mut(key as usize) else {
             return;
         };
-        if session.client.generation != generation {
+        if session.client.generation() != generation {
             return;
         }
         session.timer = None;
@@ -426,7 +427,7 @@ impl<N: Net> Worker<N> {
         let Some(session) = self.sessions.get_mut(key as usize) else {
             return;
         };
-        if session.client.generation != generation {
+        if session.client.generation() != generation {
             return;
         }
         session.queued = false;
@@ -466,7 +467,7 @@ impl<N: Net> Worker<N> {
         }
         let what = Timeout::Session {
             key,
-            generation: session.client.generation,
+            generation: session.client.generation(),
         };
         session.timer = Some((deadline, self.shared.wheel.arm(deadline, what)));
     }
@@ -501,11 +502,11 @@ impl<N: Net> Worker<N> {
             | CloseReason::Cut => false,
         };
         let net = &mut shared.transfer.net;
-        for stream in ended.backend.into_iter().chain([session.client.stream]) {
+        for endpoint in ended.backend.into_iter().chain([session.client]) {
             if clean {
-                net.close(stream);
+                endpoint.close(net);
             } else {
-                net.reset(stream);
+                endpoint.reset(net);
             }
         }
         self.count_closed(session.listener, ended.upstream, reason);

@@ -15,14 +15,14 @@ use crate::core::backend::BackendId;
 use crate::core::finding::Reason;
 use crate::core::health::Verdict;
 use crate::core::probe::{self, Answer, Incoming};
-use crate::core::readiness::{Io, Readiness};
+use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::{ConnectError, Fired, Kind, Net, Target, Then};
 use crate::worker::Worker;
 use crate::worker::machine::Claimed;
-use crate::worker::session::Endpoint;
 use crate::worker::shared::{Shared, Timeout, UpstreamSlot, key_of};
+use crate::worker::transport::Endpoint;
 
 /// The share of the interval by which the start of a probe is drawn earlier or later, in percent.
 const JITTER_PERCENT: u64 = 10;
@@ -88,13 +88,8 @@ enum Found {
 
 impl<N: Net> Probe<N> {
     pub(crate) fn mark(&mut self, fired: &Fired) -> bool {
-        match &mut self.running {
-            Some(running) if running.endpoint.generation == fired.target.generation => {
-                running.endpoint.ready.add(fired.ready);
-                true
-            }
-            _ => false,
-        }
+        let endpoint = self.running.as_mut().map(|running| &mut running.endpoint);
+        endpoint.is_some_and(|endpoint| endpoint.mark(fired.target.generation, fired.ready))
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -130,7 +125,7 @@ impl<N: Net> Worker<N> {
             self.shared.wheel.cancel(timer);
         }
         if let Some(running) = probe.running {
-            self.shared.transfer.net.close(running.endpoint.stream);
+            running.endpoint.close(&mut self.shared.transfer.net);
         }
         self.shared.free_probe(backend);
     }
@@ -168,7 +163,7 @@ impl<N: Net> Worker<N> {
             return true;
         }
         if let Some(running) = probe.running.take() {
-            self.shared.transfer.net.close(running.endpoint.stream);
+            running.endpoint.close(&mut self.shared.transfer.net);
         }
         self.arm_probe(key, self.shared.now);
         false
@@ -274,7 +269,7 @@ impl<N: Net> Worker<N> {
         let Some(running) = probe.running.take() else {
             return;
         };
-        self.shared.transfer.net.close(running.endpoint.stream);
+        running.endpoint.close(&mut self.shared.transfer.net);
         let failed = running.addresses_failed + 1;
         let place = self.shared.place_mut(backend);
         place.rotate();
@@ -291,7 +286,7 @@ impl<N: Net> Worker<N> {
 
     fn end_probe(&mut self, key: u32) {
         if let Some(running) = self.probes[key as usize].running.take() {
-            self.shared.transfer.net.close(running.endpoint.stream);
+            running.endpoint.close(&mut self.shared.transfer.net);
             self.schedule_probe(key, running.started);
         }
     }
@@ -402,12 +397,9 @@ fn connect_probe<N: Net>(
         key,
         generation,
     };
-    if net.watch(&stream, target).is_err() {
-        net.close(stream);
-        return Err(Some(Reason::Other));
-    }
+    let endpoint = Endpoint::watched(stream, target, net).map_err(|_| Some(Reason::Other))?;
     Ok(Running {
-        endpoint: Endpoint::new(stream, generation),
+        endpoint,
         started,
         addresses_failed: 0,
         stage: Stage::Connecting(request),
@@ -439,17 +431,14 @@ fn confirm<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>) -> Found {
     let Stage::Connecting(request) = stage else {
         return Found::Nothing;
     };
-    if !endpoint.ready.has(Readiness::WRITE) {
+    if !endpoint.may_write() {
         return Found::Wait;
     }
     // Asked whatever the event said: this is all that a TCP probe finds out, and an event for
     // nothing must not pass it.
-    match shared.transfer.net.connected(&endpoint.stream) {
+    match endpoint.connected(&mut shared.transfer.net) {
         Io::Ready(()) => {}
-        Io::Blocked => {
-            endpoint.ready.clear(Readiness::WRITE);
-            return Found::Wait;
-        }
+        Io::Blocked => return Found::Wait,
         Io::Closed => return Found::Unreachable(Reason::Closed),
         Io::Failed(kind) => return Found::Unreachable(Reason::of(kind)),
     }
@@ -497,12 +486,11 @@ fn ask<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>) -> Found {
     let Stage::Asking(request, sent) = stage else {
         return Found::Nothing;
     };
-    if !endpoint.ready.has(Readiness::WRITE) {
+    if !endpoint.may_write() {
         return Found::Wait;
     }
     let rest = [IoSlice::new(&request[*sent..])];
-    let net = &mut shared.transfer.net;
-    let reason = match net.write(&endpoint.stream, &rest, Then::More) {
+    let reason = match endpoint.write(&mut shared.transfer.net, &rest, Then::More) {
         Io::Ready(count) => {
             *sent += count;
             if *sent == request.len() {
@@ -510,10 +498,7 @@ fn ask<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>) -> Found {
             }
             return Found::Nothing;
         }
-        Io::Blocked => {
-            endpoint.ready.clear(Readiness::WRITE);
-            return Found::Wait;
-        }
+        Io::Blocked => return Found::Wait,
         Io::Closed => Reason::Closed,
         Io::Failed(kind) => Reason::of(kind),
     };
@@ -533,7 +518,7 @@ fn listen<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: Bac
     if answer.room() == 0 {
         return Found::Over;
     }
-    if !endpoint.ready.has(Readiness::READ) {
+    if !endpoint.may_read() {
         return Found::Wait;
     }
     let transfer = &mut shared.transfer;

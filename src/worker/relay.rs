@@ -9,10 +9,10 @@ use std::io::{ErrorKind, IoSlice};
 
 use crate::core::buffer::Buffer;
 use crate::core::flow::{Flow, Step};
-use crate::core::readiness::{Io, Readiness};
+use crate::core::readiness::Io;
 use crate::net::{Net, Then};
-use crate::worker::session::Endpoint;
 use crate::worker::shared::Transfer;
+use crate::worker::transport::Endpoint;
 
 /// A direction that has carried this much may be spliced. A pipe costs a short flow more than it
 /// saves; measured, it breaks even here.
@@ -117,7 +117,7 @@ impl<N: Net> Direction<N> {
         loop {
             let step = self
                 .flow
-                .next(source.ready, target.ready, self.held_bytes());
+                .next(source.ready(), target.ready(), self.held_bytes());
             let outcome = match step {
                 Step::Done => return Pumped::Done,
                 Step::Wait => {
@@ -128,7 +128,7 @@ impl<N: Net> Direction<N> {
                 Step::Shutdown => {
                     self.discard(transfer);
                     if !other_is_over {
-                        transfer.net.shutdown(&target.stream);
+                        target.finish(&mut transfer.net);
                     }
                     self.flow.on_shutdown();
                     continue;
@@ -179,8 +179,7 @@ impl<N: Net> Direction<N> {
             _ => Then::More,
         };
         let slice = [IoSlice::new(&transfer.scratch[..count])];
-        let found = transfer.net.write(&target.stream, &slice, then);
-        let taken = settle(target, found)?;
+        let taken = taken(target.write(&mut transfer.net, &slice, then))?;
         self.flow.on_moved(taken);
         *budget = budget.saturating_sub(count);
         if taken < count {
@@ -193,7 +192,7 @@ impl<N: Net> Direction<N> {
             );
             self.held = Held::Bytes(buffer);
         }
-        end.map_or(Ok(()), |found| self.no_bytes(source, found))
+        end.map_or(Ok(()), |found| self.no_bytes(found))
     }
 
     /// If the source is closing, reads once more behind the `count` bytes that are there, so that
@@ -205,7 +204,7 @@ impl<N: Net> Direction<N> {
         transfer: &mut Transfer<N>,
         count: usize,
     ) -> (usize, Option<Io<usize>>) {
-        if self.is_bulk || !source.ready.has(Readiness::CLOSING) {
+        if self.is_bulk || !source.is_closing() {
             return (count, None);
         }
         let room = room(transfer);
@@ -233,19 +232,16 @@ impl<N: Net> Direction<N> {
                 Ok(Some(count))
             }
             other @ (Io::Blocked | Io::Closed | Io::Failed(_)) => {
-                self.no_bytes(source, other).map(|()| None)
+                self.no_bytes(other).map(|()| None)
             }
         }
     }
 
     /// What a read that gave no bytes says of the source.
-    fn no_bytes(&mut self, source: &mut Endpoint<N>, found: Io<usize>) -> Result<(), Pumped> {
+    fn no_bytes(&mut self, found: Io<usize>) -> Result<(), Pumped> {
         match found {
-            Io::Ready(_) | Io::Blocked => source.ready.clear(Readiness::READ),
-            Io::Closed => {
-                source.ready.clear(Readiness::READ);
-                self.flow.on_source_end();
-            }
+            Io::Ready(_) | Io::Blocked => {}
+            Io::Closed => self.flow.on_source_end(),
             Io::Failed(kind) => return Err(Pumped::SourceFailed(kind)),
         }
         Ok(())
@@ -260,14 +256,14 @@ impl<N: Net> Direction<N> {
         let Held::Pipe { pipe, bytes } = &mut self.held else {
             return Ok(());
         };
-        match transfer.net.fill(&source.stream, pipe, SPLICE_BYTES_MAX) {
+        match source.fill(&mut transfer.net, pipe, SPLICE_BYTES_MAX) {
             Io::Ready(count) => {
                 *bytes += count;
                 self.is_bulk = count >= SPLICE_LEAST_BYTES;
                 *budget = budget.saturating_sub(count);
                 Ok(())
             }
-            other @ (Io::Blocked | Io::Closed | Io::Failed(_)) => self.no_bytes(source, other),
+            other @ (Io::Blocked | Io::Closed | Io::Failed(_)) => self.no_bytes(other),
         }
     }
 
@@ -281,13 +277,12 @@ impl<N: Net> Direction<N> {
             Held::Nothing => return Ok(()),
             Held::Bytes(buffer) => {
                 let slice = [IoSlice::new(buffer.filled())];
-                let found = transfer.net.write(&target.stream, &slice, Then::More);
-                let taken = settle(target, found)?;
+                let taken = taken(target.write(&mut transfer.net, &slice, Then::More))?;
                 buffer.consume(taken);
                 taken
             }
             Held::Pipe { pipe, bytes } => {
-                let taken = settle(target, transfer.net.drain(pipe, &target.stream, *bytes))?;
+                let taken = taken(target.drain(&mut transfer.net, pipe, *bytes))?;
                 *bytes -= taken;
                 taken
             }
@@ -306,14 +301,11 @@ fn room<N: Net>(transfer: &Transfer<N>) -> usize {
     transfer.buffers.next_bytes().min(transfer.scratch.len())
 }
 
-/// What a write says of its target.
-fn settle<N: Net>(target: &mut Endpoint<N>, found: Io<usize>) -> Result<usize, Pumped> {
+/// How many bytes a target took, by what a write found.
+fn taken(found: Io<usize>) -> Result<usize, Pumped> {
     match found {
         Io::Ready(count) => Ok(count),
-        Io::Blocked => {
-            target.ready.clear(Readiness::WRITE);
-            Ok(0)
-        }
+        Io::Blocked => Ok(0),
         Io::Closed => Err(Pumped::TargetFailed(ErrorKind::BrokenPipe)),
         Io::Failed(kind) => Err(Pumped::TargetFailed(kind)),
     }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::{Fired, Net, Side};
@@ -10,48 +9,7 @@ use crate::worker::http::{self, Http};
 use crate::worker::links::Owner;
 use crate::worker::shared::{ListenerSlot, Shared, UpstreamSlot};
 use crate::worker::tcp::{self, Relay};
-
-/// A watched stream and what is known of it.
-pub(crate) struct Endpoint<N: Net> {
-    pub(crate) stream: N::Stream,
-    pub(crate) ready: Readiness,
-    /// Stamped when it was watched; events of another generation are stale.
-    pub(crate) generation: u32,
-}
-
-impl<N: Net> Endpoint<N> {
-    /// A stream of which nothing is known yet.
-    pub(crate) fn new(stream: N::Stream, generation: u32) -> Self {
-        let ready = Readiness::NONE;
-        Self {
-            stream,
-            ready,
-            generation,
-        }
-    }
-
-    /// Reads once. A read that came back short has emptied the socket, so it clears READ as
-    /// `Blocked` does; unless the peer is closing: then the end is still to be read, and no
-    /// event will come for it. The end is told once.
-    pub(crate) fn read(&mut self, net: &mut N, into: &mut [u8]) -> Io<usize> {
-        let found = net.read(&self.stream, into);
-        let is_empty = match found {
-            Io::Ready(count) => count < into.len() && !self.ready.has(Readiness::CLOSING),
-            Io::Blocked | Io::Closed => true,
-            Io::Failed(_) => false,
-        };
-        if is_empty {
-            self.ready.clear(Readiness::READ);
-        }
-        found
-    }
-
-    /// Whether a connection that is closing was reset, and not just ended in one direction: for
-    /// one that is not read now, where a read would tell.
-    pub(crate) fn has_failed(&self, net: &mut N) -> bool {
-        self.ready.has(Readiness::CLOSING) && matches!(net.connected(&self.stream), Io::Failed(_))
-    }
-}
+use crate::worker::transport::Endpoint;
 
 /// What a session asks for at the end of its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +94,7 @@ impl<N: Net> Session<N> {
     pub(crate) fn owner(&self, key: u32) -> Owner {
         Owner {
             key,
-            generation: self.client.generation,
+            generation: self.client.generation(),
         }
     }
 
@@ -181,13 +139,7 @@ impl<N: Net> Session<N> {
                 Protocol::Http(_) => None,
             },
         };
-        match endpoint {
-            Some(endpoint) if endpoint.generation == fired.target.generation => {
-                endpoint.ready.add(fired.ready);
-                true
-            }
-            _ => false,
-        }
+        endpoint.is_some_and(|endpoint| endpoint.mark(fired.target.generation, fired.ready))
     }
 }
 
@@ -229,7 +181,7 @@ pub(crate) fn on_timeout<N: Net>(
 
 /// What is left of a session once its protocol has given back what it held.
 pub(crate) struct Ended<N: Net> {
-    pub(crate) backend: Option<N::Stream>,
+    pub(crate) backend: Option<Endpoint<N>>,
     pub(crate) upstream: Option<UpstreamSlot>,
     /// Some bytes had been read and were not delivered.
     pub(crate) was_undelivered: bool,
@@ -253,7 +205,7 @@ impl<N: Net> Shared<N> {
                     self.give_back(lease);
                 }
                 Ended {
-                    backend: relay.backend.map(|endpoint| endpoint.stream),
+                    backend: relay.backend,
                     upstream: Some(relay.attempt.upstream),
                     was_undelivered,
                 }

@@ -101,7 +101,8 @@ impl<N: Net> Worker<N> {
             return false;
         };
         debug_assert_eq!(
-            session.client.generation, owner.generation,
+            session.client.generation(),
+            owner.generation,
             "it left the line"
         );
         let before = self.shared.starving.len();

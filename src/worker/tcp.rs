@@ -7,14 +7,14 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::board::{BackendCell, ListenerCell};
-use crate::core::readiness::Readiness;
 use crate::core::time::Tick;
 use crate::net::{Kind, Net, Side, Target};
 use crate::worker::connect::{self, Attempt, Confirmed, Dialed, NoBackend};
 use crate::worker::links::Owner;
 use crate::worker::relay::{Direction, Held, Limits, Pumped};
-use crate::worker::session::{CloseReason, Endpoint, Protocol, Session, Turn};
+use crate::worker::session::{CloseReason, Protocol, Session, Turn};
 use crate::worker::shared::{ListenerSlot, Shared};
+use crate::worker::transport::Endpoint;
 
 /// Bytes that one session may move in one turn before the next one runs.
 pub(crate) const TURN_BUDGET_BYTES: usize = 512 * 1024;
@@ -94,7 +94,7 @@ impl<N: Net> Relay<N> {
     /// The present attempt failed: starts the next one.
     fn reopen(&mut self, owner: Owner, shared: &mut Shared<N>, why: &str) -> Result<(), NoBackend> {
         if let Some(endpoint) = self.backend.take() {
-            shared.transfer.net.close(endpoint.stream);
+            endpoint.close(&mut shared.transfer.net);
         }
         let dialed = self.attempt.reopen(shared, why)?;
         self.watch(owner, shared, dialed)
@@ -125,16 +125,13 @@ impl<N: Net> Relay<N> {
                 key,
                 generation,
             };
-            match shared.transfer.net.watch(&stream, target) {
-                Ok(()) => {
-                    self.backend = Some(Endpoint::new(stream, generation));
+            match Endpoint::watched(stream, target, &mut shared.transfer.net) {
+                Ok(endpoint) => {
+                    self.backend = Some(endpoint);
                     self.phase = Phase::Connecting(shared.now);
                     return Ok(());
                 }
-                Err(error) => {
-                    shared.transfer.net.close(stream);
-                    dialed = self.attempt.reopen(shared, &error.to_string())?;
-                }
+                Err(error) => dialed = self.attempt.reopen(shared, &error.to_string())?,
             }
         }
     }
@@ -322,7 +319,7 @@ fn pump_both<N: Net>(
                 // What the backend sent before it failed may still be readable; the failure
                 // itself was told just now and will not be told again.
                 down.truncated = true;
-                backend.ready.add(Readiness::READ | Readiness::CLOSING);
+                backend.expect_input();
             }
             // What is held keeps the client from being read, so its reset has to be asked for.
             Pumped::Waiting if up.held_bytes() > 0 && client.has_failed(&mut transfer.net) => {

@@ -5,7 +5,7 @@
 //! sends is read and dropped, within bounds, until it has ended or the connection can go on.
 
 use crate::board::ListenerCell;
-use crate::core::readiness::{Io, Readiness};
+use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
 use crate::worker::http::{Next, Parts, Phase};
@@ -89,7 +89,7 @@ impl<N: Net> Parts<'_, N> {
         let mut total = 0;
         let dropped = loop {
             let left = bytes_max - total;
-            if left == 0 || !self.client.ready.has(Readiness::READ) {
+            if left == 0 || !self.client.may_read() {
                 break Dropped::Waiting;
             }
             if total >= TURN_BUDGET_BYTES as u64 {
@@ -113,24 +113,11 @@ impl<N: Net> Parts<'_, N> {
         (total, dropped)
     }
 
-    /// The end of the client's direction may have been told already: it is asked for again.
-    pub(super) fn look_for_end(&mut self) {
-        if self.client.ready.has(Readiness::CLOSING) {
-            self.client.ready.add(Readiness::READ);
-        }
-    }
-
     /// Whether the client has sent more than its last request. Closing on that would reset the
     /// connection, and the reset overtakes the answer.
-    fn has_more_input(&self, shared: &mut Shared<N>) -> bool {
-        if !self.client.ready.has(Readiness::READ) {
-            return false;
-        }
+    fn has_more_input(&mut self, shared: &mut Shared<N>) -> bool {
         let net = &mut shared.transfer.net;
-        match net.read(&self.client.stream, &mut [0; 1]) {
-            Io::Ready(_) => true,
-            Io::Blocked | Io::Closed | Io::Failed(_) => false,
-        }
+        self.client.may_read() && matches!(self.client.read(net, &mut [0; 1]), Io::Ready(_))
     }
 
     /// The last answer is out: tells the end and drops what still comes, or closes at once when
@@ -153,7 +140,7 @@ impl<N: Net> Parts<'_, N> {
         let is_out = self.http.output.is_none() && self.http.input.is_empty();
         if client_is_done && is_out && !self.has_more_input(shared) {
             // What the client may have sent since would reset the connection before its answer.
-            shared.transfer.net.shutdown(&self.client.stream);
+            self.client.finish(&mut shared.transfer.net);
             return Next::Turn(Turn::Close(reason));
         }
         self.http.input = Vec::new();
@@ -168,7 +155,7 @@ impl<N: Net> Parts<'_, N> {
     pub(super) fn begin_linger(&mut self, shared: &mut Shared<N>, reason: CloseReason) {
         *self.moved = shared.now;
         self.http.phase = Phase::Linger(shared.now.after_ms(DROP_MS), reason);
-        self.look_for_end();
-        shared.transfer.net.shutdown(&self.client.stream);
+        self.client.expect_end();
+        self.client.finish(&mut shared.transfer.net);
     }
 }

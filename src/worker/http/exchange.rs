@@ -413,7 +413,7 @@ impl<N: Net> Parts<'_, N> {
             return Ok(());
         }
         if exchange.state.take_early_end() {
-            shared.transfer.net.shutdown(&self.client.stream);
+            self.client.finish(&mut shared.transfer.net);
         }
         if exchange.state.drops_request() && exchange.drops_until.is_none() {
             exchange.drops_until = Some(shared.now.after_ms(DROP_MS));
@@ -523,11 +523,11 @@ impl<N: Net> Parts<'_, N> {
         match ending.client {
             ClientFate::Next => {
                 self.http.phase = Phase::Idle(shared.now);
-                self.look_for_end();
+                self.client.expect_end();
                 Next::Step
             }
             ClientFate::Close { .. } if has_had_its_time => {
-                shared.transfer.net.shutdown(&self.client.stream);
+                self.client.finish(&mut shared.transfer.net);
                 Next::Turn(Turn::Close(CloseReason::Done))
             }
             ClientFate::Close { is_done } => self.close_after_answer(shared, is_done),

@@ -24,8 +24,9 @@ use crate::core::http::head::{RequestHead, ResponseHead};
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::links::Owner;
-use crate::worker::session::{CloseReason, Endpoint, Protocol, Session, Turn};
+use crate::worker::session::{CloseReason, Protocol, Session, Turn};
 use crate::worker::shared::Shared;
+use crate::worker::transport::Endpoint;
 
 pub(crate) use exchange::ActiveExchange;
 pub(crate) use log::{AccessLog, PENDING_BYTES_MAX, log_tcp};

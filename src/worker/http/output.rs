@@ -3,11 +3,12 @@
 use std::io::{ErrorKind, IoSlice};
 
 use crate::core::buffer::Buffer;
-use crate::core::readiness::{Io, Readiness};
+use crate::core::readiness::Io;
 use crate::net::{Net, Side, Then};
 use crate::worker::http::{Parts, Phase};
-use crate::worker::session::{CloseReason, Endpoint, Turn};
+use crate::worker::session::{CloseReason, Turn};
 use crate::worker::shared::{Shared, Transfer};
+use crate::worker::transport::Endpoint;
 
 /// Writes two slices in order, after what is in `held` already, and holds there what the endpoint
 /// did not take. How many bytes of the two were taken.
@@ -45,7 +46,7 @@ pub(super) fn write<N: Net>(
     (first, second): (&[u8], &[u8]),
     then: Then,
 ) -> Result<usize, ErrorKind> {
-    if !endpoint.ready.has(Readiness::WRITE) {
+    if !endpoint.may_write() {
         return Ok(0);
     }
     let both = [IoSlice::new(first), IoSlice::new(second)];
@@ -54,12 +55,9 @@ pub(super) fn write<N: Net>(
         (true, _) => &both[1..],
         (false, false) => &both[..],
     };
-    match net.write(&endpoint.stream, slices, then) {
+    match endpoint.write(net, slices, then) {
         Io::Ready(count) => Ok(count),
-        Io::Blocked => {
-            endpoint.ready.clear(Readiness::WRITE);
-            Ok(0)
-        }
+        Io::Blocked => Ok(0),
         Io::Closed => Err(ErrorKind::BrokenPipe),
         Io::Failed(kind) => Err(kind),
     }

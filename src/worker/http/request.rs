@@ -20,7 +20,7 @@ use crate::core::http::rewrite::{END, FieldEdits, RequestRewrite, append_field, 
 use crate::core::http::route::Found;
 use crate::core::http::sticky;
 use crate::core::key::bytes_key;
-use crate::core::readiness::{Io, Readiness};
+use crate::core::readiness::Io;
 use crate::core::text;
 use crate::net::{Net, Side};
 use crate::worker::connect::Attempt;
@@ -59,12 +59,10 @@ impl<N: Net> Parts<'_, N> {
         if matches!(self.http.phase, Phase::Idle(_)) && !self.http.input.is_empty() {
             let input = std::mem::take(&mut self.http.input);
             // The end may have been found behind it, and counts once it is used up.
-            if self.client.ready.has(Readiness::CLOSING) {
-                self.client.ready.add(Readiness::READ);
-            }
+            self.client.expect_end();
             return self.look_at(shared, &input, input.len());
         }
-        if !self.client.ready.has(Readiness::READ) {
+        if !self.client.may_read() {
             return Next::Turn(Turn::Sleep);
         }
         let mut scratch = std::mem::take(&mut shared.transfer.scratch);

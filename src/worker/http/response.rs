@@ -13,7 +13,7 @@ use crate::core::http::keep_alive;
 use crate::core::http::known::{Known, KnownSet};
 use crate::core::http::rewrite::{END, ResponseRewrite, append_field, write_response};
 use crate::core::http::sticky::{self, CookieAttributes};
-use crate::core::readiness::{Io, Readiness};
+use crate::core::readiness::Io;
 use crate::net::{Net, Then};
 use crate::worker::http::Parts;
 use crate::worker::http::exchange::ActiveExchange;
@@ -46,7 +46,7 @@ impl<N: Net> Parts<'_, N> {
         if self.http.output.is_some() || *budget == 0 {
             return Ok(false);
         }
-        if !is_piped && !endpoint.ready.has(Readiness::READ) {
+        if !is_piped && !endpoint.may_read() {
             return Ok(false);
         }
         if let Some(has_moved) = self.splice_body(exchange, shared, budget)? {
@@ -62,7 +62,7 @@ impl<N: Net> Parts<'_, N> {
     /// not change that, its failure does, and what else it sends is for nobody.
     fn watch_backend(&self, exchange: &mut ActiveExchange, shared: &mut Shared<N>, link: LinkKey) {
         let endpoint = &mut shared.links[link as usize].endpoint;
-        if !endpoint.ready.has(Readiness::READ) {
+        if !endpoint.may_read() {
             return;
         }
         let transfer = &mut shared.transfer;
@@ -72,7 +72,7 @@ impl<N: Net> Parts<'_, N> {
             Io::Ready(_) | Io::Closed => {
                 exchange.state.on_surplus();
                 // More of it has an event of its own. A reset behind the end is not told by reads.
-                endpoint.ready.clear(Readiness::READ);
+                endpoint.expect_no_input();
                 let has_failed = endpoint.has_failed(&mut transfer.net);
                 has_failed.then_some(ErrorKind::ConnectionReset)
             }
@@ -168,15 +168,14 @@ impl<N: Net> Parts<'_, N> {
         let mut total = 0;
         while let Some((pipe, bytes)) = &mut shared.links[link as usize].piped
             && *bytes > 0
-            && self.client.ready.has(Readiness::WRITE)
+            && self.client.may_write()
         {
-            let net = &mut shared.transfer.net;
-            match net.drain(pipe, &self.client.stream, *bytes) {
+            match self.client.drain(&mut shared.transfer.net, pipe, *bytes) {
                 Io::Ready(count) => {
                     *bytes -= count;
                     total += count;
                 }
-                Io::Blocked => self.client.ready.clear(Readiness::WRITE),
+                Io::Blocked => {}
                 Io::Closed | Io::Failed(_) => return Err(End::ClientGone),
             }
         }
@@ -204,19 +203,18 @@ impl<N: Net> Parts<'_, N> {
         let Some((pipe, bytes)) = piped else {
             return Ok(false);
         };
-        if !endpoint.ready.has(Readiness::READ) {
+        if !endpoint.may_read() {
             shared.give_pipe(link);
             return Ok(false);
         }
         let net = &mut shared.transfer.net;
-        match net.fill(&endpoint.stream, pipe, wanted.min(SPLICE_BYTES_MAX)) {
+        match endpoint.fill(net, pipe, wanted.min(SPLICE_BYTES_MAX)) {
             Io::Ready(count) => {
                 *bytes += count;
                 count_received(exchange, shared, count);
                 Ok(true)
             }
             Io::Blocked => {
-                endpoint.ready.clear(Readiness::READ);
                 shared.give_pipe(link);
                 Ok(false)
             }
@@ -468,9 +466,9 @@ fn note_reach<N: Net>(exchange: &mut ActiveExchange, shared: &mut Shared<N>) {
         return;
     };
     shared.on_stale_end(link);
-    let stream = &shared.links[link as usize].endpoint.stream;
+    let endpoint = &shared.links[link as usize].endpoint;
     let sent = exchange.state.sent_bytes();
-    let unacknowledged = shared.transfer.net.unacknowledged(stream);
+    let unacknowledged = endpoint.unacknowledged(&mut shared.transfer.net);
     if unacknowledged.is_some_and(|bytes| bytes >= sent) {
         exchange.state.on_never_reached();
     }

@@ -3,7 +3,6 @@
 use log::debug;
 
 use crate::core::http::exchange::Link;
-use crate::core::readiness::Readiness;
 use crate::net::{Kind, Net, Side, Target};
 use crate::worker::connect::Attempt;
 use crate::worker::session::{Protocol, Session};
@@ -39,16 +38,11 @@ pub(super) fn adopt<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Sha
         key,
         generation,
     };
-    if shared
-        .transfer
-        .net
-        .rewatch(&link.endpoint.stream, target)
-        .is_err()
-    {
+    let net = &mut shared.transfer.net;
+    if link.endpoint.rewatch(net, target).is_err() {
         // Without events the relay ends at its idle time at the latest.
         debug!("cannot watch a tunnel");
     }
-    link.endpoint.generation = generation;
     let attempt = std::mem::replace(&mut exchange.attempt, Attempt::new(0, 0));
     let timeout = exchange.site.routes[exchange.route].timeouts.tunnel;
     let mut relay = Relay::tunnel(attempt, link.endpoint, timeout);
@@ -60,8 +54,6 @@ pub(super) fn adopt<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Sha
     }
     shared.keep_spare(exchange);
     // The end of the client's direction may have been told before.
-    if session.client.ready.has(Readiness::CLOSING) {
-        session.client.ready.add(Readiness::READ);
-    }
+    session.client.expect_end();
     session.protocol = Protocol::Tcp(relay);
 }

@@ -10,7 +10,7 @@ use log::debug;
 use crate::board::{BackendCell, ListenerCell};
 use crate::core::http::body::Framing;
 use crate::core::http::exchange::{End, Link, Relayed};
-use crate::core::readiness::{Io, Readiness};
+use crate::core::readiness::Io;
 use crate::net::{Net, Then};
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::output::{flush, write, write_or_hold};
@@ -138,8 +138,7 @@ impl<N: Net> Parts<'_, N> {
         }
         // It may have answered before.
         if let Some(link) = exchange.link {
-            let ready = &mut shared.links[link as usize].endpoint.ready;
-            ready.add(Readiness::READ | Readiness::CLOSING);
+            shared.links[link as usize].endpoint.expect_input();
         }
     }
 
@@ -150,7 +149,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Result<bool, End> {
-        if !self.client.ready.has(Readiness::READ) || *budget == 0 {
+        if !self.client.may_read() || *budget == 0 {
             return Ok(false);
         }
         let mut scratch = std::mem::take(&mut shared.transfer.scratch);
@@ -238,13 +237,13 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
     ) -> Result<bool, End> {
-        let is_leaving = self.client.ready.has(Readiness::CLOSING);
+        let is_leaving = self.client.is_closing();
         let room = exchange
             .site
             .limits
             .head_bytes_max
             .saturating_sub(self.http.input.len());
-        if !is_leaving || !self.client.ready.has(Readiness::READ) {
+        if !is_leaving || !self.client.may_read() {
             return Ok(false);
         }
         // What it has sent is not read now, so its reset has to be asked for.
