@@ -82,14 +82,12 @@ fn print(text: &str) -> ExitCode {
 /// exit status if there is anything.
 fn load(args: &Args, moment: &Moment) -> Result<(Source, Compiled), u8> {
     preflight::load(args, moment).map_err(|rejection| {
-        for problem in &rejection.problems {
-            eprintln!("{problem}");
-        }
         let count = rejection.problems.len();
-        eprintln!(
-            "weir: {count} problem{} found",
-            if count == 1 { "" } else { "s" }
-        );
+        let lines = rejection.problems.iter().map(|it| format!("{it}\n"));
+        let plural = if count == 1 { "" } else { "s" };
+        let text = lines.collect::<String>() + &format!("weir: {count} problem{plural} found\n");
+        // Standard error is not buffered: each part of each line would be a write of its own.
+        let _ = std::io::stderr().write_all(text.as_bytes());
         rejection.code
     })
 }
