@@ -70,8 +70,12 @@ pub enum Why {
     ResponseIdle,
     /// The client did not take its response.
     SendTimeout,
-    /// Nothing moved for too long on a connection that is relayed as it is.
-    BodyIdle,
+    /// Nothing moved for too long on a TCP session.
+    IdleTimeout,
+    /// One direction of it, or of a tunnel, had ended, and the other did not move for too long.
+    HalfClosedTimeout,
+    /// Nothing moved for too long in a tunnel or an event stream.
+    TunnelTimeout,
     /// Cut by the end of a graceful stop.
     DrainDeadline,
 }
@@ -108,7 +112,9 @@ impl Why {
             Self::UploadTimeout => ("cU", "upload timeout"),
             Self::ResponseIdle => ("sD", "response idle"),
             Self::SendTimeout => ("cD", "send timeout"),
-            Self::BodyIdle => ("sD", "body idle"),
+            Self::IdleTimeout => ("tI", "idle timeout"),
+            Self::HalfClosedTimeout => ("tH", "half-closed timeout"),
+            Self::TunnelTimeout => ("tT", "tunnel timeout"),
             Self::DrainDeadline => ("DR", "drain deadline"),
         }
     }

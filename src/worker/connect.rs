@@ -66,6 +66,11 @@ impl Attempt {
         self.failed.and_then(Reason::words)
     }
 
+    /// Whether that was a connection that was not made in time.
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.failed == Some(Reason::TimedOut)
+    }
+
     /// The backend tried last.
     pub(crate) fn last(&self) -> Option<BackendId> {
         let leased = self.lease.as_ref().map(|lease| lease.backend);

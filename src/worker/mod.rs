@@ -495,7 +495,9 @@ impl<N: Net> Worker<N> {
             | CloseReason::KeepAliveEnd
             | CloseReason::Left
             | CloseReason::Truncated => true,
-            CloseReason::Idle | CloseReason::HalfClosed => !ended.was_undelivered,
+            CloseReason::Idle | CloseReason::TunnelIdle | CloseReason::HalfClosed => {
+                !ended.was_undelivered
+            }
             CloseReason::NoBackend
             | CloseReason::Reset(_)
             | CloseReason::Unwatched
@@ -546,7 +548,9 @@ impl<N: Net> Worker<N> {
             CloseReason::Reset(_) | CloseReason::Left | CloseReason::Truncated => {
                 ListenerCell::Reset
             }
-            CloseReason::Idle | CloseReason::HalfClosed => ListenerCell::TimedOut,
+            CloseReason::Idle | CloseReason::TunnelIdle | CloseReason::HalfClosed => {
+                ListenerCell::TimedOut
+            }
             CloseReason::Cut => {
                 self.cut += 1;
                 ListenerCell::Cut

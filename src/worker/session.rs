@@ -35,6 +35,8 @@ pub(crate) enum CloseReason {
     Left,
     /// Nothing moved for too long.
     Idle,
+    /// The same in a tunnel.
+    TunnelIdle,
     /// One direction had ended and the other did not move for too long.
     HalfClosed,
     /// A client connection was idle for too long between requests, or ended there.
@@ -57,6 +59,7 @@ impl CloseReason {
             Self::Reset(Side::Backend) => "reset by backend",
             Self::Left => "left by client",
             Self::Idle => "idle timeout",
+            Self::TunnelIdle => "tunnel timeout",
             Self::HalfClosed => "half-closed timeout",
             Self::KeepAliveEnd => "no further request",
             Self::Truncated => "response cut short",

@@ -229,7 +229,10 @@ pub(crate) fn on_timeout<N: Net>(
             relay.on_connect_failed(owner, shared, "connect timed out")
         }
         Phase::Relaying if relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
-        Phase::Relaying => Turn::Close(CloseReason::Idle),
+        Phase::Relaying => Turn::Close(match relay.content {
+            Content::Tcp => CloseReason::Idle,
+            Content::Tunnel(_) => CloseReason::TunnelIdle,
+        }),
     }
 }
 

@@ -139,7 +139,7 @@ fn an_event_stream_may_be_silent_as_a_tunnel() {
             scene.answer(&format!("data: {event}\n\n"));
             assert!(scene.received().contains(&format!("data: {event}")));
         }
-        scene.ends_after_s(3_600, "response idle");
+        scene.ends_after_s(3_600, "tunnel timeout");
     }
     let mut scene = Scene::new(GET);
     scene.answer("HTTP/1.1 200 OK\r\nContent-Type: text/event-streams\r\n\r\n");
@@ -206,7 +206,7 @@ fn while_each_may_wait_for_the_other_the_backend_has_its_time() {
     scene.pass_s(3_000);
     scene.rig.world().peer_send(scene.client, b"s");
     scene.rig.settle();
-    scene.ends_after_s(3_600, "response idle");
+    scene.ends_after_s(3_600, "tunnel timeout");
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn the_route_wins_over_the_upstream_and_that_over_the_top() {
             |s| s.answer(PART_OF_ANSWER),
             "response idle",
         ),
-        ("tunnel", GET, |s| s.answer(STREAM), "response idle"),
+        ("tunnel", GET, |s| s.answer(STREAM), "tunnel timeout"),
         (
             "send",
             GET,
@@ -257,11 +257,8 @@ fn a_route_says_how_long_a_connect_and_a_tunnel_may_take() {
         ["tunnel: 2s, connect: 3s", "tunnel: 20s, connect: 30s", ""],
     );
     scene.answer("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
-    let sessions = |scene: &Scene| scene.rig.worker.census().sessions;
-    scene.rig.pass(1_999, 500);
-    assert_eq!(sessions(&scene), 1);
-    scene.rig.pass(1, 1);
-    assert_eq!(sessions(&scene), 0);
+    scene.rig.worker.access_lines().expect("a log").clear();
+    scene.ends_after_s(2, "tunnel timeout");
     let address = rig::origin_address(0);
     scene
         .rig
@@ -272,6 +269,50 @@ fn a_route_says_how_long_a_connect_and_a_tunnel_may_take() {
     scene.rig.worker.access_lines().expect("a log").clear();
     scene.rig.settle();
     scene.ends_after_s(3, "connect timeout");
+}
+
+#[test]
+fn an_end_in_a_tunnel_has_the_time_of_half_closed_sessions() {
+    let ask = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    let mut scene = Scene::new(ask);
+    scene.answer("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    scene.rig.worker.access_lines().expect("a log").clear();
+    scene.rig.world().peer_close_write(scene.client);
+    scene.rig.settle();
+    scene.ends_after_s(30, "half-closed timeout");
+}
+
+#[test]
+fn each_timeout_of_a_session_that_is_relayed_as_it_is_has_its_words() {
+    let log = "access_log: {format: json}";
+    let scene = || {
+        let mut rig = Rig::still(&rig::config_text(&[1], log));
+        let (client, backend) = rig.session();
+        Scene {
+            rig,
+            client,
+            backend,
+        }
+    };
+    let mut idle = scene();
+    idle.ends_after_s(600, "idle timeout");
+    let mut half_closed = scene();
+    let client = half_closed.client;
+    half_closed.rig.world().peer_close_write(client);
+    half_closed.rig.settle();
+    half_closed.ends_after_s(30, "half-closed timeout");
+
+    let mut rig = Rig::still(&rig::config_text(&[1], log));
+    let address = rig::origin_address(0);
+    rig.world().origin_listen(&address, Behaviour::Blackhole);
+    let client = rig.client();
+    rig.settle();
+    let mut scene = Scene {
+        rig,
+        client,
+        backend: client,
+    };
+    scene.ends_after_s(5, "connect timeout");
 }
 
 #[test]

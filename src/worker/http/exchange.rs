@@ -446,6 +446,9 @@ impl<N: Net> Parts<'_, N> {
             Due::ConnectFailed => {
                 self.on_connect_failed(&mut exchange, shared, "connect timed out", true)
             }
+            Due::End(End::Cut(Cut::Idle(Idle::Backend))) if exchange.is_event_stream => {
+                Err(End::Cut(Cut::Idle(Idle::Stream)))
+            }
             Due::End(end) => {
                 if let (End::Failed(Failure::ResponseTimeout), Some(lease)) =
                     (end, &exchange.attempt.lease)

@@ -300,10 +300,12 @@ pub(crate) fn log_tcp<N: Net>(
     let attempt = &relay.attempt;
     let backend = attempt.last();
     let backend = backend.and_then(|id| shared.backends.try_get(id));
-    let (why, closed_by) = outcome(reason);
+    let (why, closed_by) = match outcome(reason) {
+        (Why::NoBackend, by) if attempt.has_timed_out() => (Why::ConnectTimeout, by),
+        told => told,
+    };
     let reason = match reason {
         CloseReason::Unwatched => Some("its socket could not be watched"),
-        CloseReason::HalfClosed => Some("one direction had ended"),
         CloseReason::NoBackend if relay.is_starving() => Some(NO_DESCRIPTOR),
         CloseReason::NoBackend => failure_behind(why, attempt),
         CloseReason::Done
@@ -312,6 +314,8 @@ pub(crate) fn log_tcp<N: Net>(
         | CloseReason::Left
         | CloseReason::Truncated
         | CloseReason::Idle
+        | CloseReason::TunnelIdle
+        | CloseReason::HalfClosed
         | CloseReason::Cut => None,
     };
     let line = TcpRecord {
@@ -359,7 +363,9 @@ fn outcome(reason: CloseReason) -> (Why, Option<ClosedBy>) {
         CloseReason::Reset(Side::Backend) | CloseReason::Truncated => {
             (Why::BackendCutBody, Some(ClosedBy::Backend))
         }
-        CloseReason::Idle | CloseReason::HalfClosed => (Why::BodyIdle, Some(ClosedBy::Weir)),
+        CloseReason::Idle => (Why::IdleTimeout, Some(ClosedBy::Weir)),
+        CloseReason::TunnelIdle => (Why::TunnelTimeout, Some(ClosedBy::Weir)),
+        CloseReason::HalfClosed => (Why::HalfClosedTimeout, Some(ClosedBy::Weir)),
         CloseReason::Unwatched => (Why::Refused, Some(ClosedBy::Weir)),
         CloseReason::Cut => (Why::DrainDeadline, Some(ClosedBy::Weir)),
     }
@@ -383,7 +389,9 @@ fn closed_by(why: Why) -> Option<ClosedBy> {
         | Why::UploadTimeout
         | Why::ResponseIdle
         | Why::SendTimeout
-        | Why::BodyIdle
+        | Why::IdleTimeout
+        | Why::HalfClosedTimeout
+        | Why::TunnelTimeout
         | Why::DrainDeadline => Some(ClosedBy::Weir),
     }
 }

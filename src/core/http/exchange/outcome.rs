@@ -136,6 +136,8 @@ pub enum Cut {
 pub enum Idle {
     /// The backend, which sends no more of it.
     Backend,
+    /// The same, where the response is an event stream and so has the time of a tunnel.
+    Stream,
     /// The client, which does not take it.
     Client,
 }
@@ -146,6 +148,7 @@ impl Cut {
             Self::Backend => Why::BackendCutBody,
             Self::BadBody(_) => Why::BadResponse,
             Self::Idle(Idle::Backend) => Why::ResponseIdle,
+            Self::Idle(Idle::Stream) => Why::TunnelTimeout,
             Self::Idle(Idle::Client) => Why::SendTimeout,
             Self::Request(failure) => failure.why(),
         }
