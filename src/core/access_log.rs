@@ -22,6 +22,10 @@ use crate::core::text;
 /// Longest value taken from a request, in bytes before escaping; what is longer ends in `...`.
 pub const VALUE_BYTES_MAX: usize = 4096;
 
+/// The status of a request whose client left before an answer had begun, as nginx logs it: it is
+/// sent to nobody.
+pub const CLIENT_LEFT: u16 = 499;
+
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -196,7 +200,7 @@ pub struct HttpRecord<'a> {
     pub path: &'a [u8],
     /// Such as `HTTP/1.1`.
     pub proto: &'a str,
-    /// What the client was answered; none when it was not.
+    /// What the client was answered, or [`CLIENT_LEFT`]; none when it was there and was not.
     pub status: Option<u16>,
     /// From the client, head and body.
     pub bytes_in: u64,

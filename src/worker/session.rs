@@ -219,7 +219,8 @@ impl<N: Net> Shared<N> {
                 if let Some(buffer) = output {
                     self.transfer.buffers.give(buffer);
                 }
-                if let Some(exchange) = http.exchange.take() {
+                if let Some(mut exchange) = http.exchange.take() {
+                    http::log_unfinished(&mut exchange, session.listener, self, reason);
                     self.abandon_exchange(exchange);
                 }
                 Ended {

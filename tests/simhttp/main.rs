@@ -13,6 +13,7 @@ mod net;
 mod rig;
 
 mod early;
+mod ends;
 mod exchange;
 mod half_closed;
 mod idle;

@@ -21,7 +21,7 @@ use crate::core::time::Tick;
 use crate::net::{Net, Side};
 use crate::worker::connect::{self, Attempt, Confirmed};
 use crate::worker::http::drop::{self, DROP_MS, DROP_SILENT_MS};
-use crate::worker::http::log::Record;
+use crate::worker::http::log::{Record, log_exchange};
 use crate::worker::http::{Http, Next, Parts, Phase};
 use crate::worker::links::LinkKey;
 use crate::worker::session::{CloseReason, Protocol, Session, Turn};
@@ -513,7 +513,8 @@ impl<N: Net> Parts<'_, N> {
             self.http.send = Some(exchange.send_timeout(shared, self.facts.listener));
         }
         exchange.bytes_out += sent.unwrap_or(0);
-        self.log_exchange(&mut exchange, shared, (ending.why, ending.reason));
+        let why = (ending.why, ending.reason);
+        log_exchange(&mut exchange, self.facts.listener, shared, why);
         // It stays with the session: a reset is for what was not delivered.
         if let ClientFate::Switch | ClientFate::CutByReset(_) = ending.client {
             self.http.exchange = Some(exchange);

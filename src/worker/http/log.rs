@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use crate::config::model::LogFormat;
 use crate::core::access_log::{
-    ClosedBy, Format, HttpRecord, TcpRecord, Timings, VALUE_BYTES_MAX, Why,
+    CLIENT_LEFT, ClosedBy, Format, HttpRecord, TcpRecord, Timings, VALUE_BYTES_MAX, Why,
 };
-use crate::core::http::exchange::NO_DESCRIPTOR;
+use crate::core::http::exchange::{End, NO_DESCRIPTOR};
 use crate::core::http::head::Version;
 use crate::core::http::path::escape_beyond_ascii;
 use crate::core::time::Tick;
@@ -18,7 +18,7 @@ use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::reply::OwnAnswer;
 use crate::worker::http::request::Request;
 use crate::worker::session::{CloseReason, Session};
-use crate::worker::shared::Shared;
+use crate::worker::shared::{ListenerSlot, Shared};
 use crate::worker::tcp::Relay;
 
 /// Lines that wait for their writer, in bytes; what does not fit is dropped and counted.
@@ -137,47 +137,81 @@ impl Record {
     }
 }
 
-impl<N: Net> Parts<'_, N> {
-    /// Logs an exchange that is over.
-    pub(super) fn log_exchange(
-        &self,
-        exchange: &mut ActiveExchange,
-        shared: &mut Shared<N>,
-        (why, reason): (Why, Option<&'static str>),
-    ) {
-        let Some(record) = exchange.record.take() else {
-            return;
-        };
-        let Some(mut log) = shared.http.log.take() else {
-            return;
-        };
-        let id = log.id();
-        let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
-        let backend = exchange.attempt.last();
-        let backend = backend.and_then(|id| shared.backends.try_get(id));
-        let line = HttpRecord {
-            status: exchange.state.status().or(record.status),
-            bytes_in: record.head_bytes + exchange.state.request_payload_bytes(),
-            bytes_out: exchange.bytes_out,
-            route: Some(&exchange.site.routes[exchange.route].prefix),
-            pool: Some(&upstream.name),
-            backend: backend.map(|backend| backend.identity.as_str()),
-            attempts: exchange.attempt.count(),
-            timings: Timings {
-                wait_ms: Some(exchange.started.since_ms(record.began)),
-                queue_ms: exchange.queue_ms,
-                connect_ms: exchange.connect_ms,
-                ttfb_ms: exchange.ttfb_ms,
-                total_ms: shared.now.since_ms(record.began),
-            },
-            sticky: exchange.sticky,
-            reason: reason.or_else(|| failure_behind(why, &exchange.attempt)),
-            ..self.http_record(shared, &record, id, why)
-        };
-        log.line(|format, out| line.write(format, out));
-        shared.http.log = Some(log);
-    }
+/// Logs an exchange that is over.
+pub(super) fn log_exchange<N: Net>(
+    exchange: &mut ActiveExchange,
+    listener: ListenerSlot,
+    shared: &mut Shared<N>,
+    (why, reason): (Why, Option<&'static str>),
+) {
+    let Some(record) = exchange.record.take() else {
+        return;
+    };
+    let Some(mut log) = shared.http.log.take() else {
+        return;
+    };
+    let id = log.id();
+    let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
+    let backend = exchange.attempt.last();
+    let backend = backend.and_then(|id| shared.backends.try_get(id));
+    let line = HttpRecord {
+        status: exchange
+            .state
+            .status()
+            .or(record.status)
+            .or_else(|| left_status(why)),
+        bytes_in: record.head_bytes + exchange.state.request_payload_bytes(),
+        bytes_out: exchange.bytes_out,
+        route: Some(&exchange.site.routes[exchange.route].prefix),
+        pool: Some(&upstream.name),
+        backend: backend.map(|backend| backend.identity.as_str()),
+        attempts: exchange.attempt.count(),
+        timings: Timings {
+            wait_ms: Some(exchange.started.since_ms(record.began)),
+            queue_ms: exchange.queue_ms,
+            connect_ms: exchange.connect_ms,
+            ttfb_ms: exchange.ttfb_ms,
+            total_ms: shared.now.since_ms(record.began),
+        },
+        sticky: exchange.sticky,
+        reason: reason.or_else(|| failure_behind(why, &exchange.attempt)),
+        ..http_record(shared, listener, &record, id, why)
+    };
+    log.line(|format, out| line.write(format, out));
+    shared.http.log = Some(log);
+}
 
+/// What stands for the status of a client that was answered nothing, if it has left.
+fn left_status(why: Why) -> Option<u16> {
+    let has_left = matches!(why, Why::ClientLeftInRequest | Why::ClientLeftInData);
+    has_left.then_some(CLIENT_LEFT)
+}
+
+/// Logs an exchange whose session ends before it, for this reason.
+pub(crate) fn log_unfinished<N: Net>(
+    exchange: &mut ActiveExchange,
+    listener: ListenerSlot,
+    shared: &mut Shared<N>,
+    reason: CloseReason,
+) {
+    let why = match reason {
+        CloseReason::Cut => Why::DrainDeadline,
+        // It was answered, and nobody wants the rest of what it sends.
+        CloseReason::Done => Why::Ok,
+        CloseReason::NoBackend
+        | CloseReason::KeepAliveEnd
+        | CloseReason::Reset(_)
+        | CloseReason::Left
+        | CloseReason::Truncated
+        | CloseReason::Idle
+        | CloseReason::TunnelIdle
+        | CloseReason::HalfClosed
+        | CloseReason::Unwatched => exchange.state.end(End::ClientGone, false).why,
+    };
+    log_exchange(exchange, listener, shared, (why, None));
+}
+
+impl<N: Net> Parts<'_, N> {
     /// Logs a request that weir answered itself, with this status and so many bytes.
     pub(super) fn log_own(
         &self,
@@ -243,47 +277,47 @@ impl<N: Net> Parts<'_, N> {
             bytes_out,
             route,
             reason,
-            ..self.http_record(shared, record, log.id(), why)
+            ..http_record(shared, self.facts.listener, record, log.id(), why)
         };
         log.line(|format, out| line.write(format, out));
         shared.http.log = Some(log);
     }
+}
 
-    /// The line of a request that has come no further than its head.
-    fn http_record<'a>(
-        &self,
-        shared: &'a Shared<N>,
-        record: &'a Record,
-        id: u64,
-        why: Why,
-    ) -> HttpRecord<'a> {
-        HttpRecord {
-            unix_ms: shared.unix_ms(),
-            id,
-            client: record.client,
-            listener: &shared.listeners[self.facts.listener as usize].name,
-            host: &record.host,
-            method: &record.method,
-            path: &record.path,
-            proto: record.proto,
-            status: record.status,
-            bytes_in: record.head_bytes,
-            bytes_out: 0,
-            route: None,
-            pool: None,
-            backend: None,
-            attempts: 0,
-            timings: Timings {
-                total_ms: shared.now.since_ms(record.began),
-                ..Timings::default()
-            },
-            why,
-            reason: None,
-            closed_by: closed_by(why),
-            user_agent: record.user_agent.as_deref(),
-            referer: record.referer.as_deref(),
-            sticky: None,
-        }
+/// The line of a request that has come no further than its head.
+fn http_record<'a, N: Net>(
+    shared: &'a Shared<N>,
+    listener: ListenerSlot,
+    record: &'a Record,
+    id: u64,
+    why: Why,
+) -> HttpRecord<'a> {
+    HttpRecord {
+        unix_ms: shared.unix_ms(),
+        id,
+        client: record.client,
+        listener: &shared.listeners[listener as usize].name,
+        host: &record.host,
+        method: &record.method,
+        path: &record.path,
+        proto: record.proto,
+        status: record.status,
+        bytes_in: record.head_bytes,
+        bytes_out: 0,
+        route: None,
+        pool: None,
+        backend: None,
+        attempts: 0,
+        timings: Timings {
+            total_ms: shared.now.since_ms(record.began),
+            ..Timings::default()
+        },
+        why,
+        reason: None,
+        closed_by: closed_by(why),
+        user_agent: record.user_agent.as_deref(),
+        referer: record.referer.as_deref(),
+        sticky: None,
     }
 }
 

@@ -1,0 +1,147 @@
+//! How requests and sessions end, as counters and the access log tell it.
+
+use weir::board::ListenerCell;
+use weir::worker::Stage;
+
+use crate::net::PeerId;
+use crate::rig::{Rig, config_text};
+use crate::{ANSWER, ASK};
+
+const LOG: &str = "mode: http\naccess_log: {format: json}\n";
+const POST: &[u8] = b"POST /0 HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n";
+/// More than the buffers on the way hold.
+const LONG_BYTES: usize = 1_000_000;
+
+fn rig(more: &str) -> Rig {
+    Rig::still(&config_text(&[1], &format!("{LOG}{more}")))
+}
+
+fn send(rig: &mut Rig, peer: PeerId, bytes: &[u8]) {
+    rig.world().peer_send(peer, bytes);
+    rig.settle();
+}
+
+/// A client whose request is with a backend.
+fn asked(rig: &mut Rig, request: &[u8]) -> (PeerId, PeerId) {
+    let client = rig.client();
+    send(rig, client, request);
+    (client, rig.accepted(0)[0])
+}
+
+/// Takes the one line that the access log has.
+fn line(rig: &mut Rig) -> String {
+    let lines = rig.worker.access_lines().expect("accesses are logged");
+    let text = String::from_utf8(std::mem::take(lines)).expect("a line is text");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+#[test]
+fn who_leaves_before_an_answer_has_499() {
+    type Leave = fn(&mut Rig, PeerId);
+    let reset: Leave = |rig, client| rig.world().peer_reset(client);
+    let ends: Leave = |rig, client| rig.world().peer_close_write(client);
+    let table: [(&[u8], Leave, &str); 4] = [
+        (ASK, reset, "client left in data"),
+        (ASK, ends, "client left in data"),
+        (POST, reset, "client left in request"),
+        (POST, ends, "client left in request"),
+    ];
+    for (request, leave, why) in table {
+        let mut rig = rig("abort_on_close: true");
+        let (client, _) = asked(&mut rig, request);
+        leave(&mut rig, client);
+        rig.settle();
+        let line = line(&mut rig);
+        let told = format!("\"why\":\"{why}\",\"closed_by\":\"client\"");
+        assert!(line.contains(&told), "{line}");
+        assert!(line.contains("\"status\":499,"), "{line}");
+    }
+}
+
+#[test]
+fn who_leaves_in_an_answer_has_its_status() {
+    // Held in a pipe, and in a buffer as it is framed anew.
+    for framing in [format!("Content-Length: {LONG_BYTES}\r\n"), String::new()] {
+        let mut rig = rig("");
+        let (client, backend) = asked(&mut rig, ASK);
+        rig.world().peer_read_enabled(client, false);
+        let head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n");
+        send(&mut rig, backend, head.as_bytes());
+        send(&mut rig, backend, &vec![b'x'; LONG_BYTES]);
+        rig.world().peer_reset(client);
+        rig.settle();
+        let line = line(&mut rig);
+        assert!(line.contains("\"why\":\"client left in data\""), "{line}");
+        assert!(line.contains("\"status\":200,"), "{line}");
+    }
+}
+
+#[test]
+fn a_body_that_goes_wrong_behind_its_answer_is_told() {
+    let chunked = b"POST /0 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (body, why) in [
+        (
+            "b\r\nhello world\r\n",
+            "the body is longer than its route allows",
+        ),
+        ("no chunk\r\n", "invalid chunk size"),
+    ] {
+        let mut rig = rig("limits: {max_body: 10}");
+        let (client, backend) = asked(&mut rig, chunked);
+        send(&mut rig, backend, ANSWER);
+        send(&mut rig, client, body.as_bytes());
+        let line = line(&mut rig);
+        let told = format!("\"why\":\"refused by proxy: {why}\",\"closed_by\":\"weir\"");
+        assert!(line.contains(&told), "{line}");
+        assert!(line.contains("\"status\":200,"), "{line}");
+    }
+}
+
+/// Lets a drain come to its end; how many sessions were cut.
+fn drained(rig: &mut Rig) -> u64 {
+    rig.worker.drain();
+    rig.pass(2_001, 100);
+    assert_eq!(rig.worker.stage(), Stage::Finished);
+    let cut = rig.worker.cut_sessions();
+    assert_eq!(rig.listener_count(ListenerCell::Cut), cut);
+    cut
+}
+
+#[test]
+fn whoever_misses_something_is_cut_at_the_end_of_a_drain() {
+    let drain = "timeouts: {drain: 2s}";
+    let mut waits = rig(drain);
+    asked(&mut waits, ASK);
+    assert_eq!(drained(&mut waits), 1);
+    let told = line(&mut waits);
+    let why = "\"why\":\"drain deadline\",\"closed_by\":\"weir\"";
+    assert!(
+        told.contains(why) && told.contains("\"status\":null,"),
+        "{told}"
+    );
+
+    // The backend still takes what nobody else has.
+    let mut sends = rig(drain);
+    let (_, backend) = asked(&mut sends, POST);
+    send(&mut sends, backend, ANSWER);
+    assert_eq!(drained(&mut sends), 1);
+    let told = line(&mut sends);
+    assert!(
+        told.contains(why) && told.contains("\"status\":200,"),
+        "{told}"
+    );
+
+    let mut blocked = rig(drain);
+    let (client, backend) = asked(&mut blocked, ASK);
+    blocked.world().peer_read_enabled(client, false);
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG_BYTES}\r\n\r\n");
+    send(&mut blocked, backend, head.as_bytes());
+    send(&mut blocked, backend, &vec![b'x'; LONG_BYTES]);
+    assert_eq!(drained(&mut blocked), 1);
+
+    let mut half = rig(drain);
+    let client = half.client();
+    send(&mut half, client, b"GET / HT");
+    assert_eq!(drained(&mut half), 1);
+}
