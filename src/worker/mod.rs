@@ -537,7 +537,7 @@ impl<N: Net> Worker<N> {
             1,
         );
         let cell = match reason {
-            CloseReason::Done | CloseReason::KeepAliveEnd => return,
+            CloseReason::Done | CloseReason::KeepAliveEnd | CloseReason::Left => return,
             CloseReason::NoBackend => {
                 if let Some(upstream) = upstream {
                     shared.log_refused(upstream, slot);
@@ -545,9 +545,7 @@ impl<N: Net> Worker<N> {
                 ListenerCell::Refused
             }
             CloseReason::Unwatched => ListenerCell::Refused,
-            CloseReason::Reset(_) | CloseReason::Left | CloseReason::Truncated => {
-                ListenerCell::Reset
-            }
+            CloseReason::Reset(_) | CloseReason::Truncated => ListenerCell::Reset,
             CloseReason::Idle | CloseReason::TunnelIdle | CloseReason::HalfClosed => {
                 ListenerCell::TimedOut
             }

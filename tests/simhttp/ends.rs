@@ -78,6 +78,23 @@ fn who_leaves_in_an_answer_has_its_status() {
 }
 
 #[test]
+fn an_end_that_is_an_abort_is_no_reset() {
+    for (is_reset, count) in [(true, 1), (false, 0)] {
+        let mut rig = rig("abort_on_close: true");
+        let (client, backend) = asked(&mut rig, ASK);
+        if is_reset {
+            rig.world().peer_reset(client);
+        } else {
+            rig.world().peer_close_write(client);
+        }
+        rig.settle();
+        assert_eq!(rig.worker.census().sessions, 0);
+        assert!(rig.world().peer_saw_reset(backend), "its work is saved");
+        assert_eq!(rig.listener_count(ListenerCell::Reset), count);
+    }
+}
+
+#[test]
 fn a_body_that_goes_wrong_behind_its_answer_is_told() {
     let chunked = b"POST /0 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (body, why) in [

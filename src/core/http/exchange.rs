@@ -770,7 +770,7 @@ impl Exchange {
             return Ok(());
         }
         if !self.is_received() || (is_abort && self.response.is_none()) {
-            return Err(End::ClientGone);
+            return Err(End::ClientLeft);
         }
         Ok(())
     }
@@ -919,10 +919,10 @@ impl Exchange {
             }
             (End::Cut(cut), _) => ending(cut.why(), None, ClientFate::CutByFraming),
             (End::Switched, _) => ending(Why::Ok, None, ClientFate::Switch),
-            (End::ClientGone, response) => {
-                let client = match response {
-                    Some(_) => ClientFate::Gone,
-                    None => ClientFate::Left,
+            (End::ClientGone | End::ClientLeft, response) => {
+                let client = match (end, response) {
+                    (End::ClientLeft, None) => ClientFate::Left,
+                    _ => ClientFate::Gone,
                 };
                 let why = match self.is_received() {
                     true => Why::ClientLeftInData,
@@ -949,7 +949,12 @@ impl Exchange {
             }
             (_, None) if matches!(self.link, Link::Connected { .. }) => LinkFate::Reset,
             (
-                End::Complete | End::Answered(..) | End::Failed(_) | End::ClientGone | End::Cut(_),
+                End::Complete
+                | End::Answered(..)
+                | End::Failed(_)
+                | End::ClientGone
+                | End::ClientLeft
+                | End::Cut(_),
                 _,
             ) => LinkFate::Close,
         }

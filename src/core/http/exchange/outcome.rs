@@ -176,6 +176,8 @@ pub enum End {
     Failed(Failure),
     /// The client has gone.
     ClientGone,
+    /// The client has ended its direction, and is taken to have left.
+    ClientLeft,
     /// The response has begun and will not be completed: the client must see that.
     Cut(Cut),
     /// The connection belongs to another protocol from here on.
@@ -190,7 +192,7 @@ impl End {
             Self::Failed(failure) => failure.reason(),
             Self::Cut(cut) => cut.reason(),
             Self::Answered(_, reason) => reason,
-            Self::Complete | Self::ClientGone | Self::Switched => None,
+            Self::Complete | Self::ClientGone | Self::ClientLeft | Self::Switched => None,
         }
     }
 }

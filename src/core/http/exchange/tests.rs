@@ -743,22 +743,24 @@ fn a_client_that_has_ended_may_still_listen() {
     for keep_alive in [true, false] {
         let mut whole = ask(keep_alive, Framing::None);
         assert_eq!(whole.on_client_closed(false), Ok(()));
-        assert_eq!(whole.on_client_closed(true), Err(End::ClientGone));
-        let ending = whole.end(End::ClientGone, true);
+        assert_eq!(whole.on_client_closed(true), Err(End::ClientLeft));
+        let ending = whole.end(End::ClientLeft, true);
         assert_eq!(ending.why, Why::ClientLeftInData);
         assert_eq!(ending.client, ClientFate::Left);
+        let reset = whole.end(End::ClientGone, true);
+        assert_eq!((reset.client, reset.why), (ClientFate::Gone, ending.why));
         send(&mut whole, false);
         respond(&mut whole, 200, Framing::Length(1));
         assert_eq!(whole.on_client_closed(true), Ok(()), "the work is done");
 
         let mut cut = ask(keep_alive, Framing::Length(2));
-        assert_eq!(cut.on_client_closed(false), Err(End::ClientGone));
-        let ending = cut.end(End::ClientGone, true);
+        assert_eq!(cut.on_client_closed(false), Err(End::ClientLeft));
+        let ending = cut.end(End::ClientLeft, true);
         assert_eq!(ending.why, Why::ClientLeftInRequest);
         send(&mut cut, false);
         respond(&mut cut, 200, Framing::Length(1));
-        assert_eq!(cut.on_client_closed(false), Err(End::ClientGone));
-        assert_eq!(cut.end(End::ClientGone, true).client, ClientFate::Gone);
+        assert_eq!(cut.on_client_closed(false), Err(End::ClientLeft));
+        assert_eq!(cut.end(End::ClientLeft, true).client, ClientFate::Gone);
     }
 }
 
