@@ -5,7 +5,7 @@ use log::{info, warn};
 use crate::core::backend::BackendId;
 use crate::net::Net;
 use crate::worker::Worker;
-use crate::worker::session::CloseReason;
+use crate::worker::session::{CloseReason, Session};
 use crate::worker::shared::{ListenerSlot, Timeout, key_of};
 
 /// How often a drain says how many sessions still run.
@@ -154,17 +154,21 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    /// The end of a drain: whatever still runs is cut.
+    /// The end of a drain: whatever still runs is cut. Who has had its last answer, and only sends
+    /// on, loses nothing.
     pub(crate) fn cut_all(&mut self) {
         for slot in 0..self.shared.listeners.len() {
             self.stop_listening(key_of(slot));
         }
         let keys = self.session_keys();
-        for key in &keys {
-            self.close_session(*key, CloseReason::Cut);
+        let before = self.cut;
+        for key in keys {
+            let session = self.sessions.get(key as usize);
+            let answered = session.and_then(Session::answered);
+            self.close_session(key, answered.unwrap_or(CloseReason::Cut));
         }
-        if !keys.is_empty() {
-            warn!("stopping: {} sessions were cut", keys.len());
+        if self.cut > before {
+            warn!("stopping: {} sessions were cut", self.cut - before);
         }
         self.finish();
     }

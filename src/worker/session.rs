@@ -125,6 +125,14 @@ impl<N: Net> Session<N> {
         }
     }
 
+    /// Why it ends, if its client has all that it asked for.
+    pub(crate) fn answered(&self) -> Option<CloseReason> {
+        match &self.protocol {
+            Protocol::Tcp(_) => None,
+            Protocol::Http(http) => http.answered(),
+        }
+    }
+
     /// How many buffers and pipes it holds.
     pub(crate) fn held(&self) -> (usize, usize) {
         match &self.protocol {

@@ -5,7 +5,7 @@ use weir::worker::Stage;
 
 use crate::net::PeerId;
 use crate::rig::{Rig, config_text};
-use crate::{ANSWER, ASK};
+use crate::{ANSWER, ASK, ask_and_answer};
 
 const LOG: &str = "mode: http\naccess_log: {format: json}\n";
 const POST: &[u8] = b"POST /0 HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n";
@@ -126,6 +126,34 @@ fn drained(rig: &mut Rig) -> u64 {
 }
 
 #[test]
+fn whoever_was_answered_and_sends_on_is_not_cut_at_the_end_of_a_drain() {
+    let drain = "timeouts: {drain: 2s}\n";
+    // Behind an answer of weir's own: too much to drop, and little enough to go on.
+    let own = "listen: \"10.9.9.9:80\"\nstats_interval: 0\nname: web\n\
+               routes: [{prefix: /, respond: {status: 200, body: fine}}]\n";
+    for length in [9_000_000, 5_000] {
+        let mut rig = Rig::still(&format!("{own}{drain}"));
+        let client = rig.client();
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        send(&mut rig, client, head.as_bytes());
+        assert!(rig.world().peer_received(client).ends_with(b"fine"));
+        rig.worker.drain();
+        rig.pass(2_001, 100);
+        assert_eq!(rig.worker.cut_sessions(), 0, "{length}");
+    }
+    // What a backend has refused behind its answer.
+    let mut refused = rig(drain);
+    let (client, backend) = asked(&mut refused, POST);
+    send(&mut refused, backend, ANSWER);
+    refused.world().peer_reset(backend);
+    refused.settle();
+    assert_eq!(drained(&mut refused), 0);
+    assert!(refused.world().peer_received(client).ends_with(b"ok"));
+    let line = line(&mut refused);
+    assert!(line.contains("\"why\":\"ok\""), "{line}");
+}
+
+#[test]
 fn whoever_misses_something_is_cut_at_the_end_of_a_drain() {
     let drain = "timeouts: {drain: 2s}";
     let mut waits = rig(drain);
@@ -161,4 +189,20 @@ fn whoever_misses_something_is_cut_at_the_end_of_a_drain() {
     let client = half.client();
     send(&mut half, client, b"GET / HT");
     assert_eq!(drained(&mut half), 1);
+}
+
+#[test]
+fn a_stop_at_once_cuts_nobody_who_waits_for_nothing() {
+    let mut rig = rig("");
+    let client = rig.client();
+    ask_and_answer(&mut rig, client);
+    rig.worker.stop();
+    rig.settle();
+    assert_eq!(rig.worker.cut_sessions(), 0);
+    assert!(rig.world().peer_saw_end(client) && !rig.world().peer_saw_reset(client));
+    let mut fresh = Rig::still(&config_text(&[1], LOG));
+    fresh.client();
+    fresh.settle();
+    fresh.worker.stop();
+    assert_eq!(fresh.worker.cut_sessions(), 1, "it may have asked");
 }

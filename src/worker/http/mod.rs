@@ -171,6 +171,24 @@ impl Http {
         }
     }
 
+    /// Why its session ends, if its client has all that it asked for.
+    pub(crate) fn answered(&self) -> Option<CloseReason> {
+        let drops_request = |exchange: &ActiveExchange| exchange.drops_until.is_some();
+        match self.phase {
+            _ if self.output.is_some() || !self.input.is_empty() => None,
+            Phase::Linger(_, reason) => Some(reason),
+            Phase::Discard(..) => Some(CloseReason::Done),
+            Phase::Idle(_) => (self.requests > 0).then_some(CloseReason::KeepAliveEnd),
+            Phase::Exchange => {
+                let exchange = self.exchange.as_deref();
+                exchange
+                    .is_some_and(drops_request)
+                    .then_some(CloseReason::Done)
+            }
+            Phase::Head(_) => None,
+        }
+    }
+
     /// How many buffers and pipes it holds.
     pub(crate) fn held(&self) -> (usize, usize) {
         let upload = self.exchange.as_ref().is_some_and(|x| x.has_upload());
