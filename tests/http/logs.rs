@@ -121,7 +121,7 @@ fn failures_say_why() {
     for (line, why) in lines.iter().zip([
         " why=SC reason=\"connection refused\"",
         " why=NR",
-        " why=PR reason=\"invalid method\"",
+        " why=PR reason=\"malformed start line\"",
     ]) {
         assert!(line.ends_with(why), "{why} in {line}");
     }
@@ -140,7 +140,7 @@ fn a_refusal_says_which_rule_was_broken() {
     let chunked = "Transfer-Encoding: chunked\r\n\r\n";
     let too_long = "the body is longer than its route allows";
     let table = [
-        ("NONSENSE\r\n\r\n".to_owned(), 400, "invalid method"),
+        ("NONSENSE\r\n\r\n".to_owned(), 400, "malformed start line"),
         ("GET / HTTP/1.1\r\n\r\n".into(), 400, "no Host"),
         (
             "GET / HTTP/2.0\r\nHost: h\r\n\r\n".into(),
@@ -155,7 +155,17 @@ fn a_refusal_says_which_rule_was_broken() {
         (
             "GET / HTTP/1.1\r\nHost: h\r\nX : y\r\n\r\n".into(),
             400,
-            "invalid field name or line folding",
+            "blank before a colon",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: h\r\nX\r\n\r\n".into(),
+            400,
+            "field line without a colon",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n".into(),
+            400,
+            "folded field line",
         ),
         (
             format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n{chunked}"),
@@ -261,6 +271,7 @@ fn a_bad_response_says_which_rule_which_backend_broke() {
         let text = match request.head.word(1).as_str() {
             "/http" => "SSH-2.0-x\r\n".to_owned(),
             "/field" => "HTTP/1.1 200 OK\r\nA B: c\r\n\r\n".into(),
+            "/colon" => "HTTP/1.1 200 OK\r\nA\r\n\r\n".into(),
             "/length" => "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello".into(),
             "/chunk" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".into(),
             "/switch" => format!("{switch}Upgrade: websocket\r\n\r\n"),
@@ -279,11 +290,8 @@ fn a_bad_response_says_which_rule_which_backend_broke() {
     let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
     let table = [
         ("/http", "", "bad response: malformed start line"),
-        (
-            "/field",
-            "",
-            "bad response: invalid field name or line folding",
-        ),
+        ("/field", "", "bad response: invalid byte in a field name"),
+        ("/colon", "", "bad response: field line without a colon"),
         ("/length", "", "bad response: invalid Content-Length"),
         ("/chunk", "", "bad response: invalid chunk size"),
         (

@@ -55,7 +55,7 @@ fn a_check_takes_what_real_traffic_takes_and_says_what_it_does_not() {
         .with("health_check: {interval: 100ms, timeout: 100ms, path: /}");
     let weir = Weir::start(checked);
     let line = weir.log.wait(&["DOWN", &bad.address().to_string()]);
-    let why = "the answer cannot be read: invalid field name or line folding";
+    let why = "the answer cannot be read: invalid byte in a field name";
     assert!(line.contains(why), "{line}");
     let probes = odd.count();
     crate::harness::eventually("more probes pass", || {

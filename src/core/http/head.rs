@@ -6,6 +6,7 @@
 //! keep those bytes in any buffer and reuse one head for every message of a worker. Its methods
 //! that take `bytes` want exactly the bytes that [`RequestHead::parse`] was given.
 
+mod fault;
 mod target;
 
 use std::fmt;
@@ -71,7 +72,7 @@ pub enum HeadError {
     Version,
     /// A status that is not three digits from 100 on, or a reason that is no text.
     Status,
-    /// A field name that is no token: also white space before a colon, and a folded line.
+    /// A byte in a field name that it may not hold.
     FieldName,
     /// A byte in a field value that it may not hold.
     FieldValue,
@@ -103,11 +104,23 @@ pub enum HeadError {
     CodingInOldVersion,
     /// More connection options than anybody needs.
     ConnectionOptions,
+    /// A colon with no field name before it.
+    FieldNameEmpty,
+    /// A field line without a colon.
+    ColonMissing,
+    /// White space between a field name and its colon.
+    BlankBeforeColon,
+    /// A field line that goes on the line before it (RFC 9112 section 5.2).
+    FoldedLine,
+    /// The same, before any field (RFC 9112 section 2.2).
+    BlankBeforeFields,
+    /// A line of nothing but white space.
+    BlankLine,
 }
 
 impl HeadError {
     /// All rules; new ones come last, so that processes of two versions understand each other.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 28] = [
         Self::StartLine,
         Self::Method,
         Self::Target,
@@ -130,6 +143,12 @@ impl HeadError {
         Self::CodingUnknown,
         Self::CodingInOldVersion,
         Self::ConnectionOptions,
+        Self::FieldNameEmpty,
+        Self::ColonMissing,
+        Self::BlankBeforeColon,
+        Self::FoldedLine,
+        Self::BlankBeforeFields,
+        Self::BlankLine,
     ];
 
     /// The status to answer a request with that breaks the rule. For a response it is 502.
@@ -141,6 +160,12 @@ impl HeadError {
             | Self::Target
             | Self::Status
             | Self::FieldName
+            | Self::FieldNameEmpty
+            | Self::ColonMissing
+            | Self::BlankBeforeColon
+            | Self::FoldedLine
+            | Self::BlankBeforeFields
+            | Self::BlankLine
             | Self::FieldValue
             | Self::LineEnd
             | Self::HostMissing
@@ -182,7 +207,13 @@ impl HeadError {
             Self::Connect => "CONNECT is not served",
             Self::Version => "unsupported HTTP version",
             Self::Status => "invalid status line",
-            Self::FieldName => "invalid field name or line folding",
+            Self::FieldName => "invalid byte in a field name",
+            Self::FieldNameEmpty => "empty field name",
+            Self::ColonMissing => "field line without a colon",
+            Self::BlankBeforeColon => "blank before a colon",
+            Self::FoldedLine => "folded field line",
+            Self::BlankBeforeFields => "blank before the first field",
+            Self::BlankLine => "field line of blanks only",
             Self::FieldValue => "invalid byte in a field value",
             Self::LineEnd => "line does not end in CRLF",
             Self::TooManyFields => "too many fields",
@@ -992,18 +1023,28 @@ fn request_error(
     window: &[u8],
 ) -> HeadError {
     match error {
-        httparse::Error::HeaderName => HeadError::FieldName,
+        httparse::Error::HeaderName => fault::of_fields(window),
         httparse::Error::HeaderValue => HeadError::FieldValue,
+        httparse::Error::NewLine if is_beyond_version(found, window) => HeadError::StartLine,
         httparse::Error::NewLine => HeadError::LineEnd,
         httparse::Error::TooManyHeaders => HeadError::TooManyFields,
         httparse::Error::Status => HeadError::Status,
-        httparse::Error::Token if found.method.is_none() => HeadError::Method,
-        httparse::Error::Token => HeadError::Target,
+        httparse::Error::Token if found.method.is_none() => {
+            fault::of_request_line(window, HeadError::Method)
+        }
+        httparse::Error::Token => fault::of_request_line(window, HeadError::Target),
         httparse::Error::Version => match found.path {
             Some(path) => version_error(&window[Span::locate(path.as_bytes(), window).end() + 1..]),
             None => HeadError::StartLine,
         },
     }
+}
+
+/// Whether the version of a request line is followed by something else than a line end.
+fn is_beyond_version(found: &httparse::Request<'_, '_>, window: &[u8]) -> bool {
+    let target = found.path.map(|path| Span::locate(path.as_bytes(), window));
+    let behind = target.and_then(|target| window.get(target.end() + " HTTP/1.1".len()));
+    behind.is_some_and(|byte| !matches!(byte, b'\r' | b'\n'))
 }
 
 /// A version that nobody here speaks, or none at all. One digit tells, so that the answer does

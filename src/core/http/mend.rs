@@ -143,7 +143,10 @@ fn fields(lines: &mut Lines<'_>, out: &mut Vec<u8>) -> Result<bool, HeadError> {
                 out.extend_from_slice(b"\r\n");
                 return Ok(true);
             }
-            ([b' ' | b'\t', ..], None) => return Err(HeadError::FieldName),
+            ([b' ' | b'\t', ..], None) if trim(line).is_empty() => {
+                return Err(HeadError::BlankLine);
+            }
+            ([b' ' | b'\t', ..], None) => return Err(HeadError::BlankBeforeFields),
             ([b' ' | b'\t', ..], Some(is_written)) => {
                 unfold(line, is_written, out, &mut lines.oddities)?;
             }
@@ -156,12 +159,14 @@ fn fields(lines: &mut Lines<'_>, out: &mut Vec<u8>) -> Result<bool, HeadError> {
 /// Writes a field line; whether it was not left out.
 fn field_line(line: &[u8], out: &mut Vec<u8>, oddities: &mut Oddities) -> Result<bool, HeadError> {
     let colon = line.iter().position(|&byte| byte == b':');
-    let (name, value) = line.split_at(colon.ok_or(HeadError::FieldName)?);
+    let (name, value) = line.split_at(colon.ok_or(HeadError::ColonMissing)?);
     let value = trim(&value[1..]);
     let bare = trim(name);
     if !is_token(bare) {
-        let is_printable = !bare.is_empty() && bare.iter().all(u8::is_ascii_graphic);
-        if !is_printable {
+        if bare.is_empty() {
+            return Err(HeadError::FieldNameEmpty);
+        }
+        if !bare.iter().all(u8::is_ascii_graphic) {
             return Err(HeadError::FieldName);
         }
         reject_refused(value)?;
@@ -188,7 +193,7 @@ fn unfold(
 ) -> Result<(), HeadError> {
     let line = trim(line);
     if line.is_empty() {
-        return Err(HeadError::FieldName);
+        return Err(HeadError::BlankLine);
     }
     oddities.add(Oddity::FoldedLine);
     if !is_written {
@@ -370,7 +375,10 @@ mod tests {
 
     #[test]
     fn what_has_two_readings_is_refused() {
-        use HeadError::{FieldName, FieldValue, StartLine, Status, Version};
+        use HeadError::{
+            BlankBeforeFields, BlankLine, ColonMissing, FieldName, FieldNameEmpty, FieldValue,
+            StartLine, Status, Version,
+        };
         let table: &[(&[u8], HeadError)] = &[
             (b"SSH-2.0-x\r\n", StartLine),
             (b" HTTP/1.1 200 OK\r\n\r\n", StartLine),
@@ -390,11 +398,12 @@ mod tests {
             (b"HTTP/1.1 200 O\0K\r\n\r\n", Status),
             (b"HTTP/1.1 200 O\rK\r\n\r\n", Status),
             (b"HTTP/1.1 200 OK\r\r\n\r\n", Status),
-            (b"HTTP/1.1 200 OK\r\n A: b\r\n\r\n", FieldName),
-            (b"HTTP/1.1 200 OK\r\nA: b\r\n \r\n\r\n", FieldName),
-            (b"HTTP/1.1 200 OK\r\nA\r\n\r\n", FieldName),
-            (b"HTTP/1.1 200 OK\r\n: b\r\n\r\n", FieldName),
-            (b"HTTP/1.1 200 OK\r\n : b\r\n\r\n", FieldName),
+            (b"HTTP/1.1 200 OK\r\n A: b\r\n\r\n", BlankBeforeFields),
+            (b"HTTP/1.1 200 OK\r\n \t\r\n\r\n", BlankLine),
+            (b"HTTP/1.1 200 OK\r\nA: b\r\n \r\n\r\n", BlankLine),
+            (b"HTTP/1.1 200 OK\r\nA\r\n\r\n", ColonMissing),
+            (b"HTTP/1.1 200 OK\r\n: b\r\n\r\n", FieldNameEmpty),
+            (b"HTTP/1.1 200 OK\r\n : b\r\n\r\n", BlankBeforeFields),
             (b"HTTP/1.1 200 OK\r\nA B: c\r\n\r\n", FieldName),
             (b"HTTP/1.1 200 OK\r\nA\xa0: c\r\n\r\n", FieldName),
             (b"HTTP/1.1 200 OK\r\nA\x01: c\r\n\r\n", FieldName),
@@ -418,7 +427,10 @@ mod tests {
         let kinds = [SpaceBeforeColon, FoldedLine, Oddity::ChunkLineFeed];
         assert_eq!(found, Ok(Oddities::of(&kinds)));
         assert_eq!(out, b"A: b c\r\n\r\n");
-        assert_eq!(trailers(b"A\r\n\r\n", &mut out), Err(HeadError::FieldName));
+        assert_eq!(
+            trailers(b"A\r\n\r\n", &mut out),
+            Err(HeadError::ColonMissing)
+        );
         assert_eq!(trailers(b"A: b\r\n", &mut out), Err(HeadError::LineEnd));
     }
 }
