@@ -86,6 +86,8 @@ pub(super) fn listener(
         Word::Tcp => tcp(c, section, upstream, short),
         Word::Http => self::http(c, section, upstream, short, http),
     };
+    // What is wrong with it was reported; the address can be judged all the same.
+    let mode = mode.unwrap_or(Mode::Tcp { upstream: 0 });
     let address = address?;
     let name = name.or_else(|| short.then(|| values::name_from(&address.to_string())));
     let listener = Listener {
@@ -95,7 +97,7 @@ pub(super) fn listener(
         keepalive,
         connections_max,
         timeouts,
-        mode: mode?,
+        mode,
     };
     Some((listener, at))
 }

@@ -46,6 +46,16 @@ pub struct Compiled {
     pub places: Places,
 }
 
+/// Why a file is refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flawed {
+    /// Every error, sorted by place.
+    pub problems: Vec<Problem>,
+    /// What could be understood in spite of them, with the default in the place of what could not,
+    /// to say what else is wrong: not to serve with. None when it is no mapping of keys at all.
+    pub rest: Option<Box<(Source, Compiled)>>,
+}
+
 /// A good file as it was read, with the files that it refers to: enough to compile it again
 /// without touching one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,25 +95,37 @@ pub fn compile(
     text: &str,
     read_file: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<Compiled, Vec<Problem>> {
+    let (compiled, errors) = understand(file_name, text, read_file);
+    match compiled {
+        Some(compiled) if errors.is_empty() => Ok(compiled),
+        Some(_) | None => Err(errors),
+    }
+}
+
+/// What the text says, as far as it is a configuration, and every error in it.
+fn understand(
+    file_name: &str,
+    text: &str,
+    read_file: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
+) -> (Option<Compiled>, Vec<Problem>) {
     let mut problems = Problems::new(file_name);
     let root = match node::parse(text) {
         Ok(root) => root,
         Err((at, message)) => {
             problems.error(at, message);
-            return problems
-                .finish()
-                .map(|_| unreachable!("an error was just added"));
+            return (None, problems.finish().1);
         }
     };
     let mut compiler = compile::Compiler::new(problems, read_file);
     let config = compiler.root(&root);
     let places = compiler.places;
-    let warnings = compiler.problems.finish()?;
-    Ok(Compiled {
+    let (warnings, errors) = compiler.problems.finish();
+    let compiled = Compiled {
         config,
         warnings,
         places,
-    })
+    };
+    (Some(compiled), errors)
 }
 
 /// Reads and compiles a configuration file. Paths in it are relative to its folder.
@@ -112,23 +134,25 @@ pub fn compile(
 ///
 /// Every error in the file, sorted by place, or why it cannot be read.
 pub fn load(path: &Path) -> Result<Compiled, Vec<Problem>> {
-    read(path).map(|(_, compiled)| compiled)
+    let read = read(path).map_err(|flawed| flawed.problems);
+    read.map(|(_, compiled)| compiled)
 }
 
 /// The same, and all that was read for it.
 ///
 /// # Errors
 ///
-/// As [`load`].
-pub fn read(path: &Path) -> Result<(Source, Compiled), Vec<Problem>> {
+/// As [`load`], with what there is in spite of them.
+pub fn read(path: &Path) -> Result<(Source, Compiled), Flawed> {
     let file_name = path.display().to_string();
-    let unreadable = |at, message| {
-        vec![Problem {
+    let unreadable = |at, message| Flawed {
+        problems: vec![Problem {
             file: file_name.clone(),
             at,
             warning: false,
             message,
-        }]
+        }],
+        rest: None,
     };
     // One byte more than allowed, so that the compiler sees that the file is too long.
     let bytes = read_bounded(path, node::FILE_BYTES_MAX + 1)
@@ -141,17 +165,23 @@ pub fn read(path: &Path) -> Result<(Source, Compiled), Vec<Problem>> {
     })?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let mut files = Vec::new();
-    let compiled = compile(&file_name, &text, &mut |referred| {
+    let (compiled, problems) = understand(&file_name, &text, &mut |referred| {
         let bytes = read_page(&folder.join(referred))?;
         files.push((referred.to_owned(), bytes.clone()));
         Ok(bytes)
-    })?;
+    });
     let source = Source {
         file_name,
         text,
         files,
     };
-    Ok((source, compiled))
+    match compiled {
+        Some(compiled) if problems.is_empty() => Ok((source, compiled)),
+        rest => Err(Flawed {
+            problems,
+            rest: rest.map(|compiled| Box::new((source, compiled))),
+        }),
+    }
 }
 
 /// Reads a file that another one refers to. Nobody waits here for who writes to a pipe.

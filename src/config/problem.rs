@@ -90,14 +90,10 @@ impl Problems {
         }
     }
 
-    /// The warnings when there is no error, else the errors; sorted by place.
-    pub(super) fn finish(mut self) -> Result<Vec<Problem>, Vec<Problem>> {
+    /// Warnings and errors, sorted by place.
+    pub(super) fn finish(mut self) -> (Vec<Problem>, Vec<Problem>) {
         self.errors.sort_by_key(|problem| problem.at);
         self.warnings.sort_by_key(|problem| problem.at);
-        if self.errors.is_empty() {
-            Ok(self.warnings)
-        } else {
-            Err(self.errors)
-        }
+        (self.warnings, self.errors)
     }
 }

@@ -79,23 +79,37 @@ pub struct Rejection {
 /// Reads the configuration file of a command line, and looks whether it can be served.
 ///
 /// # Errors
-/// Everything that is wrong with the file; if nothing is, with the command line.
+/// Everything that is wrong with the file and the command line, as far as it can be known, with the
+/// status of what comes first.
 pub fn load(args: &Args, moment: &Moment) -> Result<(Source, Compiled), Rejection> {
-    let rejection = |code| move |problems| Rejection { code, problems };
-    let (source, mut compiled) = config::read(&args.config).map_err(rejection(EXIT_CONFIG))?;
+    let (read, errors) = match config::read(&args.config) {
+        Ok(read) => (Some(Box::new(read)), Vec::new()),
+        Err(flawed) => (flawed.rest, flawed.problems),
+    };
+    let Some(read) = read else {
+        let code = EXIT_CONFIG;
+        return Err(Rejection {
+            code,
+            problems: errors,
+        });
+    };
+    let (source, mut compiled) = *read;
     let look = Look {
         args,
         moment,
         source: &source,
         compiled: &compiled,
+        errors: &errors,
     };
     let checks = [
         (EXIT_CONFIG, look.problems()),
         (EXIT_USAGE, look.problem_of_cpu()),
         (EXIT_BIND, look.problem_of_pid_file()),
     ];
-    if let Some((code, problems)) = checks.into_iter().find(|(_, found)| !found.is_empty()) {
-        return Err(rejection(code)(problems));
+    if let Some((code, _)) = checks.iter().find(|(_, found)| !found.is_empty()) {
+        let code = *code;
+        let problems = checks.into_iter().flat_map(|(_, found)| found).collect();
+        return Err(Rejection { code, problems });
     }
     let warnings = look.warnings();
     compiled.warnings.extend(warnings);
@@ -107,7 +121,10 @@ struct Look<'a> {
     args: &'a Args,
     moment: &'a Moment,
     source: &'a Source,
+    /// Where there are errors, what could be understood.
     compiled: &'a Compiled,
+    /// Those of the file itself.
+    errors: &'a [Problem],
 }
 
 impl Look<'_> {
@@ -126,7 +143,7 @@ impl Look<'_> {
 
     /// All that is wrong with the file, sorted by place.
     fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let mut problems = self.errors.to_vec();
         problems.extend(self.too_many_names());
         if !self.moment.is_inside_root() {
             problems.extend(self.unknown_accounts());
@@ -151,8 +168,12 @@ impl Look<'_> {
 
     fn unknown_accounts(&self) -> Vec<Problem> {
         let settings = &self.config().privileges;
-        let (user, group) = (settings.user.as_deref(), settings.group.as_deref());
+        let (user, mut group) = (settings.user.as_deref(), settings.group.as_deref());
         let places = &self.compiled.places;
+        if self.is_wrong(places.group) {
+            // A user who is not listed needs one, and there is to be one.
+            group = Some("0");
+        }
         let first = privileges::look_up(user, group).err();
         // A group is looked for when its user is found.
         let rest = matches!(first, Some(Unknown::User(_)))
@@ -167,6 +188,11 @@ impl Look<'_> {
             self.problem(at, format!("`{key}` is {value:?}: {why}"))
         };
         first.into_iter().chain(rest).map(problem).collect()
+    }
+
+    /// Whether the value at that place is wrong by itself.
+    fn is_wrong(&self, at: Option<Position>) -> bool {
+        at.is_some() && self.errors.iter().any(|error| error.at == at)
     }
 
     fn missing_root(&self) -> Option<Problem> {
@@ -227,7 +253,9 @@ impl Look<'_> {
                 seen.insert(key, own);
                 continue;
             };
-            if first.is_made || own.is_made {
+            // That two listeners have one address is known by then.
+            let is_told = first.path == own.path && self.is_wrong(own.at);
+            if !is_told && (first.is_made || own.is_made) {
                 let message = format!(
                     "{} and {} are one file, {}; each must have its own",
                     first.what,
