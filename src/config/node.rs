@@ -99,9 +99,12 @@ pub(super) fn parse(text: &str) -> Result<Node, (Position, String)> {
     Ok(root)
 }
 
-/// Both limits that a file of many aliases meets, ours and that of the YAML reader.
-const ALIASES: &str =
-    "the file is too large once its aliases (such as *name) are expanded; it may have 4 MiB";
+/// A file of many aliases meets one of two limits: ours, and that of the YAML reader on how often
+/// it follows one.
+const ALIASES: &str = "from here on the file is too large once its aliases (such as *name) are \
+                       expanded; it may have 4 MiB";
+const JUMPS: &str = "from here on its aliases (such as *name), each of them expanded, are too \
+                     many: more than 100 times what the file itself holds";
 
 const EMPTY: &str = "the file is empty; it must name what to listen on and where to forward";
 
@@ -150,6 +153,7 @@ fn read_document(document: serde_yaml::Deserializer<'_>) -> Result<Node, (Positi
     let mut builder = Builder {
         kept: None,
         refusal: None,
+        furthest: Position::START,
         budget_bytes: EXPANDED_BYTES_MAX,
     };
     let seed = NodeSeed {
@@ -160,16 +164,21 @@ fn read_document(document: serde_yaml::Deserializer<'_>) -> Result<Node, (Positi
     let result = seed.deserialize(document);
     let node = builder.settle(result, Position::START);
     node.map_err(|error| {
+        // What says no place has gone as far as this.
         let at = error
             .location()
-            .map_or(Position::START, |location| Position {
+            .map_or(builder.furthest, |location| Position {
                 line: location.line(),
                 column: location.column(),
             });
         let message = builder.refusal.take();
         let message = message.unwrap_or_else(|| without_place(&error.to_string(), at));
         if message.contains("repetition limit exceeded") {
-            return (at, ALIASES.to_owned());
+            return (builder.furthest, JUMPS.to_owned());
+        }
+        if message == ALIASES {
+            // Its place is that of what an alias stands for.
+            return (builder.furthest, message);
         }
         (at, message)
     })
@@ -190,6 +199,9 @@ struct Builder {
     kept: Option<Value>,
     /// Why reading ends, without the path that `serde_yaml` puts in front.
     refusal: Option<String>,
+    /// The last place that was read. Aliases lead back, so that it stays before the one that is
+    /// being expanded.
+    furthest: Position,
     budget_bytes: usize,
 }
 
@@ -229,10 +241,14 @@ impl Builder {
     fn settle<E: fmt::Display>(&mut self, read: Result<Value, E>, at: Position) -> Result<Node, E> {
         match (read, self.kept.take()) {
             (Ok(value), _) => Ok(Node { at, value }),
-            (Err(error), Some(value)) => Ok(Node {
-                at: place_of(&error).unwrap_or(at),
-                value,
-            }),
+            (Err(error), Some(value)) => {
+                let at = place_of(&error).unwrap_or(at);
+                // libyaml puts a missing value further down.
+                if value != Value::Null {
+                    self.furthest = self.furthest.max(at);
+                }
+                Ok(Node { at, value })
+            }
             (Err(error), None) => Err(error),
         }
     }
@@ -483,6 +499,13 @@ mod tests {
                     d: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]\n\
                     e: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d, *d]\n\
                     f: &f [*e, *e, *e, *e, *e, *e, *e, *e, *e, *e]\n";
+        let text = "x".repeat(100_000);
+        let wide = format!(
+            "a: &a {text}\nb: 1\nc: ~\nd: [{}]\ne: f\n",
+            "*a, ".repeat(60)
+        );
+        let cut = bomb[..bomb.find("e: ").expect("it is there")].to_owned();
+        let cut = format!("{cut}e: {{x: 1, y: [{}]}}\n", "*d, ".repeat(60));
         let cases = [
             ("", 1, 1, "the file is empty"),
             ("# only this\n", 2, 1, "the file is empty"),
@@ -500,19 +523,21 @@ mod tests {
             ("a: !tag b", 1, 4, "expected a value without a tag"),
             ("[a]: 1", 1, 1, "expected a key of one word"),
             ("a: \u{7}", 1, 4, "the character '\\u{7}' is not allowed"),
+            (bomb, 5, 1, "from here on its aliases (such as *name)"),
             (
-                bomb,
-                1,
+                wide.as_str(),
+                4,
                 1,
                 "once its aliases (such as *name) are expanded; it may have 4 MiB",
             ),
+            (cut.as_str(), 5, 11, "from here on its aliases"),
             (
                 open.as_str(),
                 1,
                 10_001,
                 "more than 10000 brackets are open",
             ),
-            (long.as_str(), 1, 4, "too large once its aliases"),
+            (long.as_str(), 2, 1, "too large once its aliases"),
         ];
         for (text, line, column, expected) in cases {
             let (at, message) = parse(text).expect_err(text);
