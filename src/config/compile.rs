@@ -20,7 +20,6 @@ use super::problem::{Position, Problems};
 use super::section::{Section, read_value};
 use super::suggest;
 use super::timeouts::{Given, Place};
-use super::units::format_size;
 use super::upstream::{self, Declared};
 use super::values::{self, Read};
 use crate::core::address::Address;
@@ -541,20 +540,18 @@ fn buffers(node: &Node, config: &mut Config, problems: &mut Problems) {
     let size_range = defaults::BUFFER_BYTES_MIN..=defaults::BUFFER_BYTES_MAX;
     let size = section.read("size", problems, values::size(size_range));
     config.buffer_bytes = size.unwrap_or(config.buffer_bytes);
-    let memory_range = defaults::BUFFER_BYTES_MIN..=defaults::BUFFER_MEMORY_BYTES_MAX;
-    let memory = section.read("memory", problems, values::size(memory_range));
+    // Nothing is said against a memory that some size fits. By default any does.
+    let least_size = match (size, section.peek("size")) {
+        (None, Some(_)) => defaults::BUFFER_BYTES_MIN,
+        (Some(_), _) | (None, None) => config.buffer_bytes as u64,
+    };
+    let least = least_size * defaults::BUFFERS_MIN;
+    let memory = values::size(least..=defaults::BUFFER_MEMORY_BYTES_MAX);
+    let memory = section.read("memory", problems, |node| {
+        let count = defaults::BUFFERS_MIN;
+        memory(node).map_err(|must| format!("{must}, and hold {count} buffers of `size`"))
+    });
     config.buffer_memory_bytes = memory.unwrap_or(config.buffer_memory_bytes);
-    if config.buffer_memory_bytes / config.buffer_bytes < defaults::BUFFERS_MIN {
-        let least = config.buffer_bytes * defaults::BUFFERS_MIN;
-        let message = format!(
-            "`memory` is {}; it must be at least {}, which holds {} buffers of `size`",
-            format_size(config.buffer_memory_bytes as u64),
-            format_size(least as u64),
-            defaults::BUFFERS_MIN
-        );
-        let place = section.peek("memory").or_else(|| section.peek("size"));
-        problems.error(place.map_or(section.at, |entry| entry.value.at), message);
-    }
     section.close(problems);
 }
 

@@ -285,12 +285,7 @@ fn limits(
         let count = values::integer(1..=defaults::CONNECTIONS_LIMIT);
         let count = values::or_word("unlimited", count);
         connections_max = limits.read("max_connections", problems, count).flatten();
-        let most = u64::try_from(HEAD_BYTES_LIMIT).unwrap_or(u64::MAX);
-        let head = values::size(defaults::HEAD_BYTES_MIN..=most);
-        let head = limits.read("max_head", problems, |node| {
-            let bytes = head(node)?;
-            fits_buffer(bytes, buffer_bytes).map(|()| bytes)
-        });
+        let head = limits.read("max_head", problems, head_size(buffer_bytes));
         http.head_bytes_max = head.unwrap_or(http.head_bytes_max);
         let most = i128::try_from(FIELDS_LIMIT).unwrap_or(i128::MAX);
         let fields = limits.read("max_fields", problems, values::integer(10..=most));
@@ -309,16 +304,16 @@ fn limits(
     connections_max
 }
 
-/// Heads are read where bodies are.
-fn fits_buffer(head_bytes: usize, buffer_bytes: usize) -> Read<()> {
-    if head_bytes <= buffer_bytes {
-        return Ok(());
+/// The size of a head, which is read where bodies are.
+fn head_size(buffer_bytes: usize) -> impl Fn(&Node) -> Read<usize> {
+    let most = HEAD_BYTES_LIMIT.min(buffer_bytes);
+    let read = values::size(defaults::HEAD_BYTES_MIN..=most as u64);
+    move |node| {
+        read(node).map_err(|must| match most < HEAD_BYTES_LIMIT {
+            true => format!("{must}, and not above `size` in `buffers`"),
+            false => must,
+        })
     }
-    let least = super::units::format_size(defaults::HEAD_BYTES_MIN);
-    let most = super::units::format_size(buffer_bytes as u64);
-    Err(format!(
-        "a size from {least} to {most}, which is `size` in `buffers`"
-    ))
 }
 
 /// `keepalive`: off, on, or a mapping.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::model::{Action, Algorithm, Config, HashKey, HostPattern, Mode, ProbeKind};
+use super::node::{Node, Value, parse};
+use super::problem::Position;
 use super::{Compiled, compile, render};
 use crate::core::address::{Address, BackendAddress};
 use crate::core::http::claims::FAMILY;
@@ -78,6 +80,80 @@ fn as_many_errors_as_a_file_has_are_reported_at_once() {
     let problems = compile("f", &text, &mut no_files).expect_err("bad weights");
     let lines: Vec<usize> = problems.iter().filter_map(|p| Some(p.at?.line)).collect();
     assert_eq!(lines, (3..503).collect::<Vec<_>>());
+}
+
+/// Where the scalars of a file stand.
+fn scalars(node: &Node, found: &mut Vec<Position>) {
+    match &node.value {
+        Value::List(items) => items.iter().for_each(|item| scalars(item, found)),
+        Value::Map(entries) => entries.iter().for_each(|it| scalars(&it.value, found)),
+        Value::Integer(_) | Value::Text(_) => found.push(node.at),
+        Value::Null | Value::Bool(_) | Value::Float(_) => {}
+    }
+}
+
+/// The text with another value at that place.
+fn with_value(text: &str, at: Position, value: &str) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let line = &mut lines[at.line - 1];
+    let start = at.column - 1;
+    let length = match line[start..].strip_prefix('"') {
+        Some(quoted) => quoted.find('"').map(|length| length + 2),
+        None => line[start..].find([',', '}', ']', ' ']),
+    };
+    let end = length.map_or(line.len(), |length| start + length);
+    line.replace_range(start..end, value);
+    lines.join("\n") + "\n"
+}
+
+/// What a message says that may be given there: the ends of a range and the examples.
+fn suggested(message: &str) -> Vec<&str> {
+    let words = |after, separator: &'static str| {
+        let rest = message.split_once(after).map_or("", |(_, rest)| rest);
+        let part = rest.split(',').next().unwrap_or_default();
+        part.split(separator).filter(|word| !word.is_empty())
+    };
+    words(" from ", " to ")
+        .chain(words(" such as ", " or "))
+        .collect()
+}
+
+#[test]
+fn every_duration_and_size_that_a_message_suggests_is_accepted_in_its_place() {
+    let reference = include_str!("../../conf/reference.yaml");
+    let files = [
+        reference.to_owned(),
+        reference.replace("size: 64KiB ", "size: 8KiB "),
+        reference.replace("size: 64KiB ", "size: 1MiB "),
+    ];
+    assert!(files[0] != files[1]);
+    let compile = |text: &str| compile("f", text, &mut |_| Ok(Vec::new()));
+    let mut tried = 0;
+    for text in &files {
+        let mut places = Vec::new();
+        scalars(&parse(text).expect("it is good"), &mut places);
+        for at in places {
+            let Err(problems) = compile(&with_value(text, at, "\"?\"")) else {
+                continue;
+            };
+            let own = problems.iter().find(|problem| problem.at == Some(at));
+            let message = own.map_or("", |problem| problem.message.as_str());
+            if !message.contains("must be a duration") && !message.contains("must be a size") {
+                continue;
+            }
+            let values = suggested(message);
+            assert!(values.len() >= 3, "{message}");
+            for value in values {
+                let problems = compile(&with_value(text, at, value))
+                    .err()
+                    .unwrap_or_default();
+                let own = problems.iter().find(|problem| problem.at == Some(at));
+                assert_eq!(own, None, "{value} is suggested by {message}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 300, "only {tried}");
 }
 
 fn http(config: &Config, listener: usize) -> &super::model::Http {

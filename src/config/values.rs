@@ -159,7 +159,7 @@ pub(super) fn or_word<T>(
 
 /// What shows how durations and sizes are written, the best examples first.
 const DURATIONS: [&str; 6] = ["500ms", "1m30s", "30s", "5s", "1h", "2d"];
-const SIZES: [&str; 4] = ["64KiB", "1MB", "16KiB", "4096B"];
+const SIZES: [&str; 5] = ["64KiB", "1MB", "16KiB", "4096B", "64MiB"];
 
 /// At most two of some words that are themselves allowed.
 fn examples(words: &[&str], is_allowed: impl Fn(&str) -> bool) -> String {
@@ -199,12 +199,17 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Rea
 pub(super) fn whole_seconds(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Read<Duration> {
     let read = duration(range);
     move |node| {
-        let duration = read(node)?;
+        let of_seconds =
+            |must: String| must.replacen("a duration", "a duration of whole seconds", 1);
+        let duration = read(node).map_err(of_seconds)?;
         if duration.subsec_nanos() == 0 {
-            Ok(duration)
-        } else {
-            Err("a duration of whole seconds".to_owned())
+            return Ok(duration);
         }
+        let none = Node {
+            at: node.at,
+            value: Value::Null,
+        };
+        read(&none).map_err(of_seconds)
     }
 }
 
