@@ -1,101 +1,462 @@
-//! What a new configuration changes, as a verdict counts it.
+//! What a new configuration changes, as a verdict tells it: how many of each kind, and of whom
+//! which keys.
 
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::config::model::{Action, Config, Mode, Route, Upstream};
+use crate::config::model::{
+    Action, Backend, Config, HostPattern, Http, Listener, Mode, Privileges, Route, Upstream,
+};
 use crate::core::key::bytes_key;
-use crate::wire::value::to_bytes;
+use crate::wire::value::{Value, to_bytes};
 
-/// The parts of a configuration that are counted, each by a hash of what it is known by and one of
-/// all it says.
+/// The parts of a configuration, each by a hash of what it is known by and one of what each of its
+/// keys says.
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
-    backends: Vec<Part>,
-    listeners: Vec<Part>,
-    routes: Vec<Part>,
-    checks: Vec<Part>,
+    entries: Vec<Entry>,
+    /// Of all entries, in turn.
+    said: Vec<u32>,
 }
 
-type Part = (u64, u64);
+#[derive(Debug)]
+struct Entry {
+    kind: Kind,
+    name: u64,
+    keys: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Process,
+    Listener,
+    Upstream,
+    Route,
+    Backend,
+    Check,
+}
+const KINDS: usize = 6;
 
 impl Inventory {
     pub(crate) fn of(config: &Config) -> Self {
         let mut this = Self::default();
-        for listener in &config.listeners {
-            let name = listener.column_name();
-            this.listeners.push((bytes_key(name.as_bytes()), 0));
-            if let Mode::Http(http) = &listener.mode {
-                let part = |route| route_part(&name, route, &config.upstreams);
-                this.routes.extend(http.routes.iter().map(part));
-            }
-        }
-        for upstream in &config.upstreams {
-            let backends = upstream.backends.iter().map(|backend| {
-                let name = upstream.backend_column_name(&backend.identity);
-                (bytes_key(name.as_bytes()), bytes_key(&to_bytes(backend)))
+        for part in parts(config) {
+            let keys = part.keys(config);
+            this.entries.push(Entry {
+                kind: part.kind(),
+                name: part.name(),
+                keys: keys.len(),
             });
-            this.backends.extend(backends);
-            let name = bytes_key(upstream.name.as_bytes());
-            let checks = upstream.health_check.iter();
-            let checks = checks.map(|check| (name, bytes_key(&to_bytes(check))));
-            this.checks.extend(checks);
+            this.said.extend(keys.into_iter().map(|(_, says)| says));
         }
         this
     }
 
-    /// What changes when `after` takes the place of this.
-    pub(crate) fn changes_to(&self, after: &Self) -> Changes {
-        Changes {
-            backends: Count::between(&self.backends, &after.backends),
-            listeners: Count::between(&self.listeners, &after.listeners),
-            routes: Count::between(&self.routes, &after.routes),
-            checks: Count::between(&self.checks, &after.checks),
+    fn entries(&self) -> impl Iterator<Item = ((Kind, u64), &[u32])> {
+        let mut said = self.said.as_slice();
+        self.entries.iter().map(move |entry| {
+            let (own, rest) = said.split_at(entry.keys);
+            said = rest;
+            ((entry.kind, entry.name), own)
+        })
+    }
+
+    /// What changes when `after` takes the place of this: that of `config`.
+    pub(crate) fn changes_to(&self, after: &Self, config: &Config) -> Changes {
+        let mut changes = Changes::default();
+        let mut left: HashMap<(Kind, u64), &[u32]> = self.entries().collect();
+        for (part, (known, says)) in parts(config).zip(after.entries()) {
+            let count = &mut changes.counts[part.kind() as usize];
+            match left.remove(&known) {
+                None => count.added += 1,
+                Some(said) if said != says => {
+                    count.changed += 1;
+                    changes.tell(part, config, said, says);
+                }
+                Some(_) => {}
+            }
+        }
+        for (kind, _) in left.into_keys() {
+            changes.counts[kind as usize].removed += 1;
+        }
+        changes
+    }
+}
+
+/// A part of a configuration.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    /// What is said once.
+    Process,
+    Listener(&'a Listener),
+    Upstream(&'a Upstream),
+    Route(&'a Listener, &'a Route),
+    Backend(&'a Upstream, &'a Backend),
+    Check(&'a Upstream),
+}
+
+/// All parts, those first of which there are few.
+fn parts(config: &Config) -> impl Iterator<Item = Part<'_>> {
+    let (listeners, upstreams) = (&config.listeners, &config.upstreams);
+    let routes = listeners.iter().flat_map(|listener| {
+        let routes = match &listener.mode {
+            Mode::Http(http) => http.routes.as_slice(),
+            Mode::Tcp { .. } => &[],
+        };
+        routes.iter().map(move |route| Part::Route(listener, route))
+    });
+    let backends = upstreams.iter().flat_map(|upstream| {
+        let backends = upstream.backends.iter();
+        backends.map(move |backend| Part::Backend(upstream, backend))
+    });
+    let checked = upstreams.iter().filter(|it| it.health_check.is_some());
+    std::iter::once(Part::Process)
+        .chain(listeners.iter().map(Part::Listener))
+        .chain(upstreams.iter().map(Part::Upstream))
+        .chain(routes)
+        .chain(backends)
+        .chain(checked.map(Part::Check))
+}
+
+/// What a key of the file is called, and a hash of what it says.
+type Key = (&'static str, u32);
+
+fn key(name: &'static str, value: &impl Value) -> Key {
+    let high = bytes_key(&to_bytes(value)) >> 32;
+    (name, u32::try_from(high).unwrap_or(u32::MAX))
+}
+
+impl Part<'_> {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Process => Kind::Process,
+            Self::Listener(_) => Kind::Listener,
+            Self::Upstream(_) => Kind::Upstream,
+            Self::Route(..) => Kind::Route,
+            Self::Backend(..) => Kind::Backend,
+            Self::Check(_) => Kind::Check,
+        }
+    }
+
+    /// What it is known by.
+    fn name(self) -> u64 {
+        let hash = |text: String| bytes_key(text.as_bytes());
+        match self {
+            Self::Process => 0,
+            Self::Listener(listener) => hash(listener.column_name()),
+            Self::Upstream(upstream) | Self::Check(upstream) => hash(upstream.column_name()),
+            // By its listener and what it is for.
+            Self::Route(listener, route) => {
+                let listener = listener.column_name();
+                let scope = [
+                    listener.as_bytes(),
+                    &to_bytes(&route.host),
+                    &to_bytes(&route.prefix),
+                    &to_bytes(&route.methods),
+                ];
+                bytes_key(&scope.concat())
+            }
+            Self::Backend(upstream, backend) => {
+                hash(upstream.backend_column_name(&backend.identity))
+            }
+        }
+    }
+
+    /// All that it says. One that is of the same kind and mode has the same keys.
+    fn keys(self, config: &Config) -> Vec<Key> {
+        match self {
+            Self::Process => keys_of_process(config),
+            Self::Listener(listener) => keys_of_listener(listener, config),
+            Self::Upstream(upstream) => keys_of_upstream(upstream),
+            Self::Route(_, route) => keys_of_route(route, config),
+            Self::Backend(_, backend) => keys_of_backend(backend),
+            Self::Check(upstream) => vec![key(CHECK, &upstream.health_check)],
+        }
+    }
+
+    fn title(self) -> String {
+        match self {
+            Self::Process => "top level".to_owned(),
+            Self::Listener(listener) => format!("listener {}", short(&listener.name)),
+            Self::Upstream(it) | Self::Check(it) => format!("upstream {}", short(&it.name)),
+            Self::Route(listener, route) => {
+                let host = match &route.host {
+                    HostPattern::Any => String::new(),
+                    HostPattern::Exact(host) => host.clone(),
+                    HostPattern::Suffix(suffix) => format!("*{suffix}"),
+                };
+                let scope = host + &route.prefix;
+                let methods = route.methods.iter().map(|method| format!(" {method}"));
+                let scope = scope + &methods.collect::<String>();
+                format!("route {} {}", short(&listener.name), short(&scope))
+            }
+            Self::Backend(upstream, backend) => {
+                let (upstream, identity) = (short(&upstream.name), short(&backend.identity));
+                format!("backend {upstream}/{identity}")
+            }
         }
     }
 }
 
-/// A route is known by its listener and what it is for. It says the name of its upstream, whose
-/// place in the file may change.
-fn route_part(listener: &str, route: &Route, upstreams: &[Upstream]) -> Part {
-    let scope = [
-        listener.as_bytes(),
-        &to_bytes(&route.host),
-        &to_bytes(&route.prefix),
-        &to_bytes(&route.methods),
-    ];
-    let said = match &route.action {
-        Action::Proxy(upstream) => {
-            let mut route = route.clone();
-            route.action = Action::Proxy(0);
-            [to_bytes(&route), upstreams[*upstream].name.clone().into()].concat()
-        }
-        Action::Respond(_) | Action::Redirect { .. } => to_bytes(route),
-    };
-    (bytes_key(&scope.concat()), bytes_key(&said))
+fn short(text: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
-/// How many parts of each kind come, go and change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// Each names all that there is, or it does not compile: what is not a key of the part itself is
+// what the part is known by, or a part of its own.
+
+const CHECK: &str = "health_check";
+/// The keys after it are those of one mode.
+const MODE: &str = "mode";
+
+fn keys_of_process(config: &Config) -> Vec<Key> {
+    let Config {
+        listeners: _,
+        upstreams: _,
+        workers,
+        always_supervised,
+        stops_with_supervisor,
+        drain_timeout,
+        pre_drain,
+        stats_interval,
+        log_level,
+        connections_max,
+        buffer_bytes,
+        buffer_memory_bytes,
+        splice,
+        access_log,
+        privileges,
+    } = config;
+    let Privileges {
+        user,
+        group,
+        chroot,
+        sandbox,
+    } = privileges;
+    vec![
+        key("workers", workers),
+        key("supervisor", always_supervised),
+        key("when_supervisor_dies", stops_with_supervisor),
+        key("timeouts", drain_timeout),
+        key("timeouts", pre_drain),
+        key("stats_interval", stats_interval),
+        key("log_level", log_level),
+        key("max_connections", connections_max),
+        key("buffers", buffer_bytes),
+        key("buffers", buffer_memory_bytes),
+        key("splice", splice),
+        key("access_log", access_log),
+        key("user", user),
+        key("group", group),
+        key("chroot", chroot),
+        key("sandbox", sandbox),
+    ]
+}
+
+fn keys_of_listener(listener: &Listener, config: &Config) -> Vec<Key> {
+    let Listener {
+        name,
+        address,
+        backlog,
+        keepalive,
+        connections_max,
+        timeouts,
+        mode,
+    } = listener;
+    let mut keys = vec![
+        key("name", name),
+        key("listen", address),
+        key("backlog", backlog),
+        key("keepalive", keepalive),
+        key("limits", connections_max),
+        key("timeouts", timeouts),
+    ];
+    match mode {
+        Mode::Tcp { upstream } => keys.extend([
+            key(MODE, &false),
+            key("upstream", &config.upstreams[*upstream].name),
+        ]),
+        Mode::Http(http) => {
+            keys.push(key(MODE, &true));
+            keys.extend(keys_of_http(http));
+        }
+    }
+    keys
+}
+
+fn keys_of_http(http: &Http) -> Vec<Key> {
+    let Http {
+        routes: _,
+        trusted_proxies,
+        via,
+        forwarded,
+        forwarded_fields,
+        head_bytes_max,
+        fields_max,
+        body_bytes_max,
+        requests_max,
+        error_pages,
+    } = http;
+    vec![
+        key("trusted_proxies", trusted_proxies),
+        key("via", via),
+        key("forwarded", forwarded),
+        key("forwarded_fields", forwarded_fields),
+        key("limits", head_bytes_max),
+        key("limits", fields_max),
+        key("limits", body_bytes_max),
+        key("limits", requests_max),
+        key("error_pages", error_pages),
+    ]
+}
+
+fn keys_of_upstream(upstream: &Upstream) -> Vec<Key> {
+    let Upstream {
+        name: _,
+        algorithm,
+        backends: _,
+        health_check,
+        passive,
+        when_all_down,
+        timeouts,
+        tries_max,
+        keepalive,
+        sticky,
+        idle_connections_max,
+        idle_connection_timeout,
+        abort_on_close,
+        retry_budget_percent,
+        retry_budget_min_per_s,
+        error_pages,
+    } = upstream;
+    vec![
+        key("algorithm", algorithm),
+        key(CHECK, health_check),
+        key("passive", passive),
+        key("when_all_down", when_all_down),
+        key("timeouts", timeouts),
+        key("retries", tries_max),
+        key("retries", retry_budget_percent),
+        key("retries", retry_budget_min_per_s),
+        key("keepalive", keepalive),
+        key("sticky", sticky),
+        key("reuse", idle_connections_max),
+        key("reuse", idle_connection_timeout),
+        key("abort_on_close", abort_on_close),
+        key("error_pages", error_pages),
+    ]
+}
+
+fn keys_of_route(route: &Route, config: &Config) -> Vec<Key> {
+    let Route {
+        host: _,
+        prefix: _,
+        methods: _,
+        strip_prefix,
+        request_headers,
+        response_headers,
+        body_bytes_max,
+        abort_on_close,
+        timeouts,
+        action,
+    } = route;
+    vec![
+        key("strip_prefix", strip_prefix),
+        key("headers", request_headers),
+        key("headers", response_headers),
+        key("max_body", body_bytes_max),
+        key("abort_on_close", abort_on_close),
+        key("timeouts", timeouts),
+        match action {
+            // By its name, as its place in the file may change.
+            Action::Proxy(upstream) => key("upstream", &config.upstreams[*upstream].name),
+            Action::Respond(_) => key("respond", action),
+            Action::Redirect { .. } => key("redirect", action),
+        },
+    ]
+}
+
+fn keys_of_backend(backend: &Backend) -> Vec<Key> {
+    let Backend {
+        identity: _,
+        address,
+        weight,
+        connections_max,
+    } = backend;
+    vec![
+        key("address", address),
+        key("weight", weight),
+        key("max_connections", connections_max),
+    ]
+}
+
+/// How many parts of each kind come, go and change, and what of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
-    backends: Count,
-    listeners: Count,
-    routes: Count,
-    checks: Count,
+    counts: [Count; KINDS],
+    /// Parts that change, each with the keys that do.
+    told: String,
+    /// Those that there is no room for.
+    untold: usize,
+}
+
+/// Longest list of parts with their keys, in bytes.
+const TOLD_BYTES_MAX: usize = 1024;
+
+impl Changes {
+    /// Notes that a part says other things than before.
+    fn tell(&mut self, part: Part<'_>, config: &Config, said: &[u32], says: &[u32]) {
+        // It is a key of its upstream.
+        if let Part::Check(_) = part {
+            return;
+        }
+        if self.told.len() < TOLD_BYTES_MAX {
+            let keys = differing(&part.keys(config), said, says);
+            let line = format!("; {}: {}", part.title(), keys.join(", "));
+            if self.told.len() + line.len() <= TOLD_BYTES_MAX {
+                self.told.push_str(&line);
+                return;
+            }
+        }
+        self.untold += 1;
+    }
+}
+
+/// The keys that say other things.
+fn differing(keys: &[Key], said: &[u32], says: &[u32]) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = Vec::new();
+    for ((name, _), (before, after)) in keys.iter().zip(said.iter().zip(says)) {
+        if before != after && !names.contains(name) {
+            names.push(name);
+            if *name == MODE {
+                break;
+            }
+        }
+    }
+    names
 }
 
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.backends.write("backends", f)?;
+        let count = |kind: Kind| self.counts[kind as usize];
+        count(Kind::Backend).write("backends", f)?;
         f.write_str("; ")?;
-        self.listeners.write("listeners", f)?;
-        for (kind, count) in [("routes", self.routes), ("checks", self.checks)] {
-            if count != Count::default() {
+        count(Kind::Listener).write("listeners", f)?;
+        for (name, kind) in [("routes", Kind::Route), ("checks", Kind::Check)] {
+            if count(kind) != Count::default() {
                 f.write_str("; ")?;
-                count.write(kind, f)?;
+                count(kind).write(name, f)?;
             }
         }
-        Ok(())
+        f.write_str(&self.told)?;
+        match self.untold {
+            0 => Ok(()),
+            untold => write!(f, "; {untold} more changed"),
+        }
     }
 }
 
@@ -107,19 +468,6 @@ struct Count {
 }
 
 impl Count {
-    fn between(before: &[Part], after: &[Part]) -> Self {
-        let mut left: HashMap<u64, u64> = before.iter().copied().collect();
-        let mut count = Self::default();
-        for (name, says) in after {
-            match left.remove(name) {
-                None => count.added += 1,
-                Some(said) => count.changed += usize::from(said != *says),
-            }
-        }
-        count.removed = left.len();
-        count
-    }
-
     fn write(self, kind: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (added, removed) = (self.added, self.removed);
         write!(f, "{added} {kind} added, {removed} removed")?;
@@ -135,11 +483,13 @@ mod tests {
     use super::*;
 
     fn changes(before: &str, after: &str) -> String {
-        let inventory = |text| {
+        let config = |text| {
             let compiled = crate::config::compile("f", text, &mut |_| Ok(Vec::new()));
-            Inventory::of(&compiled.expect("it is good").config)
+            compiled.expect("it is good").config
         };
-        inventory(before).changes_to(&inventory(after)).to_string()
+        let (before, after) = (config(before), config(after));
+        let changes = Inventory::of(&before).changes_to(&Inventory::of(&after), &after);
+        changes.to_string()
     }
 
     const TCP: &str = "listen: \":1\"\nbackends: [a:1, b:1]\n";
@@ -155,7 +505,8 @@ mod tests {
         let other = "listen: \":2\"\nbackends: [a:1, {address: \"b:1\", weight: 2}, c:1]\n";
         assert_eq!(
             changes(TCP, other),
-            "1 backends added, 0 removed, 1 changed; 1 listeners added, 1 removed"
+            "1 backends added, 0 removed, 1 changed; 1 listeners added, 1 removed; backend \
+             default/b:1: weight"
         );
     }
 
@@ -169,7 +520,8 @@ mod tests {
             (&one, TCP, "0 checks added, 1 removed"),
             (&one, &other, "0 checks added, 0 removed, 1 changed"),
         ] {
-            assert_eq!(changes(before, after), format!("{same}{counted}"));
+            let whose = "; upstream default: health_check";
+            assert_eq!(changes(before, after), format!("{same}{counted}{whose}"));
         }
     }
 
@@ -189,11 +541,158 @@ mod tests {
         assert_eq!(changes(&before, &file(ba, "a", b)), same);
         assert_eq!(
             changes(&before, &file(ab, "b", b)),
-            format!("{same}; 0 routes added, 0 removed, 1 changed")
+            format!("{same}; 0 routes added, 0 removed, 1 changed; route [::]:1 /a: upstream")
         );
         assert_eq!(
             changes(&before, &file(ab, "a", "")),
             format!("{same}; 0 routes added, 1 removed")
         );
+    }
+
+    /// What changes besides counts, when a key is added to a file.
+    fn told(before: &str, more: &str) -> String {
+        let text = changes(before, &format!("{before}{more}\n"));
+        let told = text.split_once("listeners added, 0 removed");
+        let (_, told) = told.expect("no listener comes or goes");
+        told.trim_start_matches(", 1 changed").to_owned()
+    }
+
+    #[test]
+    fn whoever_says_something_else_is_named_with_the_keys() {
+        let top = "; top level: ";
+        let listener = "; listener [::]:1: ";
+        let upstream = "; upstream default: ";
+        let http = format!("{TCP}mode: http\n");
+        for (more, whose, keys) in [
+            ("workers: 2", top, "workers"),
+            ("supervisor: on", top, "supervisor"),
+            ("when_supervisor_dies: stop", top, "when_supervisor_dies"),
+            ("timeouts: {drain: 1s, pre_drain: 1s}", top, "timeouts"),
+            ("stats_interval: 1s", top, "stats_interval"),
+            ("log_level: warn", top, "log_level"),
+            ("max_connections: 7", top, "max_connections"),
+            ("buffers: {size: 32KiB, memory: 1MiB}", top, "buffers"),
+            ("splice: false", top, "splice"),
+            ("access_log: on\nuser: weir", top, "access_log, user"),
+            (
+                "group: weir\nchroot: /x\nsandbox: off",
+                top,
+                "group, chroot, sandbox",
+            ),
+            ("name: web", "; listener web: ", "name"),
+            ("backlog: 7", listener, "backlog"),
+            ("limits: {max_connections: 7}", listener, "limits"),
+            (
+                "limits: {max_head: 1KiB, max_fields: 10}",
+                listener,
+                "limits",
+            ),
+            (
+                "limits: {max_body: 1KiB, max_requests: 1}",
+                listener,
+                "limits",
+            ),
+            ("timeouts: {header: 1s}", listener, "timeouts"),
+            ("trusted_proxies: [10.0.0.0/8]", listener, "trusted_proxies"),
+            ("via: off\nforwarded: true", listener, "via, forwarded"),
+            (
+                "forwarded_fields: {drop: [X-A]}",
+                listener,
+                "forwarded_fields",
+            ),
+            ("error_pages: {502: x}", listener, "error_pages"),
+            ("algorithm: least_conn", upstream, "algorithm"),
+            ("passive: off", upstream, "passive"),
+            ("when_all_down: use_all", upstream, "when_all_down"),
+            (
+                "retries: {tries: 1, budget_percent: 1}",
+                upstream,
+                "retries",
+            ),
+            ("retries: {min_per_second: 7}", upstream, "retries"),
+            ("sticky: {cookie: c}", upstream, "sticky"),
+            (
+                "reuse: {idle_timeout: 1s, idle_connections: 1}",
+                upstream,
+                "reuse",
+            ),
+            ("abort_on_close: true", upstream, "abort_on_close"),
+        ] {
+            assert_eq!(told(&http, more), format!("{whose}{keys}"), "{more}");
+        }
+        let both = "; listener [::]:1: keepalive; upstream default: keepalive";
+        assert_eq!(told(&http, "keepalive: on"), both);
+    }
+
+    #[test]
+    fn another_mode_says_nothing_of_the_keys_of_either() {
+        let route = "; 1 routes added, 0 removed";
+        assert_eq!(
+            told(TCP, "mode: http"),
+            format!("{route}; listener [::]:1: mode")
+        );
+    }
+
+    #[test]
+    fn the_keys_of_routes_and_upstreams_in_the_full_form_are_named() {
+        let file = |upstream: &str, route: &str| {
+            format!(
+                "listeners:\n- listen: \":1\"\n  routes:\n  - {{host: \"*.x\", prefix: /a, \
+                 methods: [GET], {route}}}\n- {{listen: \":2\", upstream: {upstream}}}\n\
+                 upstreams: {{a: {{backends: [a:1], timeouts: {{connect: 1s}}}}, b: {{backends: \
+                 [b:1]}}}}\n"
+            )
+        };
+        let before = file("a", "upstream: a");
+        let whose = "0 routes added, 0 removed, 1 changed; route [::]:1 *.x/a GET: ";
+        for (route, keys) in [
+            ("upstream: b", "upstream"),
+            ("respond: {status: 200}", "respond"),
+            ("redirect: {location: /b}", "redirect"),
+            (
+                "upstream: a, strip_prefix: true, max_body: 1KiB",
+                "strip_prefix, max_body",
+            ),
+            (
+                "upstream: a, headers: {request: {remove: [X]}, response: {remove: [X]}}",
+                "headers",
+            ),
+            (
+                "upstream: a, abort_on_close: true, timeouts: {connect: 1s}",
+                "abort_on_close, timeouts",
+            ),
+        ] {
+            let text = changes(&before, &file("a", route));
+            assert!(text.ends_with(&format!("{whose}{keys}")), "{text}");
+        }
+        let text = changes(&before, &file("b", "upstream: a"));
+        assert!(
+            text.ends_with(", 1 changed; listener [::]:2: upstream"),
+            "{text}"
+        );
+        let text = changes(&before, &before.replace("connect: 1s", "connect: 2s"));
+        assert!(text.ends_with("; upstream a: timeouts"), "{text}");
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted() {
+        let file = |weight: u32| {
+            let name = |number: usize| format!("{0}.{0}{number}", "n".repeat(45));
+            let backend =
+                |number| format!("{{address: \"{}:1\", weight: {weight}}}, ", name(number));
+            let backends: String = (0..100).map(backend).collect();
+            format!("listen: \":1\"\nbackends: [{backends}]\n")
+        };
+        let text = changes(&file(1), &file(2));
+        let start = "0 backends added, 0 removed, 100 changed; 0 listeners added, 0 removed; \
+                     backend default/nnn";
+        assert!(text.starts_with(start), "{text}");
+        let told = text.matches(": weight").count();
+        assert!((5..20).contains(&told), "{text}");
+        assert!(
+            text.ends_with(&format!(": weight; {} more changed", 100 - told)),
+            "{text}"
+        );
+        assert!(text.len() < TOLD_BYTES_MAX + 200, "{}", text.len());
     }
 }

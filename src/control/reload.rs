@@ -136,10 +136,10 @@ impl Controller {
         let access_log = AccessSink::open(config.access_log.as_ref());
         let access_log = access_log.map_err(|refusal| refusal.message)?;
         let revision = Revision {
+            changes: self.inventory.changes_to(&outline.inventory, &config),
             source: read.source,
             config,
             access_log,
-            changes: self.inventory.changes_to(&outline.inventory),
         };
         self.workforce.adopt(revision, &self.names)?;
         self.keep(outline);

@@ -136,7 +136,8 @@ fn a_verdict_tells_what_has_changed_and_what_has_not_yet() {
         assert_eq!(reload.code, Some(0), "{reload:?}");
         let changes = "1 backends added, 1 removed; 0 listeners added, 0 removed; 1 checks added";
         let later = "`buffers` counts from the next start";
-        for part in [changes, later] {
+        let whose = ["; top level: buffers; upstream ", ": health_check"];
+        for part in [changes, later].iter().chain(&whose) {
             assert!(reload.stderr.contains(part), "{part}: {reload:?}");
         }
     }
