@@ -20,6 +20,8 @@ pub struct Places {
     pub names: Option<Position>,
     /// The address of each listener, in the order of the file.
     pub listeners: Vec<Position>,
+    /// The path of each file that was read, in that order.
+    pub files: Vec<Position>,
 }
 
 impl Places {

@@ -4,7 +4,7 @@
 //!
 //! Not known beforehand: whether a port is free and may be bound, and who holds the pid file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
@@ -15,9 +15,11 @@ use crate::config::model::{Config, Listener};
 use crate::config::problem::{Position, Problem};
 use crate::config::{self, Compiled, Source};
 use crate::control::pid_file::PidFile;
-use crate::control::{EXIT_BIND, EXIT_CONFIG, EXIT_USAGE, check_names, excess_connections};
+use crate::control::{
+    EXIT_BIND, EXIT_CONFIG, EXIT_USAGE, check_names, excess_connections, is_supervised,
+};
 use crate::core::address::Address;
-use crate::sys::access::{has_room_for_socket, may_append, require_folder};
+use crate::sys::access::{Want, barrier, has_room_for_socket, may_append, require_folder};
 use crate::sys::privileges::{self, Unknown};
 use crate::sys::{activation, process};
 
@@ -316,11 +318,75 @@ impl Look<'_> {
         problem.into_iter().collect()
     }
 
-    /// What a start says itself, by failing or in its log.
     fn warnings(&self) -> Vec<Problem> {
-        if *self.moment != Moment::Test {
+        let mut found = self.closed_at_reload();
+        if *self.moment == Moment::Test {
+            found.extend(self.oddities());
+        }
+        let warning = |(at, message)| {
+            let mut problem = self.problem(at, message);
+            problem.warning = true;
+            problem
+        };
+        found.into_iter().map(warning).collect()
+    }
+
+    /// What root opens at a start, and who it becomes cannot at a reload.
+    fn closed_at_reload(&self) -> Vec<(Option<Position>, String)> {
+        let settings = &self.config().privileges;
+        let (user, group) = (settings.user.as_deref(), settings.group.as_deref());
+        let Ok(Some(identity)) = privileges::identity(user, group) else {
+            return Vec::new();
+        };
+        // In another root folder are other files.
+        let stays_outside = settings.chroot.is_none() || is_supervised(self.args, self.config());
+        if !self.moment.is_before_start() || !stays_outside {
             return Vec::new();
         }
+        let (uid, gid) = identity.ids();
+        let name = identity.name();
+        let opened = self.opened_at_reload().into_iter();
+        let closed = opened.filter_map(|(what, path, at, want)| {
+            let barrier = barrier(&path, (uid, gid), want)?;
+            let done = match want {
+                Want::Write => "written to",
+                Want::Read | Want::Search => "read",
+            };
+            let message = format!(
+                "{what} cannot be {done} by user {name} ({uid}:{gid}), whom weir becomes, as {} \
+                 is closed to it: a reload will fail",
+                barrier.display()
+            );
+            Some((at, message))
+        });
+        closed.collect()
+    }
+
+    fn opened_at_reload(&self) -> Vec<(String, PathBuf, Option<Position>, Want)> {
+        let config = self.args.config.clone();
+        let folder = config.parent().unwrap_or_else(|| Path::new(""));
+        let places = &self.compiled.places;
+        let mut seen = HashSet::new();
+        let pages = self.source.files.iter().zip(&places.files);
+        let pages = pages.filter(|((page, _), _)| seen.insert(page));
+        let pages = pages.map(|((page, _), at)| {
+            let what = format!("the error page {page:?}");
+            (what, folder.join(page), Some(*at), Want::Read)
+        });
+        let pages: Vec<_> = pages.collect();
+        let settings = self.config().access_log.as_ref();
+        let log = settings.and_then(|settings| settings.path.clone());
+        let log = log.map(|path| {
+            let what = format!("`access_log` is {path:?}, which");
+            (what, path, places.access_log, Want::Write)
+        });
+        let what = "the file".to_owned();
+        let itself = [(what, config, None, Want::Read)];
+        itself.into_iter().chain(pages).chain(log).collect()
+    }
+
+    /// What a start says itself, by failing or in its log.
+    fn oddities(&self) -> Vec<(Option<Position>, String)> {
         let (settings, places) = (&self.config().privileges, &self.compiled.places);
         let (user, group) = (settings.user.as_deref(), settings.group.as_deref());
         let other = privileges::identity(user, group).err();
@@ -332,12 +398,10 @@ impl Look<'_> {
             (places.chroot, root),
             (places.connections_max, excess),
         ];
-        let warning = |(at, message): (_, Option<String>)| {
-            let mut problem = self.problem(at, message?);
-            problem.warning = true;
-            Some(problem)
-        };
-        found.into_iter().filter_map(warning).collect()
+        let found = found.into_iter();
+        found
+            .filter_map(|(at, message)| Some((at, message?)))
+            .collect()
     }
 }
 

@@ -1,11 +1,12 @@
 //! What this process may do with a file, without doing it (access(2)).
 
-use std::fs::{self, OpenOptions};
+use std::ffi::OsString;
+use std::fs::{self, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, accessat, getxattr};
 use rustix::io::Errno;
 
 /// Whether a file may be appended to, or made where there is none, as far as that can be known
@@ -75,6 +76,79 @@ pub fn require_folder(path: &Path) -> io::Result<()> {
     } else {
         Err(io::ErrorKind::NotADirectory.into())
     }
+}
+
+/// What somebody may want of a file, as a bit of its mode (inode(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// To read it.
+    Read = 0o4,
+    /// To write to it.
+    Write = 0o2,
+    /// To find what is in it, if it is a folder.
+    Search = 0o1,
+}
+
+/// The first folder on the way to a file, or the file, that keeps somebody from it who has these
+/// ids, user and group, and no other group nor capability (path_resolution(7)). None if there is
+/// none, or if it cannot be known.
+#[must_use]
+pub fn barrier(path: &Path, ids: (u32, u32), want: Want) -> Option<PathBuf> {
+    const LINKS_MAX: usize = 40;
+    let mut links = 0;
+    let mut at = start_of(path);
+    let mut left = names_of(path);
+    while let Some(name) = left.pop() {
+        if is_closed(&at, ids, Want::Search) {
+            return Some(at);
+        }
+        let next = at.join(name);
+        let Ok(target) = fs::read_link(&next) else {
+            at = next;
+            continue;
+        };
+        links += 1;
+        if links > LINKS_MAX {
+            return None;
+        }
+        if target.is_absolute() {
+            at = start_of(&target);
+        }
+        left.extend(names_of(&target));
+    }
+    is_closed(&at, ids, want).then_some(at)
+}
+
+fn start_of(path: &Path) -> PathBuf {
+    PathBuf::from(if path.is_absolute() { "/" } else { "." })
+}
+
+/// The last one first.
+fn names_of(path: &Path) -> Vec<OsString> {
+    let names = path.components().filter(|part| {
+        let is_start = matches!(part, Component::RootDir | Component::CurDir);
+        !is_start
+    });
+    names.rev().map(|part| part.as_os_str().into()).collect()
+}
+
+fn is_closed(path: &Path, (uid, gid): (u32, u32), want: Want) -> bool {
+    let Ok(found) = fs::metadata(path) else {
+        return false;
+    };
+    let class = |found: &Metadata| match (found.uid() == uid, found.gid() == gid) {
+        (true, _) => 6,
+        (false, true) => 3,
+        (false, false) => 0,
+    };
+    (found.mode() >> class(&found)) & (want as u32) == 0 && !has_list(path)
+}
+
+/// Whether a list says more than the mode does (acl(5)).
+fn has_list(path: &Path) -> bool {
+    let mut list = [0; 1024];
+    let read = getxattr(path, "system.posix_acl_access", &mut list[..]);
+    matches!(read, Ok(_) | Err(Errno::RANGE))
 }
 
 fn may(path: &Path, access: Access) -> io::Result<()> {

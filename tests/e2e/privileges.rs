@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Config, Launch, Named, Peer, Scratch, Signal, Weir, ask, eventually};
+use crate::harness::{Config, Launch, Named, Peer, Scratch, Signal, Weir, ask, eventually, run};
 
 const NOBODY: u32 = 65_534;
 
@@ -229,6 +229,70 @@ fn without_root_it_stays_who_it_is_and_says_that_it_cannot_be_another() {
     let itself = itself.top(&format!("group: {NOBODY}"));
     let weir = Launch::new(itself).user(NOBODY).start();
     assert_eq!(weir.status_words("Uid"), vec![NOBODY.to_string(); 4]);
+}
+
+#[test]
+fn what_only_root_can_open_is_told_before_a_reload_fails_of_it() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let page = scratch.write("page.html", "x");
+    let log = scratch.write("access.log", "");
+    let folder = scratch.file("folder");
+    fs::create_dir(&folder).expect("made");
+    let file = folder.join("weir.yaml");
+    let link = scratch.file("link.yaml");
+    symlink("folder/weir.yaml", &link).expect("a link");
+    let text = format!(
+        "listen: \"127.0.0.1:0\"\nmode: http\nbackends: [\"127.0.0.1:1\"]\n\
+         error_pages: {{502: \"{}\"}}\naccess_log: {}\n",
+        page.display(),
+        log.display()
+    );
+    fs::write(&file, text).expect("written");
+    let modes = |modes: [u32; 4]| {
+        for (path, mode) in [&file, &folder, &page, &log].into_iter().zip(modes) {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+        }
+    };
+    let nobody = Some(NOBODY);
+    let good = [0o644, 0o755, 0o644, 0o666];
+    for (closed, words) in [
+        (good, None),
+        (
+            [0o600, 0o755, 0o644, 0o666],
+            Some("the file cannot be read"),
+        ),
+        ([0o644, 0o700, 0o644, 0o666], Some("folder is closed to it")),
+        ([0o644, 0o755, 0o600, 0o666], Some("the error page ")),
+        (
+            [0o644, 0o755, 0o644, 0o644],
+            Some("which cannot be written to"),
+        ),
+        // Who is in the group is not one of the others.
+        (
+            [0o644, 0o755, 0o644, 0o606],
+            Some("which cannot be written to"),
+        ),
+    ] {
+        modes(closed);
+        std::os::unix::fs::chown(&log, None, nobody).expect("ours");
+        let tested = run(&["-t".as_ref(), "-c".as_ref(), link.as_os_str()]);
+        assert_eq!(tested.code, Some(0), "{tested:?}");
+        let told = tested.stderr.matches("a reload will fail").count();
+        assert_eq!(told, usize::from(words.is_some()), "{closed:?}: {tested:?}");
+        let weir = Launch::on_file(&link).start();
+        assert_eq!(weir.log.count(&["a reload will fail"]), told);
+        let mark = weir.log.mark();
+        weir.signal(Signal::HUP);
+        if let Some(words) = words {
+            assert!(tested.stderr.contains(words), "{tested:?}");
+            weir.log.wait_since(mark, &["reload failed"]);
+        } else {
+            weir.log.wait_since(mark, &["reload done"]);
+        }
+    }
 }
 
 #[test]
