@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use crate::core::address::Address;
 use crate::core::keepalive::Keepalive;
+use crate::core::layer::Layer;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 
@@ -115,6 +116,8 @@ pub trait Net {
     type Stream;
     /// A kernel pipe that bytes can be moved through without being copied.
     type Pipe;
+    /// What may stand between the bytes of a stream and those of its session.
+    type Layer: Layer;
 
     /// Waits until `until` (for ever when none) or the next event, appends what fired, and
     /// returns the one `now` of this turn. An `until` in the past only polls.
@@ -178,6 +181,11 @@ pub trait Net {
 
     /// Writes the slices in order; may take only a part.
     fn write(&mut self, stream: &Self::Stream, from: &[IoSlice<'_>], then: Then) -> Io<usize>;
+
+    /// The layer of a new stream; none where its bytes go as they are.
+    fn layer(&mut self, _stream: &Self::Stream) -> Option<Self::Layer> {
+        None
+    }
 
     /// Bytes that were written to a stream and have not reached the peer's kernel as far as that
     /// has said. It may be asked after the end, too; none where it cannot be known.

@@ -12,6 +12,7 @@ pub mod http;
 pub mod idle_limit;
 pub mod keepalive;
 pub mod key;
+pub mod layer;
 pub mod lease;
 pub mod limit;
 pub mod line;

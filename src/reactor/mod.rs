@@ -10,6 +10,7 @@ mod spare;
 mod token;
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -210,6 +211,7 @@ impl Net for Reactor {
     type Listener = Listener;
     type Stream = Stream;
     type Pipe = Pipe;
+    type Layer = Infallible;
 
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick> {
         let timeout = self.timeout(until);

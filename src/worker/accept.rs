@@ -190,7 +190,7 @@ impl<N: Net> Worker<N> {
             Protocol::Tcp(Relay::new(attempt, now))
         };
         let session = entry.insert(Session {
-            client: Endpoint::accepted(stream, generation),
+            client: Endpoint::accepted(stream, generation, &mut shared.transfer.net),
             peer,
             listener: slot,
             opened: now,

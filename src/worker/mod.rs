@@ -505,7 +505,9 @@ impl<N: Net> Worker<N> {
         };
         let net = &mut shared.transfer.net;
         for endpoint in ended.backend.into_iter().chain([session.client]) {
-            if clean {
+            if reason == CloseReason::Truncated {
+                endpoint.cut(net);
+            } else if clean {
                 endpoint.close(net);
             } else {
                 endpoint.reset(net);

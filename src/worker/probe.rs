@@ -60,6 +60,8 @@ struct Running<N: Net> {
     started: Tick,
     addresses_failed: u8,
     stage: Stage,
+    /// Something was said to the server, so that it is told the end, too.
+    has_asked: bool,
     /// Its outcome is known.
     is_decided: bool,
 }
@@ -125,7 +127,7 @@ impl<N: Net> Worker<N> {
             self.shared.wheel.cancel(timer);
         }
         if let Some(running) = probe.running {
-            running.endpoint.close(&mut self.shared.transfer.net);
+            running.close(&mut self.shared.transfer.net);
         }
         self.shared.free_probe(backend);
     }
@@ -163,7 +165,7 @@ impl<N: Net> Worker<N> {
             return true;
         }
         if let Some(running) = probe.running.take() {
-            running.endpoint.close(&mut self.shared.transfer.net);
+            running.close(&mut self.shared.transfer.net);
         }
         self.arm_probe(key, self.shared.now);
         false
@@ -269,25 +271,26 @@ impl<N: Net> Worker<N> {
         let Some(running) = probe.running.take() else {
             return;
         };
-        running.endpoint.close(&mut self.shared.transfer.net);
-        let failed = running.addresses_failed + 1;
+        let (started, failed) = (running.started, running.addresses_failed + 1);
+        running.close(&mut self.shared.transfer.net);
         let place = self.shared.place_mut(backend);
         place.rotate();
         if usize::from(failed) < place.addresses.len()
-            && let Ok(mut next) = connect_probe(key, &mut self.shared, backend, running.started)
+            && let Ok(mut next) = connect_probe(key, &mut self.shared, backend, started)
         {
             next.addresses_failed = failed;
             self.probes[key as usize].running = Some(next);
             return;
         }
         self.shared.on_probe(backend, Err(reason));
-        self.schedule_probe(key, running.started);
+        self.schedule_probe(key, started);
     }
 
     fn end_probe(&mut self, key: u32) {
         if let Some(running) = self.probes[key as usize].running.take() {
-            running.endpoint.close(&mut self.shared.transfer.net);
-            self.schedule_probe(key, running.started);
+            let started = running.started;
+            running.close(&mut self.shared.transfer.net);
+            self.schedule_probe(key, started);
         }
     }
 
@@ -403,11 +406,19 @@ fn connect_probe<N: Net>(
         started,
         addresses_failed: 0,
         stage: Stage::Connecting(request),
+        has_asked: false,
         is_decided: false,
     })
 }
 
 impl<N: Net> Running<N> {
+    fn close(self, net: &mut N) {
+        match self.has_asked {
+            true => self.endpoint.close(net),
+            false => self.endpoint.cut(net),
+        }
+    }
+
     /// Whether all that the server has to do is to end the connection.
     fn has_answer(&self) -> bool {
         matches!(&self.stage, Stage::Listening(answer) if answer.is_over())
@@ -426,7 +437,10 @@ fn step<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: Backe
 
 fn confirm<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>) -> Found {
     let Running {
-        endpoint, stage, ..
+        endpoint,
+        stage,
+        has_asked,
+        ..
     } = running;
     let Stage::Connecting(request) = stage else {
         return Found::Nothing;
@@ -444,6 +458,7 @@ fn confirm<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>) -> Found {
     }
     if let Some(request) = request.take() {
         *stage = Stage::Asking(request, 0);
+        *has_asked = true;
         Found::Nothing
     } else {
         *stage = Stage::Over;
@@ -518,6 +533,8 @@ fn listen<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: Bac
     if answer.room() == 0 {
         return Found::Over;
     }
+    // The request may not have left as a whole. That it failed is found by reading.
+    let _ = endpoint.flush(&mut shared.transfer.net);
     if !endpoint.may_read() {
         return Found::Wait;
     }

@@ -93,6 +93,11 @@ impl<N: Net> Direction<N> {
         }
     }
 
+    /// The same, with those that the target has taken and its socket has not.
+    pub(crate) fn waiting_bytes(&self, target: &Endpoint<N>) -> usize {
+        self.held_bytes() + target.pending_bytes()
+    }
+
     /// Gives back whatever is held; bytes in it are lost.
     pub(crate) fn discard(&mut self, transfer: &mut Transfer<N>) {
         match std::mem::replace(&mut self.held, Held::Nothing) {
@@ -115,9 +120,9 @@ impl<N: Net> Direction<N> {
         }: Limits<'_>,
     ) -> Pumped {
         loop {
-            let step = self
-                .flow
-                .next(source.ready(), target.ready(), self.held_bytes());
+            let waiting_bytes = self.waiting_bytes(target);
+            let (from, to) = (source.ready(), target.ready());
+            let step = self.flow.next(from, to, waiting_bytes);
             let outcome = match step {
                 Step::Done => return Pumped::Done,
                 Step::Wait => {
@@ -127,8 +132,13 @@ impl<N: Net> Direction<N> {
                 Step::Shutdown if self.truncated => return Pumped::Done,
                 Step::Shutdown => {
                     self.discard(transfer);
-                    if !other_is_over {
-                        target.finish(&mut transfer.net);
+                    let net = &mut transfer.net;
+                    let is_told = match other_is_over {
+                        true => target.finish_before_close(net),
+                        false => target.finish(net),
+                    };
+                    if !is_told {
+                        return Pumped::Waiting;
                     }
                     self.flow.on_shutdown();
                     continue;
@@ -160,6 +170,8 @@ impl<N: Net> Direction<N> {
         if self.is_bulk {
             if matches!(self.held, Held::Nothing)
                 && self.flow.moved_bytes() >= SPLICE_AFTER_BYTES
+                && source.can_splice()
+                && target.can_splice()
                 && let Some(pipe) = transfer.pipes.take(&mut transfer.net)
             {
                 self.held = Held::Pipe { pipe, bytes: 0 };
@@ -273,16 +285,22 @@ impl<N: Net> Direction<N> {
         transfer: &mut Transfer<N>,
         budget: &mut usize,
     ) -> Result<(), Pumped> {
+        let net = &mut transfer.net;
+        match target.flush(net) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(kind) => return Err(Pumped::TargetFailed(kind)),
+        }
         let taken = match &mut self.held {
             Held::Nothing => return Ok(()),
             Held::Bytes(buffer) => {
                 let slice = [IoSlice::new(buffer.filled())];
-                let taken = taken(target.write(&mut transfer.net, &slice, Then::More))?;
+                let taken = taken(target.write(net, &slice, Then::More))?;
                 buffer.consume(taken);
                 taken
             }
             Held::Pipe { pipe, bytes } => {
-                let taken = taken(target.drain(&mut transfer.net, pipe, *bytes))?;
+                let taken = taken(target.drain(net, pipe, *bytes))?;
                 *bytes -= taken;
                 taken
             }

@@ -208,7 +208,9 @@ impl<N: Net> Shared<N> {
         let blank = Protocol::Http(Http::new(self.now));
         match std::mem::replace(&mut session.protocol, blank) {
             Protocol::Tcp(mut relay) => {
-                let was_undelivered = relay.held_bytes() > 0;
+                let to_backend = relay.backend.as_ref().map_or(0, Endpoint::pending_bytes);
+                let to_client = session.client.pending_bytes();
+                let was_undelivered = relay.held_bytes() + to_backend + to_client > 0;
                 http::log_tcp(session, &relay, self, reason);
                 relay.up.discard(&mut self.transfer);
                 relay.down.discard(&mut self.transfer);
@@ -223,7 +225,9 @@ impl<N: Net> Shared<N> {
             }
             Protocol::Http(mut http) => {
                 let output = http.output.take();
-                let was_undelivered = output.is_some() || http.exchange.is_some();
+                let was_undelivered = output.is_some()
+                    || http.exchange.is_some()
+                    || session.client.pending_bytes() > 0;
                 if let Some(buffer) = output {
                     self.transfer.buffers.give(buffer);
                 }

@@ -94,7 +94,7 @@ impl<N: Net> Relay<N> {
     /// The present attempt failed: starts the next one.
     fn reopen(&mut self, owner: Owner, shared: &mut Shared<N>, why: &str) -> Result<(), NoBackend> {
         if let Some(endpoint) = self.backend.take() {
-            endpoint.close(&mut shared.transfer.net);
+            endpoint.cut(&mut shared.transfer.net);
         }
         let dialed = self.attempt.reopen(shared, why)?;
         self.watch(owner, shared, dialed)
@@ -325,7 +325,9 @@ fn pump_both<N: Net>(
                 backend.expect_input();
             }
             // What is held keeps the client from being read, so its reset has to be asked for.
-            Pumped::Waiting if up.held_bytes() > 0 && client.has_failed(&mut transfer.net) => {
+            Pumped::Waiting
+                if up.waiting_bytes(backend) > 0 && client.has_failed(&mut transfer.net) =>
+            {
                 return Turn::Close(CloseReason::Reset(Side::Client));
             }
             Pumped::Waiting | Pumped::Done | Pumped::Spent => {}
@@ -338,14 +340,14 @@ fn pump_both<N: Net>(
     let downward = down.pump(backend, client, transfer, limits);
     match (upward, downward) {
         // What came before the failure still leaves; the failure will not be told again.
-        (_, Pumped::SourceFailed(_)) if down.held_bytes() > 0 => {
+        (_, Pumped::SourceFailed(_)) if down.waiting_bytes(client) > 0 => {
             down.truncated = true;
             Turn::Again
         }
         (_, Pumped::SourceFailed(_)) => Turn::Close(CloseReason::Reset(Side::Backend)),
         (_, Pumped::TargetFailed(_)) => Turn::Close(CloseReason::Reset(Side::Client)),
         (_, Pumped::Spent) => Turn::Again,
-        (_, Pumped::Waiting) if down.truncated && down.held_bytes() > 0 => Turn::Sleep,
+        (_, Pumped::Waiting) if down.truncated && down.waiting_bytes(client) > 0 => Turn::Sleep,
         _ if down.truncated => Turn::Close(CloseReason::Reset(Side::Backend)),
         (Pumped::Done, Pumped::Done) => Turn::Close(CloseReason::Done),
         (Pumped::Spent, _) => Turn::Again,

@@ -1,40 +1,57 @@
 //! A watched stream and what is known of it: every byte of a connection goes through here.
 //!
-//! Whoever uses an [`Endpoint`] asks for bytes and gives bytes; when a socket is worth another
-//! call is known here alone. The kernel tells changes, and only once, so what an event said holds
-//! until an operation has found the opposite.
+//! Whoever uses an [`Endpoint`] asks for bytes and gives bytes. Whether a [`Layer`] makes records
+//! of them, and when a socket is worth another call, is known here alone. The kernel tells
+//! changes, and only once, so what an event said holds until an operation has found the opposite.
 
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 
+use crate::core::layer::Layer;
 use crate::core::readiness::{Io, Readiness};
 use crate::net::{Kind, Net, Target, Then};
 
 /// One end of a connection.
 pub(crate) struct Endpoint<N: Net> {
     stream: N::Stream,
+    /// None where the bytes are those of the socket.
+    layer: Option<N::Layer>,
+    /// What is known of the socket.
     ready: Readiness,
+    ending: Ending,
     /// Stamped when it was watched; events of another generation are stale.
     generation: u32,
 }
 
+/// How far the end has come that a layer marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// The layer has marked it; the socket follows when it has taken the mark.
+    Marked,
+    Told,
+}
+
+// From its start to its end.
 impl<N: Net> Endpoint<N> {
-    /// A stream that was just accepted: it takes bytes before any event says so.
-    pub(crate) fn accepted(stream: N::Stream, generation: u32) -> Self {
+    fn new(stream: N::Stream, ready: Readiness, generation: u32, net: &mut N) -> Self {
         Self {
+            layer: net.layer(&stream),
             stream,
-            ready: Readiness::WRITE,
+            ready,
+            ending: Ending::No,
             generation,
         }
+    }
+
+    /// A stream that was just accepted: it takes bytes before any event says so.
+    pub(crate) fn accepted(stream: N::Stream, generation: u32, net: &mut N) -> Self {
+        Self::new(stream, Readiness::WRITE, generation, net)
     }
 
     /// Watches a connection that was just started, or closes it.
     pub(crate) fn watched(stream: N::Stream, target: Target, net: &mut N) -> io::Result<Self> {
         match net.watch(&stream, target) {
-            Ok(()) => Ok(Self {
-                stream,
-                ready: Readiness::NONE,
-                generation: target.generation,
-            }),
+            Ok(()) => Ok(Self::new(stream, Readiness::NONE, target.generation, net)),
             Err(error) => {
                 net.close(stream);
                 Err(error)
@@ -71,14 +88,60 @@ impl<N: Net> Endpoint<N> {
         is_meant
     }
 
-    /// What is known, as hints.
-    pub(crate) fn ready(&self) -> Readiness {
-        self.ready
+    /// Ends this direction: the peer reads the end after the last byte. False while bytes before
+    /// it wait for the socket: [`Endpoint::flush`] ends it behind them.
+    pub(crate) fn finish(&mut self, net: &mut N) -> bool {
+        if self.layer.is_some() {
+            return self.finish_layer(net);
+        }
+        net.shutdown(&self.stream);
+        true
     }
 
+    /// The same where [`Endpoint::close`] follows and tells the end itself, once this is true.
+    pub(crate) fn finish_before_close(&mut self, net: &mut N) -> bool {
+        self.layer.is_none() || self.finish_layer(net)
+    }
+
+    #[cold]
+    fn finish_layer(&mut self, net: &mut N) -> bool {
+        self.mark_end();
+        // That it failed is found by whoever reads.
+        self.flush(net) != Ok(false)
+    }
+
+    fn mark_end(&mut self) {
+        if let (Some(layer), Ending::No) = (&mut self.layer, self.ending) {
+            layer.finish();
+            self.ending = Ending::Marked;
+        }
+    }
+
+    /// Closes after everything was sent; what the kernel holds is still delivered.
+    pub(crate) fn close(mut self, net: &mut N) {
+        if self.layer.is_some() && self.may_write() {
+            self.finish_layer(net);
+        }
+        net.close(self.stream);
+    }
+
+    /// Closes where there is no end to be told, or it must not be: what the kernel holds is still
+    /// delivered, but a layer marks nothing.
+    pub(crate) fn cut(self, net: &mut N) {
+        net.close(self.stream);
+    }
+
+    /// Closes without lingering: the peer sees a reset.
+    pub(crate) fn reset(self, net: &mut N) {
+        net.reset(self.stream);
+    }
+}
+
+// What is known of it.
+impl<N: Net> Endpoint<N> {
     /// Whether a read may find something.
     pub(crate) fn may_read(&self) -> bool {
-        self.ready.has(Readiness::READ)
+        self.ready().has(Readiness::READ)
     }
 
     /// Whether a write may be taken.
@@ -88,20 +151,112 @@ impl<N: Net> Endpoint<N> {
 
     /// Whether the peer has ended its direction, hung up, or failed.
     pub(crate) fn is_closing(&self) -> bool {
-        self.ready.has(Readiness::CLOSING)
+        self.ready().has(Readiness::CLOSING)
     }
 
-    /// Reads once, into what must not be empty. A read that came back short has emptied the
-    /// socket, so nothing more is expected of it; unless the peer is closing: then the end is
-    /// still to be read, and no event will come for it. The end is told once.
+    /// All of it, as hints.
+    pub(crate) fn ready(&self) -> Readiness {
+        let mut ready = self.ready;
+        if let Some(layer) = &self.layer {
+            if layer.may_read() {
+                ready.add(Readiness::READ);
+            }
+            if layer.has_ended() {
+                ready.add(Readiness::CLOSING);
+            }
+        }
+        ready
+    }
+
+    /// Whether its bytes are those of the socket, which the kernel can move by itself.
+    pub(crate) fn can_splice(&self) -> bool {
+        self.layer.is_none()
+    }
+
+    /// Bytes that a layer has for the socket, which has not taken them yet.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.layer.as_ref().map_or(0, |layer| layer.pending().len())
+    }
+
+    /// Whether a connection that was started is established, as [`Net::connected`] says.
+    pub(crate) fn connected(&mut self, net: &mut N) -> Io<()> {
+        let found = net.connected(&self.stream);
+        self.note_taken(found)
+    }
+
+    /// Whether a connection that is closing was reset, and not just ended in one direction: for
+    /// one that is not read now, where a read would tell.
+    pub(crate) fn has_failed(&self, net: &mut N) -> bool {
+        self.is_closing() && matches!(net.connected(&self.stream), Io::Failed(_))
+    }
+
+    /// Bytes that have not reached the peer's kernel, as [`Net::unacknowledged`] says. None where
+    /// they are records: whose bytes these are is not known.
+    pub(crate) fn unacknowledged(&self, net: &mut N) -> Option<usize> {
+        match self.layer {
+            None => net.unacknowledged(&self.stream),
+            Some(_) => None,
+        }
+    }
+}
+
+// What comes.
+impl<N: Net> Endpoint<N> {
+    /// Reads once, into what must not be empty. The end is told once.
     pub(crate) fn read(&mut self, net: &mut N, into: &mut [u8]) -> Io<usize> {
+        if self.layer.is_some() {
+            return self.read_layer(net, into);
+        }
         let found = net.read(&self.stream, into);
+        self.note_read(found, into.len())
+    }
+
+    /// A read that came back short has emptied the socket, so nothing more is expected of it;
+    /// unless the peer is closing: then the end is still to be read, and no event will come for
+    /// it.
+    fn note_read(&mut self, found: Io<usize>, wanted: usize) -> Io<usize> {
         let is_empty = match found {
-            Io::Ready(count) => count < into.len() && !self.is_closing(),
+            Io::Ready(count) => count < wanted && !self.ready.has(Readiness::CLOSING),
             Io::Blocked | Io::Closed => true,
             Io::Failed(_) => false,
         };
         if is_empty {
+            self.ready.clear(Readiness::READ);
+        }
+        found
+    }
+
+    /// Reads through the layer, from the socket only where that is needed.
+    #[cold]
+    fn read_layer(&mut self, net: &mut N, into: &mut [u8]) -> Io<usize> {
+        while let Some(layer) = &mut self.layer {
+            match layer.read(into) {
+                Io::Blocked if self.ready.has(Readiness::READ) => {}
+                Io::Closed => return self.note_read(Io::Closed, into.len()),
+                found @ (Io::Ready(_) | Io::Blocked | Io::Failed(_)) => return found,
+            }
+            let room = layer.room();
+            let wanted = room.len();
+            let found = net.read(&self.stream, room);
+            match found {
+                Io::Ready(count) => {
+                    if let Err(kind) = layer.on_received(count) {
+                        return Io::Failed(kind);
+                    }
+                }
+                Io::Closed => layer.on_end(),
+                Io::Blocked | Io::Failed(_) => return self.note_read(found, wanted),
+            }
+            self.note_read(found, wanted);
+        }
+        Io::Blocked
+    }
+
+    /// Moves up to `len` bytes into a kernel pipe that is empty.
+    pub(crate) fn fill(&mut self, net: &mut N, pipe: &N::Pipe, len: usize) -> Io<usize> {
+        debug_assert!(self.can_splice(), "records are not moved as they are");
+        let found = net.fill(&self.stream, pipe, len);
+        if let Io::Blocked | Io::Closed = found {
             self.ready.clear(Readiness::READ);
         }
         found
@@ -123,24 +278,77 @@ impl<N: Net> Endpoint<N> {
     pub(crate) fn expect_no_input(&mut self) {
         self.ready.clear(Readiness::READ);
     }
+}
 
-    /// Writes the slices in order; may take only a part.
+// What goes.
+impl<N: Net> Endpoint<N> {
+    /// Writes the slices in order; may take only a part. What a layer has taken and the socket
+    /// has not is left for [`Endpoint::flush`].
     pub(crate) fn write(&mut self, net: &mut N, from: &[IoSlice<'_>], then: Then) -> Io<usize> {
+        if self.layer.is_some() {
+            return self.write_layer(net, from, then);
+        }
         let found = net.write(&self.stream, from, then);
         self.note_taken(found)
     }
 
-    /// Moves up to `len` bytes into a kernel pipe that is empty.
-    pub(crate) fn fill(&mut self, net: &mut N, pipe: &N::Pipe, len: usize) -> Io<usize> {
-        let found = net.fill(&self.stream, pipe, len);
-        if let Io::Blocked | Io::Closed = found {
-            self.ready.clear(Readiness::READ);
+    #[cold]
+    fn write_layer(&mut self, net: &mut N, from: &[IoSlice<'_>], then: Then) -> Io<usize> {
+        match self.flush(net) {
+            Ok(true) => {}
+            Ok(false) => return Io::Blocked,
+            Err(kind) => return Io::Failed(kind),
         }
-        found
+        let total = from.iter().map(|slice| slice.len()).sum();
+        let taken = self.layer.as_mut().map_or(0, |layer| layer.write(from));
+        if then == Then::End && taken == total {
+            self.mark_end();
+        }
+        match self.flush(net) {
+            Ok(_) => Io::Ready(taken),
+            Err(kind) => Io::Failed(kind),
+        }
+    }
+
+    /// Writes what a layer has for the socket, and the end behind its mark; whether all of it has
+    /// left.
+    pub(crate) fn flush(&mut self, net: &mut N) -> Result<bool, ErrorKind> {
+        match self.layer {
+            None => Ok(true),
+            Some(_) => self.flush_layer(net),
+        }
+    }
+
+    #[cold]
+    fn flush_layer(&mut self, net: &mut N) -> Result<bool, ErrorKind> {
+        let then = match self.ending {
+            Ending::Marked => Then::End,
+            Ending::No | Ending::Told => Then::More,
+        };
+        while let Some(layer) = &mut self.layer
+            && !layer.pending().is_empty()
+        {
+            let found = net.write(&self.stream, &[IoSlice::new(layer.pending())], then);
+            match found {
+                Io::Ready(count) => layer.on_sent(count),
+                Io::Blocked => {
+                    self.note_taken(found);
+                    return Ok(false);
+                }
+                Io::Closed => return Err(ErrorKind::BrokenPipe),
+                Io::Failed(kind) => return Err(kind),
+            }
+        }
+        if self.ending == Ending::Marked {
+            net.shutdown(&self.stream);
+            self.ending = Ending::Told;
+        }
+        Ok(true)
     }
 
     /// Moves up to `len` bytes out of a kernel pipe.
     pub(crate) fn drain(&mut self, net: &mut N, pipe: &N::Pipe, len: usize) -> Io<usize> {
+        debug_assert!(self.can_splice(), "records are not moved as they are");
         let found = net.drain(pipe, &self.stream, len);
         self.note_taken(found)
     }
@@ -150,37 +358,5 @@ impl<N: Net> Endpoint<N> {
             self.ready.clear(Readiness::WRITE);
         }
         found
-    }
-
-    /// Whether a connection that was started is established, as [`Net::connected`] says.
-    pub(crate) fn connected(&mut self, net: &mut N) -> Io<()> {
-        let found = net.connected(&self.stream);
-        self.note_taken(found)
-    }
-
-    /// Whether a connection that is closing was reset, and not just ended in one direction: for
-    /// one that is not read now, where a read would tell.
-    pub(crate) fn has_failed(&self, net: &mut N) -> bool {
-        self.is_closing() && matches!(net.connected(&self.stream), Io::Failed(_))
-    }
-
-    /// Bytes that have not reached the peer's kernel, as [`Net::unacknowledged`] says.
-    pub(crate) fn unacknowledged(&self, net: &mut N) -> Option<usize> {
-        net.unacknowledged(&self.stream)
-    }
-
-    /// Ends this direction: the peer reads the end after the last byte.
-    pub(crate) fn finish(&self, net: &mut N) {
-        net.shutdown(&self.stream);
-    }
-
-    /// Closes; what the kernel holds is still delivered.
-    pub(crate) fn close(self, net: &mut N) {
-        net.close(self.stream);
-    }
-
-    /// Closes without lingering: the peer sees a reset.
-    pub(crate) fn reset(self, net: &mut N) {
-        net.reset(self.stream);
     }
 }

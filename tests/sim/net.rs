@@ -14,6 +14,9 @@
 
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
+#[path = "toy.rs"]
+mod toy;
+
 use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, IoSlice};
@@ -27,6 +30,8 @@ use weir::core::keepalive::Keepalive;
 use weir::core::readiness::{Io, Readiness};
 use weir::core::time::Tick;
 use weir::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
+
+use toy::{Opener, Toy};
 
 /// What the seed may draw, and how often.
 #[derive(Clone, Debug)]
@@ -64,6 +69,9 @@ pub(crate) struct Settings {
     pub(crate) exhausted_percent: u64,
     /// How long that while is.
     pub(crate) exhausted_ms: RangeInclusive<u64>,
+    /// Both ends of every connection speak records of a toy layer. By default as the environment
+    /// says, so that every scenario can be played over it.
+    pub(crate) has_layer: bool,
 }
 
 impl Settings {
@@ -86,6 +94,7 @@ impl Settings {
             aborted_percent: 0,
             exhausted_percent: 0,
             exhausted_ms: 1..=50,
+            has_layer: std::env::var_os("WEIR_SIM_LAYER").is_some(),
         }
     }
 
@@ -435,10 +444,11 @@ struct Conn {
     accepted: bool,
     /// What the worker watched it for.
     owner: Option<Kind>,
-    /// All that the worker has written.
+    /// All that the worker has written; with a layer, the records that are whole.
     written_bytes: u64,
     /// What of it was written when the peer had closed: nobody acknowledges it.
     unacknowledged: usize,
+    written: Opener,
     peer: Peer,
 }
 
@@ -450,6 +460,8 @@ struct Peer {
     received: Vec<u8>,
     saw_end: bool,
     saw_reset: bool,
+    /// Of its records, with a layer.
+    opener: Opener,
     reading: bool,
     /// Overrides the drawn segment size and delay.
     pace: Option<(usize, u64)>,
@@ -638,6 +650,19 @@ impl World {
 
     /// Sends bytes; what does not fit the window follows when there is room.
     pub(crate) fn peer_send(&mut self, peer: PeerId, bytes: &[u8]) {
+        let mut records = Vec::new();
+        let unsent = &mut self.conns[peer.0].peer.unsent;
+        if self.settings.has_layer {
+            toy::seal(bytes, &mut records);
+            unsent.extend(records);
+        } else {
+            unsent.extend(bytes);
+        }
+        self.deliver_soon(peer.0);
+    }
+
+    /// Sends bytes as they are, whatever the layer.
+    pub(crate) fn peer_send_raw(&mut self, peer: PeerId, bytes: &[u8]) {
         self.conns[peer.0].peer.unsent.extend(bytes);
         self.deliver_soon(peer.0);
     }
@@ -649,6 +674,16 @@ impl World {
 
     /// Ends the sending direction, after what was sent.
     pub(crate) fn peer_close_write(&mut self, peer: PeerId) {
+        if self.settings.has_layer && !self.conns[peer.0].peer.ending {
+            let mut mark = Vec::new();
+            toy::seal_end(&mut mark);
+            self.conns[peer.0].peer.unsent.extend(mark);
+        }
+        self.peer_cut_write(peer);
+    }
+
+    /// The same, without the mark that a layer has for it.
+    pub(crate) fn peer_cut_write(&mut self, peer: PeerId) {
         self.conns[peer.0].peer.ending = true;
         self.deliver_soon(peer.0);
     }
@@ -725,6 +760,11 @@ impl World {
     /// All that the worker has written to this peer, received or not.
     pub(crate) fn written_bytes(&self, peer: PeerId) -> u64 {
         self.conns[peer.0].written_bytes
+    }
+
+    /// Whether every connection has a layer.
+    pub(crate) fn has_layer(&self) -> bool {
+        self.settings.has_layer
     }
 
     /// Whether the worker turned keepalive on.
@@ -847,6 +887,7 @@ impl World {
             owner: None,
             written_bytes: 0,
             unacknowledged: 0,
+            written: Opener::default(),
             peer: Peer {
                 unsent: VecDeque::new(),
                 ending: false,
@@ -854,6 +895,7 @@ impl World {
                 received: Vec::new(),
                 saw_end: false,
                 saw_reset: false,
+                opener: Opener::default(),
                 reading: true,
                 pace: None,
                 deliver_due: false,
@@ -1069,9 +1111,21 @@ impl World {
 
     fn receive(&mut self, id: usize, count: usize) {
         let conn = &mut self.conns[id];
-        conn.peer.received.extend(conn.outbound.drain(..count));
+        let Peer {
+            received, opener, ..
+        } = &mut conn.peer;
+        if self.settings.has_layer {
+            let wire: Vec<u8> = conn.outbound.drain(..count).collect();
+            opener.open(&wire, received).expect("records of the layer");
+        } else {
+            received.extend(conn.outbound.drain(..count));
+        }
         let shut = conn.outbound_shut || conn.end == End::Closed;
-        conn.peer.saw_end |= shut && conn.outbound.is_empty();
+        let has_ended = shut && conn.outbound.is_empty();
+        // An end without its mark is a cut.
+        let is_cut = has_ended && self.settings.has_layer && !opener.has_ended;
+        conn.peer.saw_end |= has_ended && !is_cut;
+        conn.peer.saw_reset |= is_cut;
         let room_edge = conn.wants_room && conn.has_room();
         self.note(|| format!("peer {id} takes {count} bytes"));
         if room_edge {
@@ -1339,10 +1393,18 @@ impl World {
         }
         let count = self.perhaps_less(total.min(room));
         let bytes = from.iter().flat_map(|slice| slice.iter().copied());
-        self.conns[id].outbound.extend(bytes.take(count));
-        self.conns[id].written_bytes += count as u64;
-        if self.conns[id].peer.closed {
-            self.conns[id].unacknowledged += count;
+        let bytes: Vec<u8> = bytes.take(count).collect();
+        let conn = &mut self.conns[id];
+        conn.outbound.extend(&bytes);
+        if self.settings.has_layer {
+            let mut plain = Vec::new();
+            conn.written.open(&bytes, &mut plain).expect("records");
+            conn.written_bytes += plain.len() as u64;
+        } else {
+            conn.written_bytes += count as u64;
+        }
+        if conn.peer.closed {
+            conn.unacknowledged += count;
         }
         self.progress += 1;
         self.take_soon(id);
@@ -1474,6 +1536,7 @@ impl Net for SimNet {
     type Listener = SimListener;
     type Stream = SimStream;
     type Pipe = SimPipe;
+    type Layer = Toy;
 
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick> {
         let mut world = self.world();
@@ -1590,6 +1653,10 @@ impl Net for SimNet {
         world.conns[stream.id].awaits_end = then == Then::End && outcome == Io::Ready(total);
         world.note(|| format!("write {} then {then:?} gives {outcome:?}", stream.id));
         outcome
+    }
+
+    fn layer(&mut self, _: &SimStream) -> Option<Toy> {
+        self.world().settings.has_layer.then(Toy::new)
     }
 
     fn unacknowledged(&mut self, stream: &SimStream) -> Option<usize> {

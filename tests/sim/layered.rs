@@ -1,0 +1,104 @@
+//! What a layer between the bytes of a socket and those of a session must not change: nothing of
+//! what the other tests say, and what only a layer can get wrong.
+
+use crate::net::Settings;
+use crate::over_records;
+use crate::rig::{Rig, config_text};
+use crate::rules::bytes;
+
+/// They count calls, splices or buffers, of which a layer makes others.
+const LEFT_OUT: [&str; 5] = [
+    "cost::a_short_connection_costs_these_calls",
+    "cost::a_thousand_idle_sessions_cost_nothing_until_their_deadline",
+    "rules::a_full_pipe_is_not_taken_for_an_empty_socket",
+    "rules::an_idle_direction_holds_no_pipe",
+    "rules::with_hardly_any_buffer_memory_everyone_still_finishes",
+];
+
+#[test]
+fn everything_else_passes_over_records_too() {
+    over_records::run(
+        "layered::everything_else_passes_over_records_too",
+        &LEFT_OUT,
+    );
+}
+
+fn rig(more: &str) -> Rig {
+    let settings = Settings {
+        has_layer: true,
+        ..Settings::plain()
+    };
+    Rig::with(settings, &config_text(&[1], more))
+}
+
+#[test]
+fn both_directions_end_by_themselves() {
+    let mut rig = rig("");
+    let (client, backend) = rig.session();
+    rig.world().peer_send(client, &bytes(10_000));
+    rig.world().peer_close_write(client);
+    rig.settle();
+    assert_eq!(rig.world().peer_received(backend), bytes(10_000));
+    assert!(rig.world().peer_saw_end(backend));
+    rig.world().peer_send(backend, &bytes(20_000));
+    rig.settle();
+    assert_eq!(rig.world().peer_received(client), bytes(20_000));
+    assert!(!rig.world().peer_saw_end(client));
+    rig.world().peer_close_write(backend);
+    rig.settle();
+    assert!(rig.world().peer_saw_end(client) && !rig.world().peer_saw_reset(client));
+    assert_eq!(rig.worker.census().sessions, 0);
+}
+
+#[test]
+fn an_end_without_its_mark_is_no_end() {
+    let mut rig = rig("");
+    let (client, backend) = rig.session();
+    rig.world().peer_send(backend, b"half of an answer");
+    rig.world().peer_cut_write(backend);
+    rig.settle();
+    // The reset follows at once and may overtake them.
+    let received = rig.world().peer_received(client).to_vec();
+    assert!(b"half of an answer".starts_with(&received));
+    assert!(rig.world().peer_saw_reset(client) && !rig.world().peer_saw_end(client));
+    assert_eq!(rig.worker.census().sessions, 0);
+}
+
+#[test]
+fn bytes_that_are_no_records_end_the_session() {
+    let mut rig = rig("");
+    let (client, backend) = rig.session();
+    rig.world().peer_send_raw(client, b"GET / HTTP/1.1\r\n\r\n");
+    rig.settle();
+    assert!(rig.world().peer_received(backend).is_empty());
+    assert!(rig.world().peer_saw_reset(client) && rig.world().peer_saw_reset(backend));
+    assert_eq!(rig.worker.census().sessions, 0);
+}
+
+#[test]
+fn what_a_layer_holds_for_a_slow_target_arrives_with_its_end() {
+    let mut rig = rig("");
+    let (client, backend) = rig.session();
+    rig.world().peer_read_enabled(client, false);
+    rig.world().peer_send(backend, &bytes(200_000));
+    rig.world().peer_close_write(backend);
+    rig.settle();
+    assert!(rig.world().peer_received(client).is_empty());
+    rig.world().peer_read_enabled(client, true);
+    rig.settle();
+    assert_eq!(rig.world().peer_received(client), bytes(200_000));
+    assert!(rig.world().peer_saw_end(client));
+}
+
+#[test]
+fn what_a_layer_still_holds_at_a_timeout_is_not_ended_as_if_it_had_left() {
+    let mut rig = rig("timeouts: {idle: 10s}");
+    let (client, backend) = rig.session();
+    rig.world().peer_read_enabled(client, false);
+    // The window is full to the byte, and the rest fits the layer.
+    rig.world().peer_send(backend, &bytes(65_000));
+    rig.settle();
+    rig.pass(11_000, 1_000);
+    assert_eq!(rig.worker.census().sessions, 0);
+    assert!(rig.world().peer_saw_reset(client));
+}

@@ -1,0 +1,179 @@
+//! A toy of a record layer, as far from plain bytes as TLS is: lengths before, a trailer behind,
+//! other bytes in between, a mark of the end of its own, and bytes that stay inside when the
+//! socket is empty.
+
+use std::io::{ErrorKind, IoSlice};
+
+use weir::core::layer::Layer;
+use weir::core::readiness::Io;
+
+/// What a record may carry: little, so that everything takes several.
+const PAYLOAD_BYTES_MAX: usize = 300;
+const HEAD_BYTES: usize = 3;
+const TRAILER_BYTES: usize = 1;
+/// Room for what the socket has: a whole record and the beginning of others.
+const ROOM_BYTES: usize = 2 * (HEAD_BYTES + PAYLOAD_BYTES_MAX + TRAILER_BYTES);
+/// Sealed at once.
+const SEALED_BYTES_MAX: usize = 4 * PAYLOAD_BYTES_MAX;
+
+const DATA: u8 = 0xd0;
+const END: u8 = 0xe0;
+const MASK: u8 = 0x5a;
+
+/// Writes a record for each piece of what is to be sent.
+pub(crate) fn seal(mut bytes: &[u8], out: &mut Vec<u8>) {
+    while !bytes.is_empty() {
+        let (piece, rest) = bytes.split_at(bytes.len().min(PAYLOAD_BYTES_MAX));
+        write_record(DATA, piece, out);
+        bytes = rest;
+    }
+}
+
+/// Writes the mark of the end.
+pub(crate) fn seal_end(out: &mut Vec<u8>) {
+    write_record(END, &[], out);
+}
+
+fn write_record(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
+    let length = u16::try_from(payload.len()).expect("a short payload");
+    out.push(kind);
+    out.extend(length.to_be_bytes());
+    out.extend(payload.iter().map(|byte| byte ^ MASK));
+    out.push(trailer(payload));
+}
+
+fn trailer(payload: &[u8]) -> u8 {
+    payload
+        .iter()
+        .fold(0x11, |sum: u8, &byte| sum.rotate_left(1) ^ byte)
+}
+
+/// Opens records, however their bytes come.
+#[derive(Debug, Default)]
+pub(crate) struct Opener {
+    wire: Vec<u8>,
+    pub(crate) has_ended: bool,
+}
+
+impl Opener {
+    /// More bytes came: what they carry goes to `plain`.
+    pub(crate) fn open(&mut self, bytes: &[u8], plain: &mut Vec<u8>) -> Result<(), ErrorKind> {
+        self.wire.extend_from_slice(bytes);
+        while let Some(head) = self.wire.first_chunk::<HEAD_BYTES>() {
+            let [kind, high, low] = *head;
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            let whole = HEAD_BYTES + length + TRAILER_BYTES;
+            if length > PAYLOAD_BYTES_MAX || !matches!(kind, DATA | END) || self.has_ended {
+                return Err(ErrorKind::InvalidData);
+            }
+            if self.wire.len() < whole {
+                break;
+            }
+            let start = plain.len();
+            let payload = &self.wire[HEAD_BYTES..HEAD_BYTES + length];
+            plain.extend(payload.iter().map(|byte| byte ^ MASK));
+            if self.wire[whole - 1] != trailer(&plain[start..]) {
+                return Err(ErrorKind::InvalidData);
+            }
+            self.has_ended = kind == END;
+            self.wire.drain(..whole);
+        }
+        Ok(())
+    }
+}
+
+/// The worker's side of a connection.
+#[derive(Debug)]
+pub(crate) struct Toy {
+    room: Vec<u8>,
+    opener: Opener,
+    plain: Vec<u8>,
+    /// The socket has ended before the mark came.
+    is_cut: bool,
+    /// The end, or that it was cut, was told.
+    is_told: bool,
+    pending: Vec<u8>,
+    is_finished: bool,
+}
+
+impl Toy {
+    pub(crate) fn new() -> Self {
+        Self {
+            room: vec![0; ROOM_BYTES],
+            opener: Opener::default(),
+            plain: Vec::new(),
+            is_cut: false,
+            is_told: false,
+            pending: Vec::new(),
+            is_finished: false,
+        }
+    }
+}
+
+impl Layer for Toy {
+    fn room(&mut self) -> &mut [u8] {
+        let free = ROOM_BYTES - self.opener.wire.len();
+        &mut self.room[..free]
+    }
+
+    fn on_received(&mut self, count: usize) -> Result<(), ErrorKind> {
+        self.opener.open(&self.room[..count], &mut self.plain)
+    }
+
+    fn on_end(&mut self) {
+        self.is_cut |= !self.opener.has_ended;
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> Io<usize> {
+        assert!(!into.is_empty(), "a read of nothing cannot tell the end");
+        if !self.plain.is_empty() {
+            let count = self.plain.len().min(into.len());
+            into[..count].copy_from_slice(&self.plain[..count]);
+            self.plain.drain(..count);
+            return Io::Ready(count);
+        }
+        if self.opener.has_ended {
+            self.is_told = true;
+            return Io::Closed;
+        }
+        if self.is_cut {
+            self.is_told = true;
+            return Io::Failed(ErrorKind::UnexpectedEof);
+        }
+        Io::Blocked
+    }
+
+    fn may_read(&self) -> bool {
+        !self.plain.is_empty() || (self.has_ended() && !self.is_told)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.opener.has_ended || self.is_cut
+    }
+
+    fn write(&mut self, from: &[IoSlice<'_>]) -> usize {
+        assert!(!self.is_finished, "nothing is sent after the end");
+        let mut taken = 0;
+        for slice in from {
+            let room = SEALED_BYTES_MAX - taken;
+            let piece = &slice[..slice.len().min(room)];
+            seal(piece, &mut self.pending);
+            taken += piece.len();
+        }
+        taken
+    }
+
+    fn finish(&mut self) {
+        assert!(!self.is_finished, "the end is marked once");
+        self.is_finished = true;
+        seal_end(&mut self.pending);
+    }
+
+    fn pending(&self) -> &[u8] {
+        &self.pending
+    }
+
+    fn on_sent(&mut self, count: usize) {
+        self.pending.drain(..count);
+    }
+}
