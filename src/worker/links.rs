@@ -231,7 +231,7 @@ impl<N: Net> Shared<N> {
         let reuse_ms = reuse_ms.unwrap_or(u64::MAX);
         let has_room = unread_ms < reuse_ms && (!is_full || self.make_room(backend));
         let link = &mut self.links[key as usize];
-        if link.is_stirred() || !has_room {
+        if link.is_stirred() || link.endpoint.pending_bytes() > 0 || !has_room {
             return self.close_link(key);
         }
         link.owner = None;

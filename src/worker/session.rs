@@ -129,7 +129,7 @@ impl<N: Net> Session<N> {
     pub(crate) fn answered(&self) -> Option<CloseReason> {
         match &self.protocol {
             Protocol::Tcp(_) => None,
-            Protocol::Http(http) => http.answered(),
+            Protocol::Http(http) => http.answered(&self.client),
         }
     }
 

@@ -10,6 +10,9 @@ use crate::core::layer::Layer;
 use crate::core::readiness::{Io, Readiness};
 use crate::net::{Kind, Net, Target, Then};
 
+/// What a peer may still have said when its connection is closed, in bytes.
+const LAST_WORDS_BYTES_MAX: usize = 512;
+
 /// One end of a connection.
 pub(crate) struct Endpoint<N: Net> {
     stream: N::Stream,
@@ -119,10 +122,23 @@ impl<N: Net> Endpoint<N> {
 
     /// Closes after everything was sent; what the kernel holds is still delivered.
     pub(crate) fn close(mut self, net: &mut N) {
-        if self.layer.is_some() && self.may_write() {
-            self.finish_layer(net);
+        if self.layer.is_some() {
+            self.leave_layer(net);
         }
         net.close(self.stream);
+    }
+
+    /// Tells the end as far as the socket takes it at once, and reads the peer's if it is there: a
+    /// close over unread bytes resets, and its mark is bytes.
+    #[cold]
+    fn leave_layer(&mut self, net: &mut N) {
+        if self.may_write() {
+            self.finish_layer(net);
+        }
+        let mut space = [0; LAST_WORDS_BYTES_MAX];
+        if self.may_read() && matches!(self.read(net, &mut space), Io::Ready(_)) {
+            self.read(net, &mut space);
+        }
     }
 
     /// Closes where there is no end to be told, or it must not be: what the kernel holds is still
@@ -166,6 +182,12 @@ impl<N: Net> Endpoint<N> {
             }
         }
         ready
+    }
+
+    /// Whether nothing of the peer is to come that a close would answer by a reset: the mark of its
+    /// end is bytes, which an end by itself is not.
+    pub(crate) fn may_close(&self) -> bool {
+        self.layer.as_ref().is_none_or(Layer::has_ended)
     }
 
     /// Whether its bytes are those of the socket, which the kernel can move by itself.
@@ -229,9 +251,10 @@ impl<N: Net> Endpoint<N> {
     /// Reads through the layer, from the socket only where that is needed.
     #[cold]
     fn read_layer(&mut self, net: &mut N, into: &mut [u8]) -> Io<usize> {
+        let mut may_have_more = true;
         while let Some(layer) = &mut self.layer {
             match layer.read(into) {
-                Io::Blocked if self.ready.has(Readiness::READ) => {}
+                Io::Blocked if may_have_more => {}
                 Io::Closed => return self.note_read(Io::Closed, into.len()),
                 found @ (Io::Ready(_) | Io::Blocked | Io::Failed(_)) => return found,
             }
@@ -248,6 +271,7 @@ impl<N: Net> Endpoint<N> {
                 Io::Blocked | Io::Failed(_) => return self.note_read(found, wanted),
             }
             self.note_read(found, wanted);
+            may_have_more = self.ready.has(Readiness::READ);
         }
         Io::Blocked
     }

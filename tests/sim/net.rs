@@ -446,7 +446,7 @@ struct Conn {
     owner: Option<Kind>,
     /// All that the worker has written; with a layer, the records that are whole.
     written_bytes: u64,
-    /// What of it was written when the peer had closed: nobody acknowledges it.
+    /// What of that was written when the peer had closed: nobody acknowledges it.
     unacknowledged: usize,
     written: Opener,
     peer: Peer,
@@ -1396,15 +1396,15 @@ impl World {
         let bytes: Vec<u8> = bytes.take(count).collect();
         let conn = &mut self.conns[id];
         conn.outbound.extend(&bytes);
+        let mut carried = count;
         if self.settings.has_layer {
             let mut plain = Vec::new();
             conn.written.open(&bytes, &mut plain).expect("records");
-            conn.written_bytes += plain.len() as u64;
-        } else {
-            conn.written_bytes += count as u64;
+            carried = plain.len();
         }
+        conn.written_bytes += carried as u64;
         if conn.peer.closed {
-            conn.unacknowledged += count;
+            conn.unacknowledged += carried;
         }
         self.progress += 1;
         self.take_soon(id);

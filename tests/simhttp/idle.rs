@@ -45,6 +45,10 @@ fn an_end_that_has_arrived_is_never_missed() {
     for (parts, calls_until_sent) in [(GET, 2), (POST, 3), (PUT_IN_PARTS, 3), (POST_IN_PARTS, 3)] {
         for calls in 0..calls_until_sent {
             let (mut rig, client, link) = parked();
+            // What it acknowledges tells the last of them, but not which bytes of records.
+            if calls == 2 && rig.world().has_layer() {
+                continue;
+            }
             rig.world().after_calls(calls, move |world| {
                 world.peer_close(link);
                 world.settle();

@@ -5,6 +5,8 @@
 
 #[path = "../sim/net.rs"]
 mod net;
+#[path = "../sim/over_records.rs"]
+mod over_records;
 #[allow(
     dead_code,
     reason = "shared with the simulation of TCP, which uses more"
@@ -62,6 +64,21 @@ fn still() -> Rig {
     let mut rig = Rig::with(settings, &play::config_text(&mut Rng::new(1), true));
     rig.settle();
     rig
+}
+
+/// They count calls, or need to know what of a request has reached a backend, which is not told of
+/// the bytes that records carry.
+const LEFT_OUT_OVER_RECORDS: [&str; 2] = [
+    "idle::a_request_that_never_reached_a_new_connection_goes_to_another_backend",
+    "the_last_answer_of_a_connection_goes_out_with_its_end",
+];
+
+#[test]
+fn everything_else_passes_over_records_too() {
+    over_records::run(
+        "everything_else_passes_over_records_too",
+        &LEFT_OUT_OVER_RECORDS,
+    );
 }
 
 const ASK: &[u8] = b"GET /0 HTTP/1.1\r\nHost: a\r\n\r\n";

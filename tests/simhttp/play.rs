@@ -444,6 +444,8 @@ impl Play {
                 backend.answered_early = None;
             } else if self.rig.world().peer_saw_end(backend.peer) {
                 self.judge_cut(backend);
+            } else if backend.has_ended && self.is_reset_by_mark(backend.peer) {
+                backend.is_gone = true;
             }
             return;
         }
@@ -584,6 +586,13 @@ impl Play {
         let is_excused = asked.iter().chain([missed]).any(|it| !it.deed.is_benign())
             || answers.iter().any(|answer| answer.field("x-id").is_none());
         assert!(is_excused, "/{} was not answered behind an end", missed.id);
+    }
+
+    /// The mark of a layer's end is bytes: where it comes after the other side has closed, it is
+    /// answered by a reset, and what was on its way is lost.
+    fn is_reset_by_mark(&self, peer: PeerId) -> bool {
+        let world = self.rig.net.world();
+        world.has_layer() && world.peer_saw_reset(peer)
     }
 
     /// A request that was answered early may be cut only by its client.

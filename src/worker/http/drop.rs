@@ -77,7 +77,7 @@ impl<N: Net> Parts<'_, N> {
     pub(super) fn linger(&mut self, shared: &mut Shared<N>, reason: CloseReason) -> Next {
         let dropped = self.drop_input(shared, u64::MAX).1;
         // It may have ended only its own direction, and still read.
-        if matches!(dropped, Dropped::Ended) && self.http.output.is_none() {
+        if matches!(dropped, Dropped::Ended) && !self.is_blocked() {
             return Next::Turn(Turn::Close(reason));
         }
         Next::Turn(dropped.turn())
@@ -107,7 +107,7 @@ impl<N: Net> Parts<'_, N> {
             }
         };
         shared.count(self.facts.listener, ListenerCell::BytesIn, total);
-        if total > 0 && self.http.output.is_none() {
+        if total > 0 && !self.is_blocked() {
             *self.moved = shared.now;
         }
         (total, dropped)
@@ -137,17 +137,31 @@ impl<N: Net> Parts<'_, N> {
         client_is_done: bool,
         reason: CloseReason,
     ) -> Next {
-        let is_out = self.http.output.is_none() && self.http.input.is_empty();
-        if client_is_done && is_out && !self.has_more_input(shared) {
-            // What the client may have sent since would reset the connection before its answer.
-            self.client.finish(&mut shared.transfer.net);
+        let is_out = !self.is_blocked() && self.http.input.is_empty();
+        // What the client may have sent since would reset the connection before its answer.
+        if client_is_done
+            && is_out
+            && !self.has_more_input(shared)
+            && self.client.finish(&mut shared.transfer.net)
+            && self.client.may_close()
+        {
             return Next::Turn(Turn::Close(reason));
         }
         self.http.input = Vec::new();
         self.http.phase = Phase::Linger(shared.now.after_ms(DROP_MS), reason);
-        if self.http.output.is_none() {
+        if !self.is_blocked() {
             self.begin_linger(shared, reason);
         }
+        Next::Step
+    }
+
+    /// No further request comes on a connection on which everything was answered.
+    pub(super) fn close_idle(&mut self, shared: &mut Shared<N>) -> Next {
+        let reason = CloseReason::KeepAliveEnd;
+        if self.client.finish_before_close(&mut shared.transfer.net) {
+            return Next::Turn(Turn::Close(reason));
+        }
+        self.http.phase = Phase::Linger(shared.now.after_ms(DROP_MS), reason);
         Next::Step
     }
 

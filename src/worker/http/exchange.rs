@@ -28,6 +28,7 @@ use crate::worker::session::{CloseReason, Protocol, Session, Turn};
 use crate::worker::shared::{FailedAt, ListenerSlot, Shared, UpstreamSlot};
 use crate::worker::site::Site;
 use crate::worker::tcp::TURN_BUDGET_BYTES;
+use crate::worker::transport::Endpoint;
 
 /// Spare exchanges kept for reuse, and the longest request that one may keep room for.
 const SPARE_EXCHANGES_MAX: usize = 256;
@@ -160,7 +161,7 @@ impl ActiveExchange {
         let Protocol::Http(http) = &session.protocol else {
             return shared.now;
         };
-        let is_blocked = self.is_client_blocked(http, shared);
+        let is_blocked = self.is_client_blocked(http, &session.client, shared);
         let listener = session.listener;
         let end = match self.state.awaited(is_blocked) {
             Awaited::Turn(since) => {
@@ -223,13 +224,18 @@ impl ActiveExchange {
     }
 
     /// Whether something is there for the client that it does not take.
-    pub(super) fn is_client_blocked<N: Net>(&self, http: &Http, shared: &Shared<N>) -> bool {
+    pub(super) fn is_client_blocked<N: Net>(
+        &self,
+        http: &Http,
+        client: &Endpoint<N>,
+        shared: &Shared<N>,
+    ) -> bool {
         let has_piped = |link: LinkKey| {
             let piped = &shared.links[link as usize].piped;
             piped.as_ref().is_some_and(|&(_, bytes)| bytes > 0)
         };
         let may_have_piped = self.state.has_response();
-        http.output.is_some() || (may_have_piped && self.link.is_some_and(has_piped))
+        http.is_blocked(client) || (may_have_piped && self.link.is_some_and(has_piped))
     }
 }
 
@@ -409,7 +415,7 @@ impl<N: Net> Parts<'_, N> {
         if let Some(end) = exchange.state.natural_end() {
             return Err(end);
         }
-        if self.http.output.is_some() {
+        if self.is_blocked() {
             return Ok(());
         }
         if exchange.state.take_early_end() {
@@ -431,7 +437,7 @@ impl<N: Net> Parts<'_, N> {
         let Some(mut exchange) = self.http.exchange.take() else {
             return Next::Turn(Turn::Close(CloseReason::Idle));
         };
-        let is_blocked = exchange.is_client_blocked(self.http, shared);
+        let is_blocked = exchange.is_client_blocked(self.http, self.client, shared);
         let outcome = match exchange.state.on_timeout(shared.now, is_blocked) {
             Due::Continue => {
                 let sent = self.send(shared, CONTINUE, &[]);
@@ -509,7 +515,7 @@ impl<N: Net> Parts<'_, N> {
             Some(status) => self.answer_in_place(&mut exchange, shared, status, &ending),
             None => Ok(0),
         };
-        if self.http.output.is_some() {
+        if self.is_blocked() {
             self.http.send = Some(exchange.send_timeout(shared, self.facts.listener));
         }
         exchange.bytes_out += sent.unwrap_or(0);

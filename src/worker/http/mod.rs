@@ -172,10 +172,10 @@ impl Http {
     }
 
     /// Why its session ends, if its client has all that it asked for.
-    pub(crate) fn answered(&self) -> Option<CloseReason> {
+    pub(crate) fn answered<N: Net>(&self, client: &Endpoint<N>) -> Option<CloseReason> {
         let drops_request = |exchange: &ActiveExchange| exchange.drops_until.is_some();
         match self.phase {
-            _ if self.output.is_some() || !self.input.is_empty() => None,
+            _ if self.is_blocked(client) || !self.input.is_empty() => None,
             Phase::Linger(_, reason) => Some(reason),
             Phase::Discard(..) => Some(CloseReason::Done),
             Phase::Idle(_) => (self.requests > 0).then_some(CloseReason::KeepAliveEnd),
@@ -187,6 +187,11 @@ impl Http {
             }
             Phase::Head(_) => None,
         }
+    }
+
+    /// Whether bytes wait for the client to take them.
+    pub(crate) fn is_blocked<N: Net>(&self, client: &Endpoint<N>) -> bool {
+        self.output.is_some() || client.pending_bytes() > 0
     }
 
     /// How many buffers and pipes it holds.
@@ -305,7 +310,7 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
     let listener = &shared.listeners[session.listener as usize];
     let timeouts = &listener.timeouts;
     match http.phase {
-        _ if http.output.is_some() && http.phase != Phase::Exchange => {
+        _ if http.is_blocked(&session.client) && http.phase != Phase::Exchange => {
             session.moved.after(http.send.unwrap_or(timeouts.send))
         }
         Phase::Idle(since) => {
@@ -338,13 +343,13 @@ pub(crate) fn on_timeout<N: Net>(
     let Some(mut parts) = Parts::of(key, session) else {
         return Turn::Sleep;
     };
-    let is_stalled = parts.http.output.is_some();
+    let is_stalled = parts.is_blocked();
     let next = match parts.http.phase {
         // What is held is lost with the connection, so that must not look like a clean end.
         phase if is_stalled && phase != Phase::Exchange => {
             Next::Turn(Turn::Close(CloseReason::Idle))
         }
-        Phase::Idle(_) => Next::Turn(Turn::Close(CloseReason::KeepAliveEnd)),
+        Phase::Idle(_) => parts.close_idle(shared),
         Phase::Linger(_, reason) => Next::Turn(Turn::Close(reason)),
         Phase::Discard(..) => Next::Turn(Turn::Close(CloseReason::Idle)),
         _ if is_stalled => parts.cut_response(shared),
@@ -358,6 +363,11 @@ pub(crate) fn on_timeout<N: Net>(
 }
 
 impl<N: Net> Parts<'_, N> {
+    /// Whether bytes wait for the client to take them.
+    fn is_blocked(&self) -> bool {
+        self.http.is_blocked(self.client)
+    }
+
     /// The client does not take what is held for it: nothing else goes on, except that the rest of
     /// its request still goes where it is to go. It may be what the client is waiting for.
     fn while_blocked(&mut self, shared: &mut Shared<N>) -> Turn {

@@ -70,6 +70,7 @@ pub(super) fn flush<N: Net>(
     transfer: &mut Transfer<N>,
 ) -> Result<(bool, usize), ErrorKind> {
     let mut moved = 0;
+    let pending = endpoint.pending_bytes();
     while let Some(buffer) = held {
         let taken = write(
             endpoint,
@@ -88,13 +89,15 @@ pub(super) fn flush<N: Net>(
             transfer.buffers.give(buffer);
         }
     }
-    Ok((true, moved))
+    let done = endpoint.flush(&mut transfer.net)?;
+    moved += pending.saturating_sub(endpoint.pending_bytes());
+    Ok((done, moved))
 }
 
 impl<N: Net> Parts<'_, N> {
     /// Writes what is held for the client; whether all of it left. Notes when any did.
     pub(super) fn flush(&mut self, shared: &mut Shared<N>) -> Result<bool, Turn> {
-        if self.http.output.is_none() {
+        if !self.is_blocked() {
             return Ok(true);
         }
         match flush(self.client, &mut self.http.output, &mut shared.transfer) {

@@ -78,7 +78,7 @@ impl<N: Net> Parts<'_, N> {
         let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
             Io::Blocked => return Next::Turn(Turn::Sleep),
-            Io::Closed => return Next::Turn(Turn::Close(CloseReason::KeepAliveEnd)),
+            Io::Closed => return self.close_idle(shared),
             Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
         };
         shared.count(self.facts.listener, ListenerCell::BytesIn, count as u64);

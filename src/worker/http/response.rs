@@ -43,7 +43,7 @@ impl<N: Net> Parts<'_, N> {
         let endpoint = &shared.links[link as usize].endpoint;
         // What the client does not take stays with the backend: that is the back-pressure.
         let is_piped = shared.links[link as usize].piped.is_some();
-        if self.http.output.is_some() || *budget == 0 {
+        if self.is_blocked() || *budget == 0 {
             return Ok(false);
         }
         if !is_piped && !endpoint.may_read() {
@@ -126,7 +126,9 @@ impl<N: Net> Parts<'_, N> {
             return Ok(None);
         };
         if shared.links[link as usize].piped.is_none() {
-            if exchange.state.response_opaque_bytes() < SPLICE_AFTER_BYTES {
+            let can_splice =
+                self.client.can_splice() && shared.links[link as usize].endpoint.can_splice();
+            if !can_splice || exchange.state.response_opaque_bytes() < SPLICE_AFTER_BYTES {
                 return Ok(None);
             }
             let transfer = &mut shared.transfer;

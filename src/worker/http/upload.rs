@@ -57,8 +57,8 @@ impl<N: Net> Parts<'_, N> {
             }
             exchange.sent_at = shared.now;
         }
-        if exchange.upload.is_some() {
-            let endpoint = &mut shared.links[link as usize].endpoint;
+        let endpoint = &mut shared.links[link as usize].endpoint;
+        if exchange.upload.is_some() || endpoint.pending_bytes() > 0 {
             match flush(endpoint, &mut exchange.upload, &mut shared.transfer) {
                 Ok((done, count)) => {
                     if count > 0 {
@@ -222,7 +222,8 @@ impl<N: Net> Parts<'_, N> {
         let (held, transfer) = (&mut exchange.upload, &mut shared.transfer);
         match write_or_hold(endpoint, held, transfer, (first, second), Then::More) {
             Ok(_) => {
-                exchange.state.on_held(exchange.upload.is_some());
+                let is_held = exchange.upload.is_some() || endpoint.pending_bytes() > 0;
+                exchange.state.on_held(is_held);
                 exchange.sent_at = shared.now;
                 count_sent(exchange, shared, first.len() + second.len());
             }
