@@ -10,6 +10,12 @@ use crate::core::readiness::Io;
 
 /// One connection's layer.
 pub trait Layer {
+    /// These bytes of the socket had come before there was a layer: what followed an opening.
+    ///
+    /// # Errors
+    /// As of [`Layer::on_received`].
+    fn on_received_before(&mut self, bytes: &[u8]) -> Result<(), ErrorKind>;
+
     /// Room for bytes of the socket. Never empty while [`Layer::read`] finds nothing.
     fn room(&mut self) -> &mut [u8];
 
@@ -46,6 +52,10 @@ pub trait Layer {
 
 /// There is no such layer: bytes are those of the socket.
 impl Layer for Infallible {
+    fn on_received_before(&mut self, _: &[u8]) -> Result<(), ErrorKind> {
+        match *self {}
+    }
+
     fn room(&mut self) -> &mut [u8] {
         match *self {}
     }

@@ -16,6 +16,7 @@ pub mod layer;
 pub mod lease;
 pub mod limit;
 pub mod line;
+pub mod opening;
 pub mod probe;
 pub mod readiness;
 pub mod rng;

@@ -212,6 +212,7 @@ impl Net for Reactor {
     type Stream = Stream;
     type Pipe = Pipe;
     type Layer = Infallible;
+    type Opening = Infallible;
 
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick> {
         let timeout = self.timeout(until);

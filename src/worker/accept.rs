@@ -6,14 +6,13 @@ use log::{error, warn};
 
 use crate::board::ListenerCell;
 use crate::core::balance::{Algorithm, client_key};
+use crate::core::opening::Settled;
 use crate::net::{Accept, Kind, Net, Side};
 use crate::worker::Worker;
-use crate::worker::connect::Attempt;
-use crate::worker::http::Http;
 use crate::worker::links::Owner;
+use crate::worker::opening::{self, Opening};
 use crate::worker::session::{CloseReason, Protocol, Session};
 use crate::worker::shared::{Listener, ListenerSlot, Pause, Shared, Timeout, UpstreamSlot, key_of};
-use crate::worker::tcp::Relay;
 use crate::worker::transport::Endpoint;
 
 /// Connections taken from one listener in one turn before sessions run again.
@@ -177,20 +176,20 @@ impl<N: Net> Worker<N> {
         let generation = shared.next_generation();
         let listener = &mut shared.listeners[slot as usize];
         listener.active += 1;
-        let upstream = listener.upstream;
-        let is_http = listener.is_http;
         shared.count(slot, ListenerCell::Accepted, 1);
         shared.count(slot, ListenerCell::Active, 1);
         let entry = self.sessions.vacant_entry();
         let key = key_of(entry.key());
-        let protocol = if is_http {
-            Protocol::Http(Http::new(now))
+        let opening = shared.transfer.net.opening(&stream);
+        let mut client = Endpoint::accepted(stream, generation);
+        let protocol = if let Some(state) = opening {
+            Protocol::Opening(Box::new(Opening::new(state)))
         } else {
-            let attempt = Attempt::new(upstream, hash_key(shared, upstream, peer));
-            Protocol::Tcp(Relay::new(attempt, now))
+            client.put_layer(&mut shared.transfer.net);
+            opening::protocol(shared, slot, peer, Settled::default())
         };
         let session = entry.insert(Session {
-            client: Endpoint::accepted(stream, generation, &mut shared.transfer.net),
+            client,
             peer,
             listener: slot,
             opened: now,
@@ -215,7 +214,12 @@ impl<N: Net> Worker<N> {
     }
 }
 
-fn hash_key<N: Net>(shared: &Shared<N>, upstream: UpstreamSlot, peer: Option<SocketAddr>) -> u64 {
+/// What the algorithm of an upstream hashes of a client.
+pub(crate) fn hash_key<N: Net>(
+    shared: &Shared<N>,
+    upstream: UpstreamSlot,
+    peer: Option<SocketAddr>,
+) -> u64 {
     let upstream = &shared.upstreams[upstream as usize];
     match (upstream.balancer.algorithm(), peer) {
         (Algorithm::Hash, Some(peer)) => client_key(peer.ip(), upstream.ipv6_prefix_bits()),

@@ -17,6 +17,7 @@ mod line;
 mod links;
 mod machine;
 mod names;
+mod opening;
 mod probe;
 mod relay;
 mod report;
@@ -501,6 +502,7 @@ impl<N: Net> Worker<N> {
             CloseReason::NoBackend
             | CloseReason::Reset(_)
             | CloseReason::Unwatched
+            | CloseReason::BadOpening
             | CloseReason::Cut => false,
         };
         let net = &mut shared.transfer.net;
@@ -546,7 +548,7 @@ impl<N: Net> Worker<N> {
                 }
                 ListenerCell::Refused
             }
-            CloseReason::Unwatched => ListenerCell::Refused,
+            CloseReason::Unwatched | CloseReason::BadOpening => ListenerCell::Refused,
             CloseReason::Reset(_) | CloseReason::Truncated => ListenerCell::Reset,
             CloseReason::Idle | CloseReason::TunnelIdle | CloseReason::HalfClosed => {
                 ListenerCell::TimedOut

@@ -7,6 +7,7 @@ use crate::core::timer::TimerKey;
 use crate::net::{Fired, Net, Side};
 use crate::worker::http::{self, Http};
 use crate::worker::links::Owner;
+use crate::worker::opening::{self, Opening};
 use crate::worker::shared::{ListenerSlot, Shared, UpstreamSlot};
 use crate::worker::tcp::{self, Relay};
 use crate::worker::transport::Endpoint;
@@ -45,6 +46,8 @@ pub(crate) enum CloseReason {
     Truncated,
     /// The client connection could not be watched.
     Unwatched,
+    /// The first bytes of a client were not what they had to be.
+    BadOpening,
     /// The end of a drain, or a stop at once.
     Cut,
 }
@@ -64,6 +67,7 @@ impl CloseReason {
             Self::KeepAliveEnd => "no further request",
             Self::Truncated => "response cut short",
             Self::Unwatched => "cannot be watched",
+            Self::BadOpening => "no good opening",
             Self::Cut => "cut at the end of the drain",
         }
     }
@@ -90,6 +94,8 @@ pub(crate) enum Protocol<N: Net> {
     Tcp(Relay<N>),
     /// HTTP/1.
     Http(Http),
+    /// Not settled yet.
+    Opening(Box<Opening<N>>),
 }
 
 impl<N: Net> Session<N> {
@@ -104,6 +110,7 @@ impl<N: Net> Session<N> {
     /// Whether it holds a lease on a backend.
     pub(crate) fn has_lease(&self) -> bool {
         match &self.protocol {
+            Protocol::Opening(_) => false,
             Protocol::Tcp(relay) => relay.attempt.lease.is_some(),
             Protocol::Http(http) => http.exchange.as_ref().is_some_and(|x| x.has_lease()),
         }
@@ -112,6 +119,7 @@ impl<N: Net> Session<N> {
     /// Whether it waits for a descriptor.
     pub(crate) fn is_starving(&self) -> bool {
         match &self.protocol {
+            Protocol::Opening(_) => false,
             Protocol::Tcp(relay) => relay.is_starving(),
             Protocol::Http(http) => http.exchange.as_ref().is_some_and(|x| x.is_starving()),
         }
@@ -120,7 +128,7 @@ impl<N: Net> Session<N> {
     /// The upstream in whose line it waits for a full backend.
     pub(crate) fn line(&self) -> Option<UpstreamSlot> {
         match &self.protocol {
-            Protocol::Tcp(_) => None,
+            Protocol::Tcp(_) | Protocol::Opening(_) => None,
             Protocol::Http(http) => http.exchange.as_ref().and_then(|x| x.line()),
         }
     }
@@ -128,7 +136,7 @@ impl<N: Net> Session<N> {
     /// Why it ends, if its client has all that it asked for.
     pub(crate) fn answered(&self) -> Option<CloseReason> {
         match &self.protocol {
-            Protocol::Tcp(_) => None,
+            Protocol::Tcp(_) | Protocol::Opening(_) => None,
             Protocol::Http(http) => http.answered(&self.client),
         }
     }
@@ -136,6 +144,7 @@ impl<N: Net> Session<N> {
     /// How many buffers and pipes it holds.
     pub(crate) fn held(&self) -> (usize, usize) {
         match &self.protocol {
+            Protocol::Opening(_) => (0, 0),
             Protocol::Tcp(relay) => relay.held(),
             Protocol::Http(http) => http.held(),
         }
@@ -147,7 +156,7 @@ impl<N: Net> Session<N> {
             Side::Client => Some(&mut self.client),
             Side::Backend => match &mut self.protocol {
                 Protocol::Tcp(relay) => relay.backend.as_mut(),
-                Protocol::Http(_) => None,
+                Protocol::Http(_) | Protocol::Opening(_) => None,
             },
         };
         endpoint.is_some_and(|endpoint| endpoint.mark(fired.target.generation, fired.ready))
@@ -157,6 +166,7 @@ impl<N: Net> Session<N> {
 /// Runs a session until it has to wait, is over, or has spent its budget.
 pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
     match session.protocol {
+        Protocol::Opening(_) => opening::run(key, session, shared),
         Protocol::Tcp(_) => tcp::run(key, session, shared),
         Protocol::Http(_) => http::run(key, session, shared),
     }
@@ -165,6 +175,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
 /// A session that waits for a descriptor tries again to connect.
 pub(crate) fn feed<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
     match session.protocol {
+        Protocol::Opening(_) => Turn::Sleep,
         Protocol::Tcp(_) => tcp::feed(key, session, shared),
         Protocol::Http(_) => http::feed(key, session, shared),
     }
@@ -173,6 +184,7 @@ pub(crate) fn feed<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shar
 /// When something is due on a session if nothing moves until then.
 pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick {
     match &session.protocol {
+        Protocol::Opening(_) => opening::deadline(session),
         Protocol::Tcp(relay) => relay.deadline(session, shared),
         Protocol::Http(_) => http::deadline(session, shared),
     }
@@ -185,6 +197,7 @@ pub(crate) fn on_timeout<N: Net>(
     shared: &mut Shared<N>,
 ) -> Turn {
     match session.protocol {
+        Protocol::Opening(_) => Turn::Close(CloseReason::Idle),
         Protocol::Tcp(_) => tcp::on_timeout(key, session, shared),
         Protocol::Http(_) => http::on_timeout(key, session, shared),
     }
@@ -198,6 +211,17 @@ pub(crate) struct Ended<N: Net> {
     pub(crate) was_undelivered: bool,
 }
 
+impl<N: Net> Ended<N> {
+    /// It held nothing.
+    fn nothing() -> Self {
+        Self {
+            backend: None,
+            upstream: None,
+            was_undelivered: false,
+        }
+    }
+}
+
 impl<N: Net> Shared<N> {
     /// Takes back what a session that ends holds: buffers, pipes, lease and backend connection.
     pub(crate) fn end_protocol(
@@ -207,6 +231,7 @@ impl<N: Net> Shared<N> {
     ) -> Ended<N> {
         let blank = Protocol::Http(Http::new(self.now));
         match std::mem::replace(&mut session.protocol, blank) {
+            Protocol::Opening(_) => Ended::nothing(),
             Protocol::Tcp(mut relay) => {
                 let to_backend = relay.backend.as_ref().map_or(0, Endpoint::pending_bytes);
                 let to_client = session.client.pending_bytes();

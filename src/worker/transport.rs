@@ -36,25 +36,41 @@ enum Ending {
 
 // From its start to its end.
 impl<N: Net> Endpoint<N> {
-    fn new(stream: N::Stream, ready: Readiness, generation: u32, net: &mut N) -> Self {
+    /// A stream that was just accepted, so far without a layer. It takes bytes before any event
+    /// says so.
+    pub(crate) fn accepted(stream: N::Stream, generation: u32) -> Self {
         Self {
-            layer: net.layer(&stream),
             stream,
-            ready,
+            layer: None,
+            ready: Readiness::WRITE,
             ending: Ending::No,
             generation,
         }
     }
 
-    /// A stream that was just accepted: it takes bytes before any event says so.
-    pub(crate) fn accepted(stream: N::Stream, generation: u32, net: &mut N) -> Self {
-        Self::new(stream, Readiness::WRITE, generation, net)
+    /// Puts the layer on, if there is one.
+    pub(crate) fn put_layer(&mut self, net: &mut N) {
+        self.layer = net.layer(&self.stream);
+    }
+
+    /// Gives the layer what was read of the socket before; whether there is one.
+    pub(crate) fn begin_with(&mut self, came: &[u8]) -> Result<bool, ErrorKind> {
+        match &mut self.layer {
+            None => Ok(false),
+            Some(layer) => layer.on_received_before(came).map(|()| true),
+        }
     }
 
     /// Watches a connection that was just started, or closes it.
     pub(crate) fn watched(stream: N::Stream, target: Target, net: &mut N) -> io::Result<Self> {
         match net.watch(&stream, target) {
-            Ok(()) => Ok(Self::new(stream, Readiness::NONE, target.generation, net)),
+            Ok(()) => Ok(Self {
+                layer: net.layer(&stream),
+                stream,
+                ready: Readiness::NONE,
+                ending: Ending::No,
+                generation: target.generation,
+            }),
             Err(error) => {
                 net.close(stream);
                 Err(error)

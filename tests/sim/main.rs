@@ -15,6 +15,7 @@ mod machine;
 mod machines;
 mod model;
 mod net;
+mod opening;
 mod over_records;
 mod rig;
 mod rules;

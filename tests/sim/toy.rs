@@ -5,6 +5,7 @@
 use std::io::{ErrorKind, IoSlice};
 
 use weir::core::layer::Layer;
+use weir::core::opening::{Look, Opening, Settled, Speaks};
 use weir::core::readiness::Io;
 
 /// What a record may carry: little, so that everything takes several.
@@ -111,6 +112,10 @@ impl Toy {
 }
 
 impl Layer for Toy {
+    fn on_received_before(&mut self, bytes: &[u8]) -> Result<(), ErrorKind> {
+        self.opener.open(bytes, &mut self.plain)
+    }
+
     fn room(&mut self) -> &mut [u8] {
         let free = ROOM_BYTES - self.opener.wire.len();
         &mut self.room[..free]
@@ -175,5 +180,27 @@ impl Layer for Toy {
 
     fn on_sent(&mut self, count: usize) {
         self.pending.drain(..count);
+    }
+}
+
+/// A toy of what may have to be read first: `<`, the last byte of an address, a digit that names
+/// the upstream, `>`, or `|` where TCP is spoken whatever the listener says. Any blanks may stand
+/// before it.
+#[derive(Debug)]
+pub(crate) struct ToyOpening;
+
+impl Opening for ToyOpening {
+    fn look(&mut self, bytes: &[u8]) -> Look {
+        let blanks = bytes.iter().take_while(|&&byte| byte == b' ').count();
+        match bytes[blanks..] {
+            [b'<', host, digit @ b'0'..=b'9', last @ (b'>' | b'|'), ..] => Look::Settled(Settled {
+                own_bytes: blanks + 4,
+                peer: Some(([192, 0, 2, host], 7).into()),
+                speaks: (last == b'|').then_some(Speaks::Tcp),
+                upstream: Some(u32::from(digit - b'0')),
+            }),
+            [] | [b'<'] | [b'<', _] | [b'<', _, b'0'..=b'9'] => Look::More,
+            _ => Look::Refused,
+        }
     }
 }

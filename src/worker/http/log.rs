@@ -206,7 +206,8 @@ pub(crate) fn log_unfinished<N: Net>(
         | CloseReason::Idle
         | CloseReason::TunnelIdle
         | CloseReason::HalfClosed
-        | CloseReason::Unwatched => exchange.state.end(End::ClientGone, false).why,
+        | CloseReason::Unwatched
+        | CloseReason::BadOpening => exchange.state.end(End::ClientGone, false).why,
     };
     log_exchange(exchange, listener, shared, (why, None));
 }
@@ -347,6 +348,7 @@ pub(crate) fn log_tcp<N: Net>(
         | CloseReason::Reset(_)
         | CloseReason::Left
         | CloseReason::Truncated
+        | CloseReason::BadOpening
         | CloseReason::Idle
         | CloseReason::TunnelIdle
         | CloseReason::HalfClosed
@@ -400,7 +402,7 @@ fn outcome(reason: CloseReason) -> (Why, Option<ClosedBy>) {
         CloseReason::Idle => (Why::IdleTimeout, Some(ClosedBy::Weir)),
         CloseReason::TunnelIdle => (Why::TunnelTimeout, Some(ClosedBy::Weir)),
         CloseReason::HalfClosed => (Why::HalfClosedTimeout, Some(ClosedBy::Weir)),
-        CloseReason::Unwatched => (Why::Refused, Some(ClosedBy::Weir)),
+        CloseReason::Unwatched | CloseReason::BadOpening => (Why::Refused, Some(ClosedBy::Weir)),
         CloseReason::Cut => (Why::DrainDeadline, Some(ClosedBy::Weir)),
     }
 }

@@ -1,0 +1,127 @@
+//! The first phase of a session whose listener has to read before it knows whom it serves, how
+//! and where. Every other session begins settled.
+
+use std::net::SocketAddr;
+
+use crate::board::ListenerCell;
+use crate::core::opening::{
+    Look, OPENING_BYTES_MAX, OPENING_MS_MAX, Opening as _, Settled, Speaks,
+};
+use crate::core::readiness::Io;
+use crate::core::time::Tick;
+use crate::net::{Net, Side};
+use crate::worker::accept::hash_key;
+use crate::worker::connect::Attempt;
+use crate::worker::http::Http;
+use crate::worker::session::{self, CloseReason, Protocol, Session, Turn};
+use crate::worker::shared::{ListenerSlot, Shared};
+use crate::worker::tcp::Relay;
+
+/// What has come of an opening.
+pub(crate) struct Opening<N: Net> {
+    state: N::Opening,
+    bytes: Vec<u8>,
+}
+
+impl<N: Net> Opening<N> {
+    pub(crate) fn new(state: N::Opening) -> Self {
+        Self {
+            state,
+            bytes: Vec::new(),
+        }
+    }
+}
+
+/// What a session of a listener begins with, once it is settled.
+pub(crate) fn protocol<N: Net>(
+    shared: &Shared<N>,
+    slot: ListenerSlot,
+    peer: Option<SocketAddr>,
+    settled: Settled,
+) -> Protocol<N> {
+    let listener = &shared.listeners[slot as usize];
+    let is_http = match settled.speaks {
+        None => listener.is_http,
+        Some(speaks) => speaks == Speaks::Http && listener.site.is_some(),
+    };
+    if is_http {
+        return Protocol::Http(Http::new(shared.now));
+    }
+    let upstream = settled.upstream.unwrap_or(listener.upstream);
+    let attempt = Attempt::new(upstream, hash_key(shared, upstream, peer));
+    Protocol::Tcp(Relay::new(attempt, shared.now))
+}
+
+/// Reads until the opening is settled; then the session begins.
+pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    loop {
+        let Protocol::Opening(opening) = &mut session.protocol else {
+            return Turn::Sleep;
+        };
+        if !session.client.may_read() {
+            return Turn::Sleep;
+        }
+        let transfer = &mut shared.transfer;
+        let room = OPENING_BYTES_MAX - opening.bytes.len();
+        let room = room.min(transfer.scratch.len());
+        let space = &mut transfer.scratch[..room];
+        let count = match session.client.read(&mut transfer.net, space) {
+            Io::Ready(count) => count,
+            Io::Blocked => return Turn::Sleep,
+            // Before it has said anything, it has asked for nothing.
+            Io::Closed => return Turn::Close(CloseReason::Done),
+            Io::Failed(_) => return Turn::Close(CloseReason::Reset(Side::Client)),
+        };
+        opening.bytes.extend_from_slice(&space[..count]);
+        match opening.state.look(&opening.bytes) {
+            Look::Settled(settled) => return begin(key, session, shared, settled),
+            Look::More if opening.bytes.len() < OPENING_BYTES_MAX => {}
+            Look::More | Look::Refused => return Turn::Close(CloseReason::BadOpening),
+        }
+    }
+}
+
+/// When an opening has taken too long.
+pub(crate) fn deadline<N: Net>(session: &Session<N>) -> Tick {
+    session.opened.after_ms(OPENING_MS_MAX)
+}
+
+/// The session begins with what came behind its opening.
+fn begin<N: Net>(
+    key: u32,
+    session: &mut Session<N>,
+    shared: &mut Shared<N>,
+    settled: Settled,
+) -> Turn {
+    let slot = session.listener;
+    session.moved = shared.now;
+    session.peer = settled.peer.or(session.peer);
+    let protocol = protocol(shared, slot, session.peer, settled);
+    let Protocol::Opening(opening) = std::mem::replace(&mut session.protocol, protocol) else {
+        return Turn::Sleep;
+    };
+    let came = &opening.bytes[settled.own_bytes..];
+    session.client.put_layer(&mut shared.transfer.net);
+    let came = match session.client.begin_with(came) {
+        Ok(true) => &[],
+        Ok(false) => came,
+        Err(_) => return Turn::Close(CloseReason::Reset(Side::Client)),
+    };
+    let owner = session.owner(key);
+    match &mut session.protocol {
+        Protocol::Tcp(relay) => {
+            if !came.is_empty() {
+                relay.up.hold(shared.transfer.buffers.hold(&[came]));
+            }
+            if relay.open(owner, shared).is_err() {
+                return Turn::Close(CloseReason::NoBackend);
+            }
+        }
+        Protocol::Http(http) => {
+            shared.count(slot, ListenerCell::BytesIn, came.len() as u64);
+            http.input.extend_from_slice(came);
+        }
+        Protocol::Opening(_) => {}
+    }
+    session::run(key, session, shared)
+}
