@@ -62,7 +62,7 @@ impl<N: Net> Worker<N> {
             let Some((owner, backend)) = line.next(&mut at, &mut self.shared.backends) else {
                 return;
             };
-            let lease = backend.map(|id| self.shared.take_lease(id, false));
+            let lease = backend.and_then(|id| self.shared.take_lease(id, false));
             if let Some(lease) = self.end_wait(owner, lease) {
                 debug_assert!(false, "who ended has left the line");
                 self.shared.give_back(lease);

@@ -5,7 +5,7 @@
 //! that others should know; if so the worker takes all of it on before it does anything else. A
 //! worker on its own takes on drains, and never gets past the first line of anything else.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::board::{BackendCell, Column, NotesRead, SharedCell};
 use crate::core::backend::BackendId;
@@ -154,6 +154,21 @@ impl<N: Net> Shared<N> {
         if backend.load_elsewhere != elsewhere {
             self.backends.get_mut(id).load_elsewhere = elsewhere;
         }
+    }
+
+    /// Whether a backend has more than its limit, now that this worker has added one. Of two that
+    /// add one at the same time at least one sees the other: each writes its own load before it
+    /// reads the other's, and the fence keeps that order.
+    pub(crate) fn is_overtaken(&mut self, id: BackendId) -> bool {
+        let Some(max) = self.backends.get(id).connections_max else {
+            return false;
+        };
+        if !self.board.is_shared() {
+            return false;
+        }
+        fence(Ordering::SeqCst);
+        self.see_load(id);
+        self.backends.get(id).load() > max
     }
 
     /// The number of this turn of the machine's round robin. A retry draws none: the turn was

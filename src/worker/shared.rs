@@ -275,6 +275,9 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) draining_since: Option<Tick>,
 }
 
+/// Picks that another worker may spoil before a request counts as one that finds no room.
+const OVERTAKEN_MAX: usize = 8;
+
 impl<N: Net> Shared<N> {
     /// A generation that no watched stream carries.
     pub(crate) fn next_generation(&mut self) -> u32 {
@@ -304,6 +307,17 @@ impl<N: Net> Shared<N> {
 
     /// Picks a backend that was not tried yet and takes a lease on it.
     pub(crate) fn pick(&mut self, attempt: &Attempt) -> Option<Lease> {
+        for _ in 0..OVERTAKEN_MAX {
+            let id = self.pick_backend(attempt)?;
+            let lease = self.take_lease(id, !attempt.tried.is_empty());
+            if lease.is_some() {
+                return lease;
+            }
+        }
+        None
+    }
+
+    fn pick_backend(&mut self, attempt: &Attempt) -> Option<BackendId> {
         self.see_loads(attempt.upstream);
         let turn = self.draw_turn(attempt);
         let upstream = &mut self.upstreams[attempt.upstream as usize];
@@ -316,13 +330,12 @@ impl<N: Net> Shared<N> {
             turn,
         };
         let (members, backends) = (&upstream.members, &mut self.backends);
-        let mut picked = balancer.pick(members, backends, &ask);
+        let picked = balancer.pick(members, backends, &ask);
         if picked.is_none() && upstream.settings.when_all_down == model::WhenAllDown::UseAll {
             ask.even_if_down = true;
-            picked = balancer.pick(members, backends, &ask);
+            return balancer.pick(members, backends, &ask);
         }
-        let id = picked?;
-        Some(self.take_lease(id, !attempt.tried.is_empty()))
+        picked
     }
 
     /// Adds to a counter of a live backend.
@@ -330,15 +343,21 @@ impl<N: Net> Shared<N> {
         self.board.add(self.place(id).column, cell, count);
     }
 
-    /// Takes a lease on a backend that was picked, perhaps after others had failed.
-    pub(crate) fn take_lease(&mut self, id: BackendId, is_retry: bool) -> Lease {
-        self.count_backend(id, BackendCell::Picks, 1);
+    /// Takes a lease on a backend that was picked, perhaps after others had failed. None when
+    /// another worker was there at the same time and its limit does not have room for both.
+    pub(crate) fn take_lease(&mut self, id: BackendId, is_retry: bool) -> Option<Lease> {
         self.count_backend(id, BackendCell::Active, 1);
         self.board.note_load(self.place(id).column);
+        let lease = self.backends.take(id);
+        if self.is_overtaken(id) {
+            self.give_back(lease);
+            return None;
+        }
+        self.count_backend(id, BackendCell::Picks, 1);
         if is_retry {
             self.count_backend(id, BackendCell::Retries, 1);
         }
-        self.backends.take(id)
+        Some(lease)
     }
 
     /// Gives a lease back. The last one of a backend that a reload removed frees its place.

@@ -1,9 +1,13 @@
 //! Several workers serve as one.
 
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::log::STATISTICS;
-use crate::harness::{Named, Origin, Scratch, ask, eventually, observe};
+use crate::harness::{Named, Origin, Peer, Scratch, ask, eventually, observe};
 use crate::machine::{Machine, config, status};
 
 #[test]
@@ -193,4 +197,54 @@ fn a_socket_that_is_handed_over_is_served_by_all_workers_and_after_an_upgrade() 
     load.wait_more(100);
     let failures = load.finish();
     assert!(failures.is_empty(), "{failures:?}");
+}
+
+/// Reads a head up to its empty line, and gives its first line.
+fn read_head(peer: &mut Peer) -> io::Result<String> {
+    let first = peer.read_line()?;
+    while peer.read_line()? != "\r" {}
+    Ok(first)
+}
+
+/// Answers requests, and notes how many it had at once at most.
+fn crowded(most: Arc<AtomicUsize>) -> Origin {
+    let active = AtomicUsize::new(0);
+    Origin::new(move |peer| {
+        loop {
+            read_head(peer)?;
+            let count = 1 + active.fetch_add(1, Ordering::SeqCst);
+            most.fetch_max(count, Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(1));
+            // Before the answer, after which weir may send the next.
+            active.fetch_sub(1, Ordering::SeqCst);
+            peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+        }
+    })
+}
+
+#[test]
+fn workers_that_pick_at_the_same_time_pass_no_limit() {
+    let most = Arc::new(AtomicUsize::new(0));
+    let backends = [(); 16].map(|()| crowded(Arc::clone(&most)));
+    let mut file = "stats_interval: 0\nlisten: 127.0.0.1:0\nname: front\nmode: http\n\
+         algorithm: random_two\nbackends:\n"
+        .to_owned();
+    for backend in &backends {
+        let address = backend.address();
+        file += &format!("  - {{address: \"{address}\", max_connections: 1}}\n");
+    }
+    let machine = Machine::start(file, 4);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let mut client = machine.connect();
+                for _ in 0..300 {
+                    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+                    let status = read_head(&mut client).expect("an answer");
+                    assert_eq!(status, "HTTP/1.1 200 OK\r");
+                }
+            });
+        }
+    });
+    assert_eq!(most.load(Ordering::SeqCst), 1);
 }

@@ -352,8 +352,10 @@ fn choose_key<N: Net>(
                 exchange.sticky = Some(StickyUse::New);
                 return None;
             };
-            if shared.takes_bound(id) {
-                exchange.attempt.lease = Some(shared.take_lease(id, false));
+            if shared.takes_bound(id)
+                && let Some(lease) = shared.take_lease(id, false)
+            {
+                exchange.attempt.lease = Some(lease);
                 exchange.sticky = Some(StickyUse::Hit);
                 return None;
             }
