@@ -20,7 +20,7 @@ use crate::control::{
 };
 use crate::core::address::Address;
 use crate::sys::access::{Want, barrier, has_room_for_socket, may_append, require_folder};
-use crate::sys::privileges::{self, Unknown};
+use crate::sys::privileges::{self, Identity, Unknown};
 use crate::sys::{activation, process};
 
 /// When it is asked, which decides what there is already.
@@ -199,13 +199,34 @@ impl Look<'_> {
 
     fn missing_root(&self) -> Option<Problem> {
         let folder = self.config().privileges.chroot.as_ref()?;
-        let error = require_folder(folder).err()?;
-        let message = format!(
-            "`chroot` is {folder:?}, which cannot become the root folder: {error}; it must be a \
-             folder that is there"
-        );
-        let is_hidden = error.kind() == io::ErrorKind::PermissionDenied;
-        (!is_hidden).then(|| self.problem(self.compiled.places.chroot, message))
+        let reason = match require_folder(folder) {
+            Ok(()) => self.closed_root(folder)?,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
+            Err(error) => format!("{error}; it must be a folder that is there"),
+        };
+        let message =
+            format!("`chroot` is {folder:?}, which cannot become the root folder: {reason}");
+        Some(self.problem(self.compiled.places.chroot, message))
+    }
+
+    /// What keeps workers out of their root folder, which they enter as the user that they become.
+    fn closed_root(&self, folder: &Path) -> Option<String> {
+        if !self.moment.is_before_start() || !is_supervised(self.args, self.config()) {
+            return None;
+        }
+        let identity = self.identity()?;
+        let barrier = barrier(folder, identity.ids(), Want::Search)?;
+        let name = identity.name();
+        Some(format!(
+            "{name} may not enter {barrier:?}; workers must be able to"
+        ))
+    }
+
+    /// Who root becomes; none where nobody does, or it is not known.
+    fn identity(&self) -> Option<Identity> {
+        let settings = &self.config().privileges;
+        let (user, group) = (settings.user.as_deref(), settings.group.as_deref());
+        privileges::identity(user, group).ok()?
     }
 
     fn closed_access_log(&self) -> Option<Problem> {
@@ -333,13 +354,12 @@ impl Look<'_> {
 
     /// What root opens at a start, and who it becomes cannot at a reload.
     fn closed_at_reload(&self) -> Vec<(Option<Position>, String)> {
-        let settings = &self.config().privileges;
-        let (user, group) = (settings.user.as_deref(), settings.group.as_deref());
-        let Ok(Some(identity)) = privileges::identity(user, group) else {
+        let Some(identity) = self.identity() else {
             return Vec::new();
         };
         // In another root folder are other files.
-        let stays_outside = settings.chroot.is_none() || is_supervised(self.args, self.config());
+        let has_root = self.config().privileges.chroot.is_some();
+        let stays_outside = !has_root || is_supervised(self.args, self.config());
         if !self.moment.is_before_start() || !stays_outside {
             return Vec::new();
         }

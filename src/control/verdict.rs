@@ -53,14 +53,23 @@ pub(crate) fn found(problems: &[Problem]) -> String {
 
 /// A verdict with what there is to say besides, a line each, as far as an answer has room.
 pub(crate) fn with_lines(verdict: &str, lines: &[String]) -> String {
-    let mut text = verdict.to_owned();
-    for (index, line) in lines.iter().enumerate() {
-        if text.len() + line.len() >= TEXT_BYTES_MAX {
-            let more = lines.len() - index;
-            return format!("{text}\n{more} more are in the log");
+    with_more(verdict, "\n", lines, TEXT_BYTES_MAX, " more are in the log")
+}
+
+/// A verdict with notes on single workers in its line, which leave room for lines.
+pub(crate) fn with_notes(verdict: &str, notes: &[String]) -> String {
+    with_more(verdict, "; ", notes, TEXT_BYTES_MAX / 2, " more like these")
+}
+
+/// A text with more of it, as far as so many bytes have room, and how many are left out.
+fn with_more(text: &str, before: &str, more: &[String], bytes_max: usize, rest: &str) -> String {
+    let mut text = text.to_owned();
+    for (index, one) in more.iter().enumerate() {
+        if text.len() + before.len() + one.len() > bytes_max {
+            return text + before + &(more.len() - index).to_string() + rest;
         }
-        text.push('\n');
-        text.push_str(line);
+        text.push_str(before);
+        text.push_str(one);
     }
     text
 }
@@ -191,6 +200,22 @@ mod tests {
         let more = format!("\n{} more are in the log", 100 - shown);
         assert!(many.ends_with(&more), "{many}");
         assert!(many.len() < MESSAGE_BYTES_MAX, "{}", many.len());
+    }
+
+    #[test]
+    fn notes_on_many_workers_leave_room_for_lines_and_are_counted() {
+        let notes: Vec<String> = (0..247).map(|n| format!("worker {n} is stopped")).collect();
+        assert_eq!(with_notes("done", &notes[..1]), "done; worker 0 is stopped");
+        let noted = with_notes("done", &notes);
+        let shown = noted.matches("is stopped").count();
+        let rest = format!("; {} more like these", 247 - shown);
+        assert!(noted.ends_with(&rest), "{noted}");
+        let warnings = vec!["f:1:1: warning: ".to_owned() + &"x".repeat(80); 300];
+        let all = with_lines(&noted, &warnings);
+        assert!(all.starts_with(&noted), "{all}");
+        assert!(all.matches("warning").count() > 10, "{all}");
+        assert!(all.ends_with(" more are in the log"), "{all}");
+        assert!(all.len() < MESSAGE_BYTES_MAX, "{}", all.len());
     }
 
     #[test]

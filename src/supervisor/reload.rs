@@ -6,7 +6,7 @@ use log::info;
 
 use crate::control::changes::Changes;
 use crate::control::names::Names;
-use crate::control::verdict::Outcome;
+use crate::control::verdict::{Outcome, with_notes};
 use crate::control::workers_wanted;
 use crate::control::workforce::{News, Revision};
 use crate::core::time::Tick;
@@ -218,8 +218,8 @@ impl Supervisor {
         } else {
             format!("{done} of {} workers", round.asked)
         };
-        let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
-        let line = format!("reload done by {by}: {}{notes}", round.changes);
+        let line = format!("reload done by {by}: {}", round.changes);
+        let line = with_notes(&line, &notes);
         if is_done {
             Outcome::Done(line)
         } else {

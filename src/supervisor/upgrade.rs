@@ -21,7 +21,7 @@ use crate::control::names::Names;
 use crate::control::pid_file::PidFile;
 use crate::control::service::Service;
 use crate::control::succession::Inheritance;
-use crate::control::verdict::{Asker, Inbox};
+use crate::control::verdict::{Asker, Inbox, with_notes};
 use crate::control::workforce::{Legacy, News};
 use crate::control::{EXIT_CUT, Refusal, workers_wanted};
 use crate::core::time::Tick;
@@ -425,9 +425,9 @@ impl Supervisor {
                 } else {
                     "does not answer"
                 };
-                format!("; {} of before {how} and leaves when it goes on", it.name())
+                format!("{} of before {how} and leaves when it goes on", it.name())
             });
-            let line = format!("{line}{}", notes.collect::<String>());
+            let line = with_notes(line, &notes.collect::<Vec<_>>());
             self.upgrade = Upgrade::No;
             self.news.push_back(News::Upgraded(Ok(line)));
         }

@@ -638,9 +638,20 @@ fn on_what_the_file_refers_to() {
         ] {
             cases.push(Case::new(GOOD, plain(keys)));
         }
+        let closed = scratch.file("closed");
+        fs::create_dir(&closed).expect("made");
+        fs::set_permissions(&closed, mode(0o700)).expect("ours");
+        // Workers enter it as nobody; one process does so as root.
+        let closed = plain(format!("chroot: {}", closed.display()));
+        cases.push(Case::new(BAD, closed.clone()).with(["--workers", "2"]));
+        cases.push(Case::new(GOOD, closed).with(["--workers", "1"]));
     }
-    fs::set_permissions(&pipe, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("ours");
+    fs::set_permissions(&pipe, mode(0o666)).expect("ours");
     all_agree(&cases);
+}
+
+fn mode(bits: u32) -> fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(bits)
 }
 
 /// How many problems a test of that file is to find.
