@@ -228,6 +228,12 @@ pub trait Net {
     /// The port that clients of a listener reach; none on Unix sockets.
     fn listening_port(&self, listener: &Self::Listener) -> Option<u16>;
 
+    /// Fills `into` with bytes that nobody can foretell.
+    ///
+    /// # Errors
+    /// When the kernel has none to give.
+    fn random(&mut self, into: &mut [u8]) -> io::Result<()>;
+
     /// Wall time, for log lines and nothing else.
     fn wall(&self) -> SystemTime;
 }

@@ -73,7 +73,6 @@ fn worker(mode: &str, backend: SocketAddr) -> (Worker<Reactor>, SocketAddr) {
         now: net.now(),
         net,
         board: Board::private(),
-        seed: 1,
         connections_max_default: 100,
     };
     let worker = Worker::new(start, config, vec![listener]).expect("a worker");

@@ -5,8 +5,6 @@ mod serving;
 pub mod single;
 pub mod worker;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use log::warn;
 
 use crate::config::model::Config;
@@ -28,13 +26,4 @@ pub(crate) fn connections_max(descriptors: u64, listening: usize) -> usize {
     let reserved = DESCRIPTORS_RESERVED.saturating_add(listening as u64);
     let count = descriptors.saturating_sub(reserved) / 2;
     usize::try_from(count).unwrap_or(usize::MAX).max(1)
-}
-
-/// A seed for what is drawn, different in every process and at every start.
-pub(crate) fn seed() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let nanos = u64::try_from(since.as_nanos() & u128::from(u64::MAX)).unwrap_or(0);
-    nanos ^ (u64::from(std::process::id()) << 32)
 }

@@ -18,7 +18,7 @@ use crate::control::verdict::Outcome;
 use crate::control::workforce::{News, Revision, Workforce};
 use crate::core::address::UnresolvedName;
 use crate::process::serving::Serving;
-use crate::process::{connections_max, fit_descriptors, seed};
+use crate::process::{connections_max, fit_descriptors};
 use crate::sys::privileges::Keep;
 use crate::sys::process;
 use crate::sys::sandbox::Profile;
@@ -47,7 +47,6 @@ fn start(args: &Args, mut config: Config) -> Result<Controller, Refusal> {
         now: reactor.now(),
         net: reactor,
         board: Board::private(),
-        seed: seed(),
         connections_max_default: connections_max(basis.descriptors, 0),
     };
     let worker = Worker::new(start, config, sockets.into_iter().flatten().collect())

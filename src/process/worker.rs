@@ -17,8 +17,8 @@ use crate::control::access_sink::AccessSink;
 use crate::control::confine::Confinement;
 use crate::control::{EXIT_BIND, EXIT_OK, Refusal, connections_possible, set_log_level};
 use crate::core::slots::Slots;
+use crate::process::connections_max;
 use crate::process::serving::Serving;
-use crate::process::{connections_max, seed};
 use crate::reactor::Reactor;
 use crate::sys::channel::{Arrival, Channel, Packet};
 use crate::sys::privileges::Keep;
@@ -142,7 +142,6 @@ impl Beginning {
             now: reactor.now(),
             net: reactor,
             board: self.board,
-            seed: seed(),
             connections_max_default: connections_max(descriptors, listening),
         };
         let mut worker = Worker::with_slots(start, config, sockets, self.slots)

@@ -33,6 +33,7 @@ use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
 use crate::sys::pipe::{self, Pipe};
+use crate::sys::random;
 use crate::sys::socket::{self, Listener};
 use crate::sys::unacknowledged::unacknowledged;
 
@@ -364,6 +365,10 @@ impl Net for Reactor {
 
     fn listening_port(&self, listener: &Listener) -> Option<u16> {
         listener.local_address().map(|address| address.port())
+    }
+
+    fn random(&mut self, into: &mut [u8]) -> io::Result<()> {
+        random::fill(into)
     }
 
     fn wall(&self) -> SystemTime {

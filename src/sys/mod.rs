@@ -20,6 +20,7 @@ pub mod notify;
 pub mod pipe;
 pub mod privileges;
 pub mod process;
+pub(crate) mod random;
 pub mod sandbox;
 #[cfg(all(
     target_pointer_width = "64",

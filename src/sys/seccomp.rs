@@ -100,7 +100,7 @@ const ANY: &[c_long] = &[
     libc::SYS_futex,
     libc::SYS_sched_yield,
     libc::SYS_restart_syscall,
-    // Seeds of hash tables.
+    // Seeds, of hash tables too.
     libc::SYS_getrandom,
     // What the C library does at the begin and the end of threads and processes. `clone3` is
     // answered by `answer_clone3`.

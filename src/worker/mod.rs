@@ -133,8 +133,6 @@ pub struct Start<N: Net> {
     pub now: Tick,
     /// Where it counts: private memory, or a row of what the processes of a machine share.
     pub board: Board,
-    /// For everything that is drawn: jitter, two choices.
-    pub seed: u64,
     /// Client connections at once, when the configuration does not say.
     pub connections_max_default: usize,
 }
@@ -143,7 +141,7 @@ impl<N: Net> Worker<N> {
     /// A worker for `config`, with a socket for each of its listeners, in their order.
     ///
     /// # Errors
-    /// When a listener cannot be watched.
+    /// As of [`Worker::with_slots`].
     pub fn new(start: Start<N>, config: Config, sockets: Vec<N::Listener>) -> io::Result<Self> {
         let alone = |socket| vec![Opened { slot: None, socket }];
         let sockets = sockets.into_iter().map(alone).collect();
@@ -154,14 +152,16 @@ impl<N: Net> Worker<N> {
     /// it accepts from those in `slots`.
     ///
     /// # Errors
-    /// When a listener cannot be watched.
+    /// When a listener cannot be watched, or the kernel gives no random bytes.
     pub fn with_slots(
-        start: Start<N>,
+        mut start: Start<N>,
         config: Config,
         sockets: Vec<Vec<Opened<N::Listener>>>,
         slots: Slots,
     ) -> io::Result<Self> {
         let buffer_bytes = config.buffer_bytes;
+        let mut seed = [0; 8];
+        start.net.random(&mut seed)?;
         let transfer = Transfer {
             net: start.net,
             scratch: vec![0; buffer_bytes + HEAD_ROOM_BYTES].into_boxed_slice(),
@@ -186,7 +186,7 @@ impl<N: Net> Worker<N> {
             upstreams: Vec::new(),
             backends: Backends::new(),
             places: Vec::new(),
-            rng: Rng::new(start.seed),
+            rng: Rng::new(u64::from_ne_bytes(seed)),
             generation: 0,
             stale_events: 0,
             links: Slab::new(),

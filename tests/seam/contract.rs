@@ -77,6 +77,7 @@ macro_rules! contract {
             a_probe_is_refused_as_a_connection_is
             a_blocked_write_is_followed_by_an_event_when_there_is_room
             no_event_for_room_comes_while_there_is_none
+            random_bytes_are_drawn_anew
             slices_are_written_in_order
             filling_from_an_empty_stream_is_blocked
             filling_a_full_pipe_is_blocked_though_the_stream_has_bytes
@@ -671,6 +672,16 @@ pub(crate) fn a_listener_that_admits_no_more_keeps_its_queue<W: World>(world: &m
     let taken = [take(world, &listener)];
     assert!(matches!(world.net().accept(&listener), Accept::Blocked));
     close_all(world, taken);
+}
+
+pub(crate) fn random_bytes_are_drawn_anew<W: World>(world: &mut W) {
+    let mut drawn = [[0; 33]; 2];
+    for bytes in &mut drawn {
+        world.net().random(bytes).expect("bytes");
+        // A run of nine that were left as they were: one in 2^72.
+        assert!(bytes.windows(9).all(|run| run != [0; 9]));
+    }
+    assert_ne!(drawn[0], drawn[1]);
 }
 
 pub(crate) fn a_wait_ends_when_it_was_told<W: World>(world: &mut W) {

@@ -49,7 +49,6 @@ pub(crate) struct Machine {
     memory: OwnedFd,
     pub(crate) slots: Vec<Slot>,
     config: Config,
-    seed: u64,
     /// When the last probe of each origin began, and its stream.
     probed: BTreeMap<SocketAddr, (Tick, usize)>,
 }
@@ -90,7 +89,6 @@ impl Machine {
             memory: fd,
             slots: Vec::new(),
             config: compile(text),
-            seed,
             probed: BTreeMap::new(),
             net,
         };
@@ -147,7 +145,6 @@ impl Machine {
             net,
             now: self.now(),
             board,
-            seed: self.seed * 1_000 + self.now().0 + slot as u64,
             connections_max_default: 10_000,
         };
         let worker = Worker::new(start, self.config.clone(), vec![socket]);

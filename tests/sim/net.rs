@@ -300,6 +300,8 @@ pub(crate) struct World {
     seed: u64,
     settings: Settings,
     rng: Rng,
+    /// What the workers are given, so that a draw of theirs changes nothing of the world's.
+    random: Rng,
     now: u64,
     agenda: BTreeMap<(u64, u64), Event>,
     agenda_next: u64,
@@ -537,6 +539,7 @@ impl World {
             seed,
             settings,
             rng: Rng(seed),
+            random: Rng(!seed),
             now: 0,
             agenda: BTreeMap::new(),
             agenda_next: 0,
@@ -1743,6 +1746,15 @@ impl Net for SimNet {
 
     fn listening_port(&self, _: &SimListener) -> Option<u16> {
         Some(80)
+    }
+
+    fn random(&mut self, into: &mut [u8]) -> io::Result<()> {
+        let mut world = self.world();
+        for chunk in into.chunks_mut(8) {
+            let drawn = world.random.next().to_ne_bytes();
+            chunk.copy_from_slice(&drawn[..chunk.len()]);
+        }
+        Ok(())
     }
 
     fn wall(&self) -> SystemTime {

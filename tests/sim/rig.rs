@@ -84,7 +84,6 @@ impl Rig {
             net: net.clone(),
             now: Tick(0),
             board: Board::private(),
-            seed,
             connections_max_default: 100_000,
         };
         let worker = Worker::new(start, config, sockets).expect("the fake watches everything");
