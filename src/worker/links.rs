@@ -66,6 +66,11 @@ impl<N: Net> Link<N> {
         now.since_ms(self.parked_at) + u64::from(self.unread_ms)
     }
 
+    /// Whether nothing has come or is on its way, as it has to be on a parked link.
+    fn is_unused(&self) -> bool {
+        !self.is_stirred() && self.endpoint.pending_bytes() == 0
+    }
+
     /// Whether something has arrived, which nothing may on a parked link.
     fn is_stirred(&self) -> bool {
         self.endpoint.may_read() || self.endpoint.is_closing()
@@ -231,7 +236,7 @@ impl<N: Net> Shared<N> {
         let reuse_ms = reuse_ms.unwrap_or(u64::MAX);
         let has_room = unread_ms < reuse_ms && (!is_full || self.make_room(backend));
         let link = &mut self.links[key as usize];
-        if link.is_stirred() || link.endpoint.pending_bytes() > 0 || !has_room {
+        if !link.is_unused() || !has_room {
             return self.close_link(key);
         }
         link.owner = None;
@@ -389,12 +394,14 @@ impl<N: Net> Worker<N> {
         true
     }
 
-    /// Closes parked links on which something has arrived, unless a session took them since.
+    /// Closes parked links on which something has arrived, unless a session took them since or
+    /// there was nothing to be read.
     pub(crate) fn close_stirred_links(&mut self) {
         for key in std::mem::take(&mut self.stirred_links) {
             let link = self.shared.links.get(key as usize);
-            if link.is_some_and(|link| link.is_parked() && link.is_stirred()) {
-                self.shared.is_silent(key);
+            if link.is_some_and(|link| link.is_parked() && link.is_stirred())
+                && !(self.shared.is_silent(key) && self.shared.links[key as usize].is_unused())
+            {
                 self.shared.close_link(key);
             }
         }

@@ -288,6 +288,10 @@ impl<N: Net> Endpoint<N> {
             }
             self.note_read(found, wanted);
             may_have_more = self.ready.has(Readiness::READ);
+            if self.may_write() {
+                // It may have to be answered. That this failed is found by whoever writes.
+                let _ = self.flush(net);
+            }
         }
         Io::Blocked
     }

@@ -102,3 +102,15 @@ fn what_a_layer_still_holds_at_a_timeout_is_not_ended_as_if_it_had_left() {
     assert_eq!(rig.worker.census().sessions, 0);
     assert!(rig.world().peer_saw_reset(client));
 }
+
+#[test]
+fn a_layer_answers_though_its_session_has_nothing_to_say() {
+    let mut rig = rig("");
+    let (client, backend) = rig.session();
+    for peer in [client, backend] {
+        rig.world().peer_ask_layer(peer);
+        rig.settle();
+        assert_eq!(rig.world().peer_notes(peer), 1);
+    }
+    assert_eq!(rig.worker.census().sessions, 1);
+}

@@ -660,6 +660,7 @@ impl World {
         let unsent = &mut self.conns[peer.0].peer.unsent;
         if self.settings.has_layer {
             toy::seal(bytes, &mut records);
+            toy::seal_note(&mut records);
             unsent.extend(records);
         } else {
             unsent.extend(bytes);
@@ -671,6 +672,18 @@ impl World {
     pub(crate) fn peer_send_raw(&mut self, peer: PeerId, bytes: &[u8]) {
         self.conns[peer.0].peer.unsent.extend(bytes);
         self.deliver_soon(peer.0);
+    }
+
+    /// Lets the layer at the other end answer something by itself.
+    pub(crate) fn peer_ask_layer(&mut self, peer: PeerId) {
+        let mut ask = Vec::new();
+        toy::seal_ask(&mut ask);
+        self.peer_send_raw(peer, &ask);
+    }
+
+    /// What the layer at the other end has said by itself, in records.
+    pub(crate) fn peer_notes(&self, peer: PeerId) -> usize {
+        self.conns[peer.0].peer.opener.notes
     }
 
     /// Bytes that were sent and have not reached the worker's side.

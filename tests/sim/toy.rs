@@ -19,6 +19,10 @@ const SEALED_BYTES_MAX: usize = 4 * PAYLOAD_BYTES_MAX;
 
 const DATA: u8 = 0xd0;
 const END: u8 = 0xe0;
+/// Carries nothing, as a session ticket of TLS does.
+const NOTE: u8 = 0xa0;
+/// Likewise, and wants a note back, as an update of keys may.
+const ASK: u8 = 0xb0;
 const MASK: u8 = 0x5a;
 
 /// Writes a record for each piece of what is to be sent.
@@ -28,6 +32,16 @@ pub(crate) fn seal(mut bytes: &[u8], out: &mut Vec<u8>) {
         write_record(DATA, piece, out);
         bytes = rest;
     }
+}
+
+/// Writes a record that carries nothing.
+pub(crate) fn seal_note(out: &mut Vec<u8>) {
+    write_record(NOTE, &[], out);
+}
+
+/// Writes one that wants an answer.
+pub(crate) fn seal_ask(out: &mut Vec<u8>) {
+    write_record(ASK, &[], out);
 }
 
 /// Writes the mark of the end.
@@ -54,6 +68,10 @@ fn trailer(payload: &[u8]) -> u8 {
 pub(crate) struct Opener {
     wire: Vec<u8>,
     pub(crate) has_ended: bool,
+    /// Records that carried nothing, and those of them that want an answer which is still to be
+    /// given.
+    pub(crate) notes: usize,
+    asks: usize,
 }
 
 impl Opener {
@@ -64,7 +82,10 @@ impl Opener {
             let [kind, high, low] = *head;
             let length = usize::from(u16::from_be_bytes([high, low]));
             let whole = HEAD_BYTES + length + TRAILER_BYTES;
-            if length > PAYLOAD_BYTES_MAX || !matches!(kind, DATA | END) || self.has_ended {
+            if length > PAYLOAD_BYTES_MAX
+                || !matches!(kind, DATA | END | NOTE | ASK)
+                || self.has_ended
+            {
                 return Err(ErrorKind::InvalidData);
             }
             if self.wire.len() < whole {
@@ -77,6 +98,8 @@ impl Opener {
                 return Err(ErrorKind::InvalidData);
             }
             self.has_ended = kind == END;
+            self.notes += usize::from(kind == NOTE);
+            self.asks += usize::from(kind == ASK);
             self.wire.drain(..whole);
         }
         Ok(())
@@ -122,7 +145,13 @@ impl Layer for Toy {
     }
 
     fn on_received(&mut self, count: usize) -> Result<(), ErrorKind> {
-        self.opener.open(&self.room[..count], &mut self.plain)
+        self.opener.open(&self.room[..count], &mut self.plain)?;
+        for _ in 0..std::mem::take(&mut self.opener.asks) {
+            if !self.is_finished {
+                seal_note(&mut self.pending);
+            }
+        }
+        Ok(())
     }
 
     fn on_end(&mut self) {

@@ -57,9 +57,13 @@ fn play(seed: u64) {
 
 /// A worker with kept connections in a world in which nothing goes wrong.
 fn still() -> Rig {
+    still_in(Settings::plain())
+}
+
+fn still_in(world: Settings) -> Rig {
     let settings = Settings {
         sleep_ms_max: Some(0),
-        ..Settings::plain()
+        ..world
     };
     let mut rig = Rig::with(settings, &play::config_text(&mut Rng::new(1), true));
     rig.settle();
@@ -203,6 +207,24 @@ fn a_request_that_finds_no_descriptor_for_too_long_is_told_so() {
     rig.pass(5_100, 50);
     let received = rig.world().peer_received(client).to_vec();
     assert!(received.starts_with(b"HTTP/1.1 503 "));
+}
+
+#[test]
+fn a_parked_connection_outlives_records_that_carry_nothing() {
+    let mut rig = still_in(Settings {
+        has_layer: true,
+        ..Settings::plain()
+    });
+    let client = rig.client();
+    let link = ask_and_answer(&mut rig, client);
+    rig.world().peer_ask_layer(link);
+    rig.settle();
+    assert_eq!(rig.world().peer_notes(link), 1, "it is answered");
+    rig.world().peer_send(client, ASK);
+    rig.settle();
+    assert_eq!(rig.accepted(0), []);
+    let asked = String::from_utf8_lossy(rig.world().peer_received(link)).into_owned();
+    assert_eq!(asked.matches("GET /0 ").count(), 2, "{asked}");
 }
 
 #[test]
