@@ -495,7 +495,8 @@ impl<N: Net> Worker<N> {
             CloseReason::Done
             | CloseReason::KeepAliveEnd
             | CloseReason::Left
-            | CloseReason::Truncated => true,
+            | CloseReason::Truncated
+            | CloseReason::Stalled => true,
             CloseReason::Idle | CloseReason::TunnelIdle | CloseReason::HalfClosed => {
                 !ended.was_undelivered
             }
@@ -507,7 +508,7 @@ impl<N: Net> Worker<N> {
         };
         let net = &mut shared.transfer.net;
         for endpoint in ended.backend.into_iter().chain([session.client]) {
-            if reason == CloseReason::Truncated {
+            if let CloseReason::Truncated | CloseReason::Stalled = reason {
                 endpoint.cut(net);
             } else if clean {
                 endpoint.close(net);
@@ -550,9 +551,10 @@ impl<N: Net> Worker<N> {
             }
             CloseReason::Unwatched | CloseReason::BadOpening => ListenerCell::Refused,
             CloseReason::Reset(_) | CloseReason::Truncated => ListenerCell::Reset,
-            CloseReason::Idle | CloseReason::TunnelIdle | CloseReason::HalfClosed => {
-                ListenerCell::TimedOut
-            }
+            CloseReason::Idle
+            | CloseReason::TunnelIdle
+            | CloseReason::HalfClosed
+            | CloseReason::Stalled => ListenerCell::TimedOut,
             CloseReason::Cut => {
                 self.cut += 1;
                 ListenerCell::Cut

@@ -44,6 +44,8 @@ pub(crate) enum CloseReason {
     KeepAliveEnd,
     /// A response could not be completed; the missing part shows that.
     Truncated,
+    /// The same, as nothing moved for too long.
+    Stalled,
     /// The client connection could not be watched.
     Unwatched,
     /// The first bytes of a client were not what they had to be.
@@ -66,6 +68,7 @@ impl CloseReason {
             Self::HalfClosed => "half-closed timeout",
             Self::KeepAliveEnd => "no further request",
             Self::Truncated => "response cut short",
+            Self::Stalled => "response cut short by a timeout",
             Self::Unwatched => "cannot be watched",
             Self::BadOpening => "no good opening",
             Self::Cut => "cut at the end of the drain",

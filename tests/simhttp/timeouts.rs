@@ -1,5 +1,7 @@
 //! Which time runs while nothing moves, how long, and what comes of it.
 
+use weir::board::ListenerCell;
+
 use crate::ANSWER;
 use crate::net::{Behaviour, PeerId, Settings};
 use crate::rig::{self, Rig};
@@ -20,7 +22,7 @@ impl Scene {
     fn with(request: &str, [route, upstream, top]: [&str; 3]) -> Self {
         let config = format!(
             "stats_interval: 0\naccess_log: {{format: json}}\ntimeouts: {{{top}}}\n\
-             listeners:\n  - listen: \"10.9.9.9:80\"\n    \
+             listeners:\n  - listen: \"10.9.9.9:80\"\n    name: \"in\"\n    \
              routes: [{{prefix: /, upstream: pool, timeouts: {{{route}}}}}]\nupstreams:\n  \
              pool:\n    backends: [\"{}\"]\n    timeouts: {{{upstream}}}\n",
             rig::origin(0)
@@ -63,6 +65,7 @@ impl Scene {
 
     /// Nothing happens before this, and then the log says that.
     fn ends_after_s(&mut self, seconds: u64, why: &str) {
+        let before = self.rig.listener_count(ListenerCell::TimedOut);
         self.rig.pass(seconds * 1_000 - 1, 500);
         let lines = |scene: &mut Self| {
             let lines = scene
@@ -76,6 +79,11 @@ impl Scene {
         self.rig.pass(1, 1);
         let line = lines(self);
         assert!(line.contains(&format!("\"why\":\"{why}\"")), "{line}");
+        // Where a backend is slow the client is answered, and may go on.
+        let ends = !["connect timeout", "response timeout"].contains(&why);
+        let timed_out = self.rig.listener_count(ListenerCell::TimedOut);
+        assert_eq!(timed_out - before, u64::from(ends), "{why}");
+        assert_eq!(self.rig.listener_count(ListenerCell::Reset), 0, "{why}");
     }
 }
 

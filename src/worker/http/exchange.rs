@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::board::ListenerCell;
 use crate::config::model::{TimeoutOverrides, Timeouts};
 use crate::core::access_log::StickyUse;
 use crate::core::backend::Lease;
@@ -22,7 +23,7 @@ use crate::net::{Net, Side};
 use crate::worker::connect::{self, Attempt, Confirmed};
 use crate::worker::http::drop::{self, DROP_MS, DROP_SILENT_MS};
 use crate::worker::http::log::{Record, log_exchange};
-use crate::worker::http::{Http, Next, Parts, Phase};
+use crate::worker::http::{Http, Next, Parts, Phase, REQUEST_TIMEOUT};
 use crate::worker::links::LinkKey;
 use crate::worker::session::{CloseReason, Protocol, Session, Turn};
 use crate::worker::shared::{FailedAt, ListenerSlot, Shared, UpstreamSlot};
@@ -511,6 +512,9 @@ impl<N: Net> Parts<'_, N> {
         let has_had_its_time =
             drops_until.is_some_and(|until| drop::deadline(until, *self.moved) <= shared.now);
         let ending = exchange.state.end(end, may_go_on);
+        if ending.answer == Some(REQUEST_TIMEOUT) {
+            shared.count(self.facts.listener, ListenerCell::TimedOut, 1);
+        }
         let sent = match ending.answer {
             Some(status) => self.answer_in_place(&mut exchange, shared, status, &ending),
             None => Ok(0),
@@ -543,7 +547,7 @@ impl<N: Net> Parts<'_, N> {
             ClientFate::Close { is_done } => self.close_after_answer(shared, is_done),
             // Nothing has moved for long, so nothing is on its way to be destroyed.
             ClientFate::CutByFraming if matches!(end, End::Cut(Cut::Idle(_))) => {
-                Next::Turn(Turn::Close(CloseReason::Truncated))
+                Next::Turn(Turn::Close(CloseReason::Stalled))
             }
             // A reset would destroy the answers before this one as well.
             ClientFate::CutByFraming => {

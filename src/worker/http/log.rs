@@ -13,10 +13,10 @@ use crate::core::http::path::escape_beyond_ascii;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
 use crate::worker::connect::Attempt;
-use crate::worker::http::Parts;
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::reply::OwnAnswer;
 use crate::worker::http::request::Request;
+use crate::worker::http::{Parts, REQUEST_TIMEOUT};
 use crate::worker::session::{CloseReason, Session};
 use crate::worker::shared::{ListenerSlot, Shared};
 use crate::worker::tcp::Relay;
@@ -203,6 +203,7 @@ pub(crate) fn log_unfinished<N: Net>(
         | CloseReason::Reset(_)
         | CloseReason::Left
         | CloseReason::Truncated
+        | CloseReason::Stalled
         | CloseReason::Idle
         | CloseReason::TunnelIdle
         | CloseReason::HalfClosed
@@ -255,7 +256,7 @@ impl<N: Net> Parts<'_, N> {
             head_bytes: 0,
             status: Some(status),
         };
-        let why = if status == 408 {
+        let why = if status == REQUEST_TIMEOUT {
             Why::HeaderTimeout
         } else {
             Why::Refused
@@ -348,6 +349,7 @@ pub(crate) fn log_tcp<N: Net>(
         | CloseReason::Reset(_)
         | CloseReason::Left
         | CloseReason::Truncated
+        | CloseReason::Stalled
         | CloseReason::BadOpening
         | CloseReason::Idle
         | CloseReason::TunnelIdle
@@ -399,6 +401,7 @@ fn outcome(reason: CloseReason) -> (Why, Option<ClosedBy>) {
         CloseReason::Reset(Side::Backend) | CloseReason::Truncated => {
             (Why::BackendCutBody, Some(ClosedBy::Backend))
         }
+        CloseReason::Stalled => (Why::ResponseIdle, Some(ClosedBy::Weir)),
         CloseReason::Idle => (Why::IdleTimeout, Some(ClosedBy::Weir)),
         CloseReason::TunnelIdle => (Why::TunnelTimeout, Some(ClosedBy::Weir)),
         CloseReason::HalfClosed => (Why::HalfClosedTimeout, Some(ClosedBy::Weir)),

@@ -18,6 +18,7 @@ mod upload;
 
 use std::time::Duration;
 
+use crate::board::ListenerCell;
 use crate::config::model::LogFormat;
 use crate::core::buffer::Buffer;
 use crate::core::http::head::{RequestHead, ResponseHead};
@@ -36,6 +37,9 @@ const REQUESTS_PER_TURN: usize = 16;
 
 /// How long an idle client keeps its connection once weir is stopping.
 const DRAIN_LINGER_MS: u64 = 250;
+
+/// Request Timeout (RFC 9110 section 15.5.9): the client is too slow with its request.
+const REQUEST_TIMEOUT: u16 = 408;
 
 /// The client side of an HTTP session.
 pub(crate) struct Http {
@@ -353,7 +357,10 @@ pub(crate) fn on_timeout<N: Net>(
         Phase::Linger(_, reason) => Next::Turn(Turn::Close(reason)),
         Phase::Discard(..) => Next::Turn(Turn::Close(CloseReason::Idle)),
         _ if is_stalled => parts.cut_response(shared),
-        Phase::Head(_) => parts.refuse_head(shared, (408, None)),
+        Phase::Head(_) => {
+            shared.count(parts.facts.listener, ListenerCell::TimedOut, 1);
+            parts.refuse_head(shared, (REQUEST_TIMEOUT, None))
+        }
         Phase::Exchange => parts.on_exchange_timeout(shared),
     };
     match next {
