@@ -1,0 +1,81 @@
+//! Golden files: what `weir -T` prints for a configuration, or every message about it, byte for
+//! byte. `WEIR_BLESS=1` writes them anew; what has changed is then to be read in the diff.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use weir::config;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The files of a folder that end so, sorted.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder can be read");
+    let paths = entries.map(|entry| entry.expect("it can be listed").path());
+    let mut found: Vec<PathBuf> = paths
+        .filter(|path| path.extension().is_some_and(|it| it == ending))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Warnings, and what is printed of a good file; or errors.
+fn told(path: &Path) -> String {
+    let name = path.file_name().expect("it is a file").to_string_lossy();
+    let text = fs::read_to_string(path).expect("it is text");
+    let folder = path.parent().expect("it is in a folder");
+    let compiled = config::compile(&name, &text, &mut |page| fs::read(folder.join(page)));
+    let mut told = String::new();
+    let (problems, printed) = match compiled {
+        Ok(compiled) => (compiled.warnings, config::render(&compiled.config)),
+        Err(errors) => (errors, String::new()),
+    };
+    for problem in problems {
+        writeln!(told, "{problem}").expect("a string takes all");
+    }
+    told + "----\n" + &printed
+}
+
+/// The golden file of a configuration.
+fn golden(path: &Path) -> PathBuf {
+    let name = Path::new(path.file_stem().expect("it is a file"));
+    folder("tests/golden").join(name.with_extension("txt"))
+}
+
+#[test]
+fn what_is_printed_and_said_of_each_file_is_as_it_was() {
+    let mut paths = files(&folder("conf"), "yaml");
+    paths.extend(files(&folder("tests/golden"), "yaml"));
+    assert!(paths.len() > 23, "only {} files", paths.len());
+    let bless = std::env::var_os("WEIR_BLESS").is_some();
+    let mut changed = Vec::new();
+    for path in &paths {
+        let (golden, told) = (golden(path), told(path));
+        if bless {
+            fs::write(&golden, told).expect("it can be written");
+        } else if fs::read_to_string(&golden).unwrap_or_default() != told {
+            changed.push(format!(
+                "{}, for which it is now:\n{told}",
+                golden.display()
+            ));
+        }
+    }
+    let changed = changed.join("\n");
+    assert!(
+        changed.is_empty(),
+        "with WEIR_BLESS=1 these are written anew: {changed}"
+    );
+}
+
+#[test]
+fn no_golden_file_is_left_over() {
+    let mut paths = files(&folder("conf"), "yaml");
+    paths.extend(files(&folder("tests/golden"), "yaml"));
+    let wanted: Vec<PathBuf> = paths.iter().map(|path| golden(path)).collect();
+    for file in files(&folder("tests/golden"), "txt") {
+        assert!(wanted.contains(&file), "{} is of no file", file.display());
+    }
+}
