@@ -5,22 +5,20 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::defaults;
-use super::forwarded_fields::forwarded_fields;
+use super::key::{Key, Needs, Place};
 use super::listener;
-use super::model::{
-    AccessLog, Config, ForwardedFields, Keepalive, Listener, LogFormat, Mode, Privileges, Upstream,
-    WORKERS_MAX,
-};
+use super::model::{Config, ForwardedFields, Keepalive, Listener, Mode, Upstream};
 use super::node::{Entry, Node, Value, describe_text};
 use super::places::Places;
 use super::problem::{Position, Problems};
-use super::section::{Section, read_value};
+use super::section::{Section, read_value, report_wrong};
 use super::suggest;
-use super::timeouts::{Given, Place};
-use super::upstream::{self, Declared};
+use super::timeouts::Given;
+use super::top::TOP;
+use super::upstream::{self, Declared, HttpKey, UPSTREAM};
 use super::values::{self, Read};
 use crate::core::address::Address;
 
@@ -41,6 +39,8 @@ pub(super) struct Compiler<'a> {
     /// Those of the top level.
     pub(super) forwarded_fields: ForwardedFields,
     pub(super) buffer_bytes: usize,
+    /// The keys of the part at hand that only HTTP has.
+    pub(super) http_keys: Vec<HttpKey>,
     pub(super) places: Places,
 }
 
@@ -64,7 +64,23 @@ impl<'a> Compiler<'a> {
             keepalive: None,
             forwarded_fields: ForwardedFields::default(),
             buffer_bytes: defaults::BUFFER_BYTES,
+            http_keys: Vec::new(),
             places: Places::default(),
+        }
+    }
+
+    /// Keeps a value that was read, or reports what it must be.
+    pub(super) fn set<T>(&mut self, entry: &Entry, place: &mut T, read: Read<T>) {
+        match read {
+            Ok(value) => *place = value,
+            Err(must) => report_wrong(&entry.key, &entry.value, &must, &mut self.problems),
+        }
+    }
+
+    /// Notes a key that is there and what it needs, which may not be known yet.
+    pub(super) fn note_needs(&mut self, needs: Needs, key: &'static str, at: Position) {
+        if needs == Needs::Http {
+            self.http_keys.push((key, at, false));
         }
     }
 
@@ -74,11 +90,13 @@ impl<'a> Compiler<'a> {
         let Some(mut top) = Section::open("the file", root, &mut self.problems) else {
             return config;
         };
-        self.process(&mut top, &mut config);
+        let full_keys = ["listeners", "upstreams"].into_iter();
+        let full_key = full_keys.filter_map(|key| top.peek(key)).next();
+        top.place = full_key.map_or(Place::Short, |_| Place::Top);
+        top.walk(TOP, &mut config, self);
+        // They are for the listeners that have HTTP.
+        self.http_keys.clear();
         self.places.note_keys(&top);
-        let full_key = ["listeners", "upstreams"]
-            .into_iter()
-            .find_map(|key| top.peek(key));
         config.listeners = match full_key {
             Some(full_key) => self.full_form(&mut top, full_key),
             None => self.short_form(&mut top),
@@ -90,67 +108,12 @@ impl<'a> Compiler<'a> {
         config
     }
 
-    /// What both forms have.
-    fn process(&mut self, top: &mut Section<'_>, config: &mut Config) {
-        let problems = &mut self.problems;
-        if let Some(node) = top.node("timeouts") {
-            self.timeouts = Given::read(node, Place::Top, problems);
-        }
-        config.drain_timeout = self.timeouts.drain.unwrap_or(config.drain_timeout);
-        config.pre_drain = self.timeouts.pre_drain.unwrap_or(config.pre_drain);
-        if let Some(keepalive) = top.node("keepalive") {
-            self.keepalive = listener::keepalive(keepalive, problems);
-            self.base.keepalive = self.keepalive;
-        }
-        if let Some(node) = top.node("forwarded_fields") {
-            self.forwarded_fields = forwarded_fields(node, problems);
-        }
-        let workers = values::or_word("auto", values::integer(1..=WORKERS_MAX as i128));
-        if let Some(workers) = top.read("workers", problems, workers) {
-            config.workers = workers;
-        }
-        let supervisor = values::or_word("auto", values::on);
-        if let Some(supervisor) = top.read("supervisor", problems, supervisor) {
-            config.always_supervised = supervisor.is_some();
-        }
-        let choices = [("serve", false), ("stop", true)];
-        let choice = |node: &Node| values::choice(node, &choices);
-        if let Some(stops) = top.read("when_supervisor_dies", problems, choice) {
-            config.stops_with_supervisor = stops;
-        }
-        if let Some(level) = top.read("log_level", problems, log_level) {
-            config.log_level = level;
-        }
-        if let Some(interval) = top.read("stats_interval", problems, stats_interval) {
-            config.stats_interval = interval;
-        }
-        let connections = values::integer(1..=defaults::CONNECTIONS_LIMIT);
-        let connections = values::or_word("auto", connections);
-        if let Some(max) = top.read("max_connections", problems, connections) {
-            config.connections_max = max;
-        }
-        if let Some(splice) = top.read("splice", problems, values::boolean) {
-            config.splice = splice;
-        }
-        if let Some(node) = top.node("access_log") {
-            config.access_log = access_log(node, problems);
-            let path = config.access_log.as_ref().and_then(|it| it.path.as_ref());
-            self.places.access_log = path.map(|_| path_at(node));
-        }
-        if let Some(node) = top.node("buffers") {
-            buffers(node, config, problems);
-        }
-        privileges(top, &mut config.privileges, problems);
-        self.buffer_bytes = config.buffer_bytes;
-    }
-
     fn short_form(&mut self, top: &mut Section<'_>) -> Vec<Listener> {
-        let (mut settings, http_keys) = upstream::settings(top, &self.base, &mut self.problems);
+        let (mut settings, http_keys) = upstream::settings(self, top);
         let at = top.peek("backends").map_or(top.at, |entry| entry.key_at);
-        if let Some(node) = top.node("backends") {
+        if top.peek("backends").is_some() {
             let mut own = settings.clone();
             own.name = FALLBACK_NAME.to_owned();
-            own.backends = upstream::backends(node, &mut self.problems);
             let mut declared = Declared::new(own, at, http_keys);
             declared.is_fallback = true;
             self.fallback = Some(declared);
@@ -166,7 +129,7 @@ impl<'a> Compiler<'a> {
         let wanting = ["listen", "routes", "backends"].into_iter();
         let wanting = wanting.filter_map(|key| top.peek(key)).next();
         top.at = wanting.map_or(top.at, |entry| entry.key_at);
-        let listener = listener::listener(self, top, true);
+        let listener = listener::listener(self, top);
         if self.fallback.is_some() && self.problems.is_clean() {
             let message = "the top-level `backends` are not used: every route says where it goes";
             self.problems.warning(at, message);
@@ -176,10 +139,12 @@ impl<'a> Compiler<'a> {
     }
 
     fn full_form(&mut self, top: &mut Section<'_>, full_key: &Entry) -> Vec<Listener> {
-        self.refuse_short_keys(top, full_key);
+        self.refuse_short(UPSTREAM, "an upstream", top, full_key);
+        self.refuse_short(listener::LISTENER, "a listener", top, full_key);
+        self.refuse_short(listener::HTTP, "a listener", top, full_key);
         top.at = full_key.key_at;
-        if let Some(node) = top.node("upstreams") {
-            self.declare_upstreams(node);
+        if let Some(entry) = top.entry("upstreams") {
+            self.declare_upstreams(&entry.value);
         }
         let listeners = top.require("listeners", &mut self.problems, values::list);
         let mut listeners: Vec<(Listener, Position)> = listeners
@@ -187,7 +152,8 @@ impl<'a> Compiler<'a> {
             .iter()
             .filter_map(|node| {
                 let mut section = Section::open("a listener", node, &mut self.problems)?;
-                let listener = listener::listener(self, &mut section, false);
+                section.place = Place::Listener;
+                let listener = listener::listener(self, &mut section);
                 section.close(&mut self.problems);
                 listener
             })
@@ -201,18 +167,20 @@ impl<'a> Compiler<'a> {
             .collect()
     }
 
-    fn refuse_short_keys(&mut self, top: &mut Section<'_>, full_key: &Entry) {
-        let keys = listener::SHORT_KEYS.iter().chain(&upstream::KEYS);
-        for key in keys {
-            if let Some(entry) = top.entry(key) {
-                let home = if upstream::KEYS.contains(key) {
-                    "an upstream"
-                } else {
-                    "a listener"
-                };
+    /// Refuses the keys of a table that only the short form has at the top level.
+    fn refuse_short<M>(
+        &mut self,
+        keys: &[Key<M>],
+        home: &str,
+        top: &mut Section<'_>,
+        full_key: &Entry,
+    ) {
+        for key in keys.iter().filter(|key| key.may_stand(Place::Short)) {
+            let name = key.name;
+            if let Some(entry) = top.entry(name) {
                 let message = format!(
-                    "`{key}` at the top level is the short form (one listener, one upstream), and \
-                     `{}` on line {} the full form; a file has one of them: move `{key}` into \
+                    "`{name}` at the top level is the short form (one listener, one upstream), and \
+                     `{}` on line {} the full form; a file has one of them: move `{name}` into \
                      {home}",
                     full_key.key, full_key.key_at.line
                 );
@@ -251,7 +219,8 @@ impl<'a> Compiler<'a> {
                 continue;
             };
             section.at = entry.key_at;
-            let declared = upstream::named(self, &mut section, &entry.key);
+            section.place = Place::Upstream;
+            let declared = upstream::upstream(self, &mut section, &entry.key);
             section.close(&mut self.problems);
             self.upstreams.push(declared);
         }
@@ -413,146 +382,6 @@ fn blank() -> Config {
         access_log: None,
         privileges: defaults::PRIVILEGES,
     }
-}
-
-fn log_level(node: &Node) -> Read<log::LevelFilter> {
-    let levels = [
-        ("off", log::LevelFilter::Off),
-        ("error", log::LevelFilter::Error),
-        ("warn", log::LevelFilter::Warn),
-        ("info", log::LevelFilter::Info),
-        ("debug", log::LevelFilter::Debug),
-        ("trace", log::LevelFilter::Trace),
-    ];
-    values::choice(node, &levels)
-}
-
-fn stats_interval(node: &Node) -> Read<Option<std::time::Duration>> {
-    let is_zero = values::duration(std::time::Duration::ZERO..=std::time::Duration::ZERO);
-    if values::is_off(node) || is_zero(node).is_ok() {
-        return Ok(None);
-    }
-    let range = defaults::STATS_INTERVAL_MIN..=defaults::STATS_INTERVAL_MAX;
-    values::duration(range)(node)
-        .map(Some)
-        .map_err(|must| format!("{must}, or 0 for off"))
-}
-
-/// `off`, `on`, a path, `stdout`, or a mapping of both keys.
-fn access_log(node: &Node, problems: &mut Problems) -> Option<AccessLog> {
-    let mut log = AccessLog {
-        path: None,
-        format: LogFormat::Combined,
-    };
-    if values::switch(node) == Some(false) {
-        return None;
-    }
-    let Value::Map(_) = node.value else {
-        log.path = read_value("access_log", node, problems, |node| {
-            log_path(node).map_err(|must| format!("off, {must}"))
-        })?;
-        return Some(log);
-    };
-    let mut section = Section::open("`access_log`", node, problems)?;
-    if let Some(path) = section.read("path", problems, log_path) {
-        log.path = path;
-    }
-    let formats = [
-        ("common", LogFormat::Common),
-        ("combined", LogFormat::Combined),
-        ("json", LogFormat::Json),
-    ];
-    let format = section.read("format", problems, |node| values::choice(node, &formats));
-    log.format = format.unwrap_or(log.format);
-    section.close(problems);
-    Some(log)
-}
-
-/// Where a good `access_log` names its file.
-fn path_at(node: &Node) -> Position {
-    let Value::Map(entries) = &node.value else {
-        return node.at;
-    };
-    let path = entries.iter().find(|entry| entry.key == "path");
-    path.map_or(node.at, |path| path.value.at)
-}
-
-/// Whose file is none to open: a service manager may have put a socket there.
-const STDOUT_PATHS: [&str; 3] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
-
-/// `stdout` or a file. A bare word is most likely a setting of another program, and would be the
-/// name of a file wherever weir happens to be started.
-fn log_path(node: &Node) -> Read<Option<PathBuf>> {
-    const MUST: &str = "stdout or the path of a file, such as /var/log/weir/access.log";
-    if values::switch(node) == Some(true) {
-        return Ok(None);
-    }
-    let path = values::text(node).map_err(|_| MUST.to_owned())?;
-    let kind = path.split(':').next().unwrap_or_default();
-    match kind.to_ascii_lowercase().as_str() {
-        "stdout" if kind == path => return Ok(None),
-        "common" | "combined" | "json" => {
-            let mapping = format!("{{path: stdout, format: {kind}}}");
-            return Err(format!("{MUST}; a format stands beside it, as {mapping}"));
-        }
-        "stderr" | "syslog" => {
-            let mapping = "{path: stdout, format: combined}";
-            return Err(format!(
-                "{MUST}, also as {mapping}: weir writes accesses to no {kind}, but what runs it \
-                 can take them from stdout"
-            ));
-        }
-        _ => {}
-    }
-    if path.is_empty() || path.ends_with('/') || path.contains('\0') {
-        Err(MUST.to_owned())
-    } else if STDOUT_PATHS.contains(&path) {
-        Ok(None)
-    } else if !path.contains(['/', '.']) {
-        let example = describe_text(&format!("./{path}"));
-        Err(format!("{MUST}; a file in the working folder is {example}"))
-    } else {
-        Ok(Some(PathBuf::from(path)))
-    }
-}
-
-/// Nothing is looked up here: whether such a user exists is a matter of the machine.
-fn privileges(top: &mut Section<'_>, privileges: &mut Privileges, problems: &mut Problems) {
-    let account = || values::or_word("auto", values::account);
-    if let Some(user) = top.read("user", problems, account()) {
-        privileges.user = user;
-    }
-    if let Some(group) = top.read("group", problems, account()) {
-        privileges.group = group;
-    }
-    if let Some(chroot) = top.read("chroot", problems, values::root_folder) {
-        privileges.chroot = chroot;
-    }
-    if let Some(sandbox) = top.read("sandbox", problems, values::on_or_off) {
-        privileges.sandbox = sandbox;
-    }
-}
-
-fn buffers(node: &Node, config: &mut Config, problems: &mut Problems) {
-    let Some(mut section) = Section::open("`buffers`", node, problems) else {
-        return;
-    };
-    let size_range = defaults::BUFFER_BYTES_MIN..=defaults::BUFFER_BYTES_MAX;
-    let size = section.read("size", problems, values::size(size_range));
-    config.buffer_bytes = size.unwrap_or(config.buffer_bytes);
-    // Nothing is said against a memory that some size fits. By default any does.
-    let least_size = match (size, section.peek("size")) {
-        (None, Some(_)) => defaults::BUFFER_BYTES_MIN,
-        (Some(_), _) | (None, None) => config.buffer_bytes as u64,
-    };
-    let least = least_size * defaults::BUFFERS_MIN;
-    let memory = values::size(least..=defaults::BUFFER_MEMORY_BYTES_MAX);
-    let memory = section.read("memory", problems, |node| {
-        let count = defaults::BUFFERS_MIN;
-        memory(node).map_err(|must| format!("{must}, and hold {count} buffers of `size`"))
-    });
-    config.buffer_memory_bytes = memory.unwrap_or(config.buffer_memory_bytes);
-    section.close(problems);
 }
 
 /// Notes that a listener uses an upstream.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::model::{Passive, Privileges, Timeouts};
+use super::model::{
+    HealthCheck, InitialState, Keepalive, Passive, Privileges, ProbeKind, Timeouts,
+};
 
 pub(super) const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
@@ -58,9 +60,12 @@ pub(super) const NAME_BYTES_MAX: usize = 300;
 /// Names in a list of `forwarded_fields`.
 pub(super) const FORWARDED_NAMES_MAX: usize = 64;
 
-pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-pub(super) const KEEPALIVE_PROBES: u32 = 6;
+/// When it is on.
+pub(super) const KEEPALIVE: Keepalive = Keepalive {
+    idle: Duration::from_secs(60),
+    interval: Duration::from_secs(10),
+    probes: 6,
+};
 /// The kernel's bound on both times (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL`).
 pub(super) const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
 /// The kernel's bound (`MAX_TCP_KEEPCNT`).
@@ -80,15 +85,20 @@ pub(super) const FIELD_VALUE_BYTES_MAX: usize = 4 << 10;
 pub(super) const WEIGHT: u32 = 1;
 pub(super) const WEIGHT_MAX: i128 = 65_535;
 
-pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 pub(super) const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// Lowered to the interval when that is shorter.
-pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Lowered to the interval when that is shorter.
-pub(super) const CHECK_FAST_INTERVAL: Duration = Duration::from_secs(1);
-pub(super) const CHECK_RISE: u32 = 2;
-pub(super) const CHECK_FALL: u32 = 3;
+/// When it is on. `timeout` and `fast_interval` are lowered to the interval when that is shorter;
+/// `down_interval` is the interval.
+pub(super) const HEALTH_CHECK: HealthCheck = HealthCheck {
+    interval: Duration::from_secs(5),
+    timeout: Duration::from_secs(2),
+    rise: 2,
+    fall: 3,
+    fast_interval: Duration::from_secs(1),
+    down_interval: Duration::from_secs(5),
+    initial: InitialState::Up,
+    kind: ProbeKind::Tcp,
+};
 pub(super) const CHECK_COUNT_MAX: i128 = 100;
 pub(super) const CHECK_STATUSES: (u16, u16) = (200, 299);
 

@@ -1,25 +1,44 @@
 //! `forwarded_fields`: which fields are believed only from trusted proxies, beside those of
 //! [`claims`](crate::core::http::claims).
 
+use super::compile::Compiler;
 use super::defaults;
+use super::key::Key;
 use super::model::ForwardedFields;
-use super::node::{Node, Value};
+use super::node::{Entry, Node, Value};
 use super::problem::Problems;
-use super::section::{Section, read_value};
+use super::section::{read_mapping, read_value};
 use super::suggest;
+use super::tree;
 use super::values::{self, Read};
 use crate::core::http::claims::{ClaimError, Claims, FAMILY};
 
-pub(super) fn forwarded_fields(node: &Node, problems: &mut Problems) -> ForwardedFields {
+pub(super) static FORWARDED_FIELDS: &[Key<ForwardedFields>] = &[
+    Key::new("drop", dropped, |it, _| Some(tree::texts(&it.drop))),
+    Key::new("keep", kept, |it, _| Some(tree::texts(&it.keep))),
+];
+
+pub(super) fn forwarded_fields(entry: &Entry, c: &mut Compiler<'_>) -> ForwardedFields {
     let mut fields = ForwardedFields::default();
-    let Some(mut section) = Section::open("`forwarded_fields`", node, problems) else {
-        return fields;
-    };
+    let what = "`forwarded_fields`";
+    read_mapping(what, &entry.value, FORWARDED_FIELDS, &mut fields, c);
+    fields
+}
+
+fn dropped(fields: &mut ForwardedFields, entry: &Entry, c: &mut Compiler<'_>) {
     let mut claims = Claims::default();
-    fields.drop = names(&mut section, "drop", problems, |name, _| {
+    fields.drop = names(entry, &mut c.problems, |name, _| {
         claims.drop(name.as_bytes())
     });
-    fields.keep = names(&mut section, "keep", problems, |name, warn| {
+}
+
+fn kept(fields: &mut ForwardedFields, entry: &Entry, c: &mut Compiler<'_>) {
+    let mut claims = Claims::default();
+    for name in &fields.drop {
+        let taken = claims.drop(name.as_bytes());
+        debug_assert!(taken.is_ok(), "it was taken before");
+    }
+    fields.keep = names(entry, &mut c.problems, |name, warn| {
         let is_dropped = claims.keep(name.as_bytes())?;
         if !is_dropped {
             let known = FAMILY.iter().filter(|known| !known.ends_with('*'));
@@ -28,20 +47,15 @@ pub(super) fn forwarded_fields(node: &Node, problems: &mut Problems) -> Forwarde
         }
         Ok(())
     });
-    section.close(problems);
-    fields
 }
 
 /// The names of a list that `take` takes, which may warn of them.
 fn names(
-    section: &mut Section<'_>,
-    key: &'static str,
+    entry: &Entry,
     problems: &mut Problems,
     mut take: impl FnMut(&str, &mut dyn FnMut(String)) -> Result<(), ClaimError>,
 ) -> Vec<String> {
-    let Some(node) = section.node(key) else {
-        return Vec::new();
-    };
+    let (key, node) = (entry.key.as_str(), &entry.value);
     // The empty list is the default, written out.
     if node.value == Value::List(Vec::new()) {
         return Vec::new();

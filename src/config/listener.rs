@@ -1,50 +1,194 @@
-//! Listeners, from the file to the model.
+//! Listeners, from the file to the model and back.
 
+use super::answers::{self, error_pages};
 use super::compile::{Compiler, note_use};
 use super::defaults;
-use super::forwarded_fields::forwarded_fields;
-use super::model::{
-    Action, ForwardedFields, Http, Keepalive, Listener, Mode, Route, TimeoutOverrides,
-};
-use super::node::{Entry, Node};
+use super::forwarded_fields::{FORWARDED_FIELDS, forwarded_fields};
+use super::keepalive::{KEEPALIVE, keepalive};
+use super::key::{Key, Needs, Place, Shown, key, later, mapping, or_off, written};
+use super::model::{Action, Http, Listener, Mode, Network, Route};
+use super::node::{Entry, Node, Value};
 use super::problem::{Position, Problems};
 use super::route;
-use super::section::Section;
-use super::timeouts::{Given, Place};
-use super::values::{self, Read};
+use super::section::{Section, read_value};
+use super::timeouts::Given;
+use super::tree::{self, Tree};
+use super::values::{self, Read, integer, one_of, or_word};
+use crate::core::address::Address;
 use crate::core::http::head::{FIELDS_LIMIT, HEAD_BYTES_LIMIT};
 
-/// The keys of a listener that the short form has at the top level. `timeouts`, `keepalive` and
-/// `forwarded_fields` are at the top level of both forms.
-pub(super) const SHORT_KEYS: [&str; 10] = [
-    "listen",
-    "name",
-    "mode",
-    "routes",
-    "limits",
-    "backlog",
-    "trusted_proxies",
-    "via",
-    "forwarded",
-    "error_pages",
+/// `timeouts`, `keepalive` and `forwarded_fields` are at the top level of both forms.
+pub(super) static LISTENER: &[Key<Listener>] = &[
+    key! { "name", Listener.name, values::name, tree::text },
+    Key::new("listen", later, |it, _| {
+        Some(tree::text(it.address.to_string()))
+    }),
+    Key::new("mode", later, |it, _| {
+        let is_http = matches!(it.mode, Mode::Http(_));
+        Some(tree::one_of(MODES)(&is_http))
+    }),
+    key! { "backlog", Listener.backlog, backlog, backlog_tree },
+    Key::<Listener>::new(
+        "keepalive",
+        |it, entry, c| it.keepalive = keepalive(entry, c),
+        |it, shown| or_off(KEEPALIVE, it.keepalive.as_ref(), shown),
+    )
+    .at(&[Place::Listener]),
+    Key::<Listener>::new("timeouts", timeouts, |it, shown| {
+        Some(Given::from(&it.timeouts).tree(shown))
+    })
+    .at(&[Place::Listener]),
+    Key::new("limits", limits, |it, shown| {
+        let mut map = written(LIMITS, it, shown);
+        if let Mode::Http(http) = &it.mode {
+            map.extend(written(HTTP_LIMITS, http, shown));
+        }
+        Some(Tree::Map(map))
+    }),
 ];
 
-/// The keys of a listener that only HTTP has.
-const HTTP_KEYS: [&str; 6] = [
-    "routes",
-    "trusted_proxies",
-    "via",
-    "forwarded",
-    "forwarded_fields",
-    "error_pages",
-];
-/// The keys of `limits` that only HTTP has.
-const HTTP_LIMITS: [&str; 4] = ["max_head", "max_fields", "max_body", "max_requests"];
+/// What stands in the place of routes.
+pub(super) static WITHOUT_ROUTES: &[Key<Listener>] = &[Key::new("upstream", later, |it, shown| {
+    let Mode::Tcp { upstream } = it.mode else {
+        return None;
+    };
+    Some(tree::text(&shown.config.upstreams[upstream].name))
+})];
 
-#[derive(Clone, Copy, PartialEq)]
-enum Word {
-    Tcp,
-    Http,
+/// The keys that only HTTP has.
+pub(super) static HTTP: &[Key<Http>] = &[
+    Key::new("trusted_proxies", trusted_proxies, |it, _| {
+        let networks = it.trusted_proxies.iter();
+        let networks = networks.map(|it| tree::text(format!("{}/{}", it.address, it.prefix_bits)));
+        Some(Tree::List(networks.collect()))
+    }),
+    key! { "via", Http.via, via, tree::text_or("false") },
+    key! { "forwarded", Http.forwarded, values::boolean, tree::word },
+    Key::<Http>::new(
+        "forwarded_fields",
+        |it, entry, c| it.forwarded_fields = forwarded_fields(entry, c),
+        |it, shown| mapping(FORWARDED_FIELDS, &it.forwarded_fields, shown),
+    )
+    .at(&[Place::Listener]),
+    Key::new(
+        "error_pages",
+        |it, entry, c| it.error_pages = error_pages(&entry.value, c),
+        |it, shown| Some(answers::pages_tree(&it.error_pages, shown)),
+    ),
+    Key::new("routes", later, |it, shown| {
+        let routes = it.routes.iter().map(|it| route::tree(it, shown));
+        Some(Tree::List(routes.collect()))
+    }),
+];
+
+pub(super) static LIMITS: &[Key<Listener>] = &[key! {
+    "max_connections", Listener.connections_max,
+    or_word("unlimited", integer(1..=defaults::CONNECTIONS_LIMIT)), tree::or_word("unlimited"),
+}];
+
+pub(super) static HTTP_LIMITS: &[Key<Http>] = &[
+    Key::<Http>::new(
+        "max_head",
+        |it, entry, c| {
+            let size = head_size(&entry.value, c.buffer_bytes);
+            c.set(entry, &mut it.head_bytes_max, size);
+        },
+        |it, _| Some(tree::size(&it.head_bytes_max)),
+    )
+    .needs(Needs::Http),
+    key! {
+        "max_fields", Http.fields_max,
+        integer(10..=FIELDS_LIMIT as i128), tree::word,
+    }
+    .needs(Needs::Http),
+    key! {
+        "max_body", Http.body_bytes_max,
+        values::body_size, tree::size_or_unlimited,
+    }
+    .needs(Needs::Http),
+    key! {
+        "max_requests", Http.requests_max,
+        or_word("unlimited", integer(1..=i128::from(u32::MAX))), tree::or_word("unlimited"),
+    }
+    .needs(Needs::Http),
+];
+
+/// By whether it is HTTP.
+const MODES: &[(&str, bool)] = &[("tcp", false), ("http", true)];
+
+fn backlog(node: &Node) -> Read<i32> {
+    let length = or_word("max", integer(1..=i128::from(i32::MAX)))(node);
+    length.map(|length| length.unwrap_or(defaults::BACKLOG))
+}
+
+fn backlog_tree(length: &i32) -> Tree {
+    match *length {
+        defaults::BACKLOG => tree::word("max"),
+        length => tree::word(length),
+    }
+}
+
+fn timeouts(listener: &mut Listener, entry: &Entry, c: &mut Compiler<'_>) {
+    let given = Given::read(entry, Place::Listener, c);
+    let is_http = matches!(listener.mode, Mode::Http(_));
+    listener.timeouts = given.over(listener.timeouts, is_http);
+}
+
+fn limits(listener: &mut Listener, entry: &Entry, c: &mut Compiler<'_>) {
+    let Some(mut section) = Section::open("`limits`", &entry.value, &mut c.problems) else {
+        return;
+    };
+    section.walk(LIMITS, listener, c);
+    let mut unused = blank_http(c);
+    let http = match &mut listener.mode {
+        Mode::Http(http) => http,
+        Mode::Tcp { .. } => &mut unused,
+    };
+    section.walk(HTTP_LIMITS, http, c);
+    section.close(&mut c.problems);
+}
+
+/// The size of a head, which is read where bodies are.
+fn head_size(node: &Node, buffer_bytes: usize) -> Read<usize> {
+    let most = HEAD_BYTES_LIMIT.min(buffer_bytes);
+    let read = values::size(defaults::HEAD_BYTES_MIN..=most as u64);
+    read(node).map_err(|must| match most < HEAD_BYTES_LIMIT {
+        true => format!("{must}, and not above `size` in `buffers`"),
+        false => must,
+    })
+}
+
+fn trusted_proxies(http: &mut Http, entry: &Entry, c: &mut Compiler<'_>) {
+    // The empty list is the default, written out.
+    if entry.value.value == Value::List(Vec::new()) {
+        return;
+    }
+    let (key, problems) = (&entry.key, &mut c.problems);
+    let items = read_value(key, &entry.value, problems, values::list).unwrap_or_default();
+    let read = |item| read_value(key, item, problems, values::network);
+    http.trusted_proxies = items.iter().filter_map(read).collect::<Vec<Network>>();
+}
+
+fn via(node: &Node) -> Read<Option<String>> {
+    match values::switch(node) {
+        Some(true) => Ok(Some(defaults::VIA.to_owned())),
+        Some(false) => Ok(None),
+        None => {
+            let must = |_| "a name of letters, digits, `-`, `.` and `_`, or off".to_owned();
+            values::token("a name")(node).map(Some).map_err(must)
+        }
+    }
+}
+
+pub(super) fn tree(listener: &Listener, shown: &Shown<'_>) -> Tree {
+    let http = matches!(listener.mode, Mode::Http(_));
+    let shown = &Shown { http, ..*shown };
+    let mut map = written(LISTENER, listener, shown);
+    match &listener.mode {
+        Mode::Tcp { .. } => map.extend(written(WITHOUT_ROUTES, listener, shown)),
+        Mode::Http(http) => map.extend(written(HTTP, http, shown)),
+    }
+    Tree::Map(map)
 }
 
 /// A listener and the place of its address. The name is empty when none is given, except in the
@@ -52,65 +196,52 @@ enum Word {
 pub(super) fn listener(
     c: &mut Compiler<'_>,
     section: &mut Section<'_>,
-    short: bool,
 ) -> Option<(Listener, Position)> {
+    c.http_keys.clear();
     let at = section.peek("listen").map_or(section.at, |e| e.value.at);
     let address = section.require("listen", &mut c.problems, values::listen_address);
-    let name = section.read("name", &mut c.problems, values::name);
-    let word = mode_word(section, &mut c.problems);
-    let is_http = word == Word::Http;
-    let mut timeouts = c.timeouts.over(defaults::TIMEOUTS, is_http);
-    let mut keepalive = c.keepalive;
-    if !short {
-        if let Some(node) = section.node("timeouts") {
-            let given = Given::read(node, Place::Listener, &mut c.problems);
-            for (key, at) in given.http_keys.iter().filter(|_| !is_http) {
-                refuse_in_tcp(key, *at, &mut c.problems);
-            }
-            timeouts = given.over(timeouts, is_http);
-        }
-        if let Some(node) = section.node("keepalive") {
-            keepalive = self::keepalive(node, &mut c.problems);
+    let is_http = is_http(section, &mut c.problems);
+    let mut listener = blank(c, is_http);
+    section.walk(LISTENER, &mut listener, c);
+    for (key, at, _) in std::mem::take(&mut c.http_keys) {
+        if !is_http {
+            refuse_in_tcp(key, at, &mut c.problems);
         }
     }
-    let backlog = values::or_word("max", values::integer(1..=i128::from(i32::MAX)));
-    let backlog = section.read("backlog", &mut c.problems, backlog).flatten();
-    let mut http = blank_http(c.buffer_bytes);
-    let connections_max = limits(c, section, &mut http, is_http);
-    let upstream = if short {
-        None
-    } else {
-        section.entry("upstream")
-    };
-    let mode = match word {
-        Word::Tcp => tcp(c, section, upstream, short),
-        Word::Http => self::http(c, section, upstream, short, http),
-    };
     // What is wrong with it was reported; the address can be judged all the same.
-    let mode = mode.unwrap_or(Mode::Tcp { upstream: 0 });
-    let address = address?;
-    let name = name.or_else(|| short.then(|| values::name_from(&address.to_string())));
-    let listener = Listener {
-        name: name.unwrap_or_default(),
-        address,
-        backlog: backlog.unwrap_or(defaults::BACKLOG),
-        keepalive,
-        connections_max,
-        timeouts,
-        mode,
+    let mode = match listener.mode {
+        Mode::Tcp { .. } => tcp(c, section),
+        Mode::Http(http) => self::http(c, section, http),
     };
+    listener.mode = mode.unwrap_or(Mode::Tcp { upstream: 0 });
+    listener.address = address?;
+    if section.place == Place::Short && listener.name.is_empty() {
+        listener.name = values::name_from(&listener.address.to_string());
+    }
     Some((listener, at))
 }
 
 /// `mode`, or what the other keys say.
-fn mode_word(section: &mut Section<'_>, problems: &mut Problems) -> Word {
-    let implied = match section.peek("routes") {
-        Some(_) => Word::Http,
-        None => Word::Tcp,
-    };
-    let words = [("tcp", Word::Tcp), ("http", Word::Http)];
-    let given = section.read("mode", problems, |node| values::choice(node, &words));
+fn is_http(section: &mut Section<'_>, problems: &mut Problems) -> bool {
+    let implied = section.peek("routes").is_some();
+    let given = section.read("mode", problems, one_of(MODES));
     given.unwrap_or(implied)
+}
+
+/// A listener with every default.
+fn blank(c: &Compiler<'_>, is_http: bool) -> Listener {
+    Listener {
+        name: String::new(),
+        address: Address::Unix(std::path::PathBuf::new()),
+        backlog: defaults::BACKLOG,
+        keepalive: c.keepalive,
+        connections_max: None,
+        timeouts: c.timeouts.over(defaults::TIMEOUTS, is_http),
+        mode: match is_http {
+            true => Mode::Http(Box::new(blank_http(c))),
+            false => Mode::Tcp { upstream: 0 },
+        },
+    }
 }
 
 fn refuse_in_tcp(key: &str, at: Position, problems: &mut Problems) {
@@ -120,21 +251,25 @@ fn refuse_in_tcp(key: &str, at: Position, problems: &mut Problems) {
     );
 }
 
-fn tcp(
-    c: &mut Compiler<'_>,
-    section: &mut Section<'_>,
-    upstream: Option<&Entry>,
-    short: bool,
-) -> Option<Mode> {
-    for key in HTTP_KEYS {
-        if let Some(entry) = section.entry(key) {
-            refuse_in_tcp(key, entry.key_at, &mut c.problems);
+fn tcp(c: &mut Compiler<'_>, section: &mut Section<'_>) -> Option<Mode> {
+    for key in HTTP {
+        if let Some(entry) = section.entry(key.name) {
+            refuse_in_tcp(key.name, entry.key_at, &mut c.problems);
         }
     }
-    let upstream = the_upstream(c, section, upstream, short)?;
+    let upstream = named_upstream(section);
+    let upstream = the_upstream(c, section, upstream)?;
     let mode = Mode::Tcp { upstream };
     note_use(&mut c.upstreams, upstream, &mode);
     Some(mode)
+}
+
+/// `upstream`, which the short form does not have.
+fn named_upstream<'n>(section: &mut Section<'n>) -> Option<&'n Entry> {
+    if section.place == Place::Short {
+        return None;
+    }
+    section.entry("upstream")
 }
 
 /// The upstream of a listener without routes.
@@ -142,14 +277,13 @@ fn the_upstream(
     c: &mut Compiler<'_>,
     section: &Section<'_>,
     upstream: Option<&Entry>,
-    short: bool,
 ) -> Option<usize> {
     if let Some(entry) = upstream {
         return c.upstream_named(&entry.value);
     }
     let found = c.upstream_fallback();
     if found.is_none() {
-        let missing = if short {
+        let missing = if section.place == Place::Short {
             "the file has no `backends`"
         } else {
             "a listener has neither `upstream` nor `routes`"
@@ -159,31 +293,22 @@ fn the_upstream(
     found
 }
 
-fn http(
-    c: &mut Compiler<'_>,
-    section: &mut Section<'_>,
-    upstream: Option<&Entry>,
-    short: bool,
-    mut http: Http,
-) -> Option<Mode> {
-    http.forwarded_fields.clone_from(&c.forwarded_fields);
-    if !short && let Some(node) = section.node("forwarded_fields") {
-        http.forwarded_fields = forwarded_fields(node, &mut c.problems);
-    }
-    read_http(c, section, &mut http);
-    let mode = if let Some(routes) = section.entry("routes") {
+fn http(c: &mut Compiler<'_>, section: &mut Section<'_>, mut http: Box<Http>) -> Option<Mode> {
+    section.walk(HTTP, &mut *http, c);
+    check_forwarded(section, &http, &mut c.problems);
+    let upstream = named_upstream(section);
+    if let Some(routes) = section.entry("routes") {
         if let Some(entry) = upstream {
             let message = "`upstream` and `routes` exclude each other: give a route with prefix / \
                            this upstream";
             c.problems.error(entry.key_at, message);
         }
         http.routes = route::routes(c, &routes.value);
-        Mode::Http(Box::new(http))
     } else {
-        let upstream = the_upstream(c, section, upstream, short)?;
+        let upstream = the_upstream(c, section, upstream)?;
         http.routes.push(catch_all(upstream));
-        Mode::Http(Box::new(http))
-    };
+    }
+    let mode = Mode::Http(http);
     if let Mode::Http(http) = &mode {
         for route in &http.routes {
             if let Action::Proxy(upstream) = route.action {
@@ -194,54 +319,7 @@ fn http(
     Some(mode)
 }
 
-fn catch_all(upstream: usize) -> Route {
-    Route {
-        host: super::model::HostPattern::Any,
-        prefix: "/".to_owned(),
-        methods: Vec::new(),
-        strip_prefix: false,
-        request_headers: super::model::HeaderEdits::default(),
-        response_headers: super::model::HeaderEdits::default(),
-        body_bytes_max: None,
-        abort_on_close: None,
-        timeouts: TimeoutOverrides::default(),
-        action: Action::Proxy(upstream),
-    }
-}
-
-fn blank_http(buffer_bytes: usize) -> Http {
-    Http {
-        routes: Vec::new(),
-        trusted_proxies: Vec::new(),
-        via: Some(defaults::VIA.to_owned()),
-        forwarded: false,
-        forwarded_fields: ForwardedFields::default(),
-        head_bytes_max: defaults::HEAD_BYTES.min(buffer_bytes),
-        fields_max: defaults::FIELDS,
-        body_bytes_max: None,
-        requests_max: None,
-        error_pages: Vec::new(),
-    }
-}
-
-fn read_http(c: &mut Compiler<'_>, section: &mut Section<'_>, http: &mut Http) {
-    if let Some(node) = section.node("trusted_proxies") {
-        http.trusted_proxies = trusted_proxies(node, &mut c.problems);
-    }
-    let via = section.read("via", &mut c.problems, |node| {
-        match values::switch(node) {
-            Some(true) => return Ok(Some(defaults::VIA.to_owned())),
-            Some(false) => return Ok(None),
-            None => {}
-        }
-        let must = |_| "a name of letters, digits, `-`, `.` and `_`, or off".to_owned();
-        values::token("a name")(node).map(Some).map_err(must)
-    });
-    if let Some(via) = via {
-        http.via = via;
-    }
-    let forwarded = section.read("forwarded", &mut c.problems, values::boolean);
-    http.forwarded = forwarded.unwrap_or(http.forwarded);
+fn check_forwarded(section: &Section<'_>, http: &Http, problems: &mut Problems) {
     let mut kept = http.forwarded_fields.keep.iter();
     if let Some(entry) = section.peek("forwarded")
         && http.forwarded
@@ -249,95 +327,28 @@ fn read_http(c: &mut Compiler<'_>, section: &mut Section<'_>, http: &mut Http) {
     {
         let message = "`forwarded` is true, so weir writes Forwarded itself, and \
                        `forwarded_fields` keeps what clients send of it: choose one";
-        c.problems.error(entry.key_at, message);
-    }
-    if let Some(node) = section.node("error_pages") {
-        http.error_pages = route::error_pages(c, node);
+        problems.error(entry.key_at, message);
     }
 }
 
-fn trusted_proxies(node: &Node, problems: &mut Problems) -> Vec<super::model::Network> {
-    // The empty list is the default, written out.
-    if node.value == super::node::Value::List(Vec::new()) {
-        return Vec::new();
-    }
-    let items = super::section::read_value("trusted_proxies", node, problems, values::list);
-    let items = items.unwrap_or_default().iter();
-    items
-        .filter_map(|item| {
-            super::section::read_value("trusted_proxies", item, problems, values::network)
-        })
-        .collect()
-}
-
-/// `limits`; gives the limit of connections.
-fn limits(
-    c: &mut Compiler<'_>,
-    section: &mut Section<'_>,
-    http: &mut Http,
-    is_http: bool,
-) -> Option<usize> {
-    let node = section.node("limits");
-    let problems = &mut c.problems;
-    let buffer_bytes = c.buffer_bytes;
-    let mut connections_max = None;
-    if let Some(mut limits) = node.and_then(|node| Section::open("`limits`", node, problems)) {
-        let count = values::integer(1..=defaults::CONNECTIONS_LIMIT);
-        let count = values::or_word("unlimited", count);
-        connections_max = limits.read("max_connections", problems, count).flatten();
-        let head = limits.read("max_head", problems, head_size(buffer_bytes));
-        http.head_bytes_max = head.unwrap_or(http.head_bytes_max);
-        let most = i128::try_from(FIELDS_LIMIT).unwrap_or(i128::MAX);
-        let fields = limits.read("max_fields", problems, values::integer(10..=most));
-        http.fields_max = fields.unwrap_or(http.fields_max);
-        let body = values::or_word("unlimited", values::size(0..=u64::MAX));
-        http.body_bytes_max = limits.read("max_body", problems, body).flatten();
-        let count = values::or_word("unlimited", values::integer(1..=i128::from(u32::MAX)));
-        http.requests_max = limits.read("max_requests", problems, count).flatten();
-        for key in HTTP_LIMITS.into_iter().filter(|_| !is_http) {
-            if let Some(entry) = limits.peek(key) {
-                refuse_in_tcp(key, entry.key_at, problems);
-            }
-        }
-        limits.close(problems);
-    }
-    connections_max
-}
-
-/// The size of a head, which is read where bodies are.
-fn head_size(buffer_bytes: usize) -> impl Fn(&Node) -> Read<usize> {
-    let most = HEAD_BYTES_LIMIT.min(buffer_bytes);
-    let read = values::size(defaults::HEAD_BYTES_MIN..=most as u64);
-    move |node| {
-        read(node).map_err(|must| match most < HEAD_BYTES_LIMIT {
-            true => format!("{must}, and not above `size` in `buffers`"),
-            false => must,
-        })
+fn catch_all(upstream: usize) -> Route {
+    Route {
+        action: Action::Proxy(upstream),
+        ..route::blank()
     }
 }
 
-/// `keepalive`: off, on, or a mapping.
-pub(super) fn keepalive(node: &Node, problems: &mut Problems) -> Option<Keepalive> {
-    let mut keepalive = Keepalive {
-        idle: defaults::KEEPALIVE_IDLE,
-        interval: defaults::KEEPALIVE_INTERVAL,
-        probes: defaults::KEEPALIVE_PROBES,
-    };
-    if values::is_off(node) {
-        return None;
+fn blank_http(c: &Compiler<'_>) -> Http {
+    Http {
+        routes: Vec::new(),
+        trusted_proxies: Vec::new(),
+        via: Some(defaults::VIA.to_owned()),
+        forwarded: false,
+        forwarded_fields: c.forwarded_fields.clone(),
+        head_bytes_max: defaults::HEAD_BYTES.min(c.buffer_bytes),
+        fields_max: defaults::FIELDS,
+        body_bytes_max: None,
+        requests_max: None,
+        error_pages: Vec::new(),
     }
-    if values::boolean(node) == Ok(true) || values::is_word(node, "on") {
-        return Some(keepalive);
-    }
-    let mut section = Section::open("`keepalive`", node, problems)?;
-    let range = || std::time::Duration::from_secs(1)..=defaults::KEEPALIVE_MAX;
-    let idle = section.read("idle", problems, values::whole_seconds(range()));
-    keepalive.idle = idle.unwrap_or(keepalive.idle);
-    let interval = section.read("interval", problems, values::whole_seconds(range()));
-    keepalive.interval = interval.unwrap_or(keepalive.interval);
-    let probes = values::integer(1..=defaults::KEEPALIVE_PROBES_MAX);
-    let probes = section.read("probes", problems, probes);
-    keepalive.probes = probes.unwrap_or(keepalive.probes);
-    section.close(problems);
-    Some(keepalive)
 }

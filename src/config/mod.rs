@@ -5,9 +5,16 @@
 //! `upstream` build the [`model`]. [`render`](fn@render) goes the other way. Only [`load`]
 //! touches a file.
 
+mod access_log;
+mod answers;
+mod backend;
 mod compile;
 mod defaults;
+mod fields;
 mod forwarded_fields;
+mod health;
+mod keepalive;
+mod key;
 mod listener;
 pub mod model;
 mod node;
@@ -15,9 +22,13 @@ mod places;
 pub mod problem;
 mod render;
 mod route;
+pub(crate) mod said;
 mod section;
+mod sticky;
 mod suggest;
 mod timeouts;
+mod top;
+mod tree;
 mod units;
 mod upstream;
 mod values;

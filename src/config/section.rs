@@ -1,23 +1,27 @@
-//! A mapping of the file, read key by key. What was never asked for is unknown.
+//! A mapping of the file, read by the tables of its keys. What is in none of them is unknown.
 
 use std::collections::HashMap;
 
+use super::compile::Compiler;
+use super::key::{Key, Needs, Place, home_of};
 use super::node::{Entry, Node, Value, describe_text};
 use super::problem::{Position, Problems};
 use super::suggest;
 
-/// One mapping while it is read. [`Section::close`] reports the keys that nobody asked for.
+/// One mapping while it is read. [`Section::close`] reports the keys that nobody known for.
 #[derive(Debug)]
 pub(super) struct Section<'n> {
     /// With its article: `a backend`.
     what: &'static str,
     pub(super) at: Position,
+    pub(super) place: Place,
     entries: &'n [Entry],
-    asked: Vec<&'static str>,
+    known: Vec<&'static str>,
 }
 
 impl<'n> Section<'n> {
     /// Opens a mapping and reports duplicate keys. Anything else is reported and read as empty.
+    #[inline(never)]
     pub(super) fn open(
         what: &'static str,
         node: &'n Node,
@@ -32,24 +36,46 @@ impl<'n> Section<'n> {
         Some(Self {
             what,
             at: node.at,
+            place: Place::Top,
             entries,
-            asked: Vec::new(),
+            known: Vec::new(),
         })
     }
 
-    /// The node of a key, if it is there.
-    pub(super) fn node(&mut self, key: &'static str) -> Option<&'n Node> {
-        self.entry(key).map(|entry| &entry.value)
+    /// Reads the keys of a table that may stand here.
+    pub(super) fn walk<M>(&mut self, keys: &[Key<M>], model: &mut M, c: &mut Compiler<'_>) {
+        for key in keys {
+            if key.may_stand(self.place)
+                && let Some(entry) = self.noted(key.name, key.needs, c)
+            {
+                (key.read)(model, entry, c);
+            }
+        }
     }
 
+    /// A key, if it is there, with what it needs noted. What does not depend on the table's type
+    /// is compiled once.
+    #[inline(never)]
+    fn noted(
+        &mut self,
+        key: &'static str,
+        needs: Needs,
+        c: &mut Compiler<'_>,
+    ) -> Option<&'n Entry> {
+        let entry = self.entry(key)?;
+        c.note_needs(needs, key, entry.key_at);
+        Some(entry)
+    }
+
+    /// A key, if it is there, which is known from now on.
     pub(super) fn entry(&mut self, key: &'static str) -> Option<&'n Entry> {
-        if !self.asked.contains(&key) {
-            self.asked.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
         }
         self.peek(key)
     }
 
-    /// Looks at a key without asking for it.
+    /// Looks at a key, which need not be known.
     pub(super) fn peek(&self, key: &str) -> Option<&'n Entry> {
         self.entries.iter().find(|entry| entry.key == key)
     }
@@ -62,8 +88,8 @@ impl<'n> Section<'n> {
         problems: &mut Problems,
         read: impl FnOnce(&'n Node) -> Result<T, String>,
     ) -> Option<T> {
-        let node = self.node(key)?;
-        read_value(key, node, problems, read)
+        let entry = self.entry(key)?;
+        read_value(key, &entry.value, problems, read)
     }
 
     /// As [`Section::read`], of a key that must be there.
@@ -79,20 +105,21 @@ impl<'n> Section<'n> {
         self.read(key, problems, read)
     }
 
-    /// Reports every key that was not asked for.
+    /// Reports every key that is not known.
+    #[inline(never)]
     pub(super) fn close(self, problems: &mut Problems) {
         for entry in self.entries {
             let key = entry.key.as_str();
-            if self.asked.contains(&key) {
+            if self.known.contains(&key) {
                 continue;
             }
             let shown = describe_text(key);
             let shown = shown.trim_matches('"');
-            let help = match suggest::nearest(key, self.asked.iter().copied()) {
+            let help = match suggest::nearest(key, self.known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => match home_of(key) {
+                None => match home_of(key).filter(|home| *home != self.what) {
                     Some(home) => format!("it belongs in {home}"),
-                    None => format!("allowed are {}", self.asked.join(", ")),
+                    None => format!("allowed are {}", self.known.join(", ")),
                 },
             };
             let message = format!("unknown key `{shown}` in {}; {help}", self.what);
@@ -115,6 +142,23 @@ fn report_duplicates(entries: &[Entry], problems: &mut Problems) {
     }
 }
 
+/// Reads a mapping of one table into a model that has the defaults. False, after it was reported,
+/// when it is none.
+pub(super) fn read_mapping<M>(
+    what: &'static str,
+    node: &Node,
+    keys: &[Key<M>],
+    model: &mut M,
+    c: &mut Compiler<'_>,
+) -> bool {
+    let Some(mut section) = Section::open(what, node, &mut c.problems) else {
+        return false;
+    };
+    section.walk(keys, model, c);
+    section.close(&mut c.problems);
+    true
+}
+
 /// A value that `read` accepts, or none after its error was reported.
 pub(super) fn read_value<'n, T>(
     key: &str,
@@ -122,41 +166,12 @@ pub(super) fn read_value<'n, T>(
     problems: &mut Problems,
     read: impl FnOnce(&'n Node) -> Result<T, String>,
 ) -> Option<T> {
-    match read(node) {
-        Ok(value) => Some(value),
-        Err(must) => {
-            let message = format!("`{key}` is {}; it must be {must}", node.describe());
-            problems.error(node.at, message);
-            None
-        }
-    }
+    let wrong = |must: String| report_wrong(key, node, &must, problems);
+    read(node).map_err(wrong).ok()
 }
 
-/// Where a key belongs that stands in the wrong place.
-fn home_of(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "backends" | "algorithm" | "hash" | "health_check" | "passive" | "sticky" | "retries"
-        | "reuse" | "when_all_down" | "abort_on_close" => "an upstream",
-        "listen" | "mode" | "routes" | "limits" | "trusted_proxies" | "via" | "forwarded"
-        | "forwarded_fields" | "backlog" => "a listener",
-        "address" | "weight" => "a backend",
-        "upstream" => "a listener of the full form",
-        "prefix" | "respond" | "redirect" | "strip_prefix" => "a route",
-        "connect" | "idle" | "half_closed" | "header" | "keep_alive" | "body" | "upload"
-        | "response" | "response_idle" | "send" | "tunnel" | "drain" | "pre_drain" => "`timeouts`",
-        "interval" | "rise" | "fall" => "`health_check`",
-        "workers"
-        | "supervisor"
-        | "when_supervisor_dies"
-        | "log_level"
-        | "stats_interval"
-        | "access_log"
-        | "buffers"
-        | "splice"
-        | "user"
-        | "group"
-        | "chroot"
-        | "sandbox" => "the top level of the file",
-        _ => return None,
-    })
+#[inline(never)]
+pub(super) fn report_wrong(key: &str, node: &Node, must: &str, problems: &mut Problems) {
+    let message = format!("`{key}` is {}; it must be {must}", node.describe());
+    problems.error(node.at, message);
 }

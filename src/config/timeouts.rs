@@ -4,74 +4,92 @@
 //! level. Within one place, `upload`, `response_idle` and `send` win over `body`, which stands for
 //! all three; so `body` in a listener wins over `send` at the top level.
 
+use std::slice;
 use std::time::Duration;
 
+use super::compile::Compiler;
 use super::defaults::{DRAIN_MAX, TIMEOUT_MAX, TIMEOUT_MIN};
-use super::model::{TimeoutOverrides, Timeouts};
-use super::node::Node;
-use super::problem::{Position, Problems};
-use super::section::Section;
-use super::values;
-
-/// Where a `timeouts` mapping stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Top,
-    Listener,
-    Upstream,
-    Route,
-}
+use super::key::{Key, Needs, Place, Shown, key, unwritten, written};
+use super::model::{Config, TimeoutOverrides, Timeouts};
+use super::node::{Entry, Node};
+use super::section::{Section, read_value};
+use super::tree::{self, Tree};
+use super::values::{self, Read};
 
 /// What a `timeouts` mapping gives.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Given {
-    connect: Option<Duration>,
-    idle: Option<Duration>,
-    half_closed: Option<Duration>,
+    over: TimeoutOverrides,
     header: Option<Duration>,
     keep_alive: Option<Duration>,
-    upload: Option<Duration>,
-    response: Option<Duration>,
-    response_idle: Option<Duration>,
-    send: Option<Duration>,
-    tunnel: Option<Duration>,
     pub(super) drain: Option<Duration>,
     pub(super) pre_drain: Option<Duration>,
-    /// The keys that only HTTP has.
-    pub(super) http_keys: Vec<(&'static str, Position)>,
 }
 
-/// The keys that only HTTP has.
-const HTTP_KEYS: [&str; 8] = [
-    "header",
-    "keep_alive",
-    "body",
-    "upload",
-    "response",
-    "response_idle",
-    "send",
-    "tunnel",
+const TOP_AND_LISTENER: &[Place] = &[Place::Top, Place::Short, Place::Listener];
+const TOP: &[Place] = &[Place::Top, Place::Short];
+const NO_ROUTE: &[Place] = &[Place::Top, Place::Short, Place::Listener, Place::Upstream];
+
+macro_rules! timeout {
+    ($name:literal, $($field:ident).+) => {
+        key! { $name, Given.$($field).+, timeout, SPAN }
+    };
+}
+
+pub(super) static TIMEOUTS: &[Key<Given>] = &[
+    timeout!("connect", over.connect),
+    timeout!("idle", over.idle).at(NO_ROUTE),
+    timeout!("half_closed", over.half_closed).at(NO_ROUTE),
+    timeout!("header", header)
+        .at(TOP_AND_LISTENER)
+        .needs(Needs::Http),
+    timeout!("keep_alive", keep_alive)
+        .at(TOP_AND_LISTENER)
+        .needs(Needs::Http),
+    Key::new("body", body, unwritten).needs(Needs::Http),
+    timeout!("upload", over.upload).needs(Needs::Http),
+    timeout!("response", over.response).needs(Needs::Http),
+    timeout!("response_idle", over.response_idle).needs(Needs::Http),
+    timeout!("send", over.send).needs(Needs::Http),
+    timeout!("tunnel", over.tunnel).needs(Needs::Http),
+    key! { "drain", Given.drain, drain, SPAN }.at(TOP),
+    key! { "pre_drain", Given.pre_drain, drain, SPAN }.at(TOP),
 ];
 
+const SPAN: fn(&Option<Duration>) -> Option<Tree> = |span| span.as_ref().map(tree::duration);
+
+fn timeout(node: &Node) -> Read<Option<Duration>> {
+    values::duration(TIMEOUT_MIN..=TIMEOUT_MAX)(node).map(Some)
+}
+
+fn drain(node: &Node) -> Read<Option<Duration>> {
+    values::duration(Duration::ZERO..=DRAIN_MAX)(node).map(Some)
+}
+
+/// Those that it stands for come after it, so that they win.
+fn body(given: &mut Given, entry: &Entry, c: &mut Compiler<'_>) {
+    let body = read_value(&entry.key, &entry.value, &mut c.problems, timeout).flatten();
+    given.over.upload = body;
+    given.over.response_idle = body;
+    given.over.send = body;
+}
+
 const CLIENT_SIDE: &str = "the `timeouts` of a listener or of the top level: it is about clients";
+const BEFORE_ROUTES: &str = "the `timeouts` of a listener or of the top level: it runs while no \
+                             route is known";
+const OF_TCP: &str = "the `timeouts` of a listener of mode tcp: a route takes requests of HTTP";
+const RELAYED: &str = "the `timeouts` of an upstream, of a listener or of the top level: it is \
+                       about connections that are relayed as they are";
 const PROCESS: &str = "the `timeouts` of the top level: it is about the whole process";
 
 /// Where a key belongs that may not stand here.
-fn home(key: &str, place: Place) -> Option<&'static str> {
+fn home(key: &str, place: Place) -> &'static str {
     match (key, place) {
-        ("header" | "keep_alive", Place::Upstream) => Some(CLIENT_SIDE),
-        ("header" | "keep_alive", Place::Route) => Some(
-            "the `timeouts` of a listener or of the top level: it runs while no route is known",
-        ),
-        ("idle", Place::Route) => {
-            Some("the `timeouts` of a listener of mode tcp: a route takes requests of HTTP")
-        }
-        ("half_closed", Place::Route) => Some(
-            "the `timeouts` of an upstream, of a listener or of the top level: it is about \
-             connections that are relayed as they are",
-        ),
-        ("drain" | "pre_drain", Place::Listener | Place::Upstream | Place::Route) => Some(PROCESS),
-        _ => None,
+        ("header" | "keep_alive", Place::Route) => BEFORE_ROUTES,
+        ("header" | "keep_alive", _) => CLIENT_SIDE,
+        ("idle", _) => OF_TCP,
+        ("half_closed", _) => RELAYED,
+        _ => PROCESS,
     }
 }
 
@@ -79,78 +97,95 @@ fn home(key: &str, place: Place) -> Option<&'static str> {
 const OF_ROUTES: &str = "a route may have `connect`, `upload`, `response`, `response_idle`, \
                          `send` and `tunnel`, or `body`";
 
+fn refuse(entry: &Entry, place: Place, c: &mut Compiler<'_>) {
+    let key = &entry.key;
+    let mut message = format!("`{key}` in `timeouts` belongs in {}", home(key, place));
+    if place == Place::Route {
+        message = format!("{message}; {OF_ROUTES}");
+    }
+    c.problems.error(entry.key_at, message);
+}
+
 impl Given {
-    pub(super) fn read(node: &Node, place: Place, problems: &mut Problems) -> Self {
+    pub(super) fn read(entry: &Entry, place: Place, c: &mut Compiler<'_>) -> Self {
         let mut given = Self::default();
-        let Some(mut section) = Section::open("`timeouts`", node, problems) else {
+        let section = Section::open("`timeouts`", &entry.value, &mut c.problems);
+        let Some(mut section) = section else {
             return given;
         };
-        for key in HTTP_KEYS {
-            // What is wrong in any mode is reported as that alone.
-            if let Some(entry) = section.peek(key).filter(|_| home(key, place).is_none()) {
-                given.http_keys.push((key, entry.key_at));
+        section.place = place;
+        for key in TIMEOUTS {
+            if key.may_stand(place) {
+                section.walk(slice::from_ref(key), &mut given, c);
+            } else if section.peek(key.name).is_some() {
+                // It is known, and so suggested, only where it stands.
+                let entry = section.entry(key.name);
+                entry.into_iter().for_each(|entry| refuse(entry, place, c));
             }
         }
-        let mut read = |key, min, max| {
-            let Some(home) = home(key, place) else {
-                return section.read(key, problems, values::duration(min..=max));
-            };
-            // What is not allowed here is asked for, and so suggested, only where it stands.
-            section.peek(key)?;
-            let entry = section.entry(key)?;
-            let mut message = format!("`{key}` in `timeouts` belongs in {home}");
-            if place == Place::Route {
-                message = format!("{message}; {OF_ROUTES}");
-            }
-            problems.error(entry.key_at, message);
-            None
-        };
-        let mut timeout = |key| read(key, TIMEOUT_MIN, TIMEOUT_MAX);
-        given.connect = timeout("connect");
-        given.idle = timeout("idle");
-        given.half_closed = timeout("half_closed");
-        given.header = timeout("header");
-        given.keep_alive = timeout("keep_alive");
-        let body = timeout("body");
-        given.upload = timeout("upload").or(body);
-        given.response = timeout("response");
-        given.response_idle = timeout("response_idle").or(body);
-        given.send = timeout("send").or(body);
-        given.tunnel = timeout("tunnel");
-        given.drain = read("drain", Duration::ZERO, DRAIN_MAX);
-        given.pre_drain = read("pre_drain", Duration::ZERO, DRAIN_MAX);
-        section.close(problems);
+        section.close(&mut c.problems);
         given
+    }
+
+    pub(super) fn tree(&self, shown: &Shown<'_>) -> Tree {
+        Tree::Map(written(TIMEOUTS, self, shown))
     }
 
     /// These over `base`. Without HTTP, its timeouts stay as they are by default.
     pub(super) fn over(&self, base: Timeouts, http: bool) -> Timeouts {
-        let l4 = Timeouts {
-            connect: self.connect.unwrap_or(base.connect),
-            idle: self.idle.unwrap_or(base.idle),
-            half_closed: self.half_closed.unwrap_or(base.half_closed),
-            ..base
-        };
         if !http {
-            return l4;
+            let over = &self.over;
+            return Timeouts {
+                connect: over.connect.unwrap_or(base.connect),
+                idle: over.idle.unwrap_or(base.idle),
+                half_closed: over.half_closed.unwrap_or(base.half_closed),
+                ..base
+            };
         }
         Timeouts {
             header: self.header.unwrap_or(base.header),
             keep_alive: self.keep_alive.unwrap_or(base.keep_alive),
-            ..l4.with(&self.overrides())
+            ..base.with(&self.over)
         }
     }
 
-    pub(super) fn overrides(&self) -> TimeoutOverrides {
-        TimeoutOverrides {
-            connect: self.connect,
-            idle: self.idle,
-            half_closed: self.half_closed,
-            upload: self.upload,
-            response: self.response,
-            response_idle: self.response_idle,
-            send: self.send,
-            tunnel: self.tunnel,
+    pub(super) fn overrides(self) -> TimeoutOverrides {
+        self.over
+    }
+
+    pub(super) fn of_overrides(over: TimeoutOverrides) -> Self {
+        Self {
+            over,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn of_process(config: &Config) -> Self {
+        Self {
+            drain: Some(config.drain_timeout),
+            pre_drain: Some(config.pre_drain),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&Timeouts> for Given {
+    fn from(all: &Timeouts) -> Self {
+        let over = TimeoutOverrides {
+            connect: Some(all.connect),
+            idle: Some(all.idle),
+            half_closed: Some(all.half_closed),
+            upload: Some(all.upload),
+            response: Some(all.response),
+            response_idle: Some(all.response_idle),
+            send: Some(all.send),
+            tunnel: Some(all.tunnel),
+        };
+        Self {
+            over,
+            header: Some(all.header),
+            keep_alive: Some(all.keep_alive),
+            ..Self::default()
         }
     }
 }

@@ -1,38 +1,190 @@
-//! Upstreams and their backends, from the file to the model.
+//! Upstreams, from the file to the model and back.
 
-use std::collections::HashMap;
-use std::ops::RangeInclusive;
-use std::time::Duration;
-
+use super::answers::{self, error_pages};
+use super::backend::{self, backends};
 use super::compile::Compiler;
 use super::defaults;
-use super::listener;
+use super::health::{HEALTH_CHECK, PASSIVE, health_check, passive};
+use super::keepalive::{KEEPALIVE, keepalive};
+use super::key::{Key, Needs, Place, Shown, key, later, mapping, or_off, written};
 use super::model::{
-    Algorithm, Backend, HashKey, HealthCheck, IPV6_PREFIX_BITS, InitialState, Keepalive, Passive,
-    ProbeKind, Sticky, StickyCookie, TimeoutOverrides, Upstream, WhenAllDown,
+    Action, Algorithm, Config, HashKey, IPV6_PREFIX_BITS, Keepalive, Mode, TimeoutOverrides,
+    Upstream, WhenAllDown,
 };
-use super::node::{Node, Value};
+use super::node::{Entry, Node};
 use super::problem::{Position, Problems};
-use super::route;
-use super::section::{Section, read_value};
-use super::timeouts::{Given, Place};
-use super::values::{self, Read};
+use super::section::{Section, read_mapping};
+use super::sticky::{self, sticky};
+use super::timeouts::Given;
+use super::tree::{self, Tree};
+use super::values::{self, Read, integer, one_of};
 use crate::core::http::rewrite::is_token;
 
-/// The keys that an upstream does not share with a listener or the top level.
-pub(super) const KEYS: [&str; 11] = [
-    "backends",
-    "algorithm",
-    "hash",
-    "ipv6_prefix",
-    "health_check",
-    "passive",
-    "when_all_down",
-    "sticky",
-    "retries",
-    "reuse",
-    "abort_on_close",
+/// A route with backends of its own has all of them but `timeouts`, which are its own. The short
+/// form has `keepalive`, `timeouts` and `error_pages` for all.
+pub(super) static UPSTREAM: &[Key<Upstream>] = &[
+    Key::new("algorithm", later, |it, _| {
+        Some(tree::one_of(ALGORITHMS)(&Word::of(&it.algorithm)))
+    }),
+    Key::new("ipv6_prefix", later, |it, _| {
+        let Algorithm::Hash(HashKey::ClientIp { ipv6_prefix_bits }) = &it.algorithm else {
+            return None;
+        };
+        Some(tree::word(ipv6_prefix_bits))
+    }),
+    Key::new("hash", later, |it, _| {
+        let Algorithm::Hash(key) = &it.algorithm else {
+            return None;
+        };
+        hash_tree(key)
+    }),
+    Key::new("backends", backends, |it, shown| {
+        let trees = it.backends.iter().map(|it| backend::tree(it, shown));
+        Some(Tree::List(trees.collect()))
+    }),
+    Key::new("health_check", health_check, |it, shown| {
+        or_off(HEALTH_CHECK, it.health_check.as_ref(), shown)
+    }),
+    Key::new("passive", passive, |it, shown| {
+        mapping(PASSIVE, &it.passive, shown)
+    }),
+    key! {
+        "when_all_down", Upstream.when_all_down,
+        one_of(WHEN_ALL_DOWN), tree::one_of(WHEN_ALL_DOWN),
+    },
+    Key::new("retries", retries, |it, shown| mapping(RETRIES, it, shown)),
+    Key::<Upstream>::new(
+        "keepalive",
+        |it, entry, c| it.keepalive = keepalive(entry, c),
+        |it, shown| or_off(KEEPALIVE, it.keepalive.as_ref(), shown),
+    )
+    .at(NOT_SHORT),
+    Key::<Upstream>::new(
+        "timeouts",
+        |it, entry, c| it.timeouts = Given::read(entry, Place::Upstream, c).overrides(),
+        |it, shown| Some(Given::of_overrides(it.timeouts).tree(shown)),
+    )
+    .at(&[Place::Upstream]),
+    Key::<Upstream>::new("reuse", reuse, |it, shown| mapping(REUSE, it, shown)).needs(Needs::Http),
+    key! {
+        "abort_on_close", Upstream.abort_on_close,
+        values::boolean, tree::word,
+    }
+    .needs(Needs::Http),
+    Key::<Upstream>::new("sticky", sticky, |it, shown| {
+        Some(sticky::tree(it.sticky.as_ref(), shown))
+    })
+    .needs(Needs::Http),
+    Key::<Upstream>::new(
+        "error_pages",
+        |it, entry, c| it.error_pages = error_pages(&entry.value, c),
+        |it, shown| Some(answers::pages_tree(&it.error_pages, shown)),
+    )
+    .at(NOT_SHORT)
+    .needs(Needs::Http),
 ];
+
+const NOT_SHORT: &[Place] = &[Place::Upstream, Place::RouteWithBackends];
+
+pub(super) static RETRIES: &[Key<Upstream>] = &[
+    key! { "tries", Upstream.tries_max, integer(1..=defaults::TRIES_MAX), tree::word },
+    key! {
+        "budget_percent", Upstream.retry_budget_percent,
+        integer(0..=100), tree::word,
+    }
+    .needs(Needs::Http),
+    key! {
+        "min_per_second", Upstream.retry_budget_min_per_s,
+        integer(0..=1_000_000), tree::word,
+    }
+    .needs(Needs::Http),
+];
+
+pub(super) static REUSE: &[Key<Upstream>] = &[
+    key! {
+        "idle_connections", Upstream.idle_connections_max,
+        integer(0..=defaults::IDLE_CONNECTIONS_MAX), tree::word,
+    },
+    key! {
+        "idle_timeout", Upstream.idle_connection_timeout,
+        values::duration(defaults::TIMEOUT_MIN..=defaults::TIMEOUT_MAX), tree::duration,
+    },
+];
+
+const WHEN_ALL_DOWN: &[(&str, WhenAllDown)] = &[
+    ("refuse", WhenAllDown::Refuse),
+    ("use_all", WhenAllDown::UseAll),
+];
+
+const ALGORITHMS: &[(&str, Word)] = &[
+    ("round_robin", Word::RoundRobin),
+    ("least_conn", Word::LeastConn),
+    ("ip_hash", Word::IpHash),
+    ("random_two", Word::RandomTwo),
+    ("hash", Word::Hash),
+];
+
+/// What `algorithm` says, without the other keys that are part of it.
+#[derive(Clone, Copy, PartialEq)]
+enum Word {
+    RoundRobin,
+    LeastConn,
+    IpHash,
+    RandomTwo,
+    Hash,
+}
+
+impl Word {
+    fn of(algorithm: &Algorithm) -> Self {
+        match algorithm {
+            Algorithm::RoundRobin => Self::RoundRobin,
+            Algorithm::LeastConn => Self::LeastConn,
+            Algorithm::RandomTwo => Self::RandomTwo,
+            Algorithm::Hash(HashKey::ClientIp { .. }) => Self::IpHash,
+            Algorithm::Hash(HashKey::Header(_) | HashKey::Cookie(_) | HashKey::Uri) => Self::Hash,
+        }
+    }
+}
+
+fn hash_tree(key: &HashKey) -> Option<Tree> {
+    match key {
+        HashKey::ClientIp { .. } => None,
+        HashKey::Header(name) => Some(tree::text(format!("header {name}"))),
+        HashKey::Cookie(name) => Some(tree::text(format!("cookie {name}"))),
+        HashKey::Uri => Some(tree::word("uri")),
+    }
+}
+
+/// All upstreams, by their names.
+pub(super) fn trees(config: &Config) -> Tree {
+    let tree = |(index, it): (usize, &Upstream)| {
+        let shown = Shown {
+            http: !is_only_tcp(config, index),
+            ..Shown::all_of(config)
+        };
+        (
+            tree::key(&it.name),
+            Tree::Map(written(UPSTREAM, it, &shown)),
+        )
+    };
+    Tree::Map(config.upstreams.iter().enumerate().map(tree).collect())
+}
+
+/// Whether only listeners of mode tcp use it, so that keys for HTTP would be errors.
+fn is_only_tcp(config: &Config, index: usize) -> bool {
+    let mut by_tcp = false;
+    for listener in &config.listeners {
+        match &listener.mode {
+            Mode::Tcp { upstream } => by_tcp |= *upstream == index,
+            Mode::Http(http) => {
+                if http.routes.iter().any(|r| r.action == Action::Proxy(index)) {
+                    return false;
+                }
+            }
+        }
+    }
+    by_tcp
+}
 
 /// An upstream as compiled, and what is needed to judge its use.
 #[derive(Debug)]
@@ -48,7 +200,7 @@ pub(super) struct Declared {
 
 /// A key that only HTTP has, where it stands, and whether the upstream cannot serve TCP at all
 /// with it.
-pub(super) type HttpKey = (String, Position, bool);
+pub(super) type HttpKey = (&'static str, Position, bool);
 
 impl Declared {
     pub(super) fn new(upstream: Upstream, at: Position, http_keys: Vec<HttpKey>) -> Self {
@@ -85,108 +237,42 @@ pub(super) fn base(keepalive: Option<Keepalive>) -> Upstream {
     }
 }
 
-/// An upstream of the full form.
-pub(super) fn named(c: &mut Compiler<'_>, section: &mut Section<'_>, name: &str) -> Declared {
-    let timeouts = section.node("timeouts");
-    let mut declared = upstream(c, section, name);
-    if let Some(node) = timeouts {
-        let given = Given::read(node, Place::Upstream, &mut c.problems);
-        let keys = given.http_keys.iter();
-        let keys = keys.map(|(key, at)| ((*key).to_owned(), *at, false));
-        declared.http_keys.extend(keys);
-        declared.upstream.timeouts = given.overrides();
-    }
-    declared
-}
-
-/// A whole upstream, but for its timeouts: of the full form, or of a route, which has these itself.
+/// A whole upstream: of the full form, or of a route.
 pub(super) fn upstream(c: &mut Compiler<'_>, section: &mut Section<'_>, name: &str) -> Declared {
-    let (mut upstream, mut http_keys) = settings(section, &c.base, &mut c.problems);
+    let (mut upstream, http_keys) = settings(c, section);
     upstream.name = name.to_owned();
-    if let Some(node) = section.node("keepalive") {
-        upstream.keepalive = listener::keepalive(node, &mut c.problems);
-    }
-    if let Some(entry) = section.entry("error_pages") {
-        http_keys.push(("error_pages".to_owned(), entry.key_at, false));
-        upstream.error_pages = route::error_pages(c, &entry.value);
-    }
-    if let Some(node) = section.node("backends") {
-        upstream.backends = backends(node, &mut c.problems);
-    } else {
+    if section.peek("backends").is_none() {
         let message = format!("the upstream \"{name}\" has no `backends`");
         c.problems.error(section.at, message);
     }
     Declared::new(upstream, section.at, http_keys)
 }
 
-/// What an upstream says beside its backends and what it shares with other places.
+/// What an upstream says over what it has without a key of its own.
 pub(super) fn settings(
+    c: &mut Compiler<'_>,
     section: &mut Section<'_>,
-    base: &Upstream,
-    problems: &mut Problems,
 ) -> (Upstream, Vec<HttpKey>) {
-    let mut upstream = base.clone();
-    let mut http_keys = Vec::new();
-    for key in ["sticky", "reuse", "abort_on_close"] {
-        if let Some(entry) = section.peek(key) {
-            http_keys.push((key.to_owned(), entry.key_at, false));
-        }
-    }
-    if let Some(chosen) = algorithm(section, problems) {
+    let around = std::mem::take(&mut c.http_keys);
+    let mut upstream = c.base.clone();
+    section.walk(UPSTREAM, &mut upstream, c);
+    if let Some(chosen) = algorithm(section, &mut c.problems) {
         if let Some(entry) = section.peek("hash") {
-            http_keys.push(("hash".to_owned(), entry.key_at, true));
+            c.http_keys.push(("hash", entry.key_at, true));
         }
         upstream.algorithm = chosen;
     }
-    if let Some(node) = section.node("health_check") {
-        upstream.health_check = health_check(node, problems);
-    }
-    if let Some(node) = section.node("passive") {
-        upstream.passive = passive(node, &mut http_keys, problems);
-    }
-    let policies = [
-        ("refuse", WhenAllDown::Refuse),
-        ("use_all", WhenAllDown::UseAll),
-    ];
-    let policy = section.read("when_all_down", problems, |n| values::choice(n, &policies));
-    upstream.when_all_down = policy.unwrap_or(upstream.when_all_down);
-    if let Some(node) = section.node("sticky") {
-        upstream.sticky = sticky(node, problems);
-    }
-    if let Some(node) = section.node("retries") {
-        retries(node, &mut upstream, &mut http_keys, problems);
-    }
-    if let Some(node) = section.node("reuse") {
-        reuse(node, &mut upstream, problems);
-    }
-    let aborts = section.read("abort_on_close", problems, values::boolean);
-    upstream.abort_on_close = aborts.unwrap_or(upstream.abort_on_close);
-    (upstream, http_keys)
+    (upstream, std::mem::replace(&mut c.http_keys, around))
 }
 
 /// `algorithm`, with `hash` and `ipv6_prefix` which are part of it. None when none is given.
 fn algorithm(section: &mut Section<'_>, problems: &mut Problems) -> Option<Algorithm> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Word {
-        RoundRobin,
-        LeastConn,
-        IpHash,
-        RandomTwo,
-        Hash,
-    }
-    let words = [
-        ("round_robin", Word::RoundRobin),
-        ("least_conn", Word::LeastConn),
-        ("ip_hash", Word::IpHash),
-        ("random_two", Word::RandomTwo),
-        ("hash", Word::Hash),
-    ];
     let is_given = section.peek("algorithm").is_some();
-    let word = section.read("algorithm", problems, |n| values::choice(n, &words));
+    let word = section.read("algorithm", problems, one_of(ALGORITHMS));
     let hash_at = section.peek("hash").map(|entry| entry.key_at);
     let key = section.read("hash", problems, hash_key);
     let bits_at = section.peek("ipv6_prefix").map(|entry| entry.key_at);
-    let bits = section.read("ipv6_prefix", problems, values::integer(1..=128));
+    let bits = section.read("ipv6_prefix", problems, integer(1..=128));
 
     if let Some(at) = bits_at.filter(|_| word != Some(Word::IpHash)) {
         problems.error(at, "`ipv6_prefix` needs `algorithm: ip_hash`");
@@ -214,7 +300,7 @@ fn algorithm(section: &mut Section<'_>, problems: &mut Problems) -> Option<Algor
 
 const HASH_KEY_MUST: &str = "\"header NAME\", \"cookie NAME\" or \"uri\"";
 
-fn hash_key(node: &Node) -> Read<HashKey> {
+pub(super) fn hash_key(node: &Node) -> Read<HashKey> {
     let must = || HASH_KEY_MUST.to_owned();
     let given = values::text(node).map_err(|_| must())?;
     if given == "uri" {
@@ -235,341 +321,18 @@ fn is_short_token(name: &str) -> bool {
     is_token(name.as_bytes()) && name.len() <= defaults::NAME_BYTES_MAX
 }
 
-fn health_check(node: &Node, problems: &mut Problems) -> Option<HealthCheck> {
-    if values::is_off(node) {
-        return None;
-    }
-    let mut section = Section::open("`health_check`", node, problems)?;
-    let range = || defaults::CHECK_INTERVAL_MIN..=defaults::CHECK_INTERVAL_MAX;
-    let interval = section.read("interval", problems, values::duration(range()));
-    let interval = interval.unwrap_or(defaults::CHECK_INTERVAL);
-    let to_interval = |min: Duration| min..=interval;
-    let timeout = bounded(
-        &mut section,
-        "timeout",
-        to_interval(Duration::from_millis(1)),
-        problems,
-    );
-    let fast = bounded(
-        &mut section,
-        "fast_interval",
-        to_interval(defaults::CHECK_INTERVAL_MIN),
-        problems,
-    );
-    let down = section.read("down_interval", problems, values::duration(range()));
-    let count = || values::integer(1..=defaults::CHECK_COUNT_MAX);
-    let rise = section.read("rise", problems, count());
-    let fall = section.read("fall", problems, count());
-    let states = [("up", InitialState::Up), ("down", InitialState::Down)];
-    let initial = section.read("initial", problems, |n| values::choice(n, &states));
-    let kind = probe_kind(&mut section, problems);
-    section.close(problems);
-    Some(HealthCheck {
-        interval,
-        timeout: timeout.unwrap_or_else(|| defaults::CHECK_TIMEOUT.min(interval)),
-        rise: rise.unwrap_or(defaults::CHECK_RISE),
-        fall: fall.unwrap_or(defaults::CHECK_FALL),
-        fast_interval: fast.unwrap_or_else(|| defaults::CHECK_FAST_INTERVAL.min(interval)),
-        down_interval: down.unwrap_or(interval),
-        initial: initial.unwrap_or(InitialState::Up),
-        kind,
-    })
-}
-
-/// A duration that the interval of the same section bounds.
-fn bounded(
-    section: &mut Section<'_>,
-    key: &'static str,
-    range: RangeInclusive<Duration>,
-    problems: &mut Problems,
-) -> Option<Duration> {
-    section.read(key, problems, |node| {
-        values::duration(range)(node).map_err(|must| format!("{must}, and not above `interval`"))
-    })
-}
-
-fn probe_kind(section: &mut Section<'_>, problems: &mut Problems) -> ProbeKind {
-    let path = section.read("path", problems, |node| {
-        let must = "a path that begins with `/`, of visible ASCII characters";
-        let path = values::text(node).map_err(|_| must.to_owned())?;
-        let fits = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-        fits.then(|| path.to_owned()).ok_or_else(|| must.to_owned())
-    });
-    let host = section.read("host", problems, |node| {
-        let must = "a host, such as example.com or example.com:8080";
-        let host = values::text(node).map_err(|_| must.to_owned())?;
-        is_authority(host)
-            .then(|| host.to_owned())
-            .ok_or_else(|| must.to_owned())
-    });
-    let statuses = section.read("statuses", problems, statuses);
-    if section.peek("path").is_none() {
-        for key in ["host", "statuses"] {
-            if let Some(entry) = section.peek(key) {
-                problems.error(
-                    entry.key_at,
-                    format!("`{key}` needs `path`: it is for HTTP checks"),
-                );
-            }
-        }
-        return ProbeKind::Tcp;
-    }
-    ProbeKind::Http {
-        path: path.unwrap_or_default(),
-        host,
-        statuses: statuses.unwrap_or_else(|| vec![defaults::CHECK_STATUSES]),
-    }
-}
-
-/// A host name or IP address, with or without a port.
-fn is_authority(text: &str) -> bool {
-    let is_host = |host: &str| {
-        values::is_host_name(host)
-            || host.parse::<std::net::Ipv4Addr>().is_ok()
-            || host
-                .strip_prefix('[')
-                .and_then(|h| h.strip_suffix(']'))
-                .is_some_and(|h| h.parse::<std::net::Ipv6Addr>().is_ok())
-    };
-    is_host(text)
-        || text
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|p| p > 0))
-}
-
-fn statuses(node: &Node) -> Read<Vec<(u16, u16)>> {
-    let must = || {
-        "a list of statuses from 100 to 599 and of ranges, such as [200, \"300-399\"]".to_owned()
-    };
-    let number = |text: &str| text.parse().ok().filter(|s| (100..=599).contains(s));
-    let range = |node: &Node| match &node.value {
-        Value::Integer(status) => number(&status.to_string()).map(|status| (status, status)),
-        Value::Text(text) => {
-            let (first, last) = text.split_once('-')?;
-            let (first, last) = (number(first)?, number(last)?);
-            (first <= last).then_some((first, last))
-        }
-        Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
-    };
-    let items = values::list(node).map_err(|_| must())?;
-    let read = |node| range(node).ok_or_else(|| format!("{}, not {}", must(), node.describe()));
-    items.iter().map(read).collect()
-}
-
-fn passive(node: &Node, http_keys: &mut Vec<HttpKey>, problems: &mut Problems) -> Passive {
-    let default = defaults::PASSIVE;
-    if values::is_off(node) {
-        return Passive {
-            failures: 0,
-            ..default
-        };
-    }
-    let Some(mut section) = Section::open("`passive`", node, problems) else {
-        return default;
-    };
-    if let Some(entry) = section.peek("count_5xx") {
-        http_keys.push(("count_5xx".to_owned(), entry.key_at, false));
-    }
-    let range = || defaults::CHECK_INTERVAL_MIN..=defaults::CHECK_INTERVAL_MAX;
-    let failures = section.read("failures", problems, values::integer(0..=1_000));
-    let eject = section.read("eject", problems, values::duration(range()));
-    let eject = eject.unwrap_or(default.eject);
-    let max = section.read("eject_max", problems, |node| {
-        let from = eject..=defaults::CHECK_INTERVAL_MAX;
-        values::duration(from)(node).map_err(|must| format!("{must}, and not below `eject`"))
-    });
-    let percent = section.read("eject_percent_max", problems, values::integer(0..=100));
-    let count_5xx = section.read("count_5xx", problems, values::boolean);
-    section.close(problems);
-    Passive {
-        failures: failures.unwrap_or(default.failures),
-        eject,
-        eject_max: max.unwrap_or_else(|| default.eject_max.max(eject)),
-        eject_percent_max: percent.unwrap_or(default.eject_percent_max),
-        count_5xx: count_5xx.unwrap_or(default.count_5xx),
-    }
-}
-
-fn sticky(node: &Node, problems: &mut Problems) -> Option<Sticky> {
-    if values::is_off(node) {
-        return None;
-    }
-    let mut section = Section::open("`sticky`", node, problems)?;
-    if let Some(hash) = section.node("hash") {
-        let key = read_value("hash", hash, problems, |node| match hash_key(node) {
-            Ok(HashKey::Cookie(name)) => Ok(name),
-            Ok(HashKey::ClientIp { .. } | HashKey::Header(_) | HashKey::Uri) | Err(_) => {
-                Err("\"cookie NAME\"".to_owned())
-            }
-        });
-        section.close(problems);
-        return key.map(Sticky::HashCookie);
-    }
-    let name = section.require("cookie", problems, values::token("a cookie's name"));
-    let domain = section.read("domain", problems, |node| {
-        let must = || "a domain, such as example.com".to_owned();
-        let domain = values::text(node).map_err(|_| must())?;
-        values::is_host_name(domain)
-            .then(|| domain.to_owned())
-            .ok_or_else(must)
-    });
-    let max_age_range = Duration::from_secs(1)..=defaults::MAX_AGE_MAX;
-    let max_age = section.read("max_age", problems, values::whole_seconds(max_age_range));
-    let same_sites = [("lax", "Lax"), ("strict", "Strict"), ("none", "None")];
-    let same_site = section.read("same_site", problems, |n| values::choice(n, &same_sites));
-    let same_site = same_site.unwrap_or(defaults::SAME_SITE);
-    let secure = section
-        .read("secure", problems, values::boolean)
-        .unwrap_or(false);
-    let cache_private = section.read("cache_private", problems, values::boolean);
-    let secret = section.read("secret", problems, |node| {
-        let must = || format!("text of 1 to {} bytes", defaults::SECRET_BYTES_MAX);
-        let secret = values::text(node)?;
-        let fits = (1..=defaults::SECRET_BYTES_MAX).contains(&secret.len());
-        fits.then(|| secret.to_owned()).ok_or_else(must)
-    });
-    let wait_range = Duration::ZERO..=defaults::STICKY_WAIT_MAX;
-    let wait = section.read("wait", problems, values::duration(wait_range));
-    if same_site == "None" && !secure {
-        let message =
-            "`same_site: none` needs `secure: true`: browsers refuse the cookie otherwise";
-        problems.error(
-            section.peek("same_site").map_or(section.at, |e| e.key_at),
-            message,
-        );
-    }
-    section.close(problems);
-    Some(Sticky::Insert(StickyCookie {
-        name: name?,
-        domain,
-        max_age,
-        same_site: same_site.to_owned(),
-        secure,
-        cache_private: cache_private.unwrap_or(false),
-        secret: secret.unwrap_or_else(|| defaults::STICKY_SECRET.to_owned()),
-        wait: wait.unwrap_or(defaults::STICKY_WAIT),
-    }))
-}
-
-fn retries(
-    node: &Node,
-    upstream: &mut Upstream,
-    http_keys: &mut Vec<HttpKey>,
-    problems: &mut Problems,
-) {
-    if values::is_off(node) {
+fn retries(upstream: &mut Upstream, entry: &Entry, c: &mut Compiler<'_>) {
+    if values::is_off(&entry.value) {
         upstream.tries_max = 1;
-        return;
+    } else {
+        read_mapping("`retries`", &entry.value, RETRIES, upstream, c);
     }
-    let Some(mut section) = Section::open("`retries`", node, problems) else {
-        return;
-    };
-    for key in ["budget_percent", "min_per_second"] {
-        if let Some(entry) = section.peek(key) {
-            http_keys.push((key.to_owned(), entry.key_at, false));
-        }
-    }
-    let tries = section.read("tries", problems, values::integer(1..=defaults::TRIES_MAX));
-    upstream.tries_max = tries.unwrap_or(upstream.tries_max);
-    let percent = section.read("budget_percent", problems, values::integer(0..=100));
-    upstream.retry_budget_percent = percent.unwrap_or(upstream.retry_budget_percent);
-    let min = section.read("min_per_second", problems, values::integer(0..=1_000_000));
-    upstream.retry_budget_min_per_s = min.unwrap_or(upstream.retry_budget_min_per_s);
-    section.close(problems);
 }
 
-fn reuse(node: &Node, upstream: &mut Upstream, problems: &mut Problems) {
-    if values::is_off(node) {
+fn reuse(upstream: &mut Upstream, entry: &Entry, c: &mut Compiler<'_>) {
+    if values::is_off(&entry.value) {
         upstream.idle_connections_max = 0;
-        return;
+    } else {
+        read_mapping("`reuse`", &entry.value, REUSE, upstream, c);
     }
-    let Some(mut section) = Section::open("`reuse`", node, problems) else {
-        return;
-    };
-    let connections = values::integer(0..=defaults::IDLE_CONNECTIONS_MAX);
-    let max = section.read("idle_connections", problems, connections);
-    upstream.idle_connections_max = max.unwrap_or(upstream.idle_connections_max);
-    let range = defaults::TIMEOUT_MIN..=defaults::TIMEOUT_MAX;
-    let timeout = section.read("idle_timeout", problems, values::duration(range));
-    upstream.idle_connection_timeout = timeout.unwrap_or(upstream.idle_connection_timeout);
-    section.close(problems);
-}
-
-/// `backends`: a list of addresses and mappings.
-pub(super) fn backends(node: &Node, problems: &mut Problems) -> Vec<Backend> {
-    let Some(items) = read_value("backends", node, problems, values::list) else {
-        return Vec::new();
-    };
-    let read: Vec<(Backend, Position)> = items
-        .iter()
-        .filter_map(|item| Some((backend(item, problems)?, item.at)))
-        .collect();
-    let mut identities: HashMap<&str, Position> = HashMap::new();
-    let mut addresses = HashMap::new();
-    for (backend, at) in &read {
-        if let Some(first) = addresses.insert(&backend.address, *at) {
-            let message = format!(
-                "two backends have the address {}; the other is on line {}; one with more \
-                 `weight` does the same",
-                backend.address, first.line
-            );
-            problems.error(*at, message);
-        } else if let Some(first) = identities.insert(&backend.identity, *at) {
-            let message = format!(
-                "two backends have the id \"{}\"; the other is on line {}",
-                backend.identity, first.line
-            );
-            problems.error(*at, message);
-        }
-    }
-    if read.len() == items.len() && read.iter().all(|(backend, _)| backend.weight == 0) {
-        problems.warning(
-            node.at,
-            "every backend has weight 0, so none takes new traffic",
-        );
-    }
-    read.into_iter().map(|(backend, _)| backend).collect()
-}
-
-fn backend(node: &Node, problems: &mut Problems) -> Option<Backend> {
-    if let Value::Map(_) = node.value {
-        return backend_mapping(node, problems);
-    }
-    let address = read_value("backends", node, problems, |node| {
-        values::backend_address(node).map_err(|must| format!("{must}, or a mapping"))
-    })?;
-    Some(Backend {
-        identity: values::name_from(values::text(node).ok()?),
-        address,
-        weight: defaults::WEIGHT,
-        connections_max: None,
-    })
-}
-
-fn backend_mapping(node: &Node, problems: &mut Problems) -> Option<Backend> {
-    let mut section = Section::open("a backend", node, problems)?;
-    let written = section.peek("address").map(|entry| &entry.value);
-    let address = section.require("address", problems, values::backend_address);
-    let weight = section.read(
-        "weight",
-        problems,
-        values::integer(0..=defaults::WEIGHT_MAX),
-    );
-    let id = section.read("id", problems, values::name);
-    let max = values::integer(1..=defaults::CONNECTIONS_LIMIT);
-    let max = section.read(
-        "max_connections",
-        problems,
-        values::or_word("unlimited", max),
-    );
-    section.close(problems);
-    Some(Backend {
-        identity: match id {
-            Some(id) => id,
-            None => values::name_from(values::text(written?).ok()?),
-        },
-        address: address?,
-        weight: weight.unwrap_or(defaults::WEIGHT),
-        connections_max: max.flatten(),
-    })
 }

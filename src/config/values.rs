@@ -112,34 +112,44 @@ pub(super) fn list(node: &Node) -> Read<&[Node]> {
 }
 
 /// One of some words, with what each stands for.
-pub(super) fn choice<T: Clone>(node: &Node, choices: &[(&'static str, T)]) -> Read<T> {
-    let allowed = || {
-        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        format!("one of {}", words.join(", "))
-    };
-    let given = text(node).map_err(|_| allowed())?;
-    let found = choices.iter().find(|(word, _)| *word == given);
-    found.map(|(_, value)| value.clone()).ok_or_else(|| {
-        let words = choices.iter().map(|(word, _)| *word);
-        allowed() + &suggest::hint(given, words)
-    })
+pub(super) fn one_of<T: Clone>(words: &'static [(&'static str, T)]) -> impl Fn(&Node) -> Read<T> {
+    move |node| {
+        let given = text(node).unwrap_or_default();
+        let found = words.iter().find(|(word, _)| *word == given);
+        let names = || words.iter().map(|(word, _)| *word);
+        found
+            .map(|(_, value)| value.clone())
+            .ok_or_else(|| one_of_must(given, &names().collect::<Vec<_>>()))
+    }
+}
+
+#[inline(never)]
+fn one_of_must(given: &str, names: &[&str]) -> String {
+    let near = suggest::hint(given, names.iter().copied());
+    format!("one of {}{near}", names.join(", "))
 }
 
 /// An integer in a range, as any integer type that holds the range.
 pub(super) fn integer<T: TryFrom<i128>>(range: RangeInclusive<i128>) -> impl Fn(&Node) -> Read<T> {
     move |node| {
-        let value = integer_of(node).filter(|value| range.contains(value));
-        value
-            .and_then(|value| T::try_from(value).ok())
-            .ok_or_else(|| format!("an integer from {} to {}", range.start(), range.end()))
+        let value = integer_of(node, &range)?;
+        T::try_from(value).map_err(|_| integer_must(&range))
     }
 }
 
-fn integer_of(node: &Node) -> Option<i128> {
-    if let Value::Integer(value) = node.value {
-        return Some(value);
+#[inline(never)]
+fn integer_of(node: &Node, range: &RangeInclusive<i128>) -> Read<i128> {
+    if let Value::Integer(value) = node.value
+        && range.contains(&value)
+    {
+        return Ok(value);
     }
-    None
+    Err(integer_must(range))
+}
+
+#[inline(never)]
+fn integer_must(range: &RangeInclusive<i128>) -> String {
+    format!("an integer from {} to {}", range.start(), range.end())
 }
 
 /// As `read`, but a word stands for none.
@@ -153,8 +163,13 @@ pub(super) fn or_word<T>(
         }
         read(node)
             .map(Some)
-            .map_err(|must| format!("{must}, or `{word}`"))
+            .map_err(|must| or_word_must(&must, word))
     }
+}
+
+#[inline(never)]
+fn or_word_must(must: &str, word: &str) -> String {
+    format!("{must}, or `{word}`")
 }
 
 /// What shows how durations and sizes are written, the best examples first.
@@ -172,27 +187,30 @@ fn examples(words: &[&str], is_allowed: impl Fn(&str) -> bool) -> String {
 }
 
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Read<Duration> {
-    move |node| {
-        let must = || {
-            let (min, max) = (
-                format_duration(*range.start()),
-                format_duration(*range.end()),
-            );
-            let such_as = examples(&DURATIONS, |text| {
-                parse_duration(text).is_some_and(|it| range.contains(&it))
-            });
-            format!("a duration from {min} to {max}{such_as}")
-        };
-        let duration = match &node.value {
-            Value::Integer(0) => Some(Duration::ZERO),
-            Value::Integer(_) | Value::Float(_) => {
-                return Err(must().replace("a duration", "a duration with a unit,"));
-            }
-            Value::Text(text) => parse_duration(text),
-            Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) => None,
-        };
-        duration.filter(|d| range.contains(d)).ok_or_else(must)
-    }
+    move |node| duration_of(node, &range)
+}
+
+#[inline(never)]
+fn duration_of(node: &Node, range: &RangeInclusive<Duration>) -> Read<Duration> {
+    let must = || {
+        let (min, max) = (
+            format_duration(*range.start()),
+            format_duration(*range.end()),
+        );
+        let such_as = examples(&DURATIONS, |text| {
+            parse_duration(text).is_some_and(|it| range.contains(&it))
+        });
+        format!("a duration from {min} to {max}{such_as}")
+    };
+    let duration = match &node.value {
+        Value::Integer(0) => Some(Duration::ZERO),
+        Value::Integer(_) | Value::Float(_) => {
+            return Err(must().replace("a duration", "a duration with a unit,"));
+        }
+        Value::Text(text) => parse_duration(text),
+        Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) => None,
+    };
+    duration.filter(|d| range.contains(d)).ok_or_else(must)
 }
 
 /// A duration of whole seconds.
@@ -216,23 +234,29 @@ pub(super) fn whole_seconds(range: RangeInclusive<Duration>) -> impl Fn(&Node) -
 /// A number of bytes, as any integer type that holds the range.
 pub(super) fn size<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Node) -> Read<T> {
     move |node| {
-        let must = || {
-            let (min, max) = (format_size(*range.start()), format_size(*range.end()));
-            let such_as = examples(&SIZES, |text| {
-                parse_size(text).is_some_and(|it| range.contains(&it))
-            });
-            format!("a size from {min} to {max}{such_as}")
-        };
-        let bytes = match &node.value {
-            Value::Integer(bytes) => u64::try_from(*bytes).ok(),
-            Value::Text(text) => parse_size(text),
-            Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
-        };
-        let bytes = bytes.filter(|bytes| range.contains(bytes));
-        bytes
-            .and_then(|bytes| T::try_from(bytes).ok())
-            .ok_or_else(must)
+        let bytes = size_of(node, &range)?;
+        T::try_from(bytes).map_err(|_| size_must(&range))
     }
+}
+
+#[inline(never)]
+fn size_of(node: &Node, range: &RangeInclusive<u64>) -> Read<u64> {
+    let bytes = match &node.value {
+        Value::Integer(bytes) => u64::try_from(*bytes).ok(),
+        Value::Text(text) => parse_size(text),
+        Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
+    };
+    let bytes = bytes.filter(|bytes| range.contains(bytes));
+    bytes.ok_or_else(|| size_must(range))
+}
+
+#[inline(never)]
+fn size_must(range: &RangeInclusive<u64>) -> String {
+    let (min, max) = (format_size(*range.start()), format_size(*range.end()));
+    let such_as = examples(&SIZES, |text| {
+        parse_size(text).is_some_and(|it| range.contains(&it))
+    });
+    format!("a size from {min} to {max}{such_as}")
 }
 
 /// The name of a listener, an upstream or a backend: what logs and statistics can hold unquoted.
@@ -461,9 +485,9 @@ pub(super) fn token(what: &'static str) -> impl Fn(&Node) -> Read<String> {
     }
 }
 
-/// A status in a range.
-pub(super) fn status(range: RangeInclusive<i128>) -> impl Fn(&Node) -> Read<u16> {
-    integer(range)
+/// Longest body of a message, in bytes; none is unlimited.
+pub(super) fn body_size(node: &Node) -> Read<Option<u64>> {
+    or_word("unlimited", size(0..=u64::MAX))(node)
 }
 
 #[cfg(test)]

@@ -4,11 +4,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::config::model::{
-    Action, Backend, Config, HostPattern, Http, Listener, Mode, Privileges, Route, Upstream,
-};
+use crate::config::model::{Backend, Config, HostPattern, Listener, Mode, Route, Upstream};
+use crate::config::said::{self, MODE, Said};
 use crate::core::key::bytes_key;
-use crate::wire::value::{Value, to_bytes};
+use crate::wire::value::to_bytes;
 
 /// The parts of a configuration, each by a hash of what it is known by and one of what each of its
 /// keys says.
@@ -118,14 +117,6 @@ fn parts(config: &Config) -> impl Iterator<Item = Part<'_>> {
         .chain(checked.map(Part::Check))
 }
 
-/// What a key of the file is called, and a hash of what it says.
-type Key = (&'static str, u32);
-
-fn key(name: &'static str, value: &impl Value) -> Key {
-    let high = bytes_key(&to_bytes(value)) >> 32;
-    (name, u32::try_from(high).unwrap_or(u32::MAX))
-}
-
 impl Part<'_> {
     fn kind(self) -> Kind {
         match self {
@@ -163,14 +154,14 @@ impl Part<'_> {
     }
 
     /// All that it says. One that is of the same kind and mode has the same keys.
-    fn keys(self, config: &Config) -> Vec<Key> {
+    fn keys(self, config: &Config) -> Vec<Said> {
         match self {
-            Self::Process => keys_of_process(config),
-            Self::Listener(listener) => keys_of_listener(listener, config),
-            Self::Upstream(upstream) => keys_of_upstream(upstream),
-            Self::Route(_, route) => keys_of_route(route, config),
-            Self::Backend(_, backend) => keys_of_backend(backend),
-            Self::Check(upstream) => vec![key(CHECK, &upstream.health_check)],
+            Self::Process => said::process(config),
+            Self::Listener(listener) => said::listener(listener, config),
+            Self::Upstream(upstream) => said::upstream(upstream, config),
+            Self::Route(_, route) => said::route(route, config),
+            Self::Backend(_, backend) => said::backend(backend, config),
+            Self::Check(upstream) => said::check(upstream, config),
         }
     }
 
@@ -206,194 +197,6 @@ fn short(text: &str) -> String {
     }
 }
 
-// Each names all that there is, or it does not compile: what is not a key of the part itself is
-// what the part is known by, or a part of its own.
-
-const CHECK: &str = "health_check";
-/// The keys after it are those of one mode.
-const MODE: &str = "mode";
-
-fn keys_of_process(config: &Config) -> Vec<Key> {
-    let Config {
-        listeners: _,
-        upstreams: _,
-        workers,
-        always_supervised,
-        stops_with_supervisor,
-        drain_timeout,
-        pre_drain,
-        stats_interval,
-        log_level,
-        connections_max,
-        buffer_bytes,
-        buffer_memory_bytes,
-        splice,
-        access_log,
-        privileges,
-    } = config;
-    let Privileges {
-        user,
-        group,
-        chroot,
-        sandbox,
-    } = privileges;
-    vec![
-        key("workers", workers),
-        key("supervisor", always_supervised),
-        key("when_supervisor_dies", stops_with_supervisor),
-        key("timeouts", drain_timeout),
-        key("timeouts", pre_drain),
-        key("stats_interval", stats_interval),
-        key("log_level", log_level),
-        key("max_connections", connections_max),
-        key("buffers", buffer_bytes),
-        key("buffers", buffer_memory_bytes),
-        key("splice", splice),
-        key("access_log", access_log),
-        key("user", user),
-        key("group", group),
-        key("chroot", chroot),
-        key("sandbox", sandbox),
-    ]
-}
-
-fn keys_of_listener(listener: &Listener, config: &Config) -> Vec<Key> {
-    let Listener {
-        name,
-        address,
-        backlog,
-        keepalive,
-        connections_max,
-        timeouts,
-        mode,
-    } = listener;
-    let mut keys = vec![
-        key("name", name),
-        key("listen", address),
-        key("backlog", backlog),
-        key("keepalive", keepalive),
-        key("limits", connections_max),
-        key("timeouts", timeouts),
-    ];
-    match mode {
-        Mode::Tcp { upstream } => keys.extend([
-            key(MODE, &false),
-            key("upstream", &config.upstreams[*upstream].name),
-        ]),
-        Mode::Http(http) => {
-            keys.push(key(MODE, &true));
-            keys.extend(keys_of_http(http));
-        }
-    }
-    keys
-}
-
-fn keys_of_http(http: &Http) -> Vec<Key> {
-    let Http {
-        routes: _,
-        trusted_proxies,
-        via,
-        forwarded,
-        forwarded_fields,
-        head_bytes_max,
-        fields_max,
-        body_bytes_max,
-        requests_max,
-        error_pages,
-    } = http;
-    vec![
-        key("trusted_proxies", trusted_proxies),
-        key("via", via),
-        key("forwarded", forwarded),
-        key("forwarded_fields", forwarded_fields),
-        key("limits", head_bytes_max),
-        key("limits", fields_max),
-        key("limits", body_bytes_max),
-        key("limits", requests_max),
-        key("error_pages", error_pages),
-    ]
-}
-
-fn keys_of_upstream(upstream: &Upstream) -> Vec<Key> {
-    let Upstream {
-        name: _,
-        algorithm,
-        backends: _,
-        health_check,
-        passive,
-        when_all_down,
-        timeouts,
-        tries_max,
-        keepalive,
-        sticky,
-        idle_connections_max,
-        idle_connection_timeout,
-        abort_on_close,
-        retry_budget_percent,
-        retry_budget_min_per_s,
-        error_pages,
-    } = upstream;
-    vec![
-        key("algorithm", algorithm),
-        key(CHECK, health_check),
-        key("passive", passive),
-        key("when_all_down", when_all_down),
-        key("timeouts", timeouts),
-        key("retries", tries_max),
-        key("retries", retry_budget_percent),
-        key("retries", retry_budget_min_per_s),
-        key("keepalive", keepalive),
-        key("sticky", sticky),
-        key("reuse", idle_connections_max),
-        key("reuse", idle_connection_timeout),
-        key("abort_on_close", abort_on_close),
-        key("error_pages", error_pages),
-    ]
-}
-
-fn keys_of_route(route: &Route, config: &Config) -> Vec<Key> {
-    let Route {
-        host: _,
-        prefix: _,
-        methods: _,
-        strip_prefix,
-        request_headers,
-        response_headers,
-        body_bytes_max,
-        abort_on_close,
-        timeouts,
-        action,
-    } = route;
-    vec![
-        key("strip_prefix", strip_prefix),
-        key("headers", request_headers),
-        key("headers", response_headers),
-        key("max_body", body_bytes_max),
-        key("abort_on_close", abort_on_close),
-        key("timeouts", timeouts),
-        match action {
-            // By its name, as its place in the file may change.
-            Action::Proxy(upstream) => key("upstream", &config.upstreams[*upstream].name),
-            Action::Respond(_) => key("respond", action),
-            Action::Redirect { .. } => key("redirect", action),
-        },
-    ]
-}
-
-fn keys_of_backend(backend: &Backend) -> Vec<Key> {
-    let Backend {
-        identity: _,
-        address,
-        weight,
-        connections_max,
-    } = backend;
-    vec![
-        key("address", address),
-        key("weight", weight),
-        key("max_connections", connections_max),
-    ]
-}
-
 /// How many parts of each kind come, go and change, and what of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
@@ -427,7 +230,7 @@ impl Changes {
 }
 
 /// The keys that say other things.
-fn differing(keys: &[Key], said: &[u32], says: &[u32]) -> Vec<&'static str> {
+fn differing(keys: &[Said], said: &[u32], says: &[u32]) -> Vec<&'static str> {
     let mut names: Vec<&'static str> = Vec::new();
     for ((name, _), (before, after)) in keys.iter().zip(said.iter().zip(says)) {
         if before != after && !names.contains(name) {
@@ -631,6 +434,10 @@ mod tests {
             told(TCP, "mode: http"),
             format!("{route}; listener [::]:1: mode")
         );
+        assert_eq!(
+            told(TCP, "mode: http\nbacklog: 7\nvia: off"),
+            format!("{route}; listener [::]:1: backlog, mode")
+        );
     }
 
     #[test]
@@ -651,7 +458,7 @@ mod tests {
             ("redirect: {location: /b}", "redirect"),
             (
                 "upstream: a, strip_prefix: true, max_body: 1KiB",
-                "strip_prefix, max_body",
+                "max_body, strip_prefix",
             ),
             (
                 "upstream: a, headers: {request: {remove: [X]}, response: {remove: [X]}}",

@@ -1,0 +1,95 @@
+//! `access_log`: off, on, where to, or a mapping.
+
+use std::path::PathBuf;
+
+use super::compile::Compiler;
+use super::key::{Key, key};
+use super::model::{AccessLog, Config, LogFormat};
+use super::node::{Entry, Node, Value, describe_text};
+use super::problem::Position;
+use super::section::{read_mapping, read_value};
+use super::tree;
+use super::values::{self, Read, one_of};
+
+pub(super) static ACCESS_LOG: &[Key<AccessLog>] = &[
+    key! { "path", AccessLog.path, log_path, tree::path_or("stdout") },
+    key! { "format", AccessLog.format, one_of(FORMATS), tree::one_of(FORMATS) },
+];
+
+const FORMATS: &[(&str, LogFormat)] = &[
+    ("common", LogFormat::Common),
+    ("combined", LogFormat::Combined),
+    ("json", LogFormat::Json),
+];
+
+pub(super) fn access_log(config: &mut Config, entry: &Entry, c: &mut Compiler<'_>) {
+    config.access_log = read(&entry.value, c);
+    let path = config.access_log.as_ref().and_then(|it| it.path.as_ref());
+    c.places.access_log = path.map(|_| path_at(&entry.value));
+}
+
+fn read(node: &Node, c: &mut Compiler<'_>) -> Option<AccessLog> {
+    if values::switch(node) == Some(false) {
+        return None;
+    }
+    let mut log = AccessLog {
+        path: None,
+        format: LogFormat::Combined,
+    };
+    if let Value::Map(_) = node.value {
+        read_mapping("`access_log`", node, ACCESS_LOG, &mut log, c);
+    } else {
+        log.path = read_value("access_log", node, &mut c.problems, |node| {
+            log_path(node).map_err(|must| format!("off, {must}"))
+        })?;
+    }
+    Some(log)
+}
+
+/// Where a good `access_log` names its file.
+fn path_at(node: &Node) -> Position {
+    let Value::Map(entries) = &node.value else {
+        return node.at;
+    };
+    let path = entries.iter().find(|entry| entry.key == "path");
+    path.map_or(node.at, |path| path.value.at)
+}
+
+/// Whose file is none to open: a service manager may have put a socket there.
+const STDOUT_PATHS: [&str; 3] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+
+/// `stdout` or a file. A bare word is most likely a setting of another program, and would be the
+/// name of a file wherever weir happens to be started.
+fn log_path(node: &Node) -> Read<Option<PathBuf>> {
+    const MUST: &str = "stdout or the path of a file, such as /var/log/weir/access.log";
+    if values::switch(node) == Some(true) {
+        return Ok(None);
+    }
+    let path = values::text(node).map_err(|_| MUST.to_owned())?;
+    let kind = path.split(':').next().unwrap_or_default();
+    match kind.to_ascii_lowercase().as_str() {
+        "stdout" if kind == path => return Ok(None),
+        "common" | "combined" | "json" => {
+            let mapping = format!("{{path: stdout, format: {kind}}}");
+            return Err(format!("{MUST}; a format stands beside it, as {mapping}"));
+        }
+        "stderr" | "syslog" => {
+            let mapping = "{path: stdout, format: combined}";
+            return Err(format!(
+                "{MUST}, also as {mapping}: weir writes accesses to no {kind}, but what runs it \
+                 can take them from stdout"
+            ));
+        }
+        _ => {}
+    }
+    if path.is_empty() || path.ends_with('/') || path.contains('\0') {
+        Err(MUST.to_owned())
+    } else if STDOUT_PATHS.contains(&path) {
+        Ok(None)
+    } else if !path.contains(['/', '.']) {
+        let example = describe_text(&format!("./{path}"));
+        Err(format!("{MUST}; a file in the working folder is {example}"))
+    } else {
+        Ok(Some(PathBuf::from(path)))
+    }
+}
