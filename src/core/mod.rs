@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod finding;
 pub mod flow;
 pub mod health;
+pub mod histogram;
 pub mod http;
 pub mod idle_limit;
 pub mod keepalive;
