@@ -72,7 +72,7 @@ fn worker(mode: &str, backend: SocketAddr) -> (Worker<Reactor>, SocketAddr) {
     let start = Start {
         now: net.now(),
         net,
-        board: Board::private(),
+        board: Board::private().expect("memory"),
         connections_max_default: 100,
     };
     let worker = Worker::new(start, config, vec![listener]).expect("a worker");

@@ -1,24 +1,132 @@
-//! What is kept in a board, as places in a column or a row.
+//! What is kept in a board: tables of columns, each as wide as what is counted in it, and what a
+//! column has besides.
 //!
 //! Counters only grow, and outlive the worker that counted; gauges say how things are, and end
-//! with it. So the two have places of their own, by which a dead worker's row is sorted.
+//! with it. So each column begins with its counters, and its gauges come last: by that a dead
+//! worker's row is sorted.
 
-/// Cells that a row has in each column.
-pub(super) const COLUMN_CELLS: usize = 16;
-/// The first of them that is a gauge; those before it are counters.
-pub(super) const FIRST_GAUGE: usize = ListenerCell::Active as usize;
-/// The gauge that says how often the row's worker has the column open.
-pub(super) const OPENED: usize = 15;
-/// The gauge that says whether a column drains that only this process sees, which has no cells that
-/// all rows share. Nobody counts who has such a column open, and all other gauges are taken.
-pub(super) const PRIVATE_DRAINING: usize = OPENED;
-/// Cells of a column that all rows share.
-pub(super) const SHARED_CELLS: usize = 8;
+use crate::core::access_log::Why;
+use crate::core::histogram::BUCKETS;
+use crate::core::table::Table;
 
-/// What is counted, as a cell of a column.
-pub trait Cell: Copy {
-    /// Its place in the column, below 16.
+/// What a table holds, as a type, so that nobody asks a backend for a listener's cell.
+pub trait Counted: Copy {
+    /// The table.
+    const TABLE: Table;
+}
+
+/// A cell that the columns of this kind have.
+pub trait Cell<K: Counted>: Copy {
+    /// Its place in the column.
     fn index(self) -> usize;
+}
+
+/// A word of the columns of this kind that all rows share.
+pub trait Word<K: Counted>: Copy {
+    /// Its place among those of the column.
+    fn index(self) -> usize;
+}
+
+/// A kind whose columns have a histogram.
+pub trait Timed: Counted {
+    /// Its sum, in milliseconds; the buckets follow.
+    const HISTOGRAM_AT: usize;
+}
+
+/// Listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listeners {}
+
+/// Upstreams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upstreams {}
+
+/// Backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backends {}
+
+/// Routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routes {}
+
+impl Counted for Listeners {
+    const TABLE: Table = Table::Listeners;
+}
+
+impl Counted for Upstreams {
+    const TABLE: Table = Table::Upstreams;
+}
+
+impl Counted for Backends {
+    const TABLE: Table = Table::Backends;
+}
+
+impl Counted for Routes {
+    const TABLE: Table = Table::Routes;
+}
+
+/// The cells of a table's columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Width {
+    /// All of them: whole cache lines.
+    pub(super) cells: usize,
+    /// The first that is a gauge; those before it are counters.
+    pub(super) first_gauge: usize,
+    /// Where the sum of the histogram is, and how many buckets follow it; 0 for none.
+    pub(super) histogram_at: usize,
+    pub(super) buckets: usize,
+}
+
+/// Columns begin at multiples of it, in words: a cache line.
+pub(super) const UNIT: usize = 8;
+/// The widest column.
+pub(super) const CELLS_MAX: usize = 48;
+/// Words of a column that all rows share.
+pub(super) const SHARED_WORDS: usize = 8;
+
+// Listeners: 9 counters, code classes, reasons.
+const LISTENER_CODES_AT: usize = 9;
+const LISTENER_REASONS_AT: usize = LISTENER_CODES_AT + CODE_CLASSES;
+const LISTENER_GAUGES_AT: usize = LISTENER_REASONS_AT + REASONS;
+// Upstreams: a histogram.
+const UPSTREAM_HISTOGRAM_AT: usize = 0;
+const UPSTREAM_GAUGES_AT: usize = UPSTREAM_HISTOGRAM_AT + 1 + BUCKETS;
+// Backends: 9 counters, and room for 3.
+const BACKEND_GAUGES_AT: usize = 12;
+// Routes: a counter, code classes, reasons.
+const ROUTE_CODES_AT: usize = 1;
+const ROUTE_REASONS_AT: usize = ROUTE_CODES_AT + CODE_CLASSES;
+const ROUTE_GAUGES_AT: usize = ROUTE_REASONS_AT + REASONS;
+
+// The first gauge says how often the column is open.
+const _: () = assert!(ListenerCell::Active as usize == LISTENER_GAUGES_AT + 1);
+const _: () = assert!(BackendCell::Active as usize == BACKEND_GAUGES_AT + 1);
+
+const CODE_CLASSES: usize = 6;
+const REASONS: usize = Why::ALL.len();
+
+impl Width {
+    /// That of a table.
+    pub(super) const fn of(table: Table) -> Self {
+        let (cells, first_gauge, buckets) = match table {
+            Table::Listeners => (40, LISTENER_GAUGES_AT, 0),
+            Table::Upstreams => (48, UPSTREAM_GAUGES_AT, BUCKETS),
+            Table::Backends => (16, BACKEND_GAUGES_AT, 0),
+            Table::Routes => (32, ROUTE_GAUGES_AT, 0),
+        };
+        assert!(first_gauge < cells && cells <= CELLS_MAX && cells.is_multiple_of(UNIT));
+        Self {
+            cells,
+            first_gauge,
+            histogram_at: UPSTREAM_HISTOGRAM_AT,
+            buckets,
+        }
+    }
+
+    /// The gauge that says how often the row's worker has the column open.
+    pub(super) const fn opened(self) -> usize {
+        self.first_gauge
+    }
 }
 
 /// What is counted of a listener.
@@ -44,10 +152,10 @@ pub enum ListenerCell {
     /// Requests received (HTTP).
     Requests,
     /// Gauge: sessions now.
-    Active = 12,
+    Active = 37,
 }
 
-impl Cell for ListenerCell {
+impl Cell<Listeners> for ListenerCell {
     fn index(self) -> usize {
         self as usize
     }
@@ -77,7 +185,7 @@ pub enum BackendCell {
     /// failure.
     AnswerFailures,
     /// Gauge: connections (TCP) or requests in flight (HTTP) now.
-    Active = 12,
+    Active = 13,
     /// Gauge: whether it takes traffic, 0 or 1.
     Up,
     /// Gauge: how long it leaves idle connections open, in milliseconds; 0 while that is not
@@ -85,30 +193,124 @@ pub enum BackendCell {
     IdleLimit,
 }
 
-impl Cell for BackendCell {
+impl Cell<Backends> for BackendCell {
     fn index(self) -> usize {
         self as usize
     }
 }
 
-/// What all workers of a machine share of a column. It is written by whoever has the right to at
+/// What is counted of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RouteCell {
+    /// Requests that took it.
+    Requests = 0,
+}
+
+impl Cell<Routes> for RouteCell {
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What the first digit of a response's status says (RFC 9110 section 15): a counter of listeners
+/// and of routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CodeClass {
+    /// 100 to 199.
+    Informational = 0,
+    /// 200 to 299.
+    Successful,
+    /// 300 to 399.
+    Redirection,
+    /// 400 to 499.
+    ClientError,
+    /// 500 to 599.
+    ServerError,
+    /// Any other.
+    Other,
+}
+
+impl CodeClass {
+    /// The class of a status.
+    #[must_use]
+    pub fn of(status: u16) -> Self {
+        match status {
+            100..200 => Self::Informational,
+            200..300 => Self::Successful,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            500..600 => Self::ServerError,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Cell<Listeners> for CodeClass {
+    fn index(self) -> usize {
+        LISTENER_CODES_AT + self as usize
+    }
+}
+
+impl Cell<Routes> for CodeClass {
+    fn index(self) -> usize {
+        ROUTE_CODES_AT + self as usize
+    }
+}
+
+/// How exchanges and sessions have ended.
+impl Cell<Listeners> for Why {
+    fn index(self) -> usize {
+        LISTENER_REASONS_AT + self as usize
+    }
+}
+
+impl Cell<Routes> for Why {
+    fn index(self) -> usize {
+        ROUTE_REASONS_AT + self as usize
+    }
+}
+
+impl Timed for Upstreams {
+    const HISTOGRAM_AT: usize = UPSTREAM_HISTOGRAM_AT;
+}
+
+/// What all workers of a machine share of a backend. It is written by whoever has the right to at
 /// the moment, and belongs to no row: it survives every worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum SharedCell {
-    /// Of a backend: who probes it, and until when (`core::lease`).
+pub enum BackendWord {
+    /// Who probes it, and until when (`core::lease`).
     ProbeLease = 0,
-    /// Of a backend: what its probes have found, and why (`core::finding`). Written by the holder
-    /// of the lease.
+    /// What its probes have found, and why (`core::finding`). Written by the holder of the lease.
     Finding,
-    /// Of a backend: the tick at which its verdict was first given.
+    /// The tick at which its verdict was first given.
     FoundAt,
-    /// Of a backend: until when failures of real traffic keep it out (`core::finding`).
+    /// Until when failures of real traffic keep it out (`core::finding`).
     Ejection,
-    /// Of a backend: whether it drains, 0 or 1.
+    /// Whether it drains, 0 or 1.
     Draining,
-    /// Of an upstream: how many turns of its round robin have been taken.
-    Turns,
+}
+
+impl Word<Backends> for BackendWord {
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// The same of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum UpstreamWord {
+    /// How many turns of its round robin have been taken.
+    Turns = 0,
+}
+
+impl Word<Upstreams> for UpstreamWord {
+    fn index(self) -> usize {
+        self as usize
+    }
 }
 
 /// What a row says of its worker.

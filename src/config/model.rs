@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::core::address::{Address, BackendAddress};
+use crate::core::table::Table;
 
 pub use crate::core::keepalive::Keepalive;
 
@@ -67,12 +68,16 @@ impl Config {
     /// The names under which everything here has a column on the board, in the order in which a
     /// worker opens them.
     #[must_use]
-    pub fn column_names(&self) -> Vec<String> {
+    pub fn column_names(&self) -> Vec<(Table, String)> {
         let listeners = self.listeners.iter().map(Listener::column_name);
+        let listeners = listeners.map(|name| (Table::Listeners, name));
         let upstreams = self.upstreams.iter().flat_map(|upstream| {
             let backends = upstream.backends.iter();
             let backends = backends.map(|backend| upstream.backend_column_name(&backend.identity));
-            [upstream.column_name()].into_iter().chain(backends)
+            let backends = backends.map(|name| (Table::Backends, name));
+            [(Table::Upstreams, upstream.column_name())]
+                .into_iter()
+                .chain(backends)
         });
         listeners.chain(upstreams).collect()
     }

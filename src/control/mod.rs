@@ -22,7 +22,6 @@ pub(crate) mod succession;
 pub(crate) mod verdict;
 pub(crate) mod workforce;
 
-use std::collections::HashSet;
 use std::io;
 
 use crate::board::Board;
@@ -115,9 +114,7 @@ pub fn check_names(args: &Args, config: &Config, has_supervisor: bool) -> Result
     if !has_supervisor && !is_supervised(args, config) {
         return Ok(());
     }
-    // A file with mistakes may name one twice.
-    let names: HashSet<String> = config.column_names().into_iter().collect();
-    Board::check(names.len()).map_err(|full| full.to_string())
+    Board::check(&config.column_names()).map_err(|full| full.to_string())
 }
 
 /// Client connections that leave an eighth of the descriptors for backend connections: kept

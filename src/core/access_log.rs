@@ -85,6 +85,31 @@ pub enum Why {
 }
 
 impl Why {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 21] = [
+        Self::Ok,
+        Self::ClientLeftInRequest,
+        Self::ClientLeftInData,
+        Self::HeaderTimeout,
+        Self::Refused,
+        Self::NoRoute,
+        Self::NoBackend,
+        Self::QueueTimeout,
+        Self::ConnectFailed,
+        Self::ConnectTimeout,
+        Self::BackendClosedBeforeHead,
+        Self::ResponseTimeout,
+        Self::BadResponse,
+        Self::BackendCutBody,
+        Self::UploadTimeout,
+        Self::ResponseIdle,
+        Self::SendTimeout,
+        Self::IdleTimeout,
+        Self::HalfClosedTimeout,
+        Self::TunnelTimeout,
+        Self::DrainDeadline,
+    ];
+
     /// Two letters, as text formats have it.
     #[must_use]
     pub fn code(self) -> &'static str {

@@ -23,6 +23,7 @@ pub mod readiness;
 pub mod rng;
 pub mod slots;
 mod steps;
+pub mod table;
 pub mod text;
 pub mod time;
 pub mod timer;

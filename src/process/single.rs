@@ -46,7 +46,7 @@ fn start(args: &Args, mut config: Config) -> Result<Controller, Refusal> {
     let start = Start {
         now: reactor.now(),
         net: reactor,
-        board: Board::private(),
+        board: Board::private().map_err(|error| Refusal::new("no memory to count in", &error))?,
         connections_max_default: connections_max(basis.descriptors, 0),
     };
     let worker = Worker::new(start, config, sockets.into_iter().flatten().collect())

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use log::{error, info, warn};
 
-use crate::board::{Board, WORDS};
+use crate::board::Board;
 use crate::config::model::{self, Config};
 use crate::control::access_sink::AccessSink;
 use crate::control::confine::Confinement;
@@ -328,7 +328,7 @@ fn pin(cpu: Option<u16>) {
 }
 
 fn attach(packet: Packet, row: u8) -> io::Result<Board> {
-    let memory = Mapping::attach(only(packet)?.as_fd(), WORDS)?;
+    let memory = Mapping::attach(only(packet)?.as_fd())?;
     Board::attach(memory, row.into(), std::process::id())
         .map_err(|unfit| io::Error::other(unfit.to_string()))
 }

@@ -75,7 +75,7 @@ impl Supervisor {
     fn stats_line(&self, at_end: bool) -> String {
         let mut line = format!("sessions {}", self.board.sessions_elsewhere());
         let board = &self.board;
-        let mut last = None;
+        let mut last = 0;
         for listener in &self.config.listeners {
             let Some(column) = board.find_next(&listener.column_name(), &mut last) else {
                 continue;

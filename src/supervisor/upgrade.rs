@@ -299,7 +299,7 @@ fn take_pid_file(args: &Args, left: Option<OwnedFd>) -> Option<PidFile> {
 /// The board of before, or a new one where that cannot be read; and whether it is the same.
 fn take_board(left: RawFd) -> io::Result<(Board, OwnedFd, bool)> {
     let fd = child::take_inherited(left)?;
-    let same = Mapping::attach(fd.as_fd(), WORDS)
+    let same = Mapping::attach(fd.as_fd())
         .map_err(|error| error.to_string())
         .and_then(|memory| {
             Board::attach(memory, 0, std::process::id()).map_err(|unfit| unfit.to_string())

@@ -1,4 +1,5 @@
-//! Memory that several processes share: a sealed, sparse memfd mapped as a run of words.
+//! Memory as a run of words that several processes may share: a sealed, sparse memfd, or pages that
+//! only this process sees.
 //!
 //! A page that nobody has written takes no memory. The size is sealed (`F_ADD_SEALS`, fcntl(2))
 //! before the descriptor is handed to anybody, so no other holder can shrink the file and make an
@@ -38,18 +39,31 @@ impl Mapping {
         Ok((Self::map(fd.as_fd(), words)?, fd))
     }
 
-    /// The memory behind a descriptor that [`Mapping::create`] gave, perhaps to another process.
-    /// The descriptor may be closed afterwards.
+    /// New memory of so many words that only this process sees, all zero.
     ///
     /// # Errors
-    /// `InvalidData` when it is too short or its size is not sealed; else as the kernel says.
-    pub fn attach(fd: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
+    /// When the kernel has no memory or no address space for it.
+    pub fn private(words: usize) -> io::Result<Self> {
+        let bytes = bytes_of(words)?;
+        // SAFETY: with a null hint the kernel chooses a range that nothing else uses.
+        let base = unsafe {
+            rustix::mm::mmap_anonymous(ptr::null_mut(), bytes, RIGHTS, MapFlags::PRIVATE)
+        }?;
+        Self::at(base, words)
+    }
+
+    /// All of the memory behind a descriptor that [`Mapping::create`] gave, perhaps to another
+    /// process. The descriptor may be closed afterwards.
+    ///
+    /// # Errors
+    /// `InvalidData` when its size is not sealed; else as the kernel says.
+    pub fn attach(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let seals = rustix::fs::fcntl_get_seals(fd)?;
-        let size = rustix::fs::fstat(fd)?.st_size;
-        let is_long_enough = u64::try_from(size).is_ok_and(|size| size >= words as u64 * 8);
-        if !seals.contains(SIZE_SEALS) || !is_long_enough {
+        if !seals.contains(SIZE_SEALS) {
             return Err(io::ErrorKind::InvalidData.into());
         }
+        let bytes = rustix::fs::fstat(fd)?.st_size;
+        let words = usize::try_from(bytes / 8).map_err(|_| io::ErrorKind::InvalidData)?;
         Self::map(fd, words)
     }
 
@@ -57,17 +71,20 @@ impl Mapping {
     #[must_use]
     pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: `base` is the start of a live mapping of `words` words, page-aligned, readable
-        // and writable until `drop`; the seals keep the file at least that long. Every bit
+        // and writable until `drop`; the seals keep a file at least that long. Every bit
         // pattern is an AtomicU64, and all processes access the words atomically only.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
     }
 
     fn map(fd: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
         let bytes = bytes_of(words)?;
-        let rights = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: with a null hint the kernel chooses a range that nothing else uses.
         let base =
-            unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, rights, MapFlags::SHARED, fd, 0) }?;
+            unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, RIGHTS, MapFlags::SHARED, fd, 0) }?;
+        Self::at(base, words)
+    }
+
+    fn at(base: *mut std::ffi::c_void, words: usize) -> io::Result<Self> {
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { base, words })
     }
@@ -81,6 +98,7 @@ impl Drop for Mapping {
     }
 }
 
+const RIGHTS: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
 fn bytes_of(words: usize) -> io::Result<usize> {
@@ -97,7 +115,7 @@ mod tests {
     #[test]
     fn two_mappings_of_a_descriptor_are_one_memory() {
         let (one, fd) = Mapping::create(1000).expect("memory");
-        let two = Mapping::attach(fd.as_fd(), 1000).expect("the same");
+        let two = Mapping::attach(fd.as_fd()).expect("the same");
         drop(fd);
         assert!(one.words().iter().all(|word| word.load(Relaxed) == 0));
         one.words()[999].store(7, Relaxed);
@@ -107,15 +125,31 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_could_shrink_or_is_too_short_is_refused() {
+    fn private_memory_is_zero_and_writable() {
+        let memory = Mapping::private(1000).expect("memory");
+        assert!(memory.words().iter().all(|word| word.load(Relaxed) == 0));
+        memory.words()[999].store(7, Relaxed);
+        assert_eq!(memory.words()[999].load(Relaxed), 7);
+        assert!(Mapping::private(0).is_err() && Mapping::private(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn memory_that_could_shrink_or_has_no_words_is_refused() {
         let (_, sealed) = Mapping::create(1000).expect("memory");
-        assert!(Mapping::attach(sealed.as_fd(), 1000).is_ok());
-        let error = Mapping::attach(sealed.as_fd(), 1001).expect_err("too short");
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let attached = Mapping::attach(sealed.as_fd()).expect("the same");
+        assert_eq!(attached.words().len(), 1000);
+        let (_, writable) = Mapping::create(1).expect("memory");
+        assert_eq!(
+            Mapping::attach(writable.as_fd())
+                .expect("the same")
+                .words()
+                .len(),
+            1
+        );
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let open = rustix::fs::memfd_create("test", flags).expect("a memfd");
         rustix::fs::ftruncate(&open, 8000).expect("a size");
-        let error = Mapping::attach(open.as_fd(), 1000).expect_err("not sealed");
+        let error = Mapping::attach(open.as_fd()).expect_err("not sealed");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         assert!(rustix::fs::ftruncate(&sealed, 0).is_err());
     }

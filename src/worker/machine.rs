@@ -3,11 +3,11 @@
 //!
 //! Nothing here waits for anybody. Each turn looks once whether somebody has changed something
 //! that others should know; if so the worker takes all of it on before it does anything else. A
-//! worker on its own takes on drains, and never gets past the first line of anything else.
+//! worker on its own is a machine of one, and has nobody whose loads it could look at.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::board::{BackendCell, Column, NotesRead, SharedCell};
+use crate::board::{BackendCell, BackendColumn, BackendWord, NotesRead, UpstreamWord};
 use crate::core::backend::BackendId;
 use crate::core::balance::Algorithm;
 use crate::core::finding::{EjectedUntil, Finding, Reason};
@@ -29,22 +29,22 @@ pub(crate) struct Loads {
     read: NotesRead,
     /// Anybody's may be another than is known.
     pub(crate) are_unknown: bool,
-    /// The backend of each shared column: the one that came last, if several have it.
+    /// The backend of each column, by number: the one that came last, if several have it.
     owners: Vec<Option<BackendId>>,
     /// Room for those that have changed.
-    columns: Vec<Column>,
+    columns: Vec<usize>,
 }
 
 impl Loads {
-    /// Whose column that is.
-    pub(crate) fn owner(&self, column: Column) -> Option<BackendId> {
-        *self.owners.get(column.number())?
+    /// Whose column has that number.
+    pub(crate) fn owner(&self, column: usize) -> Option<BackendId> {
+        *self.owners.get(column)?
     }
 
     /// From now on the column is this backend's.
-    pub(crate) fn own(&mut self, column: Column, id: BackendId) {
+    pub(crate) fn own(&mut self, column: BackendColumn, id: BackendId) {
         self.are_unknown = true;
-        if column.is_shared() {
+        if column.is_listed() {
             let count = self.owners.len().max(column.number() + 1);
             self.owners.resize(count, None);
             self.owners[column.number()] = Some(id);
@@ -52,8 +52,8 @@ impl Loads {
     }
 
     /// The backend has gone; the column may be another's already.
-    pub(crate) fn disown(&mut self, column: Column, id: BackendId) {
-        if self.owner(column) == Some(id) {
+    pub(crate) fn disown(&mut self, column: BackendColumn, id: BackendId) {
+        if self.owner(column.number()) == Some(id) {
             self.owners[column.number()] = None;
         }
     }
@@ -175,7 +175,6 @@ impl<N: Net> Shared<N> {
     /// that of the backend that failed.
     pub(crate) fn draw_turn(&self, attempt: &Attempt) -> Option<u64> {
         let upstream = &self.upstreams[attempt.upstream as usize];
-        let turns = self.board.word(upstream.column, SharedCell::Turns)?;
         let takes_turns = match upstream.balancer.algorithm() {
             Algorithm::RoundRobin | Algorithm::LeastConnections => true,
             Algorithm::RandomTwo | Algorithm::Hash => false,
@@ -183,6 +182,7 @@ impl<N: Net> Shared<N> {
         if !takes_turns || attempt.is_bound_by_hash || !attempt.tried.is_empty() {
             return None;
         }
+        let turns = self.board.word(upstream.column, UpstreamWord::Turns);
         Some(turns.fetch_add(1, Ordering::Relaxed))
     }
 
@@ -217,7 +217,7 @@ impl<N: Net> Shared<N> {
         if self.backends.get(id).is_retired() {
             return;
         }
-        if column.is_shared() {
+        if column.is_listed() {
             self.take_on_finding(id);
             self.take_on_ejection(id);
         }
@@ -228,8 +228,8 @@ impl<N: Net> Shared<N> {
     fn take_on_finding(&mut self, id: BackendId) {
         let place = self.place(id);
         let settings = &self.upstreams[place.upstream as usize].settings;
-        let word = self.read(place.column, SharedCell::Finding);
-        let since = Tick(self.read(place.column, SharedCell::FoundAt));
+        let word = self.read(place.column, BackendWord::Finding);
+        let since = Tick(self.read(place.column, BackendWord::FoundAt));
         let Some(finding) = Finding::read(word) else {
             return;
         };
@@ -254,7 +254,7 @@ impl<N: Net> Shared<N> {
 
     fn take_on_ejection(&mut self, id: BackendId) {
         let now = self.now;
-        let word = self.read(self.place(id).column, SharedCell::Ejection);
+        let word = self.read(self.place(id).column, BackendWord::Ejection);
         let ejected = EjectedUntil::read(word).filter(|it| it.until > now);
         let known = self.backends.get(id).health.ejection();
         let Some(EjectedUntil { until, count }) = ejected else {
@@ -281,9 +281,9 @@ impl<N: Net> Shared<N> {
             reason,
         };
         let column = self.place(id).column;
-        let before = Finding::read(self.read(column, SharedCell::Finding));
-        self.write(column, SharedCell::FoundAt, health.since().0);
-        self.write(column, SharedCell::Finding, finding.word());
+        let before = Finding::read(self.read(column, BackendWord::Finding));
+        self.write(column, BackendWord::FoundAt, health.since().0);
+        self.write(column, BackendWord::Finding, finding.word());
         if before.is_none_or(|before| before.verdict != finding.verdict) {
             self.board.touch();
         }
@@ -291,7 +291,7 @@ impl<N: Net> Shared<N> {
 
     /// Forgets what probes have found: nobody probes the backend any more.
     pub(crate) fn forget_finding(&self, id: BackendId) {
-        self.write(self.place(id).column, SharedCell::Finding, 0);
+        self.write(self.place(id).column, BackendWord::Finding, 0);
     }
 
     /// Tells the others that a backend is ejected, or no longer.
@@ -299,28 +299,27 @@ impl<N: Net> Shared<N> {
         let ejection = self.backends.get(id).health.ejection();
         let word = ejection.map_or(0, |(until, count)| EjectedUntil { until, count }.word());
         let column = self.place(id).column;
-        if self.read(column, SharedCell::Ejection) != word {
-            self.write(column, SharedCell::Ejection, word);
+        if self.read(column, BackendWord::Ejection) != word {
+            self.write(column, BackendWord::Ejection, word);
             self.board.touch();
         }
     }
 
-    fn read(&self, column: Column, cell: SharedCell) -> u64 {
-        let word = self.board.word(column, cell);
-        word.map_or(0, |word| word.load(Ordering::Acquire))
+    fn read(&self, column: BackendColumn, word: BackendWord) -> u64 {
+        self.board.word(column, word).load(Ordering::Acquire)
     }
 
-    fn write(&self, column: Column, cell: SharedCell, value: u64) {
-        if let Some(word) = self.board.word(column, cell) {
-            word.store(value, Ordering::Release);
-        }
+    fn write(&self, column: BackendColumn, word: BackendWord, value: u64) {
+        self.board
+            .word(column, word)
+            .store(value, Ordering::Release);
     }
 }
 
 // Who probes.
 impl<N: Net> Shared<N> {
-    /// Asks for the lease on the probes of a backend until then, or renews it. What only this
-    /// worker sees is always its own.
+    /// Asks for the lease on the probes of a backend until then, or renews it. Of one that
+    /// is not on the board nobody else knows.
     pub(crate) fn claim_probe(&self, id: BackendId, until: Tick) -> Claimed {
         let Some((word, me)) = self.probe_lease(id) else {
             return Claimed::Kept;
@@ -368,9 +367,8 @@ impl<N: Net> Shared<N> {
     }
 
     fn probe_lease(&self, id: BackendId) -> Option<(&AtomicU64, Holder)> {
-        let word = self
-            .board
-            .word(self.place(id).column, SharedCell::ProbeLease)?;
-        Some((word, self.board.holder()?))
+        let column = self.place(id).column;
+        let word = self.board.word(column, BackendWord::ProbeLease);
+        column.is_listed().then_some((word, self.board.holder()))
     }
 }

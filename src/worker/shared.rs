@@ -8,7 +8,9 @@ use std::time::Duration;
 use log::{info, warn};
 use slab::Slab;
 
-use crate::board::{BackendCell, Board, Column, ListenerCell};
+use crate::board::{
+    BackendCell, BackendColumn, Board, ListenerCell, ListenerColumn, UpstreamColumn,
+};
 use crate::config::model;
 use crate::core::address::{Address, BackendAddress};
 use crate::core::backend::{BackendId, Backends, Lease};
@@ -166,7 +168,7 @@ pub(crate) struct Listener<N: Net> {
     /// HTTP: what it does with requests. It stays when a reload makes this a TCP listener, for
     /// the sessions that are there.
     pub(crate) site: Option<Arc<Site>>,
-    pub(crate) column: Column,
+    pub(crate) column: ListenerColumn,
 }
 
 /// Why a listener does not accept for the moment.
@@ -191,7 +193,7 @@ pub(crate) struct Upstream {
     pub(crate) budget: RetryBudget,
     pub(crate) settings: model::Upstream,
     pub(crate) refused_log: RateLimit,
-    pub(crate) column: Column,
+    pub(crate) column: UpstreamColumn,
     /// Whether a member has a limit of its own.
     pub(crate) has_limits: bool,
     /// The turn at which the loads of other workers were last looked at.
@@ -228,7 +230,7 @@ pub(crate) struct Place {
     pub(crate) ejected_here: bool,
     /// What was odd about its responses so far.
     pub(crate) oddities: Oddities,
-    pub(crate) column: Column,
+    pub(crate) column: BackendColumn,
 }
 
 impl Place {
@@ -368,7 +370,11 @@ impl<N: Net> Shared<N> {
         self.board.note_load(column);
         self.backends.give_back(lease);
         // One that a reload removed may have come back, and has this one's column.
-        if let Some(owner) = self.loads.owner(column).filter(|&owner| owner != id) {
+        if let Some(owner) = self
+            .loads
+            .owner(column.number())
+            .filter(|&owner| owner != id)
+        {
             self.see_load(owner);
         }
         match self.backends.try_get(id) {
@@ -552,7 +558,7 @@ impl<N: Net> Shared<N> {
         self.stir_line(id);
         let backend = self.backends.get(id);
         let column = self.place(id).column;
-        if column.is_shared() && backend.is_retired() {
+        if self.board.is_shared() && backend.is_retired() {
             // The column may belong to one that came back under its name.
             return;
         }

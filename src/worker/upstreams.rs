@@ -193,9 +193,7 @@ impl<N: Net> Worker<N> {
     /// Where turns are not shared, workers that start together shall not all start with the same
     /// backend: each begins as many turns later as its row says.
     fn stagger(&mut self, slot: UpstreamSlot) {
-        let Some(me) = self.shared.board.holder() else {
-            return;
-        };
+        let me = self.shared.board.holder();
         let ask = Ask {
             key: 0,
             is_bound: false,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use weir::board::{BackendCell, SharedCell};
+use weir::board::{BackendCell, BackendWord};
 use weir::core::finding::EjectedUntil;
 
 use crate::machine::Machine;
@@ -288,8 +288,7 @@ fn ejections_by_two_workers_at_once_leave_somebody() {
         count: 1,
     };
     let column = machine.backend_column(1);
-    let word = machine.board.word(column, SharedCell::Ejection);
-    let word = word.expect("shared");
+    let word = machine.board.word(column, BackendWord::Ejection);
     word.store(ejected.word(), Ordering::Relaxed);
     machine.board.touch();
     machine.settle();

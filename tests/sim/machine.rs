@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use weir::board::{self, BackendCell, Board, Column, ListenerCell, SharedCell};
+use weir::board::{
+    self, BackendCell, BackendColumn, BackendWord, Board, Column, Counted, ListenerCell,
+};
 use weir::config::model::{Config, Mode};
 use weir::core::address::{Address, BackendAddress};
 use weir::core::lease::Term;
@@ -138,7 +140,7 @@ impl Machine {
         assert!(matches!(self.slots[slot].life, Life::Gone));
         let net = self.net.of_worker(slot);
         let socket = net.hand_over(self.slots[slot].listener);
-        let memory = Mapping::attach(self.memory.as_fd(), board::WORDS).expect("memory");
+        let memory = Mapping::attach(self.memory.as_fd()).expect("memory");
         let pid = 100 + u32::try_from(slot).expect("small");
         let board = Board::attach(memory, Self::row(slot), pid).expect("a board");
         let start = Start {
@@ -293,11 +295,11 @@ impl Machine {
         self.world().origin_accepted(&origin_address(k))
     }
 
-    fn column(&self, name: &str) -> Column {
+    fn column<K: Counted>(&self, name: &str) -> Column<K> {
         self.board.find(name).expect("it is published")
     }
 
-    pub(crate) fn backend_column(&self, k: usize) -> Column {
+    pub(crate) fn backend_column(&self, k: usize) -> BackendColumn {
         self.column(&format!("backend default/{}", origin(k)))
     }
 
@@ -338,11 +340,8 @@ impl Machine {
     pub(crate) fn lease(&self, k: usize) -> Option<Term> {
         let lease = self
             .board
-            .word(self.backend_column(k), SharedCell::ProbeLease);
-        let word = lease
-            .expect("shared")
-            .load(std::sync::atomic::Ordering::Relaxed);
-        Term::read(word)
+            .word(self.backend_column(k), BackendWord::ProbeLease);
+        Term::read(lease.load(std::sync::atomic::Ordering::Relaxed))
     }
 
     /// When a probe of the k-th backend last began.

@@ -83,7 +83,7 @@ impl Rig {
         let start = Start {
             net: net.clone(),
             now: Tick(0),
-            board: Board::private(),
+            board: Board::private().expect("memory"),
             connections_max_default: 100_000,
         };
         let worker = Worker::new(start, config, sockets).expect("the fake watches everything");

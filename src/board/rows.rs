@@ -1,0 +1,228 @@
+//! What the rows of a board say of their workers, and what remains of those that have died.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::cells::{BackendWord, RowCell, Width, Word as _};
+use super::directory::Place;
+use super::layout::{Layout, ODDITIES_AT, ROWS_USED_AT};
+use super::{Board, add};
+use crate::core::http::oddity::Oddity;
+use crate::core::lease::{FREE, Holder, Term};
+use crate::core::table::Table;
+use crate::core::time::Tick;
+use crate::sys::shm::Mapping;
+
+/// What a row says of its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowState {
+    /// The process; 0 when nobody has the row.
+    pub pid: u32,
+    /// Tells the workers apart that have had the row.
+    pub incarnation: u16,
+    /// The last sign of life, on the clock that all processes of a machine share.
+    pub beat: Tick,
+    /// Whether it waits for events: then its beat may be old.
+    pub asleep: bool,
+    /// Client connections it has.
+    pub sessions: u64,
+}
+
+// What a worker says.
+impl Board {
+    pub(super) fn in_row(memory: Mapping, layout: Layout, row: usize, pid: u32) -> Self {
+        let words = memory.words();
+        words[ROWS_USED_AT].fetch_max(row as u64 + 1, Ordering::AcqRel);
+        let head = |cell: RowCell| &words[layout.row_at(row) + cell as usize];
+        let before = head(RowCell::Incarnation).load(Ordering::Relaxed);
+        let incarnation = u16::try_from(before % 0xffff + 1).unwrap_or(1);
+        head(RowCell::Incarnation).store(u64::from(incarnation), Ordering::Relaxed);
+        head(RowCell::Leaves).store(0, Ordering::Relaxed);
+        head(RowCell::LoadNotes).fetch_max(1, Ordering::Relaxed);
+        head(RowCell::Pid).store(u64::from(pid), Ordering::Release);
+        Self {
+            memory,
+            layout,
+            row,
+            cells_at: layout.row_at(row) + layout.cells_at,
+            holder: Holder {
+                row: u8::try_from(row).expect("fewer than 256 rows"),
+                incarnation,
+            },
+            next_number: 1,
+            room: None,
+        }
+    }
+
+    /// Says that we live, before and after every wait.
+    pub fn beat(&self, now: Tick, asleep: bool) {
+        let head = |cell| self.head(self.row, cell);
+        head(RowCell::Beat).store(now.0, Ordering::Relaxed);
+        head(RowCell::Asleep).store(u64::from(asleep), Ordering::Relaxed);
+    }
+
+    /// Says how many client connections we have.
+    pub fn set_sessions(&self, count: usize) {
+        let sessions = self.head(self.row, RowCell::Sessions);
+        sessions.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// Says how many access log lines we have lost.
+    pub fn set_lines_lost(&self, count: u64) {
+        let lost = self.head(self.row, RowCell::LinesLost);
+        lost.store(count, Ordering::Relaxed);
+    }
+
+    /// Counts a response that was odd in this way.
+    pub fn count_oddity(&self, kind: Oddity) {
+        add(self.oddity(self.row, kind), 1);
+    }
+
+    /// Says that this worker is about to end.
+    pub fn set_leaves(&self) {
+        let leaves = self.head(self.row, RowCell::Leaves);
+        leaves.store(1, Ordering::SeqCst);
+    }
+}
+
+// What all have said.
+impl Board {
+    /// Access log lines that all workers have lost, also those that are gone.
+    #[must_use]
+    pub fn lines_lost(&self) -> u64 {
+        self.sum(RowCell::LinesLost as usize)
+    }
+
+    /// Responses that were odd in this way, to all workers, also those that are gone.
+    #[must_use]
+    pub fn oddities(&self, kind: Oddity) -> u64 {
+        self.sum(ODDITIES_AT + kind as usize)
+    }
+
+    /// Client connections of all others.
+    #[must_use]
+    pub fn sessions_elsewhere(&self) -> u64 {
+        self.sum_of_others(RowCell::Sessions as usize)
+    }
+
+    /// Whether another worker goes on, as far as it has said. `runs` tells whether there is a
+    /// process of that id. Of workers that say at the same moment that they are about to end, and
+    /// then ask, at least the last finds nobody.
+    #[must_use]
+    pub fn is_anyone_staying(&self, runs: impl Fn(u32) -> bool) -> bool {
+        let stays = |row: usize| {
+            let pid = self.head(row, RowCell::Pid).load(Ordering::SeqCst);
+            let leaves = self.head(row, RowCell::Leaves).load(Ordering::SeqCst) != 0;
+            let pid = u32::try_from(pid).unwrap_or(0);
+            row != self.row && pid != 0 && !leaves && runs(pid)
+        };
+        // Row 0 is no worker's.
+        (1..self.layout.rows).any(stays)
+    }
+
+    /// What the row says of its worker; all zero where there is no such row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> RowState {
+        let read = |cell| {
+            let has_row = row < self.layout.rows;
+            let head = has_row.then(|| self.head(row, cell));
+            head.map_or(0, |cell| cell.load(Ordering::Relaxed))
+        };
+        RowState {
+            pid: u32::try_from(read(RowCell::Pid)).unwrap_or(0),
+            incarnation: u16::try_from(read(RowCell::Incarnation)).unwrap_or(0),
+            beat: Tick(read(RowCell::Beat)),
+            asleep: read(RowCell::Asleep) != 0,
+            sessions: read(RowCell::Sessions),
+        }
+    }
+
+    pub(super) fn head(&self, row: usize, cell: RowCell) -> &AtomicU64 {
+        &self.words()[self.layout.row_at(row) + cell as usize]
+    }
+
+    fn oddity(&self, row: usize, kind: Oddity) -> &AtomicU64 {
+        &self.words()[self.layout.row_at(row) + ODDITIES_AT + kind as usize]
+    }
+
+    /// The sum of what is at one place of a row over all rows.
+    fn sum(&self, at: usize) -> u64 {
+        let own = &self.words()[self.layout.row_at(self.row) + at];
+        own.load(Ordering::Relaxed)
+            .wrapping_add(self.sum_of_others(at))
+    }
+}
+
+// What the supervisor does.
+impl Board {
+    /// No row from this one on belongs to anybody, and nobody needs to add it up.
+    pub fn limit_rows(&self, rows: usize) {
+        self.words()[ROWS_USED_AT].store(rows as u64, Ordering::Release);
+    }
+
+    /// The row's worker has died: what it counted goes to row 0, its gauges are zeroed, its
+    /// leases are free, and everybody is asked to look. Only for a row whose process is gone.
+    pub fn bury(&self, row: usize) {
+        if row == 0 || row >= self.layout.rows {
+            return;
+        }
+        self.all_listed()
+            .for_each(|place| self.bury_column(row, place));
+        inherit(
+            self.head(row, RowCell::LinesLost),
+            self.head(0, RowCell::LinesLost),
+        );
+        for kind in Oddity::ALL {
+            inherit(self.oddity(row, kind), self.oddity(0, kind));
+        }
+        for cell in [
+            RowCell::Pid,
+            RowCell::Beat,
+            RowCell::Asleep,
+            RowCell::Sessions,
+            RowCell::Leaves,
+            RowCell::LoadNotes,
+        ] {
+            self.head(row, cell).store(0, Ordering::Relaxed);
+        }
+        self.touch();
+    }
+
+    fn bury_column(&self, row: usize, place: Place) {
+        let (dead, kept) = (self.cells_of(row, place), self.cells_of(0, place));
+        let (counters, gauges) = dead.split_at(Width::of(place.table).first_gauge);
+        counters
+            .iter()
+            .zip(kept)
+            .for_each(|(dead, kept)| inherit(dead, kept));
+        gauges.iter().for_each(clear);
+        if place.table == Table::Backends {
+            self.free_lease(row, place);
+        }
+    }
+
+    fn free_lease(&self, row: usize, place: Place) {
+        let lease = &self.words()[self.shared_at(place.number) + BackendWord::ProbeLease.index()];
+        let word = lease.load(Ordering::Acquire);
+        if Term::read(word).is_some_and(|term| usize::from(term.holder.row) == row) {
+            // Nobody else writes it before it ends, unless it has just been taken over.
+            let _ = lease.compare_exchange(word, FREE, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the dead has counted is kept.
+fn inherit(dead: &AtomicU64, kept: &AtomicU64) {
+    let count = dead.load(Ordering::Relaxed);
+    // What was never written is no memory yet.
+    if count != 0 {
+        dead.store(0, Ordering::Relaxed);
+        add(kept, count);
+    }
+}
+
+/// Zeroes what is not zero: what was never written is no memory yet.
+pub(super) fn clear(cell: &AtomicU64) {
+    if cell.load(Ordering::Relaxed) != 0 {
+        cell.store(0, Ordering::Relaxed);
+    }
+}

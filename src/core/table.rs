@@ -1,0 +1,25 @@
+//! The kinds of things that are counted apart, each in a table of its own.
+
+/// A kind of thing that has counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Table {
+    /// Listeners.
+    Listeners = 0,
+    /// Upstreams.
+    Upstreams,
+    /// Backends.
+    Backends,
+    /// Routes of HTTP listeners.
+    Routes,
+}
+
+impl Table {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [
+        Self::Listeners,
+        Self::Upstreams,
+        Self::Backends,
+        Self::Routes,
+    ];
+}
