@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use log::info;
 
-use crate::board::{BackendCell, ListenerCell};
+use crate::board::{BackendCell, Cell, ListenerCell, Listeners};
 use crate::config::model::Config;
 use crate::core::http::oddity::Oddity;
 use crate::core::time::Tick;
@@ -124,7 +124,7 @@ impl<N: Net> Worker<N> {
 
     /// A counter or gauge of the listener of that name.
     #[must_use]
-    pub fn listener_count(&self, name: &str, cell: ListenerCell) -> Option<u64> {
+    pub fn listener_count(&self, name: &str, cell: impl Cell<Listeners>) -> Option<u64> {
         let listener = self
             .shared
             .listeners

@@ -9,7 +9,7 @@ use log::{info, warn};
 use slab::Slab;
 
 use crate::board::{
-    BackendCell, BackendColumn, Board, ListenerCell, ListenerColumn, UpstreamColumn,
+    BackendCell, BackendColumn, Board, Cell, CodeClass, ListenerColumn, Listeners, UpstreamColumn,
 };
 use crate::config::model;
 use crate::core::address::{Address, BackendAddress};
@@ -582,8 +582,14 @@ impl<N: Net> Shared<N> {
         }
     }
 
+    /// Counts a response by its status: of a backend once its final head is to pass, of weir's own
+    /// when it is sent.
+    pub(crate) fn count_code(&self, listener: ListenerSlot, status: u16) {
+        self.count(listener, CodeClass::of(status), 1);
+    }
+
     /// Counts for a listener.
-    pub(crate) fn count(&self, listener: ListenerSlot, cell: ListenerCell, count: u64) {
+    pub(crate) fn count(&self, listener: ListenerSlot, cell: impl Cell<Listeners>, count: u64) {
         self.board
             .add(self.listeners[listener as usize].column, cell, count);
     }

@@ -2,7 +2,7 @@
 
 use std::cell::RefMut;
 
-use weir::board::{BackendCell, Board, ListenerCell};
+use weir::board::{BackendCell, Board, Cell, Listeners};
 use weir::config;
 use weir::config::model::Config;
 use weir::core::address::{Address, BackendAddress};
@@ -212,7 +212,7 @@ impl Rig {
         (client, backend)
     }
 
-    pub(crate) fn listener_count(&self, cell: ListenerCell) -> u64 {
+    pub(crate) fn listener_count(&self, cell: impl Cell<Listeners>) -> u64 {
         let count = self.worker.listener_count(LISTENER, cell);
         count.expect("the listener is known")
     }

@@ -1,6 +1,6 @@
 //! How requests and sessions end, as counters and the access log tell it.
 
-use weir::board::ListenerCell;
+use weir::board::{CodeClass, ListenerCell};
 use weir::worker::Stage;
 
 use crate::net::PeerId;
@@ -113,6 +113,53 @@ fn a_body_that_goes_wrong_behind_its_answer_is_told() {
         assert!(line.contains(&told), "{line}");
         assert!(line.contains("\"status\":200,"), "{line}");
     }
+}
+
+#[test]
+fn every_response_is_counted_once_by_its_class() {
+    let heads: [(&str, &str); 6] = [
+        ("GET /0", "103 Hints\r\n\r\nHTTP/1.1 204 None"),
+        ("GET /0", "304 Not Modified"),
+        ("GET /0", "404 No\r\nContent-Length: 0"),
+        ("GET /0", "503 No\r\nContent-Length: 0"),
+        ("HEAD /0", "700 Odd\r\nContent-Length: 9"),
+        ("GET /0", "no HTTP"),
+    ];
+    let mut rig = rig("");
+    let mut backend = None;
+    for (asks, head) in heads {
+        let request = format!("{asks} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let client = rig.client();
+        send(&mut rig, client, request.as_bytes());
+        // The one of before goes on unless there is another.
+        backend = rig.accepted(0).pop().or(backend);
+        let backend = backend.expect("a backend is asked");
+        send(
+            &mut rig,
+            backend,
+            format!("HTTP/1.1 {head}\r\n\r\n").as_bytes(),
+        );
+    }
+    // What weir answers itself: to no request, to one that it does not take, and for a backend.
+    for request in ["no request\r\n\r\n", "TRACE /0 HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let client = rig.client();
+        send(&mut rig, client, request.as_bytes());
+    }
+    let count = |class| rig.listener_count(class);
+    assert_eq!(
+        count(CodeClass::Informational),
+        0,
+        "a response has one final head"
+    );
+    assert_eq!(count(CodeClass::Successful), 1);
+    assert_eq!(count(CodeClass::Redirection), 1);
+    assert_eq!(count(CodeClass::ClientError), 3);
+    assert_eq!(
+        count(CodeClass::ServerError),
+        2,
+        "503, and 502 for what is no HTTP"
+    );
+    assert_eq!(count(CodeClass::Other), 1);
 }
 
 /// Lets a drain come to its end; how many sessions were cut.

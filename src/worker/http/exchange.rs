@@ -576,6 +576,7 @@ impl<N: Net> Parts<'_, N> {
         let upstream = Some(exchange.attempt.upstream);
         let site = &exchange.site;
         let sent = self.send_error(shared, site, upstream, Some(&facts), status, keep);
+        shared.count_code(self.facts.listener, status);
         if let Some(record) = exchange.record.as_deref_mut() {
             record.status = Some(status);
         }

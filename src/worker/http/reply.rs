@@ -172,6 +172,7 @@ impl<N: Net> Parts<'_, N> {
     ) -> Next {
         let site = self.site(shared);
         let sent = self.send_error(shared, &site, None, None, status, false);
+        shared.count_code(self.facts.listener, status);
         self.log_refused(shared, (status, reason), sent.unwrap_or(0));
         match sent {
             Ok(_) => self.close_after_answer(shared, false),
@@ -280,6 +281,7 @@ impl<N: Net> Parts<'_, N> {
         sent: Result<u64, Turn>,
         (status, why): (u16, (Why, Option<&'static str>)),
     ) -> Next {
+        shared.count_code(self.facts.listener, status);
         self.log_own(shared, own, (status, sent.unwrap_or(0)), why);
         let facts = own.request.head.facts;
         match sent {

@@ -387,6 +387,7 @@ impl<N: Net> Parts<'_, N> {
             note_idle_limit(exchange, shared, head, bytes);
         }
         note_outcome(exchange, shared, facts.status);
+        shared.count_code(self.facts.listener, facts.status);
         if head.fields.names_hop_fields() {
             let names = head.fields.values(Known::Connection, bytes);
             exchange.state.drop_response_trailers(names);
