@@ -12,14 +12,28 @@ use super::cells::{CELLS_MAX, SHARED_WORDS, UNIT, Width};
 use crate::core::http::oddity::Oddity;
 use crate::core::table::Table;
 
-/// Names of a shared board.
+/// Names of a shared board, at most.
 pub const NAMES_MAX: usize = 4096;
-/// Rows of a shared board: the supervisor's and 255 workers'. Of these the largest `workers` serve
+/// Rows of a shared board, at most: the supervisor's and 255 workers'. Of these the largest `workers` serve
 /// and as many come up at an upgrade; the rest are for those of before that drain.
 pub const ROWS_MAX: usize = 256;
-/// Cells that a row of a shared board has room for. So many as listeners need if all names are
-/// theirs: a backend and its upstream need less.
-const ROW_CELLS_MAX: usize = CELLS_MAX + NAMES_MAX * Width::of(Table::Listeners).cells;
+/// Names and rows of shared boards: each has half of the one before of either, down to the rows
+/// without which there could hardly be workers.
+const SIZES: [(usize, usize); 9] = [
+    (NAMES_MAX, ROWS_MAX),
+    (NAMES_MAX, 128),
+    (2048, 128),
+    (2048, 64),
+    (1024, 64),
+    (1024, 32),
+    (512, 32),
+    (256, 32),
+    (128, 32),
+];
+/// Cells that a row has room for by name. So many as listeners need if all names are theirs: a
+/// backend and its upstream need less.
+const CELLS_PER_NAME: usize = Width::of(Table::Listeners).cells;
+const ROW_CELLS_MAX: usize = CELLS_MAX + NAMES_MAX * CELLS_PER_NAME;
 
 /// Tells a board from other memory: `weir\0brd`.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"weir\0brd");
@@ -71,11 +85,23 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// That of a board which several processes share: 327 MiB of addresses. What nobody has
+    /// The largest of a board which several processes share: 322 MiB of addresses. What nobody has
     /// looked at takes no memory.
-    pub(super) const SHARED: Self = Self::of(NAMES_MAX, ROWS_MAX, ROW_CELLS_MAX);
+    pub(super) const SHARED: Self = Self::shared(SIZES[0]);
     /// That which a board has that only one process sees, before it grows.
     pub(super) const SMALL: Self = Self::of(32, 1, CELLS_MAX + 32 * 24);
+
+    /// The largest of a shared board that needs at most so many words; the smallest if there is
+    /// none.
+    pub(super) fn within(words: usize) -> Self {
+        let mut sizes = SIZES.into_iter().map(Self::shared);
+        let fits = sizes.find(|layout| layout.words() <= words);
+        fits.unwrap_or(Self::shared(SIZES[SIZES.len() - 1]))
+    }
+
+    const fn shared((names, rows): (usize, usize)) -> Self {
+        Self::of(names, rows, CELLS_MAX + names * CELLS_PER_NAME)
+    }
 
     pub(super) const fn of(names: usize, rows: usize, row_cells: usize) -> Self {
         let names = names + 1;

@@ -43,8 +43,16 @@ pub use layout::{NAMES_MAX, ROWS_MAX};
 pub use loads::NotesRead;
 pub use rows::RowState;
 
-/// Words of the mapping that a shared board needs.
-pub const WORDS: usize = Layout::SHARED.words();
+/// Words that a shared board needs in an address space of so many bytes, of which it leaves most
+/// to others: fewer than the most of them have fewer names and rows.
+#[must_use]
+pub fn words_within(bytes: Option<u64>) -> usize {
+    let words = bytes.and_then(|bytes| usize::try_from(bytes / SPACE_SHARE / 8).ok());
+    Layout::within(words.unwrap_or(usize::MAX)).words()
+}
+
+/// Which part of the address space a board takes at most, unless even the smallest takes more.
+const SPACE_SHARE: u64 = 4;
 
 /// A column of the board: the cells of one listener, upstream, backend or route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,14 +169,14 @@ impl Board {
         })
     }
 
-    /// A new board in shared memory that is all zero. The caller has row 0.
+    /// A new board in shared memory that is all zero, as large as the memory. The caller has row 0.
     ///
     /// # Panics
-    /// When the mapping has fewer than [`WORDS`] words.
+    /// When the mapping has fewer words than [`words_within`] ever asks for.
     #[must_use]
     pub fn create(memory: Mapping, pid: u32) -> Self {
-        assert!(memory.words().len() >= WORDS, "room for a board");
-        let layout = Layout::SHARED;
+        let layout = Layout::within(memory.words().len());
+        assert!(layout.words() <= memory.words().len(), "room for a board");
         layout.write(memory.words());
         Self::in_row(memory, layout, 0, pid)
     }
@@ -199,6 +207,18 @@ impl Board {
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.room.is_none()
+    }
+
+    /// Rows that it has; of these row 0 is no worker's.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.layout.rows
+    }
+
+    /// Names that it has room for.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        self.layout.names - 1
     }
 
     /// Who we are to the others.

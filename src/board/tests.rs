@@ -17,7 +17,7 @@ fn private() -> Board {
 
 /// A supervisor and so many workers, in rows 1 and up.
 fn machine(workers: usize) -> (Board, Vec<Board>, OwnedFd) {
-    let (memory, fd) = Mapping::create(WORDS).expect("memory");
+    let (memory, fd) = Mapping::create(words_within(None)).expect("memory");
     let supervisor = Board::create(memory, 100);
     let attached = (1..=workers).map(|row| worker(&fd, row)).collect();
     (supervisor, attached, fd)
@@ -633,7 +633,7 @@ fn a_column_that_is_open_twice_is_closed_with_the_second() {
 
 #[test]
 fn memory_that_is_no_board_of_this_version_is_refused() {
-    let (memory, fd) = Mapping::create(WORDS).expect("memory");
+    let (memory, fd) = Mapping::create(words_within(None)).expect("memory");
     let attach = |row| {
         let memory = Mapping::attach(fd.as_fd()).expect("the same memory");
         Board::attach(memory, row, 1).err()
@@ -662,6 +662,22 @@ fn memory_that_is_no_board_of_this_version_is_refused() {
         let memory = Mapping::attach(fd.as_fd()).expect("the same memory");
         assert!(Board::attach(memory, 1, 1).is_err(), "{words}");
     }
+}
+
+#[test]
+fn a_board_is_smaller_where_addresses_are_few() {
+    let sizes = |bytes| {
+        let (memory, _fd) = Mapping::create(words_within(bytes)).expect("memory");
+        let board = Board::create(memory, 1);
+        (board.names(), board.rows())
+    };
+    assert_eq!(sizes(None), (NAMES_MAX, ROWS_MAX));
+    assert_eq!(sizes(Some(1 << 40)), (NAMES_MAX, ROWS_MAX));
+    assert_eq!(sizes(Some(256 << 20)), (2048, 64));
+    assert_eq!(sizes(Some(16_000 << 10)), (256, 32));
+    assert_eq!(sizes(Some(0)), (128, 32));
+    let least = words_within(Some(0));
+    assert!(least * 8 < 2 * 1024 * 1024, "{least} words");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use log::{error, warn};
 
-use crate::board::{Board, WORDS};
+use crate::board::{Board, NAMES_MAX, words_within};
 use crate::cli::Args;
 use crate::config::Source;
 use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
@@ -74,9 +74,8 @@ pub fn resume(args: &Args, state: RawFd, loaded: Option<(Source, Config)>) -> Ex
 /// From nothing.
 fn start(args: &Args, source: Source, config: Config) -> Result<Controller, Refusal> {
     let (mut basis, reactor, access_log) = Basis::open(args, &config)?;
-    let (memory, board_fd) = Mapping::create(WORDS)
-        .map_err(|error| Refusal::new("no memory to share with workers", &error))?;
-    let board = Board::create(memory, std::process::id());
+    let (board, board_fd) =
+        new_board().map_err(|error| Refusal::new("no memory to share with workers", &error))?;
     let outline = Outline::of(&config);
     let mut this = Supervisor::assemble(args, reactor, board, board_fd, source, config)?;
     this.access_log = access_log.into_file();
@@ -84,9 +83,34 @@ fn start(args: &Args, source: Source, config: Config) -> Result<Controller, Refu
     // Unix sockets while root, as their folders may be root's; the others as who stays.
     this.open_sockets(0, is_unix)?;
     basis.confinement.give_up_as_supervisor()?;
-    this.open_sockets(workers_wanted(args, &this.config), |_| true)?;
+    let count = workers_wanted(args, &this.config);
+    this.check_rows(count).map_err(|message| Refusal {
+        code: EXIT_BIND,
+        message,
+    })?;
+    this.open_sockets(count, |_| true)?;
     basis.write_pid_file()?;
     Controller::new(args, basis, outline, this).start()
+}
+
+/// A board for all workers that there may be, as far as the address space goes: each of them maps
+/// all of it.
+fn new_board() -> io::Result<(Board, OwnedFd)> {
+    let limit = process::address_space_limit();
+    let (memory, fd) = Mapping::create(words_within(limit))?;
+    let board = Board::create(memory, std::process::id());
+    if let Some(limit) = limit
+        && board.names() < NAMES_MAX
+    {
+        warn!(
+            "the limit on addresses (RLIMIT_AS) of {} KiB leaves room for {} listeners, upstreams \
+             and backends, and {} workers with those that drain",
+            limit / 1024,
+            board.names(),
+            board.rows() - 1
+        );
+    }
+    Ok((board, fd))
 }
 
 /// The supervising process.

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use log::{error, info, warn};
 
-use crate::board::ROWS_MAX;
 use crate::cli::WORKER_WORD;
 use crate::control::names::Names;
 use crate::core::time::Tick;
@@ -32,8 +31,6 @@ const START_MAX_MS: u64 = 30_000;
 /// Rows of the board that no reload and no upgrade takes: for successors of workers that drain
 /// although they were to stay.
 const ROWS_SPARE: usize = 8;
-/// Workers that a reload or an upgrade may lead to, those that drain among them.
-const WORKERS_AT_A_TIME_MAX: usize = ROWS_MAX - 1 - ROWS_SPARE;
 /// What to do where there are too many.
 const ROWS_SHORT: &str = "wait until some have drained, or set a shorter `timeouts: {drain}`";
 
@@ -181,11 +178,12 @@ impl Supervisor {
 
     /// Whether so many workers may be started besides those that are there.
     pub(super) fn check_rows(&self, wanted: usize) -> Result<(), String> {
-        rows_suffice(wanted, self.members().filter(|it| it.row.is_some()).count())
+        let used = self.members().filter(|it| it.row.is_some()).count();
+        rows_suffice(wanted, used, self.board.rows())
     }
 
     fn free_row(&self) -> Option<u8> {
-        let mut rows = (1..ROWS_MAX).map_while(|row| u8::try_from(row).ok());
+        let mut rows = (1..self.board.rows()).map_while(|row| u8::try_from(row).ok());
         rows.find(|row| self.members().all(|member| member.row != Some(*row)))
     }
 
@@ -314,12 +312,14 @@ impl Supervisor {
     }
 }
 
-fn rows_suffice(wanted: usize, used: usize) -> Result<(), String> {
-    if wanted <= WORKERS_AT_A_TIME_MAX.saturating_sub(used) {
+fn rows_suffice(wanted: usize, used: usize, rows: usize) -> Result<(), String> {
+    // Those that a reload or an upgrade may lead to, those that drain among them.
+    let workers_max = rows.saturating_sub(1 + ROWS_SPARE);
+    if wanted <= workers_max.saturating_sub(used) {
         return Ok(());
     }
     Err(format!(
-        "{wanted} workers more are wanted, and of the {WORKERS_AT_A_TIME_MAX} that may be there \
+        "{wanted} workers more are wanted, and of the {workers_max} that may be there \
          at a time {used} are, those that drain among them; {ROWS_SHORT}"
     ))
 }
@@ -336,13 +336,14 @@ fn words(fate: Fate) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::ROWS_MAX;
     use crate::config::model::WORKERS_MAX;
 
     #[test]
     fn the_most_workers_can_be_upgraded_while_as_many_drain() {
-        assert_eq!(rows_suffice(WORKERS_MAX, 3 * WORKERS_MAX), Ok(()));
-        assert_eq!(rows_suffice(0, ROWS_MAX), Ok(()));
-        let refused = rows_suffice(2, ROWS_MAX - 2).expect_err("one is left");
+        assert_eq!(rows_suffice(WORKERS_MAX, 3 * WORKERS_MAX, ROWS_MAX), Ok(()));
+        assert_eq!(rows_suffice(0, ROWS_MAX, ROWS_MAX), Ok(()));
+        let refused = rows_suffice(2, ROWS_MAX - 2, ROWS_MAX).expect_err("one is left");
         assert!(refused.contains("drain"), "{refused}");
     }
 

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 
 use log::{error, info, warn};
 
-use crate::board::{Board, WORDS};
+use crate::board::Board;
 use crate::cli::{Args, EXIT_SUCCEEDS, RESUME_WORD, SUCCEED_WORD};
 use crate::config::Source;
 use crate::config::model::{Config, WORKERS_MAX};
@@ -28,7 +28,7 @@ use crate::core::time::Tick;
 use crate::supervisor::member::{Member, Phase};
 use crate::supervisor::sockets::{Entry, Held};
 use crate::supervisor::spawn::Seat;
-use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor};
+use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor, new_board};
 use crate::sys::child::{self, Fate};
 use crate::sys::privileges;
 use crate::sys::shm::Mapping;
@@ -308,8 +308,8 @@ fn take_board(left: RawFd) -> io::Result<(Board, OwnedFd, bool)> {
         Ok(board) => Ok((board, fd, true)),
         Err(reason) => {
             warn!("counters begin anew: {reason}");
-            let (memory, fd) = Mapping::create(WORDS)?;
-            Ok((Board::create(memory, std::process::id()), fd, false))
+            let (board, fd) = new_board()?;
+            Ok((board, fd, false))
         }
     }
 }

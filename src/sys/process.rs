@@ -57,6 +57,12 @@ pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
+/// Bytes of addresses that a process may have (`RLIMIT_AS`, getrlimit(2)); none without a limit.
+#[must_use]
+pub fn address_space_limit() -> Option<u64> {
+    getrlimit(Resource::As).current
+}
+
 /// The CPUs that the calling thread may run on, in rising order.
 ///
 /// # Errors

@@ -85,7 +85,7 @@ impl Machine {
         let net = SimNet::new(seed, settings);
         // Not zero: an expired term must not look like one that never was.
         net.world().advance(1_000);
-        let (memory, fd) = Mapping::create(board::WORDS).expect("memory");
+        let (memory, fd) = Mapping::create(board::words_within(None)).expect("memory");
         let mut machine = Self {
             board: Board::create(memory, 1),
             memory: fd,

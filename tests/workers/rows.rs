@@ -113,3 +113,27 @@ fn the_check_names_the_limits() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("from 1 to 60"), "{text}");
 }
+
+#[test]
+fn where_addresses_are_few_workers_share_less_and_serve_and_make_way() {
+    let a = Named::new("A");
+    let file = config().top("workers: 2").backend(a.address());
+    let machine = Machine::launch(Launch::new(file).limits("-v 40000"));
+    let room = "leaves room for 512 listeners, upstreams and backends, and 31 workers";
+    machine
+        .log
+        .wait(&["the limit on addresses (RLIMIT_AS) of 40000 KiB", room]);
+    assert_eq!(ask(&mut machine.connect()), "A");
+    let mark = machine.log.mark();
+    machine.signal(Signal::USR2);
+    machine.log.wait_since(mark, &["upgrade done"]);
+    assert_eq!(ask(&mut machine.connect()), "A");
+    assert_eq!(machine.log.count(&["counters begin anew"]), 0);
+    let mark = machine.log.mark();
+    machine.write_config(with_idle(&a, 1, 600));
+    machine.signal(Signal::HUP);
+    let limit = "more than the 512 that several workers can share";
+    machine
+        .log
+        .wait_since(mark, &["reload failed, nothing changed", limit]);
+}
