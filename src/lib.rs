@@ -7,7 +7,8 @@
 //! - [`config`]: from a YAML file to a complete model, or to every error in it.
 //! - [`net`]: the one seam to the outside, a trait. Production implements it with mio, tests
 //!   with a deterministic fake.
-//! - [`board`]: counters, gauges and verdicts, in private memory or shared by several processes.
+//! - [`board`]: counters, gauges, histograms and verdicts in tables of columns, with a row for each
+//!   process: one in private memory, or as many as share it.
 //! - [`worker`]: the event loop: listeners, sessions, probes and timers over any [`net::Net`].
 //! - `wire`: what processes of weir leave or say to each other, as bytes and descriptors.
 //! - `background`: jobs that may block, name look-ups and reading files, beside the loop.

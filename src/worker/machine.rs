@@ -146,6 +146,9 @@ impl<N: Net> Shared<N> {
             return;
         }
         let backend = self.backends.get(id);
+        if !place.column.is_listed() {
+            return;
+        }
         // What this worker still has there from before a reload removed the backend, and another
         // brought it back, counts as well.
         let load = self.board.total(place.column, BackendCell::Active);
