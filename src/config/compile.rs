@@ -70,6 +70,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Keeps a value that was read, or reports what it must be.
+    #[inline(never)]
     pub(super) fn set<T>(&mut self, entry: &Entry, place: &mut T, read: Read<T>) {
         match read {
             Ok(value) => *place = value,

@@ -140,6 +140,7 @@ impl<'a> Shown<'a> {
 }
 
 /// What is written of a model, in the order of its table.
+#[inline(never)]
 pub(super) fn written<M>(keys: &[Key<M>], model: &M, shown: &Shown<'_>) -> Map {
     let mut map = Map::new();
     for key in keys {

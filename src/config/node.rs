@@ -1,20 +1,21 @@
 //! YAML as a tree in which every node knows its place. Knows nothing of what the keys mean.
 //!
-//! `serde_yaml` knows the place of everything that it reads, and tells it only in errors: its parser
-//! is private, its tree has no places, and a visitor is given values alone. So each scalar and each
-//! key is read by a visitor that keeps the value aside and then fails: the error carries the place,
-//! the scalar has been consumed, and reading goes on behind it. One pass gives every place, for good
-//! files as for bad ones. Mappings keep their order and their duplicates; the caller judges both.
+//! `serde_yaml` knows the place of everything that it reads, and tells it only in errors: its
+//! parser is private, its tree has no places, and a visitor is given values alone. So each scalar
+//! and each key is read by a visitor that keeps the value aside and then fails: the error carries
+//! the place, the scalar has been consumed, and reading goes on behind it. One pass gives every
+//! place, for good files as for bad ones. Mappings keep their order and their duplicates; the
+//! caller judges both.
 //!
 //! That is the simplest of the honest ways. The scanner below, `unsafe-libyaml`, has a mark on each
-//! event, but it is C in all but syntax: `unsafe`, its aliases, and the rules by which `10s` is text
+//! event, but it is C in all but syntax: `unsafe`, aliases, and the rules by which `10s` is text
 //! and `8080` a number would have to be written here again. A reader of our own for places alone
 //! could disagree with the other about what the file says. Reading the file once more for each
 //! message, up to the node that it is about, takes time with the square of many errors, and good
-//! files have places as well. What this way rests on is how one message of a crate ends that is not
-//! developed any further, ` at line 1 column 2`, as serde hides the error's type from visitors. The
-//! tests below hold it; with any other end a value has the place of the key around it, and none is
-//! lost.
+//! files have places as well. What this way rests on is how one message of a crate ends that is
+//! not developed any further, ` at line 1 column 2`, as serde hides the error's type from
+//! visitors. The tests below hold it; with any other end a value has the place of the key around
+//! it, and none is lost.
 
 use std::fmt;
 

@@ -144,6 +144,7 @@ fn report_duplicates(entries: &[Entry], problems: &mut Problems) {
 
 /// Reads a mapping of one table into a model that has the defaults. False, after it was reported,
 /// when it is none.
+#[inline(never)]
 pub(super) fn read_mapping<M>(
     what: &'static str,
     node: &Node,

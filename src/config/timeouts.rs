@@ -26,9 +26,9 @@ pub(super) struct Given {
     pub(super) pre_drain: Option<Duration>,
 }
 
-const TOP_AND_LISTENER: &[Place] = &[Place::Top, Place::Short, Place::Listener];
-const TOP: &[Place] = &[Place::Top, Place::Short];
-const NO_ROUTE: &[Place] = &[Place::Top, Place::Short, Place::Listener, Place::Upstream];
+const TOP_AND_LISTENER: &[Place] = &[Place::Top, Place::Listener];
+const TOP: &[Place] = &[Place::Top];
+const NO_ROUTE: &[Place] = &[Place::Top, Place::Listener, Place::Upstream];
 
 macro_rules! timeout {
     ($name:literal, $($field:ident).+) => {
@@ -107,6 +107,7 @@ fn refuse(entry: &Entry, place: Place, c: &mut Compiler<'_>) {
 }
 
 impl Given {
+    #[inline(never)]
     pub(super) fn read(entry: &Entry, place: Place, c: &mut Compiler<'_>) -> Self {
         let mut given = Self::default();
         let section = Section::open("`timeouts`", &entry.value, &mut c.problems);

@@ -33,6 +33,7 @@ impl Tree {
 }
 
 /// A scalar that needs no quotes.
+#[inline(never)]
 pub(super) fn word<T: ToString>(word: T) -> Tree {
     Tree::Scalar(word.to_string())
 }
@@ -52,18 +53,22 @@ pub(super) fn one_of<T: PartialEq>(words: &'static [(&'static str, T)]) -> impl 
     }
 }
 
+#[inline(never)]
 pub(super) fn on_or_off(is_on: &bool) -> Tree {
     word(if *is_on { "on" } else { "off" })
 }
 
+#[inline(never)]
 pub(super) fn duration(duration: &Duration) -> Tree {
     word(format_duration(*duration))
 }
 
+#[inline(never)]
 pub(super) fn size(bytes: &usize) -> Tree {
     word(format_size(*bytes as u64))
 }
 
+#[inline(never)]
 pub(super) fn size_or_unlimited(bytes: &Option<u64>) -> Tree {
     word(bytes.map_or_else(|| "unlimited".to_owned(), format_size))
 }
@@ -84,6 +89,7 @@ pub(super) fn path_or(otherwise: &'static str) -> impl Fn(&Option<PathBuf>) -> T
     }
 }
 
+#[inline(never)]
 pub(super) fn texts(items: &[String]) -> Tree {
     Tree::List(items.iter().map(text).collect())
 }
@@ -102,6 +108,7 @@ pub(super) fn key(name: &str) -> String {
 }
 
 /// A double-quoted scalar. What YAML may not hold or might fold is escaped.
+#[inline(never)]
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {

@@ -15,6 +15,7 @@ use crate::core::http::rewrite::is_token;
 
 pub(super) type Read<T> = Result<T, String>;
 
+#[inline(never)]
 pub(super) fn text(node: &Node) -> Read<&str> {
     match &node.value {
         Value::Text(text) => Ok(text),
@@ -25,6 +26,7 @@ pub(super) fn text(node: &Node) -> Read<&str> {
     }
 }
 
+#[inline(never)]
 pub(super) fn boolean(node: &Node) -> Read<bool> {
     if let Value::Bool(value) = node.value {
         return Ok(value);
@@ -34,6 +36,7 @@ pub(super) fn boolean(node: &Node) -> Read<bool> {
 
 /// A value that only turns something on or off, in any of the words that YAML 1.1 takes for
 /// booleans; none for all else.
+#[inline(never)]
 pub(super) fn switch(node: &Node) -> Option<bool> {
     match &node.value {
         Value::Bool(value) => Some(*value),
@@ -93,10 +96,12 @@ pub(super) fn root_folder(node: &Node) -> Read<Option<PathBuf>> {
 }
 
 /// Whether a value that may be turned off is `off` or `false`.
+#[inline(never)]
 pub(super) fn is_off(node: &Node) -> bool {
     node.value == Value::Bool(false) || is_word(node, "off")
 }
 
+#[inline(never)]
 pub(super) fn is_word(node: &Node, word: &str) -> bool {
     matches!(&node.value, Value::Text(text) if text == word)
 }
