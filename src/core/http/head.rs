@@ -47,14 +47,39 @@ pub enum Parsed {
     Partial,
 }
 
-/// Whether another attempt can find more than the last, which found `Partial` without the last
-/// `fresh` bytes: only a line end completes anything. It spares a head that arrives byte by byte
-/// from being parsed as often.
+/// So much of a head may be parsed at every line.
+const SHORT_BYTES: usize = 512;
+
+/// Whether another attempt may find more than the last, which found `Partial` without the last
+/// `fresh` bytes. It spares a head that arrives byte by byte from being parsed as often: one that
+/// has become long is parsed when it ends, and before that each time when it has doubled, so that
+/// all attempts together take time linear in its bytes, and what is wrong with it is still found
+/// early.
 #[must_use]
 pub fn is_worth_parsing(bytes: &[u8], fresh: usize, limits: Limits) -> bool {
-    fresh >= bytes.len()
-        || bytes.len() >= limits.head_bytes_max
-        || bytes[bytes.len() - fresh..].contains(&b'\n')
+    let len = bytes.len();
+    let before = len.saturating_sub(fresh);
+    if before == 0 || len >= limits.head_bytes_max {
+        return true;
+    }
+    let may_end = |at: usize| bytes[at] == b'\n' && (len <= SHORT_BYTES || ends_head(bytes, at));
+    let has_doubled = len > SHORT_BYTES && len.ilog2() > before.ilog2();
+    has_doubled || (before..len).any(may_end)
+}
+
+/// Whether the line end at this place follows another one, and that a line with something in it:
+/// empty lines before a head do not end it.
+fn ends_head(bytes: &[u8], at: usize) -> bool {
+    let before_line_end = |at: usize| match bytes[..at] {
+        [.., b'\r'] => at - 1,
+        _ => at,
+    };
+    let line = before_line_end(at);
+    let above = line.checked_sub(1).filter(|&above| bytes[above] == b'\n');
+    above.is_some_and(|above| {
+        let text = before_line_end(above);
+        text > 0 && bytes[text - 1] != b'\n'
+    })
 }
 
 /// Which rule a head breaks.

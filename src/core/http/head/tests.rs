@@ -495,6 +495,63 @@ fn a_head_may_be_as_long_as_the_limit_and_more_may_follow() {
     assert_eq!(request(bytes.as_bytes()).err(), Some(HeadError::TooLong));
 }
 
+/// How many bytes all attempts look at while a head comes in pieces of this size.
+fn bytes_looked_at(head: &[u8], piece: usize) -> usize {
+    let limits = Limits {
+        head_bytes_max: HEAD_BYTES_LIMIT,
+        ..LIMITS
+    };
+    let mut looked_at = 0;
+    let mut before = 0;
+    while before < head.len() {
+        let len = head.len().min(before + piece);
+        if is_worth_parsing(&head[..len], len - before, limits) {
+            looked_at += len;
+        }
+        before = len;
+    }
+    looked_at
+}
+
+#[test]
+fn a_head_in_pieces_takes_time_linear_in_its_bytes() {
+    let lines = [2, 3, 40, 1_000, 60_000].map(|len| format!("{}\r\n", "x".repeat(len - 2)));
+    for line in &lines {
+        let whole = line.repeat(65_000 / line.len());
+        for piece in [1, 2, 7, 100, 5_000] {
+            let looked_at = bytes_looked_at(whole.as_bytes(), piece);
+            let most = 3 * whole.len() + SHORT_BYTES * SHORT_BYTES / 2;
+            assert!(
+                looked_at <= most,
+                "{} bytes a line: {looked_at}",
+                line.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_long_head_is_found_wherever_it_is_split() {
+    let head = format!(
+        "\r\nGET / HTTP/1.1\r\nHost: a\r\nLong: {}\r\n\r\n",
+        "x".repeat(900)
+    );
+    let limits = Limits {
+        head_bytes_max: 4_000,
+        ..LIMITS
+    };
+    for fresh in 1..head.len() {
+        assert!(is_worth_parsing(head.as_bytes(), fresh, limits), "{fresh}");
+    }
+    let bare = head.replace("\r\n", "\n");
+    assert!(is_worth_parsing(bare.as_bytes(), 1, limits));
+    assert!(!is_worth_parsing(
+        &head.as_bytes()[..head.len() - 2],
+        1,
+        limits
+    ));
+}
+
 #[test]
 fn only_a_line_end_or_the_limit_is_worth_another_attempt() {
     assert!(is_worth_parsing(b"G", 1, LIMITS));
