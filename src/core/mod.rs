@@ -1,6 +1,7 @@
 //! Protocol and policy, pure: nothing here opens, reads, waits, logs or asks the time.
 
 pub mod access_log;
+pub mod account;
 pub mod address;
 pub mod backend;
 pub mod balance;

@@ -13,6 +13,7 @@ use crate::worker::links::Owner;
 use crate::worker::opening::{self, Opening};
 use crate::worker::session::{CloseReason, Protocol, Session};
 use crate::worker::shared::{Listener, ListenerSlot, Pause, Shared, Timeout, UpstreamSlot, key_of};
+use crate::worker::shortage::Shortage;
 use crate::worker::transport::Endpoint;
 
 /// Connections taken from one listener in one turn before sessions run again.
@@ -197,6 +198,7 @@ impl<N: Net> Worker<N> {
             timer: None,
             due: false,
             queued: false,
+            shortage: Shortage::No,
             protocol,
         });
         if let Protocol::Tcp(relay) = &mut session.protocol

@@ -23,6 +23,7 @@ mod relay;
 mod report;
 mod session;
 mod shared;
+mod shortage;
 mod site;
 mod starve;
 pub mod stats_text;
@@ -52,6 +53,7 @@ use crate::worker::machine::Loads;
 use crate::worker::probe::Probe;
 use crate::worker::session::{CloseReason, Session, Turn};
 use crate::worker::shared::{ListenerSlot, PipePool, Shared, Timeout, Transfer, UpstreamSlot};
+use crate::worker::shortage::ShortageLine;
 use crate::worker::starve::Starving;
 
 pub use crate::core::slots::{SLOTS_MAX, Slots};
@@ -70,6 +72,9 @@ const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Scratch space beyond a buffer, so that a response of a buffer's size is read at once with its
 /// head.
 const HEAD_ROOM_BYTES: usize = 8 * 1024;
+
+/// What an answer of weir's own may take besides.
+const PAGE_ROOM_BYTES: usize = 64 * 1024;
 
 /// A session key with the generation of its client endpoint: a stale entry names nobody.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +100,8 @@ pub struct Worker<N: Net> {
     runnable_probes: VecDeque<u32>,
     /// Parked connections on which something has arrived.
     stirred_links: Vec<LinkKey>,
+    /// Sessions that wait for memory.
+    short: ShortageLine,
     has_full_listener: bool,
     /// The listener that was the first to get a place that became free.
     first_resumed: usize,
@@ -168,10 +175,12 @@ impl<N: Net> Worker<N> {
             scratch_text: Vec::new(),
             buffers: BufferPool::new(
                 buffer_bytes,
-                (config.buffer_memory_bytes / buffer_bytes).max(1),
-                (SPARE_BUFFER_BYTES_MAX / buffer_bytes).max(1),
+                config.buffer_memory_bytes,
+                2 * (buffer_bytes + HEAD_ROOM_BYTES) + PAGE_ROOM_BYTES,
+                SPARE_BUFFER_BYTES_MAX,
             ),
             pipes: PipePool::new(config.splice),
+            is_short: false,
         };
         let shared = Shared {
             transfer,
@@ -207,6 +216,7 @@ impl<N: Net> Worker<N> {
             runnable_listeners: VecDeque::new(),
             runnable_probes: VecDeque::new(),
             stirred_links: Vec::new(),
+            short: ShortageLine::new(),
             has_full_listener: false,
             first_resumed: 0,
             full_check_armed: false,
@@ -245,6 +255,7 @@ impl<N: Net> Worker<N> {
         self.run();
         self.feed_starving();
         self.feed_lines();
+        self.relieve_shortage();
         self.resume_full_listeners();
         self.arm_full_check();
         self.settle_stage();
@@ -447,10 +458,14 @@ impl<N: Net> Worker<N> {
     /// Does what a session asks for at the end of its turn.
     fn end_turn(&mut self, key: u32, turn: Turn) {
         match turn {
-            Turn::Close(reason) => return self.close_session(key, reason),
+            Turn::Close(reason) => {
+                self.shared.transfer.is_short = false;
+                return self.close_session(key, reason);
+            }
             Turn::Again => self.queue_session(key),
             Turn::Sleep => {}
         }
+        self.note_shortage(key);
         self.arm_deadline(key);
     }
 
@@ -516,6 +531,7 @@ impl<N: Net> Worker<N> {
                 endpoint.reset(net);
             }
         }
+        self.end_shortage(key, session.shortage);
         self.count_closed(session.listener, ended.upstream, reason);
         log::debug!(
             "listener {}: session of {} ended: {}; {}",

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::board::ListenerCell;
+use crate::core::account::Purpose;
 use crate::core::opening::{
     Look, OPENING_BYTES_MAX, OPENING_MS_MAX, Opening as _, Settled, Speaks,
 };
@@ -29,6 +30,11 @@ impl<N: Net> Opening<N> {
             state,
             bytes: Vec::new(),
         }
+    }
+
+    /// What is allocated for bytes that have come.
+    pub(crate) fn kept(&self) -> usize {
+        self.bytes.capacity()
     }
 }
 
@@ -63,7 +69,13 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         }
         let transfer = &mut shared.transfer;
         let room = OPENING_BYTES_MAX - opening.bytes.len();
+        let account = transfer.buffers.account_mut();
         let room = room.min(transfer.scratch.len());
+        let room = room.min(account.room(Purpose::Input));
+        if room == 0 {
+            transfer.is_short = true;
+            return Turn::Sleep;
+        }
         let space = &mut transfer.scratch[..room];
         let count = match session.client.read(&mut transfer.net, space) {
             Io::Ready(count) => count,
@@ -72,7 +84,10 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
             Io::Closed => return Turn::Close(CloseReason::Done),
             Io::Failed(_) => return Turn::Close(CloseReason::Reset(Side::Client)),
         };
-        opening.bytes.extend_from_slice(&space[..count]);
+        let kept = account.keep(Purpose::Input, &mut opening.bytes, &space[..count]);
+        if kept.is_err() {
+            return Turn::Close(CloseReason::BadOpening);
+        }
         match opening.state.look(&opening.bytes) {
             Look::Settled(settled) => return begin(key, session, shared, settled),
             Look::More if opening.bytes.len() < OPENING_BYTES_MAX => {}
@@ -100,6 +115,8 @@ fn begin<N: Net>(
     let Protocol::Opening(opening) = std::mem::replace(&mut session.protocol, protocol) else {
         return Turn::Sleep;
     };
+    let account = shared.transfer.buffers.account_mut();
+    account.give(Purpose::Input, opening.kept());
     let came = &opening.bytes[settled.own_bytes..];
     session.client.put_layer(&mut shared.transfer.net);
     let came = match session.client.begin_with(came) {
@@ -119,7 +136,12 @@ fn begin<N: Net>(
         }
         Protocol::Http(http) => {
             shared.count(slot, ListenerCell::BytesIn, came.len() as u64);
-            http.input.extend_from_slice(came);
+            // There is room, as they had as much until now.
+            let account = shared.transfer.buffers.account_mut();
+            let kept = account.keep(Purpose::Input, &mut http.input, came);
+            if kept.is_err() {
+                return Turn::Close(CloseReason::Reset(Side::Client));
+            }
         }
         Protocol::Opening(_) => {}
     }

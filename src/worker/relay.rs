@@ -1,9 +1,10 @@
 //! Moves bytes for one direction of a session. It is called once per direction and turn.
 //!
 //! Bytes are read into the worker's scratch space and written straight on. Only what the target
-//! would not take moves into a pooled buffer, so no more is read at once than the next buffer
-//! holds. A direction that has carried [`SPLICE_AFTER_BYTES`], and has more waiting than one read
-//! takes, may go on through a pooled kernel pipe instead, without copies.
+//! would not take moves into a pooled buffer, so no more is read at once than there is memory for;
+//! where there is none, the session waits for some. A direction that has carried
+//! [`SPLICE_AFTER_BYTES`], and has more waiting than one read takes, may go on through a pooled
+//! kernel pipe instead, without copies.
 
 use std::io::{ErrorKind, IoSlice};
 
@@ -195,14 +196,8 @@ impl<N: Net> Direction<N> {
         self.flow.on_moved(taken);
         *budget = budget.saturating_sub(count);
         if taken < count {
-            let mut buffer = transfer.buffers.take();
-            let kept = buffer.append(&transfer.scratch[taken..count]);
-            debug_assert_eq!(
-                kept,
-                count - taken,
-                "a buffer holds what the scratch space holds"
-            );
-            self.held = Held::Bytes(buffer);
+            let rest = &transfer.scratch[taken..count];
+            self.held = Held::Bytes(transfer.buffers.hold(&[rest]));
         }
         end.map_or(Ok(()), |found| self.no_bytes(found))
     }
@@ -237,6 +232,10 @@ impl<N: Net> Direction<N> {
         transfer: &mut Transfer<N>,
     ) -> Result<Option<usize>, Pumped> {
         let room = room(transfer);
+        if room == 0 {
+            transfer.is_short = true;
+            return Err(Pumped::Waiting);
+        }
         let space = &mut transfer.scratch[..room];
         match source.read(&mut transfer.net, space) {
             Io::Ready(count) => {
@@ -314,9 +313,10 @@ impl<N: Net> Direction<N> {
     }
 }
 
-/// What one read may take: no more than the next buffer holds.
+/// What one read may take: no more than may have to wait.
 fn room<N: Net>(transfer: &Transfer<N>) -> usize {
-    transfer.buffers.next_bytes().min(transfer.scratch.len())
+    let buffers = &transfer.buffers;
+    buffers.readable(buffers.capacity_bytes().min(transfer.scratch.len()))
 }
 
 /// How many bytes a target took, by what a write found.

@@ -6,6 +6,7 @@ use log::info;
 
 use crate::board::{BackendCell, Cell, ListenerCell, Listeners};
 use crate::config::model::Config;
+use crate::core::account::Purpose;
 use crate::core::http::oddity::Oddity;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
@@ -13,6 +14,7 @@ use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::session::Session;
 use crate::worker::shared::{Timeout, key_of, span};
+use crate::worker::shortage::Shortage;
 use crate::worker::stats_text;
 
 /// The settings and memory of reporting.
@@ -48,6 +50,10 @@ pub struct Census {
     pub leases: usize,
     /// Buffers that are lent.
     pub buffers_lent: usize,
+    /// Bytes that the account of all that waits is charged with.
+    pub bytes_waiting: usize,
+    /// Sessions that wait for memory.
+    pub short: usize,
     /// Pipes that are lent.
     pub pipes_lent: usize,
     /// Armed timers.
@@ -82,6 +88,8 @@ impl<N: Net> Worker<N> {
             sessions: self.sessions.len(),
             leases: self.shared.backends.leases(),
             buffers_lent: self.shared.transfer.buffers.lent(),
+            bytes_waiting: self.shared.transfer.buffers.account().total(),
+            short: self.short.len(),
             pipes_lent: self.shared.transfer.pipes.lent(),
             timers: self.shared.wheel.len(),
             listeners_open: self
@@ -239,6 +247,8 @@ impl<N: Net> Worker<N> {
             .iter()
             .filter(|(_, link)| link.piped.is_some())
             .count();
+        self.check_account()?;
+        self.check_shortage()?;
         let transfer = &self.shared.transfer;
         if (buffers, pipes) != (transfer.buffers.lent(), transfer.pipes.lent()) {
             return Err(format!(
@@ -248,6 +258,38 @@ impl<N: Net> Worker<N> {
             ));
         }
         Ok(())
+    }
+
+    fn check_shortage(&self) -> Result<(), String> {
+        let waiting = self.sessions.iter();
+        let waiting = waiting.filter(|(_, session)| session.shortage == Shortage::InLine);
+        match (waiting.count(), self.short.len()) {
+            (waiting, line) if waiting == line => Ok(()),
+            (waiting, line) => Err(format!("{waiting} wait for memory, {line} are in line")),
+        }
+    }
+
+    /// The account is charged with what sessions hold, and with nothing else.
+    fn check_account(&self) -> Result<(), String> {
+        let mut held = [0; 4];
+        for (_, session) in &self.sessions {
+            let waiting = session.waiting();
+            held.iter_mut()
+                .zip(waiting)
+                .for_each(|(sum, it)| *sum += it);
+        }
+        let account = self.shared.transfer.buffers.account();
+        let purposes = [
+            Purpose::Transit,
+            Purpose::Input,
+            Purpose::Request,
+            Purpose::Response,
+        ];
+        let charged = purposes.map(|purpose| account.used(purpose));
+        match held == charged && account.total() == charged.iter().sum::<usize>() {
+            true => Ok(()),
+            false => Err(format!("{held:?} bytes wait, {charged:?} are charged")),
+        }
     }
 
     /// Arms the next statistics line anew.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::core::account::Purpose;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::{Fired, Net, Side};
@@ -9,6 +10,7 @@ use crate::worker::http::{self, Http};
 use crate::worker::links::Owner;
 use crate::worker::opening::{self, Opening};
 use crate::worker::shared::{ListenerSlot, Shared, UpstreamSlot};
+use crate::worker::shortage::Shortage;
 use crate::worker::tcp::{self, Relay};
 use crate::worker::transport::Endpoint;
 
@@ -88,6 +90,7 @@ pub(crate) struct Session<N: Net> {
     /// The timer fired: close at the end of the next turn if nothing moved in it.
     pub(crate) due: bool,
     pub(crate) queued: bool,
+    pub(crate) shortage: Shortage,
     pub(crate) protocol: Protocol<N>,
 }
 
@@ -150,6 +153,15 @@ impl<N: Net> Session<N> {
             Protocol::Opening(_) => (0, 0),
             Protocol::Tcp(relay) => relay.held(),
             Protocol::Http(http) => http.held(),
+        }
+    }
+
+    /// Bytes that it has of the account, by [`Purpose`].
+    pub(crate) fn waiting(&self) -> [usize; 4] {
+        match &self.protocol {
+            Protocol::Tcp(relay) => [relay.buffered(), 0, 0, 0],
+            Protocol::Http(http) => http.waiting(),
+            Protocol::Opening(opening) => [0, opening.kept(), 0, 0],
         }
     }
 
@@ -234,7 +246,11 @@ impl<N: Net> Shared<N> {
     ) -> Ended<N> {
         let blank = Protocol::Http(Http::new(self.now));
         match std::mem::replace(&mut session.protocol, blank) {
-            Protocol::Opening(_) => Ended::nothing(),
+            Protocol::Opening(opening) => {
+                let account = self.transfer.buffers.account_mut();
+                account.give(Purpose::Input, opening.kept());
+                Ended::nothing()
+            }
             Protocol::Tcp(mut relay) => {
                 let to_backend = relay.backend.as_ref().map_or(0, Endpoint::pending_bytes);
                 let to_client = session.client.pending_bytes();
@@ -256,9 +272,11 @@ impl<N: Net> Shared<N> {
                 let was_undelivered = output.is_some()
                     || http.exchange.is_some()
                     || session.client.pending_bytes() > 0;
+                let buffers = &mut self.transfer.buffers;
                 if let Some(buffer) = output {
-                    self.transfer.buffers.give(buffer);
+                    buffers.give(buffer);
                 }
+                buffers.account_mut().free(Purpose::Input, &mut http.input);
                 if let Some(mut exchange) = http.exchange.take() {
                     http::log_unfinished(&mut exchange, session.listener, self, reason);
                     self.abandon_exchange(exchange);

@@ -68,6 +68,8 @@ pub(crate) struct Transfer<N: Net> {
     pub(crate) scratch_text: Vec<u8>,
     pub(crate) buffers: BufferPool,
     pub(crate) pipes: PipePool<N>,
+    /// The session that has its turn could not read for want of memory.
+    pub(crate) is_short: bool,
 }
 
 /// Lends kernel pipes, at most [`PIPES_MAX`] at once.

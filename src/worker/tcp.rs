@@ -158,6 +158,16 @@ impl<N: Net> Relay<N> {
         )
     }
 
+    /// What is allocated for bytes that wait.
+    pub(crate) fn buffered(&self) -> usize {
+        let held = [&self.up.held, &self.down.held].into_iter();
+        held.map(|held| match held {
+            Held::Bytes(buffer) => buffer.capacity(),
+            Held::Nothing | Held::Pipe { .. } => 0,
+        })
+        .sum()
+    }
+
     /// Bytes that were read and not yet delivered, both ways.
     pub(crate) fn held_bytes(&self) -> usize {
         self.up.held_bytes() + self.down.held_bytes()
@@ -347,7 +357,11 @@ fn pump_both<N: Net>(
         (_, Pumped::SourceFailed(_)) => Turn::Close(CloseReason::Reset(Side::Backend)),
         (_, Pumped::TargetFailed(_)) => Turn::Close(CloseReason::Reset(Side::Client)),
         (_, Pumped::Spent) => Turn::Again,
-        (_, Pumped::Waiting) if down.truncated && down.waiting_bytes(client) > 0 => Turn::Sleep,
+        (_, Pumped::Waiting)
+            if down.truncated && (down.waiting_bytes(client) > 0 || transfer.is_short) =>
+        {
+            Turn::Sleep
+        }
         _ if down.truncated => Turn::Close(CloseReason::Reset(Side::Backend)),
         (Pumped::Done, Pumped::Done) => Turn::Close(CloseReason::Done),
         (Pumped::Spent, _) => Turn::Again,

@@ -368,7 +368,7 @@ impl Simulation {
         let census = self.rig.worker.census();
         assert_eq!(census.sessions, 0);
         assert_eq!(
-            (census.leases, census.buffers_lent, census.pipes_lent),
+            (census.leases, census.pipes_lent, census.bytes_waiting),
             (0, 0, 0)
         );
         assert_eq!(census.listeners_open, 0);

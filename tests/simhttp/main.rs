@@ -19,6 +19,7 @@ mod ends;
 mod exchange;
 mod half_closed;
 mod idle;
+mod memory;
 mod message;
 mod play;
 mod sticky;

@@ -55,7 +55,7 @@ pub(crate) fn config_text(rng: &mut Rng, is_plain: bool) -> String {
             rng,
             &[
                 "",
-                "buffers: {size: 16KiB, memory: 64KiB}\n",
+                "buffers: {size: 8KiB, memory: 32KiB}\n",
                 "splice: false\n",
             ],
         )
@@ -315,8 +315,9 @@ impl Play {
             census.leases,
             census.buffers_lent,
             census.pipes_lent,
+            census.bytes_waiting,
         );
-        assert_eq!(left, (0, 0, 0, 0), "something is left");
+        assert_eq!(left, (0, 0, 0, 0, 0), "something is left");
         assert_eq!(self.rig.world().open_streams(), 0, "streams are left");
         for (id, count) in &self.arrivals {
             let request = self.find(*id);

@@ -38,7 +38,8 @@ mod outcome;
 mod tests;
 
 pub use outcome::{
-    BadResponse, ClientFate, Cut, End, Ending, Failure, Idle, LinkFate, NO_DESCRIPTOR, TOO_LARGE,
+    BadResponse, ClientFate, Cut, End, Ending, Failure, Idle, LinkFate, NO_DESCRIPTOR, NO_MEMORY,
+    TOO_LARGE,
 };
 
 /// How long after forwarding `Expect: 100-continue` weir answers 100 itself, in milliseconds.
@@ -740,6 +741,12 @@ impl Exchange {
         } else {
             Tail::Nothing
         })
+    }
+
+    /// There is no memory for what has come of a response's head.
+    #[must_use]
+    pub fn on_no_memory(&self) -> End {
+        self.failed(Failure::NoMemory)
     }
 
     /// What the backend sent is no response.

@@ -2,6 +2,7 @@
 
 use log::debug;
 
+use crate::core::account::Purpose;
 use crate::core::http::exchange::{Allowance, End, Recovery};
 use crate::net::{ConnectError, Net};
 use crate::worker::connect::{Dialed, NoBackend};
@@ -118,7 +119,8 @@ impl<N: Net> Parts<'_, N> {
         if let Some(link) = exchange.link.take() {
             shared.close_link(link);
         }
-        exchange.response_head.clear();
+        let account = shared.transfer.buffers.account_mut();
+        account.free(Purpose::Response, &mut exchange.response_head);
         match recovery {
             Recovery::SameBackend => {}
             Recovery::OtherBackend => exchange.attempt.give_up(shared, FailedAt::Answer, why),

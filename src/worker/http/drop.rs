@@ -5,6 +5,7 @@
 //! sends is read and dropped, within bounds, until it has ended or the connection can go on.
 
 use crate::board::ListenerCell;
+use crate::core::account::Purpose;
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
@@ -147,7 +148,8 @@ impl<N: Net> Parts<'_, N> {
         {
             return Next::Turn(Turn::Close(reason));
         }
-        self.http.input = Vec::new();
+        let account = shared.transfer.buffers.account_mut();
+        account.free(Purpose::Input, &mut self.http.input);
         self.http.phase = Phase::Linger(shared.now.after_ms(DROP_MS), reason);
         if !self.is_blocked() {
             self.begin_linger(shared, reason);

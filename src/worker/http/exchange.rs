@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::board::ListenerCell;
 use crate::config::model::{TimeoutOverrides, Timeouts};
 use crate::core::access_log::StickyUse;
+use crate::core::account::{NoMemory, Purpose};
 use crate::core::backend::Lease;
 use crate::core::buffer::Buffer;
 use crate::core::http::exchange::{
@@ -31,9 +32,11 @@ use crate::worker::site::Site;
 use crate::worker::tcp::TURN_BUDGET_BYTES;
 use crate::worker::transport::Endpoint;
 
-/// Spare exchanges kept for reuse, and the longest request that one may keep room for.
+/// Spare exchanges kept for reuse, and the longest request that one may keep room for. Together
+/// they take no more than one part in so many of the account's bound, besides it.
 const SPARE_EXCHANGES_MAX: usize = 256;
 const SPARE_REQUEST_BYTES_MAX: usize = 4 * 1024;
+const SPARE_PARTS: usize = 64;
 
 /// What one read takes of a response, in bytes.
 const SHORT_RESPONSE_BYTES_MAX: u64 = 16 * 1024;
@@ -50,6 +53,8 @@ pub(crate) struct ActiveExchange {
     pub(super) upload: Option<Buffer>,
     /// A response head that is incomplete.
     pub(super) response_head: Vec<u8>,
+    /// Bytes of the account that its request takes.
+    charged_bytes: usize,
     pub(super) sticky: Option<StickyUse>,
     /// Whether the client speaks to this entry over TLS, as a trusted proxy says.
     pub(super) secure_client: bool,
@@ -86,6 +91,7 @@ impl ActiveExchange {
             link: None,
             upload: None,
             response_head: Vec::new(),
+            charged_bytes: 0,
             sticky: None,
             secure_client: false,
             started: Tick(0),
@@ -142,6 +148,11 @@ impl ActiveExchange {
         let route = self.site.routes[self.route].abort_on_close;
         let upstream = &shared.upstreams[self.attempt.upstream as usize].settings;
         route.unwrap_or(upstream.abort_on_close)
+    }
+
+    /// Bytes of the account that its request and an incomplete response head take.
+    pub(crate) fn charged(&self) -> (usize, usize) {
+        (self.charged_bytes, self.response_head.capacity())
     }
 
     /// Whether body bytes wait for the backend.
@@ -256,9 +267,25 @@ impl<N: Net> Shared<N> {
         spare
     }
 
+    /// Charges the account for the request of an exchange, which is whole as far as it is kept.
+    pub(super) fn charge_request(&mut self, exchange: &mut ActiveExchange) -> Result<(), NoMemory> {
+        let bytes = exchange.state.space_bytes();
+        let account = self.transfer.buffers.account_mut();
+        account.take(Purpose::Request, bytes)?;
+        exchange.charged_bytes = bytes;
+        Ok(())
+    }
+
     /// Keeps an exchange that is over for the next request.
-    pub(super) fn keep_spare(&mut self, exchange: Box<ActiveExchange>) {
-        if self.http.spare.len() < SPARE_EXCHANGES_MAX
+    pub(super) fn keep_spare(&mut self, mut exchange: Box<ActiveExchange>) {
+        let account = self.transfer.buffers.account_mut();
+        account.give(
+            Purpose::Request,
+            std::mem::take(&mut exchange.charged_bytes),
+        );
+        account.free(Purpose::Response, &mut exchange.response_head);
+        let spare_max = account.bytes_max() / SPARE_PARTS / SPARE_REQUEST_BYTES_MAX;
+        if self.http.spare.len() < spare_max.clamp(1, SPARE_EXCHANGES_MAX)
             && exchange.state.space_bytes() <= SPARE_REQUEST_BYTES_MAX
         {
             self.http.spare.push(exchange);

@@ -203,6 +203,16 @@ impl Http {
         let upload = self.exchange.as_ref().is_some_and(|x| x.has_upload());
         (usize::from(self.output.is_some()) + usize::from(upload), 0)
     }
+
+    /// Bytes that it has of the account, by [`Purpose`](crate::core::account::Purpose).
+    pub(crate) fn waiting(&self) -> [usize; 4] {
+        let capacity = |buffer: Option<&Buffer>| buffer.map_or(0, Buffer::capacity);
+        let exchange = self.exchange.as_deref();
+        let upload = capacity(exchange.and_then(|x| x.upload.as_ref()));
+        let (request, response) = exchange.map_or((0, 0), ActiveExchange::charged);
+        let transit = capacity(self.output.as_ref()) + upload;
+        [transit, self.input.capacity(), request, response]
+    }
 }
 
 /// What a step of the session asks for.

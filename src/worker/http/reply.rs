@@ -233,16 +233,16 @@ impl<N: Net> Parts<'_, N> {
 
     /// Whether the connection can go on after an answer of weir's own: only if the body of the
     /// request is here already, or its rest is short. What follows it is kept.
-    fn may_keep(&mut self, shared: &Shared<N>, site: &Site, request: Request<'_>) -> bool {
+    fn may_keep(&mut self, shared: &mut Shared<N>, site: &Site, request: Request<'_>) -> bool {
         let facts = request.head.facts;
         let rest = request.rest();
         let mut body = Body::new(facts.framing, true);
         let Ok(taken) = body.gather(rest, &mut Vec::new()) else {
             return false;
         };
-        self.http.input.extend_from_slice(&rest[taken..]);
+        let is_kept = self.keep_ahead(shared, &rest[taken..]).is_ok();
         self.http.phase = Phase::Idle(shared.now);
-        let may_go_on = self.may_go_on(site, shared);
+        let may_go_on = is_kept && self.may_go_on(site, shared);
         if body.is_done() {
             return may_go_on;
         }
@@ -259,7 +259,7 @@ impl<N: Net> Parts<'_, N> {
     /// What is settled about an answer of weir's own before it is written.
     fn begin_answer<'a>(
         &mut self,
-        shared: &Shared<N>,
+        shared: &mut Shared<N>,
         site: &'a Arc<Site>,
         route: Option<usize>,
         request: Request<'a>,

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use crate::board::ListenerCell;
 use crate::config::model::{self, HashKey};
 use crate::core::access_log::StickyUse;
+use crate::core::account::{NoMemory, Purpose};
 use crate::core::backend::BackendId;
 use crate::core::balance::client_key;
 use crate::core::http::body::Framing;
 use crate::core::http::claims;
-use crate::core::http::exchange::TOO_LARGE;
+use crate::core::http::exchange::{NO_MEMORY, TOO_LARGE};
 use crate::core::http::forwarded::{self, Peer, Scheme};
 use crate::core::http::head::{self, Expect, HeadError, Method, Parsed, RequestHead, Version};
 use crate::core::http::known::Known;
@@ -55,15 +56,21 @@ impl<'a> Request<'a> {
 impl<N: Net> Parts<'_, N> {
     /// Looks for the next request head and begins what it asks for.
     pub(super) fn read_request(&mut self, shared: &mut Shared<N>) -> Next {
+        let is_ahead = matches!(self.http.phase, Phase::Idle(_)) && !self.http.input.is_empty();
+        if !is_ahead && !self.client.may_read() {
+            return Next::Turn(Turn::Sleep);
+        }
+        if shared.transfer.buffers.account().is_over() {
+            shared.transfer.is_short = true;
+            return Next::Turn(Turn::Sleep);
+        }
         // What was sent ahead is looked at before anything is read.
-        if matches!(self.http.phase, Phase::Idle(_)) && !self.http.input.is_empty() {
-            let input = std::mem::take(&mut self.http.input);
+        if is_ahead {
+            let input = self.take_input(shared);
             // The end may have been found behind it, and counts once it is used up.
             self.client.expect_end();
-            return self.look_at(shared, &input, input.len());
-        }
-        if !self.client.may_read() {
-            return Next::Turn(Turn::Sleep);
+            let fresh = input.len();
+            return self.look_at_kept(shared, input, fresh);
         }
         let mut scratch = std::mem::take(&mut shared.transfer.scratch);
         let next = self.read_more(shared, &mut scratch);
@@ -82,19 +89,58 @@ impl<N: Net> Parts<'_, N> {
             Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
         };
         shared.count(self.facts.listener, ListenerCell::BytesIn, count as u64);
+        let fresh = &scratch[..count];
         if self.http.input.is_empty() {
-            return self.look_at(shared, &scratch[..count], count);
+            let found = self.look_at(shared, fresh, count);
+            return found.unwrap_or_else(|| {
+                let kept = self.keep_ahead(shared, fresh);
+                self.wait_for_more(shared, kept)
+            });
         }
-        let mut input = std::mem::take(&mut self.http.input);
-        input.extend_from_slice(&scratch[..count]);
-        self.look_at(shared, &input, count)
+        let mut input = self.take_input(shared);
+        if input.try_reserve(count).is_err() {
+            return self.wait_for_more(shared, Err(NoMemory));
+        }
+        input.extend_from_slice(fresh);
+        self.look_at_kept(shared, input, count)
     }
 
-    /// Parses what there is of a head, of which the last `fresh` bytes are new.
-    fn look_at(&mut self, shared: &mut Shared<N>, bytes: &[u8], fresh: usize) -> Next {
+    /// The same with what is kept, which stays where it is if it is no whole head.
+    fn look_at_kept(&mut self, shared: &mut Shared<N>, input: Vec<u8>, fresh: usize) -> Next {
+        if let Some(next) = self.look_at(shared, &input, fresh) {
+            return next;
+        }
+        let account = shared.transfer.buffers.account_mut();
+        let kept = account.take(Purpose::Input, input.capacity());
+        if kept.is_ok() {
+            self.http.input = input;
+        }
+        self.wait_for_more(shared, kept)
+    }
+
+    /// What is kept of requests to come, which is not charged to the account any more.
+    fn take_input(&mut self, shared: &mut Shared<N>) -> Vec<u8> {
+        let account = shared.transfer.buffers.account_mut();
+        account.give(Purpose::Input, self.http.input.capacity());
+        std::mem::take(&mut self.http.input)
+    }
+
+    /// Keeps what comes ahead of its turn.
+    pub(super) fn keep_ahead(
+        &mut self,
+        shared: &mut Shared<N>,
+        bytes: &[u8],
+    ) -> Result<(), NoMemory> {
+        let account = shared.transfer.buffers.account_mut();
+        account.keep(Purpose::Input, &mut self.http.input, bytes)
+    }
+
+    /// Begins what a head asks for, or refuses it; none while it is incomplete. The last `fresh`
+    /// of the bytes are new.
+    fn look_at(&mut self, shared: &mut Shared<N>, bytes: &[u8], fresh: usize) -> Option<Next> {
         let limits = self.site(shared).limits;
         if !head::is_worth_parsing(bytes, fresh, limits) {
-            return self.keep_partial(shared, bytes);
+            return None;
         }
         let mut head = std::mem::take(&mut shared.http.request_head);
         let next = match head.parse(bytes, limits) {
@@ -104,17 +150,20 @@ impl<N: Net> Parts<'_, N> {
                     bytes,
                     head_bytes,
                 };
-                self.begin(shared, request)
+                Some(self.begin(shared, request))
             }
-            Ok(Parsed::Partial) => self.keep_partial(shared, bytes),
-            Err(error) => self.refuse_request(shared, error),
+            Ok(Parsed::Partial) => None,
+            Err(error) => Some(self.refuse_request(shared, error)),
         };
         shared.http.request_head = head;
         next
     }
 
-    fn keep_partial(&mut self, shared: &Shared<N>, bytes: &[u8]) -> Next {
-        self.http.input.extend_from_slice(bytes);
+    /// A head is incomplete, and was kept or could not be.
+    fn wait_for_more(&mut self, shared: &mut Shared<N>, kept: Result<(), NoMemory>) -> Next {
+        if kept.is_err() {
+            return self.refuse_head(shared, (503, Some(NO_MEMORY)));
+        }
         if let Phase::Idle(_) = self.http.phase {
             self.http.phase = Phase::Head(shared.now);
         }
@@ -279,7 +328,15 @@ impl<N: Net> Parts<'_, N> {
             shared.abandon_exchange(exchange);
             return self.answer_error(shared, site, Some(route), request, (413, Some(TOO_LARGE)));
         }
-        self.http.input.extend_from_slice(&request.rest()[taken..]);
+        let ahead = &request.rest()[taken..];
+        let charged = shared.charge_request(&mut exchange);
+        if charged
+            .and_then(|()| self.keep_ahead(shared, ahead))
+            .is_err()
+        {
+            shared.abandon_exchange(exchange);
+            return self.answer_error(shared, site, Some(route), request, (503, Some(NO_MEMORY)));
+        }
         if full.is_some_and(|backend| shared.line_up(self.owner, upstream, backend)) {
             exchange.state.on_queued(shared.now);
         }

@@ -5,10 +5,10 @@ use std::io::ErrorKind;
 use crate::board::{BackendCell, ListenerCell};
 use crate::config::model;
 use crate::core::access_log::StickyUse;
-use crate::core::buffer::SMALL_BYTES;
+use crate::core::account::{NoMemory, Purpose};
 use crate::core::http::body::LAST_CHUNK;
 use crate::core::http::exchange::{End, Head, Relayed, Tail};
-use crate::core::http::head::{Limits, Parsed, ResponseHead};
+use crate::core::http::head::{self, Limits, Parsed, ResponseHead};
 use crate::core::http::keep_alive;
 use crate::core::http::known::{Known, KnownSet};
 use crate::core::http::rewrite::{END, ResponseRewrite, append_field, write_response};
@@ -93,10 +93,11 @@ impl<N: Net> Parts<'_, N> {
             return Ok(false);
         };
         // With a head before it, a body part of a buffer's size still fits.
-        let room = match shared.transfer.buffers.next_bytes() {
-            SMALL_BYTES => SMALL_BYTES,
-            _ => scratch.len(),
-        };
+        let room = shared.transfer.buffers.readable(scratch.len());
+        if room == 0 {
+            shared.transfer.is_short = true;
+            return Ok(false);
+        }
         let endpoint = &mut shared.links[link as usize].endpoint;
         let net = &mut shared.transfer.net;
         let count = match endpoint.read(net, &mut scratch[..room]) {
@@ -278,8 +279,9 @@ impl<N: Net> Parts<'_, N> {
         let bytes = if exchange.response_head.is_empty() {
             bytes
         } else {
-            let mut whole = std::mem::take(&mut exchange.response_head);
-            whole.extend_from_slice(bytes);
+            let Some(whole) = keep_head(exchange, shared, bytes)? else {
+                return Ok(());
+            };
             kept = whole;
             &kept
         };
@@ -316,8 +318,11 @@ impl<N: Net> Parts<'_, N> {
             let rest = &bytes[start..];
             match head.parse(rest, exchange.state.facts().method, limits) {
                 Ok(Parsed::Partial) => {
-                    exchange.response_head.extend_from_slice(rest);
-                    return Ok(None);
+                    let account = shared.transfer.buffers.account_mut();
+                    let kept = account.keep(Purpose::Response, &mut exchange.response_head, rest);
+                    return kept
+                        .map(|()| None)
+                        .map_err(|NoMemory| exchange.state.on_no_memory());
                 }
                 Ok(Parsed::Complete(head_bytes)) => {
                     start += head_bytes;
@@ -432,6 +437,25 @@ impl<N: Net> Parts<'_, N> {
             .map_err(|_| End::ClientGone)?;
         exchange.state.natural_end().map_or(Ok(()), Err)
     }
+}
+
+/// More of an incomplete head has come. It is taken out of what is kept only when it may be whole
+/// now.
+fn keep_head<N: Net>(
+    exchange: &mut ActiveExchange,
+    shared: &mut Shared<N>,
+    fresh: &[u8],
+) -> Result<Option<Vec<u8>>, End> {
+    let account = shared.transfer.buffers.account_mut();
+    let kept = &mut exchange.response_head;
+    account
+        .keep(Purpose::Response, kept, fresh)
+        .map_err(|NoMemory| exchange.state.on_no_memory())?;
+    if !head::is_worth_parsing(kept, fresh.len(), exchange.site.limits) {
+        return Ok(None);
+    }
+    account.give(Purpose::Response, kept.capacity());
+    Ok(Some(std::mem::take(kept)))
 }
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";

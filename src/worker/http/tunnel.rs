@@ -2,6 +2,7 @@
 
 use log::debug;
 
+use crate::core::account::Purpose;
 use crate::core::http::exchange::Link;
 use crate::net::{Kind, Net, Side, Target};
 use crate::worker::connect::Attempt;
@@ -47,7 +48,9 @@ pub(super) fn adopt<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Sha
     let timeout = exchange.site.routes[exchange.route].timeouts.tunnel;
     let mut relay = Relay::tunnel(attempt, link.endpoint, timeout);
     if !http.input.is_empty() {
-        relay.up.hold(shared.transfer.buffers.hold(&[&http.input]));
+        let buffers = &mut shared.transfer.buffers;
+        relay.up.hold(buffers.hold(&[&http.input]));
+        buffers.account_mut().free(Purpose::Input, &mut http.input);
     }
     if let Some(buffer) = http.output.take() {
         relay.down.hold(buffer);

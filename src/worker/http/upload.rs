@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use log::debug;
 
 use crate::board::{BackendCell, ListenerCell};
+use crate::core::account::{NoMemory, Purpose};
 use crate::core::http::body::Framing;
 use crate::core::http::exchange::{End, Link, Relayed};
 use crate::core::readiness::Io;
@@ -170,11 +171,16 @@ impl<N: Net> Parts<'_, N> {
             Framing::Length(_) => {
                 usize::try_from(exchange.state.request_opaque_bytes()).unwrap_or(usize::MAX)
             }
-            Framing::None | Framing::Chunked | Framing::UntilClose => CHUNKED_READ_BYTES,
+            Framing::None | Framing::Chunked | Framing::UntilClose => {
+                let account = shared.transfer.buffers.account();
+                CHUNKED_READ_BYTES.min(account.room(Purpose::Input))
+            }
         };
-        let room = wanted
-            .min(scratch.len())
-            .min(shared.transfer.buffers.next_bytes());
+        let room = shared.transfer.buffers.readable(wanted.min(scratch.len()));
+        if room == 0 {
+            shared.transfer.is_short = true;
+            return Ok(false);
+        }
         let net = &mut shared.transfer.net;
         let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
@@ -200,9 +206,10 @@ impl<N: Net> Parts<'_, N> {
         let mut out = std::mem::take(&mut shared.http.out);
         out.clear();
         let relayed = exchange.state.on_request_body(bytes, max, &mut out);
-        let outcome = relayed.map(|Relayed { direct, consumed }| {
-            self.http.input.extend_from_slice(&bytes[consumed..]);
+        let outcome = relayed.and_then(|Relayed { direct, consumed }| {
             self.write_body(exchange, shared, &out, &bytes[..direct]);
+            self.keep_ahead(shared, &bytes[consumed..])
+                .map_err(|NoMemory| End::ClientGone)
         });
         shared.http.out = out;
         outcome
@@ -243,7 +250,8 @@ impl<N: Net> Parts<'_, N> {
             .site
             .limits
             .head_bytes_max
-            .saturating_sub(self.http.input.len());
+            .saturating_sub(self.http.input.len())
+            .min(shared.transfer.buffers.account().room(Purpose::Input));
         if !is_leaving || !self.client.may_read() {
             return Ok(false);
         }
@@ -260,8 +268,9 @@ impl<N: Net> Parts<'_, N> {
         match self.client.read(&mut transfer.net, space) {
             Io::Ready(count) => {
                 let ahead = &transfer.scratch[..count];
-                self.http.input.extend_from_slice(ahead);
-                Ok(true)
+                let account = transfer.buffers.account_mut();
+                let kept = account.keep(Purpose::Input, &mut self.http.input, ahead);
+                kept.map(|()| true).map_err(|NoMemory| End::ClientGone)
             }
             Io::Blocked => Ok(false),
             Io::Closed => {

@@ -10,6 +10,9 @@ pub const TOO_LARGE: &str = "the body is longer than its route allows";
 /// Why a backend that could be used was not connected to.
 pub const NO_DESCRIPTOR: &str = "no descriptor was free";
 
+/// Why a request is refused, or its answer, that would have to wait.
+pub const NO_MEMORY: &str = "no memory was free to keep it";
+
 /// What is wrong with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadResponse {
@@ -49,6 +52,8 @@ pub enum Failure {
     NoBackend,
     /// No descriptor was free for a connection in time.
     NoDescriptor,
+    /// No memory was free for the head of the response.
+    NoMemory,
     /// The backend that the client is bound to stayed full, and no other could be used.
     QueueTimeout,
     /// Every connection that was tried failed.
@@ -78,7 +83,7 @@ impl Failure {
             Self::RequestTimeout => 408,
             Self::TooLarge => 413,
             Self::Connect | Self::ClosedEarly | Self::BadResponse(_) => 502,
-            Self::NoBackend | Self::NoDescriptor | Self::QueueTimeout => 503,
+            Self::NoBackend | Self::NoDescriptor | Self::NoMemory | Self::QueueTimeout => 503,
             Self::ConnectTimeout | Self::ResponseTimeout => 504,
         }
     }
@@ -87,7 +92,7 @@ impl Failure {
     #[must_use]
     pub const fn why(self) -> Why {
         match self {
-            Self::BadRequest(_) | Self::TooLarge => Why::Refused,
+            Self::BadRequest(_) | Self::TooLarge | Self::NoMemory => Why::Refused,
             Self::RequestTimeout => Why::UploadTimeout,
             Self::Connect => Why::ConnectFailed,
             Self::ClosedEarly => Why::BackendClosedBeforeHead,
@@ -107,6 +112,7 @@ impl Failure {
             Self::BadResponse(error) => Some(error.reason()),
             Self::TooLarge => Some(TOO_LARGE),
             Self::NoDescriptor => Some(NO_DESCRIPTOR),
+            Self::NoMemory => Some(NO_MEMORY),
             Self::RequestTimeout
             | Self::NoBackend
             | Self::QueueTimeout
