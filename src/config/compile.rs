@@ -378,7 +378,7 @@ fn blank() -> Config {
         log_level: defaults::LOG_LEVEL,
         connections_max: None,
         buffer_bytes: defaults::BUFFER_BYTES,
-        buffer_memory_bytes: defaults::BUFFER_MEMORY_BYTES,
+        buffer_memory_bytes: None,
         splice: defaults::SPLICE,
         access_log: None,
         privileges: defaults::PRIVILEGES,

@@ -48,11 +48,9 @@ pub(super) const BUFFER_BYTES: usize = 64 << 10;
 pub(super) const SPLICE: bool = true;
 pub(super) const BUFFER_BYTES_MIN: u64 = 8 << 10;
 pub(super) const BUFFER_BYTES_MAX: u64 = 1 << 20;
-pub(super) const BUFFER_MEMORY_BYTES: usize = 64 << 20;
 pub(super) const BUFFER_MEMORY_BYTES_MAX: u64 = 64 << 30;
 /// Fewest buffers that the memory must hold: two sessions with both directions stalled.
 pub(super) const BUFFERS_MIN: u64 = 4;
-const _: () = assert!(BUFFERS_MIN * BUFFER_BYTES_MAX <= BUFFER_MEMORY_BYTES as u64);
 
 /// The kernel caps it at `net.core.somaxconn`.
 pub(super) const BACKLOG: i32 = i32::MAX;

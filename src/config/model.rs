@@ -40,8 +40,9 @@ pub struct Config {
     pub connections_max: Option<usize>,
     /// Capacity of each relay buffer and of the scratch space, in bytes.
     pub buffer_bytes: usize,
-    /// All relay buffers together, in bytes: the bound on memory for bytes that wait.
-    pub buffer_memory_bytes: usize,
+    /// All bytes that wait in one process, in bytes: buffers, heads and kept requests. None
+    /// derives it from the memory that there is.
+    pub buffer_memory_bytes: Option<usize>,
     /// Whether long flows may be moved through kernel pipes with splice(2).
     pub splice: bool,
     /// Where and how accesses are logged; none when off.

@@ -64,7 +64,8 @@ pub(super) static TOP: &[Key<Config>] = &[
 pub(super) static BUFFERS: &[Key<Config>] = &[
     Key::new("size", later, |it, _| Some(tree::size(&it.buffer_bytes))),
     Key::new("memory", later, |it, _| {
-        Some(tree::size(&it.buffer_memory_bytes))
+        let memory = it.buffer_memory_bytes.as_ref();
+        Some(memory.map_or_else(|| tree::word("auto"), tree::size))
     }),
 ];
 
@@ -123,18 +124,19 @@ fn buffers(config: &mut Config, entry: &Entry, c: &mut Compiler<'_>) {
     let size_range = defaults::BUFFER_BYTES_MIN..=defaults::BUFFER_BYTES_MAX;
     let size = section.read("size", problems, values::size(size_range));
     config.buffer_bytes = size.unwrap_or(config.buffer_bytes);
-    // Nothing is said against a memory that some size fits. By default any does.
+    // Nothing is said against a memory that some size fits. With `auto` any does.
     let least_size = match (size, section.peek("size")) {
         (None, Some(_)) => defaults::BUFFER_BYTES_MIN,
         (Some(_), _) | (None, None) => config.buffer_bytes as u64,
     };
     let least = least_size * defaults::BUFFERS_MIN;
     let memory = values::size(least..=defaults::BUFFER_MEMORY_BYTES_MAX);
-    let memory = section.read("memory", problems, |node| {
+    let memory = |node: &Node| {
         let count = defaults::BUFFERS_MIN;
         memory(node).map_err(|must| format!("{must}, and hold {count} buffers of `size`"))
-    });
-    config.buffer_memory_bytes = memory.unwrap_or(config.buffer_memory_bytes);
+    };
+    let memory = section.read("memory", problems, or_word("auto", memory));
+    config.buffer_memory_bytes = memory.flatten();
     section.close(problems);
     c.buffer_bytes = config.buffer_bytes;
 }

@@ -24,9 +24,12 @@ pub(crate) mod workforce;
 
 use std::io;
 
+use log::debug;
+
 use crate::board::Board;
 use crate::cli::Args;
 use crate::config::model::{Config, WORKERS_MAX};
+use crate::core::memory_limit::MemoryLimits;
 use crate::sys::process;
 
 /// Keys of control descriptors: these, then those of a workforce of its own.
@@ -115,6 +118,19 @@ pub fn check_names(args: &Args, config: &Config, has_supervisor: bool) -> Result
         return Ok(());
     }
     Board::check(&config.column_names()).map_err(|full| full.to_string())
+}
+
+/// Settles how much of bytes that wait each of so many processes may keep, where the configuration
+/// leaves that to the memory that there is.
+pub(crate) fn share_memory(config: &mut Config, limits: &MemoryLimits, processes: usize) {
+    if config.buffer_memory_bytes.is_none() {
+        let bytes = limits.waiting_bytes(processes);
+        debug!(
+            "buffers.memory: auto is {} KiB in each process, of {limits}",
+            bytes / 1024
+        );
+        config.buffer_memory_bytes = Some(bytes);
+    }
 }
 
 /// Client connections that leave an eighth of the descriptors for backend connections: kept

@@ -8,7 +8,7 @@ use crate::config::model::{Config, Keepalive, Privileges};
 pub(crate) struct Settled {
     privileges: Privileges,
     buffer_bytes: usize,
-    buffer_memory_bytes: usize,
+    buffer_memory_bytes: Option<usize>,
     listeners: Vec<Opened>,
 }
 

@@ -18,6 +18,7 @@ pub mod layer;
 pub mod lease;
 pub mod limit;
 pub mod line;
+pub mod memory_limit;
 pub mod opening;
 pub mod probe;
 pub mod readiness;

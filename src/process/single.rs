@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use crate::board::Board;
 use crate::cli::Args;
 use crate::config::model::{Config, Listener as ListenerSettings};
-use crate::control::Refusal;
 use crate::control::access_sink::AccessSink;
 use crate::control::basis::Basis;
 use crate::control::controller::{self, Controller, Outline};
@@ -16,13 +15,14 @@ use crate::control::listen::{is_unix, listen};
 use crate::control::names::Names;
 use crate::control::verdict::Outcome;
 use crate::control::workforce::{News, Revision, Workforce};
+use crate::control::{Refusal, share_memory};
 use crate::core::address::UnresolvedName;
 use crate::process::serving::Serving;
 use crate::process::{connections_max, fit_descriptors};
 use crate::sys::privileges::Keep;
-use crate::sys::process;
 use crate::sys::sandbox::Profile;
 use crate::sys::socket::Listener;
+use crate::sys::{memory, process};
 use crate::worker::{Start, Worker};
 
 /// Serves until a signal ends it.
@@ -38,11 +38,12 @@ fn start(args: &Args, mut config: Config) -> Result<Controller, Refusal> {
             .map_err(|error| Refusal::new(&format!("cannot run on CPU {cpu}"), &error))?;
     }
     fit_descriptors(&mut config, basis.descriptors);
+    let outline = Outline::of(&config);
+    share_memory(&mut config, &memory::limits(), 1);
     let mut sockets = basis.service.listeners(&config.listeners)?;
     open_listeners(&config, &mut sockets, is_unix)?;
     basis.confinement.give_up(Keep::BindService)?;
     open_listeners(&config, &mut sockets, |_| true)?;
-    let outline = Outline::of(&config);
     let start = Start {
         now: reactor.now(),
         net: reactor,

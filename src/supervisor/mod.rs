@@ -35,8 +35,9 @@ use crate::control::controller::{self, Controller, Outline};
 use crate::control::listen::is_unix;
 use crate::control::names::Names;
 use crate::control::workforce::{Legacy, News, Revision, Workforce};
-use crate::control::{EXIT_BIND, EXIT_CUT, FIRST_FREE_KEY, Refusal, workers_wanted};
+use crate::control::{EXIT_BIND, EXIT_CUT, FIRST_FREE_KEY, Refusal, share_memory, workers_wanted};
 use crate::core::address::UnresolvedName;
+use crate::core::memory_limit::MemoryLimits;
 use crate::core::time::Tick;
 use crate::net::Net as _;
 use crate::reactor::Reactor;
@@ -49,7 +50,7 @@ use crate::supervisor::stats::Stats;
 use crate::supervisor::upgrade::Upgrade;
 use crate::sys::shm::Mapping;
 use crate::sys::socket::Listener;
-use crate::sys::{child, process};
+use crate::sys::{child, memory, process};
 use crate::wire::messages::{Answer, Order};
 
 /// Keys of the channels of workers: this one and those that follow.
@@ -117,6 +118,7 @@ fn new_board() -> io::Result<(Board, OwnedFd)> {
 #[derive(Debug)]
 struct Supervisor {
     args: Args,
+    memory: MemoryLimits,
     /// Where this program is, to be run again once it has been replaced.
     program: PathBuf,
     reactor: Reactor,
@@ -155,7 +157,7 @@ impl Supervisor {
         board: Board,
         board_fd: OwnedFd,
         source: Source,
-        config: Config,
+        mut config: Config,
     ) -> Result<Self, Refusal> {
         let program = child::program_path();
         let program = program.map_err(|error| Refusal::new("cannot start", &error))?;
@@ -164,8 +166,12 @@ impl Supervisor {
             Vec::new()
         });
         let now = reactor.now();
+        let memory = memory::limits();
+        let count = workers_wanted(args, &config);
+        share_memory(&mut config, &memory, count);
         Ok(Self {
             args: args.clone(),
+            memory,
             program,
             now,
             reactor,

@@ -7,8 +7,8 @@ use log::info;
 use crate::control::changes::Changes;
 use crate::control::names::Names;
 use crate::control::verdict::{Outcome, with_notes};
-use crate::control::workers_wanted;
 use crate::control::workforce::{News, Revision};
+use crate::control::{share_memory, workers_wanted};
 use crate::core::time::Tick;
 use crate::supervisor::Supervisor;
 use crate::supervisor::member::{Member, Phase};
@@ -44,11 +44,13 @@ impl Supervisor {
     pub(super) fn take_on(&mut self, revision: Revision, names: &Names) -> Result<(), String> {
         let Revision {
             source,
-            config,
+            mut config,
             changes,
             ..
         } = revision;
         let count = workers_wanted(&self.args, &config);
+        // Those that are there keep what they have had from their start.
+        share_memory(&mut config, &self.memory, count);
         if count > self.seats.len() {
             self.check_rows(count - self.seated())?;
         }

@@ -15,6 +15,7 @@ mod datagram;
 pub mod environment;
 pub mod file_lock;
 pub mod landlock;
+pub mod memory;
 pub mod memory_file;
 pub mod notify;
 pub mod pipe;

@@ -43,6 +43,7 @@ use crate::config::model::Config;
 use crate::core::backend::Backends;
 use crate::core::buffer::BufferPool;
 use crate::core::limit::RateLimit;
+use crate::core::memory_limit::WAITING_BYTES_MAX;
 use crate::core::rng::Rng;
 use crate::core::time::Tick;
 use crate::core::timer::TimerWheel;
@@ -175,7 +176,7 @@ impl<N: Net> Worker<N> {
             scratch_text: Vec::new(),
             buffers: BufferPool::new(
                 buffer_bytes,
-                config.buffer_memory_bytes,
+                config.buffer_memory_bytes.unwrap_or(WAITING_BYTES_MAX),
                 2 * (buffer_bytes + HEAD_ROOM_BYTES) + PAGE_ROOM_BYTES,
                 SPARE_BUFFER_BYTES_MAX,
             ),

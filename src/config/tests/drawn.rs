@@ -492,7 +492,7 @@ fn config() -> BoxedStrategy<Config> {
         level,
         prop::option::of(1..=100_000_000_usize),
         8_192..=65_536_usize,
-        1_048_576..=1_000_000_000_usize,
+        prop::option::of(1_048_576..=1_000_000_000_usize),
         any::<bool>(),
         prop::option::of(access_log),
         prop::option::of(1..=60_usize),
