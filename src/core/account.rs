@@ -90,6 +90,11 @@ impl Account {
         self.bytes_max
     }
 
+    /// What was lifted is given back for good.
+    pub const fn note_given(&mut self) {
+        self.has_given = true;
+    }
+
     /// Whether room was given back since the last call.
     pub const fn take_given(&mut self) -> bool {
         std::mem::replace(&mut self.has_given, false)
@@ -121,10 +126,16 @@ impl Account {
 
     /// Gives room back.
     pub const fn give(&mut self, purpose: Purpose, bytes: usize) {
+        self.lift(purpose, bytes);
+        self.has_given |= bytes > 0;
+    }
+
+    /// Gives room back that may be taken again in a moment: [`Account::take_given`] does not count
+    /// it.
+    pub const fn lift(&mut self, purpose: Purpose, bytes: usize) {
         debug_assert!(bytes <= self.used[purpose as usize], "more than was taken");
         self.used[purpose as usize] -= bytes;
         self.total -= bytes;
-        self.has_given |= bytes > 0;
     }
 
     /// Keeps these bytes behind those that are there. What is allocated for it at least doubles

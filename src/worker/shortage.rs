@@ -91,7 +91,11 @@ impl<N: Net> Worker<N> {
             return;
         }
         self.short.is_in_use = !self.short.line.is_empty();
-        let count = (buffers.account().room(Purpose::Transit) / TINY_BYTES).max(1);
+        let account = buffers.account();
+        let room = account
+            .room(Purpose::Transit)
+            .max(account.room(Purpose::Request));
+        let count = (room / TINY_BYTES).max(1);
         for _ in 0..count {
             let Some(Runnable { key, .. }) = self.short.line.pop_front() else {
                 return;

@@ -38,6 +38,14 @@ const SPARE_EXCHANGES_MAX: usize = 256;
 const SPARE_REQUEST_BYTES_MAX: usize = 4 * 1024;
 const SPARE_PARTS: usize = 64;
 
+/// One read of a request takes one part in so many of the memory that is left for requests, but no
+/// less than this, in bytes.
+const REQUEST_PARTS: usize = 16;
+const REQUEST_READ_BYTES_MIN: usize = 1024;
+
+/// What is added to most heads on their way, in bytes.
+const ADDED_BYTES: usize = 256;
+
 /// What one read takes of a response, in bytes.
 const SHORT_RESPONSE_BYTES_MAX: u64 = 16 * 1024;
 
@@ -265,6 +273,28 @@ impl<N: Net> Shared<N> {
         state.restart(facts);
         *spare = ActiveExchange::new(site, state);
         spare
+    }
+
+    /// How much may be read of a request, which has begun to come or not: the less memory is left
+    /// to keep it, the less, and 0 when it has to wait for others.
+    pub(super) fn request_room(&self, has_begun: bool) -> usize {
+        let account = self.transfer.buffers.account();
+        let left = account
+            .room(Purpose::Request)
+            .min(account.room(Purpose::Input));
+        let others_have_some = account.used(Purpose::Request) > 0;
+        if left < REQUEST_READ_BYTES_MIN && others_have_some && !has_begun {
+            return 0;
+        }
+        (left / REQUEST_PARTS).max(REQUEST_READ_BYTES_MIN)
+    }
+
+    /// Whether there is room for a request of this length, with what is added on its way; or none
+    /// will be given back that others have.
+    pub(super) fn may_keep_request(&self, bytes: usize) -> bool {
+        let account = self.transfer.buffers.account();
+        let wanted = 2 * (bytes + ADDED_BYTES);
+        wanted <= account.room(Purpose::Request) || account.used(Purpose::Request) == 0
     }
 
     /// Charges the account for the request of an exchange, which is whole as far as it is kept.

@@ -21,6 +21,7 @@ use std::time::Duration;
 use crate::board::ListenerCell;
 use crate::config::model::LogFormat;
 use crate::core::buffer::Buffer;
+use crate::core::http::exchange::NO_MEMORY;
 use crate::core::http::head::{RequestHead, ResponseHead};
 use crate::core::time::Tick;
 use crate::net::Net;
@@ -362,6 +363,10 @@ pub(crate) fn on_timeout<N: Net>(
         // What is held is lost with the connection, so that must not look like a clean end.
         phase if is_stalled && phase != Phase::Exchange => {
             Next::Turn(Turn::Close(CloseReason::Idle))
+        }
+        Phase::Idle(_) if !parts.http.input.is_empty() || parts.client.may_read() => {
+            // What it has sent has waited for memory.
+            parts.refuse_head(shared, (503, Some(NO_MEMORY)))
         }
         Phase::Idle(_) => parts.close_idle(shared),
         Phase::Linger(_, reason) => Next::Turn(Turn::Close(reason)),

@@ -53,6 +53,16 @@ impl<'a> Request<'a> {
     }
 }
 
+/// What was found where a head is expected.
+enum Looked {
+    /// It is incomplete.
+    Partial,
+    /// It is whole, but there is no memory to keep the request.
+    Waits,
+    /// It is dealt with.
+    Done(Next),
+}
+
 impl<N: Net> Parts<'_, N> {
     /// Looks for the next request head and begins what it asks for.
     pub(super) fn read_request(&mut self, shared: &mut Shared<N>) -> Next {
@@ -81,6 +91,11 @@ impl<N: Net> Parts<'_, N> {
     fn read_more(&mut self, shared: &mut Shared<N>, scratch: &mut [u8]) -> Next {
         let site_limits = self.site(shared).limits;
         let room = site_limits.head_bytes_max.min(scratch.len());
+        let room = room.min(shared.request_room(!self.http.input.is_empty()));
+        if room == 0 {
+            shared.transfer.is_short = true;
+            return Next::Turn(Turn::Sleep);
+        }
         let net = &mut shared.transfer.net;
         let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
@@ -92,14 +107,19 @@ impl<N: Net> Parts<'_, N> {
         let fresh = &scratch[..count];
         if self.http.input.is_empty() {
             let found = self.look_at(shared, fresh, count);
-            return found.unwrap_or_else(|| {
-                let kept = self.keep_ahead(shared, fresh);
-                self.wait_for_more(shared, kept)
-            });
+            if let Looked::Done(next) = found {
+                return next;
+            }
+            let kept = self.keep_ahead(shared, fresh);
+            if let Phase::Idle(_) = self.http.phase {
+                // Its time to wait begins now.
+                self.http.phase = Phase::Idle(shared.now);
+            }
+            return self.wait(shared, kept, &found);
         }
         let mut input = self.take_input(shared);
         if input.try_reserve(count).is_err() {
-            return self.wait_for_more(shared, Err(NoMemory));
+            return self.wait(shared, Err(NoMemory), &Looked::Partial);
         }
         input.extend_from_slice(fresh);
         self.look_at_kept(shared, input, count)
@@ -107,21 +127,23 @@ impl<N: Net> Parts<'_, N> {
 
     /// The same with what is kept, which stays where it is if it is no whole head.
     fn look_at_kept(&mut self, shared: &mut Shared<N>, input: Vec<u8>, fresh: usize) -> Next {
-        if let Some(next) = self.look_at(shared, &input, fresh) {
+        let found = self.look_at(shared, &input, fresh);
+        let account = shared.transfer.buffers.account_mut();
+        if let Looked::Done(next) = found {
+            account.note_given();
             return next;
         }
-        let account = shared.transfer.buffers.account_mut();
         let kept = account.take(Purpose::Input, input.capacity());
         if kept.is_ok() {
             self.http.input = input;
         }
-        self.wait_for_more(shared, kept)
+        self.wait(shared, kept, &found)
     }
 
     /// What is kept of requests to come, which is not charged to the account any more.
     fn take_input(&mut self, shared: &mut Shared<N>) -> Vec<u8> {
         let account = shared.transfer.buffers.account_mut();
-        account.give(Purpose::Input, self.http.input.capacity());
+        account.lift(Purpose::Input, self.http.input.capacity());
         std::mem::take(&mut self.http.input)
     }
 
@@ -135,37 +157,44 @@ impl<N: Net> Parts<'_, N> {
         account.keep(Purpose::Input, &mut self.http.input, bytes)
     }
 
-    /// Begins what a head asks for, or refuses it; none while it is incomplete. The last `fresh`
-    /// of the bytes are new.
-    fn look_at(&mut self, shared: &mut Shared<N>, bytes: &[u8], fresh: usize) -> Option<Next> {
+    /// Begins what a head asks for, or refuses it, if it is whole and there is memory for it. The
+    /// last `fresh` of the bytes are new.
+    fn look_at(&mut self, shared: &mut Shared<N>, bytes: &[u8], fresh: usize) -> Looked {
         let limits = self.site(shared).limits;
         if !head::is_worth_parsing(bytes, fresh, limits) {
-            return None;
+            return Looked::Partial;
         }
         let mut head = std::mem::take(&mut shared.http.request_head);
-        let next = match head.parse(bytes, limits) {
+        let found = match head.parse(bytes, limits) {
+            Ok(Parsed::Complete(_)) if !shared.may_keep_request(bytes.len()) => Looked::Waits,
             Ok(Parsed::Complete(head_bytes)) => {
                 let request = Request {
                     head: &head,
                     bytes,
                     head_bytes,
                 };
-                Some(self.begin(shared, request))
+                Looked::Done(self.begin(shared, request))
             }
-            Ok(Parsed::Partial) => None,
-            Err(error) => Some(self.refuse_request(shared, error)),
+            Ok(Parsed::Partial) => Looked::Partial,
+            Err(error) => Looked::Done(self.refuse_request(shared, error)),
         };
         shared.http.request_head = head;
-        next
+        found
     }
 
-    /// A head is incomplete, and was kept or could not be.
-    fn wait_for_more(&mut self, shared: &mut Shared<N>, kept: Result<(), NoMemory>) -> Next {
+    /// A head that has to wait, for the rest of it or for memory, was kept or could not be.
+    fn wait(&mut self, shared: &mut Shared<N>, kept: Result<(), NoMemory>, found: &Looked) -> Next {
         if kept.is_err() {
             return self.refuse_head(shared, (503, Some(NO_MEMORY)));
         }
-        if let Phase::Idle(_) = self.http.phase {
-            self.http.phase = Phase::Head(shared.now);
+        match (found, self.http.phase) {
+            (Looked::Waits, Phase::Head(since)) => self.http.phase = Phase::Idle(since),
+            (Looked::Partial, Phase::Idle(_)) => self.http.phase = Phase::Head(shared.now),
+            _ => {}
+        }
+        if let Looked::Waits = found {
+            shared.transfer.is_short = true;
+            return Next::Turn(Turn::Sleep);
         }
         Next::Step
     }

@@ -1,0 +1,235 @@
+//! Crowds that make bytes wait, before a weir that has 16 MB: everybody is served, and no process
+//! of weir dies or takes much of it.
+
+#[allow(dead_code, unused_imports, reason = "other tests use the rest")]
+#[path = "e2e/harness/mod.rs"]
+mod harness;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
+
+use crate::harness::{Launch, Weir};
+
+const READERS: usize = 400;
+const WRITERS: usize = 200;
+const HEADS: usize = 2_000;
+
+/// More than the kernel takes for a client that does not read.
+const FILE_BYTES: usize = 768 * 1024;
+const UPLOAD_BYTES: usize = 20 * 1024;
+const UPLOAD_PIECES: usize = 10;
+
+/// The largest that any process of weir may have been, in bytes.
+const RESIDENT_BYTES_MAX: u64 = 12_000_000;
+
+/// Descriptors of this process: the crowds', and those of the origin.
+const DESCRIPTORS: u64 = 4_096;
+
+/// Longer than anything here takes on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn raise_descriptor_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: Some(DESCRIPTORS.max(getrlimit(Resource::Nofile).current.unwrap_or(0))),
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("a hard limit of 4,096 descriptors");
+}
+
+/// An origin with a thread for each connection: a long file, or `ok` once it has all of a body.
+fn origin() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let builder = thread::Builder::new().stack_size(64 * 1024);
+            let _ = builder.spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+fn serve(stream: TcpStream) -> std::io::Result<()> {
+    let mut reader = BufReader::with_capacity(1024, stream.try_clone()?);
+    let mut stream = stream;
+    let file = vec![b'f'; 16 * 1024];
+    loop {
+        let (mut first, mut body) = (String::new(), 0);
+        if reader.read_line(&mut first)? == 0 {
+            return Ok(());
+        }
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            if let Some(length) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                body = length.trim().parse().unwrap_or(0);
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        std::io::copy(&mut (&mut reader).take(body), &mut std::io::sink())?;
+        if first.starts_with("GET /file ") {
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: {FILE_BYTES}\r\n\r\n"
+            )?;
+            for _ in 0..FILE_BYTES / file.len() {
+                stream.write_all(&file)?;
+            }
+        } else {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        }
+    }
+}
+
+fn client(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("weir listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+    stream
+}
+
+/// A client with a receive buffer as small as the kernel lets it be.
+fn narrow_client(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(1).expect("an option");
+    socket.connect(&address.into()).expect("weir listens");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+    stream
+}
+
+/// The answer up to its end, as its length says; its status and how long its body is.
+fn receive(stream: &mut TcpStream) -> (String, usize) {
+    let mut reader = BufReader::with_capacity(16 * 1024, stream);
+    let (mut status, mut length) = (String::new(), 0);
+    reader.read_line(&mut status).expect("an answer");
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a head");
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().expect("a number");
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let body = std::io::copy(&mut reader.take(length), &mut std::io::sink()).expect("a body");
+    assert_eq!(body, length, "the body is whole");
+    let status = status.split(' ').nth(1).unwrap_or_default().to_owned();
+    (status, usize::try_from(length).expect("it is short"))
+}
+
+/// The most that a process has had in memory, in bytes.
+fn resident_bytes_max(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next());
+    kib.and_then(|kib| kib.parse::<u64>().ok())
+        .expect("a number")
+        * 1024
+}
+
+/// The process itself and its workers.
+fn processes(weir: &Weir) -> Vec<u32> {
+    let pid = weir.pid();
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(path).expect("it runs");
+    let children = children
+        .split_whitespace()
+        .map(|it| it.parse().expect("an id"));
+    children.chain([pid]).collect()
+}
+
+fn crowds_are_served(more: &str, limits: &str) {
+    raise_descriptor_limit();
+    let origin = origin();
+    // A slow machine may take longer than who sends slowly usually has.
+    let config = format!(
+        "listeners: [{{name: front, listen: \"127.0.0.1:0\", routes: [{{prefix: /, upstream: pool}}]}}]\n\
+         upstreams: {{pool: {{backends: [\"{origin}\"]}}}}\n\
+         timeouts: {{header: 2m, upload: 2m, send: 2m, response: 2m, response_idle: 2m}}\n{more}"
+    );
+    let mut weir = Launch::new(config).limits(limits).start();
+    let address = weir.address();
+    let before = processes(&weir);
+
+    let mut readers: Vec<_> = (0..READERS).map(|_| narrow_client(address)).collect();
+    for reader in &mut readers {
+        let ask = b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n";
+        reader.write_all(ask).expect("room to send");
+    }
+    let mut writers: Vec<_> = (0..WRITERS).map(|_| client(address)).collect();
+    for writer in &mut writers {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {UPLOAD_BYTES}\r\n\r\n");
+        writer.write_all(head.as_bytes()).expect("room to send");
+    }
+    let mut heads: Vec<_> = (0..HEADS).map(|_| client(address)).collect();
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: slow\r\nAccept: */*\r\n\r\n";
+    let (piece, last) = (vec![b'w'; UPLOAD_BYTES / UPLOAD_PIECES], head.len() - 1);
+    for part in 0..UPLOAD_PIECES {
+        let cut = |part| last * part / UPLOAD_PIECES;
+        for stream in &mut heads {
+            let bytes = &head[cut(part)..cut(part + 1)];
+            stream.write_all(bytes).expect("weir waits for the rest");
+        }
+        for stream in &mut writers {
+            stream.write_all(&piece).expect("weir takes it");
+        }
+    }
+    for stream in &mut heads {
+        stream.write_all(&head[last..]).expect("weir waits for it");
+    }
+    for stream in heads.iter_mut().chain(&mut writers) {
+        assert_eq!(receive(stream), ("200".to_owned(), 2));
+    }
+    for stream in &mut readers {
+        // Only now does it read, and then without haste.
+        let socket = socket2::SockRef::from(&*stream);
+        socket.set_recv_buffer_size(64 * 1024).expect("an option");
+    }
+    for stream in &mut readers {
+        assert_eq!(receive(stream), ("200".to_owned(), FILE_BYTES));
+    }
+    assert_eq!(processes(&weir), before, "nobody has died");
+    for pid in before {
+        let bytes = resident_bytes_max(pid);
+        assert!(bytes <= RESIDENT_BYTES_MAX, "{bytes} bytes");
+    }
+    assert!(weir.runs());
+}
+
+/// `ulimit -v` counts kilobytes.
+const ADDRESSES: &str = "-v 16384";
+
+#[test]
+fn one_process_with_16_mb_of_addresses() {
+    crowds_are_served("", ADDRESSES);
+}
+
+#[test]
+fn one_process_with_16_mb_of_addresses_that_copies() {
+    crowds_are_served("splice: false\n", ADDRESSES);
+}
+
+/// What the workers share has more addresses than that, so they have what `auto` gives each of two
+/// in a control group of 16 MB.
+#[test]
+fn two_workers_with_a_megabyte_each() {
+    crowds_are_served("workers: 2\nbuffers: {memory: 1MiB}\n", "-c 0");
+}
+
+#[test]
+fn two_workers_with_a_megabyte_each_that_copy() {
+    crowds_are_served(
+        "workers: 2\nsplice: false\nbuffers: {memory: 1MiB}\n",
+        "-c 0",
+    );
+}
