@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cells::{BackendWord, CELLS_MAX, Counted, SHARED_WORDS, UNIT, Width, Word};
-use super::layout::{Layout, NAMES_MAX};
+use super::layout::Layout;
 use super::rows::clear;
 use super::{Board, Column};
 use crate::core::key::bytes_key;
@@ -23,6 +23,8 @@ pub struct BoardFull {
     pub wanted: usize,
     /// Those that find no place.
     pub missing: usize,
+    /// Names that there is room for.
+    pub names: usize,
     /// Whether there is too little room even when nothing of before is in use.
     pub is_for_good: bool,
 }
@@ -30,7 +32,10 @@ pub struct BoardFull {
 impl fmt::Display for BoardFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            wanted, missing, ..
+            wanted,
+            missing,
+            names,
+            ..
         } = self;
         let possible = wanted - missing;
         if self.is_for_good {
@@ -42,7 +47,7 @@ impl fmt::Display for BoardFull {
         }
         write!(
             f,
-            "several workers can share {NAMES_MAX} listeners, upstreams and backends, and those \
+            "several workers can share {names} listeners, upstreams and backends, and those \
              of before count until their sessions have ended: {missing} of the {wanted} wanted \
              find no place; first take out of the file what is to go, reload, and then add what \
              is to come"
@@ -227,9 +232,14 @@ impl Board {
     /// its column, and all that was counted, until the room is needed; and for as long as a
     /// worker uses it. Only a drain ends: whoever comes back does not drain.
     ///
+    /// A board that only this process sees lists what is opened, and nothing before.
+    ///
     /// # Errors
     /// When there is not enough room; then nothing has changed.
     pub fn publish<S: AsRef<str>>(&self, names: &[(Table, S)]) -> Result<(), BoardFull> {
+        if !self.is_shared() {
+            return Ok(());
+        }
         let wanted: HashSet<u64> = names.iter().map(hash_of).collect();
         let entries = self.hashes().iter().map(|it| it.load(Ordering::Relaxed));
         let mut listed: HashSet<u64> = entries.collect();
@@ -271,6 +281,7 @@ impl Board {
         let of_now = BoardFull {
             wanted,
             missing,
+            names: self.names(),
             is_for_good: false,
         };
         check(&self.layout, names).err().unwrap_or(of_now)
@@ -317,6 +328,7 @@ fn check<S: AsRef<str>>(layout: &Layout, names: &[(Table, S)]) -> Result<(), Boa
     placed.map(|_| ()).map_err(|missing| BoardFull {
         wanted: wanted.len(),
         missing,
+        names: layout.names - 1,
         is_for_good: true,
     })
 }

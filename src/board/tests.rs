@@ -68,6 +68,8 @@ fn a_private_column_given_back_is_zero_for_its_next_owner() {
 fn a_process_on_its_own_has_all_that_several_share() {
     let mut board = private();
     let (upstream, backend) = (board.open::<Upstreams>("a"), board.open::<Backends>("a/1"));
+    board.publish(&backends(["x"])).expect("nothing is to do");
+    assert_eq!(board.find::<Backends>("x"), None);
     assert!(!board.is_shared() && backend.is_listed());
     assert_eq!(board.find("a/1"), Some(backend));
     board
@@ -383,6 +385,7 @@ fn the_column_of_a_name_that_is_gone_is_given_away_when_it_is_needed() {
     let full = BoardFull {
         wanted: NAMES_MAX,
         missing: 1,
+        names: NAMES_MAX,
         is_for_good: false,
     };
     assert!(full.to_string().contains("first take out"), "{full}");
