@@ -177,6 +177,10 @@ impl<N: Net> Shared<N> {
     /// The number of this turn of the machine's round robin. A retry draws none: the turn was
     /// that of the backend that failed.
     pub(crate) fn draw_turn(&self, attempt: &Attempt) -> Option<u64> {
+        if !self.board.is_shared() {
+            // Alone the balancer keeps the turns, also exactly where members come and go.
+            return None;
+        }
         let upstream = &self.upstreams[attempt.upstream as usize];
         let takes_turns = match upstream.balancer.algorithm() {
             Algorithm::RoundRobin | Algorithm::LeastConnections => true,
