@@ -9,8 +9,8 @@
 //!   with a deterministic fake.
 //! - [`board`]: counters, gauges, histograms and verdicts in tables of columns, with a row for each
 //!   process: one in private memory, or as many as share it.
-//! - [`worker`]: the event loop: listeners, sessions, probes and timers over any [`net::Net`]. Every
-//!   byte of a connection goes through one transport, in which a layer of records may stand.
+//! - [`worker`]: the event loop: listeners, sessions, probes and timers over any [`net::Net`].
+//!   Every byte of a connection goes through one transport, where a layer of records may stand.
 //! - `wire`: what processes of weir leave or say to each other, as bytes and descriptors.
 //! - `background`: jobs that may block, name look-ups and reading files, beside the loop.
 //! - [`control`]: signals, orders, reloads, the service manager and the pid file.

@@ -37,7 +37,7 @@ fn read(node: &Node, c: &mut Compiler<'_>) -> Option<AccessLog> {
         format: LogFormat::Combined,
     };
     if let Value::Map(_) = node.value {
-        read_mapping("`access_log`", node, ACCESS_LOG, &mut log, c);
+        read_mapping(("`access_log`", ""), node, ACCESS_LOG, &mut log, c);
     } else {
         log.path = read_value("access_log", node, &mut c.problems, |node| {
             log_path(node).map_err(|must| format!("off, {must}"))

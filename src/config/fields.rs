@@ -70,7 +70,7 @@ pub(super) fn edits_tree(route: &Route, shown: &Shown<'_>) -> Option<Tree> {
 
 fn edits(what: &'static str, node: &Node, c: &mut Compiler<'_>) -> HeaderEdits {
     let mut edits = HeaderEdits::default();
-    read_mapping(what, node, EDITS, &mut edits, c);
+    read_mapping((what, ""), node, EDITS, &mut edits, c);
     edits
 }
 

@@ -21,7 +21,7 @@ pub(super) static FORWARDED_FIELDS: &[Key<ForwardedFields>] = &[
 pub(super) fn forwarded_fields(entry: &Entry, c: &mut Compiler<'_>) -> ForwardedFields {
     let mut fields = ForwardedFields::default();
     let what = "`forwarded_fields`";
-    read_mapping(what, &entry.value, FORWARDED_FIELDS, &mut fields, c);
+    read_mapping((what, ""), &entry.value, FORWARDED_FIELDS, &mut fields, c);
     fields
 }
 

@@ -8,7 +8,7 @@ use super::defaults;
 use super::key::{Key, Needs, key};
 use super::model::{HealthCheck, InitialState, Passive, ProbeKind, Upstream};
 use super::node::{Entry, Node, Value};
-use super::section::{read_mapping, read_value};
+use super::section::{OR_OFF, read_mapping, read_value};
 use super::tree::{self, Tree};
 use super::values::{self, Read, integer, one_of};
 
@@ -87,8 +87,14 @@ const STATES: &[(&str, InitialState)] = &[("up", InitialState::Up), ("down", Ini
 
 pub(super) fn health_check(upstream: &mut Upstream, entry: &Entry, c: &mut Compiler<'_>) {
     let (node, mut check) = (&entry.value, defaults::HEALTH_CHECK);
-    let is_on =
-        !values::is_off(node) && read_mapping("`health_check`", node, HEALTH_CHECK, &mut check, c);
+    let is_on = !values::is_off(node)
+        && read_mapping(
+            ("`health_check`", OR_OFF),
+            node,
+            HEALTH_CHECK,
+            &mut check,
+            c,
+        );
     upstream.health_check = is_on.then_some(check);
 }
 
@@ -97,7 +103,13 @@ pub(super) fn passive(upstream: &mut Upstream, entry: &Entry, c: &mut Compiler<'
     if values::is_off(&entry.value) {
         passive.failures = 0;
     } else {
-        read_mapping("`passive`", &entry.value, PASSIVE, &mut passive, c);
+        read_mapping(
+            ("`passive`", OR_OFF),
+            &entry.value,
+            PASSIVE,
+            &mut passive,
+            c,
+        );
     }
     upstream.passive = passive;
 }

@@ -34,5 +34,12 @@ pub(super) fn keepalive(entry: &Entry, c: &mut Compiler<'_>) -> Option<Keepalive
     if values::boolean(node) == Ok(true) || values::is_word(node, "on") {
         return Some(keepalive);
     }
-    read_mapping("`keepalive`", node, KEEPALIVE, &mut keepalive, c).then_some(keepalive)
+    read_mapping(
+        ("`keepalive`", ", on or off"),
+        node,
+        KEEPALIVE,
+        &mut keepalive,
+        c,
+    )
+    .then_some(keepalive)
 }

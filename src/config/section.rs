@@ -8,7 +8,10 @@ use super::node::{Entry, Node, Value, describe_text};
 use super::problem::{Position, Problems};
 use super::suggest;
 
-/// One mapping while it is read. [`Section::close`] reports the keys that nobody known for.
+/// What else is allowed where a mapping can be turned off.
+pub(super) const OR_OFF: &str = " or off";
+
+/// One mapping while it is read. [`Section::close`] reports the keys that are in no table.
 #[derive(Debug)]
 pub(super) struct Section<'n> {
     /// With its article: `a backend`.
@@ -21,14 +24,24 @@ pub(super) struct Section<'n> {
 
 impl<'n> Section<'n> {
     /// Opens a mapping and reports duplicate keys. Anything else is reported and read as empty.
-    #[inline(never)]
     pub(super) fn open(
         what: &'static str,
         node: &'n Node,
         problems: &mut Problems,
     ) -> Option<Self> {
+        Self::open_or(what, "", node, problems)
+    }
+
+    /// The same where something else is allowed in the place of a mapping: `or` says what.
+    #[inline(never)]
+    pub(super) fn open_or(
+        what: &'static str,
+        or: &str,
+        node: &'n Node,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
-            let message = format!("{what} is {}; it must be a mapping", node.describe());
+            let message = format!("{what} is {}; it must be a mapping{or}", node.describe());
             problems.error(node.at, message);
             return None;
         };
@@ -143,16 +156,16 @@ fn report_duplicates(entries: &[Entry], problems: &mut Problems) {
 }
 
 /// Reads a mapping of one table into a model that has the defaults. False, after it was reported,
-/// when it is none.
+/// when it is none; `or` says what else is allowed.
 #[inline(never)]
 pub(super) fn read_mapping<M>(
-    what: &'static str,
+    (what, or): (&'static str, &str),
     node: &Node,
     keys: &[Key<M>],
     model: &mut M,
     c: &mut Compiler<'_>,
 ) -> bool {
-    let Some(mut section) = Section::open(what, node, &mut c.problems) else {
+    let Some(mut section) = Section::open_or(what, or, node, &mut c.problems) else {
         return false;
     };
     section.walk(keys, model, c);

@@ -20,12 +20,12 @@ pub(crate) fn listen(settings: &Settings) -> Result<Listener, Refusal> {
 pub(crate) fn listen_at(settings: &Settings, address: &Address) -> Result<Listener, Refusal> {
     let opened = socket::listen(address, settings.backlog, settings.keepalive.as_ref());
     opened.map_err(|error| {
-        let hint = if error.kind() == io::ErrorKind::PermissionDenied {
-            "; ports below 1024 need CAP_NET_BIND_SERVICE or root"
-        } else if error.kind() == io::ErrorKind::AddrInUse {
-            "; another program listens there"
-        } else {
-            ""
+        let hint = match (error.kind(), address) {
+            (io::ErrorKind::PermissionDenied, Address::Ip(_)) => {
+                "; ports below 1024 need CAP_NET_BIND_SERVICE or root"
+            }
+            (io::ErrorKind::AddrInUse, _) => "; another program listens there",
+            _ => "",
         };
         let what = format!("listener {}: cannot listen on {address}", settings.name);
         Refusal {

@@ -19,6 +19,8 @@ use super::rewrite::is_token;
 pub const FAMILY: &[&str] = &[
     "auth-user",
     "authuser",
+    "cert-chain*",
+    "cert_chain*",
     "cf-access-authenticated-user-email",
     "cf-access-jwt-assertion",
     "cf-connecting-ip",
@@ -43,6 +45,8 @@ pub const FAMILY: &[&str] = &[
     "http_client_ip",
     "http_x_forwarded_*",
     "incap-client-ip",
+    "iv-*",
+    "iv_*",
     "ms-aspnetcore-*",
     "oidc-*",
     "oidc_*",

@@ -108,8 +108,7 @@ fn status_line(line: &[u8], out: &mut Vec<u8>, oddities: &mut Oddities) -> Resul
     out.push(b' ');
     out.extend_from_slice(code);
     out.push(b' ');
-    let reason = reason.get(1..).unwrap_or_default();
-    let is_mended = append_text(reason, out).ok_or(HeadError::Status)?;
+    let is_mended = append_text(trim_start(reason), out).ok_or(HeadError::Status)?;
     if is_mended || !line.starts_with(out[start..].trim_ascii_end()) {
         oddities.add(Oddity::StatusLine);
     }
@@ -296,6 +295,7 @@ mod tests {
             (b"HTTP/1.1 200 OK\r\n\n", ok, &[BareLineFeed]),
             (b"HTTP/1.1  200 OK\r\n\r\n", ok, &[StatusLine]),
             (b"HTTP/1.1 \t 200\tOK\r\n\r\n", ok, &[StatusLine]),
+            (b"HTTP/1.1  200 \t OK\r\n\r\n", ok, &[StatusLine]),
             (b"http/1.1 200 OK\r\n\r\n", ok, &[StatusLine]),
             (b"HTTP/1.7 200 OK\r\n\r\n", ok, &[StatusLine]),
             (
