@@ -129,7 +129,18 @@ impl BufferPool {
     /// How much may be read that might have to wait, of at most `wanted` bytes: all of it while
     /// there is plenty, and 0 when the reader has to wait itself.
     #[must_use]
+    #[inline]
     pub fn readable(&self, wanted: usize) -> usize {
+        // A quarter is below half of what one purpose can have.
+        let total = self.account.total() + self.capacity_bytes;
+        if total <= self.account.bytes_max() / 4 && self.emergency.is_some() {
+            return wanted;
+        }
+        self.readable_of_little(wanted)
+    }
+
+    #[cold]
+    fn readable_of_little(&self, wanted: usize) -> usize {
         let (used, most) = (self.account.used(Purpose::Transit), self.account.most());
         if self.emergency.is_none() || self.account.is_over() {
             return 0;
