@@ -219,17 +219,18 @@ fn one_process_with_16_mb_of_addresses_that_copies() {
     crowds_are_served("splice: false\n", ADDRESSES);
 }
 
-/// What the workers share has more addresses than that, so they have what `auto` gives each of two
-/// in a control group of 16 MB.
 #[test]
-fn two_workers_with_a_megabyte_each() {
-    crowds_are_served("workers: 2\nbuffers: {memory: 1MiB}\n", "-c 0");
+fn two_workers_with_16_mb_of_addresses_each() {
+    crowds_are_served("workers: 2\n", ADDRESSES);
 }
 
 #[test]
-fn two_workers_with_a_megabyte_each_that_copy() {
-    crowds_are_served(
-        "workers: 2\nsplice: false\nbuffers: {memory: 1MiB}\n",
-        "-c 0",
-    );
+fn two_workers_with_16_mb_of_addresses_each_that_copy() {
+    crowds_are_served("workers: 2\nsplice: false\n", ADDRESSES);
+}
+
+/// What `auto` gives each of two in a control group of 16 MB.
+#[test]
+fn two_workers_with_a_megabyte_each() {
+    crowds_are_served("workers: 2\nbuffers: {memory: 1MiB}\n", "-c 0");
 }

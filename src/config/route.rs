@@ -212,12 +212,11 @@ fn canonical_prefix(node: &Node) -> Read<String> {
 }
 
 fn methods(node: &Node, problems: &mut Problems) -> Vec<String> {
-    let must = || "a method in capital letters, such as GET, but no CONNECT or TRACE".to_owned();
+    let must = || "a method in capital letters, such as GET, but not CONNECT".to_owned();
     let method = |node: &Node| {
         let method = values::text(node).map_err(|_| must())?;
         let is_upper = !method.bytes().any(|byte| byte.is_ascii_lowercase());
-        let is_forwarded = !matches!(method, "CONNECT" | "TRACE");
-        let fits = is_token(method.as_bytes()) && is_upper && is_forwarded;
+        let fits = is_token(method.as_bytes()) && is_upper && method != "CONNECT";
         fits.then(|| method.to_owned()).ok_or_else(must)
     };
     let items = read_value("methods", node, problems, values::list).unwrap_or_default();
