@@ -27,9 +27,12 @@ const CROWD: usize = 4_000;
 const UNITS_FEW_BY_CHANCE: usize = 5 * CROWD;
 const ROUTES: usize = 10_000;
 /// Keys to hash: what one costs is chance.
-const KEYS: usize = 100;
+const KEYS: usize = 1_000;
 /// Units that the longer run does beside these.
 const UNITS_MORE: usize = 1_000;
+/// The same where a start reads thousands of backends or routes, which does not cost the same each
+/// time.
+const UNITS_MORE_BY_MANY: usize = 10_000;
 /// In which something must come that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The proxy sleeps when it was seen to so often in a row, so far apart.
@@ -50,6 +53,8 @@ struct Work {
     setting: Setting,
     /// Units of the shorter run.
     units_few: usize,
+    /// Units that the longer run does beside these.
+    units_more: usize,
     /// Does so many units through the proxy.
     run: fn(&Proxy, usize) -> io::Result<()>,
 }
@@ -77,12 +82,13 @@ const WORKS: &[Work] = &[
     }),
     Work::crowd("http-4000-rr", "round_robin", CROWD),
     Work::crowd("http-4000-least", "least_conn", CROWD),
-    Work::crowd("http-4000-hash", "hash\n    hash: uri", UNITS_FEW),
+    Work::crowd("http-4000-hash", "hash\n    hash: uri", CROWD),
     Work::crowd("http-4000-random", "random_two", UNITS_FEW_BY_CHANCE),
     Work {
         name: "http-10000-routes",
         setting: Setting::Routes,
         units_few: UNITS_FEW,
+        units_more: UNITS_MORE_BY_MANY,
         run: routed_requests,
     },
 ];
@@ -93,6 +99,7 @@ impl Work {
             name,
             setting: Setting::Plain,
             units_few: UNITS_FEW,
+            units_more: UNITS_MORE,
             run,
         }
     }
@@ -102,6 +109,7 @@ impl Work {
             name,
             setting: Setting::Crowd(algorithm),
             units_few,
+            units_more: UNITS_MORE_BY_MANY,
             run: spread_requests,
         }
     }
@@ -184,8 +192,8 @@ fn compiler() -> String {
 
 fn measure(program: &Path, work: Work) -> io::Result<Cost> {
     let few = count(program, work, work.units_few)?;
-    let many = count(program, work, work.units_few + UNITS_MORE)?;
-    let (instructions, calls) = many.per_unit(few, UNITS_MORE);
+    let many = count(program, work, work.units_few + work.units_more)?;
+    let (instructions, calls) = many.per_unit(few, work.units_more);
     Ok(Cost {
         name: work.name.to_owned(),
         instructions,
@@ -359,7 +367,10 @@ fn configuration(setting: Setting, [tcp, http]: [u16; 2], [echo, answer]: [u16; 
     };
     line(format_args!("    backends:"));
     for (high, low) in (0..addresses).map(|n| (n / 250, n % 250 + 1)) {
-        line(format_args!("      - \"127.0.{high}.{low}:{answer}\""));
+        // By its name, and not its port, it is hashed.
+        line(format_args!(
+            "      - {{address: \"127.0.{high}.{low}:{answer}\", id: b{high}-{low}}}"
+        ));
     }
     text
 }
@@ -496,7 +507,7 @@ fn http_requests(proxy: &Proxy, units: usize, path: &str) -> io::Result<()> {
 fn spread_requests(proxy: &Proxy, units: usize) -> io::Result<()> {
     let mut stream = connect(proxy.http)?;
     (0..units).try_for_each(|unit| {
-        let path = format!("/short/{:02}", unit % KEYS);
+        let path = format!("/short/{:03}", unit % KEYS);
         exchange(proxy, &mut stream, &path, 128)
     })
 }
