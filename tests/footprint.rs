@@ -14,6 +14,10 @@ use std::time::Duration;
 
 use weir::board::Board;
 use weir::config;
+use weir::core::backend::{BackendId, Backends, NewBackend, PoolId};
+use weir::core::balance::{Algorithm, Ask, Balancer};
+use weir::core::health::{Health, Verdict};
+use weir::core::time::Tick;
 use weir::reactor::Reactor;
 use weir::sys::socket;
 use weir::worker::{Start, Worker};
@@ -24,6 +28,8 @@ struct Counting;
 thread_local! {
     /// Of each thread, as tests run beside each other.
     static IS_COUNTING: Cell<bool> = const { Cell::new(false) };
+    /// Bytes that this thread has taken and not given back.
+    static HELD: Cell<usize> = const { Cell::new(0) };
 }
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
@@ -33,11 +39,13 @@ unsafe impl GlobalAlloc for Counting {
         if IS_COUNTING.get() {
             ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         }
+        HELD.set(HELD.get().wrapping_add(layout.size()));
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.set(HELD.get().wrapping_sub(layout.size()));
         // SAFETY: the caller keeps the contract of `dealloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -50,6 +58,11 @@ static ALLOCATOR: Counting = Counting;
 const SESSION_BYTES_MAX: usize = 320;
 /// Longest backend connection, in bytes.
 const LINK_BYTES_MAX: usize = 96;
+
+/// What an upstream may keep of each backend for the sake of its picks, in bytes.
+const PICK_BYTES_MAX: usize = 48;
+/// What of that stands with the backend (its seat), and where loads of other processes are told.
+const PICK_BYTES_ELSEWHERE: usize = 12 + 4;
 
 /// Rounds before counting, and rounds that are counted.
 const WARM_UP: usize = 50;
@@ -164,4 +177,65 @@ fn tables_are_small() {
         link <= LINK_BYTES_MAX,
         "a backend connection takes {link} bytes"
     );
+}
+
+/// What a balancer over backends of these weights in turn keeps of each, in bytes, once it has
+/// picked some.
+fn pick_bytes(algorithm: Algorithm, count: usize, weights: &[u32]) -> usize {
+    let mut backends = Backends::new();
+    let members: Vec<BackendId> = (0..count)
+        .map(|number| {
+            backends.insert(NewBackend {
+                identity: format!("10.0.0.1:{number}"),
+                weight: weights[number % weights.len()],
+                connections_max: None,
+                health: Health::new(Verdict::Up, Tick::default()),
+            })
+        })
+        .collect();
+    let before = HELD.get();
+    let mut balancer = Balancer::new(algorithm, 1, PoolId(0));
+    balancer.adopt(&members, &mut backends);
+    let leases: Vec<_> = (0..100)
+        .map(|key| {
+            let ask = Ask {
+                key,
+                is_bound: false,
+                tried: &[],
+                even_if_down: false,
+                turn: Some(key),
+            };
+            let picked = balancer.pick(&members, &mut backends, &ask);
+            backends.take(picked.expect("a backend"))
+        })
+        .collect();
+    let held = HELD.get() - before - leases.capacity() * size_of_val(&leases[0]);
+    leases
+        .into_iter()
+        .for_each(|lease| backends.give_back(lease));
+    held.div_ceil(count) + PICK_BYTES_ELSEWHERE
+}
+
+#[test]
+fn picks_take_little_memory_for_each_backend() {
+    let algorithms = [
+        Algorithm::RoundRobin,
+        Algorithm::LeastConnections,
+        Algorithm::RandomTwo,
+        Algorithm::Hash,
+    ];
+    let of_many: Vec<u32> = (1..=100).collect();
+    for algorithm in algorithms {
+        for count in [1000, 1024, 1025, 2049, 4000, 4096, 4097, 10_000] {
+            for weights in [&[1][..], &[1, 2, 3], &of_many] {
+                let bytes = pick_bytes(algorithm, count, weights);
+                println!("{algorithm:?} {count} {} {bytes}", weights.len());
+                assert!(
+                    bytes <= PICK_BYTES_MAX,
+                    "{algorithm:?} of {count} with {} weights: {bytes}",
+                    weights.len()
+                );
+            }
+        }
+    }
 }

@@ -23,14 +23,18 @@ use crate::worker::shared::{Shared, Timeout, UpstreamSlot, key_of};
 /// often has met as many that have won.
 const CLAIMS_MAX: usize = 8;
 
+/// No backend: there are fewer than that.
+const NOBODY: BackendId = BackendId(u32::MAX);
+
 /// What this worker knows of the loads of others.
 #[derive(Debug, Default)]
 pub(crate) struct Loads {
     read: NotesRead,
     /// Anybody's may be another than is known.
     pub(crate) are_unknown: bool,
-    /// The backend of each column, by number: the one that came last, if several have it.
-    owners: Vec<Option<BackendId>>,
+    /// The backend of each column, by number: the one that came last, if several have it, or
+    /// [`NOBODY`].
+    owners: Vec<BackendId>,
     /// Room for those that have changed.
     columns: Vec<usize>,
 }
@@ -38,7 +42,8 @@ pub(crate) struct Loads {
 impl Loads {
     /// Whose column has that number.
     pub(crate) fn owner(&self, column: usize) -> Option<BackendId> {
-        *self.owners.get(column)?
+        let owner = self.owners.get(column).copied();
+        owner.filter(|&id| id != NOBODY)
     }
 
     /// From now on the column is this backend's.
@@ -46,15 +51,15 @@ impl Loads {
         self.are_unknown = true;
         if column.is_listed() {
             let count = self.owners.len().max(column.number() + 1);
-            self.owners.resize(count, None);
-            self.owners[column.number()] = Some(id);
+            self.owners.resize(count, NOBODY);
+            self.owners[column.number()] = id;
         }
     }
 
     /// The backend has gone; the column may be another's already.
     pub(crate) fn disown(&mut self, column: BackendColumn, id: BackendId) {
         if self.owner(column.number()) == Some(id) {
-            self.owners[column.number()] = None;
+            self.owners[column.number()] = NOBODY;
         }
     }
 }

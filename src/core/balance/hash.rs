@@ -29,6 +29,8 @@
 //! few, all of those are looked at instead, so that a pick never takes more than a few steps for
 //! each.
 
+use std::collections::BTreeMap;
+
 use super::Ask;
 use crate::core::backend::{Backend, BackendId, Backends};
 use crate::core::key::mix;
@@ -44,19 +46,23 @@ const FIRST_TURN_MIN: u64 = u64::MAX / 100 * 87;
 const EARLY_MAX: u64 = 297_704_447;
 /// So many are rather looked at one by one.
 const FEW: usize = 16;
+/// The class of nobody who could be picked.
+const NEVER: u8 = u8::MAX;
+/// Bits of a place that a class writes down of each of its members, once for each ring.
+const PLACE_BITS: u32 = 16;
 
 /// The members of an upstream, in search of whom a key belongs to.
 #[derive(Clone, Debug)]
 pub(super) struct Rendezvous {
     /// Of each: see [`Backend::seed`].
     seeds: Vec<u64>,
-    /// Of each; 0 when it can never be picked.
-    weights: Vec<u32>,
+    /// Of the weight of each: see [`class`].
+    classes: Vec<u8>,
     /// A bit for each member: whether it takes new traffic.
     takers: Vec<u64>,
     count: usize,
     /// The heaviest first. Made when there are many to be searched.
-    classes: Option<Vec<Class>>,
+    by_class: Option<Vec<Class>>,
 }
 
 /// When a member arrives for a key: turns, and 2^-32 parts of them, of a backend with the highest
@@ -113,6 +119,16 @@ fn class(weight: u32) -> u32 {
     32 - weight.saturating_sub(1).leading_zeros()
 }
 
+/// The class of a weight, but [`NEVER`] of a backend that can never be picked.
+#[allow(clippy::cast_possible_truncation, reason = "at most 32")]
+fn class_or_never(weight: u32) -> u8 {
+    if weight == 0 {
+        NEVER
+    } else {
+        class(weight) as u8
+    }
+}
+
 /// On which ring a backend arrives, by bits that hardly decide when.
 #[allow(clippy::cast_possible_truncation, reason = "of a few bits")]
 fn ring_of(drawn: u64) -> usize {
@@ -134,16 +150,22 @@ fn high(bits: u64) -> u32 {
     (bits >> 32) as u32
 }
 
+/// The first place with the same high bits, and how far from it this one is.
+#[allow(clippy::cast_possible_truncation, reason = "the low bits")]
+fn split(place: u32) -> (u32, u16) {
+    (place >> PLACE_BITS << PLACE_BITS, place as u16)
+}
+
 impl Rendezvous {
     /// What can be seen of the members.
     pub(super) fn new<'a>(backends: impl ExactSizeIterator<Item = Option<&'a Backend>>) -> Self {
         let count = backends.len();
         let mut this = Self {
             seeds: vec![0; count],
-            weights: vec![0; count],
+            classes: vec![NEVER; count],
             takers: vec![0; count.div_ceil(64)],
             count: 0,
-            classes: None,
+            by_class: None,
         };
         for (place, backend) in (0..).zip(backends) {
             this.see(place, backend);
@@ -153,14 +175,14 @@ impl Rendezvous {
 
     /// Brings a member up to date.
     pub(super) fn see(&mut self, place: u32, backend: Option<&Backend>) {
-        let (seed, weight) = backend.map_or((0, 0), |it| (it.seed, it.weight));
+        let (seed, class) = backend.map_or((0, NEVER), |it| (it.seed, class_or_never(it.weight)));
         let known = (
             &mut self.seeds[place as usize],
-            &mut self.weights[place as usize],
+            &mut self.classes[place as usize],
         );
-        if (*known.0, *known.1) != (seed, weight) {
-            (*known.0, *known.1) = (seed, weight);
-            self.classes = None;
+        if (*known.0, *known.1) != (seed, class) {
+            (*known.0, *known.1) = (seed, class);
+            self.by_class = None;
         }
         let bit = 1 << (place % 64);
         let word = &mut self.takers[place as usize / 64];
@@ -184,10 +206,10 @@ impl Rendezvous {
         ask: &Ask<'_>,
     ) -> Option<BackendId> {
         let key = mix(ask.key);
-        let admits = |place: u32| {
-            let backend = |&id: &BackendId| Some((id, backends.try_get(id)?));
-            let found = ids.get(place as usize).and_then(backend);
-            found.is_some_and(|(id, backend)| ask.admits(id, backend))
+        let admitted = |place: u32| {
+            let id = *ids.get(place as usize)?;
+            let backend = backends.try_get(id)?;
+            ask.admits(id, backend).then_some(backend.weight)
         };
         let count = if ask.even_if_down {
             ids.len()
@@ -196,21 +218,21 @@ impl Rendezvous {
         };
         let found = match count {
             0..=FEW => None,
-            _ => self.search(key, count, admits),
+            _ => self.search(key, count, admitted),
         };
         let place = found.or_else(|| {
-            let places = self.places(ask.even_if_down).filter(|&place| admits(place));
+            let places = self.places(ask.even_if_down);
+            let places = places.filter_map(|place| Some((place, admitted(place)?)));
             self.lowest(key, places).map(|(_, place)| place)
         });
         Some(ids[place? as usize])
     }
 
-    /// The lowest lot of these, and whose it is.
-    fn lowest(&self, key: u64, places: impl Iterator<Item = u32>) -> Option<(Lot, u32)> {
-        let lot = |place: u32| {
+    /// The lowest lot of these with their weights, and whose it is.
+    fn lowest(&self, key: u64, places: impl Iterator<Item = (u32, u32)>) -> Option<(Lot, u32)> {
+        let lot = |(place, weight)| {
             step();
-            let (seed, weight) = (self.seeds[place as usize], self.weights[place as usize]);
-            (Lot::draw(key, seed, weight), place)
+            (Lot::draw(key, self.seeds[place as usize], weight), place)
         };
         places.map(lot).min()
     }
@@ -230,64 +252,76 @@ impl Rendezvous {
 impl Rendezvous {
     /// The same as the lowest lot of all, found among those that arrive first. None where that
     /// takes longer than to look at all: few of them take new traffic.
-    fn search(&mut self, key: u64, count: usize, admits: impl Fn(u32) -> bool) -> Option<u32> {
+    fn search(
+        &mut self,
+        key: u64,
+        count: usize,
+        admitted: impl Fn(u32) -> Option<u32>,
+    ) -> Option<u32> {
         let mut search = Search {
             key,
             starts: std::array::from_fn(|ring| start(key, ring)),
             seeds: &self.seeds,
-            weights: &self.weights,
             best: None,
             log2: 0,
+            base: 0,
             way_max: u64::MAX,
             steps_left: 4 * count,
         };
-        let make = || Class::all(&self.seeds, &self.weights);
-        for class in self.classes.get_or_insert_with(make) {
-            search.look_in(class, &admits)?;
+        let make = || Class::all(&self.seeds, &self.classes);
+        for class in self.by_class.get_or_insert_with(make) {
+            search.look_in(class, &admitted)?;
         }
         search.best.map(|(_, place)| place)
     }
 }
 
-/// Members whose weights have the same power of two above them, by their places on the rings.
+/// Members whose weights have the same power of two above them, by where they are on the rings.
+/// Of more than 65,536 members those that agree in the high bits of their places are together.
 #[derive(Clone, Debug)]
 struct Class {
     log2: u32,
-    /// The bits of a place on a ring that name its cell.
+    /// The place of the first that it could have.
+    base: u32,
+    /// How many bits of where something is on a ring name its cell.
     cell_bits: u32,
     /// By ring and cell: where its members begin, which end where those of the next begin.
     cells: Vec<u32>,
-    members: Vec<u32>,
+    /// Their places, from the base on.
+    members: Vec<u16>,
 }
 
 impl Class {
     /// The heaviest first.
-    fn all(seeds: &[u64], weights: &[u32]) -> Vec<Self> {
-        let mut by_class: Vec<Vec<u32>> = vec![Vec::new(); 33];
-        for (place, &weight) in (0..).zip(weights).filter(|&(_, &weight)| weight > 0) {
-            by_class[class(weight) as usize].push(place);
+    fn all(seeds: &[u64], classes: &[u8]) -> Vec<Self> {
+        let mut by_class: BTreeMap<_, Vec<u16>> = BTreeMap::new();
+        for (place, &class) in (0..).zip(classes).filter(|&(_, &class)| class != NEVER) {
+            let (base, member) = split(place);
+            let members = by_class.entry((u32::from(class), base)).or_default();
+            members.push(member);
         }
-        let classes = (0..).zip(by_class).filter(|(_, places)| !places.is_empty());
-        let classes = classes.map(|(log2, places)| Self::new(log2, seeds, places));
-        let mut classes: Vec<_> = classes.collect();
-        classes.reverse();
-        classes
+        let classes = by_class.into_iter().rev();
+        let classes = classes
+            .map(|((log2, base), members)| Self::new(log2, base, &seeds[base as usize..], members));
+        classes.collect()
     }
 
     /// Few are in one list, which is all that is needed of them.
-    fn new(log2: u32, seeds: &[u64], places: Vec<u32>) -> Self {
+    fn new(log2: u32, base: u32, seeds: &[u64], places: Vec<u16>) -> Self {
         if places.len() <= FEW {
             return Self {
                 log2,
+                base,
                 cell_bits: 0,
                 cells: Vec::new(),
                 members: places,
             };
         }
-        // Two to four in a cell.
+        // Two to four in a cell: fewer would take more memory.
         let cell_bits = places.len().next_power_of_two().ilog2() - 2;
         let mut this = Self {
             log2,
+            base,
             cell_bits,
             cells: vec![0; (RINGS << cell_bits) + 1],
             members: vec![0; RINGS * places.len()],
@@ -297,10 +331,10 @@ impl Class {
     }
 
     /// Sorts by counting: first each cell says where it ends, then it is filled from there.
-    fn fill(&mut self, seeds: &[u64], places: &[u32]) {
+    fn fill(&mut self, seeds: &[u64], places: &[u16]) {
         let bits = self.cell_bits;
-        let cells = |member: u32| {
-            let seed = seeds[member as usize];
+        let cells = |member: u16| {
+            let seed = seeds[usize::from(member)];
             (0..RINGS).map(move |ring| cell(bits, ring, place(seed, ring)))
         };
         for cell in places.iter().flat_map(|&member| cells(member)) {
@@ -319,7 +353,7 @@ impl Class {
         }
     }
 
-    fn in_cell(&self, cell: usize) -> &[u32] {
+    fn in_cell(&self, cell: usize) -> &[u16] {
         match self.cells[cell..].first_chunk() {
             Some(&[begin, end]) => &self.members[begin as usize..end as usize],
             None => &[],
@@ -370,10 +404,10 @@ struct Search<'a> {
     key: u64,
     starts: [u32; RINGS],
     seeds: &'a [u64],
-    weights: &'a [u32],
     best: Option<(Lot, u32)>,
-    /// The class that is looked at.
+    /// The class that is looked at, and the place of the first it could have.
     log2: u32,
+    base: u32,
     /// From how far away, in its first turn, a member could still be better.
     way_max: u64,
     /// How many may still be looked at.
@@ -382,12 +416,13 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Looks for better ones in a class; none when the best of it cannot be told.
-    fn look_in(&mut self, class: &Class, admits: &impl Fn(u32) -> bool) -> Option<()> {
-        self.log2 = class.log2;
+    fn look_in(&mut self, class: &Class, admitted: &impl Fn(u32) -> Option<u32>) -> Option<()> {
+        (self.log2, self.base) = (class.log2, class.base);
         self.set_way_max();
         if class.cells.is_empty() {
-            let admitted = class.members.iter().filter(|&&member| admits(member));
-            admitted.for_each(|&member| self.offer(member));
+            let places = class.members.iter().map(|&it| class.base + u32::from(it));
+            let with_weight = places.filter_map(|place| Some((place, admitted(place)?)));
+            with_weight.for_each(|(place, weight)| self.offer(place, weight));
             return Some(());
         }
         let mut points: [Point; RINGS] =
@@ -399,7 +434,7 @@ impl Search<'_> {
                     is_over = false;
                     let members = class.in_cell(point.cell);
                     self.steps_left = self.steps_left.checked_sub(members.len())?;
-                    self.look_at(members, ring, admits);
+                    self.look_at(members, ring, admitted);
                     class.go_on(point);
                 }
             }
@@ -412,30 +447,38 @@ impl Search<'_> {
     }
 
     /// Looks for those of a cell that arrive in their first turn: most of what a search does.
-    fn look_at(&mut self, members: &[u32], ring: usize, admits: &impl Fn(u32) -> bool) {
-        let (key, seeds) = (self.key, self.seeds);
+    fn look_at(&mut self, members: &[u16], ring: usize, admitted: &impl Fn(u32) -> Option<u32>) {
+        let (key, base) = (self.key, self.base);
+        let seeds = &self.seeds[base as usize..];
         for &member in members {
             step();
-            let drawn = draw(key, seeds[member as usize]);
+            let drawn = draw(key, seeds[usize::from(member)]);
             if drawn >= FIRST_TURN_MIN {
-                self.consider(member, drawn, ring, admits);
+                self.consider(base + u32::from(member), drawn, ring, admitted);
             }
         }
     }
 
     /// Few come here, so that it does not get in the way of the others.
     #[inline(never)]
-    fn consider(&mut self, member: u32, drawn: u64, ring: usize, admits: &impl Fn(u32) -> bool) {
-        if ring_of(drawn) == ring && admits(member) {
-            self.offer(member);
+    fn consider(
+        &mut self,
+        place: u32,
+        drawn: u64,
+        ring: usize,
+        admitted: &impl Fn(u32) -> Option<u32>,
+    ) {
+        if ring_of(drawn) == ring
+            && let Some(weight) = admitted(place)
+        {
+            self.offer(place, weight);
         }
     }
 
-    fn offer(&mut self, member: u32) {
-        let (seed, weight) = (self.seeds[member as usize], self.weights[member as usize]);
-        let lot = Lot::draw(self.key, seed, weight);
+    fn offer(&mut self, place: u32, weight: u32) {
+        let lot = Lot::draw(self.key, self.seeds[place as usize], weight);
         if self.best.is_none_or(|(best, _)| lot < best) {
-            self.best = Some((lot, member));
+            self.best = Some((lot, place));
             self.set_way_max();
         }
     }
@@ -678,6 +721,18 @@ mod tests {
         let lot = |backend: &Backend| Lot::draw(mix(ask.key), backend.seed, backend.weight);
         all.min_by_key(|(_, backend)| lot(backend))
             .map(|(id, _)| id)
+    }
+
+    #[test]
+    fn more_members_than_a_class_has_numbers_for_are_searched_too() {
+        let mut pool = many(70_000, &[1]);
+        for key in 0..20 {
+            assert_eq!(pool.pick(&of(key)), lowest(&pool, &of(key)), "{key}");
+        }
+        pool.backends.get_mut(pool.members[69_999]).weight = 5;
+        let last = pool.members[69_999];
+        let found = (0..100_000).find(|&key| pool.pick(&of(key)) == Some(last));
+        assert_eq!(found.and_then(|key| lowest(&pool, &of(key))), Some(last));
     }
 
     #[test]

@@ -82,7 +82,8 @@ pub struct Balancer {
     pool: PoolId,
     rng: Rng,
     /// What is kept of the members where health counts, and where it does not. Made when it is
-    /// asked for: few upstreams ever need the second.
+    /// asked for: few upstreams ever need the second, and some, whose clients are bound by a key,
+    /// not even the first.
     kept: [Option<Kept>; 2],
     /// For keys; made when the first comes.
     rendezvous: Option<Rendezvous>,
@@ -136,9 +137,10 @@ impl Balancer {
         };
         let standings: Vec<_> = members.iter().map(|id| standing(id).unwrap_or(0)).collect();
         backends.seat(self.pool, members, self.is_by_load());
+        let had_turns = self.kept[0].is_some() && self.takes_turns();
         self.kept = [None, None];
         self.rendezvous = None;
-        if self.takes_turns() {
+        if had_turns {
             self.kept[0] = Some(self.rotation(members, backends, false, standings));
         }
     }

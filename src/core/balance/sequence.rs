@@ -46,9 +46,10 @@ impl Sequence {
 
 fn turns(weights: impl Iterator<Item = u32>) -> Turns {
     let with_turns = (0..).zip(weights).filter(|&(_, weight)| weight > 0);
-    let (places, weights): (Vec<u32>, Vec<u32>) = with_turns.unzip();
+    let (mut places, weights): (Vec<u32>, Vec<u32>) = with_turns.unzip();
     let divisor = weights.iter().copied().fold(0, greatest_common_divisor);
     if divisor == 0 || weights.iter().all(|&weight| weight == divisor) {
+        places.shrink_to_fit();
         return Turns::Listed(places);
     }
     let shares = weights.iter().map(|weight| u64::from(weight / divisor));

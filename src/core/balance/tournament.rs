@@ -23,7 +23,7 @@ use crate::core::steps::step;
 
 /// Members of a block: so few that looking at all of them is quick, so many that the nodes take
 /// little memory.
-const BLOCK: usize = 8;
+const BLOCK: usize = 16;
 
 /// The place of nobody.
 const NOBODY: u32 = u32::MAX;
