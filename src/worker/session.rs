@@ -6,7 +6,7 @@ use crate::core::account::Purpose;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::{Fired, Net, Side};
-use crate::worker::http::{self, Http};
+use crate::worker::http::{self, Facts, Http};
 use crate::worker::links::Owner;
 use crate::worker::opening::{self, Opening};
 use crate::worker::shared::{ListenerSlot, Shared, UpstreamSlot};
@@ -268,6 +268,11 @@ impl<N: Net> Shared<N> {
                 }
             }
             Protocol::Http(mut http) => {
+                let facts = Facts {
+                    peer: session.peer,
+                    listener: session.listener,
+                };
+                http::log_incomplete(&http, facts, self, reason);
                 let output = http.output.take();
                 let was_undelivered = output.is_some()
                     || http.exchange.is_some()

@@ -60,6 +60,45 @@ fn who_leaves_before_an_answer_has_499() {
 }
 
 #[test]
+fn who_leaves_within_a_head_has_a_line() {
+    type Leave = fn(&mut Rig, PeerId);
+    let ways: [(Leave, &str, &str); 3] = [
+        (
+            |rig, client| rig.world().peer_reset(client),
+            "client left in request",
+            "499",
+        ),
+        (
+            |rig, client| rig.world().peer_close_write(client),
+            "client left in request",
+            "499",
+        ),
+        (|rig, _| rig.worker.stop(), "drain deadline", "null"),
+    ];
+    for (leave, why, status) in ways {
+        let mut rig = rig("");
+        let client = rig.client();
+        send(&mut rig, client, b"GET / HT");
+        leave(&mut rig, client);
+        rig.settle();
+        let line = line(&mut rig);
+        assert!(line.contains(&format!("\"why\":\"{why}\"")), "{line}");
+        assert!(line.contains(&format!("\"status\":{status},")), "{line}");
+        assert!(line.contains("\"bytes_in\":8,"), "{line}");
+    }
+    // Between two requests there is nothing to tell.
+    let mut rig = rig("");
+    let client = rig.client();
+    rig.world().peer_close_write(client);
+    rig.settle();
+    assert!(
+        rig.worker
+            .access_lines()
+            .is_none_or(|lines| lines.is_empty())
+    );
+}
+
+#[test]
 fn who_leaves_in_an_answer_has_its_status() {
     // Held in a pipe, and in a buffer as it is framed anew.
     for framing in [format!("Content-Length: {LONG_BYTES}\r\n"), String::new()] {

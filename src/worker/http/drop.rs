@@ -9,7 +9,7 @@ use crate::core::account::Purpose;
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::net::{Net, Side};
-use crate::worker::http::{Next, Parts, Phase};
+use crate::worker::http::{Next, Parts, Phase, log_incomplete};
 use crate::worker::session::{CloseReason, Turn};
 use crate::worker::shared::Shared;
 use crate::worker::tcp::TURN_BUDGET_BYTES;
@@ -163,6 +163,7 @@ impl<N: Net> Parts<'_, N> {
         if self.client.finish_before_close(&mut shared.transfer.net) {
             return Next::Turn(Turn::Close(reason));
         }
+        log_incomplete(self.http, self.facts, shared, reason);
         self.http.phase = Phase::Linger(shared.now.after_ms(DROP_MS), reason);
         Next::Step
     }

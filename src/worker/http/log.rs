@@ -16,7 +16,7 @@ use crate::worker::connect::Attempt;
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::reply::OwnAnswer;
 use crate::worker::http::request::Request;
-use crate::worker::http::{Parts, REQUEST_TIMEOUT};
+use crate::worker::http::{Facts, Http, Parts, Phase, REQUEST_TIMEOUT};
 use crate::worker::session::{CloseReason, Session};
 use crate::worker::shared::{ListenerSlot, Shared};
 use crate::worker::tcp::Relay;
@@ -135,6 +135,22 @@ impl Record {
             status: None,
         }
     }
+
+    /// Of a request that cannot be read, or not wholly.
+    fn unread(facts: Facts, began: Tick) -> Self {
+        Self {
+            host: Vec::new(),
+            method: Vec::new(),
+            path: Vec::new(),
+            proto: "HTTP/1.1",
+            user_agent: None,
+            referer: None,
+            client: facts.peer.map(|peer| peer.ip().to_canonical()),
+            began,
+            head_bytes: 0,
+            status: None,
+        }
+    }
 }
 
 /// Logs an exchange that is over.
@@ -213,6 +229,28 @@ pub(crate) fn log_unfinished<N: Net>(
     log_exchange(exchange, listener, shared, (why, None));
 }
 
+/// Logs a connection that ends within the head of a request, if it does, for this reason.
+pub(crate) fn log_incomplete<N: Net>(
+    http: &Http,
+    facts: Facts,
+    shared: &mut Shared<N>,
+    reason: CloseReason,
+) {
+    let (Phase::Head(began), true) = (http.phase, shared.http.log.is_some()) else {
+        return;
+    };
+    let why = match reason {
+        CloseReason::Cut => Why::DrainDeadline,
+        _ => Why::ClientLeftInRequest,
+    };
+    let record = Record {
+        head_bytes: http.input.len() as u64,
+        status: left_status(why),
+        ..Record::unread(facts, began)
+    };
+    log_short(shared, facts.listener, &record, None, 0, (why, None));
+}
+
 impl<N: Net> Parts<'_, N> {
     /// Logs a request that weir answered itself, with this status and so many bytes.
     pub(super) fn log_own(
@@ -231,7 +269,14 @@ impl<N: Net> Parts<'_, N> {
         let route = own
             .route
             .map(|route| own.site.routes[route].prefix.as_str());
-        self.log_short(shared, &record, route, bytes_out, (why, reason));
+        log_short(
+            shared,
+            self.facts.listener,
+            &record,
+            route,
+            bytes_out,
+            (why, reason),
+        );
     }
 
     /// Logs bytes that were no request, and so many that answered them.
@@ -245,45 +290,45 @@ impl<N: Net> Parts<'_, N> {
             return;
         }
         let record = Record {
-            host: Vec::new(),
-            method: Vec::new(),
-            path: Vec::new(),
-            proto: "HTTP/1.1",
-            user_agent: None,
-            referer: None,
-            client: self.facts.peer.map(|peer| peer.ip().to_canonical()),
-            began: self.http.phase.began(shared.now),
-            head_bytes: 0,
             status: Some(status),
+            ..Record::unread(self.facts, self.http.phase.began(shared.now))
         };
         let why = if status == REQUEST_TIMEOUT {
             Why::HeaderTimeout
         } else {
             Why::Refused
         };
-        self.log_short(shared, &record, None, bytes_out, (why, reason));
-    }
-
-    fn log_short(
-        &self,
-        shared: &mut Shared<N>,
-        record: &Record,
-        route: Option<&str>,
-        bytes_out: u64,
-        (why, reason): (Why, Option<&'static str>),
-    ) {
-        let Some(mut log) = shared.http.log.take() else {
-            return;
-        };
-        let line = HttpRecord {
+        log_short(
+            shared,
+            self.facts.listener,
+            &record,
+            None,
             bytes_out,
-            route,
-            reason,
-            ..http_record(shared, self.facts.listener, record, log.id(), why)
-        };
-        log.line(|format, out| line.write(format, out));
-        shared.http.log = Some(log);
+            (why, reason),
+        );
     }
+}
+
+/// Logs a request that has come no further than its head.
+fn log_short<N: Net>(
+    shared: &mut Shared<N>,
+    listener: ListenerSlot,
+    record: &Record,
+    route: Option<&str>,
+    bytes_out: u64,
+    (why, reason): (Why, Option<&'static str>),
+) {
+    let Some(mut log) = shared.http.log.take() else {
+        return;
+    };
+    let line = HttpRecord {
+        bytes_out,
+        route,
+        reason,
+        ..http_record(shared, listener, record, log.id(), why)
+    };
+    log.line(|format, out| line.write(format, out));
+    shared.http.log = Some(log);
 }
 
 /// The line of a request that has come no further than its head.

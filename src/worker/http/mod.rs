@@ -31,7 +31,7 @@ use crate::worker::shared::Shared;
 use crate::worker::transport::Endpoint;
 
 pub(crate) use exchange::ActiveExchange;
-pub(crate) use log::{AccessLog, PENDING_BYTES_MAX, log_tcp, log_unfinished};
+pub(crate) use log::{AccessLog, PENDING_BYTES_MAX, log_incomplete, log_tcp, log_unfinished};
 
 /// Requests that one session may begin in one turn before others run.
 const REQUESTS_PER_TURN: usize = 16;
