@@ -95,7 +95,11 @@ impl Supervisor {
             self.sockets.close_all();
         }
         self.print_stats(true);
-        if self.was_cut || !self.has_served {
+        if !self.has_served {
+            warn!("stopped before all workers served");
+            return Some(EXIT_CUT);
+        }
+        if self.was_cut {
             warn!("stopped, some sessions cut");
             return Some(EXIT_CUT);
         }

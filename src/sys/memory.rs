@@ -10,6 +10,9 @@ use crate::core::memory_limit::MemoryLimits;
 /// Where control groups are mounted (cgroups(7)): version 2 on its own, version 1, and version 2
 /// beside that.
 const GROUPS: &str = "/sys/fs/cgroup";
+/// Version 1 says that there is no limit by one that is higher than any machine has memory: the
+/// pages that a signed number can count.
+const NO_LIMIT: u64 = 1 << 62;
 
 /// Asks for all of them. What is not told limits nothing.
 #[must_use]
@@ -60,13 +63,13 @@ fn line_limit(root: &Path, line: &str) -> Option<u64> {
 }
 
 /// The least number in files of this name, from this path up to the root. A word, `max`, is no
-/// limit; nor is what version 1 has for none, which is more than any machine has.
+/// limit; nor is what version 1 has for none.
 fn least(root: &Path, path: &str, name: &str) -> Option<u64> {
     let folder: PathBuf = root.join(path.trim_start_matches('/'));
     let above = folder.ancestors().take_while(|it| it.starts_with(root));
     let limit = |folder: &Path| {
         let text = fs::read_to_string(folder.join(name)).ok()?;
-        text.trim().parse().ok()
+        text.trim().parse().ok().filter(|&bytes| bytes < NO_LIMIT)
     };
     above.filter_map(limit).min()
 }
@@ -132,6 +135,19 @@ mod tests {
         ] {
             assert_eq!(group_limit(&two.0, own), None, "{own}");
         }
+    }
+
+    #[test]
+    fn a_limit_that_nothing_can_reach_is_none() {
+        let none = "9223372036854771712\n";
+        let one = Folder::new(
+            "none",
+            &[
+                ("memory/memory.limit_in_bytes", none),
+                ("memory/a/memory.limit_in_bytes", none),
+            ],
+        );
+        assert_eq!(group_limit(&one.0, "5:memory:/a\n"), None);
     }
 
     #[test]

@@ -110,7 +110,7 @@ mod tests {
                 let count = seen.iter().find(|(known, _)| *known == kind);
                 count.map_or(0, |(_, count)| *count)
             }),
-            "; odd responses: space before a colon 3, padded chunk size 17"
+            "; odd responses: blank before a colon 3, padded chunk size 17"
         );
     }
 }

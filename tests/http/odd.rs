@@ -27,7 +27,7 @@ fn odd_responses_are_counted_by_kind_and_told_once() {
     assert_eq!(web.connections(), 1, "one reading is no reason to part");
     assert_eq!(weir.terminate(), Some(0));
     let line = weir.log.wait(&[STATISTICS]);
-    let kinds = "; odd responses: odd status line 3, space before a colon 3, folded field line 3, \
+    let kinds = "; odd responses: odd status line 3, blank before a colon 3, folded field line 3, \
                  bare LF in a head 3, padded chunk size 3";
     assert!(line.ends_with(kinds), "{line}");
     let address = web.address().to_string();

@@ -52,13 +52,13 @@ fn odd_responses_are_summed_over_workers_that_live_and_that_have_died() {
     ask(&machine);
     machine
         .log
-        .wait(&["odd responses: space before a colon 10;"]);
+        .wait(&["odd responses: blank before a colon 10;"]);
     machine.replace_worker(0);
     machine.replace_worker(1);
     ask(&machine);
     machine
         .log
-        .wait(&["odd responses: space before a colon 20;"]);
+        .wait(&["odd responses: blank before a colon 20;"]);
     assert_eq!(machine.terminate(), Some(0));
 }
 

@@ -65,7 +65,7 @@ impl Oddity {
             Self::EmptyLine => "empty line before the status line",
             Self::StatusLine => "odd status line",
             Self::StatusCode => "status above 599",
-            Self::SpaceBeforeColon => "space before a colon",
+            Self::SpaceBeforeColon => "blank before a colon",
             Self::FoldedLine => "folded field line",
             Self::BareLineFeed => "bare LF in a head",
             Self::FieldName => "odd field name left out",
