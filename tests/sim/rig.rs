@@ -1,10 +1,12 @@
 //! The real worker over the fake world, turned by hand and checked after every turn.
 
 use std::cell::RefMut;
+use std::path::Path;
 
 use weir::board::{BackendCell, Board, Cell, Listeners};
 use weir::config;
 use weir::config::model::Config;
+use weir::config::problem::Problem;
 use weir::core::address::{Address, BackendAddress};
 use weir::core::time::Tick;
 use weir::worker::{Start, Worker};
@@ -41,11 +43,17 @@ pub(crate) fn origin_address(k: usize) -> Address {
 
 /// Compiles the text of a configuration that is good.
 pub(crate) fn compile(text: &str) -> Config {
-    let no_files = &mut |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
-    match config::compile("sim.yaml", text, no_files) {
-        Ok(compiled) => compiled.config,
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    match compile_with(text, &golden) {
+        Ok(config) => config,
         Err(problems) => panic!("{problems:#?}\nin\n{text}"),
     }
+}
+
+/// Compiles the text of a configuration whose error pages lie in this folder.
+pub(crate) fn compile_with(text: &str, folder: &Path) -> Result<Config, Vec<Problem>> {
+    let pages = &mut |page: &Path| std::fs::read(folder.join(page));
+    Ok(config::compile("sim.yaml", text, pages)?.config)
 }
 
 /// A worker, its world and the names of its listeners.

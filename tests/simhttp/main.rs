@@ -24,6 +24,7 @@ mod message;
 mod play;
 mod sticky;
 mod timeouts;
+mod told;
 
 use weir::core::rng::Rng;
 

@@ -239,9 +239,10 @@ pub(crate) fn log_incomplete<N: Net>(
     let (Phase::Head(began), true) = (http.phase, shared.http.log.is_some()) else {
         return;
     };
-    let why = match reason {
-        CloseReason::Cut => Why::DrainDeadline,
-        _ => Why::ClientLeftInRequest,
+    let why = if matches!(reason, CloseReason::Cut) {
+        Why::DrainDeadline
+    } else {
+        Why::ClientLeftInRequest
     };
     let record = Record {
         head_bytes: http.input.len() as u64,
