@@ -50,6 +50,7 @@ test: test-setup    ## install what the tests need, then run them all
 test-real: build    ## try weir on real servers, by their logs (takes minutes): ALLOW_SKIPS=1
 	@sh tests/real/setup.sh
 	@python3 tests/real/checks.py $(WEIR)
+	$(CARGO) test --profile fast --test memory -- --ignored --test-threads 1
 
 sim:                ## the deterministic simulation: SEED=n replays one, SEEDS=n runs that many
 	WEIR_SIM_SEED=$(SEED) WEIR_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile fast --test sim -- --nocapture

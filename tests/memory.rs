@@ -8,6 +8,7 @@ mod harness;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -20,8 +21,26 @@ const READERS: usize = 400;
 const WRITERS: usize = 200;
 const HEADS: usize = 2_000;
 
+/// What the readers read, and how.
+struct Files {
+    bytes: usize,
+    /// Of the receive buffer; the kernel has a least one.
+    window_bytes: usize,
+    /// Each as it comes, or one after the other once all others have been served.
+    at_once: bool,
+}
+
 /// More than the kernel takes for a client that does not read.
-const FILE_BYTES: usize = 768 * 1024;
+const SHORT: Files = Files {
+    bytes: 768 * 1024,
+    window_bytes: 1,
+    at_once: false,
+};
+const LONG: Files = Files {
+    bytes: 8 << 20,
+    window_bytes: 16 * 1024,
+    at_once: true,
+};
 const UPLOAD_BYTES: usize = 20 * 1024;
 const UPLOAD_PIECES: usize = 10;
 
@@ -44,19 +63,19 @@ fn raise_descriptor_limit() {
 }
 
 /// An origin with a thread for each connection: a long file, or `ok` once it has all of a body.
-fn origin() -> SocketAddr {
+fn origin(file_bytes: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let builder = thread::Builder::new().stack_size(64 * 1024);
-            let _ = builder.spawn(move || serve(stream));
+            let _ = builder.spawn(move || serve(stream, file_bytes));
         }
     });
     address
 }
 
-fn serve(stream: TcpStream) -> std::io::Result<()> {
+fn serve(stream: TcpStream, file_bytes: usize) -> std::io::Result<()> {
     let mut reader = BufReader::with_capacity(1024, stream.try_clone()?);
     let mut stream = stream;
     let file = vec![b'f'; 16 * 1024];
@@ -79,9 +98,9 @@ fn serve(stream: TcpStream) -> std::io::Result<()> {
         if first.starts_with("GET /file ") {
             write!(
                 stream,
-                "HTTP/1.1 200 OK\r\nContent-Length: {FILE_BYTES}\r\n\r\n"
+                "HTTP/1.1 200 OK\r\nContent-Length: {file_bytes}\r\n\r\n"
             )?;
-            for _ in 0..FILE_BYTES / file.len() {
+            for _ in 0..file_bytes / file.len() {
                 stream.write_all(&file)?;
             }
         } else {
@@ -96,10 +115,12 @@ fn client(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A client with a receive buffer as small as the kernel lets it be.
-fn narrow_client(address: SocketAddr) -> TcpStream {
+/// A client with a small receive buffer.
+fn narrow_client(address: SocketAddr, window_bytes: usize) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(1).expect("an option");
+    socket
+        .set_recv_buffer_size(window_bytes)
+        .expect("an option");
     socket.connect(&address.into()).expect("weir listens");
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).expect("an option");
@@ -148,24 +169,41 @@ fn processes(weir: &Weir) -> Vec<u32> {
     children.chain([pid]).collect()
 }
 
-fn crowds_are_served(more: &str, limits: &str) {
+/// Reads the file from each, all at the same time.
+fn read_all(readers: Vec<TcpStream>, bytes: usize) -> Vec<thread::JoinHandle<()>> {
+    let read = |mut reader: TcpStream| {
+        let builder = thread::Builder::new().stack_size(64 * 1024);
+        let reading = move || assert_eq!(receive(&mut reader), ("200".to_owned(), bytes));
+        builder.spawn(reading).expect("a thread")
+    };
+    readers.into_iter().map(read).collect()
+}
+
+/// The shell's `first` limits weir.
+fn crowds_are_served(more: &str, first: &str, files: &Files) {
     raise_descriptor_limit();
-    let origin = origin();
+    let origin = origin(files.bytes);
     // A slow machine may take longer than who sends slowly usually has.
     let config = format!(
         "listeners: [{{name: front, listen: \"127.0.0.1:0\", routes: [{{prefix: /, upstream: pool}}]}}]\n\
          upstreams: {{pool: {{backends: [\"{origin}\"]}}}}\n\
-         timeouts: {{header: 2m, upload: 2m, send: 2m, response: 2m, response_idle: 2m}}\n{more}"
+         timeouts: {{header: 2m, upload: 2m, send: 2m, response: 2m, response_idle: 2m}}\n\
+         when_supervisor_dies: stop\n{more}"
     );
-    let mut weir = Launch::new(config).limits(limits).start();
+    let mut weir = Launch::new(config).first(first).start();
     let address = weir.address();
     let before = processes(&weir);
 
-    let mut readers: Vec<_> = (0..READERS).map(|_| narrow_client(address)).collect();
+    let mut readers: Vec<_> = (0..READERS)
+        .map(|_| narrow_client(address, files.window_bytes))
+        .collect();
     for reader in &mut readers {
         let ask = b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n";
         reader.write_all(ask).expect("room to send");
     }
+    let reading = files
+        .at_once
+        .then(|| read_all(readers.split_off(0), files.bytes));
     let mut writers: Vec<_> = (0..WRITERS).map(|_| client(address)).collect();
     for writer in &mut writers {
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {UPLOAD_BYTES}\r\n\r\n");
@@ -196,7 +234,10 @@ fn crowds_are_served(more: &str, limits: &str) {
         socket.set_recv_buffer_size(64 * 1024).expect("an option");
     }
     for stream in &mut readers {
-        assert_eq!(receive(stream), ("200".to_owned(), FILE_BYTES));
+        assert_eq!(receive(stream), ("200".to_owned(), files.bytes));
+    }
+    for reader in reading.into_iter().flatten() {
+        reader.join().expect("its file is whole");
     }
     assert_eq!(processes(&weir), before, "nobody has died");
     for pid in before {
@@ -207,30 +248,86 @@ fn crowds_are_served(more: &str, limits: &str) {
 }
 
 /// `ulimit -v` counts kilobytes.
-const ADDRESSES: &str = "-v 16384";
+const ADDRESSES: &str = "ulimit -v 16384";
 
 #[test]
 fn one_process_with_16_mb_of_addresses() {
-    crowds_are_served("", ADDRESSES);
+    crowds_are_served("", ADDRESSES, &SHORT);
 }
 
 #[test]
 fn one_process_with_16_mb_of_addresses_that_copies() {
-    crowds_are_served("splice: false\n", ADDRESSES);
+    crowds_are_served("splice: false\n", ADDRESSES, &SHORT);
 }
 
 #[test]
 fn two_workers_with_16_mb_of_addresses_each() {
-    crowds_are_served("workers: 2\n", ADDRESSES);
+    crowds_are_served("workers: 2\n", ADDRESSES, &SHORT);
 }
 
 #[test]
 fn two_workers_with_16_mb_of_addresses_each_that_copy() {
-    crowds_are_served("workers: 2\nsplice: false\n", ADDRESSES);
+    crowds_are_served("workers: 2\nsplice: false\n", ADDRESSES, &SHORT);
 }
 
 /// What `auto` gives each of two in a control group of 16 MB.
 #[test]
 fn two_workers_with_a_megabyte_each() {
-    crowds_are_served("workers: 2\nbuffers: {memory: 1MiB}\n", "-c 0");
+    let memory = "workers: 2\nbuffers: {memory: 1MiB}\n";
+    crowds_are_served(memory, "true", &SHORT);
+}
+
+/// A control group (cgroups(7)) of 16 MB of its own, version 1 or 2.
+struct Group(PathBuf);
+
+impl Group {
+    fn new() -> Self {
+        let (home, limit) = [("memory", "memory.limit_in_bytes"), ("", "memory.max")]
+            .map(|(home, limit)| (Path::new("/sys/fs/cgroup").join(home), limit))
+            .into_iter()
+            .find(|(home, _)| home.join("cgroup.procs").exists())
+            .expect("control groups are mounted");
+        let group = Self(home.join(format!("weir-test-{}", std::process::id())));
+        fs::create_dir(&group.0).expect("root may make a group");
+        fs::write(group.0.join(limit), "16000000").expect("memory is controlled");
+        group
+    }
+
+    fn enter(&self) -> String {
+        format!("echo $$ > {}/cgroup.procs", self.0.display())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let gone = || fs::remove_dir(&self.0).ok();
+        harness::eventually("the group is empty", gone);
+    }
+}
+
+#[test]
+#[ignore = "takes gigabytes through loopback and root's rights: part of make test-real"]
+fn long_files_in_a_control_group_of_16_mb() {
+    for more in [
+        "",
+        "splice: false\n",
+        "workers: 2\n",
+        "workers: 2\nsplice: false\n",
+    ] {
+        let group = Group::new();
+        crowds_are_served(more, &group.enter(), &LONG);
+    }
+}
+
+#[test]
+#[ignore = "takes gigabytes through loopback: part of make test-real"]
+fn long_files_with_16_mb_of_addresses() {
+    for more in [
+        "",
+        "splice: false\n",
+        "workers: 2\n",
+        "workers: 2\nsplice: false\n",
+    ] {
+        crowds_are_served(more, ADDRESSES, &LONG);
+    }
 }

@@ -74,7 +74,7 @@ pub(crate) struct Launch {
     config: String,
     existing: Option<PathBuf>,
     arguments: Vec<OsString>,
-    limits: Option<String>,
+    first: Option<String>,
     log_filter: Option<String>,
     program: OsString,
     variables: Vec<(String, OsString)>,
@@ -89,7 +89,7 @@ impl Launch {
             config: config.to_string(),
             existing: None,
             arguments: Vec::new(),
-            limits: None,
+            first: None,
             log_filter: None,
             program: binary(),
             variables: Vec::new(),
@@ -140,8 +140,13 @@ impl Launch {
     }
 
     /// Runs the shell's `ulimit` with this first, as `-n 40`.
-    pub(crate) fn limits(mut self, limits: &str) -> Self {
-        self.limits = Some(limits.to_owned());
+    pub(crate) fn limits(self, limits: &str) -> Self {
+        self.first(&format!("ulimit {limits}"))
+    }
+
+    /// Runs this command of the shell first, in the same process.
+    pub(crate) fn first(mut self, command: &str) -> Self {
+        self.first = Some(command.to_owned());
         self
     }
 
@@ -181,12 +186,12 @@ impl Launch {
         } else {
             self.program
         };
-        let mut command = match &self.limits {
+        let mut command = match &self.first {
             None => command(&program),
-            Some(limits) => {
+            Some(first) => {
                 let mut shell = command("sh");
                 shell.arg("-c");
-                shell.arg(format!("ulimit {limits} && exec \"$0\" \"$@\""));
+                shell.arg(format!("{first} && exec \"$0\" \"$@\""));
                 shell.arg(&program);
                 shell
             }
