@@ -13,7 +13,7 @@ use super::tree::{self, Tree};
 use super::upstream::{self, UPSTREAM};
 use super::values::{self, Read};
 use crate::core::http::path::canonical;
-use crate::core::http::rewrite::is_token;
+use crate::core::http::syntax::is_token;
 
 /// Beside `backends` a route has the keys of an upstream as well, and `abort_on_close` is theirs.
 pub(super) static ROUTE: &[Key<Route>] = &[

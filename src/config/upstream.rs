@@ -18,7 +18,7 @@ use super::sticky::{self, sticky};
 use super::timeouts::Given;
 use super::tree::{self, Tree};
 use super::values::{self, Read, integer, one_of};
-use crate::core::http::rewrite::is_token;
+use crate::core::http::syntax::is_token;
 
 /// A route with backends of its own has all of them but `timeouts`, which are its own. The short
 /// form has `keepalive`, `timeouts` and `error_pages` for all.

@@ -11,7 +11,7 @@ use super::node::{Node, Value};
 use super::suggest;
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use crate::core::address::{Address, BackendAddress};
-use crate::core::http::rewrite::is_token;
+use crate::core::http::syntax::is_token;
 
 pub(super) type Read<T> = Result<T, String>;
 

@@ -5,7 +5,7 @@
 //! connection that breaks off before.
 
 use crate::core::http::body::{Body, Framing};
-use crate::core::http::head::{HeadError, Limits, Method, Parsed, ResponseHead};
+use crate::core::http::head::{HeadError, HeadLimits, Method, Parsed, ResponseHead};
 
 /// Longest answer head that a probe reads, in bytes, interim responses included.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -14,7 +14,7 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// How large an answer's head may be.
-const LIMITS: Limits = Limits {
+const LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: HEAD_BYTES_MAX,
     fields_max: 100,
 };

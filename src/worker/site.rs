@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::config::model::{self, Action, FixedResponse};
 use crate::core::http::claims::Claims;
 use crate::core::http::forwarded::Network;
-use crate::core::http::head::Limits;
+use crate::core::http::head::HeadLimits;
 use crate::core::http::rewrite::FieldEdits;
 use crate::core::http::route::{HostPattern, RouteTable, Rule};
 use crate::worker::shared::UpstreamSlot;
@@ -23,7 +23,7 @@ pub(crate) struct Site {
     pub(crate) forwarded: bool,
     /// What untrusted clients may not send.
     pub(crate) claims: Arc<Claims>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: HeadLimits,
     pub(crate) requests_max: Option<u64>,
     pub(crate) error_pages: Vec<model::ErrorPage>,
 }
@@ -97,7 +97,7 @@ impl Site {
             via: http.via.clone(),
             forwarded: http.forwarded,
             claims: Arc::new(claims(&http.forwarded_fields)?),
-            limits: Limits {
+            limits: HeadLimits {
                 head_bytes_max: http.head_bytes_max,
                 fields_max: http.fields_max,
             },

@@ -6,7 +6,7 @@
 
 use weir::core::http::body::{Body, BodyError, Framing};
 use weir::core::http::head::{
-    HeadError, Limits, Method, Parsed, RequestHead, ResponseHead, TargetForm, Version,
+    HeadError, HeadLimits, Method, Parsed, RequestHead, ResponseHead, TargetForm, Version,
 };
 use weir::core::http::known::KnownSet;
 use weir::core::http::oddity::{Oddities, Oddity};
@@ -14,12 +14,12 @@ use weir::core::http::rewrite::{
     END, FieldEdits, RequestRewrite, ResponseRewrite, write_request, write_response,
 };
 
-const LIMITS: Limits = Limits {
+const LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 4096,
     fields_max: 32,
 };
 /// What weir writes may be a little longer than what it read.
-const LIMITS_OUT: Limits = Limits {
+const LIMITS_OUT: HeadLimits = HeadLimits {
     head_bytes_max: 65_535,
     fields_max: 64,
 };

@@ -7,7 +7,7 @@ use weir::core::backend::{Backends, NewBackend, PoolId};
 use weir::core::balance::{Algorithm, Ask, Balancer, bytes_key};
 use weir::core::health::{Health, Verdict};
 use weir::core::http::body::{Body, Framing};
-use weir::core::http::head::{Limits, Method, RequestHead, ResponseHead, Version};
+use weir::core::http::head::{HeadLimits, Method, RequestHead, ResponseHead, Version};
 use weir::core::http::known::KnownSet;
 use weir::core::http::rewrite::{
     END, FieldEdits, RequestRewrite, ResponseRewrite, write_request, write_response,
@@ -16,7 +16,7 @@ use weir::core::http::route::{HostPattern, RouteTable, Rule};
 use weir::core::time::Tick;
 use weir::core::timer::TimerWheel;
 
-const LIMITS: Limits = Limits {
+const LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 16 << 10,
     fields_max: 100,
 };

@@ -20,6 +20,7 @@ use super::known::{Known, KnownSet};
 
 use super::mend;
 use super::oddity::{Oddities, Oddity};
+use super::syntax::names;
 
 /// How the end of a body is found (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -717,8 +718,7 @@ const fn hexadecimal(byte: u8) -> Option<u8> {
 fn filter_trailers(section: &mut Vec<u8>, keep: bool, held: &HeldBack) -> Result<(), BodyError> {
     let is_held_back = |name: &[u8]| {
         let hop_names = held.hop_names.as_deref().unwrap_or_default();
-        let mut options = hop_names.split(|&byte| byte == b',');
-        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name))
+        names(hop_names, name)
             || held
                 .claims
                 .as_ref()

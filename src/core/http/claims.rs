@@ -12,7 +12,7 @@
 //! proxies that log users in.
 
 use super::known::{Known, KnownSet};
-use super::rewrite::is_token;
+use super::syntax::is_token;
 
 /// The family, in lower case: by the first letter, those with `x-` by the one after it. A name
 /// that ends in `*` stands for all that begin so. Where both `-` and `_` are in use, both are here.

@@ -31,6 +31,7 @@ use crate::core::http::claims::Claims;
 use crate::core::http::head::{Expect, HeadError, RequestFacts, ResponseFacts, Version};
 use crate::core::http::oddity::Oddities;
 use crate::core::http::rewrite::ends_by_closing;
+use crate::core::http::syntax::{elements, names};
 use crate::core::time::Tick;
 
 mod outcome;
@@ -600,15 +601,9 @@ impl Exchange {
 
     /// Whether the client has offered to change to all of these protocols.
     fn has_offered<'a>(&self, chosen: impl Iterator<Item = &'a [u8]>) -> bool {
-        let elements = |list: &'a [u8]| list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-        let offered = |protocol: &[u8]| {
-            let mut offers = self.offered.split(|&byte| byte == b',');
-            offers.any(|offer| offer.trim_ascii().eq_ignore_ascii_case(protocol))
-        };
         chosen
             .flat_map(elements)
-            .filter(|protocol| !protocol.is_empty())
-            .all(offered)
+            .all(|protocol| names(&self.offered, protocol))
     }
 
     /// Keeps trailers of these names back: the values of the response's `Connection` fields.

@@ -10,6 +10,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::syntax::{elements, is_token_byte, trim};
 use crate::core::text;
 
 /// An IP network.
@@ -281,28 +282,15 @@ fn write_token_or_quoted(value: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// RFC 9110 section 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 /// Appends the lines of a list as one, ready for another element; empty lines leave nothing.
 fn write_list<'a>(lines: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     for line in lines {
-        let line = line.trim_ascii();
+        let line = trim(line);
         if !line.is_empty() {
             out.extend_from_slice(line);
             out.extend_from_slice(b", ");
         }
     }
-}
-
-/// The elements of a list without the space around them; empty ones do not count (RFC 9110
-/// section 5.6.1.2).
-fn elements(line: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    line.split(|&byte| byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|element| !element.is_empty())
 }
 
 /// An element of `X-Forwarded-For`: an address, as some proxies write it also with brackets or a

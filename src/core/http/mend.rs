@@ -12,7 +12,7 @@
 
 use super::head::HeadError;
 use super::oddity::{Oddities, Oddity};
-use super::rewrite::is_token;
+use super::syntax::{is_blank, is_token, trim, trim_start};
 
 /// The lines of a head or trailer section, and what was odd about them.
 struct Lines<'a> {
@@ -238,25 +238,6 @@ fn reject_refused(text: &[u8]) -> Result<(), HeadError> {
 /// Whether a byte ends the line, or the text, for some readers.
 const fn is_refused(byte: u8) -> bool {
     matches!(byte, b'\0' | b'\r')
-}
-
-const fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t')
-}
-
-fn trim_start(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] = text {
-        text = rest;
-    }
-    text
-}
-
-fn trim(text: &[u8]) -> &[u8] {
-    let mut text = trim_start(text);
-    while let [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
 }
 
 #[cfg(test)]

@@ -21,3 +21,4 @@ pub mod reply;
 pub mod rewrite;
 pub mod route;
 pub mod sticky;
+pub mod syntax;

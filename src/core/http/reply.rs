@@ -301,7 +301,7 @@ fn put(date: &mut [u8], at: usize, width: usize, number: u64) {
 mod tests {
     use super::*;
     use crate::core::http::body::Framing;
-    use crate::core::http::head::{Limits, Parsed, ResponseHead};
+    use crate::core::http::head::{HeadLimits, Parsed, ResponseHead};
 
     const NOW: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn every_answer_parses_back_with_its_exact_length() {
-        let limits = Limits {
+        let limits = HeadLimits {
             head_bytes_max: 4096,
             fields_max: 32,
         };

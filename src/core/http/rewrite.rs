@@ -9,6 +9,7 @@ use super::body::{Framing, Transfer};
 use super::claims::{ByName, is_same_name};
 use super::head::{Fields, RequestHead, ResponseHead, TargetForm, Version};
 use super::known::{Known, KnownSet};
+use super::syntax::{is_field_value, is_token};
 use crate::core::text;
 
 /// Edits of a header as configured, prepared once: fields to leave out and lines to add.
@@ -387,23 +388,6 @@ pub fn append_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Whether these bytes can stand as a field value: no control byte but the tab.
-#[must_use]
-pub fn is_field_value(value: &[u8]) -> bool {
-    value
-        .iter()
-        .all(|&byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..=0xFF))
-}
-
-/// Whether these bytes are a token (RFC 9110 section 5.6.2), as names and methods are.
-#[must_use]
-pub fn is_token(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name
-            .iter()
-            .all(|&byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use std::fmt;
 
 use crate::core::http::path::{PathError, canonical};
 use crate::core::http::prefix::{Prefixes, order};
+use crate::core::http::syntax::elements;
 
 /// Longest host that is looked up by name, in bytes; a longer one is no DNS name (RFC 1035
 /// section 2.3.4) and only finds the routes for any host.
@@ -167,10 +168,7 @@ impl RouteTable {
         for entry in self.candidates(host_name(host), path) {
             for method in &entry.methods {
                 let written = &out[start..];
-                if written
-                    .split(|&byte| byte == b',')
-                    .any(|one| one.trim_ascii() == method.as_bytes())
-                {
+                if elements(written).any(|one| one == method.as_bytes()) {
                     continue;
                 }
                 if !written.is_empty() {

@@ -8,7 +8,7 @@ use crate::core::access_log::StickyUse;
 use crate::core::account::{NoMemory, Purpose};
 use crate::core::http::body::LAST_CHUNK;
 use crate::core::http::exchange::{End, Head, Relayed, Tail};
-use crate::core::http::head::{self, Limits, Parsed, ResponseHead};
+use crate::core::http::head::{self, HeadLimits, Parsed, ResponseHead};
 use crate::core::http::keep_alive;
 use crate::core::http::known::{Known, KnownSet};
 use crate::core::http::rewrite::{END, ResponseRewrite, append_field, write_response};
@@ -312,7 +312,7 @@ impl<N: Net> Parts<'_, N> {
         bytes: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Option<usize>, End> {
-        let limits: Limits = exchange.site.limits;
+        let limits: HeadLimits = exchange.site.limits;
         let mut start = 0;
         loop {
             let rest = &bytes[start..];

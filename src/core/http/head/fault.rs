@@ -1,7 +1,7 @@
 //! What exactly is wrong with a line of a head that could not be read.
 
 use super::HeadError;
-use crate::core::http::rewrite::is_token;
+use crate::core::http::syntax::{is_blank, is_token, trim_end};
 
 /// What is wrong with a request line whose method or target could not be read, as `error` says:
 /// where all that came of it is sound, it is too short.
@@ -42,7 +42,7 @@ pub(super) fn of_fields(head: &[u8]) -> HeadError {
 
 /// What is wrong with the name of a field line, given without its end, if anything is.
 fn of_field(line: &[u8], is_first: bool) -> Option<HeadError> {
-    if let [b' ' | b'\t', ..] = line {
+    if line.first().is_some_and(|&byte| is_blank(byte)) {
         return Some(match is_first {
             _ if trim_end(line).is_empty() => HeadError::BlankLine,
             true => HeadError::BlankBeforeFields,
@@ -69,11 +69,4 @@ fn skip_line_ends(mut head: &[u8]) -> &[u8] {
         head = rest;
     }
     head
-}
-
-fn trim_end(mut text: &[u8]) -> &[u8] {
-    while let [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
 }

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use httparse::Status;
 
 use super::{
-    FIELDS_LIMIT, Fields, HEAD_BYTES_LIMIT, HeadError, Limits, Method, Parsed, Span, Version,
-    elements, version, version_error, window,
+    FIELDS_LIMIT, Fields, HEAD_BYTES_LIMIT, HeadError, HeadLimits, Method, Parsed, Span, Version,
+    version, version_error, window,
 };
 use crate::core::http::body::Framing;
 use crate::core::http::known::{Known, KnownSet};
@@ -75,7 +75,7 @@ impl ResponseHead {
         &mut self,
         bytes: &[u8],
         request: Method,
-        limits: Limits,
+        limits: HeadLimits,
     ) -> Result<Parsed, HeadError> {
         self.mended.clear();
         let found = self.parse_strictly(bytes, request, limits, Oddities::NONE);
@@ -101,7 +101,7 @@ impl ResponseHead {
         &mut self,
         bytes: &[u8],
         request: Method,
-        limits: Limits,
+        limits: HeadLimits,
     ) -> Result<Parsed, HeadError> {
         self.fields.clear();
         let (window, is_cut) = window(bytes, limits);
@@ -115,7 +115,7 @@ impl ResponseHead {
                 };
             };
             // What was mended may be longer than what came.
-            let limits = Limits {
+            let limits = HeadLimits {
                 head_bytes_max: HEAD_BYTES_LIMIT,
                 ..limits
             };
@@ -136,7 +136,7 @@ impl ResponseHead {
         &mut self,
         bytes: &[u8],
         request: Method,
-        limits: Limits,
+        limits: HeadLimits,
         oddities: Oddities,
     ) -> Result<Parsed, HeadError> {
         self.fields.clear();
@@ -247,7 +247,7 @@ impl ResponseHead {
     #[cold]
     fn read_odd_coding(&mut self, head: &[u8], refused: HeadError) -> Result<bool, HeadError> {
         let (mut identities, mut chunked) = (0, 0);
-        for coding in elements(self.fields.values(Known::TransferEncoding, head)) {
+        for coding in self.fields.members(Known::TransferEncoding, head) {
             if coding.eq_ignore_ascii_case(b"chunked") {
                 chunked += 1;
             } else if coding.eq_ignore_ascii_case(b"identity") && chunked == 0 {

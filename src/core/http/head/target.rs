@@ -1,6 +1,6 @@
 //! What a request target and `Host` are made of.
 
-use super::decimal;
+use crate::core::http::syntax::decimal;
 
 /// The length of `http://` or `https://` at the beginning.
 pub(super) fn scheme_length(target: &[u8]) -> Option<usize> {

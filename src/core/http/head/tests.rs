@@ -1,9 +1,11 @@
 //! Heads, good and bad, in both directions.
 
 use super::*;
+use crate::core::http::body::Framing;
+use crate::core::http::known::Known;
 use crate::core::http::oddity::{Oddities, Oddity};
 
-const LIMITS: Limits = Limits {
+const LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 1024,
     fields_max: 16,
 };
@@ -497,7 +499,7 @@ fn a_head_may_be_as_long_as_the_limit_and_more_may_follow() {
 
 /// How many bytes all attempts look at while a head comes in pieces of this size.
 fn bytes_looked_at(head: &[u8], piece: usize) -> usize {
-    let limits = Limits {
+    let limits = HeadLimits {
         head_bytes_max: HEAD_BYTES_LIMIT,
         ..LIMITS
     };
@@ -536,7 +538,7 @@ fn the_end_of_a_long_head_is_found_wherever_it_is_split() {
         "\r\nGET / HTTP/1.1\r\nHost: a\r\nLong: {}\r\n\r\n",
         "x".repeat(900)
     );
-    let limits = Limits {
+    let limits = HeadLimits {
         head_bytes_max: 4_000,
         ..LIMITS
     };

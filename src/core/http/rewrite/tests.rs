@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::core::http::claims::Claims;
-use crate::core::http::head::{Limits, Method, Parsed};
+use crate::core::http::head::{HeadLimits, Method, Parsed};
 
-const LIMITS: Limits = Limits {
+const LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 4096,
     fields_max: 32,
 };
