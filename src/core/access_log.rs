@@ -17,6 +17,7 @@
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::core::calendar::CivilTime;
 use crate::core::text;
 
 /// Longest value taken from a request, in bytes before escaping; what is longer ends in `...`.
@@ -596,100 +597,37 @@ fn clip(value: &[u8]) -> (&[u8], &'static str) {
 
 /// Appends a time in UTC as RFC 3339 has it, with milliseconds: `2001-09-09T01:46:40.123Z`.
 pub fn push_rfc3339(unix_ms: u64, out: &mut Vec<u8>) {
-    let (date, clock) = (Date::of(unix_ms), Clock::of(unix_ms));
+    let CivilTime {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        ..
+    } = CivilTime::from_unix(unix_ms / 1000);
+    let ms = unix_ms % 1000;
     text::push(
         out,
-        format_args!(
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-            date.year,
-            date.month,
-            date.day,
-            clock.hour,
-            clock.minute,
-            clock.second,
-            unix_ms % 1000,
-        ),
+        format_args!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"),
     );
 }
 
 /// Appends a time in UTC as the common log format has it: `09/Sep/2001:01:46:40 +0000`.
 pub fn push_clf_time(unix_ms: u64, out: &mut Vec<u8>) {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let (date, clock) = (Date::of(unix_ms), Clock::of(unix_ms));
-    let month = MONTHS
-        .iter()
-        .zip(1..)
-        .find(|(_, number)| *number == date.month);
+    let CivilTime {
+        year,
+        day,
+        hour,
+        minute,
+        second,
+        month_name,
+        ..
+    } = CivilTime::from_unix(unix_ms / 1000);
     text::push(
         out,
-        format_args!(
-            "{:02}/{}/{:04}:{:02}:{:02}:{:02} +0000",
-            date.day,
-            month.map_or("", |(name, _)| name),
-            date.year,
-            clock.hour,
-            clock.minute,
-            clock.second,
-        ),
+        format_args!("{day:02}/{month_name}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000"),
     );
-}
-
-/// A day of the proleptic Gregorian calendar.
-struct Date {
-    year: u64,
-    /// 1 to 12.
-    month: u64,
-    /// 1 to 31.
-    day: u64,
-}
-
-impl Date {
-    /// The day of an instant, by counting from 1 March of year 0: with the leap day last, the
-    /// lengths of the months follow a line, 153 days for every five.
-    fn of(unix_ms: u64) -> Self {
-        const MS_PER_DAY: u64 = 86_400_000;
-        /// From 0000-03-01 to 1970-01-01.
-        const DAYS_BEFORE_UNIX: u64 = 719_468;
-        const DAYS_PER_400_YEARS: u64 = 146_097;
-
-        let days = unix_ms / MS_PER_DAY + DAYS_BEFORE_UNIX;
-        let (era, day_of_era) = (days / DAYS_PER_400_YEARS, days % DAYS_PER_400_YEARS);
-        let leap_days = day_of_era / 1_460 + day_of_era / 146_096;
-        let year_of_era = (day_of_era + day_of_era / 36_524 - leap_days) / 365;
-        let year_start = 365 * year_of_era + year_of_era / 4 - year_of_era / 100;
-        let day_of_year = day_of_era - year_start;
-        let month_from_march = (5 * day_of_year + 2) / 153;
-        let is_next_year = month_from_march >= 10;
-        Self {
-            year: era * 400 + year_of_era + u64::from(is_next_year),
-            month: if is_next_year {
-                month_from_march - 9
-            } else {
-                month_from_march + 3
-            },
-            day: day_of_year - (153 * month_from_march + 2) / 5 + 1,
-        }
-    }
-}
-
-/// A time of day.
-struct Clock {
-    hour: u64,
-    minute: u64,
-    second: u64,
-}
-
-impl Clock {
-    fn of(unix_ms: u64) -> Self {
-        let seconds = unix_ms / 1000 % 86_400;
-        Self {
-            hour: seconds / 3600,
-            minute: seconds / 60 % 60,
-            second: seconds % 60,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -806,29 +744,6 @@ mod tests {
             let unix_ms = unix_s * 1000 + 7;
             assert_eq!(line(|out| push_rfc3339(unix_ms, out)), rfc3339);
             assert_eq!(line(|out| push_clf_time(unix_ms, out)), clf);
-        }
-    }
-
-    #[test]
-    fn days_follow_each_other_for_eight_centuries() {
-        let (mut year, mut month, mut day) = (1970, 1, 1);
-        for days in 0..300_000 {
-            let date = Date::of(days * 86_400_000);
-            assert_eq!((date.year, date.month, date.day), (year, month, day));
-            let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-            let length = match month {
-                2 if is_leap => 29,
-                2 => 28,
-                4 | 6 | 9 | 11 => 30,
-                _ => 31,
-            };
-            day += 1;
-            if day > length {
-                (day, month) = (1, month + 1);
-            }
-            if month > 12 {
-                (month, year) = (1, year + 1);
-            }
         }
     }
 

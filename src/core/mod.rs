@@ -6,6 +6,7 @@ pub mod address;
 pub mod backend;
 pub mod balance;
 pub mod buffer;
+mod calendar;
 pub mod finding;
 pub mod flow;
 pub mod health;

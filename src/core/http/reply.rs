@@ -6,6 +6,7 @@
 use super::head::{Method, RequestFacts, Version};
 use super::known::Known;
 use super::rewrite::{END, FieldEdits, append_field};
+use crate::core::calendar::CivilTime;
 use crate::core::text;
 
 /// Whom an answer goes to.
@@ -245,54 +246,30 @@ pub const fn reason(status: u16) -> &'static str {
 /// the seconds since 1970. The year stops at 9999.
 #[must_use]
 pub fn imf_fixdate(unix_s: u64) -> [u8; 29] {
-    let unix_s = unix_s.min(UNIX_S_MAX);
-    let (days, second) = (unix_s / 86_400, unix_s % 86_400);
-    let (year, month, day) = civil(days);
+    let now = CivilTime::from_unix(unix_s.min(UNIX_S_MAX));
     let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
-    date[..3].copy_from_slice(WEEKDAYS[index(days % 7)]);
-    put(&mut date, 5, 2, day);
-    date[8..11].copy_from_slice(MONTHS[index(month)]);
-    put(&mut date, 12, 4, year);
-    put(&mut date, 17, 2, second / 3600);
-    put(&mut date, 20, 2, second / 60 % 60);
-    put(&mut date, 23, 2, second % 60);
+    date[..3].copy_from_slice(now.weekday_name.as_bytes());
+    date[8..11].copy_from_slice(now.month_name.as_bytes());
+    for (place, number) in [
+        (5..7, now.day),
+        (12..16, now.year),
+        (17..19, now.hour),
+        (20..22, now.minute),
+        (23..25, now.second),
+    ] {
+        write_digits(&mut date[place], number);
+    }
     date
 }
 
 /// The last second of the year 9999.
 const UNIX_S_MAX: u64 = 253_402_300_799;
-/// From the first of January 1970, a Thursday.
-const WEEKDAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
-const MONTHS: [&[u8; 3]; 12] = [
-    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
-];
 
-/// Year, month from 0 and day of the month from the days since 1970: years begin in March, so
-/// that the leap day is the last of one, and 400 years have 146,097 days.
-const fn civil(days: u64) -> (u64, u64, u64) {
-    // From the first of March of the year 0.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 {
-        (month + 2, 0)
-    } else {
-        (month - 10, 1)
-    };
-    (era * 400 + year + next_year, month, day)
-}
-
-fn index(small: u64) -> usize {
-    usize::try_from(small).unwrap_or(0)
-}
-
-fn put(date: &mut [u8], at: usize, width: usize, number: u64) {
+/// Fills the place with the lowest digits of a number.
+fn write_digits(place: &mut [u8], number: u64) {
     let mut left = number;
-    for place in date[at..at + width].iter_mut().rev() {
-        *place = b"0123456789"[index(left % 10)];
+    for digit in place.iter_mut().rev() {
+        *digit = b"0123456789"[usize::try_from(left % 10).unwrap_or(0)];
         left /= 10;
     }
 }
