@@ -11,6 +11,8 @@ mod played;
 #[allow(dead_code, reason = "shared with the simulations, which use more")]
 #[path = "sim/rig.rs"]
 mod rig;
+#[path = "props_http/upstream_request.rs"]
+mod upstream_request;
 
 use proptest::prelude::*;
 

@@ -22,3 +22,4 @@ pub mod rewrite;
 pub mod route;
 pub mod sticky;
 pub mod syntax;
+pub mod upstream_request;

@@ -9,6 +9,7 @@ use super::body::{Framing, Transfer};
 use super::claims::{ByName, is_same_name};
 use super::head::{Fields, RequestHead, ResponseHead, TargetForm, Version};
 use super::known::{Known, KnownSet};
+use super::path::Canonical;
 use super::syntax::{is_field_value, is_token};
 use crate::core::text;
 
@@ -129,7 +130,7 @@ fn editable(name: &[u8]) -> Result<Known, EditError> {
 #[derive(Clone, Copy, Debug)]
 pub struct RequestRewrite<'a> {
     /// The canonical path and query, in the place of what was received.
-    pub target: Option<&'a [u8]>,
+    pub target: Option<Canonical<'a>>,
     /// The Host of a request that has none (HTTP/1.0).
     pub host_default: &'a [u8],
     /// Fields to leave out, because the caller appends its own or the client may not send them.
@@ -156,7 +157,13 @@ pub fn write_request(
     out.extend_from_slice(head.method(bytes));
     out.push(b' ');
     match rewrite.target {
-        Some(target) => out.extend_from_slice(target),
+        Some(Canonical { path, query }) => {
+            out.extend_from_slice(path);
+            if let Some(query) = query {
+                out.push(b'?');
+                out.extend_from_slice(query);
+            }
+        }
         None => out.extend_from_slice(head.path_and_query(bytes, &mut Vec::new())),
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");

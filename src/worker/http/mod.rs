@@ -92,8 +92,6 @@ pub(crate) struct HttpSpace {
     pub(crate) path: Vec<u8>,
     /// A target that had to be completed: an absolute one without a path.
     pub(crate) completed: Vec<u8>,
-    /// What a backend is asked for: the path that the route leaves, and the query.
-    pub(crate) target: Vec<u8>,
     /// Exchanges that are over.
     #[expect(clippy::vec_box, reason = "a spare box is handed out as it is")]
     pub(crate) spare: Vec<Box<ActiveExchange>>,
@@ -113,7 +111,6 @@ impl HttpSpace {
             out: Vec::new(),
             path: Vec::new(),
             completed: Vec::new(),
-            target: Vec::new(),
             spare: Vec::new(),
             date: crate::core::http::reply::imf_fixdate(0),
             date_s: 0,

@@ -11,18 +11,16 @@ use crate::core::account::{NoMemory, Purpose};
 use crate::core::backend::BackendId;
 use crate::core::balance::client_key;
 use crate::core::http::body::Framing;
-use crate::core::http::claims;
 use crate::core::http::exchange::{NO_MEMORY, TOO_LARGE};
 use crate::core::http::forwarded::{self, Peer, Scheme};
-use crate::core::http::head::{self, Expect, HeadError, Method, Parsed, RequestHead, Version};
+use crate::core::http::head::{self, Expect, HeadError, Method, Parsed, RequestHead};
 use crate::core::http::known::Known;
 use crate::core::http::path::{Canonical, canonical};
-use crate::core::http::rewrite::{END, FieldEdits, RequestRewrite, append_field, write_request};
 use crate::core::http::route::Found;
 use crate::core::http::sticky;
+use crate::core::http::upstream_request::{RequestSource, UpstreamRequest};
 use crate::core::key::bytes_key;
 use crate::core::readiness::Io;
-use crate::core::text;
 use crate::net::{Net, Side};
 use crate::worker::connect::Attempt;
 use crate::worker::http::exchange::ActiveExchange;
@@ -304,6 +302,21 @@ impl<N: Net> Parts<'_, N> {
         }
     }
 
+    /// Where a request comes from, as far as its peer is believed.
+    fn source_of(&self, shared: &Shared<N>, site: &Site, request: Request<'_>) -> RequestSource {
+        let peer = Peer::new(self.facts.peer.map(|peer| peer.ip()), &site.trusted);
+        let claims = request
+            .head
+            .fields
+            .values(Known::XForwardedProto, request.bytes);
+        RequestSource {
+            peer,
+            client: self.client_of(site, request),
+            scheme: forwarded::scheme(peer, Scheme::Http, claims),
+            port: shared.listeners[self.facts.listener as usize].port,
+        }
+    }
+
     fn forward(
         &mut self,
         shared: &mut Shared<N>,
@@ -313,22 +326,16 @@ impl<N: Net> Parts<'_, N> {
         request: Request<'_>,
         path: Canonical<'_>,
     ) -> Next {
-        let peer = Peer::new(self.facts.peer.map(|peer| peer.ip()), &site.trusted);
+        let source = self.source_of(shared, site, request);
+        let RequestSource { peer, client, .. } = source;
         let fields = &request.head.fields;
-        let client = self.client_of(site, request);
         let facts = request.head.facts;
         let mut exchange = shared.spare_exchange(Arc::clone(site), facts);
         exchange.route = route;
         exchange.attempt = Attempt::new(upstream, 0);
-        exchange.secure_client = scheme_of(peer, request) == Scheme::Https;
+        exchange.secure_client = source.scheme == Scheme::Https;
         let full = choose_key(shared, &mut exchange, request, client, path);
-        let listener = &shared.listeners[self.facts.listener as usize];
-        let from = From {
-            peer,
-            client,
-            port: listener.port,
-        };
-        write_head(shared, &mut exchange, request, from, path);
+        write_head(shared, &mut exchange, request, source, path);
         if fields.names_hop_fields() {
             let names = fields.values(Known::Connection, request.bytes);
             exchange.state.drop_trailers(names);
@@ -385,12 +392,6 @@ impl fmt::Display for ClientName {
             None => f.write_str("a Unix socket"),
         }
     }
-}
-
-fn scheme_of(peer: Peer, request: Request<'_>) -> Scheme {
-    let fields = &request.head.fields;
-    let claims = fields.values(Known::XForwardedProto, request.bytes);
-    forwarded::scheme(peer, Scheme::Http, claims)
 }
 
 /// Decides what the upstream's algorithm hashes, and whether the client is bound to a backend:
@@ -454,149 +455,40 @@ fn choose_key<N: Net>(
     None
 }
 
-/// Where a request comes from.
-#[derive(Clone, Copy)]
-struct From {
-    peer: Peer,
-    /// Its client, through trusted proxies; none over a Unix socket.
-    client: Option<IpAddr>,
-    /// The port that the peer reached; likewise.
-    port: Option<u16>,
-}
-
-/// Writes the outgoing head into the exchange.
+/// Writes the head for the backend into the exchange.
 fn write_head<N: Net>(
-    shared: &mut Shared<N>,
+    shared: &Shared<N>,
     exchange: &mut ActiveExchange,
     request: Request<'_>,
-    from: From,
+    source: RequestSource,
     path: Canonical<'_>,
 ) {
-    let site = Arc::clone(&exchange.site);
+    let ActiveExchange { site, state, .. } = exchange;
     let route = &site.routes[exchange.route];
-    let edits = &route.request_edits;
-    let mut target = std::mem::take(&mut shared.http.target);
     let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
-    let is_trusted = from.peer.is_trusted;
-    target.clear();
-    target.extend_from_slice(match route.strip_prefix && path.path != b"*" {
-        true => site.table.strip(exchange.route, path.path),
-        false => path.path,
-    });
-    if let Some(query) = path.query {
-        target.push(b'?');
-        target.extend_from_slice(query);
-    }
-    let claims = site.claims.known(is_trusted);
-    let mut drop = claims.and(claims::WRITTEN);
-    if site.via.is_some() {
-        drop = drop.with(Known::Via);
-    }
-    if site.forwarded {
-        drop = drop.with(Known::Forwarded);
-    }
-    let stripped = match &upstream.settings.sticky {
-        Some(model::Sticky::Insert(cookie)) => {
-            drop = drop.with(Known::Cookie);
-            Some(cookie.name.as_str())
-        }
-        _ => None,
+    let target = Canonical {
+        path: match route.strip_prefix && path.path != b"*" {
+            true => site.table.strip(exchange.route, path.path),
+            false => path.path,
+        },
+        query: path.query,
     };
-    let out = exchange.state.head_space();
-    let rewrite = RequestRewrite {
-        target: Some(&target),
+    let own_cookie = match &upstream.settings.sticky {
+        Some(model::Sticky::Insert(cookie)) => Some(cookie.name.as_str()),
+        Some(model::Sticky::HashCookie(_)) | None => None,
+    };
+    let upstream_request = UpstreamRequest {
+        head: request.head,
+        bytes: request.bytes,
+        source,
+        target,
         host_default: upstream.name.as_bytes(),
-        drop,
-        drop_by_name: site.claims.by_name(is_trusted),
-        edits,
+        claims: &site.claims,
+        edits: &route.request_edits,
+        via: site.via.as_deref(),
+        forwarded: site.forwarded,
+        own_cookie,
         close: upstream.settings.idle_connections_max == 0,
     };
-    write_request(request.head, request.bytes, &rewrite, out);
-    if let Some(name) = stripped
-        && !claims.has(Known::Cookie)
-        && !edits.leaves_out(Known::Cookie)
-    {
-        write_cookies(request, name, out);
-    }
-    write_forwarded_fields(&site, edits, request, from, out);
-    out.extend_from_slice(END);
-    shared.http.target = target;
-}
-
-/// Writes the fields that tell a backend who asked, and where; but those that the route sets or
-/// removes.
-fn write_forwarded_fields(
-    site: &Site,
-    edits: &FieldEdits,
-    request: Request<'_>,
-    from: From,
-    out: &mut Vec<u8>,
-) {
-    let peer = from.peer;
-    let fields = &request.head.fields;
-    let claimed = |known| fields.values(known, request.bytes);
-    let is_ours = |known| !edits.leaves_out(known);
-    let scheme = scheme_of(peer, request);
-    let host = forwarded::host(peer, request.host(), claimed(Known::XForwardedHost));
-    let told = fields.has(Known::XForwardedProto) || fields.has(Known::XForwardedHost);
-    let told = told.then_some((scheme, host));
-    let port = forwarded::port(peer, from.port, told, claimed(Known::XForwardedPort));
-    let mut address = 0..0;
-    if is_ours(Known::XForwardedFor) {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        address.start = out.len();
-        forwarded::write_x_forwarded_for(peer, claimed(Known::XForwardedFor), out);
-        address.end = out.len();
-        out.extend_from_slice(END);
-    }
-    if is_ours(Known::XRealIp) {
-        out.extend_from_slice(b"X-Real-IP: ");
-        if peer.is_trusted || address.is_empty() {
-            forwarded::write_address(from.client, out);
-        } else {
-            // The same address, so its digits need not be found again.
-            out.extend_from_within(address);
-        }
-        out.extend_from_slice(END);
-    }
-    if is_ours(Known::XForwardedProto) {
-        append_field(out, b"X-Forwarded-Proto", scheme.as_str().as_bytes());
-    }
-    if is_ours(Known::XForwardedHost) && !host.is_empty() {
-        append_field(out, b"X-Forwarded-Host", host);
-    }
-    if let Some(port) = port.filter(|_| is_ours(Known::XForwardedPort)) {
-        out.extend_from_slice(b"X-Forwarded-Port: ");
-        text::push_number(out, port.into());
-        out.extend_from_slice(END);
-    }
-    if let Some(pseudonym) = site.via.as_ref().filter(|_| is_ours(Known::Via)) {
-        out.extend_from_slice(b"Via: ");
-        let minor = u8::from(request.head.facts.version == Version::Http11);
-        forwarded::write_via(claimed(Known::Via), minor, pseudonym, out);
-        out.extend_from_slice(END);
-    }
-    if site.forwarded && is_ours(Known::Forwarded) {
-        out.extend_from_slice(b"Forwarded: ");
-        let came = claimed(Known::Forwarded);
-        forwarded::write_forwarded(peer, scheme, request.host(), came, out);
-        out.extend_from_slice(END);
-    }
-}
-
-/// Copies the Cookie fields without weir's own cookie.
-fn write_cookies(request: Request<'_>, name: &str, out: &mut Vec<u8>) {
-    for cookie in request.head.fields.values(Known::Cookie, request.bytes) {
-        let start = out.len();
-        out.extend_from_slice(b"Cookie: ");
-        match sticky::strip_cookie(cookie, name, out) {
-            sticky::Stripped::Unchanged => out.extend_from_slice(cookie),
-            sticky::Stripped::Rewritten => {}
-            sticky::Stripped::Empty => {
-                out.truncate(start);
-                continue;
-            }
-        }
-        out.extend_from_slice(END);
-    }
+    upstream_request.write(state.head_space());
 }

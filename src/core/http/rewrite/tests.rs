@@ -151,7 +151,10 @@ fn requests_go_out_in_one_form() {
 fn the_caller_replaces_target_fields_and_connection() {
     let edits = FieldEdits::none();
     let rewrite = RequestRewrite {
-        target: Some(b"/canonical?q"),
+        target: Some(Canonical {
+            path: b"/canonical",
+            query: Some(b"q"),
+        }),
         drop: KnownSet::of(&[Known::XForwardedFor, Known::Cookie]),
         close: true,
         ..plain(&edits)
