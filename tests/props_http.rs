@@ -671,7 +671,7 @@ mod machine {
     use weir::core::http::body::Framing;
     use weir::core::http::budget::RetryBudget;
     use weir::core::http::exchange::{
-        Allowance, ClientFate, Due, End, Exchange, Head, Link, LinkFate, Recovery,
+        Allowance, ClientFate, Due, End, Exchange, Link, LinkFate, Recovery, ResponseKind,
     };
     use weir::core::http::head::{Expect, Method, RequestFacts, ResponseFacts, Version};
     use weir::core::time::Tick;
@@ -838,8 +838,8 @@ mod machine {
                     ..ResponseFacts::default()
                 };
                 match one.on_head(&head, std::iter::empty(), true) {
-                    Ok(Head::Final { .. }) => seen.finals += 1,
-                    Ok(Head::Interim | Head::Dropped) => {}
+                    Ok(ResponseKind::Final { .. }) => seen.finals += 1,
+                    Ok(ResponseKind::Interim | ResponseKind::Dropped) => {}
                     Err(end) => return Some(end),
                 }
                 None

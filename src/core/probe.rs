@@ -31,7 +31,7 @@ pub fn request(path: &str, host: &str) -> Vec<u8> {
 
 /// What the next bytes of an answer tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ProbeAnswer {
     /// Nothing that decides.
     Partial,
     /// Its status; told once.
@@ -58,7 +58,7 @@ enum Part {
 }
 
 /// A final head at the beginning of an answer.
-struct Head {
+struct FinalHead {
     status: u16,
     framing: Framing,
     /// Where it ends, in bytes.
@@ -88,7 +88,7 @@ impl Incoming {
     }
 
     /// Takes the next bytes, at most [`Incoming::room`].
-    pub fn feed(&mut self, bytes: &[u8]) -> Answer {
+    pub fn feed(&mut self, bytes: &[u8]) -> ProbeAnswer {
         self.room = self.room.saturating_sub(bytes.len());
         match &mut self.part {
             Part::Head(so_far) => {
@@ -97,29 +97,29 @@ impl Incoming {
             }
             Part::Body(_) => {
                 self.pass(bytes);
-                Answer::Partial
+                ProbeAnswer::Partial
             }
-            Part::Over => Answer::Partial,
+            Part::Over => ProbeAnswer::Partial,
         }
     }
 
-    fn judge(&mut self) -> Answer {
+    fn judge(&mut self) -> ProbeAnswer {
         let Part::Head(so_far) = &self.part else {
-            return Answer::Partial;
+            return ProbeAnswer::Partial;
         };
         let head = match final_head(so_far) {
             Ok(Some(head)) => head,
-            Ok(None) => return Answer::Partial,
+            Ok(None) => return ProbeAnswer::Partial,
             Err(error) => {
                 self.part = Part::Over;
-                return Answer::Malformed(error);
+                return ProbeAnswer::Malformed(error);
             }
         };
         let body = Part::Body(Body::of_response(head.framing, false));
         if let Part::Head(bytes) = std::mem::replace(&mut self.part, body) {
             self.pass(&bytes[head.end..]);
         }
-        Answer::Status(head.status)
+        ProbeAnswer::Status(head.status)
     }
 
     /// Passes over bytes of the body.
@@ -149,14 +149,14 @@ impl Default for Incoming {
 }
 
 /// Looks for the final head; interim responses are passed over.
-fn final_head(bytes: &[u8]) -> Result<Option<Head>, HeadError> {
+fn final_head(bytes: &[u8]) -> Result<Option<FinalHead>, HeadError> {
     let mut head = ResponseHead::default();
     let mut start = 0;
     loop {
         match head.parse(&bytes[start..], Method::Get, LIMITS) {
             Ok(Parsed::Complete(length)) if head.facts.is_interim() => start += length,
             Ok(Parsed::Complete(length)) => {
-                return Ok(Some(Head {
+                return Ok(Some(FinalHead {
                     status: head.facts.status,
                     framing: head.facts.framing,
                     end: start + length,
@@ -181,7 +181,7 @@ pub fn accepts(ranges: &[(u16, u16)], status: u16) -> bool {
 mod tests {
     use super::*;
 
-    fn first_told(bytes: &[u8]) -> Answer {
+    fn first_told(bytes: &[u8]) -> ProbeAnswer {
         Incoming::new().feed(bytes)
     }
 
@@ -189,9 +189,13 @@ mod tests {
     fn an_answer_is_partial_until_its_head_ends() {
         let whole = b"HTTP/1.1 204 No Content\r\nServer: x\r\n\r\n";
         for end in 0..whole.len() {
-            assert_eq!(first_told(&whole[..end]), Answer::Partial, "{end} bytes");
+            assert_eq!(
+                first_told(&whole[..end]),
+                ProbeAnswer::Partial,
+                "{end} bytes"
+            );
         }
-        assert_eq!(first_told(whole), Answer::Status(204));
+        assert_eq!(first_told(whole), ProbeAnswer::Status(204));
     }
 
     #[test]
@@ -203,23 +207,30 @@ mod tests {
             (b"HTTP/1.1 200 OK\r\nA B: c\r\n\r\n", HeadError::FieldName),
         ] {
             let mut answer = Incoming::new();
-            assert_eq!(answer.feed(bytes), Answer::Malformed(wanted));
+            assert_eq!(answer.feed(bytes), ProbeAnswer::Malformed(wanted));
             assert!(answer.is_over());
-            assert_eq!(answer.feed(bytes), Answer::Partial, "told once");
+            assert_eq!(answer.feed(bytes), ProbeAnswer::Partial, "told once");
         }
         let long = [&b"HTTP/1.1 200 OK\r\nA: "[..], &[b'a'; HEAD_BYTES_MAX]].concat();
-        assert_eq!(first_told(&long), Answer::Malformed(HeadError::TooLong));
+        assert_eq!(
+            first_told(&long),
+            ProbeAnswer::Malformed(HeadError::TooLong)
+        );
         let odd = b"HTTP/1.1  200 OK\nX-Foo : bar\n\n";
-        assert_eq!(first_told(odd), Answer::Status(200), "as real traffic does");
+        assert_eq!(
+            first_told(odd),
+            ProbeAnswer::Status(200),
+            "as real traffic does"
+        );
     }
 
     #[test]
     fn interim_responses_are_passed_over() {
         let mut answer = Incoming::new();
         let interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
-        assert_eq!(answer.feed(interim), Answer::Partial);
+        assert_eq!(answer.feed(interim), ProbeAnswer::Partial);
         let last = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-        assert_eq!(answer.feed(last), Answer::Status(200));
+        assert_eq!(answer.feed(last), ProbeAnswer::Status(200));
         assert!(answer.is_over());
     }
 
@@ -248,7 +259,7 @@ mod tests {
                 let (first, second) = whole.as_bytes().split_at(cut);
                 let told = [answer.feed(first), answer.feed(second)];
                 assert_eq!(answer.is_over(), is_over, "{whole:?} cut at {cut}");
-                let decided = told.iter().filter(|&&one| one == Answer::Status(503));
+                let decided = told.iter().filter(|&&one| one == ProbeAnswer::Status(503));
                 assert_eq!(decided.count(), 1, "{whole:?} cut at {cut}");
             }
         }
@@ -257,10 +268,13 @@ mod tests {
     #[test]
     fn no_more_of_an_answer_is_read_than_is_allowed_and_nothing_of_it_is_kept() {
         let mut answer = Incoming::new();
-        assert_eq!(answer.feed(b"HTTP/1.0 200 OK\r\n\r\n"), Answer::Status(200));
+        assert_eq!(
+            answer.feed(b"HTTP/1.0 200 OK\r\n\r\n"),
+            ProbeAnswer::Status(200)
+        );
         while answer.room() > 0 {
             let chunk = vec![b'x'; answer.room().min(10_000)];
-            assert_eq!(answer.feed(&chunk), Answer::Partial);
+            assert_eq!(answer.feed(&chunk), ProbeAnswer::Partial);
             assert!(matches!(answer.part, Part::Body(_)));
         }
         assert!(!answer.is_over());

@@ -14,7 +14,7 @@ use crate::config::model::ProbeKind;
 use crate::core::backend::BackendId;
 use crate::core::finding::Reason;
 use crate::core::health::Verdict;
-use crate::core::probe::{self, Answer, Incoming};
+use crate::core::probe::{self, Incoming, ProbeAnswer};
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
@@ -542,11 +542,11 @@ fn listen<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: Bac
     let room = answer.room().min(transfer.scratch.len());
     let reason = match endpoint.read(&mut transfer.net, &mut transfer.scratch[..room]) {
         Io::Ready(count) => match answer.feed(&transfer.scratch[..count]) {
-            Answer::Partial => return Found::Nothing,
-            Answer::Malformed(error) => {
+            ProbeAnswer::Partial => return Found::Nothing,
+            ProbeAnswer::Malformed(error) => {
                 return Found::Outcome(Err(Reason::of_head(error)));
             }
-            Answer::Status(status) => return Found::Outcome(judge(shared, backend, status)),
+            ProbeAnswer::Status(status) => return Found::Outcome(judge(shared, backend, status)),
         },
         Io::Blocked => return Found::Wait,
         Io::Closed => Reason::ClosedEarly,

@@ -37,7 +37,7 @@ pub enum Framing {
 
 /// What is done to a body on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transfer {
+pub enum Reframing {
     /// There is no body.
     None,
     /// Forwarded as it comes: a length, or until close to an HTTP/1.0 client.
@@ -51,7 +51,7 @@ pub enum Transfer {
     Enchunk,
 }
 
-impl Transfer {
+impl Reframing {
     /// How a body framed as `framing` goes to a receiver that knows chunked coding or not.
     #[must_use]
     pub const fn towards(framing: Framing, knows_chunked: bool) -> Self {
@@ -166,7 +166,7 @@ enum State {
 
 impl Body {
     /// A body framed as `framing`; `keep_framing` says whether chunk framing is forwarded
-    /// ([`Transfer::Chunked`]) or only the data in it ([`Transfer::Unchunk`]).
+    /// ([`Reframing::Chunked`]) or only the data in it ([`Reframing::Unchunk`]).
     #[must_use]
     pub const fn new(framing: Framing, keep_framing: bool) -> Self {
         let state = match framing {

@@ -25,7 +25,7 @@
 use std::sync::Arc;
 
 use crate::core::access_log::Why;
-use crate::core::http::body::{Body, BodyError, ChunkLine, LINE_END, Transfer};
+use crate::core::http::body::{Body, BodyError, ChunkLine, LINE_END, Reframing};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::claims::Claims;
 use crate::core::http::head::{Expect, HeadError, RequestFacts, ResponseFacts, Version};
@@ -82,7 +82,7 @@ enum Continue {
 struct Response {
     status: u16,
     body: Body,
-    transfer: Transfer,
+    reframing: Reframing,
     /// Whether the backend connection may be used again.
     is_reusable: bool,
     /// Whether the client connection is kept.
@@ -95,7 +95,7 @@ struct Response {
 
 /// What a response head means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Head {
+pub enum ResponseKind {
     /// An interim response for the client.
     Interim,
     /// An interim response that is not for this client.
@@ -536,7 +536,7 @@ impl Exchange {
         head: &ResponseFacts,
         protocols: impl Iterator<Item = &'a [u8]>,
         may_go_on: bool,
-    ) -> Result<Head, End> {
+    ) -> Result<ResponseKind, End> {
         self.oddities = self.oddities.and(head.oddities);
         if head.is_interim() {
             return Ok(self.on_interim(head.status));
@@ -549,19 +549,19 @@ impl Exchange {
             self.link = Link::Switched;
         }
         let knows_chunked = self.facts.version == Version::Http11;
-        let transfer = Transfer::towards(head.framing, knows_chunked);
-        let ends_by_closing = ends_by_closing(transfer, head.framing);
+        let reframing = Reframing::towards(head.framing, knows_chunked);
+        let ends_by_closing = ends_by_closing(reframing, head.framing);
         let keep_alive = may_go_on && self.keeps_client_after_response();
         self.response = Some(Response {
             status: head.status,
-            body: Body::of_response(head.framing, transfer != Transfer::Unchunk),
-            transfer,
+            body: Body::of_response(head.framing, reframing != Reframing::Unchunk),
+            reframing,
             is_reusable: head.reusable,
             keeps_client: keep_alive && !ends_by_closing,
             ends_by_closing,
             is_end_told: false,
         });
-        Ok(Head::Final { keep_alive })
+        Ok(ResponseKind::Final { keep_alive })
     }
 
     /// Whether a change of protocols answers this request.
@@ -589,14 +589,14 @@ impl Exchange {
 
     /// Interim responses are for clients that know them (RFC 9110 section 15.2), and weir's own
     /// 100 is enough.
-    fn on_interim(&mut self, status: u16) -> Head {
+    fn on_interim(&mut self, status: u16) -> ResponseKind {
         let is_second = status == 100 && self.own_continue == Continue::Said;
         self.cancel_continue();
         if is_second || self.facts.version == Version::Http10 {
-            return Head::Dropped;
+            return ResponseKind::Dropped;
         }
         self.waits_for_100 &= status != 100;
-        Head::Interim
+        ResponseKind::Interim
     }
 
     /// Whether the client has offered to change to all of these protocols.
@@ -706,7 +706,9 @@ impl Exchange {
     #[must_use]
     pub fn response_opaque_bytes(&self) -> u64 {
         match &self.response {
-            Some(response) if response.transfer == Transfer::Plain => response.body.opaque_bytes(),
+            Some(response) if response.reframing == Reframing::Plain => {
+                response.body.opaque_bytes()
+            }
             Some(_) | None => 0,
         }
     }
@@ -731,7 +733,7 @@ impl Exchange {
         if response.body.on_end().is_err() {
             return Err(End::Cut(Cut::Backend));
         }
-        Ok(if response.transfer == Transfer::Enchunk {
+        Ok(if response.reframing == Reframing::Enchunk {
             Tail::LastChunk
         } else {
             Tail::Nothing
@@ -972,7 +974,7 @@ impl Response {
                 consumed: 0,
             });
         }
-        if self.transfer != Transfer::Enchunk {
+        if self.reframing != Reframing::Enchunk {
             return relay(&mut self.body, bytes, out);
         }
         if !bytes.is_empty() {

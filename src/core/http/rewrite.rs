@@ -5,7 +5,7 @@
 //! that decides where the message ends is written in one form, so that it is read on the other
 //! side as it was read here. The caller appends its own fields and then the empty line.
 
-use super::body::{Framing, Transfer};
+use super::body::{Framing, Reframing};
 use super::claims::{ByName, is_same_name};
 use super::head::{Fields, RequestHead, ResponseHead, TargetForm, Version};
 use super::known::{Known, KnownSet};
@@ -261,46 +261,48 @@ pub fn write_response(
     bytes: &[u8],
     rewrite: &ResponseRewrite<'_>,
     out: &mut Vec<u8>,
-) -> Transfer {
+) -> Reframing {
     let facts = head.facts;
-    let transfer = Transfer::towards(facts.framing, rewrite.client == Version::Http11);
+    let reframing = Reframing::towards(facts.framing, rewrite.client == Version::Http11);
     out.extend_from_slice(b"HTTP/1.1 ");
     text::push_number(out, u64::from(facts.status));
     out.push(b' ');
     out.extend_from_slice(head.reason(bytes));
     out.extend_from_slice(b"\r\n");
-    let drop = match transfer {
-        Transfer::Unchunk => rewrite.drop.with(Known::Trailer),
-        Transfer::None | Transfer::Plain | Transfer::Chunked | Transfer::Enchunk => rewrite.drop,
+    let drop = match reframing {
+        Reframing::Unchunk => rewrite.drop.with(Known::Trailer),
+        Reframing::None | Reframing::Plain | Reframing::Chunked | Reframing::Enchunk => {
+            rewrite.drop
+        }
     };
     copy_fields(&head.fields, bytes, drop, rewrite.edits, None, out);
-    write_framing(&head.fields, framing_out(transfer, facts.framing), out);
-    write_response_connection(head, bytes, rewrite, transfer, out);
+    write_framing(&head.fields, framing_out(reframing, facts.framing), out);
+    write_response_connection(head, bytes, rewrite, reframing, out);
     if !facts.is_interim() {
         if !has_date(&head.fields, rewrite) {
             append_field(out, b"Date", rewrite.date);
         }
         out.extend_from_slice(&rewrite.edits.lines);
     }
-    transfer
+    reframing
 }
 
 /// Whether only the end of the connection ends such a body. The client connection can not be
 /// kept after it.
 #[must_use]
-pub const fn ends_by_closing(transfer: Transfer, framing: Framing) -> bool {
-    match transfer {
-        Transfer::Unchunk => true,
-        Transfer::Plain => matches!(framing, Framing::UntilClose),
-        Transfer::None | Transfer::Chunked | Transfer::Enchunk => false,
+pub const fn ends_by_closing(reframing: Reframing, framing: Framing) -> bool {
+    match reframing {
+        Reframing::Unchunk => true,
+        Reframing::Plain => matches!(framing, Framing::UntilClose),
+        Reframing::None | Reframing::Chunked | Reframing::Enchunk => false,
     }
 }
 
-const fn framing_out(transfer: Transfer, framing: Framing) -> Framing {
-    match transfer {
-        Transfer::None | Transfer::Plain => framing,
-        Transfer::Chunked | Transfer::Enchunk => Framing::Chunked,
-        Transfer::Unchunk => Framing::UntilClose,
+const fn framing_out(reframing: Reframing, framing: Framing) -> Framing {
+    match reframing {
+        Reframing::None | Reframing::Plain => framing,
+        Reframing::Chunked | Reframing::Enchunk => Framing::Chunked,
+        Reframing::Unchunk => Framing::UntilClose,
     }
 }
 
@@ -313,11 +315,11 @@ fn write_response_connection(
     head: &ResponseHead,
     bytes: &[u8],
     rewrite: &ResponseRewrite<'_>,
-    transfer: Transfer,
+    reframing: Reframing,
     out: &mut Vec<u8>,
 ) {
     let status = head.facts.status;
-    let keep = rewrite.keep_alive && !ends_by_closing(transfer, head.facts.framing);
+    let keep = rewrite.keep_alive && !ends_by_closing(reframing, head.facts.framing);
     // RFC 9110 section 15.5.22: 426 says what to upgrade to.
     let upgrade = status == 101 || (status == 426 && head.fields.has(Known::Upgrade));
     let options: &[u8] = match (upgrade, keep, rewrite.client) {

@@ -8,6 +8,7 @@
 //! Cookie fields are read as servers read them (RFC 6265 section 5.4 writes `name=value` pairs
 //! separated by `;`), and what is not ours passes byte for byte, however odd it is.
 
+use super::rewrite::{END, append_field};
 use crate::core::text;
 
 /// Bytes of a tag as text: 64 bits in hexadecimal digits.
@@ -188,12 +189,19 @@ pub struct CookieAttributes<'a> {
     pub same_site: &'a str,
     /// Whether it is only for https: configured, or what the client used for this request.
     pub secure: bool,
+    /// Whether shared caches are told not to give it to other clients.
+    pub cache_private: bool,
 }
 
-/// Appends the value of the Set-Cookie field that binds a client to a backend (RFC 6265
-/// section 4.1).
+/// Appends the Set-Cookie field that binds a client to a backend (RFC 6265 section 4.1), and what
+/// keeps it from others.
 pub fn write_set_cookie(cookie: &CookieAttributes<'_>, tag: Tag, out: &mut Vec<u8>) {
-    for part in [cookie.name.as_bytes(), b"=", tag.as_bytes()] {
+    for part in [
+        b"Set-Cookie: ",
+        cookie.name.as_bytes(),
+        b"=",
+        tag.as_bytes(),
+    ] {
         out.extend_from_slice(part);
     }
     text::push(
@@ -208,6 +216,10 @@ pub fn write_set_cookie(cookie: &CookieAttributes<'_>, tag: Tag, out: &mut Vec<u
     }
     if let Some(seconds) = cookie.max_age_s {
         text::push(out, format_args!("; Max-Age={seconds}"));
+    }
+    out.extend_from_slice(END);
+    if cookie.cache_private {
+        append_field(out, b"Cache-Control", b"private");
     }
 }
 
@@ -378,28 +390,30 @@ mod tests {
             max_age_s: None,
             same_site: "Lax",
             secure: false,
+            cache_private: false,
         };
         let full = CookieAttributes {
             domain: Some("example.com"),
             max_age_s: Some(3600),
             same_site: "None",
             secure: true,
+            cache_private: true,
             ..plain
         };
-        for (cookie, value) in [
+        for (cookie, lines) in [
             (
                 plain,
-                "weir=0123456789abcdef; Path=/; HttpOnly; SameSite=Lax",
+                "Set-Cookie: weir=0123456789abcdef; Path=/; HttpOnly; SameSite=Lax\r\n",
             ),
             (
                 full,
-                "weir=0123456789abcdef; Path=/; HttpOnly; SameSite=None; Secure; \
-                 Domain=example.com; Max-Age=3600",
+                "Set-Cookie: weir=0123456789abcdef; Path=/; HttpOnly; SameSite=None; Secure; \
+                 Domain=example.com; Max-Age=3600\r\nCache-Control: private\r\n",
             ),
         ] {
             let mut out = Vec::new();
             write_set_cookie(&cookie, tag, &mut out);
-            assert_eq!(out, value.as_bytes());
+            assert_eq!(out, lines.as_bytes());
         }
     }
 }

@@ -7,11 +7,11 @@ use crate::config::model;
 use crate::core::access_log::StickyUse;
 use crate::core::account::{NoMemory, Purpose};
 use crate::core::http::body::LAST_CHUNK;
-use crate::core::http::exchange::{End, Head, Relayed, Tail};
+use crate::core::http::exchange::{End, Relayed, ResponseKind, Tail};
 use crate::core::http::head::{self, HeadLimits, Parsed, ResponseHead};
 use crate::core::http::keep_alive;
 use crate::core::http::known::{Known, KnownSet};
-use crate::core::http::rewrite::{END, ResponseRewrite, append_field, write_response};
+use crate::core::http::rewrite::{END, ResponseRewrite, write_response};
 use crate::core::http::sticky::{self, CookieAttributes};
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
@@ -362,13 +362,13 @@ impl<N: Net> Parts<'_, N> {
                 end.reason().unwrap_or_default()
             );
         })?;
-        if let Head::Interim | Head::Dropped = verdict {
+        if let ResponseKind::Interim | ResponseKind::Dropped = verdict {
             exchange.sent_at = shared.now;
         }
         let keep_alive = match verdict {
-            Head::Dropped => return Ok(false),
-            Head::Interim => true,
-            Head::Final { keep_alive } => keep_alive,
+            ResponseKind::Dropped => return Ok(false),
+            ResponseKind::Interim => true,
+            ResponseKind::Final { keep_alive } => keep_alive,
         };
         let date = shared.date();
         let rewrite = ResponseRewrite {
@@ -379,7 +379,7 @@ impl<N: Net> Parts<'_, N> {
             date: &date,
         };
         write_response(head, bytes, &rewrite, out);
-        if verdict == Head::Interim {
+        if verdict == ResponseKind::Interim {
             out.extend_from_slice(END);
             return Ok(false);
         }
@@ -536,19 +536,15 @@ fn write_sticky<N: Net>(exchange: &mut ActiveExchange, shared: &Shared<N>, out: 
     }
     let identity = &shared.backends.get(lease.backend).identity;
     let tag = state.key.tag(&upstream.name, identity);
-    out.extend_from_slice(b"Set-Cookie: ");
     let attributes = CookieAttributes {
         name: &cookie.name,
         domain: cookie.domain.as_deref(),
         max_age_s: cookie.max_age.map(|age| age.as_secs()),
         same_site: &cookie.same_site,
         secure: cookie.secure || exchange.secure_client,
+        cache_private: cookie.cache_private,
     };
     sticky::write_set_cookie(&attributes, tag, out);
-    out.extend_from_slice(END);
-    if cookie.cache_private {
-        append_field(out, b"Cache-Control", b"private");
-    }
 }
 
 fn count_received<N: Net>(exchange: &ActiveExchange, shared: &Shared<N>, count: usize) {

@@ -338,14 +338,14 @@ fn a_chunk_line_is_the_length_in_hexadecimal() {
 
 #[test]
 fn each_framing_has_one_way_towards_each_receiver() {
-    use Transfer::{Chunked, Enchunk, Plain, Unchunk};
+    use Reframing::{Chunked, Enchunk, Plain, Unchunk};
     for (framing, new, old) in [
-        (Framing::None, Transfer::None, Transfer::None),
+        (Framing::None, Reframing::None, Reframing::None),
         (Framing::Length(1), Plain, Plain),
         (Framing::Chunked, Chunked, Unchunk),
         (Framing::UntilClose, Enchunk, Plain),
     ] {
-        assert_eq!(Transfer::towards(framing, true), new);
-        assert_eq!(Transfer::towards(framing, false), old);
+        assert_eq!(Reframing::towards(framing, true), new);
+        assert_eq!(Reframing::towards(framing, false), old);
     }
 }

@@ -43,7 +43,7 @@ fn head(status: u16, framing: Framing) -> ResponseFacts {
     }
 }
 
-fn respond(exchange: &mut Exchange, status: u16, framing: Framing) -> Head {
+fn respond(exchange: &mut Exchange, status: u16, framing: Framing) -> ResponseKind {
     let head = head(status, framing);
     let verdict = exchange.on_head(&head, std::iter::empty(), true);
     verdict.expect("a good response")
@@ -136,7 +136,7 @@ fn answered_early(framing: Framing, version: Version) -> Exchange {
         Version::Http10 => Framing::UntilClose,
     };
     let verdict = respond(&mut one, 202, framing);
-    assert_eq!(verdict, Head::Final { keep_alive: true });
+    assert_eq!(verdict, ResponseKind::Final { keep_alive: true });
     if framing == Framing::UntilClose {
         assert_eq!(one.on_response_closed(), Ok(Tail::Nothing));
     }
@@ -299,7 +299,7 @@ fn a_body_that_was_not_asked_for_may_come_or_not() {
     let answered = || {
         let mut one = expecting();
         let verdict = respond(&mut one, 401, Framing::None);
-        assert_eq!(verdict, Head::Final { keep_alive: false });
+        assert_eq!(verdict, ResponseKind::Final { keep_alive: false });
         assert!(one.take_early_end());
         assert_eq!(one.awaited(false), Awaited::UnaskedBody);
         // It has its time to take the answer first.
@@ -321,11 +321,14 @@ fn a_body_that_was_not_asked_for_may_come_or_not() {
     for told in [Some(100), None] {
         let mut one = expecting();
         match told {
-            Some(status) => assert_eq!(respond(&mut one, status, Framing::None), Head::Interim),
+            Some(status) => assert_eq!(
+                respond(&mut one, status, Framing::None),
+                ResponseKind::Interim
+            ),
             None => assert_eq!(one.on_timeout(Tick(u64::MAX), false), Due::Continue),
         }
         let verdict = respond(&mut one, 202, Framing::None);
-        assert_eq!(verdict, Head::Final { keep_alive: true });
+        assert_eq!(verdict, ResponseKind::Final { keep_alive: true });
         assert_eq!(one.awaited(false), Awaited::Upload);
     }
 }
@@ -370,10 +373,10 @@ fn the_latest_reason_is_told_when_no_backend_is_left() {
 #[test]
 fn interim_responses_pass_to_clients_that_know_them() {
     for (version, status, expected) in [
-        (Version::Http11, 100, Head::Interim),
-        (Version::Http11, 103, Head::Interim),
-        (Version::Http10, 100, Head::Dropped),
-        (Version::Http10, 103, Head::Dropped),
+        (Version::Http11, 100, ResponseKind::Interim),
+        (Version::Http11, 103, ResponseKind::Interim),
+        (Version::Http10, 100, ResponseKind::Dropped),
+        (Version::Http10, 103, ResponseKind::Dropped),
     ] {
         let mut one = exchange(Method::Get, Framing::None, |facts| facts.version = version);
         send(&mut one, false);
@@ -383,7 +386,7 @@ fn interim_responses_pass_to_clients_that_know_them() {
         assert!(!one.has_response());
         assert_eq!(
             respond(&mut one, 200, Framing::None),
-            Head::Final { keep_alive: true }
+            ResponseKind::Final { keep_alive: true }
         );
     }
 }
@@ -406,13 +409,22 @@ fn weirs_own_100_is_due_once_and_only_while_it_is_of_use() {
     let mut said = expecting();
     assert_eq!(said.on_timeout(due, false), Due::Continue);
     assert_eq!(said.continue_at(), None);
-    assert_eq!(respond(&mut said, 100, Framing::None), Head::Dropped);
-    assert_eq!(respond(&mut said, 103, Framing::None), Head::Interim);
+    assert_eq!(
+        respond(&mut said, 100, Framing::None),
+        ResponseKind::Dropped
+    );
+    assert_eq!(
+        respond(&mut said, 103, Framing::None),
+        ResponseKind::Interim
+    );
     let idle = End::Failed(Failure::RequestTimeout);
     assert_eq!(said.on_timeout(due, false), Due::End(idle));
 
     let mut told = expecting();
-    assert_eq!(respond(&mut told, 100, Framing::None), Head::Interim);
+    assert_eq!(
+        respond(&mut told, 100, Framing::None),
+        ResponseKind::Interim
+    );
     assert_eq!(told.continue_at(), None);
 
     let mut came = expecting();

@@ -36,7 +36,7 @@ fn plain(edits: &FieldEdits) -> RequestRewrite<'_> {
     }
 }
 
-fn response(bytes: &str, method: Method, client: Version, keep_alive: bool) -> (String, Transfer) {
+fn response(bytes: &str, method: Method, client: Version, keep_alive: bool) -> (String, Reframing) {
     response_edited(bytes, method, client, keep_alive, &FieldEdits::none())
 }
 
@@ -46,7 +46,7 @@ fn response_edited(
     client: Version,
     keep_alive: bool,
     edits: &FieldEdits,
-) -> (String, Transfer) {
+) -> (String, Reframing) {
     let mut head = ResponseHead::default();
     let parsed = head.parse(bytes.as_bytes(), method, LIMITS).unwrap();
     assert_eq!(parsed, Parsed::Complete(bytes.len()));
@@ -58,13 +58,13 @@ fn response_edited(
         date: NOW,
     };
     let mut out = Vec::new();
-    let transfer = write_response(&head, bytes.as_bytes(), &rewrite, &mut out);
+    let reframing = write_response(&head, bytes.as_bytes(), &rewrite, &mut out);
     out.extend_from_slice(END);
     let mut again = ResponseHead::default();
     let parsed = again.parse(&out, method, LIMITS);
     assert_eq!(parsed, Ok(Parsed::Complete(out.len())));
     assert_eq!(again.facts.status, head.facts.status);
-    (String::from_utf8(out).unwrap(), transfer)
+    (String::from_utf8(out).unwrap(), reframing)
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn responses_go_out_in_one_form() {
             Http11,
             true,
             "HTTP/1.1 200 OK\r\nServer: s\r\nContent-Length: 3\r\n",
-            Transfer::Plain,
+            Reframing::Plain,
         ),
         (
             "HTTP/1.0 404 No\r\nContent-Length: 3\r\nConnection: close\r\n\r\n",
@@ -286,7 +286,7 @@ fn responses_go_out_in_one_form() {
             Http11,
             true,
             "HTTP/1.1 404 No\r\nContent-Length: 3\r\n",
-            Transfer::Plain,
+            Reframing::Plain,
         ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n",
@@ -294,7 +294,7 @@ fn responses_go_out_in_one_form() {
             Http11,
             false,
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n",
-            Transfer::Plain,
+            Reframing::Plain,
         ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n",
@@ -302,7 +302,7 @@ fn responses_go_out_in_one_form() {
             Http10,
             true,
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: keep-alive\r\n",
-            Transfer::Plain,
+            Reframing::Plain,
         ),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n",
@@ -310,7 +310,7 @@ fn responses_go_out_in_one_form() {
             Http11,
             true,
             "HTTP/1.1 200 OK\r\nTrailer: x\r\nTransfer-Encoding: chunked\r\n",
-            Transfer::Chunked,
+            Reframing::Chunked,
         ),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n",
@@ -318,7 +318,7 @@ fn responses_go_out_in_one_form() {
             Http10,
             true,
             "HTTP/1.1 200 OK\r\nConnection: close\r\n",
-            Transfer::Unchunk,
+            Reframing::Unchunk,
         ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -326,7 +326,7 @@ fn responses_go_out_in_one_form() {
             Http11,
             true,
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n",
-            Transfer::Chunked,
+            Reframing::Chunked,
         ),
         (
             "HTTP/1.0 200 OK\r\nA: b\r\n\r\n",
@@ -334,7 +334,7 @@ fn responses_go_out_in_one_form() {
             Http11,
             true,
             "HTTP/1.1 200 OK\r\nA: b\r\nTransfer-Encoding: chunked\r\n",
-            Transfer::Enchunk,
+            Reframing::Enchunk,
         ),
         (
             "HTTP/1.1 200 OK\r\nA: b\r\n\r\n",
@@ -342,7 +342,7 @@ fn responses_go_out_in_one_form() {
             Http10,
             true,
             "HTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\n",
-            Transfer::Plain,
+            Reframing::Plain,
         ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\n",
@@ -350,7 +350,7 @@ fn responses_go_out_in_one_form() {
             Http11,
             true,
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n",
-            Transfer::None,
+            Reframing::None,
         ),
         (
             "HTTP/1.1 204 No Content\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -358,7 +358,7 @@ fn responses_go_out_in_one_form() {
             Http11,
             true,
             "HTTP/1.1 204 No Content\r\n",
-            Transfer::None,
+            Reframing::None,
         ),
         (
             "HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\nETag: e\r\n\r\n",
@@ -366,7 +366,7 @@ fn responses_go_out_in_one_form() {
             Http11,
             true,
             "HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\nETag: e\r\n",
-            Transfer::None,
+            Reframing::None,
         ),
         (
             "HTTP/1.1 426 Up\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n",
@@ -374,7 +374,7 @@ fn responses_go_out_in_one_form() {
             Http11,
             true,
             "HTTP/1.1 426 Up\r\nContent-Length: 0\r\nConnection: upgrade\r\nUpgrade: x\r\n",
-            Transfer::Plain,
+            Reframing::Plain,
         ),
         (
             "HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: websocket\r\nA: b\r\n\r\n",
@@ -382,12 +382,12 @@ fn responses_go_out_in_one_form() {
             Http11,
             false,
             "HTTP/1.1 101 Go\r\nA: b\r\nConnection: upgrade\r\nUpgrade: websocket\r\n",
-            Transfer::None,
+            Reframing::None,
         ),
     ];
-    for (received, method, client, keep_alive, sent, transfer) in table {
+    for (received, method, client, keep_alive, sent, reframing) in table {
         let found = response(received, method, client, keep_alive);
-        assert_eq!(found, (format!("{sent}{date}\r\n"), transfer));
+        assert_eq!(found, (format!("{sent}{date}\r\n"), reframing));
     }
 }
 
@@ -396,9 +396,9 @@ fn interim_responses_carry_nothing_of_the_connection() {
     let received = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: close\r\n\r\n";
     let mut edits = FieldEdits::none();
     edits.add(b"X", b"1").unwrap();
-    let (sent, transfer) = response_edited(received, Method::Get, Version::Http11, false, &edits);
+    let (sent, reframing) = response_edited(received, Method::Get, Version::Http11, false, &edits);
     assert_eq!(sent, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
-    assert_eq!(transfer, Transfer::None);
+    assert_eq!(reframing, Reframing::None);
 }
 
 #[test]
