@@ -39,7 +39,7 @@ lint:
 	$(CARGO) clippy --all-targets -- -D warnings
 
 docs:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --quiet
 
 test-setup:         ## install what the tests need and is missing (Debian packages)
 	@sh tests/setup.sh

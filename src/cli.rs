@@ -7,7 +7,7 @@ use getopts::Options;
 use crate::config::model::WORKERS_MAX;
 
 /// Read when no `--config` is given.
-pub const CONFIG_PATH_DEFAULT: &str = "/etc/weir/weir.yaml";
+pub(crate) const CONFIG_PATH_DEFAULT: &str = "/etc/weir/weir.yaml";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,14 +60,14 @@ pub enum Order {
 impl Order {
     /// The order of that name.
     #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
         let known = ORDERS.iter().find(|(known, _)| *known == word);
         known.map(|(_, order)| *order)
     }
 
     /// Its name.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Reload => "reload",
             Self::Reopen => "reopen",
@@ -105,13 +105,13 @@ pub struct Args {
     /// The configuration file.
     pub config: PathBuf,
     /// The CPU to run on; none leaves it to the kernel.
-    pub cpu: Option<usize>,
+    pub(crate) cpu: Option<usize>,
     /// How many workers, if the command line says so; none in it is one per CPU.
-    pub workers: Option<Option<usize>>,
+    pub(crate) workers: Option<Option<usize>>,
     /// Where the program that ran in this process before has left its state.
     pub resume: Option<i32>,
     /// Where the process id is written.
-    pub pid_file: Option<PathBuf>,
+    pub(crate) pid_file: Option<PathBuf>,
     /// Whether only warnings and errors are logged.
     pub quiet: bool,
 }
@@ -180,7 +180,7 @@ fn options() -> Options {
 
 /// The usage text.
 #[must_use]
-pub fn usage() -> String {
+pub(crate) fn usage() -> String {
     let brief = "weir spreads TCP connections and HTTP requests over healthy backends.\n\n\
                  Usage: weir [-c FILE] [options]";
     let tail = "

@@ -20,6 +20,9 @@
 //! - [`sys`]: what is asked of Linux beyond the standard library: sockets, pipes, signals, limits,
 //!   privileges, the sandbox.
 //! - [`reactor`]: the production [`net`], the only room that knows mio.
+//!
+//! Public is what the binary, the tests and the benchmarks use. All else is `pub(crate)`, so that
+//! the compiler finds what nobody needs any more.
 
 #![deny(unsafe_code)]
 

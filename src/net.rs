@@ -54,14 +54,14 @@ pub struct Target {
 }
 
 /// The largest [`Target::key`]. A target must fit a machine word, so it depends on the platform.
-pub const KEY_MAX: u32 = if usize::BITS < 64 {
+pub(crate) const KEY_MAX: u32 = if usize::BITS < 64 {
     (1 << 21) - 1
 } else {
     (1 << 29) - 1
 };
 
 /// The largest [`Target::generation`].
-pub const GENERATION_MAX: u32 = if usize::BITS < 64 { 0xff } else { u32::MAX };
+pub(crate) const GENERATION_MAX: u32 = if usize::BITS < 64 { 0xff } else { u32::MAX };
 
 /// One event: a hint that these operations may now find something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -235,7 +235,7 @@ pub enum CodeClass {
 impl CodeClass {
     /// The class of a status.
     #[must_use]
-    pub fn of(status: u16) -> Self {
+    pub(crate) fn of(status: u16) -> Self {
         match status {
             100..200 => Self::Informational,
             200..300 => Self::Successful,

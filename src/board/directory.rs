@@ -20,13 +20,13 @@ use crate::core::table::Table;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BoardFull {
     /// Names that were to have a column.
-    pub wanted: usize,
+    pub(crate) wanted: usize,
     /// Those that find no place.
-    pub missing: usize,
+    pub(crate) missing: usize,
     /// Names that there is room for.
-    pub names: usize,
+    pub(crate) names: usize,
     /// Whether there is too little room even when nothing of before is in use.
-    pub is_for_good: bool,
+    pub(crate) is_for_good: bool,
 }
 
 impl fmt::Display for BoardFull {
@@ -179,7 +179,7 @@ impl Board {
     /// The same for one name of many, in their order: `last` is the number of the column of the
     /// one before, from which it is seldom far.
     #[must_use]
-    pub fn find_next<K: Counted>(&self, name: &str, last: &mut usize) -> Option<Column<K>> {
+    pub(crate) fn find_next<K: Counted>(&self, name: &str, last: &mut usize) -> Option<Column<K>> {
         let found = self.find_from(name, *last + 1)?;
         *last = found.number();
         Some(found)
@@ -223,7 +223,7 @@ impl Board {
     ///
     /// # Errors
     /// When there is not enough room.
-    pub fn check<S: AsRef<str>>(names: &[(Table, S)]) -> Result<(), BoardFull> {
+    pub(crate) fn check<S: AsRef<str>>(names: &[(Table, S)]) -> Result<(), BoardFull> {
         check(&Layout::SHARED, names)
     }
 

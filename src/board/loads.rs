@@ -19,13 +19,13 @@ const NOTES: u64 = NOTE_WORDS as u64 * NOTES_PER_WORD;
 
 /// How far somebody has read the notes of each row.
 #[derive(Clone, Debug, Default)]
-pub struct NotesRead {
+pub(crate) struct NotesRead {
     rows: Vec<u64>,
 }
 
 impl Board {
     /// Tells the others that our load in a column is another. To be called after it has changed.
-    pub fn note_load(&self, column: BackendColumn) {
+    pub(crate) fn note_load(&self, column: BackendColumn) {
         if !self.is_shared() || !column.is_listed() {
             return;
         }
@@ -40,7 +40,7 @@ impl Board {
 
     /// Appends the numbers of the columns in which others have noted a change since the last time.
     /// False when it can no longer be told which these are, or never could: then it may be any.
-    pub fn read_notes(&self, read: &mut NotesRead, columns: &mut Vec<usize>) -> bool {
+    pub(crate) fn read_notes(&self, read: &mut NotesRead, columns: &mut Vec<usize>) -> bool {
         read.rows.resize(self.layout.rows, 0);
         let mut is_all = true;
         for row in (0..self.rows_used()).filter(|&row| row != self.row) {

@@ -38,10 +38,9 @@ pub use cells::{
     BackendCell, BackendWord, Backends, Cell, CodeClass, Counted, ListenerCell, Listeners,
     RouteCell, Routes, Timed, UpstreamWord, Upstreams, Word,
 };
-pub use directory::BoardFull;
-pub use layout::{NAMES_MAX, ROWS_MAX};
-pub use loads::NotesRead;
-pub use rows::RowState;
+pub(crate) use layout::{NAMES_MAX, ROWS_MAX};
+pub(crate) use loads::NotesRead;
+pub(crate) use rows::RowState;
 
 /// Words that a shared board needs in an address space of so many bytes, of which it leaves most
 /// to others: fewer than the most of them have fewer names and rows.
@@ -64,13 +63,11 @@ pub struct Column<K: Counted> {
 }
 
 /// The column of a listener.
-pub type ListenerColumn = Column<Listeners>;
+pub(crate) type ListenerColumn = Column<Listeners>;
 /// The column of an upstream.
-pub type UpstreamColumn = Column<Upstreams>;
+pub(crate) type UpstreamColumn = Column<Upstreams>;
 /// The column of a backend.
 pub type BackendColumn = Column<Backends>;
-/// The column of a route.
-pub type RouteColumn = Column<Routes>;
 
 impl<K: Counted> Column<K> {
     /// That of whatever has no name on the board: what is counted there tells nobody anything.
@@ -99,13 +96,13 @@ impl<K: Counted> Column<K> {
     /// Whether it is somebody's own. Otherwise the board was full, or has given the name's column
     /// to another since: then nothing that is read there means anything.
     #[must_use]
-    pub fn is_listed(self) -> bool {
+    pub(crate) fn is_listed(self) -> bool {
         self.number != 0
     }
 
     /// Its number, small and its own among the columns of a board; 0 when it is not listed.
     #[must_use]
-    pub fn number(self) -> usize {
+    pub(crate) fn number(self) -> usize {
         self.number as usize
     }
 }
@@ -205,25 +202,25 @@ impl Board {
 
     /// Whether other processes may have rows in it.
     #[must_use]
-    pub fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         self.room.is_none()
     }
 
     /// Rows that it has; of these row 0 is no worker's.
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.layout.rows
     }
 
     /// Names that it has room for.
     #[must_use]
-    pub fn names(&self) -> usize {
+    pub(crate) fn names(&self) -> usize {
         self.layout.names - 1
     }
 
     /// Who we are to the others.
     #[must_use]
-    pub fn holder(&self) -> Holder {
+    pub(crate) fn holder(&self) -> Holder {
         self.holder
     }
 
@@ -233,7 +230,7 @@ impl Board {
     /// May be opened several times at once, as when a name is removed and comes back while what
     /// it had still runs: a shared column is then the same one, and is counted in together. A
     /// process on its own gets another one, and counts apart.
-    pub fn open<K: Counted>(&mut self, name: &str) -> Column<K> {
+    pub(crate) fn open<K: Counted>(&mut self, name: &str) -> Column<K> {
         let column = match self.is_shared() {
             true => self.find_from(name, self.next_number),
             false => self.list_one(K::TABLE, name).and_then(Column::of),
@@ -248,7 +245,7 @@ impl Board {
 
     /// Takes a column back from an owner that has gone. When it was the last owner of this row,
     /// our gauges are zeroed; what was counted stays where others may ask for it.
-    pub fn close<K: Counted>(&mut self, column: Column<K>) {
+    pub(crate) fn close<K: Counted>(&mut self, column: Column<K>) {
         if !column.is_listed() {
             return;
         }
@@ -308,24 +305,24 @@ impl Board {
 // Cells.
 impl Board {
     /// Adds to a cell of ours.
-    pub fn add<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>, count: u64) {
+    pub(crate) fn add<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>, count: u64) {
         add(self.own(column, cell.index()), count);
     }
 
     /// Takes from a gauge of ours.
-    pub fn sub<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>, count: u64) {
+    pub(crate) fn sub<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>, count: u64) {
         sub(self.own(column, cell.index()), count);
     }
 
     /// Sets a gauge of ours.
-    pub fn set<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>, value: u64) {
+    pub(crate) fn set<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>, value: u64) {
         self.own(column, cell.index())
             .store(value, Ordering::Relaxed);
     }
 
     /// Reads a cell of ours.
     #[must_use]
-    pub fn get<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>) -> u64 {
+    pub(crate) fn get<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>) -> u64 {
         self.own(column, cell.index()).load(Ordering::Relaxed)
     }
 
@@ -338,7 +335,7 @@ impl Board {
 
     /// The largest value of a cell in any row.
     #[must_use]
-    pub fn largest<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>) -> u64 {
+    pub(crate) fn largest<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>) -> u64 {
         let values = self
             .rows_of(column)
             .map(|row| row[cell.index()].load(Ordering::Relaxed));
@@ -347,7 +344,7 @@ impl Board {
 
     /// The sum of a cell over the rows of others.
     #[must_use]
-    pub fn elsewhere<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>) -> u64 {
+    pub(crate) fn elsewhere<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>) -> u64 {
         if !column.is_listed() {
             return 0;
         }
@@ -356,14 +353,16 @@ impl Board {
     }
 
     /// Counts a span of time in our histogram.
-    pub fn record_ms<K: Timed>(&self, column: Column<K>, ms: u64) {
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing is measured yet"))]
+    pub(crate) fn record_ms<K: Timed>(&self, column: Column<K>, ms: u64) {
         add(self.own(column, K::HISTOGRAM_AT), ms);
         add(self.own(column, K::HISTOGRAM_AT + 1 + bucket_of(ms)), 1);
     }
 
     /// The sum of the histograms of all rows.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing is measured yet"))]
     #[must_use]
-    pub fn histogram<K: Timed>(&self, column: Column<K>) -> Histogram {
+    pub(crate) fn histogram<K: Timed>(&self, column: Column<K>) -> Histogram {
         let mut all = Histogram::EMPTY;
         for row in self.rows_of(column) {
             let (sum, counts) = (&row[K::HISTOGRAM_AT], &row[K::HISTOGRAM_AT + 1..]);
@@ -415,7 +414,7 @@ impl Board {
     /// How often something was changed that others should look at: verdicts, ejections, drains,
     /// leases.
     #[must_use]
-    pub fn changes(&self) -> u64 {
+    pub(crate) fn changes(&self) -> u64 {
         self.words()[CHANGES_AT].load(Ordering::Acquire)
     }
 
@@ -426,7 +425,7 @@ impl Board {
 
     /// Whether a backend's column is out of service.
     #[must_use]
-    pub fn is_draining(&self, column: BackendColumn) -> bool {
+    pub(crate) fn is_draining(&self, column: BackendColumn) -> bool {
         column.is_listed()
             && self
                 .word(column, BackendWord::Draining)

@@ -18,13 +18,13 @@ pub struct RowState {
     /// The process; 0 when nobody has the row.
     pub pid: u32,
     /// Tells the workers apart that have had the row.
-    pub incarnation: u16,
+    pub(crate) incarnation: u16,
     /// The last sign of life, on the clock that all processes of a machine share.
     pub beat: Tick,
     /// Whether it waits for events: then its beat may be old.
     pub asleep: bool,
     /// Client connections it has.
-    pub sessions: u64,
+    pub(crate) sessions: u64,
 }
 
 // What a worker says.
@@ -54,31 +54,31 @@ impl Board {
     }
 
     /// Says that we live, before and after every wait.
-    pub fn beat(&self, now: Tick, asleep: bool) {
+    pub(crate) fn beat(&self, now: Tick, asleep: bool) {
         let head = |cell| self.head(self.row, cell);
         head(RowCell::Beat).store(now.0, Ordering::Relaxed);
         head(RowCell::Asleep).store(u64::from(asleep), Ordering::Relaxed);
     }
 
     /// Says how many client connections we have.
-    pub fn set_sessions(&self, count: usize) {
+    pub(crate) fn set_sessions(&self, count: usize) {
         let sessions = self.head(self.row, RowCell::Sessions);
         sessions.store(count as u64, Ordering::Relaxed);
     }
 
     /// Says how many access log lines we have lost.
-    pub fn set_lines_lost(&self, count: u64) {
+    pub(crate) fn set_lines_lost(&self, count: u64) {
         let lost = self.head(self.row, RowCell::LinesLost);
         lost.store(count, Ordering::Relaxed);
     }
 
     /// Counts a response that was odd in this way.
-    pub fn count_oddity(&self, kind: Oddity) {
+    pub(crate) fn count_oddity(&self, kind: Oddity) {
         add(self.oddity(self.row, kind), 1);
     }
 
     /// Says that this worker is about to end.
-    pub fn set_leaves(&self) {
+    pub(crate) fn set_leaves(&self) {
         let leaves = self.head(self.row, RowCell::Leaves);
         leaves.store(1, Ordering::SeqCst);
     }
@@ -88,13 +88,13 @@ impl Board {
 impl Board {
     /// Access log lines that all workers have lost, also those that are gone.
     #[must_use]
-    pub fn lines_lost(&self) -> u64 {
+    pub(crate) fn lines_lost(&self) -> u64 {
         self.sum(RowCell::LinesLost as usize)
     }
 
     /// Responses that were odd in this way, to all workers, also those that are gone.
     #[must_use]
-    pub fn oddities(&self, kind: Oddity) -> u64 {
+    pub(crate) fn oddities(&self, kind: Oddity) -> u64 {
         self.sum(ODDITIES_AT + kind as usize)
     }
 
@@ -108,7 +108,7 @@ impl Board {
     /// process of that id. Of workers that say at the same moment that they are about to end, and
     /// then ask, at least the last finds nobody.
     #[must_use]
-    pub fn is_anyone_staying(&self, runs: impl Fn(u32) -> bool) -> bool {
+    pub(crate) fn is_anyone_staying(&self, runs: impl Fn(u32) -> bool) -> bool {
         let stays = |row: usize| {
             let pid = self.head(row, RowCell::Pid).load(Ordering::SeqCst);
             let leaves = self.head(row, RowCell::Leaves).load(Ordering::SeqCst) != 0;
@@ -155,7 +155,7 @@ impl Board {
 // What the supervisor does.
 impl Board {
     /// No row from this one on belongs to anybody, and nobody needs to add it up.
-    pub fn limit_rows(&self, rows: usize) {
+    pub(crate) fn limit_rows(&self, rows: usize) {
         self.words()[ROWS_USED_AT].store(rows as u64, Ordering::Release);
     }
 

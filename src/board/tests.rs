@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use super::cells::{CELLS_MAX, RowCell};
+use super::directory::BoardFull;
 use super::*;
 use crate::core::access_log::Why;
 use crate::core::http::oddity::Oddity;

@@ -2,7 +2,7 @@
 //!
 //! The way of a file: `node` reads YAML into a tree that knows places; `section` and `values`
 //! read keys and values off it and collect what is wrong; `compile`, `listener`, `route` and
-//! `upstream` build the [`model`]. [`render`](fn@render) goes the other way. Only [`load`]
+//! `upstream` build the [`model`]. [`render`](fn@render) goes the other way. Only [`read`]
 //! touches a file.
 
 mod access_log;
@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 use model::Config;
 use problem::{Position, Problem, Problems};
 
-pub use places::Places;
+pub(crate) use places::Places;
 pub use render::render;
 
 /// A good file.
@@ -54,17 +54,17 @@ pub struct Compiled {
     /// What is odd about it but does not keep weir from running.
     pub warnings: Vec<Problem>,
     /// Where it says what only a look at the machine can judge.
-    pub places: Places,
+    pub(crate) places: Places,
 }
 
 /// Why a file is refused.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Flawed {
+pub(crate) struct Flawed {
     /// Every error, sorted by place.
-    pub problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
     /// What could be understood in spite of them, with the default in the place of what could not,
     /// to say what else is wrong: not to serve with. None when it is no mapping of keys at all.
-    pub rest: Option<Box<(Source, Compiled)>>,
+    pub(crate) rest: Option<Box<(Source, Compiled)>>,
 }
 
 /// A good file as it was read, with the files that it refers to: enough to compile it again
@@ -72,19 +72,19 @@ pub struct Flawed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The name of the file, for messages.
-    pub file_name: String,
+    pub(crate) file_name: String,
     /// What it says.
-    pub text: String,
+    pub(crate) text: String,
     /// The files that it refers to, as they are written there, and what is in them.
-    pub files: Vec<(PathBuf, Vec<u8>)>,
+    pub(crate) files: Vec<(PathBuf, Vec<u8>)>,
 }
 
 impl Source {
     /// Compiles it again.
     ///
     /// # Errors
-    /// As [`compile`]; none when it was compiled before by the same version.
-    pub fn compile(&self) -> Result<Compiled, Vec<Problem>> {
+    /// As [`compile`](fn@compile); none when it was compiled before by the same version.
+    pub(crate) fn compile(&self) -> Result<Compiled, Vec<Problem>> {
         compile(&self.file_name, &self.text, &mut |path| {
             let mut files = self.files.iter();
             let found = files.find(|(name, _)| name == path);
@@ -139,22 +139,14 @@ fn understand(
     (Some(compiled), errors)
 }
 
-/// Reads and compiles a configuration file. Paths in it are relative to its folder.
+/// Reads and compiles a configuration file, and tells all that was read for it. Paths in it are
+/// relative to its folder.
 ///
 /// # Errors
 ///
-/// Every error in the file, sorted by place, or why it cannot be read.
-pub fn load(path: &Path) -> Result<Compiled, Vec<Problem>> {
-    let read = read(path).map_err(|flawed| flawed.problems);
-    read.map(|(_, compiled)| compiled)
-}
-
-/// The same, and all that was read for it.
-///
-/// # Errors
-///
-/// As [`load`], with what there is in spite of them.
-pub fn read(path: &Path) -> Result<(Source, Compiled), Flawed> {
+/// Every error in the file, sorted by place, or why it cannot be read; with what there is in spite
+/// of them.
+pub(crate) fn read(path: &Path) -> Result<(Source, Compiled), Flawed> {
     let file_name = path.display().to_string();
     let unreadable = |at, message| Flawed {
         problems: vec![Problem {

@@ -9,10 +9,10 @@ use std::time::Duration;
 use crate::core::address::{Address, BackendAddress};
 use crate::core::table::Table;
 
-pub use crate::core::keepalive::Keepalive;
+pub(crate) use crate::core::keepalive::Keepalive;
 
 /// The most workers: twice as many have a row on the board while the binary is replaced.
-pub const WORKERS_MAX: usize = 60;
+pub(crate) const WORKERS_MAX: usize = 60;
 
 /// Everything one worker needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,46 +23,46 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Processes that serve, under a supervisor when there are more than one; none is one per
     /// CPU that weir may run on. At most [`WORKERS_MAX`].
-    pub workers: Option<usize>,
+    pub(crate) workers: Option<usize>,
     /// Whether there is a supervisor over one worker, too.
-    pub always_supervised: bool,
+    pub(crate) always_supervised: bool,
     /// Whether workers end gracefully when their supervisor has died, instead of going on.
-    pub stops_with_supervisor: bool,
+    pub(crate) stops_with_supervisor: bool,
     /// How long a graceful stop waits before it cuts what still runs.
     pub drain_timeout: Duration,
     /// How long weir goes on accepting after it was asked to stop.
     pub pre_drain: Duration,
     /// How often the statistics line is printed; none when off.
-    pub stats_interval: Option<Duration>,
+    pub(crate) stats_interval: Option<Duration>,
     /// The level of the log, unless `RUST_LOG` says otherwise.
     pub log_level: log::LevelFilter,
     /// Client connections of the whole process at once; none derives it from the descriptor limit.
     pub connections_max: Option<usize>,
     /// Capacity of each relay buffer and of the scratch space, in bytes.
-    pub buffer_bytes: usize,
+    pub(crate) buffer_bytes: usize,
     /// All bytes that wait in one process, in bytes: buffers, heads and kept requests. None
     /// derives it from the memory that there is.
-    pub buffer_memory_bytes: Option<usize>,
+    pub(crate) buffer_memory_bytes: Option<usize>,
     /// Whether long flows may be moved through kernel pipes with splice(2).
-    pub splice: bool,
+    pub(crate) splice: bool,
     /// Where and how accesses are logged; none when off.
-    pub access_log: Option<AccessLog>,
+    pub(crate) access_log: Option<AccessLog>,
     /// Who the process becomes, and what it may do.
-    pub privileges: Privileges,
+    pub(crate) privileges: Privileges,
 }
 
 /// Who the process becomes once its listeners are open, and what it may do from then on. Settled
 /// at the start: a reload does not change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Privileges {
+pub(crate) struct Privileges {
     /// A name or number; none is nobody when started as root, else whoever started it.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// A name or number; none is the user's own group.
-    pub group: Option<String>,
+    pub(crate) group: Option<String>,
     /// The folder that becomes the root of all paths; none leaves it.
-    pub chroot: Option<PathBuf>,
+    pub(crate) chroot: Option<PathBuf>,
     /// Whether system calls that weir does not need are refused.
-    pub sandbox: bool,
+    pub(crate) sandbox: bool,
 }
 
 impl Config {
@@ -88,17 +88,17 @@ impl Config {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// Unique; names it in logs and statistics.
-    pub name: String,
+    pub(crate) name: String,
     /// Where it binds. `[::]` also takes IPv4.
     pub address: Address,
     /// Length of the accept queue; the kernel caps it at `net.core.somaxconn`.
     pub backlog: i32,
     /// TCP keepalive of client connections; none when off.
-    pub keepalive: Option<Keepalive>,
+    pub(crate) keepalive: Option<Keepalive>,
     /// Connections of this listener at once; none when only the process limit counts.
-    pub connections_max: Option<usize>,
+    pub(crate) connections_max: Option<usize>,
     /// Listener over top over default: complete.
-    pub timeouts: Timeouts,
+    pub(crate) timeouts: Timeouts,
     /// What it does with a connection.
     pub mode: Mode,
 }
@@ -129,27 +129,27 @@ pub enum Mode {
 
 /// All timeouts of a session, complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// For one connection attempt to a backend.
-    pub connect: Duration,
+    pub(crate) connect: Duration,
     /// An L4 session on which nothing moves, in either direction.
-    pub idle: Duration,
+    pub(crate) idle: Duration,
     /// A session of which one direction has ended and the other does not move.
-    pub half_closed: Duration,
+    pub(crate) half_closed: Duration,
     /// A request head, in total, from its first byte.
-    pub header: Duration,
+    pub(crate) header: Duration,
     /// A client connection between two requests.
-    pub keep_alive: Duration,
+    pub(crate) keep_alive: Duration,
     /// A client that sends no more of its request's body.
-    pub upload: Duration,
+    pub(crate) upload: Duration,
     /// A backend that takes no more of a request or, from its end, does not answer.
-    pub response: Duration,
+    pub(crate) response: Duration,
     /// A backend that sends no more of its response. Event streams have `tunnel` instead.
-    pub response_idle: Duration,
+    pub(crate) response_idle: Duration,
     /// A client that takes nothing of what is there for it.
-    pub send: Duration,
+    pub(crate) send: Duration,
     /// An upgraded connection or an event stream on which nothing moves.
-    pub tunnel: Duration,
+    pub(crate) tunnel: Duration,
 }
 
 impl Default for Timeouts {
@@ -165,21 +165,21 @@ impl Default for Timeouts {
     missing_docs,
     reason = "each is the field of the same name in Timeouts"
 )]
-pub struct TimeoutOverrides {
-    pub connect: Option<Duration>,
-    pub idle: Option<Duration>,
-    pub half_closed: Option<Duration>,
-    pub upload: Option<Duration>,
-    pub response: Option<Duration>,
-    pub response_idle: Option<Duration>,
-    pub send: Option<Duration>,
-    pub tunnel: Option<Duration>,
+pub(crate) struct TimeoutOverrides {
+    pub(crate) connect: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) half_closed: Option<Duration>,
+    pub(crate) upload: Option<Duration>,
+    pub(crate) response: Option<Duration>,
+    pub(crate) response_idle: Option<Duration>,
+    pub(crate) send: Option<Duration>,
+    pub(crate) tunnel: Option<Duration>,
 }
 
 impl Timeouts {
     /// These timeouts with those of an upstream or a route in their place where it sets any.
     #[must_use]
-    pub fn with(&self, over: &TimeoutOverrides) -> Self {
+    pub(crate) fn with(&self, over: &TimeoutOverrides) -> Self {
         Self {
             connect: over.connect.unwrap_or(self.connect),
             idle: over.idle.unwrap_or(self.idle),
@@ -198,44 +198,44 @@ impl Timeouts {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// Unique; names it in logs and statistics.
-    pub name: String,
+    pub(crate) name: String,
     /// How a backend is picked.
-    pub algorithm: Algorithm,
+    pub(crate) algorithm: Algorithm,
     /// In the order of the file; identities are unique within the upstream.
     pub backends: Vec<Backend>,
     /// Active probes; none when off.
-    pub health_check: Option<HealthCheck>,
+    pub(crate) health_check: Option<HealthCheck>,
     /// Ejection by failures of real traffic.
-    pub passive: Passive,
+    pub(crate) passive: Passive,
     /// What to do when checks say that every backend is down.
-    pub when_all_down: WhenAllDown,
+    pub(crate) when_all_down: WhenAllDown,
     /// Timeouts set here.
-    pub timeouts: TimeoutOverrides,
+    pub(crate) timeouts: TimeoutOverrides,
     /// Backends tried for one connection or request, the first included. At least 1.
-    pub tries_max: u32,
+    pub(crate) tries_max: u32,
     /// TCP keepalive of backend connections; none when off.
-    pub keepalive: Option<Keepalive>,
+    pub(crate) keepalive: Option<Keepalive>,
     /// HTTP: sticky sessions.
-    pub sticky: Option<Sticky>,
+    pub(crate) sticky: Option<Sticky>,
     /// HTTP: idle backend connections kept for reuse, per backend. Zero turns reuse off.
-    pub idle_connections_max: usize,
+    pub(crate) idle_connections_max: usize,
     /// HTTP: how long a backend connection is kept idle.
-    pub idle_connection_timeout: Duration,
+    pub(crate) idle_connection_timeout: Duration,
     /// HTTP: whether a client that ends its direction before it has been answered gives up its
     /// request.
-    pub abort_on_close: bool,
+    pub(crate) abort_on_close: bool,
     /// HTTP: retries beyond connect failures, as a share of requests in percent.
-    pub retry_budget_percent: u32,
+    pub(crate) retry_budget_percent: u32,
     /// HTTP: retries per second that are allowed whatever the share.
-    pub retry_budget_min_per_s: u32,
+    pub(crate) retry_budget_min_per_s: u32,
     /// HTTP: pages for errors that weir makes itself, by status; they win over the listener's.
-    pub error_pages: Vec<ErrorPage>,
+    pub(crate) error_pages: Vec<ErrorPage>,
 }
 
 impl Upstream {
     /// How long a request that is bound to a backend waits for it when that is full.
     #[must_use]
-    pub fn sticky_wait(&self) -> Duration {
+    pub(crate) fn sticky_wait(&self) -> Duration {
         match &self.sticky {
             Some(Sticky::Insert(cookie)) => cookie.wait,
             // By a hash, the key itself leads on to the next backend.
@@ -247,7 +247,7 @@ impl Upstream {
 impl Upstream {
     /// Its name on the board.
     #[must_use]
-    pub fn column_name(&self) -> String {
+    pub(crate) fn column_name(&self) -> String {
         format!("upstream {}", self.name)
     }
 
@@ -273,7 +273,7 @@ pub struct Backend {
 
 /// How a backend is picked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Algorithm {
+pub(crate) enum Algorithm {
     /// Smooth weighted round robin.
     RoundRobin,
     /// Fewest connections for its weight.
@@ -286,11 +286,11 @@ pub enum Algorithm {
 
 /// Leading bits of an IPv6 address that stand for one client unless the configuration says
 /// otherwise: what a household is given.
-pub const IPV6_PREFIX_BITS: u8 = 64;
+pub(crate) const IPV6_PREFIX_BITS: u8 = 64;
 
 /// What is hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HashKey {
+pub(crate) enum HashKey {
     /// The client's IPv4 address, or the leading bits of its IPv6 address.
     ClientIp {
         /// Leading bits of an IPv6 address that count, 1 to 128; 64 by default.
@@ -306,28 +306,28 @@ pub enum HashKey {
 
 /// Active health probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthCheck {
+pub(crate) struct HealthCheck {
     /// Between the starts of two probes.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// For one probe; never above the interval.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Consecutive passes that bring a backend up.
-    pub rise: u32,
+    pub(crate) rise: u32,
     /// Consecutive failures that take a backend down.
-    pub fall: u32,
+    pub(crate) fall: u32,
     /// The interval while a change is under way (some results of `rise` or `fall` are in).
-    pub fast_interval: Duration,
+    pub(crate) fast_interval: Duration,
     /// The interval while a backend is down.
-    pub down_interval: Duration,
+    pub(crate) down_interval: Duration,
     /// The state before the first result of a backend known at start.
-    pub initial: InitialState,
+    pub(crate) initial: InitialState,
     /// What a probe does.
-    pub kind: ProbeKind,
+    pub(crate) kind: ProbeKind,
 }
 
 /// What is assumed of a backend that no probe has reported on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InitialState {
+pub(crate) enum InitialState {
     /// It takes traffic.
     Up,
     /// It takes none before its first passed probe.
@@ -336,7 +336,7 @@ pub enum InitialState {
 
 /// What a probe does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeKind {
+pub(crate) enum ProbeKind {
     /// Connects.
     Tcp,
     /// Connects and asks `GET path`.
@@ -352,22 +352,22 @@ pub enum ProbeKind {
 
 /// Ejection of backends that fail real traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Passive {
+pub(crate) struct Passive {
     /// Consecutive failures that eject; 0 turns it off.
-    pub failures: u32,
+    pub(crate) failures: u32,
     /// The first ejection; it doubles with every further one.
-    pub eject: Duration,
+    pub(crate) eject: Duration,
     /// The longest ejection.
-    pub eject_max: Duration,
+    pub(crate) eject_max: Duration,
     /// At most this share of the backends is ejected at once, in percent.
-    pub eject_percent_max: u32,
+    pub(crate) eject_percent_max: u32,
     /// HTTP: whether a 5xx answer counts as a failure.
-    pub count_5xx: bool,
+    pub(crate) count_5xx: bool,
 }
 
 /// What to do when checks say that every backend is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenAllDown {
+pub(crate) enum WhenAllDown {
     /// TCP: close; HTTP: 503.
     Refuse,
     /// Pick among all, as if every one were up.
@@ -376,7 +376,7 @@ pub enum WhenAllDown {
 
 /// Sticky sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sticky {
+pub(crate) enum Sticky {
     /// weir sets a cookie that names the backend by an opaque tag.
     Insert(StickyCookie),
     /// A cookie that the application sets is hashed onto the backends.
@@ -385,97 +385,97 @@ pub enum Sticky {
 
 /// The cookie of inserted sticky sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StickyCookie {
+pub(crate) struct StickyCookie {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The Domain attribute.
-    pub domain: Option<String>,
+    pub(crate) domain: Option<String>,
     /// The Max-Age attribute.
-    pub max_age: Option<Duration>,
+    pub(crate) max_age: Option<Duration>,
     /// The SameSite attribute: `Lax`, `Strict` or `None`.
-    pub same_site: String,
+    pub(crate) same_site: String,
     /// Whether the Secure attribute is always set.
-    pub secure: bool,
+    pub(crate) secure: bool,
     /// Whether `Cache-Control: private` is added where the cookie is set.
-    pub cache_private: bool,
+    pub(crate) cache_private: bool,
     /// Key of the tag's hash; the same on every host that shares clients.
-    pub secret: String,
+    pub(crate) secret: String,
     /// How long a request waits for its backend when that is full; with 0 it goes to another one
     /// at once.
-    pub wait: Duration,
+    pub(crate) wait: Duration,
 }
 
 /// What an HTTP listener does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Http {
     /// In the order of the file; the longest prefix wins.
-    pub routes: Vec<Route>,
+    pub(crate) routes: Vec<Route>,
     /// Peers whose forwarded headers are believed.
-    pub trusted_proxies: Vec<Network>,
+    pub(crate) trusted_proxies: Vec<Network>,
     /// The pseudonym in `Via` on requests; none when off.
-    pub via: Option<String>,
+    pub(crate) via: Option<String>,
     /// Whether `Forwarded` (RFC 7239) is sent as well.
-    pub forwarded: bool,
+    pub(crate) forwarded: bool,
     /// Which fields untrusted clients may send.
-    pub forwarded_fields: ForwardedFields,
+    pub(crate) forwarded_fields: ForwardedFields,
     /// Longest request or response head, in bytes.
-    pub head_bytes_max: usize,
+    pub(crate) head_bytes_max: usize,
     /// Most fields in a head.
-    pub fields_max: usize,
+    pub(crate) fields_max: usize,
     /// Longest request body, in bytes; none is unlimited.
-    pub body_bytes_max: Option<u64>,
+    pub(crate) body_bytes_max: Option<u64>,
     /// Requests on one client connection before it is closed; none is unlimited.
-    pub requests_max: Option<u64>,
+    pub(crate) requests_max: Option<u64>,
     /// Pages for errors that weir makes itself, by status.
-    pub error_pages: Vec<ErrorPage>,
+    pub(crate) error_pages: Vec<ErrorPage>,
 }
 
 /// Changes to the fields that are believed only from trusted proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ForwardedFields {
+pub(crate) struct ForwardedFields {
     /// Names that belong to them, too.
-    pub drop: Vec<String>,
+    pub(crate) drop: Vec<String>,
     /// Names that pass from everyone.
-    pub keep: Vec<String>,
+    pub(crate) keep: Vec<String>,
 }
 
 /// An IP network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
+pub(crate) struct Network {
     /// Its first address.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// Leading bits that count.
-    pub prefix_bits: u8,
+    pub(crate) prefix_bits: u8,
 }
 
 /// One route.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Route {
+pub(crate) struct Route {
     /// Which hosts it is for.
-    pub host: HostPattern,
+    pub(crate) host: HostPattern,
     /// Begins with a slash; matches at path segments.
-    pub prefix: String,
+    pub(crate) prefix: String,
     /// Methods it is for; empty is all.
-    pub methods: Vec<String>,
+    pub(crate) methods: Vec<String>,
     /// Whether the prefix is cut from the path before forwarding.
-    pub strip_prefix: bool,
+    pub(crate) strip_prefix: bool,
     /// Edits of the request's header.
-    pub request_headers: HeaderEdits,
+    pub(crate) request_headers: HeaderEdits,
     /// Edits of the response's header.
-    pub response_headers: HeaderEdits,
+    pub(crate) response_headers: HeaderEdits,
     /// Longest request body; wins over the listener's.
-    pub body_bytes_max: Option<u64>,
+    pub(crate) body_bytes_max: Option<u64>,
     /// Wins over the upstream's.
-    pub abort_on_close: Option<bool>,
+    pub(crate) abort_on_close: Option<bool>,
     /// They win over the upstream's.
-    pub timeouts: TimeoutOverrides,
+    pub(crate) timeouts: TimeoutOverrides,
     /// What it does.
-    pub action: Action,
+    pub(crate) action: Action,
 }
 
 /// Which hosts a route is for; names are in lower case without port or trailing dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostPattern {
+pub(crate) enum HostPattern {
     /// Every host.
     Any,
     /// That host.
@@ -486,7 +486,7 @@ pub enum HostPattern {
 
 /// What a route does.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Forward to an upstream (index into [`Config::upstreams`]).
     Proxy(usize),
     /// Answer with this.
@@ -502,50 +502,50 @@ pub enum Action {
 
 /// A fixed answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FixedResponse {
+pub(crate) struct FixedResponse {
     /// 200 to 599.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Name and value; no framing fields.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// `{name}` stands for a fact of the request: `{listener}`, `{method}`, `{path}`, `{client}`,
     /// and `{header:NAME}` for a field of it.
-    pub body: String,
+    pub(crate) body: String,
 }
 
 /// Edits of a header, applied in the order remove, set, add.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeaderEdits {
+pub(crate) struct HeaderEdits {
     /// Fields to remove.
-    pub remove: Vec<String>,
+    pub(crate) remove: Vec<String>,
     /// Fields to put in the place of any of that name.
-    pub set: Vec<(String, String)>,
+    pub(crate) set: Vec<(String, String)>,
     /// Fields to add.
-    pub add: Vec<(String, String)>,
+    pub(crate) add: Vec<(String, String)>,
 }
 
 /// A page for an error that weir makes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ErrorPage {
+pub(crate) struct ErrorPage {
     /// The status it is for.
-    pub status: u16,
+    pub(crate) status: u16,
     /// By the file's ending.
-    pub content_type: String,
+    pub(crate) content_type: String,
     /// Read when the configuration was loaded.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// Where and how accesses are logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     /// A file that is appended to; none is standard output.
-    pub path: Option<PathBuf>,
+    pub(crate) path: Option<PathBuf>,
     /// One line per request or L4 session.
-    pub format: LogFormat,
+    pub(crate) format: LogFormat,
 }
 
 /// The form of an access log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// The common log format.
     Common,
     /// Common with referer and user agent, then upstream facts.

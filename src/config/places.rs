@@ -5,23 +5,23 @@ use super::section::Section;
 
 /// Places of values; none of what the file does not give.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
+pub(crate) struct Places {
     /// The path of the access log.
-    pub access_log: Option<Position>,
+    pub(crate) access_log: Option<Position>,
     /// The user to become.
-    pub user: Option<Position>,
+    pub(crate) user: Option<Position>,
     /// The group to become.
-    pub group: Option<Position>,
+    pub(crate) group: Option<Position>,
     /// The folder that becomes the root.
-    pub chroot: Option<Position>,
+    pub(crate) chroot: Option<Position>,
     /// The limit on connections of the whole process.
-    pub connections_max: Option<Position>,
+    pub(crate) connections_max: Option<Position>,
     /// What most of the names in the file stand under.
-    pub names: Option<Position>,
+    pub(crate) names: Option<Position>,
     /// The address of each listener, in the order of the file.
-    pub listeners: Vec<Position>,
+    pub(crate) listeners: Vec<Position>,
     /// The path of each file that was read, in that order.
-    pub files: Vec<Position>,
+    pub(crate) files: Vec<Position>,
 }
 
 impl Places {

@@ -4,16 +4,16 @@ use std::fmt;
 
 /// A place in a file. Both count from 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position {
+pub(crate) struct Position {
     /// The line.
-    pub line: usize,
+    pub(crate) line: usize,
     /// The column.
-    pub column: usize,
+    pub(crate) column: usize,
 }
 
 impl Position {
     /// Where a file begins.
-    pub const START: Self = Self { line: 1, column: 1 };
+    pub(crate) const START: Self = Self { line: 1, column: 1 };
 
     /// The place of the byte at `index` of `text`, which must be a character boundary.
     pub(super) fn of_byte(text: &str, index: usize) -> Self {
@@ -30,13 +30,13 @@ impl Position {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file, as it was named.
-    pub file: String,
+    pub(crate) file: String,
     /// Where in it; none when it could not be read at all.
-    pub at: Option<Position>,
+    pub(crate) at: Option<Position>,
     /// Whether weir runs in spite of it.
-    pub warning: bool,
+    pub(crate) warning: bool,
     /// Key, value and what is allowed.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl fmt::Display for Problem {

@@ -34,10 +34,11 @@ fn every_example_file_loads_and_renders_to_itself() {
         ("demo.yaml", 0),
         ("reference.yaml", 1),
     ] {
-        let compiled = super::load(&folder.join(file)).unwrap_or_else(|problems| {
+        let (_, compiled) = super::read(&folder.join(file)).unwrap_or_else(|flawed| {
             panic!(
                 "{}",
-                problems
+                flawed
+                    .problems
                     .iter()
                     .map(|p| format!("{p}\n"))
                     .collect::<String>()
@@ -409,7 +410,8 @@ fn an_error_page_is_read_from_its_file_and_typed_by_its_ending() {
 
 #[test]
 fn a_file_that_cannot_be_read_says_why() {
-    let problems = super::load(Path::new("/nonexistent/weir.yaml")).expect_err("no file");
+    let missing = super::read(Path::new("/nonexistent/weir.yaml")).map(|_| ());
+    let problems = missing.expect_err("no file").problems;
     let message = problems[0].to_string();
     assert!(
         message.starts_with("/nonexistent/weir.yaml: cannot be read: "),

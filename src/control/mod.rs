@@ -88,7 +88,7 @@ impl Refusal {
 
 /// How many workers the command line or else the configuration asks for.
 #[must_use]
-pub fn workers_wanted(args: &Args, config: &Config) -> usize {
+pub(crate) fn workers_wanted(args: &Args, config: &Config) -> usize {
     if args.cpu.is_some() {
         return 1;
     }
@@ -113,7 +113,11 @@ pub fn is_supervised(args: &Args, config: &Config) -> bool {
 ///
 /// # Errors
 /// The limit, and what to do.
-pub fn check_names(args: &Args, config: &Config, has_supervisor: bool) -> Result<(), String> {
+pub(crate) fn check_names(
+    args: &Args,
+    config: &Config,
+    has_supervisor: bool,
+) -> Result<(), String> {
     if !has_supervisor && !is_supervised(args, config) {
         return Ok(());
     }

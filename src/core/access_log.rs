@@ -21,11 +21,11 @@ use crate::core::calendar::CivilTime;
 use crate::core::text;
 
 /// Longest value taken from a request, in bytes before escaping; what is longer ends in `...`.
-pub const VALUE_BYTES_MAX: usize = 4096;
+pub(crate) const VALUE_BYTES_MAX: usize = 4096;
 
 /// The status of a request whose client left before an answer had begun, as nginx logs it: it is
 /// sent to nobody.
-pub const CLIENT_LEFT: u16 = 499;
+pub(crate) const CLIENT_LEFT: u16 = 499;
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub enum Why {
 
 impl Why {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Ok,
         Self::ClientLeftInRequest,
         Self::ClientLeftInData,
@@ -113,13 +113,13 @@ impl Why {
 
     /// Two letters, as text formats have it.
     #[must_use]
-    pub fn code(self) -> &'static str {
+    pub(crate) fn code(self) -> &'static str {
         self.both().0
     }
 
     /// In words, as JSON has it.
     #[must_use]
-    pub fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         self.both().1
     }
 
@@ -596,7 +596,7 @@ fn clip(value: &[u8]) -> (&[u8], &'static str) {
 }
 
 /// Appends a time in UTC as RFC 3339 has it, with milliseconds: `2001-09-09T01:46:40.123Z`.
-pub fn push_rfc3339(unix_ms: u64, out: &mut Vec<u8>) {
+pub(crate) fn push_rfc3339(unix_ms: u64, out: &mut Vec<u8>) {
     let CivilTime {
         year,
         month,
@@ -614,7 +614,7 @@ pub fn push_rfc3339(unix_ms: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends a time in UTC as the common log format has it: `09/Sep/2001:01:46:40 +0000`.
-pub fn push_clf_time(unix_ms: u64, out: &mut Vec<u8>) {
+pub(crate) fn push_clf_time(unix_ms: u64, out: &mut Vec<u8>) {
     let CivilTime {
         year,
         day,

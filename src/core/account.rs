@@ -8,7 +8,7 @@ use std::collections::TryReserveError;
 
 /// What bytes wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// On their way: the target has not taken them yet.
     Transit,
     /// Of a client, for their turn: an incomplete head, or what was sent ahead.
@@ -26,7 +26,7 @@ const RESERVE_PARTS: usize = 8;
 
 /// Bytes that may be kept, and are.
 #[derive(Debug)]
-pub struct Account {
+pub(crate) struct Account {
     bytes_max: usize,
     used: [usize; PURPOSES],
     total: usize,
@@ -35,7 +35,7 @@ pub struct Account {
 
 /// The account has no room, or the machine no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoMemory;
+pub(crate) struct NoMemory;
 
 impl From<TryReserveError> for NoMemory {
     fn from(_: TryReserveError) -> Self {
@@ -46,7 +46,7 @@ impl From<TryReserveError> for NoMemory {
 impl Account {
     /// An account for so many bytes, of which none are kept.
     #[must_use]
-    pub const fn new(bytes_max: usize) -> Self {
+    pub(crate) const fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
             used: [0; PURPOSES],
@@ -57,7 +57,7 @@ impl Account {
 
     /// How many more bytes of a purpose may be kept now.
     #[must_use]
-    pub fn room(&self, purpose: Purpose) -> usize {
+    pub(crate) fn room(&self, purpose: Purpose) -> usize {
         let reserve = self.bytes_max / RESERVE_PARTS;
         let others = (0..PURPOSES).filter(|&other| other != purpose as usize);
         let left_alone: usize = others
@@ -68,41 +68,41 @@ impl Account {
 
     /// The most that one purpose can have.
     #[must_use]
-    pub const fn most(&self) -> usize {
+    pub(crate) const fn most(&self) -> usize {
         self.bytes_max - (PURPOSES - 1) * (self.bytes_max / RESERVE_PARTS)
     }
 
     /// The bytes of a purpose that are kept.
     #[must_use]
-    pub const fn used(&self, purpose: Purpose) -> usize {
+    pub(crate) const fn used(&self, purpose: Purpose) -> usize {
         self.used[purpose as usize]
     }
 
     /// All bytes that are kept.
     #[must_use]
-    pub const fn total(&self) -> usize {
+    pub(crate) const fn total(&self) -> usize {
         self.total
     }
 
     /// The bound.
     #[must_use]
-    pub const fn bytes_max(&self) -> usize {
+    pub(crate) const fn bytes_max(&self) -> usize {
         self.bytes_max
     }
 
     /// What was lifted is given back for good.
-    pub const fn note_given(&mut self) {
+    pub(crate) const fn note_given(&mut self) {
         self.has_given = true;
     }
 
     /// Whether room was given back since the last call.
-    pub const fn take_given(&mut self) -> bool {
+    pub(crate) const fn take_given(&mut self) -> bool {
         std::mem::replace(&mut self.has_given, false)
     }
 
     /// Whether more is kept than may be: then nothing is read that might have to be.
     #[must_use]
-    pub const fn is_over(&self) -> bool {
+    pub(crate) const fn is_over(&self) -> bool {
         self.total > self.bytes_max
     }
 
@@ -110,7 +110,7 @@ impl Account {
     ///
     /// # Errors
     /// When there is none.
-    pub fn take(&mut self, purpose: Purpose, bytes: usize) -> Result<(), NoMemory> {
+    pub(crate) fn take(&mut self, purpose: Purpose, bytes: usize) -> Result<(), NoMemory> {
         if bytes > self.room(purpose) {
             return Err(NoMemory);
         }
@@ -119,20 +119,20 @@ impl Account {
     }
 
     /// Takes it for bytes that have to be kept whatever there is.
-    pub const fn force(&mut self, purpose: Purpose, bytes: usize) {
+    pub(crate) const fn force(&mut self, purpose: Purpose, bytes: usize) {
         self.used[purpose as usize] += bytes;
         self.total += bytes;
     }
 
     /// Gives room back.
-    pub const fn give(&mut self, purpose: Purpose, bytes: usize) {
+    pub(crate) const fn give(&mut self, purpose: Purpose, bytes: usize) {
         self.lift(purpose, bytes);
         self.has_given |= bytes > 0;
     }
 
     /// Gives room back that may be taken again in a moment: [`Account::take_given`] does not count
     /// it.
-    pub const fn lift(&mut self, purpose: Purpose, bytes: usize) {
+    pub(crate) const fn lift(&mut self, purpose: Purpose, bytes: usize) {
         debug_assert!(bytes <= self.used[purpose as usize], "more than was taken");
         self.used[purpose as usize] -= bytes;
         self.total -= bytes;
@@ -144,7 +144,7 @@ impl Account {
     ///
     /// # Errors
     /// When there is no room or no memory for them. Then nothing has changed.
-    pub fn keep(
+    pub(crate) fn keep(
         &mut self,
         purpose: Purpose,
         to: &mut Vec<u8>,
@@ -166,7 +166,7 @@ impl Account {
     }
 
     /// Forgets bytes that were kept, and frees what was allocated for them.
-    pub fn free(&mut self, purpose: Purpose, kept: &mut Vec<u8>) {
+    pub(crate) fn free(&mut self, purpose: Purpose, kept: &mut Vec<u8>) {
         self.give(purpose, kept.capacity());
         *kept = Vec::new();
     }

@@ -49,9 +49,9 @@ impl fmt::Display for BackendAddress {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnresolvedName {
     /// The host name.
-    pub host: String,
+    pub(crate) host: String,
     /// The port that goes with it.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl UnresolvedName {

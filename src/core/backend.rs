@@ -39,15 +39,15 @@ pub struct Backend {
     /// Unique within its upstream.
     pub identity: String,
     /// A fixed hash of the identity: its place in consistent hashing, on every host.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Share of the traffic; 0 takes no new traffic. May change at any time.
     pub weight: u32,
     /// Connections (TCP) or requests in flight (HTTP) at once; none is unlimited.
     pub connections_max: Option<u32>,
     /// What probes and traffic say of it.
-    pub health: Health,
+    pub(crate) health: Health,
     /// Whether it takes nothing new while what it has goes on.
-    pub draining: bool,
+    pub(crate) draining: bool,
     /// Connections that other processes on this host have there.
     pub load_elsewhere: u32,
     /// Leases that are out.
@@ -73,7 +73,7 @@ struct Seat {
 impl Backend {
     /// Leases of this process that are out.
     #[must_use]
-    pub fn active(&self) -> u32 {
+    pub(crate) fn active(&self) -> u32 {
         self.active
     }
 
@@ -86,7 +86,7 @@ impl Backend {
     /// Whether it has no room: `connections_max` is reached, or what room there is belongs to
     /// those who wait for it.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.waiting > 0 || !self.has_room()
     }
 
@@ -109,27 +109,27 @@ impl Backend {
 
     /// Whether requests that are bound to it wait until it has room.
     #[must_use]
-    pub fn is_awaited(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         self.waiting > 0
     }
 
     /// Whether a reload removed it.
     #[must_use]
-    pub fn is_retired(&self) -> bool {
+    pub(crate) fn is_retired(&self) -> bool {
         self.retired
     }
 
     /// Whether traffic that is bound to nothing may go there. With `even_if_down`, its health is
     /// not asked.
     #[must_use]
-    pub fn takes_new(&self, even_if_down: bool) -> bool {
+    pub(crate) fn takes_new(&self, even_if_down: bool) -> bool {
         self.is_in_turn(even_if_down) && !self.is_full()
     }
 
     /// Whether it has turns of a round robin, even if it is too full to take them. With
     /// `even_if_down`, its health is not asked.
     #[must_use]
-    pub fn is_in_turn(&self, even_if_down: bool) -> bool {
+    pub(crate) fn is_in_turn(&self, even_if_down: bool) -> bool {
         self.weight > 0
             && !self.draining
             && !self.retired
@@ -139,19 +139,19 @@ impl Backend {
     /// Whether traffic that is bound to this backend, by a cookie for example, may go there: also
     /// while it drains or has weight 0.
     #[must_use]
-    pub fn takes_bound(&self) -> bool {
+    pub(crate) fn takes_bound(&self) -> bool {
         self.is_bindable() && !self.is_full()
     }
 
     /// Whether the first of those who wait for it may go there.
     #[must_use]
-    pub fn takes_waiting(&self) -> bool {
+    pub(crate) fn takes_waiting(&self) -> bool {
         self.is_bindable() && self.has_room()
     }
 
     /// Whether traffic that is bound to this backend may go there once it has room.
     #[must_use]
-    pub fn is_bindable(&self) -> bool {
+    pub(crate) fn is_bindable(&self) -> bool {
         !self.retired && self.health.is_usable()
     }
 }
@@ -249,12 +249,12 @@ impl Backends {
 
     /// The backend, or none when the slot is free.
     #[must_use]
-    pub fn try_get(&self, id: BackendId) -> Option<&Backend> {
+    pub(crate) fn try_get(&self, id: BackendId) -> Option<&Backend> {
         self.slots.get(id.0 as usize)?.as_ref()
     }
 
     /// The backend to change it, or none when the slot is free.
-    pub fn try_get_mut(&mut self, id: BackendId) -> Option<&mut Backend> {
+    pub(crate) fn try_get_mut(&mut self, id: BackendId) -> Option<&mut Backend> {
         let backend = self.slots.get_mut(id.0 as usize)?.as_mut()?;
         backend.note(&mut self.changed);
         Some(backend)
@@ -264,7 +264,7 @@ impl Backends {
     ///
     /// # Panics
     /// As [`Backends::get`].
-    pub fn on_success(&mut self, id: BackendId) {
+    pub(crate) fn on_success(&mut self, id: BackendId) {
         self.slot_mut(id).health.on_success();
     }
 
@@ -329,7 +329,7 @@ impl Backends {
 
     /// All requests that wait until their backend has room.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
 
@@ -415,7 +415,7 @@ impl Backends {
     }
 
     /// The backends in the table, retired ones included, in the order of their slots.
-    pub fn iter(&self) -> impl Iterator<Item = (BackendId, &Backend)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (BackendId, &Backend)> {
         let slots = (0..).zip(&self.slots);
         slots.filter_map(|(index, slot)| Some((BackendId(index), slot.as_ref()?)))
     }

@@ -8,7 +8,7 @@ use crate::core::account::{Account, Purpose};
 /// Bytes that wait for the other side: taken from the front.
 #[derive(Debug)]
 #[must_use = "a buffer goes back to its pool"]
-pub struct Buffer {
+pub(crate) struct Buffer {
     bytes: Vec<u8>,
     /// So many have been taken.
     start: usize,
@@ -17,25 +17,25 @@ pub struct Buffer {
 impl Buffer {
     /// The bytes that wait.
     #[must_use]
-    pub fn filled(&self) -> &[u8] {
+    pub(crate) fn filled(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
     /// How many bytes wait.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.bytes.len() - self.start
     }
 
     /// Whether no byte waits.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// What is allocated for them.
     #[must_use]
-    pub const fn capacity(&self) -> usize {
+    pub(crate) const fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
@@ -43,16 +43,16 @@ impl Buffer {
     ///
     /// # Panics
     /// When fewer bytes wait.
-    pub fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         assert!(count <= self.len(), "consume past the end of a buffer");
         self.start += count;
     }
 }
 
 /// What is read at once where memory is scarce, and where it is nearly gone, in bytes.
-pub const SMALL_BYTES: usize = 4 * 1024;
+pub(crate) const SMALL_BYTES: usize = 4 * 1024;
 /// See [`SMALL_BYTES`].
-pub const TINY_BYTES: usize = 512;
+pub(crate) const TINY_BYTES: usize = 512;
 
 /// Lends buffers, and says how much may be read that might have to wait in one.
 ///
@@ -61,7 +61,7 @@ pub const TINY_BYTES: usize = 512;
 /// the less. So a crowd of stalled readers makes the others slower before it has all of it; then
 /// who reads waits until something is given back.
 #[derive(Debug)]
-pub struct BufferPool {
+pub(crate) struct BufferPool {
     account: Account,
     spare: Vec<Vec<u8>>,
     /// For bytes that have been read and find no memory: while it is lent, nobody reads.
@@ -80,7 +80,7 @@ impl BufferPool {
     /// # Panics
     /// When the capacity is below [`SMALL_BYTES`].
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         capacity_bytes: usize,
         memory_bytes: usize,
         read_bytes_max: usize,
@@ -104,18 +104,18 @@ impl BufferPool {
 
     /// What everything that waits is charged to.
     #[must_use]
-    pub const fn account(&self) -> &Account {
+    pub(crate) const fn account(&self) -> &Account {
         &self.account
     }
 
     /// The same, to charge it.
-    pub const fn account_mut(&mut self) -> &mut Account {
+    pub(crate) const fn account_mut(&mut self) -> &mut Account {
         &mut self.account
     }
 
     /// The capacity of a buffer while there is plenty.
     #[must_use]
-    pub const fn capacity_bytes(&self) -> usize {
+    pub(crate) const fn capacity_bytes(&self) -> usize {
         self.capacity_bytes
     }
 
@@ -130,7 +130,7 @@ impl BufferPool {
     /// there is plenty, and 0 when the reader has to wait itself.
     #[must_use]
     #[inline]
-    pub fn readable(&self, wanted: usize) -> usize {
+    pub(crate) fn readable(&self, wanted: usize) -> usize {
         // A quarter is below half of what one purpose can have.
         let total = self.account.total() + self.capacity_bytes;
         if total <= self.account.bytes_max() / 4 && self.emergency.is_some() {
@@ -158,7 +158,7 @@ impl BufferPool {
     }
 
     /// Lends a buffer that holds these bytes, all of them, whatever there is.
-    pub fn hold(&mut self, parts: &[&[u8]]) -> Buffer {
+    pub(crate) fn hold(&mut self, parts: &[&[u8]]) -> Buffer {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         let mut bytes = self.allocate(total);
         for part in parts {
@@ -191,7 +191,7 @@ impl BufferPool {
     }
 
     /// Takes a buffer back; what waited in it is gone.
-    pub fn give(&mut self, buffer: Buffer) {
+    pub(crate) fn give(&mut self, buffer: Buffer) {
         let mut bytes = buffer.bytes;
         self.account.give(Purpose::Transit, bytes.capacity());
         self.lent -= 1;
@@ -205,7 +205,7 @@ impl BufferPool {
 
     /// How many buffers are lent now.
     #[must_use]
-    pub const fn lent(&self) -> usize {
+    pub(crate) const fn lent(&self) -> usize {
         self.lent
     }
 }

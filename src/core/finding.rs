@@ -10,13 +10,13 @@ use crate::core::time::Tick;
 
 /// What probes have found of a backend so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// Whether it takes traffic.
-    pub verdict: Verdict,
+    pub(crate) verdict: Verdict,
     /// Probe results in a row that speak against the verdict. At most 65,535.
-    pub contrary: u32,
+    pub(crate) contrary: u32,
     /// Why the last probe failed; none when it passed.
-    pub reason: Option<Reason>,
+    pub(crate) reason: Option<Reason>,
 }
 
 /// An ejection by some process, which holds for all of them.
@@ -30,7 +30,7 @@ pub struct EjectedUntil {
 
 /// Why a probe failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// The kernel's error is none of those below.
     Other,
     /// No address, or no such socket.
@@ -62,7 +62,7 @@ pub enum Reason {
 impl Finding {
     /// What is in a word; none when no probe has ended yet.
     #[must_use]
-    pub fn read(word: u64) -> Option<Self> {
+    pub(crate) fn read(word: u64) -> Option<Self> {
         let verdict = match word & 0b11 {
             0b01 => Verdict::Down,
             0b11 => Verdict::Up,
@@ -77,7 +77,7 @@ impl Finding {
 
     /// The word, which is never 0.
     #[must_use]
-    pub fn word(self) -> u64 {
+    pub(crate) fn word(self) -> u64 {
         let verdict = match self.verdict {
             Verdict::Down => 0b01,
             Verdict::Up => 0b11,
@@ -91,7 +91,7 @@ impl Finding {
 impl EjectedUntil {
     /// What is in a word; none when nobody has ejected it.
     #[must_use]
-    pub fn read(word: u64) -> Option<Self> {
+    pub(crate) fn read(word: u64) -> Option<Self> {
         (word != 0).then_some(Self {
             until: Tick(word & UNTIL_MAX),
             count: u32::from(bits16(word >> UNTIL_BITS)),
@@ -112,7 +112,7 @@ impl Reason {
         clippy::wildcard_enum_match_arm,
         reason = "the kinds of errors are not ours"
     )]
-    pub fn of(kind: ErrorKind) -> Self {
+    pub(crate) fn of(kind: ErrorKind) -> Self {
         match kind {
             ErrorKind::NotFound => Self::NotFound,
             ErrorKind::TimedOut => Self::TimedOut,
@@ -161,7 +161,7 @@ impl Reason {
 impl Reason {
     /// The reason for an answer whose head breaks a rule. Without a status line it is no HTTP.
     #[must_use]
-    pub const fn of_head(error: HeadError) -> Self {
+    pub(crate) const fn of_head(error: HeadError) -> Self {
         if matches!(error, HeadError::StartLine) {
             Self::NotHttp
         } else {
@@ -171,7 +171,7 @@ impl Reason {
 
     /// The reason in words; none where they depend on more than its kind.
     #[must_use]
-    pub const fn words(self) -> Option<&'static str> {
+    pub(crate) const fn words(self) -> Option<&'static str> {
         Some(match self {
             Self::Other => "an error of the system",
             Self::NotFound => "its name does not resolve, or there is no such socket",

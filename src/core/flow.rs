@@ -9,7 +9,7 @@ use crate::core::readiness::Readiness;
 
 /// Where a flow stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlowPhase {
+enum FlowPhase {
     /// The source may send more.
     Open,
     /// The source has ended; held bytes still have to leave.
@@ -68,7 +68,7 @@ impl Flow {
     }
 
     /// Bytes left for the target.
-    pub fn on_moved(&mut self, count: usize) {
+    pub(crate) fn on_moved(&mut self, count: usize) {
         self.moved += count as u64;
     }
 
@@ -86,14 +86,8 @@ impl Flow {
 
     /// Bytes that have left for the target so far.
     #[must_use]
-    pub fn moved_bytes(&self) -> u64 {
+    pub(crate) fn moved_bytes(&self) -> u64 {
         self.moved
-    }
-
-    /// Where the flow stands.
-    #[must_use]
-    pub fn phase(&self) -> FlowPhase {
-        self.phase
     }
 
     /// Whether this direction is over.

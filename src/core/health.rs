@@ -18,42 +18,42 @@ pub enum Verdict {
 
 /// How many results in a row change the verdict. Zero counts as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thresholds {
+pub(crate) struct Thresholds {
     /// Passes that bring a backend up.
-    pub rise: u32,
+    pub(crate) rise: u32,
     /// Failures that take it down.
-    pub fall: u32,
+    pub(crate) fall: u32,
 }
 
 /// When failures of real traffic eject a backend, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EjectPolicy {
+pub(crate) struct EjectPolicy {
     /// Consecutive failures that eject; 0 turns ejection off.
-    pub failures: u32,
+    pub(crate) failures: u32,
     /// The first ejection, in milliseconds; every further one lasts twice as long.
-    pub eject_ms: u64,
+    pub(crate) eject_ms: u64,
     /// The longest ejection, in milliseconds.
-    pub eject_max_ms: u64,
+    pub(crate) eject_max_ms: u64,
 }
 
 /// A change of the verdict, for the log and the statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transition {
+pub(crate) struct Transition {
     /// The new verdict.
-    pub to: Verdict,
+    pub(crate) to: Verdict,
     /// How many results in a row decided it.
-    pub results: u32,
+    pub(crate) results: u32,
     /// How long the old verdict had stood, in milliseconds.
-    pub previous_ms: u64,
+    pub(crate) previous_ms: u64,
 }
 
 /// The begin of an ejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ejection {
+pub(crate) struct Ejection {
     /// When [`Health::on_eject_end`] ends it.
-    pub until: Tick,
+    pub(crate) until: Tick,
     /// How many failures in a row caused it.
-    pub failures: u32,
+    pub(crate) failures: u32,
 }
 
 /// The health of one backend.
@@ -99,7 +99,12 @@ impl Health {
     }
 
     /// A probe passed or failed. A pass also ends an ejection: the backend was seen to work.
-    pub fn on_probe(&mut self, passed: bool, t: Thresholds, now: Tick) -> Option<Transition> {
+    pub(crate) fn on_probe(
+        &mut self,
+        passed: bool,
+        t: Thresholds,
+        now: Tick,
+    ) -> Option<Transition> {
         if passed && self.ejected_until.is_some() {
             self.end_ejection(now);
         }
@@ -126,7 +131,12 @@ impl Health {
     /// `may_eject` is the caller's check that another backend takes new clients and that not too
     /// many are ejected; while it is false the failures are remembered. Failures during an
     /// ejection do not count: they come from attempts made before it.
-    pub fn on_failure(&mut self, p: &EjectPolicy, may_eject: bool, now: Tick) -> Option<Ejection> {
+    pub(crate) fn on_failure(
+        &mut self,
+        p: &EjectPolicy,
+        may_eject: bool,
+        now: Tick,
+    ) -> Option<Ejection> {
         if p.failures == 0 || self.ejected_until.is_some() {
             return None;
         }
@@ -144,13 +154,13 @@ impl Health {
 
     /// Whether one failure more ejects, where that may be: only then somebody has to look.
     #[must_use]
-    pub fn is_due(&self, p: &EjectPolicy) -> bool {
+    pub(crate) fn is_due(&self, p: &EjectPolicy) -> bool {
         let is_next = self.failures.saturating_add(1) >= p.failures;
         p.failures > 0 && self.ejected_until.is_none() && is_next
     }
 
     /// Real traffic worked: the run of failures ends.
-    pub fn on_success(&mut self) {
+    pub(crate) fn on_success(&mut self) {
         self.failures = 0;
         if self.ejected_until.is_none() {
             self.history.worked = true;
@@ -159,7 +169,7 @@ impl Health {
 
     /// The timer of an ejection fired. True when that ended an ejection; false when there is
     /// none, or one that lasts longer, whose own timer is still to come.
-    pub fn on_eject_end(&mut self, now: Tick) -> bool {
+    pub(crate) fn on_eject_end(&mut self, now: Tick) -> bool {
         let due = self.ejected_until.is_some_and(|until| until <= now);
         if due {
             self.end_ejection(now);
@@ -169,7 +179,7 @@ impl Health {
 
     /// Another process probes the backend: what it has found counts here as if it had been found
     /// here. `contrary` results in a row speak against the verdict, which stands since `since`.
-    pub fn take_on(&mut self, verdict: Verdict, contrary: u32, since: Tick) {
+    pub(crate) fn take_on(&mut self, verdict: Verdict, contrary: u32, since: Tick) {
         self.verdict = verdict;
         self.since = since;
         self.contrary = contrary;
@@ -177,7 +187,7 @@ impl Health {
     }
 
     /// Another process has ejected the backend, as the `count`th time in a row: so it is here.
-    pub fn take_on_ejection(&mut self, until: Tick, count: u32, now: Tick) {
+    pub(crate) fn take_on_ejection(&mut self, until: Tick, count: u32, now: Tick) {
         if self.ejected_until.is_none() {
             self.history.began_at = now;
         }
@@ -188,7 +198,7 @@ impl Health {
 
     /// Another process has seen the backend work, or its ejection is over. True when that ended
     /// an ejection.
-    pub fn take_on_eject_end(&mut self, now: Tick) -> bool {
+    pub(crate) fn take_on_eject_end(&mut self, now: Tick) -> bool {
         let was_ejected = self.ejected_until.is_some();
         if was_ejected {
             self.end_ejection(now);
@@ -199,50 +209,50 @@ impl Health {
     /// Until when failures of real traffic keep it out, and how many ejections in a row that
     /// makes.
     #[must_use]
-    pub fn ejection(&self) -> Option<(Tick, u32)> {
+    pub(crate) fn ejection(&self) -> Option<(Tick, u32)> {
         let until = self.ejected_until?;
         Some((until, self.history.count))
     }
 
     /// What probes say.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         self.verdict
     }
 
     /// Whether failures of real traffic keep it out for now.
     #[must_use]
-    pub fn is_ejected(&self) -> bool {
+    pub(crate) fn is_ejected(&self) -> bool {
         self.ejected_until.is_some()
     }
 
     /// Whether it is up and not ejected.
     #[must_use]
-    pub fn is_usable(&self) -> bool {
+    pub(crate) fn is_usable(&self) -> bool {
         self.verdict == Verdict::Up && self.ejected_until.is_none()
     }
 
     /// Probe results in a row that speak against the verdict.
     #[must_use]
-    pub fn contrary(&self) -> u32 {
+    pub(crate) fn contrary(&self) -> u32 {
         self.contrary
     }
 
     /// Whether some results speak against the verdict, but not yet enough to change it.
     #[must_use]
-    pub fn is_changing(&self) -> bool {
+    pub(crate) fn is_changing(&self) -> bool {
         self.contrary > 0
     }
 
     /// Whether some probe has reported.
     #[must_use]
-    pub fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.known
     }
 
     /// When the verdict was first given.
     #[must_use]
-    pub fn since(&self) -> Tick {
+    pub(crate) fn since(&self) -> Tick {
         self.since
     }
 

@@ -6,14 +6,14 @@
 //! one takes whatever is longer.
 
 /// Buckets of a histogram.
-pub const BUCKETS: usize = 2 * OCTAVES;
+pub(crate) const BUCKETS: usize = 2 * OCTAVES;
 /// Powers of two that are told apart: the last bucket begins at 3/4 of 2^22 milliseconds, which
 /// are 52 minutes.
 const OCTAVES: usize = 22;
 
 /// The bucket in which so many milliseconds are counted.
 #[must_use]
-pub fn bucket_of(ms: u64) -> usize {
+pub(crate) fn bucket_of(ms: u64) -> usize {
     if ms < 2 {
         return usize::from(ms == 1);
     }
@@ -27,7 +27,7 @@ pub fn bucket_of(ms: u64) -> usize {
 /// # Panics
 /// When there is no such bucket.
 #[must_use]
-pub fn least_ms(bucket: usize) -> u64 {
+pub(crate) fn least_ms(bucket: usize) -> u64 {
     assert!(bucket < BUCKETS, "a bucket");
     match bucket {
         0 | 1 => bucket as u64,
@@ -40,30 +40,30 @@ pub fn least_ms(bucket: usize) -> u64 {
 /// # Panics
 /// When there is no such bucket.
 #[must_use]
-pub fn most_ms(bucket: usize) -> Option<u64> {
+pub(crate) fn most_ms(bucket: usize) -> Option<u64> {
     assert!(bucket < BUCKETS, "a bucket");
     (bucket + 1 < BUCKETS).then(|| least_ms(bucket + 1) - 1)
 }
 
 /// What was counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     /// How many spans each bucket has.
-    pub counts: [u64; BUCKETS],
+    pub(crate) counts: [u64; BUCKETS],
     /// All spans together, in milliseconds.
-    pub sum_ms: u64,
+    pub(crate) sum_ms: u64,
 }
 
 impl Histogram {
     /// Nothing.
-    pub const EMPTY: Self = Self {
+    pub(crate) const EMPTY: Self = Self {
         counts: [0; BUCKETS],
         sum_ms: 0,
     };
 
     /// How many spans there are.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         let mut counts = self.counts.iter();
         counts
             .try_fold(0_u64, |sum, &count| sum.checked_add(count))
@@ -74,7 +74,7 @@ impl Histogram {
     /// bucket counts, and of the last bucket the least. None where nothing was counted; beyond
     /// 1,000 counts as 1,000.
     #[must_use]
-    pub fn quantile_ms(&self, thousandths: u64) -> Option<u64> {
+    pub(crate) fn quantile_ms(&self, thousandths: u64) -> Option<u64> {
         let count = self.count();
         let wanted = u128::from(count) * u128::from(thousandths.min(1_000));
         // The first of them for 0, the last for 1,000.

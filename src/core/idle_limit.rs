@@ -58,7 +58,7 @@ impl IdleLimit {
     /// The age in milliseconds at which a witness has outlived the limit; none where there is
     /// nothing to be found out.
     #[must_use]
-    pub fn witness_ms(&self) -> Option<u64> {
+    pub(crate) fn witness_ms(&self) -> Option<u64> {
         let is_announced = self.announced_ms() == Some(self.limit_ms);
         let limit_ms = self.known_ms().filter(|_| !is_announced)?;
         Some(limit_ms * 2)
@@ -66,7 +66,7 @@ impl IdleLimit {
 
     /// Whether the latest response has announced a limit.
     #[must_use]
-    pub fn is_announced(&self) -> bool {
+    pub(crate) fn is_announced(&self) -> bool {
         self.announced > 0
     }
 
@@ -147,7 +147,7 @@ impl IdleLimit {
 
     /// A witness was not ended for so long. With `is_last`, it is closed because none is kept for
     /// longer than that: then there is no limit that matters.
-    pub fn on_outlived(&mut self, idle_ms: u64, is_last: bool) {
+    pub(crate) fn on_outlived(&mut self, idle_ms: u64, is_last: bool) {
         let idle_ms = clamp(idle_ms);
         let is_clear = idle_ms > self.limit_ms && !agree(idle_ms, self.limit_ms);
         if self.witness_ms().is_none() || !is_clear {

@@ -6,9 +6,9 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// Idle time before the first probe.
-    pub idle: Duration,
+    pub(crate) idle: Duration,
     /// Time between probes.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// Unanswered probes before the connection is dropped.
-    pub probes: u32,
+    pub(crate) probes: u32,
 }

@@ -33,7 +33,7 @@ pub fn client_key(ip: IpAddr, ipv6_prefix_bits: u8) -> u64 {
 /// A bijection in which every input bit reaches every output bit: the finaliser of splitmix64
 /// (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
 #[must_use]
-pub fn mix(value: u64) -> u64 {
+pub(crate) fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)

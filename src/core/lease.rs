@@ -13,7 +13,7 @@ pub struct Holder {
     /// Its row on the board.
     pub row: u8,
     /// Which of the row's owners in turn it is; never 0.
-    pub incarnation: u16,
+    pub(crate) incarnation: u16,
 }
 
 /// A lease that somebody holds.
@@ -22,12 +22,12 @@ pub struct Term {
     /// Who holds it.
     pub holder: Holder,
     /// When it ends, unless it is renewed. At most 2^40 - 1: a machine that runs for 34 years.
-    pub until: Tick,
+    pub(crate) until: Tick,
 }
 
 /// What a process that wants a lease may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub(crate) enum Claim {
     /// Put this word in the place of the one that was read.
     Take(u64),
     /// Somebody else has it, until then.
@@ -48,7 +48,7 @@ impl Term {
 
     /// The term as a word, which is never [`FREE`].
     #[must_use]
-    pub fn word(self) -> u64 {
+    pub(crate) fn word(self) -> u64 {
         let Holder { row, incarnation } = self.holder;
         let until = self.until.0.min(UNTIL_MAX);
         u64::from(row) << (UNTIL_BITS + 16) | u64::from(incarnation) << UNTIL_BITS | until
@@ -56,11 +56,11 @@ impl Term {
 }
 
 /// Nobody has the lease.
-pub const FREE: u64 = 0;
+pub(crate) const FREE: u64 = 0;
 
 /// Asks for the lease in `word` until then, as a new one or to renew it.
 #[must_use]
-pub fn claim(word: u64, me: Holder, now: Tick, until: Tick) -> Claim {
+pub(crate) fn claim(word: u64, me: Holder, now: Tick, until: Tick) -> Claim {
     match Term::read(word) {
         Some(term) if term.holder != me && term.until > now => Claim::Wait(term.until),
         _ => Claim::Take(Term { holder: me, until }.word()),
@@ -69,7 +69,7 @@ pub fn claim(word: u64, me: Holder, now: Tick, until: Tick) -> Claim {
 
 /// Whether it is `me` who has the lease. An expired term counts as long as nobody took it.
 #[must_use]
-pub fn holds(word: u64, me: Holder) -> bool {
+pub(crate) fn holds(word: u64, me: Holder) -> bool {
     Term::read(word).is_some_and(|term| term.holder == me)
 }
 

@@ -13,7 +13,7 @@ pub const WAITING_MAX: usize = 1_024;
 
 /// A line of those who are named by a `T`, the longest waiting first.
 #[derive(Debug)]
-pub struct Line<T> {
+pub(crate) struct Line<T> {
     waiters: VecDeque<Waiter<T>>,
 }
 
@@ -35,7 +35,7 @@ impl<T> Default for Line<T> {
 impl<T: Copy + PartialEq> Line<T> {
     /// Goes to the end of the line for `backend`, unless the line is full; whether it did.
     #[must_use]
-    pub fn join(&mut self, who: T, backend: BackendId, backends: &mut Backends) -> bool {
+    pub(crate) fn join(&mut self, who: T, backend: BackendId, backends: &mut Backends) -> bool {
         if self.waiters.len() >= WAITING_MAX {
             return false;
         }
@@ -48,7 +48,7 @@ impl<T: Copy + PartialEq> Line<T> {
     }
 
     /// Waits no longer. Harmless for who is not in line.
-    pub fn leave(&mut self, who: T, backends: &mut Backends) {
+    pub(crate) fn leave(&mut self, who: T, backends: &mut Backends) {
         if let Some(at) = self.waiters.iter().position(|waiter| waiter.who == who) {
             self.remove(at, backends);
         }
@@ -56,7 +56,7 @@ impl<T: Copy + PartialEq> Line<T> {
 
     /// The backend is about to go, or is not the same any more: who waits for it waits in vain,
     /// and is [`Line::next`] to be told so.
-    pub fn forget(&mut self, backend: BackendId, backends: &mut Backends) {
+    pub(crate) fn forget(&mut self, backend: BackendId, backends: &mut Backends) {
         for waiter in &mut self.waiters {
             if waiter.backend == Some(backend) {
                 waiter.backend = None;
@@ -67,7 +67,7 @@ impl<T: Copy + PartialEq> Line<T> {
 
     /// The next from place `at` on whose wait is over, with the backend that has room for it now,
     /// or none when it cannot be used any more. `at` moves past all who go on waiting.
-    pub fn next(
+    pub(crate) fn next(
         &mut self,
         at: &mut usize,
         backends: &mut Backends,
@@ -88,20 +88,14 @@ impl<T: Copy + PartialEq> Line<T> {
         None
     }
 
-    /// How many wait.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.waiters.len()
-    }
-
     /// Whether nobody waits.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiters.is_empty()
     }
 
     /// Those who wait, the longest waiting first, each with its backend unless that has gone.
-    pub fn iter(&self) -> impl Iterator<Item = (T, Option<BackendId>)> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (T, Option<BackendId>)> + '_ {
         self.waiters
             .iter()
             .map(|waiter| (waiter.who, waiter.backend))
@@ -205,7 +199,10 @@ mod tests {
             assert!(line.join(who, ids[0], &mut backends));
         }
         assert!(!line.join(WAITING_MAX, ids[0], &mut backends));
-        assert_eq!((line.len(), backends.waiting()), (WAITING_MAX, WAITING_MAX));
+        assert_eq!(
+            (line.waiters.len(), backends.waiting()),
+            (WAITING_MAX, WAITING_MAX)
+        );
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::fmt;
 
 /// Bytes that wait take at most this much, whatever a machine has.
-pub const WAITING_BYTES_MAX: usize = 64 << 20;
+pub(crate) const WAITING_BYTES_MAX: usize = 64 << 20;
 /// And may take this much on the smallest.
-pub const WAITING_BYTES_MIN: usize = 256 << 10;
+pub(crate) const WAITING_BYTES_MIN: usize = 256 << 10;
 
 /// One part in so many of what there is may be taken by bytes that wait.
 const WAITING_PARTS: u64 = 8;
@@ -16,13 +16,13 @@ const CONNECTION_BYTES: u64 = 1024;
 
 /// What limits the memory of a process, in bytes; none where nothing does, or nobody says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryLimits {
+pub(crate) struct MemoryLimits {
     /// What the machine has.
-    pub machine: Option<u64>,
+    pub(crate) machine: Option<u64>,
     /// What its control group may use, with all that runs there.
-    pub group: Option<u64>,
+    pub(crate) group: Option<u64>,
     /// Addresses of each process (`RLIMIT_AS`).
-    pub addresses: Option<u64>,
+    pub(crate) addresses: Option<u64>,
 }
 
 impl fmt::Display for MemoryLimits {
@@ -46,7 +46,7 @@ impl fmt::Display for MemoryLimits {
 impl MemoryLimits {
     /// What bytes that wait may take in each of so many processes.
     #[must_use]
-    pub fn waiting_bytes(&self, processes: usize) -> usize {
+    pub(crate) fn waiting_bytes(&self, processes: usize) -> usize {
         let part = |bytes: u64| usize::try_from(bytes / WAITING_PARTS).unwrap_or(usize::MAX);
         let shared = [self.machine, self.group].into_iter().flatten().min();
         let shared = shared.map_or(usize::MAX, part).min(WAITING_BYTES_MAX);
@@ -57,7 +57,7 @@ impl MemoryLimits {
 
     /// How many connections a process has addresses for.
     #[must_use]
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         let count = |bytes: u64| bytes / CONNECTION_PARTS / CONNECTION_BYTES;
         let count = self.addresses.map(count);
         count.map_or(usize::MAX, |it| {

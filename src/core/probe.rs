@@ -8,10 +8,10 @@ use crate::core::http::body::{Body, Framing};
 use crate::core::http::head::{HeadError, HeadLimits, Method, Parsed, ResponseHead};
 
 /// Longest answer head that a probe reads, in bytes, interim responses included.
-pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// How much of an answer a probe reads, in bytes.
-pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// How large an answer's head may be.
 const LIMITS: HeadLimits = HeadLimits {
@@ -21,7 +21,7 @@ const LIMITS: HeadLimits = HeadLimits {
 
 /// The request of a probe.
 #[must_use]
-pub fn request(path: &str, host: &str) -> Vec<u8> {
+pub(crate) fn request(path: &str, host: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: weir-health\r\nAccept: */*\r\n\
          Connection: close\r\n\r\n"
@@ -31,7 +31,7 @@ pub fn request(path: &str, host: &str) -> Vec<u8> {
 
 /// What the next bytes of an answer tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeAnswer {
+pub(crate) enum ProbeAnswer {
     /// Nothing that decides.
     Partial,
     /// Its status; told once.
@@ -42,7 +42,7 @@ pub enum ProbeAnswer {
 
 /// An answer on its way in. The head is kept until it is complete, the rest is not.
 #[derive(Debug)]
-pub struct Incoming {
+pub(crate) struct Incoming {
     part: Part,
     /// How many bytes may still be read.
     room: usize,
@@ -68,7 +68,7 @@ struct FinalHead {
 impl Incoming {
     /// An answer of which nothing has come.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             part: Part::Head(Vec::new()),
             room: ANSWER_BYTES_MAX,
@@ -77,18 +77,18 @@ impl Incoming {
 
     /// How many more bytes are worth reading; none beyond [`ANSWER_BYTES_MAX`].
     #[must_use]
-    pub const fn room(&self) -> usize {
+    pub(crate) const fn room(&self) -> usize {
         self.room
     }
 
     /// Whether the server has nothing more to say.
     #[must_use]
-    pub const fn is_over(&self) -> bool {
+    pub(crate) const fn is_over(&self) -> bool {
         matches!(self.part, Part::Over)
     }
 
     /// Takes the next bytes, at most [`Incoming::room`].
-    pub fn feed(&mut self, bytes: &[u8]) -> ProbeAnswer {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> ProbeAnswer {
         self.room = self.room.saturating_sub(bytes.len());
         match &mut self.part {
             Part::Head(so_far) => {
@@ -171,7 +171,7 @@ fn final_head(bytes: &[u8]) -> Result<Option<FinalHead>, HeadError> {
 
 /// Whether `status` is in one of the inclusive ranges.
 #[must_use]
-pub fn accepts(ranges: &[(u16, u16)], status: u16) -> bool {
+pub(crate) fn accepts(ranges: &[(u16, u16)], status: u16) -> bool {
     ranges
         .iter()
         .any(|&(first, last)| (first..=last).contains(&status))

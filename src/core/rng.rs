@@ -18,7 +18,7 @@ impl Rng {
     }
 
     /// The next number, any `u64` as likely as another.
-    pub fn next_u64(&mut self) -> u64 {
+    pub(crate) fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(GOLDEN_GAMMA);
         mix(self.state)
     }

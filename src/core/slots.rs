@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-/// Slots that there may be: sockets for one TCP listener.
-pub const SLOTS_MAX: usize = 128;
-
-/// A set of slots.
+/// A set of slots, of which there may be 128.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Slots(u128);
 
@@ -13,9 +10,9 @@ impl Slots {
     /// No slot.
     pub const NONE: Self = Self(0);
     /// Every slot.
-    pub const ALL: Self = Self(u128::MAX);
+    pub(crate) const ALL: Self = Self(u128::MAX);
 
-    /// Adds a slot below [`SLOTS_MAX`].
+    /// Adds a slot below 128.
     #[must_use]
     pub fn with(self, slot: u8) -> Self {
         Self(self.0 | Self::bit(slot))
@@ -23,19 +20,19 @@ impl Slots {
 
     /// Whether a slot is in it.
     #[must_use]
-    pub fn has(self, slot: u8) -> bool {
+    pub(crate) fn has(self, slot: u8) -> bool {
         self.0 & Self::bit(slot) != 0
     }
 
     /// One bit a slot, slot 0 the lowest.
     #[must_use]
-    pub fn bits(self) -> u128 {
+    pub(crate) fn bits(self) -> u128 {
         self.0
     }
 
     /// The set of [`Slots::bits`].
     #[must_use]
-    pub fn from_bits(bits: u128) -> Self {
+    pub(crate) fn from_bits(bits: u128) -> Self {
         Self(bits)
     }
 

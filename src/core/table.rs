@@ -16,7 +16,7 @@ pub enum Table {
 
 impl Table {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 4] = [
         Self::Listeners,
         Self::Upstreams,
         Self::Backends,

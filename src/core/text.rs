@@ -4,14 +4,14 @@ use std::fmt::{self, Write as _};
 use std::net::Ipv4Addr;
 
 /// Appends what `format_args!` describes.
-pub fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+pub(crate) fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     // A vector takes every byte, and the formatting of our own types does not fail.
     let _ = Bytes(out).write_fmt(text);
 }
 
 /// Appends an IPv4 address in its dotted form. It stands twice in every request that is forwarded,
 /// and general formatting costs thirty times as much.
-pub fn push_ipv4(out: &mut Vec<u8>, address: Ipv4Addr) {
+pub(crate) fn push_ipv4(out: &mut Vec<u8>, address: Ipv4Addr) {
     // The longest one, with a dot too many at its end, and room for whole words.
     let mut text = [0; 20];
     let mut end = 0;
@@ -25,7 +25,7 @@ pub fn push_ipv4(out: &mut Vec<u8>, address: Ipv4Addr) {
 }
 
 /// Appends a number in decimal digits.
-pub fn push_number(out: &mut Vec<u8>, number: u64) {
+pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
     match u32::try_from(number) {
         Ok(number @ 0..100_000) => {
             let (digits, count) = digits::<5>(number);

@@ -113,14 +113,14 @@ impl Stream {
 
 /// Makes a reactor report a control event, from any thread.
 #[derive(Clone, Debug)]
-pub struct Waker(Arc<OwnedFd>);
+pub(crate) struct Waker(Arc<OwnedFd>);
 
 impl Waker {
     /// Wakes the reactor. Calls before it gets round to it count as one.
     ///
     /// # Errors
     /// When the kernel refuses; a counter that is already full is no error.
-    pub fn wake(&self) -> io::Result<()> {
+    pub(crate) fn wake(&self) -> io::Result<()> {
         match retry_on_intr(|| rustix::io::write(&*self.0, &1_u64.to_ne_bytes())) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(errno) => Err(errno.into()),
@@ -159,7 +159,7 @@ impl Reactor {
     ///
     /// # Errors
     /// When the kernel has no room for the registration.
-    pub fn watch_control(&self, descriptor: BorrowedFd<'_>, key: u32) -> io::Result<()> {
+    pub(crate) fn watch_control(&self, descriptor: BorrowedFd<'_>, key: u32) -> io::Result<()> {
         self.register(descriptor, control(key), Interest::READABLE)
     }
 
@@ -169,7 +169,7 @@ impl Reactor {
     ///
     /// # Errors
     /// When the kernel gives no descriptor.
-    pub fn waker(&mut self, key: u32) -> io::Result<Waker> {
+    pub(crate) fn waker(&mut self, key: u32) -> io::Result<Waker> {
         let counter = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         self.watch_control(counter.as_fd(), key)?;
         let waker = Waker(Arc::new(counter));

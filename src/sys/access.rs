@@ -14,7 +14,7 @@ use rustix::io::Errno;
 ///
 /// # Errors
 /// What opening it would report.
-pub fn may_append(path: &Path, follows_links: bool) -> io::Result<()> {
+pub(crate) fn may_append(path: &Path, follows_links: bool) -> io::Result<()> {
     let found = if follows_links {
         fs::metadata(path)
     } else {
@@ -34,7 +34,7 @@ pub fn may_append(path: &Path, follows_links: bool) -> io::Result<()> {
 /// How to open a file to append to it without waiting for anybody: a pipe is opened for reading
 /// as well, or else opening it would take until somebody reads it (fifo(7)).
 #[must_use]
-pub fn append_options(path: &Path) -> OpenOptions {
+pub(crate) fn append_options(path: &Path) -> OpenOptions {
     let is_pipe = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
     let mut options = OpenOptions::new();
     options.append(true).read(is_pipe);
@@ -45,7 +45,7 @@ pub fn append_options(path: &Path) -> OpenOptions {
 ///
 /// # Errors
 /// What making it would report.
-pub fn may_create(path: &Path) -> io::Result<()> {
+pub(crate) fn may_create(path: &Path) -> io::Result<()> {
     let folder = folder_of(path)?;
     require_folder(folder)?;
     may(folder, Access::WRITE_OK | Access::EXEC_OK)
@@ -56,7 +56,7 @@ pub fn may_create(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What binding it would report.
-pub fn has_room_for_socket(path: &Path) -> io::Result<()> {
+pub(crate) fn has_room_for_socket(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => Ok(()),
         Ok(_) => Err(Errno::EXIST.into()),
@@ -70,7 +70,7 @@ pub fn has_room_for_socket(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// `NotADirectory`, or what stat(2) reports.
-pub fn require_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn require_folder(path: &Path) -> io::Result<()> {
     if fs::metadata(path)?.is_dir() {
         Ok(())
     } else {
@@ -80,7 +80,7 @@ pub fn require_folder(path: &Path) -> io::Result<()> {
 
 /// What somebody may want of a file, as a bit of its mode (inode(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
+pub(crate) enum Want {
     /// To read it.
     Read = 0o4,
     /// To write to it.
@@ -93,7 +93,7 @@ pub enum Want {
 /// ids, user and group, and no other group nor capability (path_resolution(7)). None if there is
 /// none, or if it cannot be known.
 #[must_use]
-pub fn barrier(path: &Path, ids: (u32, u32), want: Want) -> Option<PathBuf> {
+pub(crate) fn barrier(path: &Path, ids: (u32, u32), want: Want) -> Option<PathBuf> {
     const LINKS_MAX: usize = 40;
     let mut links = 0;
     let mut at = start_of(path);

@@ -23,11 +23,11 @@ use rustix::process::{
 };
 
 /// The program that runs, even after its file was replaced.
-pub const OWN_PROGRAM: &str = "/proc/self/exe";
+pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// What has become of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// It has ended with this status, and is gone.
     Exited(i32),
     /// This signal has ended it, and it is gone.
@@ -44,7 +44,11 @@ pub enum Fate {
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn spawn(program: &Path, arguments: &[OsString], input: Option<OwnedFd>) -> io::Result<u32> {
+pub(crate) fn spawn(
+    program: &Path,
+    arguments: &[OsString],
+    input: Option<OwnedFd>,
+) -> io::Result<u32> {
     let child = Command::new(program)
         .arg0("weir")
         .args(arguments)
@@ -59,13 +63,13 @@ pub fn spawn(program: &Path, arguments: &[OsString], input: Option<OwnedFd>) -> 
 ///
 /// # Errors
 /// When there is none.
-pub fn input() -> io::Result<OwnedFd> {
+pub(crate) fn input() -> io::Result<OwnedFd> {
     io::stdin().as_fd().try_clone_to_owned()
 }
 
 /// The next change in the life of a child, and whose. None when there is none for now.
 #[must_use]
-pub fn next_fate() -> Option<(u32, Fate)> {
+pub(crate) fn next_fate() -> Option<(u32, Fate)> {
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
     loop {
         let (pid, status) = rustix::io::retry_on_intr(|| wait(options)).ok()??;
@@ -87,7 +91,7 @@ pub fn next_fate() -> Option<(u32, Fate)> {
 /// Which signal to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the signal of that name")]
-pub enum Send {
+pub(crate) enum Send {
     Continue,
     Interrupt,
     Kill,
@@ -98,7 +102,7 @@ pub enum Send {
 ///
 /// # Errors
 /// `NotFound` when there is no such process; else when it is not ours to signal.
-pub fn send(pid: u32, signal: Send) -> io::Result<()> {
+pub(crate) fn send(pid: u32, signal: Send) -> io::Result<()> {
     let signal = match signal {
         Send::Continue => KernelSignal::CONT,
         Send::Interrupt => KernelSignal::INT,
@@ -111,21 +115,21 @@ pub fn send(pid: u32, signal: Send) -> io::Result<()> {
 
 /// Whether there is a process of that id.
 #[must_use]
-pub fn is_there(pid: u32) -> bool {
+pub(crate) fn is_there(pid: u32) -> bool {
     kernel_id(pid).is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 /// Any process, held by a descriptor: that stays its own when the id goes to another one
 /// (pidfd_open(2)).
 #[derive(Debug)]
-pub struct Handle(OwnedFd);
+pub(crate) struct Handle(OwnedFd);
 
 impl Handle {
     /// Finds it.
     ///
     /// # Errors
     /// `NotFound` when there is no such process.
-    pub fn open(pid: u32) -> io::Result<Self> {
+    pub(crate) fn open(pid: u32) -> io::Result<Self> {
         let pid = kernel_id(pid).ok_or(io::ErrorKind::NotFound)?;
         let opened = pidfd_open(pid, PidfdFlags::empty());
         opened.map(Self).map_err(not_found_if_gone)
@@ -135,7 +139,7 @@ impl Handle {
     ///
     /// # Errors
     /// When the kernel cannot wait.
-    pub fn wait_end(&self, limit: Option<Duration>) -> io::Result<bool> {
+    pub(crate) fn wait_end(&self, limit: Option<Duration>) -> io::Result<bool> {
         let limit = limit.map(Timespec::try_from).transpose();
         let limit = limit.map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
@@ -166,7 +170,7 @@ fn not_found_if_gone(errno: Errno) -> io::Error {
 ///
 /// # Errors
 /// Returns only when that fails; then nothing has changed.
-pub fn become_program(
+pub(crate) fn become_program(
     program: &Path,
     arguments: &[OsString],
     variables: &[(&str, String)],
@@ -202,7 +206,7 @@ pub fn become_program(
 ///
 /// # Errors
 /// When the kernel does not know it.
-pub fn keep_over_exec(fd: impl AsFd, keep: bool) -> io::Result<()> {
+pub(crate) fn keep_over_exec(fd: impl AsFd, keep: bool) -> io::Result<()> {
     let flags = if keep {
         FdFlags::empty()
     } else {
@@ -216,7 +220,7 @@ pub fn keep_over_exec(fd: impl AsFd, keep: bool) -> io::Result<()> {
 ///
 /// # Errors
 /// When there is none of that number, or it was not left for us: it is close-on-exec.
-pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     if number <= libc::STDERR_FILENO {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -237,7 +241,7 @@ pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When the kernel does not say.
-pub fn program_path() -> io::Result<PathBuf> {
+pub(crate) fn program_path() -> io::Result<PathBuf> {
     const GONE: &[u8] = b" (deleted)";
     let path = std::fs::read_link(OWN_PROGRAM)?.into_os_string().into_vec();
     let path = path

@@ -5,22 +5,22 @@
 //! crate is in [`activation`], [`child`], [`code_pages`], [`environment`], [`landlock`], [`shm`],
 //! [`signal`] and `seccomp`.
 
-pub mod access;
-pub mod activation;
-pub mod answer;
-pub mod channel;
-pub mod child;
-pub mod code_pages;
+pub(crate) mod access;
+pub(crate) mod activation;
+pub(crate) mod answer;
+pub(crate) mod channel;
+pub(crate) mod child;
+pub(crate) mod code_pages;
 mod datagram;
-pub mod environment;
-pub mod file_lock;
+pub(crate) mod environment;
+pub(crate) mod file_lock;
 pub mod landlock;
-pub mod memory;
-pub mod memory_file;
-pub mod notify;
-pub mod pipe;
+pub(crate) mod memory;
+pub(crate) mod memory_file;
+pub(crate) mod notify;
+pub(crate) mod pipe;
 pub mod privileges;
-pub mod process;
+pub(crate) mod process;
 pub(crate) mod random;
 pub mod sandbox;
 #[cfg(all(
@@ -29,7 +29,7 @@ pub mod sandbox;
 ))]
 mod seccomp;
 pub mod shm;
-pub mod signal;
+pub(crate) mod signal;
 pub mod socket;
 pub mod stderr;
 #[cfg(all(

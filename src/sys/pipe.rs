@@ -17,9 +17,9 @@ const PIPE_BYTES_MIN: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Pipe {
     /// Where bytes come out.
-    pub read_end: OwnedFd,
+    pub(crate) read_end: OwnedFd,
     /// Where bytes go in.
-    pub write_end: OwnedFd,
+    pub(crate) write_end: OwnedFd,
 }
 
 impl Pipe {
@@ -29,7 +29,7 @@ impl Pipe {
     /// A pipe is counted in segments, not bytes: it may hold several times its size, or a
     /// twentieth of it.
     #[must_use]
-    pub fn open() -> Option<Self> {
+    pub(crate) fn open() -> Option<Self> {
         let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
         let size = fcntl_setpipe_size(&write_end, PIPE_BYTES_WANTED)
             .or_else(|_| fcntl_getpipe_size(&write_end))

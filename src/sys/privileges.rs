@@ -24,7 +24,7 @@ use rustix::thread::{
 };
 
 /// Who a process becomes that was started as root and is told nothing else.
-pub const USER_DEFAULT: &str = "nobody";
+pub(crate) const USER_DEFAULT: &str = "nobody";
 
 /// The ids of `nobody` where no file names them: those that the kernel shows for whom it does
 /// not know (`/proc/sys/kernel/overflowuid`).
@@ -44,13 +44,13 @@ pub struct Identity {
 impl Identity {
     /// The name that was asked for.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Its ids, user and group.
     #[must_use]
-    pub fn ids(&self) -> (u32, u32) {
+    pub(crate) fn ids(&self) -> (u32, u32) {
         (self.uid, self.gid)
     }
 
@@ -60,7 +60,7 @@ impl Identity {
     ///
     /// # Errors
     /// What open(2) and fchown(2) report.
-    pub fn open_to_append(&self, path: &Path) -> io::Result<File> {
+    pub(crate) fn open_to_append(&self, path: &Path) -> io::Result<File> {
         let created = File::options().append(true).create_new(true).open(path);
         match created {
             Ok(file) => {
@@ -78,7 +78,7 @@ impl Identity {
     ///
     /// # Errors
     /// What fchown(2) reports.
-    pub fn own(&self, file: impl AsFd) -> io::Result<()> {
+    pub(crate) fn own(&self, file: impl AsFd) -> io::Result<()> {
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         Ok(rustix::fs::fchown(file, Some(uid), Some(gid))?)
     }
@@ -98,7 +98,7 @@ pub enum Keep {
 
 /// The account that settings name and the machine does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unknown {
+pub(crate) enum Unknown {
     /// The user, and what is wrong with it.
     User(String),
     /// The group, and what is wrong with it.
@@ -121,7 +121,7 @@ impl fmt::Display for Unknown {
 ///
 /// # Errors
 /// Nobody of that name.
-pub fn look_up(user: Option<&str>, group: Option<&str>) -> Result<Identity, Unknown> {
+pub(crate) fn look_up(user: Option<&str>, group: Option<&str>) -> Result<Identity, Unknown> {
     let accounts = Accounts::read();
     if geteuid().is_root() || user.is_some() {
         accounts.identity(user.unwrap_or(USER_DEFAULT), group)
@@ -160,7 +160,7 @@ pub fn identity(user: Option<&str>, group: Option<&str>) -> Result<Option<Identi
 
 /// Whether this process is root.
 #[must_use]
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     geteuid().is_root()
 }
 
@@ -168,7 +168,7 @@ pub fn is_root() -> bool {
 ///
 /// # Errors
 /// What chroot(2) reports; `PermissionDenied` when not root.
-pub fn enter_root(folder: &Path) -> io::Result<()> {
+pub(crate) fn enter_root(folder: &Path) -> io::Result<()> {
     require_one_thread()?;
     rustix::process::chroot(folder)?;
     Ok(rustix::process::chdir("/")?)
@@ -176,7 +176,7 @@ pub fn enter_root(folder: &Path) -> io::Result<()> {
 
 /// Whether this process may call [`enter_root`]: it has `CAP_SYS_CHROOT` in effect.
 #[must_use]
-pub fn may_enter_root() -> bool {
+pub(crate) fn may_enter_root() -> bool {
     let sets = capabilities(None);
     sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_CHROOT))
 }
@@ -229,7 +229,7 @@ pub fn drop_to(identity: Option<&Identity>, keep: Keep) -> io::Result<()> {
 ///
 /// # Errors
 /// What the kernel reports; it knows this since Linux 4.3.
-pub fn pass_on_exec() -> io::Result<()> {
+pub(crate) fn pass_on_exec() -> io::Result<()> {
     let mut sets = capabilities(None)?;
     sets.inheritable = sets.permitted;
     set_capabilities(None, sets)?;

@@ -10,7 +10,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_name};
 ///
 /// # Errors
 /// When the kernel refuses; the old limit then stays.
-pub fn raise_descriptor_limit() -> io::Result<u64> {
+pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let raised = Rlimit {
@@ -23,7 +23,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 }
 
 /// Gives this process the name that process lists show, where it was started under another one.
-pub fn name_process() {
+pub(crate) fn name_process() {
     // Nothing depends on it.
     let _ = set_name(c"weir");
 }
@@ -32,7 +32,7 @@ pub fn name_process() {
 ///
 /// # Errors
 /// `InvalidInput` when there is no such CPU, or it is not among the allowed ones.
-pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+pub(crate) fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     if cpu >= CpuSet::MAX_CPU {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -45,7 +45,7 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
 ///
 /// # Errors
 /// What [`pin_to_cpu`] reports.
-pub fn may_pin_to_cpu(cpu: usize) -> io::Result<()> {
+pub(crate) fn may_pin_to_cpu(cpu: usize) -> io::Result<()> {
     let before = sched_getaffinity(None)?;
     pin_to_cpu(cpu)?;
     Ok(sched_setaffinity(None, &before)?)
@@ -53,13 +53,13 @@ pub fn may_pin_to_cpu(cpu: usize) -> io::Result<()> {
 
 /// The limit to which [`raise_descriptor_limit`] would raise; `u64::MAX` when there is none.
 #[must_use]
-pub fn descriptor_limit() -> u64 {
+pub(crate) fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
 /// Bytes of addresses that a process may have (`RLIMIT_AS`, getrlimit(2)); none without a limit.
 #[must_use]
-pub fn address_space_limit() -> Option<u64> {
+pub(crate) fn address_space_limit() -> Option<u64> {
     getrlimit(Resource::As).current
 }
 
@@ -67,7 +67,7 @@ pub fn address_space_limit() -> Option<u64> {
 ///
 /// # Errors
 /// When the kernel does not say.
-pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU)
         .filter(|&cpu| set.is_set(cpu))

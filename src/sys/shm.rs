@@ -43,7 +43,7 @@ impl Mapping {
     ///
     /// # Errors
     /// When the kernel has no memory or no address space for it.
-    pub fn private(words: usize) -> io::Result<Self> {
+    pub(crate) fn private(words: usize) -> io::Result<Self> {
         let bytes = bytes_of(words)?;
         // SAFETY: with a null hint the kernel chooses a range that nothing else uses.
         let base = unsafe {
@@ -69,7 +69,7 @@ impl Mapping {
 
     /// The words.
     #[must_use]
-    pub fn words(&self) -> &[AtomicU64] {
+    pub(crate) fn words(&self) -> &[AtomicU64] {
         // SAFETY: `base` is the start of a live mapping of `words` words, page-aligned, readable
         // and writable until `drop`; the seals keep a file at least that long. Every bit
         // pattern is an AtomicU64, and all processes access the words atomically only.

@@ -42,7 +42,7 @@ impl Listener {
     /// Takes over a socket that listens there from the program that ran in this process before,
     /// with the file if it is a Unix socket.
     #[must_use]
-    pub fn inherited(fd: OwnedFd, address: &Address) -> Self {
+    pub(crate) fn inherited(fd: OwnedFd, address: &Address) -> Self {
         let file = match address {
             Address::Ip(_) => None,
             Address::Unix(path) => SocketFile::at(path).ok(),
@@ -56,7 +56,7 @@ impl Listener {
 
     /// Takes a socket that someone else has opened, and keeps open for whoever serves after us.
     #[must_use]
-    pub fn lent(fd: OwnedFd) -> Self {
+    pub(crate) fn lent(fd: OwnedFd) -> Self {
         Self {
             fd,
             file: None,
@@ -72,7 +72,7 @@ impl Listener {
     /// (`SO_BINDTOIFINDEX`, Linux 5.1), so that it is found for no new connection, unless other
     /// sockets share its port (`SO_REUSEPORT`) of which some admit. Unix: the file is removed, if
     /// that is still its own; without one it is for whoever has it.
-    pub fn admit_no_more(&mut self) {
+    pub(crate) fn admit_no_more(&mut self) {
         if let Some(file) = self.file.take() {
             file.remove();
         }
@@ -92,7 +92,7 @@ impl Listener {
     /// Closes it and removes the file of a Unix socket, if that is still its own.
     ///
     /// Dropping it instead leaves the file where it is, for whoever else holds the socket.
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         if let Some(file) = self.file {
             file.remove();
         }
@@ -146,7 +146,7 @@ pub fn listen(
 ///
 /// # Errors
 /// When it is no socket.
-pub fn adopt(fd: OwnedFd, keepalive: Option<&Keepalive>) -> io::Result<Listener> {
+pub(crate) fn adopt(fd: OwnedFd, keepalive: Option<&Keepalive>) -> io::Result<Listener> {
     let socket = SockRef::from(&fd);
     socket.set_nonblocking(true)?;
     if local_address(&fd).is_some() {

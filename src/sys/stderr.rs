@@ -36,7 +36,7 @@ impl LossyWriter<io::Stderr> {
 
 impl<F: AsFd> LossyWriter<F> {
     /// A writer for any descriptor.
-    pub fn new(descriptor: F) -> Self {
+    pub(crate) fn new(descriptor: F) -> Self {
         Self {
             descriptor,
             lines_lost: 0,
@@ -81,17 +81,17 @@ impl<F: AsFd> Write for LossyWriter<F> {
 
 /// How far a write came.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Bytes that were written.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// Why no more were; none when that was all, or when more would have blocked.
-    pub error: Option<io::Error>,
+    pub(crate) error: Option<io::Error>,
 }
 
 /// Writes as much of `bytes` as does not block. Each write ends with a line where it can, so that
 /// lines of several processes do not mix: a write of so few bytes is not interrupted by another
 /// one (pipe(7); files opened to append, write(2)).
-pub fn write_lines(descriptor: impl AsFd, bytes: &[u8]) -> Progress {
+pub(crate) fn write_lines(descriptor: impl AsFd, bytes: &[u8]) -> Progress {
     let mut done = 0;
     while done < bytes.len() {
         let rest = &bytes[done..];
@@ -117,7 +117,7 @@ fn whole_lines(bytes: &[u8]) -> usize {
 }
 
 /// Writes as much of `bytes` as does not block.
-pub fn write_ready(descriptor: impl AsFd, bytes: &[u8]) -> Progress {
+pub(crate) fn write_ready(descriptor: impl AsFd, bytes: &[u8]) -> Progress {
     let mut done = 0;
     let mut error = None;
     while done < bytes.len() && is_ready(&descriptor) {

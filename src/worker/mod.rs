@@ -57,7 +57,7 @@ use crate::worker::shared::{ListenerSlot, PipePool, Shared, Timeout, Transfer, U
 use crate::worker::shortage::ShortageLine;
 use crate::worker::starve::Starving;
 
-pub use crate::core::slots::{SLOTS_MAX, Slots};
+pub use crate::core::slots::Slots;
 pub use crate::worker::adopt::Adopted;
 pub use crate::worker::doors::Opened;
 pub use crate::worker::drain::Stage;

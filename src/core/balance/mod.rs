@@ -120,7 +120,7 @@ impl Balancer {
 
     /// How it picks.
     #[must_use]
-    pub fn algorithm(&self) -> Algorithm {
+    pub(crate) fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 

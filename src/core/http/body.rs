@@ -54,7 +54,7 @@ pub enum Reframing {
 impl Reframing {
     /// How a body framed as `framing` goes to a receiver that knows chunked coding or not.
     #[must_use]
-    pub const fn towards(framing: Framing, knows_chunked: bool) -> Self {
+    pub(crate) const fn towards(framing: Framing, knows_chunked: bool) -> Self {
         match (framing, knows_chunked) {
             (Framing::None, _) => Self::None,
             (Framing::Length(_), _) | (Framing::UntilClose, false) => Self::Plain,
@@ -66,20 +66,20 @@ impl Reframing {
 }
 
 /// What takes the place of a line end that was dropped; see [`Piece::ends_line`].
-pub const LINE_END: &[u8] = b"\r\n";
+pub(crate) const LINE_END: &[u8] = b"\r\n";
 
 /// What ends a chunked body without trailers.
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Longest trailer section, in bytes.
-pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const TRAILER_BYTES_MAX: usize = 8 * 1024;
 /// Most fields in a trailer section.
-pub const TRAILER_FIELDS_MAX: usize = 32;
+pub(crate) const TRAILER_FIELDS_MAX: usize = 32;
 /// Longest extension of one chunk, in bytes.
-pub const EXTENSION_BYTES_MAX: u64 = 1024;
+pub(crate) const EXTENSION_BYTES_MAX: u64 = 1024;
 /// How far all extensions of a body may be ahead of its data, in bytes: a sender of tiny chunks
 /// with long extensions costs much and says nothing.
-pub const EXTENSION_LEAD_MAX: u64 = 16 * 1024;
+pub(crate) const EXTENSION_LEAD_MAX: u64 = 16 * 1024;
 /// Most hexadecimal digits of a chunk size.
 const SIZE_DIGITS_MAX: u8 = 16;
 /// So many leading zeros of a response's chunk size are passed on; the others count as extension.
@@ -124,7 +124,7 @@ pub enum BodyError {
 impl BodyError {
     /// The rule that was broken, for a log line.
     #[must_use]
-    pub const fn reason(self) -> &'static str {
+    pub(crate) const fn reason(self) -> &'static str {
         match self {
             Self::ChunkSize => "invalid chunk size",
             Self::ChunkTooLarge => "chunk size too large",
@@ -194,7 +194,7 @@ impl Body {
 
     /// What was odd about it so far and taken all the same.
     #[must_use]
-    pub const fn oddities(&self) -> Oddities {
+    pub(crate) const fn oddities(&self) -> Oddities {
         match &self.state {
             State::Chunked(chunked) => chunked.oddities,
             State::Done | State::Length(_) | State::UntilClose => self.oddities,
@@ -203,7 +203,7 @@ impl Body {
 
     /// Keeps trailers of these names back: the elements of the message's `Connection` fields, each
     /// value followed by a comma (RFC 9110 section 7.6.1).
-    pub fn drop_trailers<'a>(&mut self, connection: impl Iterator<Item = &'a [u8]>) {
+    pub(crate) fn drop_trailers<'a>(&mut self, connection: impl Iterator<Item = &'a [u8]>) {
         if let State::Chunked(chunked) = &mut self.state {
             let names: Vec<u8> = connection
                 .flat_map(|value| [value, b","].concat())
@@ -213,7 +213,7 @@ impl Body {
     }
 
     /// Keeps trailers back that an operator lists.
-    pub fn drop_listed_trailers(&mut self, claims: &Arc<Claims>) {
+    pub(crate) fn drop_listed_trailers(&mut self, claims: &Arc<Claims>) {
         if let State::Chunked(chunked) = &mut self.state {
             chunked.held_back.claims = Some(Arc::clone(claims));
         }
@@ -224,7 +224,7 @@ impl Body {
     ///
     /// # Errors
     /// As [`Body::feed`]; `out` has what came before the error.
-    pub fn gather(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, BodyError> {
+    pub(crate) fn gather(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, BodyError> {
         let mut taken = 0;
         while taken < bytes.len() && !self.is_done() {
             let piece = self.feed(&bytes[taken..])?;
@@ -310,7 +310,7 @@ impl Body {
     /// How many of the next bytes are data whatever they are: they may be moved without being
     /// shown, and are then reported to [`Body::skip`]. `u64::MAX` for a body until close.
     #[must_use]
-    pub fn opaque_bytes(&self) -> u64 {
+    pub(crate) fn opaque_bytes(&self) -> u64 {
         match &self.state {
             State::Done => 0,
             State::Length(left) => *left,
@@ -324,7 +324,7 @@ impl Body {
     }
 
     /// Counts `count` bytes that were moved unseen; at most [`Body::opaque_bytes`].
-    pub fn skip(&mut self, count: u64) {
+    pub(crate) fn skip(&mut self, count: u64) {
         debug_assert!(count <= self.opaque_bytes(), "skipped past known data");
         self.payload_bytes += count;
         match &mut self.state {
@@ -345,7 +345,7 @@ impl Body {
 
     /// Data bytes that have passed, without chunk framing.
     #[must_use]
-    pub const fn payload_bytes(&self) -> u64 {
+    pub(crate) const fn payload_bytes(&self) -> u64 {
         self.payload_bytes
     }
 }
@@ -819,7 +819,7 @@ fn is_forbidden_trailer(name: &[u8]) -> bool {
 
 /// The first line of a chunk that weir frames itself.
 #[derive(Clone, Copy, Debug)]
-pub struct ChunkLine {
+pub(crate) struct ChunkLine {
     bytes: [u8; 18],
     start: usize,
 }
@@ -827,7 +827,7 @@ pub struct ChunkLine {
 impl ChunkLine {
     /// The line of a chunk of `length` bytes, which is not zero: an empty chunk ends the body.
     #[must_use]
-    pub const fn new(length: usize) -> Self {
+    pub(crate) const fn new(length: usize) -> Self {
         debug_assert!(length > 0, "an empty chunk would end the body");
         let mut line = Self {
             bytes: *b"0000000000000000\r\n",
@@ -844,7 +844,7 @@ impl ChunkLine {
 
     /// Its bytes, CRLF included.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 }

@@ -16,7 +16,7 @@ use super::syntax::is_token;
 
 /// The family, in lower case: by the first letter, those with `x-` by the one after it. A name
 /// that ends in `*` stands for all that begin so. Where both `-` and `_` are in use, both are here.
-pub const FAMILY: &[&str] = &[
+pub(crate) const FAMILY: &[&str] = &[
     "auth-user",
     "authuser",
     "cert-chain*",
@@ -131,7 +131,7 @@ pub const FAMILY: &[&str] = &[
 
 /// Those of the family that weir writes, where the rest of it is only dropped. `Forwarded` is
 /// written where that is asked for.
-pub const WRITTEN: KnownSet = KnownSet::of(&[
+pub(crate) const WRITTEN: KnownSet = KnownSet::of(&[
     Known::XForwardedFor,
     Known::XForwardedHost,
     Known::XForwardedPort,
@@ -155,7 +155,7 @@ pub(super) fn recognise(name: &[u8]) -> Known {
 
 /// Whether a backend may read two names as one.
 #[must_use]
-pub fn is_same_name(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn is_same_name(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && folded(a).eq(folded(b))
 }
 
@@ -294,15 +294,9 @@ impl Claims {
         Ok(KnownSet::of(&[Known::Claim, Known::ClaimAlias, Known::Forwarded]).has(known))
     }
 
-    /// Whether `Forwarded` passes from everyone.
-    #[must_use]
-    pub const fn keeps_forwarded(&self) -> bool {
-        self.keeps_forwarded
-    }
-
     /// The fields of a client that do not go on, as far as [`Claims::by_name`] is not needed.
     #[must_use]
-    pub fn known(&self, is_trusted: bool) -> KnownSet {
+    pub(crate) fn known(&self, is_trusted: bool) -> KnownSet {
         let mut known = KnownSet::of(&[Known::Proxy]);
         if self.keep.is_empty() {
             known = known.with(Known::ClaimAlias);
@@ -321,7 +315,7 @@ impl Claims {
 
     /// Tells of the other fields of a client which do not go on; none when all do.
     #[must_use]
-    pub fn by_name(&self, is_trusted: bool) -> Option<ByName<'_>> {
+    pub(crate) fn by_name(&self, is_trusted: bool) -> Option<ByName<'_>> {
         let needed = !self.drop.is_empty() || !self.keep.is_empty();
         needed.then_some(ByName {
             claims: self,

@@ -44,7 +44,7 @@ pub use outcome::{
 };
 
 /// How long after forwarding `Expect: 100-continue` weir answers 100 itself, in milliseconds.
-pub const CONTINUE_AFTER_MS: u64 = 1_000;
+pub(crate) const CONTINUE_AFTER_MS: u64 = 1_000;
 
 /// Where the connection to a backend stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ pub enum ResponseKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relayed {
     /// So many from the front go on as they are, after what was gathered.
-    pub direct: usize,
+    pub(crate) direct: usize,
     /// So many belong to the body.
     pub consumed: usize,
 }
@@ -142,7 +142,7 @@ pub enum Tail {
 
 /// What is awaited, and so which time limit runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Awaited {
+pub(crate) enum Awaited {
     /// A turn at the backend that the client is bound to, since then.
     Turn(Tick),
     /// A connection, since then.
@@ -223,7 +223,7 @@ impl Exchange {
     }
 
     /// The same, in the place of one that is over.
-    pub fn restart(&mut self, facts: RequestFacts) {
+    pub(crate) fn restart(&mut self, facts: RequestFacts) {
         let mut space = std::mem::take(&mut self.request);
         space.clear();
         *self = Self::with_space(facts, space);
@@ -262,7 +262,7 @@ impl Exchange {
 
     /// Room kept for a request, in bytes.
     #[must_use]
-    pub const fn space_bytes(&self) -> usize {
+    pub(crate) const fn space_bytes(&self) -> usize {
         self.request.capacity()
     }
 }
@@ -275,17 +275,17 @@ impl Exchange {
     }
 
     /// Keeps trailers of these names back: the values of the request's `Connection` fields.
-    pub fn drop_trailers<'a>(&mut self, connection: impl Iterator<Item = &'a [u8]>) {
+    pub(crate) fn drop_trailers<'a>(&mut self, connection: impl Iterator<Item = &'a [u8]>) {
         self.body.drop_trailers(connection);
     }
 
     /// Keeps trailers of the request back that an operator lists.
-    pub fn drop_listed_trailers(&mut self, claims: &Arc<Claims>) {
+    pub(crate) fn drop_listed_trailers(&mut self, claims: &Arc<Claims>) {
         self.body.drop_listed_trailers(claims);
     }
 
     /// Notes the values of the request's `Upgrade` fields.
-    pub fn on_offers<'a>(&mut self, offers: impl Iterator<Item = &'a [u8]>) {
+    pub(crate) fn on_offers<'a>(&mut self, offers: impl Iterator<Item = &'a [u8]>) {
         for offer in offers {
             self.offered.extend_from_slice(offer);
             self.offered.push(b',');
@@ -309,7 +309,7 @@ impl Exchange {
     /// Whether it can be sent again whatever becomes of it: it is here as a whole, and may reach a
     /// backend twice (RFC 9110 section 9.2.2).
     #[must_use]
-    pub fn is_repeatable(&self) -> bool {
+    pub(crate) fn is_repeatable(&self) -> bool {
         self.is_kept && self.is_received() && self.facts.method.is_idempotent()
     }
 
@@ -327,13 +327,13 @@ impl Exchange {
 
     /// How many of the next bytes of the client are body whatever they are.
     #[must_use]
-    pub fn request_opaque_bytes(&self) -> u64 {
+    pub(crate) fn request_opaque_bytes(&self) -> u64 {
         self.body.opaque_bytes()
     }
 
     /// Data of the request's body so far, in bytes.
     #[must_use]
-    pub fn request_payload_bytes(&self) -> u64 {
+    pub(crate) fn request_payload_bytes(&self) -> u64 {
         self.body.payload_bytes()
     }
 
@@ -404,7 +404,7 @@ impl Exchange {
     }
 
     /// What a connection takes is not there.
-    pub const fn on_waiting(&mut self, now: Tick) {
+    pub(crate) const fn on_waiting(&mut self, now: Tick) {
         if !matches!(self.link, Link::Waiting(_)) {
             self.link = Link::Waiting(now);
         }
@@ -475,13 +475,13 @@ impl Exchange {
 
     /// How much of the kept request has left on the present connection, in bytes.
     #[must_use]
-    pub const fn sent_bytes(&self) -> usize {
+    pub(crate) const fn sent_bytes(&self) -> usize {
         self.sent
     }
 
     /// The backend had ended the connection before anything of the request reached it. It cannot
     /// have acted on it, so it is as if nothing had been sent.
-    pub const fn on_never_reached(&mut self) {
+    pub(crate) const fn on_never_reached(&mut self) {
         self.sent = 0;
     }
 
@@ -508,13 +508,13 @@ impl Exchange {
 impl Exchange {
     /// The status of the response that has begun.
     #[must_use]
-    pub fn status(&self) -> Option<u16> {
+    pub(crate) fn status(&self) -> Option<u16> {
         self.response.as_ref().map(|response| response.status)
     }
 
     /// What was odd about the responses so far and taken all the same.
     #[must_use]
-    pub fn oddities(&self) -> Oddities {
+    pub(crate) fn oddities(&self) -> Oddities {
         let body = self.response.as_ref().map(|it| it.body.oddities());
         self.oddities.and(body.unwrap_or_default())
     }
@@ -607,7 +607,10 @@ impl Exchange {
     }
 
     /// Keeps trailers of these names back: the values of the response's `Connection` fields.
-    pub fn drop_response_trailers<'a>(&mut self, connection: impl Iterator<Item = &'a [u8]>) {
+    pub(crate) fn drop_response_trailers<'a>(
+        &mut self,
+        connection: impl Iterator<Item = &'a [u8]>,
+    ) {
         if let Some(response) = &mut self.response {
             response.body.drop_trailers(connection);
         }
@@ -668,7 +671,7 @@ impl Exchange {
     /// Whether the client is to be told now that nothing follows, though the exchange goes on:
     /// where its response has no other end, and where it will send no body for which it was not
     /// asked. It is told once.
-    pub fn take_early_end(&mut self) -> bool {
+    pub(crate) fn take_early_end(&mut self) -> bool {
         let waits_for_100 = self.waits_for_100;
         let Some(response) = &mut self.response else {
             return false;
@@ -685,7 +688,7 @@ impl Exchange {
     }
 
     /// The backend has ended its direction, or sends more, behind a response that is whole.
-    pub const fn on_surplus(&mut self) {
+    pub(crate) const fn on_surplus(&mut self) {
         if let Some(response) = &mut self.response {
             response.is_reusable = false;
         }
@@ -693,7 +696,7 @@ impl Exchange {
 
     /// Whether exchange and client connection end with the response, which is whole.
     #[must_use]
-    pub fn is_last_response_whole(&self) -> bool {
+    pub(crate) fn is_last_response_whole(&self) -> bool {
         self.natural_end() == Some(End::Complete)
             && self
                 .response
@@ -704,7 +707,7 @@ impl Exchange {
     /// How many of the next bytes of the backend may go to the client without being shown; they
     /// are reported to [`Exchange::on_response_moved`].
     #[must_use]
-    pub fn response_opaque_bytes(&self) -> u64 {
+    pub(crate) fn response_opaque_bytes(&self) -> u64 {
         match &self.response {
             Some(response) if response.reframing == Reframing::Plain => {
                 response.body.opaque_bytes()
@@ -714,7 +717,7 @@ impl Exchange {
     }
 
     /// So many bytes of the response's body moved unseen.
-    pub fn on_response_moved(&mut self, count: u64) {
+    pub(crate) fn on_response_moved(&mut self, count: u64) {
         if let Some(response) = &mut self.response {
             response.body.skip(count);
         }
@@ -742,13 +745,13 @@ impl Exchange {
 
     /// There is no memory for what has come of a response's head.
     #[must_use]
-    pub fn on_no_memory(&self) -> End {
+    pub(crate) fn on_no_memory(&self) -> End {
         self.failed(Failure::NoMemory)
     }
 
     /// What the backend sent is no response.
     #[must_use]
-    pub fn on_bad_response(&self, error: HeadError) -> End {
+    pub(crate) fn on_bad_response(&self, error: HeadError) -> End {
         self.failed(Failure::BadResponse(BadResponse::Head(error)))
     }
 }
@@ -810,7 +813,7 @@ impl Exchange {
 
     /// What is awaited now. A client that is blocked does not take what is there for it.
     #[must_use]
-    pub fn awaited(&self, is_client_blocked: bool) -> Awaited {
+    pub(crate) fn awaited(&self, is_client_blocked: bool) -> Awaited {
         match self.link {
             Link::Queued(since) => Awaited::Turn(since),
             Link::Waiting(since) | Link::Connecting(since) => Awaited::Connection(since),
@@ -835,7 +838,7 @@ impl Exchange {
 
     /// When weir's own 100 is due.
     #[must_use]
-    pub const fn continue_at(&self) -> Option<Tick> {
+    pub(crate) const fn continue_at(&self) -> Option<Tick> {
         match self.own_continue {
             Continue::Due(at) => Some(at),
             Continue::No | Continue::Said => None,

@@ -44,7 +44,7 @@ impl Network {
     /// Whether an address belongs to it. An IPv4-mapped address counts as IPv4; otherwise no
     /// address belongs to a network of the other family, not even to `::/0`.
     #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let shared = match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
                 (own.to_bits() ^ other.to_bits()).leading_zeros()
@@ -62,9 +62,9 @@ impl Network {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Its address, never IPv4-mapped; none over a Unix socket.
-    pub address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
     /// Whether it is a trusted proxy. A Unix socket is not, as it belongs to no network.
-    pub is_trusted: bool,
+    pub(crate) is_trusted: bool,
 }
 
 impl Peer {
@@ -119,7 +119,7 @@ pub fn write_x_forwarded_for<'a>(
 }
 
 /// Appends an address as `X-Real-IP` has it: bare, or `unknown`.
-pub fn write_address(address: Option<IpAddr>, out: &mut Vec<u8>) {
+pub(crate) fn write_address(address: Option<IpAddr>, out: &mut Vec<u8>) {
     match address {
         Some(address) => match address.to_canonical() {
             IpAddr::V4(v4) => text::push_ipv4(out, v4),
@@ -141,7 +141,7 @@ pub enum Scheme {
 impl Scheme {
     /// As it stands in fields and URIs.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
@@ -160,7 +160,7 @@ impl Scheme {
 /// The scheme for `X-Forwarded-Proto`: what a trusted peer says last, else `own`, that of the
 /// connection. A claim that is neither `http` nor `https` counts as none.
 #[must_use]
-pub fn scheme<'a>(
+pub(crate) fn scheme<'a>(
     peer: Peer,
     own: Scheme,
     x_forwarded_proto: impl IntoIterator<Item = &'a [u8]>,
@@ -178,7 +178,7 @@ pub fn scheme<'a>(
 
 /// The value for `X-Forwarded-Host`: what a trusted peer says last, else the host of the request.
 #[must_use]
-pub fn host<'a>(
+pub(crate) fn host<'a>(
     peer: Peer,
     own: &'a [u8],
     x_forwarded_host: impl IntoIterator<Item = &'a [u8]>,
@@ -195,7 +195,7 @@ pub fn host<'a>(
 /// is that of the host, or else the scheme's own. `told` is what it says of these, if it does.
 /// Otherwise it is `own`, the port of the listener, which a Unix socket has not.
 #[must_use]
-pub fn port<'a>(
+pub(crate) fn port<'a>(
     peer: Peer,
     own: Option<u16>,
     told: Option<(Scheme, &[u8])>,
@@ -226,7 +226,7 @@ fn parse_port(text: &[u8]) -> Option<u16> {
 
 /// Appends the `Via` to send: what came, whoever sent it, and this hop (RFC 9110 section 7.6.3).
 /// `received_minor` is the minor version of HTTP/1 that the message came with.
-pub fn write_via<'a>(
+pub(crate) fn write_via<'a>(
     via: impl IntoIterator<Item = &'a [u8]>,
     received_minor: u8,
     pseudonym: &str,
@@ -244,7 +244,7 @@ pub fn write_via<'a>(
 /// Appends the `Forwarded` to send (RFC 7239): what a trusted peer sent, then the element for this
 /// hop: its peer, the scheme and the host of the request. A host that no quoted string may hold
 /// is left out.
-pub fn write_forwarded<'a>(
+pub(crate) fn write_forwarded<'a>(
     peer: Peer,
     scheme: Scheme,
     host: &[u8],

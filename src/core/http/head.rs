@@ -14,15 +14,15 @@ mod response;
 mod target;
 
 pub use error::HeadError;
-pub use fields::{Field, Fields, Span};
+pub(crate) use fields::{Fields, Span};
 pub use request::{Expect, RequestFacts, RequestHead, TargetForm};
 pub use response::{ResponseFacts, ResponseHead};
 
 /// The longest head that offsets can describe, in bytes.
-pub const HEAD_BYTES_LIMIT: usize = 65_535;
+pub(crate) const HEAD_BYTES_LIMIT: usize = 65_535;
 
 /// The most fields that a head can be allowed.
-pub const FIELDS_LIMIT: usize = 256;
+pub(crate) const FIELDS_LIMIT: usize = 256;
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ const SHORT_BYTES: usize = 512;
 /// all attempts together take time linear in its bytes, and what is wrong with it is still found
 /// early.
 #[must_use]
-pub fn is_worth_parsing(bytes: &[u8], fresh: usize, limits: HeadLimits) -> bool {
+pub(crate) fn is_worth_parsing(bytes: &[u8], fresh: usize, limits: HeadLimits) -> bool {
     let len = bytes.len();
     let before = len.saturating_sub(fresh);
     if before == 0 || len >= limits.head_bytes_max {
@@ -107,7 +107,7 @@ pub enum Method {
 impl Method {
     /// The method of that name, which is compared with its case.
     #[must_use]
-    pub fn recognise(name: &[u8]) -> Self {
+    pub(crate) fn recognise(name: &[u8]) -> Self {
         match name {
             b"GET" => Self::Get,
             b"HEAD" => Self::Head,
@@ -123,7 +123,7 @@ impl Method {
 
     /// Whether it asks for no change (RFC 9110 section 9.2.1).
     #[must_use]
-    pub const fn is_safe(self) -> bool {
+    pub(crate) const fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
     }
 

@@ -3,7 +3,7 @@
 
 /// The `timeout` of these field values, in seconds: the shortest, where there are several. What is
 /// no whole number says nothing.
-pub fn timeout_s<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<u64> {
+pub(crate) fn timeout_s<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<u64> {
     values
         .flat_map(|value| value.split(|&byte| matches!(byte, b',' | b';')))
         .filter_map(timeout_in)

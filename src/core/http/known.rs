@@ -7,8 +7,7 @@ use super::claims;
 /// A field name that weir acts on, or [`Known::Other`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-#[expect(missing_docs, reason = "each variant is the field name it stands for")]
-pub enum Known {
+pub(crate) enum Known {
     Authorization,
     CacheControl,
     Connection,
@@ -55,7 +54,7 @@ pub enum Known {
 impl Known {
     /// The field that `name` names, in any case.
     #[must_use]
-    pub fn recognise(name: &[u8]) -> Self {
+    pub(crate) fn recognise(name: &[u8]) -> Self {
         let found = Self::by_itself(name);
         if found == Self::Other {
             return claims::recognise(name);
@@ -147,7 +146,7 @@ impl KnownSet {
 
     /// Fields for one connection only, which are never forwarded as they came (RFC 9110 section
     /// 7.6.1); [`Known::Lookalike`] is treated like them.
-    pub const HOP_BY_HOP: Self = Self::of(&[
+    pub(crate) const HOP_BY_HOP: Self = Self::of(&[
         Known::Connection,
         Known::Http2Settings,
         Known::KeepAlive,
@@ -159,7 +158,7 @@ impl KnownSet {
 
     /// Fields that stay although `Connection` names them: without them the message would be
     /// framed, routed, attributed or authorized differently behind weir.
-    pub const END_TO_END: Self = Self::of(&[
+    pub(crate) const END_TO_END: Self = Self::of(&[
         Known::Authorization,
         Known::CacheControl,
         Known::Claim,
@@ -181,14 +180,15 @@ impl KnownSet {
     ]);
 
     /// Fields that decide where a message ends.
-    pub const FRAMING: Self = Self::of(&[Known::ContentLength, Known::TransferEncoding]);
+    pub(crate) const FRAMING: Self = Self::of(&[Known::ContentLength, Known::TransferEncoding]);
 
     /// Those that stand for many names.
-    pub const OF_MANY_NAMES: Self = Self::of(&[Known::Claim, Known::ClaimAlias, Known::Lookalike]);
+    pub(crate) const OF_MANY_NAMES: Self =
+        Self::of(&[Known::Claim, Known::ClaimAlias, Known::Lookalike]);
 
     /// The set of these names.
     #[must_use]
-    pub const fn of(names: &[Known]) -> Self {
+    pub(crate) const fn of(names: &[Known]) -> Self {
         let mut set = Self(0);
         let mut at = 0;
         while at < names.len() {
@@ -200,19 +200,19 @@ impl KnownSet {
 
     /// This set and `name`.
     #[must_use]
-    pub const fn with(self, name: Known) -> Self {
+    pub(crate) const fn with(self, name: Known) -> Self {
         Self((self.0 | 1 << name as u8) & !(1 << Known::Other as u8))
     }
 
     /// This set and all of `other`.
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// Whether `name` is a member.
     #[must_use]
-    pub const fn has(self, name: Known) -> bool {
+    pub(crate) const fn has(self, name: Known) -> bool {
         self.0 & (1 << name as u8) != 0
     }
 }

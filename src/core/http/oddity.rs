@@ -41,7 +41,7 @@ pub enum Oddity {
 
 impl Oddity {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::EmptyLine,
         Self::StatusLine,
         Self::StatusCode,
@@ -60,7 +60,7 @@ impl Oddity {
 
     /// The kind in a few words, for statistics and log lines.
     #[must_use]
-    pub const fn words(self) -> &'static str {
+    pub(crate) const fn words(self) -> &'static str {
         match self {
             Self::EmptyLine => "empty line before the status line",
             Self::StatusLine => "odd status line",
@@ -113,18 +113,18 @@ impl Oddities {
 
     /// Whether this kind is there.
     #[must_use]
-    pub const fn has(self, kind: Oddity) -> bool {
+    pub(crate) const fn has(self, kind: Oddity) -> bool {
         self.0 & kind.bit() != 0
     }
 
     /// Adds a kind.
-    pub const fn add(&mut self, kind: Oddity) {
+    pub(crate) const fn add(&mut self, kind: Oddity) {
         self.0 |= kind.bit();
     }
 
     /// Those of both sets.
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
@@ -135,7 +135,7 @@ impl Oddities {
     }
 
     /// The kinds, in the order of their numbers.
-    pub fn iter(self) -> impl Iterator<Item = Oddity> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = Oddity> {
         Oddity::ALL.into_iter().filter(move |&kind| self.has(kind))
     }
 }

@@ -44,7 +44,7 @@ pub enum PathError {
 impl PathError {
     /// The reason, for a log line.
     #[must_use]
-    pub const fn reason(self) -> &'static str {
+    pub(crate) const fn reason(self) -> &'static str {
         match self {
             Self::NotAbsolute => "the path does not begin with a slash",
             Self::ForbiddenByte => "the target holds a byte that is not allowed in it",
@@ -222,7 +222,7 @@ fn has_dot_piece(segment: &[u8]) -> bool {
 }
 
 /// Appends `text` with each byte beyond ASCII escaped, and everything else as it is.
-pub fn escape_beyond_ascii(text: &[u8], space: &mut Vec<u8>) {
+pub(crate) fn escape_beyond_ascii(text: &[u8], space: &mut Vec<u8>) {
     for &byte in text {
         if byte.is_ascii() {
             space.push(byte);

@@ -11,22 +11,22 @@ use crate::core::text;
 
 /// Whom an answer goes to.
 #[derive(Clone, Copy, Debug)]
-pub struct ReplyTo<'a> {
+pub(crate) struct ReplyTo<'a> {
     /// The version of the request; 1.1 when it could not be read.
-    pub version: Version,
+    pub(crate) version: Version,
     /// Whether the request was HEAD: the answer has no body then.
-    pub is_head: bool,
+    pub(crate) is_head: bool,
     /// Whether the connection is kept.
-    pub keep_alive: bool,
+    pub(crate) keep_alive: bool,
     /// Now.
-    pub date: &'a [u8; 29],
+    pub(crate) date: &'a [u8; 29],
 }
 
 impl<'a> ReplyTo<'a> {
     /// The answer to a request, which decides on the connection only together with
     /// `keep_alive`: the caller knows what else speaks against it.
     #[must_use]
-    pub fn request(facts: &RequestFacts, keep_alive: bool, date: &'a [u8; 29]) -> Self {
+    pub(crate) fn request(facts: &RequestFacts, keep_alive: bool, date: &'a [u8; 29]) -> Self {
         Self {
             version: facts.version,
             is_head: facts.method == Method::Head,
@@ -37,7 +37,7 @@ impl<'a> ReplyTo<'a> {
 
     /// The answer to a request that could not be read: the connection ends.
     #[must_use]
-    pub const fn unread(date: &'a [u8; 29]) -> Self {
+    pub(crate) const fn unread(date: &'a [u8; 29]) -> Self {
         Self {
             version: Version::Http11,
             is_head: false,
@@ -49,22 +49,22 @@ impl<'a> ReplyTo<'a> {
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug)]
-pub struct Reply<'a> {
+pub(crate) struct Reply<'a> {
     /// 200 to 599.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The media type, if there is a body and `edits` add no other.
-    pub content_type: &'a [u8],
+    pub(crate) content_type: &'a [u8],
     /// The body.
-    pub body: &'a [u8],
+    pub(crate) body: &'a [u8],
     /// Fields to add, as configured; they win over the usual ones of the same name.
-    pub edits: &'a FieldEdits,
+    pub(crate) edits: &'a FieldEdits,
 }
 
 /// Media type of weir's own texts.
-pub const TEXT: &[u8] = b"text/plain; charset=utf-8";
+pub(crate) const TEXT: &[u8] = b"text/plain; charset=utf-8";
 
 /// Writes a whole answer.
-pub fn write_reply(reply: &Reply<'_>, to: &ReplyTo<'_>, out: &mut Vec<u8>) {
+pub(crate) fn write_reply(reply: &Reply<'_>, to: &ReplyTo<'_>, out: &mut Vec<u8>) {
     write_with(reply, &[], to, out);
 }
 
@@ -117,16 +117,16 @@ fn write_connection(to: &ReplyTo<'_>, out: &mut Vec<u8>) {
 
 /// A page that stands in the place of weir's own text for an error.
 #[derive(Clone, Copy, Debug)]
-pub struct Page<'a> {
+pub(crate) struct Page<'a> {
     /// Its media type.
-    pub content_type: &'a [u8],
+    pub(crate) content_type: &'a [u8],
     /// Its bytes.
-    pub body: &'a [u8],
+    pub(crate) body: &'a [u8],
 }
 
 /// Writes an error, which no cache stores: 503 says when to come back, 405 that
 /// it is not for CONNECT and TRACE.
-pub fn write_error(
+pub(crate) fn write_error(
     status: u16,
     retry_after_s: u32,
     page: Option<Page<'_>>,
@@ -168,10 +168,10 @@ pub fn write_error(
 }
 
 /// What a 405 for CONNECT or TRACE lists (RFC 9110 section 15.5.6).
-pub const ALLOWED_METHODS: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
+pub(crate) const ALLOWED_METHODS: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
 /// Writes a redirect to `location`, with a short text that names no address.
-pub fn write_redirect(status: u16, location: &[u8], to: &ReplyTo<'_>, out: &mut Vec<u8>) {
+pub(crate) fn write_redirect(status: u16, location: &[u8], to: &ReplyTo<'_>, out: &mut Vec<u8>) {
     let mut text = reason(status).as_bytes().to_vec();
     text.push(b'\n');
     let reply = Reply {
@@ -185,7 +185,7 @@ pub fn write_redirect(status: u16, location: &[u8], to: &ReplyTo<'_>, out: &mut 
 
 /// The reason phrase of a status (RFC 9110 section 15); empty where none is registered.
 #[must_use]
-pub const fn reason(status: u16) -> &'static str {
+pub(crate) const fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         101 => "Switching Protocols",
@@ -245,7 +245,7 @@ pub const fn reason(status: u16) -> &'static str {
 /// The moment as HTTP writes it, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7), from
 /// the seconds since 1970. The year stops at 9999.
 #[must_use]
-pub fn imf_fixdate(unix_s: u64) -> [u8; 29] {
+pub(crate) fn imf_fixdate(unix_s: u64) -> [u8; 29] {
     let now = CivilTime::from_unix(unix_s.min(UNIX_S_MAX));
     let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
     date[..3].copy_from_slice(now.weekday_name.as_bytes());

@@ -97,7 +97,7 @@ impl FieldEdits {
 
     /// Whether every field of this name is left out, which nobody shall write either then.
     #[must_use]
-    pub const fn leaves_out(&self, known: Known) -> bool {
+    pub(crate) const fn leaves_out(&self, known: Known) -> bool {
         self.dropped.has(known)
     }
 
@@ -290,7 +290,7 @@ pub fn write_response(
 /// Whether only the end of the connection ends such a body. The client connection can not be
 /// kept after it.
 #[must_use]
-pub const fn ends_by_closing(reframing: Reframing, framing: Framing) -> bool {
+pub(crate) const fn ends_by_closing(reframing: Reframing, framing: Framing) -> bool {
     match reframing {
         Reframing::Unchunk => true,
         Reframing::Plain => matches!(framing, Framing::UntilClose),
@@ -386,11 +386,11 @@ fn copy_fields(
 pub const END: &[u8] = b"\r\n";
 
 /// An interim response to a client that waits for leave to send its body.
-pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Appends `name: value` and CRLF. The bytes come from configuration or from a parsed head, and
 /// were judged there.
-pub fn append_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(crate) fn append_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     debug_assert!(is_token(name), "not a field name");
     debug_assert!(is_field_value(value), "not a field value");
     out.extend_from_slice(name);

@@ -20,7 +20,7 @@ use crate::core::http::syntax::elements;
 
 /// Longest host that is looked up by name, in bytes; a longer one is no DNS name (RFC 1035
 /// section 2.3.4) and only finds the routes for any host.
-pub const HOST_BYTES_MAX: usize = 255;
+pub(crate) const HOST_BYTES_MAX: usize = 255;
 
 /// Which hosts a route is for; names may be written in any case, without port or trailing dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +50,9 @@ pub struct Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefixError {
     /// Which rule, by its place in the list.
-    pub rule: usize,
+    pub(crate) rule: usize,
     /// What is wrong with it; none when it holds a question mark.
-    pub why: Option<PathError>,
+    pub(crate) why: Option<PathError>,
 }
 
 impl fmt::Display for PrefixError {
@@ -144,7 +144,7 @@ impl RouteTable {
     /// # Panics
     /// When there is no such route.
     #[must_use]
-    pub fn strip<'a>(&self, route: usize, path: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn strip<'a>(&self, route: usize, path: &'a [u8]) -> &'a [u8] {
         strip_prefix(path, &self.prefixes[route])
     }
 
@@ -214,7 +214,7 @@ impl Entry {
 /// The name in a Host field or authority: without port and without one trailing dot. An IPv6
 /// literal keeps its brackets.
 #[must_use]
-pub fn host_name(host: &[u8]) -> &[u8] {
+pub(crate) fn host_name(host: &[u8]) -> &[u8] {
     let name = match host.iter().rposition(|&byte| byte == b':') {
         Some(colon) if host[colon + 1..].iter().all(u8::is_ascii_digit) => &host[..colon],
         _ => host,

@@ -12,7 +12,7 @@ use super::rewrite::{END, append_field};
 use crate::core::text;
 
 /// Bytes of a tag as text: 64 bits in hexadecimal digits.
-pub const TAG_BYTES: usize = 16;
+pub(crate) const TAG_BYTES: usize = 16;
 
 /// The opaque name of a backend, as it stands in the cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,7 +81,7 @@ impl TagKey {
 
 /// The tags of an upstream's backends, for the way back from a cookie.
 #[derive(Clone, Debug, Default)]
-pub struct Tags {
+pub(crate) struct Tags {
     /// Sorted by tag.
     backends: Vec<(Tag, usize)>,
 }
@@ -89,7 +89,7 @@ pub struct Tags {
 impl Tags {
     /// Takes tags with whatever number the caller knows the backend by.
     #[must_use]
-    pub fn new(backends: impl IntoIterator<Item = (Tag, usize)>) -> Self {
+    pub(crate) fn new(backends: impl IntoIterator<Item = (Tag, usize)>) -> Self {
         let mut backends: Vec<_> = backends.into_iter().collect();
         backends.sort_unstable();
         Self { backends }
@@ -99,7 +99,7 @@ impl Tags {
     /// a known backend. Others are passed over, so that a stray cookie of the same name (another
     /// path or domain) does not hide the good one.
     #[must_use]
-    pub fn find<'a>(
+    pub(crate) fn find<'a>(
         &self,
         fields: impl IntoIterator<Item = &'a [u8]>,
         name: &str,
@@ -178,24 +178,24 @@ pub fn strip_cookie(field: &[u8], name: &str, out: &mut Vec<u8>) -> Stripped {
 
 /// How the cookie is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CookieAttributes<'a> {
+pub(crate) struct CookieAttributes<'a> {
     /// Its name, a token.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// The Domain attribute.
-    pub domain: Option<&'a str>,
+    pub(crate) domain: Option<&'a str>,
     /// The Max-Age attribute, in seconds; without it the cookie ends with the browser's session.
-    pub max_age_s: Option<u64>,
+    pub(crate) max_age_s: Option<u64>,
     /// The SameSite attribute: `Lax`, `Strict` or `None`.
-    pub same_site: &'a str,
+    pub(crate) same_site: &'a str,
     /// Whether it is only for https: configured, or what the client used for this request.
-    pub secure: bool,
+    pub(crate) secure: bool,
     /// Whether shared caches are told not to give it to other clients.
-    pub cache_private: bool,
+    pub(crate) cache_private: bool,
 }
 
 /// Appends the Set-Cookie field that binds a client to a backend (RFC 6265 section 4.1), and what
 /// keeps it from others.
-pub fn write_set_cookie(cookie: &CookieAttributes<'_>, tag: Tag, out: &mut Vec<u8>) {
+pub(crate) fn write_set_cookie(cookie: &CookieAttributes<'_>, tag: Tag, out: &mut Vec<u8>) {
     for part in [
         b"Set-Cookie: ",
         cookie.name.as_bytes(),

@@ -2,7 +2,7 @@
 
 /// Whether these bytes are a token, as names and methods are.
 #[must_use]
-pub fn is_token(name: &[u8]) -> bool {
+pub(crate) fn is_token(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|&byte| is_token_byte(byte))
 }
 
@@ -13,7 +13,7 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
 
 /// Whether these bytes can stand as a field value: no control byte but the tab.
 #[must_use]
-pub fn is_field_value(value: &[u8]) -> bool {
+pub(crate) fn is_field_value(value: &[u8]) -> bool {
     value
         .iter()
         .all(|&byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..=0xFF))

@@ -33,7 +33,7 @@ pub enum BadResponse {
 impl BadResponse {
     /// The reason, for a log line.
     #[must_use]
-    pub const fn reason(self) -> &'static str {
+    pub(crate) const fn reason(self) -> &'static str {
         match self {
             Self::Head(error) => error.reason(),
             Self::SwitchUnasked => "101 that was not asked for",
@@ -77,7 +77,7 @@ pub enum Failure {
 impl Failure {
     /// The status that tells the client.
     #[must_use]
-    pub const fn status(self) -> u16 {
+    pub(crate) const fn status(self) -> u16 {
         match self {
             Self::BadRequest(_) => 400,
             Self::RequestTimeout => 408,
@@ -90,7 +90,7 @@ impl Failure {
 
     /// How it reads in the access log.
     #[must_use]
-    pub const fn why(self) -> Why {
+    pub(crate) const fn why(self) -> Why {
         match self {
             Self::BadRequest(_) | Self::TooLarge | Self::NoMemory => Why::Refused,
             Self::RequestTimeout => Why::UploadTimeout,
@@ -106,7 +106,7 @@ impl Failure {
 
     /// What exactly was wrong, where the above does not say it.
     #[must_use]
-    pub const fn reason(self) -> Option<&'static str> {
+    pub(crate) const fn reason(self) -> Option<&'static str> {
         match self {
             Self::BadRequest(error) => Some(error.reason()),
             Self::BadResponse(error) => Some(error.reason()),
@@ -193,7 +193,7 @@ pub enum End {
 impl End {
     /// What exactly was wrong, where that is known.
     #[must_use]
-    pub const fn reason(self) -> Option<&'static str> {
+    pub(crate) const fn reason(self) -> Option<&'static str> {
         match self {
             Self::Failed(failure) => failure.reason(),
             Self::Cut(cut) => cut.reason(),
@@ -243,9 +243,9 @@ pub enum LinkFate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// How it reads in the access log.
-    pub why: Why,
+    pub(crate) why: Why,
     /// What exactly was wrong, where that is known.
-    pub reason: Option<&'static str>,
+    pub(crate) reason: Option<&'static str>,
     /// weir answers with this status first.
     pub answer: Option<u16>,
     /// What becomes of the client.

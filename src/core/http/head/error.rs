@@ -65,7 +65,7 @@ pub enum HeadError {
 
 impl HeadError {
     /// All rules; new ones come last, so that processes of two versions understand each other.
-    pub const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::StartLine,
         Self::Method,
         Self::Target,
@@ -98,7 +98,7 @@ impl HeadError {
 
     /// The status to answer a request with that breaks the rule. For a response it is 502.
     #[must_use]
-    pub const fn status(self) -> u16 {
+    pub(crate) const fn status(self) -> u16 {
         match self {
             Self::StartLine
             | Self::Method
@@ -144,7 +144,7 @@ impl HeadError {
 
     /// The rule, for a log line.
     #[must_use]
-    pub const fn reason(self) -> &'static str {
+    pub(crate) const fn reason(self) -> &'static str {
         match self {
             Self::StartLine => "malformed start line",
             Self::Method => "invalid method",

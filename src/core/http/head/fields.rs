@@ -9,7 +9,7 @@ const CONNECTION_OPTIONS_MAX: usize = 64;
 
 /// A range of the bytes of a head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
+pub(crate) struct Span {
     start: u16,
     length: u16,
 }
@@ -17,26 +17,20 @@ pub struct Span {
 impl Span {
     /// The bytes in the range.
     #[must_use]
-    pub fn of(self, bytes: &[u8]) -> &[u8] {
+    pub(crate) fn of(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.start()..self.end()]
     }
 
     /// The offset of its first byte.
     #[must_use]
-    pub const fn start(self) -> usize {
+    pub(crate) const fn start(self) -> usize {
         self.start as usize
     }
 
     /// The offset after its last byte.
     #[must_use]
-    pub const fn end(self) -> usize {
+    pub(crate) const fn end(self) -> usize {
         self.start as usize + self.length as usize
-    }
-
-    /// Whether it holds no byte.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.length == 0
     }
 
     /// Both ends lie in a head, which is at most [`HEAD_BYTES_LIMIT`] long.
@@ -61,7 +55,7 @@ impl Span {
 
 /// One field line.
 #[derive(Clone, Copy, Debug)]
-pub struct Field {
+pub(crate) struct Field {
     name: Span,
     value: Span,
     known: Known,
@@ -74,25 +68,25 @@ pub struct Field {
 impl Field {
     /// Its name, as written.
     #[must_use]
-    pub fn name(self, bytes: &[u8]) -> &[u8] {
+    pub(crate) fn name(self, bytes: &[u8]) -> &[u8] {
         self.name.of(bytes)
     }
 
     /// Its value, without the white space around it.
     #[must_use]
-    pub fn value(self, bytes: &[u8]) -> &[u8] {
+    pub(crate) fn value(self, bytes: &[u8]) -> &[u8] {
         self.value.of(bytes)
     }
 
     /// Which field it is.
     #[must_use]
-    pub const fn known(self) -> Known {
+    pub(crate) const fn known(self) -> Known {
         self.known
     }
 
     /// Whether it stays on this side of weir.
     #[must_use]
-    pub const fn is_dropped(self) -> bool {
+    pub(crate) const fn is_dropped(self) -> bool {
         self.dropped
     }
 
@@ -129,30 +123,18 @@ struct Options {
 
 impl Fields {
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = Field> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Field> + '_ {
         self.list.iter().copied()
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.list.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
     }
 
     /// Whether one of that name is there.
     #[must_use]
-    pub const fn has(&self, known: Known) -> bool {
+    pub(crate) const fn has(&self, known: Known) -> bool {
         self.present.has(known)
     }
 
     /// The values of the fields of that name, in their order.
-    pub fn values<'a>(
+    pub(crate) fn values<'a>(
         &'a self,
         known: Known,
         bytes: &'a [u8],
@@ -186,13 +168,13 @@ impl Fields {
 
     /// The first value of the fields of that name.
     #[must_use]
-    pub fn first<'a>(&'a self, known: Known, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    pub(crate) fn first<'a>(&'a self, known: Known, bytes: &'a [u8]) -> Option<&'a [u8]> {
         self.values(known, bytes).next()
     }
 
     /// The first value of the fields of a name that may not be a known one.
     #[must_use]
-    pub fn find<'a>(&self, name: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
+    pub(crate) fn find<'a>(&self, name: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
         self.list
             .iter()
             .find(|field| field.name.of(bytes).eq_ignore_ascii_case(name))
@@ -201,7 +183,7 @@ impl Fields {
 
     /// Whether `Connection` names fields that are for this connection only.
     #[must_use]
-    pub const fn names_hop_fields(&self) -> bool {
+    pub(crate) const fn names_hop_fields(&self) -> bool {
         self.options.others
     }
 

@@ -262,7 +262,7 @@ impl RequestHead {
 
     /// The target, as written.
     #[must_use]
-    pub fn target<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn target<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         self.target.of(bytes)
     }
 
@@ -295,7 +295,7 @@ impl RequestHead {
 
     /// [`RequestHead::authority`] without its port; an IPv6 address keeps its brackets.
     #[must_use]
-    pub fn host<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn host<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         self.host.of(bytes)
     }
 }

@@ -34,7 +34,7 @@ impl ResponseFacts {
     /// Whether another response follows to the same request. 101 is no such: it is the last
     /// word in HTTP.
     #[must_use]
-    pub const fn is_interim(&self) -> bool {
+    pub(crate) const fn is_interim(&self) -> bool {
         self.status < 200 && self.status != 101
     }
 }
@@ -58,7 +58,7 @@ pub struct ResponseHead {
     /// What was derived from it.
     pub facts: ResponseFacts,
     /// Its fields.
-    pub fields: Fields,
+    pub(crate) fields: Fields,
     reason: Span,
     /// The head written anew, where it could not be read as it came; else empty.
     mended: Vec<u8>,
@@ -272,7 +272,7 @@ impl ResponseHead {
 
     /// The reason phrase, as written.
     #[must_use]
-    pub fn reason<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn reason<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         self.reason.of(bytes)
     }
 }

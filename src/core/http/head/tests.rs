@@ -44,7 +44,7 @@ fn a_request_is_taken_apart() {
     assert_eq!(head.facts.framing, Framing::None);
     assert!(head.facts.keep_alive);
     assert_eq!(head.fields.find(b"x-a", bytes), Some(b"b".as_slice()));
-    assert_eq!(head.fields.len(), 2);
+    assert_eq!(head.fields.iter().count(), 2);
     let names: Vec<_> = head.fields.iter().map(|field| field.name(bytes)).collect();
     assert_eq!(names, [b"Host".as_slice(), b"X-A"]);
 }
@@ -56,7 +56,7 @@ fn a_head_is_reused_without_remains_of_the_last() {
     head.parse(first, LIMITS).unwrap();
     let second = b"GET / HTTP/1.0\r\n\r\n";
     head.parse(second, LIMITS).unwrap();
-    assert!(head.fields.is_empty());
+    assert!(head.fields.iter().next().is_none());
     assert!(head.host(second).is_empty());
     assert!(!head.fields.has(Known::Host));
     assert_eq!(head.fields.rewritten_length(), None);
@@ -66,7 +66,7 @@ fn a_head_is_reused_without_remains_of_the_last() {
         head.parse(b"GET / HTTP/1.1\r\n", LIMITS),
         Ok(Parsed::Partial)
     );
-    assert!(head.fields.is_empty());
+    assert!(head.fields.iter().next().is_none());
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn expectations_are_sorted() {
     }
     let (head, _) = request(b"PUT / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n").unwrap();
     assert_eq!(head.facts.expect, Expect::Nothing);
-    assert!(head.fields.iter().all(Field::is_dropped));
+    assert!(head.fields.iter().all(|field| field.is_dropped()));
 }
 
 #[test]
@@ -981,7 +981,7 @@ fn an_odd_head_lies_in_other_bytes_and_the_next_one_where_it_came() {
     for cut in 0..odd.len() - 4 {
         let parsed = head.parse(&odd[..cut], Method::Get, LIMITS);
         assert_eq!(parsed, Ok(Parsed::Partial), "after {cut} bytes");
-        assert!(head.fields.is_empty());
+        assert!(head.fields.iter().next().is_none());
     }
     let plain = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n";
     head.parse(plain, Method::Get, LIMITS).unwrap();
