@@ -3,5 +3,4 @@
 mod backends;
 mod balance;
 mod idle_limit;
-mod limit;
 mod timer;
