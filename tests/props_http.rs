@@ -850,7 +850,7 @@ mod machine {
             Event::BackendEnds { .. } if is_connected && one.has_response() => {
                 one.on_response_closed().err()
             }
-            Event::ClientEnds { is_abort } => one.on_client_closed(is_abort).err(),
+            Event::ClientEnds { is_abort } => one.on_client_closed(is_abort).break_value(),
             Event::BackendEnds { has_tries } if is_connected => {
                 let method = one.facts().method;
                 let found = one.on_backend_lost(Allowance {

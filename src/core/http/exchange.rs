@@ -22,6 +22,7 @@
 //! The rules are RFC 9110 sections 7.8, 9.2.2, 10.1.1 and 15.2, and RFC 9112 sections 6.3, 7 and
 //! 9.
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 
 use crate::core::access_log::Why;
@@ -38,9 +39,10 @@ mod outcome;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use outcome::or_end;
 pub use outcome::{
     BadResponse, ClientFate, Cut, End, Ending, Failure, Idle, LinkFate, NO_DESCRIPTOR, NO_MEMORY,
-    TOO_LARGE,
+    Progress, TOO_LARGE,
 };
 
 /// How long after forwarding `Expect: 100-continue` weir answers 100 itself, in milliseconds.
@@ -68,7 +70,7 @@ pub enum Link {
 
 /// weir's own 100, where the backend is slow to send one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Continue {
+enum OwnContinue {
     /// Not asked for, or not any more.
     No,
     /// Due then.
@@ -205,7 +207,7 @@ pub struct Exchange {
     body: Body,
     /// The protocols that the client offers to change to, each value followed by a comma.
     offered: Vec<u8>,
-    own_continue: Continue,
+    own_continue: OwnContinue,
     /// The client waits for a 100 before it sends its body, and has seen none.
     waits_for_100: bool,
     response: Option<Response>,
@@ -240,7 +242,7 @@ impl Exchange {
             is_refused: false,
             body: Body::new(facts.framing, true),
             offered: Vec::new(),
-            own_continue: Continue::No,
+            own_continue: OwnContinue::No,
             waits_for_100: false,
             response: None,
             failure: Failure::NoBackend,
@@ -300,7 +302,7 @@ impl Exchange {
     pub fn on_request(&mut self, bytes: &[u8], now: Tick) -> Result<usize, BodyError> {
         let taken = self.body.gather(bytes, &mut self.request)?;
         if self.facts.expect == Expect::Continue && !self.body.is_done() {
-            self.own_continue = Continue::Due(now.after_ms(CONTINUE_AFTER_MS));
+            self.own_continue = OwnContinue::Due(now.after_ms(CONTINUE_AFTER_MS));
             self.waits_for_100 = taken == 0;
         }
         Ok(taken)
@@ -590,7 +592,7 @@ impl Exchange {
     /// Interim responses are for clients that know them (RFC 9110 section 15.2), and weir's own
     /// 100 is enough.
     fn on_interim(&mut self, status: u16) -> ResponseKind {
-        let is_second = status == 100 && self.own_continue == Continue::Said;
+        let is_second = status == 100 && self.own_continue == OwnContinue::Said;
         self.cancel_continue();
         if is_second || self.facts.version == Version::Http10 {
             return ResponseKind::Dropped;
@@ -659,6 +661,11 @@ impl Exchange {
                 is_over.then_some(End::Complete)
             }
         }
+    }
+
+    /// Whether it goes on from here.
+    pub(crate) fn progress(&self) -> Progress {
+        self.natural_end().map_or(Continue(()), Break)
     }
 
     /// Whether the response has passed as a whole. The request may still be on its way.
@@ -763,23 +770,22 @@ impl Exchange {
     /// A request that was cut by it can get no answer that means anything: whoever ends there has
     /// left.
     ///
-    /// # Errors
-    /// When it has left, or has cut its request behind a whole response: that is the end.
-    pub fn on_client_closed(&mut self, is_abort: bool) -> Result<(), End> {
+    /// It is the end when it has left, or has cut its request behind a whole response.
+    pub fn on_client_closed(&mut self, is_abort: bool) -> Progress {
         if !self.is_received() && self.is_response_whole() {
-            return Err(self.rest_is_missing(Why::ClientLeftInRequest));
+            return Break(self.rest_is_missing(Why::ClientLeftInRequest));
         }
         if self.drops_request()
             && let Some(response) = &mut self.response
         {
             // Nobody misses the rest.
             response.keeps_client = false;
-            return Ok(());
+            return Continue(());
         }
         if !self.is_received() || (is_abort && self.response.is_none()) {
-            return Err(End::ClientLeft);
+            return Break(End::ClientLeft);
         }
-        Ok(())
+        Continue(())
     }
 
     /// The response is whole and the rest of the request does not come. Where the client was
@@ -840,14 +846,14 @@ impl Exchange {
     #[must_use]
     pub(crate) const fn continue_at(&self) -> Option<Tick> {
         match self.own_continue {
-            Continue::Due(at) => Some(at),
-            Continue::No | Continue::Said => None,
+            OwnContinue::Due(at) => Some(at),
+            OwnContinue::No | OwnContinue::Said => None,
         }
     }
 
     const fn cancel_continue(&mut self) {
-        if let Continue::Due(_) = self.own_continue {
-            self.own_continue = Continue::No;
+        if let OwnContinue::Due(_) = self.own_continue {
+            self.own_continue = OwnContinue::No;
         }
     }
 
@@ -855,7 +861,7 @@ impl Exchange {
     /// blocked or not, as for [`Exchange::awaited`].
     pub fn on_timeout(&mut self, now: Tick, is_client_blocked: bool) -> Due {
         if self.continue_at().is_some_and(|at| at <= now) {
-            self.own_continue = Continue::Said;
+            self.own_continue = OwnContinue::Said;
             self.waits_for_100 = false;
             return Due::Continue;
         }

@@ -1,9 +1,11 @@
 //! Gets an exchange its backend connection, parked or new, and another one when that fails.
 
+use std::ops::ControlFlow::{Break, Continue};
+
 use log::debug;
 
 use crate::core::account::Purpose;
-use crate::core::http::exchange::{Allowance, End, Recovery};
+use crate::core::http::exchange::{Allowance, Progress, Recovery, or_end};
 use crate::net::{ConnectError, Net};
 use crate::worker::connect::{Dialed, NoBackend};
 use crate::worker::http::Parts;
@@ -17,7 +19,7 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         may_reuse: bool,
-    ) -> Result<(), End> {
+    ) -> Progress {
         loop {
             let backend = match &exchange.attempt.lease {
                 Some(lease) => lease.backend,
@@ -27,7 +29,7 @@ impl<N: Net> Parts<'_, N> {
                         if exchange.attempt.tried.is_empty() {
                             shared.log_refused(exchange.attempt.upstream, self.facts.listener);
                         }
-                        return Err(exchange.state.on_no_backend());
+                        return Break(exchange.state.on_no_backend());
                     }
                 },
             };
@@ -35,7 +37,7 @@ impl<N: Net> Parts<'_, N> {
             if may_reuse && let Some(link) = shared.take_link(backend, self.owner, is_repeatable) {
                 exchange.link = Some(link);
                 exchange.on_connected(true, shared.now, shared.now);
-                return Ok(());
+                return Continue(());
             }
             match exchange.attempt.dial(shared) {
                 Ok(stream) => return self.open_link(exchange, shared, Dialed::Started(stream)),
@@ -55,30 +57,32 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         mut dialed: Dialed<N::Stream>,
-    ) -> Result<(), End> {
+    ) -> Progress {
         loop {
             let stream = match dialed {
                 Dialed::Started(stream) => stream,
                 Dialed::Starved => {
                     shared.starve(self.owner, exchange.is_starving());
                     exchange.state.on_waiting(shared.now);
-                    return Ok(());
+                    return Continue(());
                 }
             };
             let Some(lease) = &exchange.attempt.lease else {
                 shared.transfer.net.close(stream);
-                return Err(exchange.state.on_no_backend());
+                return Break(exchange.state.on_no_backend());
             };
             match shared.open_link(stream, lease.backend, self.owner) {
                 Ok(link) => {
                     exchange.link = Some(link);
                     exchange.state.on_connecting(shared.now);
-                    return Ok(());
+                    return Continue(());
                 }
                 Err(error) => {
                     exchange.state.on_connect_failed(false);
-                    let next = exchange.attempt.reopen(shared, &error.to_string());
-                    dialed = next.map_err(|NoBackend| exchange.state.on_no_backend())?;
+                    dialed = match exchange.attempt.reopen(shared, &error.to_string()) {
+                        Ok(dialed) => dialed,
+                        Err(NoBackend) => return Break(exchange.state.on_no_backend()),
+                    };
                 }
             }
         }
@@ -91,14 +95,14 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         why: &str,
         is_timeout: bool,
-    ) -> Result<(), End> {
+    ) -> Progress {
         if let Some(link) = exchange.link.take() {
             shared.close_link(link);
         }
         exchange.state.on_connect_failed(is_timeout);
         match exchange.attempt.reopen(shared, why) {
             Ok(dialed) => self.open_link(exchange, shared, dialed),
-            Err(NoBackend) => Err(exchange.state.on_no_backend()),
+            Err(NoBackend) => Break(exchange.state.on_no_backend()),
         }
     }
 
@@ -108,14 +112,14 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         why: &str,
-    ) -> Result<(), End> {
+    ) -> Progress {
         let upstream = &mut shared.upstreams[exchange.attempt.upstream as usize];
         let tries_max = upstream.settings.tries_max as usize;
-        let recovery = exchange.state.on_backend_lost(Allowance {
+        let recovery = or_end(exchange.state.on_backend_lost(Allowance {
             has_tries: exchange.attempt.tried.len() + 1 < tries_max,
             budget: &mut upstream.budget,
             now: shared.now,
-        })?;
+        }))?;
         if let Some(link) = exchange.link.take() {
             shared.close_link(link);
         }
@@ -126,9 +130,9 @@ impl<N: Net> Parts<'_, N> {
             Recovery::OtherBackend => exchange.attempt.give_up(shared, FailedAt::Answer, why),
             Recovery::GiveUp => {
                 exchange.attempt.give_up(shared, FailedAt::Answer, why);
-                return Err(exchange.state.on_no_backend());
+                return Break(exchange.state.on_no_backend());
             }
-            Recovery::GiveUpStale => return Err(exchange.state.on_no_backend()),
+            Recovery::GiveUpStale => return Break(exchange.state.on_no_backend()),
         }
         debug!("request sent again: {why}");
         self.connect(exchange, shared, false)

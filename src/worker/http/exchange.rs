@@ -4,6 +4,7 @@
 //! `connect` finds the connection, `upload` is the way up, `response` the way down, and `tunnel`
 //! what follows a change of protocols. What is decided, and why, is in [`Exchange`].
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::core::account::{NoMemory, Purpose};
 use crate::core::backend::Lease;
 use crate::core::buffer::Buffer;
 use crate::core::http::exchange::{
-    Awaited, ClientFate, Cut, Due, End, Ending, Exchange, Failure, Idle, Link, LinkFate,
+    Awaited, ClientFate, Cut, Due, End, Ending, Exchange, Failure, Idle, Link, LinkFate, Progress,
 };
 use crate::core::http::head::RequestFacts;
 use crate::core::http::oddity::Oddities;
@@ -397,11 +398,11 @@ impl<N: Net> Parts<'_, N> {
         loop {
             let before = budget;
             match self.advance(&mut exchange, shared, &mut budget) {
-                Err(end) => {
+                Break(end) => {
                     *self.moved = shared.now;
                     return self.end_exchange(exchange, shared, end);
                 }
-                Ok(has_moved) => {
+                Continue(has_moved) => {
                     if has_moved || budget < before {
                         self.note_moved(&exchange, shared);
                     }
@@ -430,16 +431,16 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         budget: &mut usize,
-    ) -> Result<bool, End> {
+    ) -> Progress<bool> {
         match exchange.state.link() {
             Link::None => {
                 self.connect(exchange, shared, true)?;
-                return Ok(matches!(exchange.state.link(), Link::Connected { .. }));
+                return Continue(matches!(exchange.state.link(), Link::Connected { .. }));
             }
             Link::Queued(_) | Link::Waiting(_) => return self.watch_client(exchange, shared),
             Link::Connecting(since) => {
                 let Some(link) = exchange.link else {
-                    return Err(End::Failed(Failure::Connect));
+                    return Break(End::Failed(Failure::Connect));
                 };
                 let endpoint = &mut shared.links[link as usize].endpoint;
                 match connect::confirm(endpoint, &mut shared.transfer.net) {
@@ -448,12 +449,12 @@ impl<N: Net> Parts<'_, N> {
                     Confirmed::Failed(kind) => {
                         exchange.attempt.note_failure(kind);
                         self.on_connect_failed(exchange, shared, &connect::reason(kind), false)?;
-                        return Ok(true);
+                        return Continue(true);
                     }
                 }
             }
             Link::Connected { .. } => {}
-            Link::Switched => return Err(End::Switched),
+            Link::Switched => return Break(End::Switched),
         }
         let up = self.upload(exchange, shared, budget)?;
         let down = self.download(exchange, shared, budget)?;
@@ -461,7 +462,7 @@ impl<N: Net> Parts<'_, N> {
             self.on_early_response(exchange, shared)?;
         }
         // A silent response is where a client that has left would not be noticed by writing.
-        Ok(up || down || self.watch_client(exchange, shared)?)
+        Continue(up || down || self.watch_client(exchange, shared)?)
     }
 
     /// The response is whole; the exchange is over if its request is.
@@ -469,12 +470,10 @@ impl<N: Net> Parts<'_, N> {
         &mut self,
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
-    ) -> Result<(), End> {
-        if let Some(end) = exchange.state.natural_end() {
-            return Err(end);
-        }
+    ) -> Progress {
+        exchange.state.progress()?;
         if self.is_blocked() {
-            return Ok(());
+            return Continue(());
         }
         if exchange.state.take_early_end() {
             self.client.finish(&mut shared.transfer.net);
@@ -487,7 +486,7 @@ impl<N: Net> Parts<'_, N> {
             }
             exchange.attempt.release(shared);
         }
-        Ok(())
+        Continue(())
     }
 
     /// The exchange has stood still for too long, or weir's own 100 is due.
@@ -505,13 +504,13 @@ impl<N: Net> Parts<'_, N> {
             Due::OtherBackend => {
                 shared.leave_line(self.owner, exchange.attempt.upstream);
                 exchange.note_wait(shared.now);
-                Ok(())
+                Continue(())
             }
             Due::ConnectFailed => {
                 self.on_connect_failed(&mut exchange, shared, "connect timed out", true)
             }
             Due::End(End::Cut(Cut::Idle(Idle::Backend))) if exchange.is_event_stream => {
-                Err(End::Cut(Cut::Idle(Idle::Stream)))
+                Break(End::Cut(Cut::Idle(Idle::Stream)))
             }
             Due::End(end) => {
                 if let (End::Failed(Failure::ResponseTimeout), Some(lease)) =
@@ -520,15 +519,15 @@ impl<N: Net> Parts<'_, N> {
                     let backend = lease.backend;
                     shared.on_failure(backend, FailedAt::Answer, "response timed out");
                 }
-                Err(end)
+                Break(end)
             }
         };
         match outcome {
-            Ok(()) => {
+            Continue(()) => {
                 self.http.exchange = Some(exchange);
                 Next::Step
             }
-            Err(end) => self.end_exchange(exchange, shared, end),
+            Break(end) => self.end_exchange(exchange, shared, end),
         }
     }
 

@@ -16,6 +16,7 @@ mod response;
 mod tunnel;
 mod upload;
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
 use crate::board::ListenerCell;
@@ -302,11 +303,11 @@ pub(crate) fn feed<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shar
         return Turn::Sleep;
     };
     let next = match parts.connect(&mut exchange, shared, true) {
-        Ok(()) => {
+        Continue(()) => {
             parts.http.exchange = Some(exchange);
             Next::Step
         }
-        Err(end) => parts.end_exchange(exchange, shared, end),
+        Break(end) => parts.end_exchange(exchange, shared, end),
     };
     match next {
         Next::Turn(turn) => turn,

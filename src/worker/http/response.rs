@@ -1,13 +1,14 @@
 //! The way of a response from the backend's bytes to the client.
 
 use std::io::ErrorKind;
+use std::ops::ControlFlow::{Break, Continue};
 
 use crate::board::{BackendCell, ListenerCell};
 use crate::config::model;
 use crate::core::access_log::StickyUse;
 use crate::core::account::{NoMemory, Purpose};
 use crate::core::http::body::LAST_CHUNK;
-use crate::core::http::exchange::{End, Relayed, ResponseKind, Tail};
+use crate::core::http::exchange::{End, Progress, Relayed, ResponseKind, Tail, or_end};
 use crate::core::http::head::{self, HeadLimits, Parsed, ResponseHead};
 use crate::core::http::keep_alive;
 use crate::core::http::known::{Known, KnownSet};
@@ -32,25 +33,25 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         budget: &mut usize,
-    ) -> Result<bool, End> {
+    ) -> Progress<bool> {
         let Some(link) = exchange.link else {
-            return Ok(false);
+            return Continue(false);
         };
         if exchange.state.is_response_whole() {
             self.watch_backend(exchange, shared, link);
-            return Ok(false);
+            return Continue(false);
         }
         let endpoint = &shared.links[link as usize].endpoint;
         // What the client does not take stays with the backend: that is the back-pressure.
         let is_piped = shared.links[link as usize].piped.is_some();
         if self.is_blocked() || *budget == 0 {
-            return Ok(false);
+            return Continue(false);
         }
         if !is_piped && !endpoint.may_read() {
-            return Ok(false);
+            return Continue(false);
         }
         if let Some(has_moved) = self.splice_body(exchange, shared, budget)? {
-            return Ok(has_moved);
+            return Continue(has_moved);
         }
         let mut scratch = std::mem::take(&mut shared.transfer.scratch);
         let outcome = self.download_with(exchange, shared, &mut scratch, budget);
@@ -88,32 +89,36 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         scratch: &mut [u8],
         budget: &mut usize,
-    ) -> Result<bool, End> {
+    ) -> Progress<bool> {
         let Some(link) = exchange.link else {
-            return Ok(false);
+            return Continue(false);
         };
         // With a head before it, a body part of a buffer's size still fits.
         let room = shared.transfer.buffers.readable(scratch.len());
         if room == 0 {
             shared.transfer.is_short = true;
-            return Ok(false);
+            return Continue(false);
         }
         let endpoint = &mut shared.links[link as usize].endpoint;
         let net = &mut shared.transfer.net;
         let count = match endpoint.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
-            Io::Blocked => return Ok(false),
-            Io::Closed => return self.on_backend_closed(exchange, shared).map(|()| true),
+            Io::Blocked => return Continue(false),
+            Io::Closed => {
+                self.on_backend_closed(exchange, shared)?;
+                return Continue(true);
+            }
             Io::Failed(kind) => {
                 exchange.attempt.note_failure(kind);
                 let why = kind.to_string();
-                return self.on_backend_lost(exchange, shared, &why).map(|()| true);
+                self.on_backend_lost(exchange, shared, &why)?;
+                return Continue(true);
             }
         };
         *budget = budget.saturating_sub(count);
         count_received(exchange, shared, count);
         self.take_response(exchange, shared, &scratch[..count])?;
-        Ok(true)
+        Continue(true)
     }
 
     /// Moves a long body of known length through a kernel pipe; none when it is to be read.
@@ -122,19 +127,19 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         budget: &mut usize,
-    ) -> Result<Option<bool>, End> {
+    ) -> Progress<Option<bool>> {
         let Some(link) = exchange.link else {
-            return Ok(None);
+            return Continue(None);
         };
         if shared.links[link as usize].piped.is_none() {
             let can_splice =
                 self.client.can_splice() && shared.links[link as usize].endpoint.can_splice();
             if !can_splice || exchange.state.response_opaque_bytes() < SPLICE_AFTER_BYTES {
-                return Ok(None);
+                return Continue(None);
             }
             let transfer = &mut shared.transfer;
             let Some(pipe) = transfer.pipes.take(&mut transfer.net) else {
-                return Ok(None);
+                return Continue(None);
             };
             shared.links[link as usize].piped = Some((pipe, 0));
         }
@@ -150,13 +155,14 @@ impl<N: Net> Parts<'_, N> {
             let is_empty = matches!(shared.links[link as usize].piped, Some((_, 0)));
             if is_empty && exchange.state.is_response_whole() {
                 shared.give_pipe(link);
-                return exchange.state.natural_end().map_or(Ok(Some(true)), Err);
+                exchange.state.progress()?;
+                return Continue(Some(true));
             }
             if !is_empty || *budget == 0 {
-                return Ok(Some(has_moved));
+                return Continue(Some(has_moved));
             }
             if !self.fill_pipe(exchange, shared, link)? {
-                return Ok(Some(has_moved));
+                return Continue(Some(has_moved));
             }
         }
     }
@@ -167,7 +173,7 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         link: LinkKey,
-    ) -> Result<usize, End> {
+    ) -> Progress<usize> {
         let mut total = 0;
         while let Some((pipe, bytes)) = &mut shared.links[link as usize].piped
             && *bytes > 0
@@ -179,7 +185,7 @@ impl<N: Net> Parts<'_, N> {
                     total += count;
                 }
                 Io::Blocked => {}
-                Io::Closed | Io::Failed(_) => return Err(End::ClientGone),
+                Io::Closed | Io::Failed(_) => return Break(End::ClientGone),
             }
         }
         if total > 0 {
@@ -189,7 +195,7 @@ impl<N: Net> Parts<'_, N> {
         exchange.state.on_response_moved(total as u64);
         exchange.bytes_out += total as u64;
         shared.count(self.facts.listener, ListenerCell::BytesOut, total as u64);
-        Ok(total)
+        Continue(total)
     }
 
     /// Moves body bytes from the backend into the empty pipe of its link; whether there were any.
@@ -198,34 +204,38 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         link: LinkKey,
-    ) -> Result<bool, End> {
+    ) -> Progress<bool> {
         let wanted = exchange.state.response_opaque_bytes();
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         let entry = &mut shared.links[link as usize];
         let (endpoint, piped) = (&mut entry.endpoint, &mut entry.piped);
         let Some((pipe, bytes)) = piped else {
-            return Ok(false);
+            return Continue(false);
         };
         if !endpoint.may_read() {
             shared.give_pipe(link);
-            return Ok(false);
+            return Continue(false);
         }
         let net = &mut shared.transfer.net;
         match endpoint.fill(net, pipe, wanted.min(SPLICE_BYTES_MAX)) {
             Io::Ready(count) => {
                 *bytes += count;
                 count_received(exchange, shared, count);
-                Ok(true)
+                Continue(true)
             }
             Io::Blocked => {
                 shared.give_pipe(link);
-                Ok(false)
+                Continue(false)
             }
-            Io::Closed => self.on_backend_closed(exchange, shared).map(|()| true),
+            Io::Closed => {
+                self.on_backend_closed(exchange, shared)?;
+                Continue(true)
+            }
             Io::Failed(kind) => {
                 exchange.attempt.note_failure(kind);
                 let why = kind.to_string();
-                self.on_backend_lost(exchange, shared, &why).map(|()| true)
+                self.on_backend_lost(exchange, shared, &why)?;
+                Continue(true)
             }
         }
     }
@@ -235,17 +245,16 @@ impl<N: Net> Parts<'_, N> {
         &mut self,
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
-    ) -> Result<(), End> {
+    ) -> Progress {
         if !exchange.state.has_response() {
             note_reach(exchange, shared);
             return self.on_backend_lost(exchange, shared, "closed before it answered");
         }
-        if exchange.state.on_response_closed()? == Tail::LastChunk {
+        if or_end(exchange.state.on_response_closed())? == Tail::LastChunk {
             exchange.bytes_out += LAST_CHUNK.len() as u64;
-            self.send(shared, LAST_CHUNK, &[])
-                .map_err(|_| End::ClientGone)?;
+            self.pass(shared, (LAST_CHUNK, &[]), Then::More)?;
         }
-        exchange.state.natural_end().map_or(Ok(()), Err)
+        exchange.state.progress()
     }
 
     /// Passes on bytes of the backend: heads first, then the body.
@@ -254,7 +263,7 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         bytes: &[u8],
-    ) -> Result<(), End> {
+    ) -> Progress {
         let mut out = std::mem::take(&mut shared.http.out);
         out.clear();
         let outcome = self.take_with(exchange, shared, bytes, &mut out);
@@ -268,7 +277,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         bytes: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<(), End> {
+    ) -> Progress {
         if exchange.state.has_response() {
             return self.pass_body(exchange, shared, bytes, out);
         }
@@ -280,7 +289,7 @@ impl<N: Net> Parts<'_, N> {
             bytes
         } else {
             let Some(whole) = keep_head(exchange, shared, bytes)? else {
-                return Ok(());
+                return Continue(());
             };
             kept = whole;
             &kept
@@ -289,16 +298,18 @@ impl<N: Net> Parts<'_, N> {
         let taken = self.take_heads(exchange, shared, &mut head, bytes, out);
         shared.http.response_head = head;
         match taken {
-            Err(end) => {
+            Break(end) => {
                 // Interim responses that came before what is wrong still pass.
-                self.send(shared, out, &[]).map_err(|_| End::ClientGone)?;
-                Err(end)
+                self.pass(shared, (out, &[]), Then::More)?;
+                Break(end)
             }
-            Ok(None) => {
+            Continue(None) => {
                 exchange.bytes_out += out.len() as u64;
-                self.send(shared, out, &[]).map_err(|_| End::ClientGone)
+                self.pass(shared, (out, &[]), Then::More)
             }
-            Ok(Some(head_bytes)) => self.pass_body(exchange, shared, &bytes[head_bytes..], out),
+            Continue(Some(head_bytes)) => {
+                self.pass_body(exchange, shared, &bytes[head_bytes..], out)
+            }
         }
     }
 
@@ -311,7 +322,7 @@ impl<N: Net> Parts<'_, N> {
         head: &mut ResponseHead,
         bytes: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<Option<usize>, End> {
+    ) -> Progress<Option<usize>> {
         let limits: HeadLimits = exchange.site.limits;
         let mut start = 0;
         loop {
@@ -320,15 +331,16 @@ impl<N: Net> Parts<'_, N> {
                 Ok(Parsed::Partial) => {
                     let account = shared.transfer.buffers.account_mut();
                     let kept = account.keep(Purpose::Response, &mut exchange.response_head, rest);
-                    return kept
-                        .map(|()| None)
-                        .map_err(|NoMemory| exchange.state.on_no_memory());
+                    return match kept {
+                        Ok(()) => Continue(None),
+                        Err(NoMemory) => Break(exchange.state.on_no_memory()),
+                    };
                 }
                 Ok(Parsed::Complete(head_bytes)) => {
                     start += head_bytes;
                     let readable = head.readable(rest);
                     if self.take_head(exchange, shared, head, readable, out)? {
-                        return Ok(Some(start));
+                        return Continue(Some(start));
                     }
                 }
                 Err(error) => {
@@ -336,7 +348,7 @@ impl<N: Net> Parts<'_, N> {
                         "bad response of {}: {error}",
                         backend_label(exchange, shared)
                     );
-                    return Err(exchange.state.on_bad_response(error));
+                    return Break(exchange.state.on_bad_response(error));
                 }
             }
         }
@@ -350,23 +362,23 @@ impl<N: Net> Parts<'_, N> {
         head: &ResponseHead,
         bytes: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<bool, End> {
+    ) -> Progress<bool> {
         let facts = head.facts;
         let protocols = head.fields.values(Known::Upgrade, bytes);
         let may_go_on = self.may_go_on(&exchange.site, shared);
         let verdict = exchange.state.on_head(&facts, protocols, may_go_on);
-        let verdict = verdict.inspect_err(|end| {
+        let verdict = or_end(verdict.inspect_err(|end| {
             log::warn!(
                 "bad response of {}: {}",
                 backend_label(exchange, shared),
                 end.reason().unwrap_or_default()
             );
-        })?;
+        }))?;
         if let ResponseKind::Interim | ResponseKind::Dropped = verdict {
             exchange.sent_at = shared.now;
         }
         let keep_alive = match verdict {
-            ResponseKind::Dropped => return Ok(false),
+            ResponseKind::Dropped => return Continue(false),
             ResponseKind::Interim => true,
             ResponseKind::Final { keep_alive } => keep_alive,
         };
@@ -381,7 +393,7 @@ impl<N: Net> Parts<'_, N> {
         write_response(head, bytes, &rewrite, out);
         if verdict == ResponseKind::Interim {
             out.extend_from_slice(END);
-            return Ok(false);
+            return Continue(false);
         }
         write_sticky(exchange, shared, out);
         out.extend_from_slice(END);
@@ -397,7 +409,15 @@ impl<N: Net> Parts<'_, N> {
             let names = head.fields.values(Known::Connection, bytes);
             exchange.state.drop_response_trailers(names);
         }
-        Ok(true)
+        Continue(true)
+    }
+
+    /// Sends what is there to the client; that is the end where it has gone.
+    fn pass(&mut self, shared: &mut Shared<N>, parts: (&[u8], &[u8]), then: Then) -> Progress {
+        or_end(
+            self.send_with(shared, parts, then)
+                .map_err(|_| End::ClientGone),
+        )
     }
 
     /// Passes body bytes on, after what `out` holds already.
@@ -407,7 +427,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         bytes: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<(), End> {
+    ) -> Progress {
         let Relayed { direct, .. } = match exchange.state.on_response_body(bytes, out) {
             Ok(relayed) => relayed,
             Err(end) => {
@@ -418,7 +438,7 @@ impl<N: Net> Parts<'_, N> {
                 );
                 // What is whole up to here still goes out; the end will be missing.
                 let _ = self.send(shared, out, &[]);
-                return Err(end);
+                return Break(end);
             }
         };
         // One slice costs the kernel less than two, and a small copy costs next to nothing.
@@ -433,9 +453,8 @@ impl<N: Net> Parts<'_, N> {
             true => Then::End,
             false => Then::More,
         };
-        self.send_with(shared, (out, &bytes[..direct]), then)
-            .map_err(|_| End::ClientGone)?;
-        exchange.state.natural_end().map_or(Ok(()), Err)
+        self.pass(shared, (out, &bytes[..direct]), then)?;
+        exchange.state.progress()
     }
 }
 
@@ -445,17 +464,17 @@ fn keep_head<N: Net>(
     exchange: &mut ActiveExchange,
     shared: &mut Shared<N>,
     fresh: &[u8],
-) -> Result<Option<Vec<u8>>, End> {
+) -> Progress<Option<Vec<u8>>> {
     let account = shared.transfer.buffers.account_mut();
     let kept = &mut exchange.response_head;
-    account
-        .keep(Purpose::Response, kept, fresh)
-        .map_err(|NoMemory| exchange.state.on_no_memory())?;
+    if account.keep(Purpose::Response, kept, fresh).is_err() {
+        return Break(exchange.state.on_no_memory());
+    }
     if !head::is_worth_parsing(kept, fresh.len(), exchange.site.limits) {
-        return Ok(None);
+        return Continue(None);
     }
     account.give(Purpose::Response, kept.capacity());
-    Ok(Some(std::mem::take(kept)))
+    Continue(Some(std::mem::take(kept)))
 }
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";

@@ -4,13 +4,14 @@
 //! the client.
 
 use std::io::ErrorKind;
+use std::ops::ControlFlow::{Break, Continue};
 
 use log::debug;
 
 use crate::board::{BackendCell, ListenerCell};
 use crate::core::account::{NoMemory, Purpose};
 use crate::core::http::body::Framing;
-use crate::core::http::exchange::{End, Link, Relayed};
+use crate::core::http::exchange::{End, Link, Progress, Relayed, or_end};
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
 use crate::worker::http::exchange::ActiveExchange;
@@ -30,30 +31,30 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         budget: &mut usize,
-    ) -> Result<bool, End> {
+    ) -> Progress<bool> {
         if exchange.state.is_refused() {
             let drops = exchange.state.drops_request();
-            return Ok(drops && self.stream_body(exchange, shared, budget)?);
+            return Continue(drops && self.stream_body(exchange, shared, budget)?);
         }
         let Some(link) = exchange.link else {
-            return Ok(false);
+            return Continue(false);
         };
         let mut has_moved = false;
         let rest = exchange.state.unsent();
         if !rest.is_empty() {
             let endpoint = &mut shared.links[link as usize].endpoint;
             match write(endpoint, &mut shared.transfer.net, (rest, &[]), Then::More) {
-                Ok(0) => return Ok(false),
+                Ok(0) => return Continue(false),
                 Ok(count) => {
                     has_moved = true;
                     count_sent(exchange, shared, count);
                     if !exchange.state.on_sent(count) {
-                        return Ok(true);
+                        return Continue(true);
                     }
                 }
                 Err(kind) => {
                     self.on_upload_failed(exchange, shared, kind);
-                    return Ok(true);
+                    return Continue(true);
                 }
             }
             exchange.sent_at = shared.now;
@@ -68,19 +69,19 @@ impl<N: Net> Parts<'_, N> {
                     }
                     exchange.state.on_held(!done);
                     if !done {
-                        return Ok(has_moved);
+                        return Continue(has_moved);
                     }
                 }
                 Err(kind) => {
                     self.on_upload_failed(exchange, shared, kind);
-                    return Ok(true);
+                    return Continue(true);
                 }
             }
         }
         if exchange.state.is_received() {
-            return Ok(has_moved);
+            return Continue(has_moved);
         }
-        Ok(self.stream_body(exchange, shared, budget)? || has_moved)
+        Continue(self.stream_body(exchange, shared, budget)? || has_moved)
     }
 
     /// While the client takes nothing, what it sends still goes up.
@@ -91,8 +92,8 @@ impl<N: Net> Parts<'_, N> {
         let mut budget = TURN_BUDGET_BYTES;
         loop {
             match self.upload_or_watch(&mut exchange, shared, &mut budget) {
-                Err(end) => return self.end_exchange(exchange, shared, end),
-                Ok(has_moved) => {
+                Break(end) => return self.end_exchange(exchange, shared, end),
+                Continue(has_moved) => {
                     if has_moved {
                         self.note_moved(&exchange, shared);
                         if budget > 0 {
@@ -112,15 +113,13 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         budget: &mut usize,
-    ) -> Result<bool, End> {
+    ) -> Progress<bool> {
         let is_connected = matches!(exchange.state.link(), Link::Connected { .. });
         let has_moved = is_connected && self.upload(exchange, shared, budget)?;
-        if let Some(end) = exchange.state.natural_end() {
-            return Err(end);
-        }
+        exchange.state.progress()?;
         // A client that has part of its response shows by taking it whether it is still there.
         if has_moved || exchange.state.has_response() {
-            return Ok(has_moved);
+            return Continue(has_moved);
         }
         self.watch_client(exchange, shared)
     }
@@ -149,9 +148,9 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         budget: &mut usize,
-    ) -> Result<bool, End> {
+    ) -> Progress<bool> {
         if !self.client.may_read() || *budget == 0 {
-            return Ok(false);
+            return Continue(false);
         }
         let mut scratch = std::mem::take(&mut shared.transfer.scratch);
         let outcome = self.stream_with(exchange, shared, &mut scratch, budget);
@@ -165,7 +164,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         scratch: &mut [u8],
         budget: &mut usize,
-    ) -> Result<bool, End> {
+    ) -> Progress<bool> {
         // No more is read than belongs to the body, as far as that is known.
         let wanted = match exchange.state.facts().framing {
             Framing::Length(_) => {
@@ -179,19 +178,22 @@ impl<N: Net> Parts<'_, N> {
         let room = shared.transfer.buffers.readable(wanted.min(scratch.len()));
         if room == 0 {
             shared.transfer.is_short = true;
-            return Ok(false);
+            return Continue(false);
         }
         let net = &mut shared.transfer.net;
         let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
-            Io::Blocked => return Ok(false),
-            Io::Closed => return exchange.state.on_client_closed(false).map(|()| false),
-            Io::Failed(_) => return Err(End::ClientGone),
+            Io::Blocked => return Continue(false),
+            Io::Closed => {
+                exchange.state.on_client_closed(false)?;
+                return Continue(false);
+            }
+            Io::Failed(_) => return Break(End::ClientGone),
         };
         *budget = budget.saturating_sub(count);
         shared.count(self.facts.listener, ListenerCell::BytesIn, count as u64);
         self.send_body(exchange, shared, &scratch[..count])?;
-        Ok(true)
+        Continue(true)
     }
 
     fn send_body(
@@ -199,7 +201,7 @@ impl<N: Net> Parts<'_, N> {
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
         bytes: &[u8],
-    ) -> Result<(), End> {
+    ) -> Progress {
         // The limit is for what goes to backends.
         let max = exchange.site.routes[exchange.route].body_bytes_max;
         let max = max.filter(|_| !exchange.state.is_refused());
@@ -212,7 +214,7 @@ impl<N: Net> Parts<'_, N> {
                 .map_err(|NoMemory| End::ClientGone)
         });
         shared.http.out = out;
-        outcome
+        or_end(outcome)
     }
 
     fn write_body(
@@ -244,7 +246,7 @@ impl<N: Net> Parts<'_, N> {
         &mut self,
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
-    ) -> Result<bool, End> {
+    ) -> Progress<bool> {
         let is_leaving = self.client.is_closing();
         let room = exchange
             .site
@@ -253,13 +255,13 @@ impl<N: Net> Parts<'_, N> {
             .saturating_sub(self.http.input.len())
             .min(shared.transfer.buffers.account().room(Purpose::Input));
         if !is_leaving || !self.client.may_read() {
-            return Ok(false);
+            return Continue(false);
         }
         // What it has sent is not read now, so its reset has to be asked for.
         if room == 0 || !exchange.state.is_received() {
             return match self.client.has_failed(&mut shared.transfer.net) {
-                true => Err(End::ClientGone),
-                false => Ok(false),
+                true => Break(End::ClientGone),
+                false => Continue(false),
             };
         }
         let transfer = &mut shared.transfer;
@@ -270,19 +272,20 @@ impl<N: Net> Parts<'_, N> {
                 let ahead = &transfer.scratch[..count];
                 let account = transfer.buffers.account_mut();
                 let kept = account.keep(Purpose::Input, &mut self.http.input, ahead);
-                kept.map(|()| true).map_err(|NoMemory| End::ClientGone)
+                or_end(kept.map(|()| true).map_err(|NoMemory| End::ClientGone))
             }
-            Io::Blocked => Ok(false),
+            Io::Blocked => Continue(false),
             Io::Closed => {
                 // Behind an end, reads do not tell of a reset.
                 if self.client.has_failed(&mut transfer.net) {
-                    return Err(End::ClientGone);
+                    return Break(End::ClientGone);
                 }
                 // Requests that it has sent ahead are to be answered, whatever it does now.
                 let is_abort = self.http.input.is_empty() && exchange.aborts_on_close(shared);
-                exchange.state.on_client_closed(is_abort).map(|()| false)
+                exchange.state.on_client_closed(is_abort)?;
+                Continue(false)
             }
-            Io::Failed(_) => Err(End::ClientGone),
+            Io::Failed(_) => Break(End::ClientGone),
         }
     }
 }

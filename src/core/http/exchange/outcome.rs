@@ -1,5 +1,7 @@
 //! How an exchange ends, and what follows from that for the client, its answer and the backend.
 
+use std::ops::ControlFlow;
+
 use crate::core::access_log::Why;
 use crate::core::http::body::BodyError;
 use crate::core::http::head::HeadError;
@@ -200,6 +202,17 @@ impl End {
             Self::Answered(_, reason) => reason,
             Self::Complete | Self::ClientGone | Self::ClientLeft | Self::Switched => None,
         }
+    }
+}
+
+/// An exchange goes on, with what was asked for, or has come to its end, which may be a good one.
+pub type Progress<T = ()> = ControlFlow<End, T>;
+
+/// That of a step that does not end an exchange unless it fails.
+pub(crate) fn or_end<T>(outcome: Result<T, End>) -> Progress<T> {
+    match outcome {
+        Ok(found) => Progress::Continue(found),
+        Err(end) => Progress::Break(end),
     }
 }
 

@@ -187,7 +187,7 @@ fn a_backend_may_end_behind_its_response_or_refuse_the_rest() {
     assert_eq!(refused.natural_end(), None, "it was told that it may go on");
     assert_eq!(refused.awaited(false), Awaited::DroppedBody);
     assert_eq!(refused.on_timeout(NOW, false), Due::End(End::Complete));
-    assert_eq!(refused.on_client_closed(false), Err(End::Complete));
+    assert_eq!(refused.on_client_closed(false), Break(End::Complete));
     let ending = refused.end(End::Complete, true);
     assert_eq!(ending.client, ClientFate::Close { is_done: false });
     assert_eq!(ending.link, LinkFate::Close);
@@ -219,7 +219,7 @@ fn a_client_may_end_a_request_that_is_refused_while_its_response_passes() {
     send(&mut one, false);
     respond(&mut one, 413, Framing::Length(2));
     one.on_refused();
-    assert_eq!(one.on_client_closed(true), Ok(()));
+    assert_eq!(one.on_client_closed(true), Continue(()));
     assert!(one.on_response_body(b"no", &mut Vec::new()).is_ok());
     assert_eq!(one.natural_end(), Some(End::Complete));
     let ending = one.end(End::Complete, true);
@@ -268,7 +268,11 @@ fn the_rest_of_a_request_does_not_harm_a_whole_response() {
         ),
         (
             Framing::Length(4),
-            |one| one.on_client_closed(false).expect_err("it is cut"),
+            |one| {
+                one.on_client_closed(false)
+                    .break_value()
+                    .expect("it is cut")
+            },
             Why::ClientLeftInRequest,
         ),
     ];
@@ -308,7 +312,7 @@ fn a_body_that_was_not_asked_for_may_come_or_not() {
     };
     let silent = answered().on_timeout(NOW, false);
     assert_eq!(silent, Due::End(End::Complete));
-    assert_eq!(answered().on_client_closed(false), Err(End::Complete));
+    assert_eq!(answered().on_client_closed(false), Break(End::Complete));
     let ending = answered().end(End::Complete, true);
     assert_eq!(ending.client, ClientFate::Close { is_done: true });
     assert_eq!(ending.link, LinkFate::Close);
@@ -754,8 +758,8 @@ fn a_client_that_has_ended_may_still_listen() {
     };
     for keep_alive in [true, false] {
         let mut whole = ask(keep_alive, Framing::None);
-        assert_eq!(whole.on_client_closed(false), Ok(()));
-        assert_eq!(whole.on_client_closed(true), Err(End::ClientLeft));
+        assert_eq!(whole.on_client_closed(false), Continue(()));
+        assert_eq!(whole.on_client_closed(true), Break(End::ClientLeft));
         let ending = whole.end(End::ClientLeft, true);
         assert_eq!(ending.why, Why::ClientLeftInData);
         assert_eq!(ending.client, ClientFate::Left);
@@ -763,15 +767,19 @@ fn a_client_that_has_ended_may_still_listen() {
         assert_eq!((reset.client, reset.why), (ClientFate::Gone, ending.why));
         send(&mut whole, false);
         respond(&mut whole, 200, Framing::Length(1));
-        assert_eq!(whole.on_client_closed(true), Ok(()), "the work is done");
+        assert_eq!(
+            whole.on_client_closed(true),
+            Continue(()),
+            "the work is done"
+        );
 
         let mut cut = ask(keep_alive, Framing::Length(2));
-        assert_eq!(cut.on_client_closed(false), Err(End::ClientLeft));
+        assert_eq!(cut.on_client_closed(false), Break(End::ClientLeft));
         let ending = cut.end(End::ClientLeft, true);
         assert_eq!(ending.why, Why::ClientLeftInRequest);
         send(&mut cut, false);
         respond(&mut cut, 200, Framing::Length(1));
-        assert_eq!(cut.on_client_closed(false), Err(End::ClientLeft));
+        assert_eq!(cut.on_client_closed(false), Break(End::ClientLeft));
         assert_eq!(cut.end(End::ClientLeft, true).client, ClientFate::Gone);
     }
 }
