@@ -313,7 +313,7 @@ impl<N: Net> Shared<N> {
     pub(crate) fn pick(&mut self, attempt: &Attempt) -> Option<Lease> {
         for _ in 0..OVERTAKEN_MAX {
             let id = self.pick_backend(attempt)?;
-            let lease = self.take_lease(id, !attempt.tried.is_empty());
+            let lease = self.take_lease(id, !attempt.tried().is_empty());
             if lease.is_some() {
                 return lease;
             }
@@ -329,7 +329,7 @@ impl<N: Net> Shared<N> {
         let mut ask = Ask {
             key: attempt.hash_key,
             is_bound: attempt.is_bound_by_hash,
-            tried: &attempt.tried,
+            tried: attempt.tried(),
             even_if_down: false,
             turn,
         };

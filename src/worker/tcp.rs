@@ -28,14 +28,13 @@ pub(crate) struct Relay<N: Net> {
     /// Backend to client.
     pub(crate) down: Direction<N>,
     phase: Phase,
-    content: Content,
-    connect_ms: Option<u32>,
 }
 
 /// What a relay carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Content {
-    Tcp,
+    /// Its connection took so long to be made, in milliseconds.
+    Tcp(u32),
     /// It began as an HTTP request, whose route may say how long nothing may move, in milliseconds:
     /// at most 49 days, so that sessions stay small.
     Tunnel(Option<NonZeroU32>),
@@ -48,7 +47,7 @@ enum Phase {
     /// The backend connection is being made, since then.
     Connecting(Tick),
     /// Bytes are relayed.
-    Relaying,
+    Relaying(Content),
 }
 
 impl<N: Net> Relay<N> {
@@ -59,8 +58,6 @@ impl<N: Net> Relay<N> {
             up: Direction::new(),
             down: Direction::new(),
             phase: Phase::Connecting(now),
-            content: Content::Tcp,
-            connect_ms: None,
         }
     }
 
@@ -71,17 +68,16 @@ impl<N: Net> Relay<N> {
         backend: Endpoint<N>,
         timeout: Option<Duration>,
     ) -> Self {
+        let timeout = timeout.map(|timeout| {
+            let ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+            NonZeroU32::new(ms).unwrap_or(NonZeroU32::MIN)
+        });
         Self {
             attempt,
             backend: Some(backend),
             up: Direction::new(),
             down: Direction::new(),
-            phase: Phase::Relaying,
-            content: Content::Tunnel(timeout.map(|timeout| {
-                let ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-                NonZeroU32::new(ms).unwrap_or(NonZeroU32::MIN)
-            })),
-            connect_ms: None,
+            phase: Phase::Relaying(Content::Tunnel(timeout)),
         }
     }
 
@@ -238,11 +234,9 @@ pub(crate) fn on_timeout<N: Net>(
             relay.attempt.note_failure(ErrorKind::TimedOut);
             relay.on_connect_failed(owner, shared, "connect timed out")
         }
-        Phase::Relaying if relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
-        Phase::Relaying => Turn::Close(match relay.content {
-            Content::Tcp => CloseReason::Idle,
-            Content::Tunnel(_) => CloseReason::TunnelIdle,
-        }),
+        Phase::Relaying(_) if relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
+        Phase::Relaying(Content::Tcp(_)) => Turn::Close(CloseReason::Idle),
+        Phase::Relaying(Content::Tunnel(_)) => Turn::Close(CloseReason::TunnelIdle),
     }
 }
 
@@ -254,11 +248,11 @@ impl<N: Net> Relay<N> {
             Phase::Starving(since) | Phase::Connecting(since) => {
                 since.after(shared.timeout(listener, upstream, |o| o.connect, |t| t.connect))
             }
-            Phase::Relaying => session.moved.after(if self.is_half_closed() {
+            Phase::Relaying(content) => session.moved.after(if self.is_half_closed() {
                 shared.timeout(listener, upstream, |o| o.half_closed, |t| t.half_closed)
             } else {
-                match self.content {
-                    Content::Tcp => shared.timeout(listener, upstream, |o| o.idle, |t| t.idle),
+                match content {
+                    Content::Tcp(_) => shared.timeout(listener, upstream, |o| o.idle, |t| t.idle),
                     Content::Tunnel(Some(ms)) => Duration::from_millis(ms.get().into()),
                     Content::Tunnel(None) => {
                         shared.timeout(listener, upstream, |o| o.tunnel, |t| t.tunnel)
@@ -270,14 +264,17 @@ impl<N: Net> Relay<N> {
 
     /// How long the connection to the backend took; none while there is none.
     pub(crate) fn connect_ms(&self) -> Option<u64> {
-        self.connect_ms.map(u64::from)
+        match self.phase {
+            Phase::Relaying(Content::Tcp(ms)) => Some(ms.into()),
+            Phase::Relaying(Content::Tunnel(_)) | Phase::Starving(_) | Phase::Connecting(_) => None,
+        }
     }
 
     fn on_connected(&mut self, since: Tick, shared: &mut Shared<N>) {
-        self.phase = Phase::Relaying;
-        self.attempt.on_connected();
         let took = shared.now.since_ms(since);
-        self.connect_ms = Some(u32::try_from(took).unwrap_or(u32::MAX));
+        let connect_ms = u32::try_from(took).unwrap_or(u32::MAX);
+        self.phase = Phase::Relaying(Content::Tcp(connect_ms));
+        self.attempt.on_connected();
         if let Some(lease) = &self.attempt.lease {
             shared.backends.on_success(lease.backend);
         }

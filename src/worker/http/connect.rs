@@ -24,7 +24,7 @@ impl<N: Net> Parts<'_, N> {
                 None => match exchange.attempt.pick(shared) {
                     Ok(backend) => backend,
                     Err(NoBackend) => {
-                        if exchange.attempt.tried.is_empty() {
+                        if exchange.attempt.tried().is_empty() {
                             shared.log_refused(exchange.attempt.upstream, self.facts.listener);
                         }
                         return Err(exchange.state.on_no_backend());
@@ -112,7 +112,7 @@ impl<N: Net> Parts<'_, N> {
         let upstream = &mut shared.upstreams[exchange.attempt.upstream as usize];
         let tries_max = upstream.settings.tries_max as usize;
         let recovery = exchange.state.on_backend_lost(Allowance {
-            has_tries: exchange.attempt.tried.len() + 1 < tries_max,
+            has_tries: exchange.attempt.tried().len() + 1 < tries_max,
             budget: &mut upstream.budget,
             now: shared.now,
         })?;

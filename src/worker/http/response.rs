@@ -528,7 +528,7 @@ fn write_sticky<N: Net>(exchange: &mut ActiveExchange, shared: &Shared<N>, out: 
         return;
     };
     // A bound backend may have failed since, and another have answered.
-    if exchange.sticky == Some(StickyUse::Hit) && !exchange.attempt.tried.is_empty() {
+    if exchange.sticky == Some(StickyUse::Hit) && !exchange.attempt.tried().is_empty() {
         exchange.sticky = Some(StickyUse::Moved);
     }
     if exchange.sticky == Some(StickyUse::Hit) {
