@@ -52,8 +52,6 @@ pub(crate) struct Link<N: Net> {
     /// How long it had been parked when it was taken, in milliseconds.
     idle_ms: u32,
     timer: Option<TimerKey>,
-    /// A kernel pipe, with so many bytes of this connection in it that wait for the client.
-    pub(crate) piped: Option<(N::Pipe, usize)>,
 }
 
 impl<N: Net> Link<N> {
@@ -106,7 +104,6 @@ impl<N: Net> Shared<N> {
             unread_ms: 0,
             idle_ms: 0,
             timer: None,
-            piped: None,
         });
         Ok(key)
     }
@@ -283,7 +280,6 @@ impl<N: Net> Shared<N> {
 
     /// Takes a link out of the table: it is no link any more.
     pub(crate) fn remove_link(&mut self, key: LinkKey) -> Option<Link<N>> {
-        self.give_pipe(key);
         let mut link = self.links.try_remove(key as usize)?;
         if let Some(timer) = link.timer.take() {
             self.wheel.cancel(timer);
@@ -295,17 +291,6 @@ impl<N: Net> Shared<N> {
             place.parked.retain(|&parked| parked != key);
         }
         Some(link)
-    }
-
-    /// Gives back the pipe of a link, if it has one; what is in it is lost.
-    pub(crate) fn give_pipe(&mut self, key: LinkKey) {
-        let piped = self
-            .links
-            .get_mut(key as usize)
-            .and_then(|link| link.piped.take());
-        if let Some((pipe, bytes)) = piped {
-            self.transfer.pipes.give(pipe, bytes);
-        }
     }
 
     /// Closes one parked connection, whosever it is, for its descriptor; whether there was one.

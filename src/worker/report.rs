@@ -241,12 +241,6 @@ impl<N: Net> Worker<N> {
             buffers += more_buffers;
             pipes += more_pipes;
         }
-        pipes += self
-            .shared
-            .links
-            .iter()
-            .filter(|(_, link)| link.piped.is_some())
-            .count();
         self.check_account()?;
         self.check_shortage()?;
         let transfer = &self.shared.transfer;

@@ -77,7 +77,13 @@ pub(crate) struct PipePool<N: Net> {
     spare: Vec<N::Pipe>,
     lent: usize,
     pipes_max: usize,
+    /// Pipes of responses, each with how many bytes are in it.
+    filling: Slab<(N::Pipe, usize)>,
 }
+
+/// Names a pipe that [`PipePool::fetch`] lent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PipeKey(u32);
 
 impl<N: Net> PipePool<N> {
     pub(crate) fn new(enabled: bool) -> Self {
@@ -85,6 +91,31 @@ impl<N: Net> PipePool<N> {
             spare: Vec::new(),
             lent: 0,
             pipes_max: if enabled { PIPES_MAX } else { 0 },
+            filling: Slab::new(),
+        }
+    }
+
+    /// The same as [`PipePool::take`], for who keeps no more than a key.
+    pub(crate) fn fetch(&mut self, net: &mut N) -> Option<PipeKey> {
+        let pipe = self.take(net)?;
+        Some(PipeKey(key_of(self.filling.insert((pipe, 0)))))
+    }
+
+    /// A pipe that was fetched, and how many bytes are in it.
+    pub(crate) fn get_mut(&mut self, key: PipeKey) -> &mut (N::Pipe, usize) {
+        &mut self.filling[key.0 as usize]
+    }
+
+    /// How many bytes are in a pipe that was fetched.
+    pub(crate) fn bytes(&self, key: PipeKey) -> usize {
+        self.filling[key.0 as usize].1
+    }
+
+    /// Gives a pipe back that was fetched, if there is one; what is in it is lost.
+    pub(crate) fn return_pipe(&mut self, key: &mut Option<PipeKey>) {
+        if let Some(key) = key.take() {
+            let (pipe, bytes) = self.filling.remove(key.0 as usize);
+            self.give(pipe, bytes);
         }
     }
 

@@ -92,9 +92,7 @@ impl<N: Net> Parts<'_, N> {
         why: &str,
         is_timeout: bool,
     ) -> Result<(), End> {
-        if let Some(link) = exchange.link.take() {
-            shared.close_link(link);
-        }
+        shared.close_backend(exchange);
         exchange.state.on_connect_failed(is_timeout);
         match exchange.attempt.reopen(shared, why) {
             Ok(dialed) => self.open_link(exchange, shared, dialed),
@@ -116,9 +114,7 @@ impl<N: Net> Parts<'_, N> {
             budget: &mut upstream.budget,
             now: shared.now,
         })?;
-        if let Some(link) = exchange.link.take() {
-            shared.close_link(link);
-        }
+        shared.close_backend(exchange);
         let account = shared.transfer.buffers.account_mut();
         account.free(Purpose::Response, &mut exchange.response_head);
         match recovery {

@@ -27,7 +27,7 @@ use crate::worker::http::log::{Record, log_exchange};
 use crate::worker::http::{Http, Next, Parts, Phase, REQUEST_TIMEOUT};
 use crate::worker::links::LinkKey;
 use crate::worker::session::{CloseReason, Protocol, Session, Turn};
-use crate::worker::shared::{FailedAt, ListenerSlot, Shared, UpstreamSlot};
+use crate::worker::shared::{FailedAt, ListenerSlot, PipeKey, Shared, UpstreamSlot};
 use crate::worker::site::Site;
 use crate::worker::tcp::TURN_BUDGET_BYTES;
 use crate::worker::transport::Endpoint;
@@ -59,6 +59,8 @@ pub(crate) struct ActiveExchange {
     pub(super) link: Option<LinkKey>,
     /// Body bytes that the backend would not take yet.
     pub(super) upload: Option<Buffer>,
+    /// A kernel pipe that the response goes through, with bytes in it that wait for the client.
+    pub(super) pipe: Option<PipeKey>,
     /// A response head that is incomplete.
     pub(super) response_head: Vec<u8>,
     /// Bytes of the account that its request takes.
@@ -98,6 +100,7 @@ impl ActiveExchange {
             attempt: Attempt::new(0, 0),
             link: None,
             upload: None,
+            pipe: None,
             response_head: Vec::new(),
             charged_bytes: 0,
             sticky: None,
@@ -163,9 +166,10 @@ impl ActiveExchange {
         (self.charged_bytes, self.response_head.capacity())
     }
 
-    /// Whether body bytes wait for the backend.
-    pub(crate) fn has_upload(&self) -> bool {
-        self.upload.is_some()
+    /// How many buffers and pipes it holds.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let (upload, pipe) = (self.upload.is_some(), self.pipe.is_some());
+        (usize::from(upload), usize::from(pipe))
     }
 
     /// The connection that was begun at `since` stands.
@@ -250,12 +254,8 @@ impl ActiveExchange {
         client: &Endpoint<N>,
         shared: &Shared<N>,
     ) -> bool {
-        let has_piped = |link: LinkKey| {
-            let piped = &shared.links[link as usize].piped;
-            piped.as_ref().is_some_and(|&(_, bytes)| bytes > 0)
-        };
-        let may_have_piped = self.state.has_response();
-        http.is_blocked(client) || (may_have_piped && self.link.is_some_and(has_piped))
+        let pipes = &shared.transfer.pipes;
+        http.is_blocked(client) || self.pipe.is_some_and(|pipe| pipes.bytes(pipe) > 0)
     }
 }
 
@@ -324,6 +324,7 @@ impl<N: Net> Shared<N> {
 
     /// Gives back all that an exchange holds of others: link, lease and buffers.
     pub(crate) fn release_exchange(&mut self, mut exchange: Box<ActiveExchange>, fate: LinkFate) {
+        self.transfer.pipes.return_pipe(&mut exchange.pipe);
         if let Some(link) = exchange.link.take() {
             match fate {
                 LinkFate::Park => {
@@ -341,6 +342,14 @@ impl<N: Net> Shared<N> {
             self.transfer.buffers.give(buffer);
         }
         self.keep_spare(exchange);
+    }
+
+    /// Closes the backend connection of an exchange that goes on without it.
+    pub(super) fn close_backend(&mut self, exchange: &mut ActiveExchange) {
+        self.transfer.pipes.return_pipe(&mut exchange.pipe);
+        if let Some(link) = exchange.link.take() {
+            self.close_link(link);
+        }
     }
 
     /// Since when the backend may have been waiting for another request. What does not come with
@@ -482,9 +491,7 @@ impl<N: Net> Parts<'_, N> {
         if exchange.state.drops_request() && exchange.drops_until.is_none() {
             exchange.drops_until = Some(shared.now.after_ms(DROP_MS));
             *self.moved = shared.now;
-            if let Some(link) = exchange.link.take() {
-                shared.close_link(link);
-            }
+            shared.close_backend(exchange);
             exchange.attempt.release(shared);
         }
         Ok(())

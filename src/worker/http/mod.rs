@@ -201,8 +201,9 @@ impl Http {
 
     /// How many buffers and pipes it holds.
     pub(crate) fn held(&self) -> (usize, usize) {
-        let upload = self.exchange.as_ref().is_some_and(|x| x.has_upload());
-        (usize::from(self.output.is_some()) + usize::from(upload), 0)
+        let exchange = self.exchange.as_deref();
+        let (uploads, pipes) = exchange.map_or((0, 0), ActiveExchange::held);
+        (usize::from(self.output.is_some()) + uploads, pipes)
     }
 
     /// Bytes that it has of the account, by [`Purpose`](crate::core::account::Purpose).

@@ -19,7 +19,7 @@ use crate::worker::http::Parts;
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::links::LinkKey;
 use crate::worker::relay::{SPLICE_AFTER_BYTES, SPLICE_BYTES_MAX};
-use crate::worker::shared::{FailedAt, Shared};
+use crate::worker::shared::{FailedAt, PipeKey, Shared, Transfer};
 
 /// A body part up to this size is copied behind the head instead of being written from where it
 /// lies.
@@ -42,11 +42,10 @@ impl<N: Net> Parts<'_, N> {
         }
         let endpoint = &shared.links[link as usize].endpoint;
         // What the client does not take stays with the backend: that is the back-pressure.
-        let is_piped = shared.links[link as usize].piped.is_some();
         if self.is_blocked() || *budget == 0 {
             return Ok(false);
         }
-        if !is_piped && !endpoint.may_read() {
+        if exchange.pipe.is_none() && !endpoint.may_read() {
             return Ok(false);
         }
         if let Some(has_moved) = self.splice_body(exchange, shared, budget)? {
@@ -126,53 +125,61 @@ impl<N: Net> Parts<'_, N> {
         let Some(link) = exchange.link else {
             return Ok(None);
         };
-        if shared.links[link as usize].piped.is_none() {
-            let can_splice =
-                self.client.can_splice() && shared.links[link as usize].endpoint.can_splice();
-            if !can_splice || exchange.state.response_opaque_bytes() < SPLICE_AFTER_BYTES {
-                return Ok(None);
-            }
-            let transfer = &mut shared.transfer;
-            let Some(pipe) = transfer.pipes.take(&mut transfer.net) else {
-                return Ok(None);
-            };
-            shared.links[link as usize].piped = Some((pipe, 0));
+        if exchange.pipe.is_none() && !self.take_pipe(exchange, shared, link) {
+            return Ok(None);
         }
         let mut has_moved = false;
-        loop {
-            match self.drain_pipe(exchange, shared, link)? {
+        while let Some(pipe) = exchange.pipe {
+            match self.drain_pipe(exchange, shared, pipe)? {
                 0 => {}
                 count => {
                     has_moved = true;
                     *budget = budget.saturating_sub(count);
                 }
             }
-            let is_empty = matches!(shared.links[link as usize].piped, Some((_, 0)));
+            let is_empty = shared.transfer.pipes.bytes(pipe) == 0;
             if is_empty && exchange.state.is_response_whole() {
-                shared.give_pipe(link);
+                shared.transfer.pipes.return_pipe(&mut exchange.pipe);
                 return exchange.state.natural_end().map_or(Ok(Some(true)), Err);
             }
             if !is_empty || *budget == 0 {
                 return Ok(Some(has_moved));
             }
-            if !self.fill_pipe(exchange, shared, link)? {
-                return Ok(Some(has_moved));
+            if !self.fill_pipe(exchange, shared, pipe)? {
+                break;
             }
         }
+        Ok(Some(has_moved))
     }
 
-    /// Writes what is in the pipe of a link to the client; how much it took.
+    /// Gets a pipe for the rest of a response, if that is long and the kernel can move it; whether
+    /// there is one.
+    fn take_pipe(
+        &self,
+        exchange: &mut ActiveExchange,
+        shared: &mut Shared<N>,
+        link: LinkKey,
+    ) -> bool {
+        let can_splice =
+            self.client.can_splice() && shared.links[link as usize].endpoint.can_splice();
+        if !can_splice || exchange.state.response_opaque_bytes() < SPLICE_AFTER_BYTES {
+            return false;
+        }
+        let transfer = &mut shared.transfer;
+        exchange.pipe = transfer.pipes.fetch(&mut transfer.net);
+        exchange.pipe.is_some()
+    }
+
+    /// Writes what is in the pipe to the client; how much it took.
     fn drain_pipe(
         &mut self,
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
-        link: LinkKey,
+        pipe: PipeKey,
     ) -> Result<usize, End> {
         let mut total = 0;
-        while let Some((pipe, bytes)) = &mut shared.links[link as usize].piped
-            && *bytes > 0
-            && self.client.may_write()
-        {
+        let (pipe, bytes) = shared.transfer.pipes.get_mut(pipe);
+        while *bytes > 0 && self.client.may_write() {
             match self.client.drain(&mut shared.transfer.net, pipe, *bytes) {
                 Io::Ready(count) => {
                     *bytes -= count;
@@ -192,33 +199,37 @@ impl<N: Net> Parts<'_, N> {
         Ok(total)
     }
 
-    /// Moves body bytes from the backend into the empty pipe of its link; whether there were any.
+    /// Moves body bytes from the backend into the pipe, which is empty; whether there were any.
     fn fill_pipe(
         &mut self,
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
-        link: LinkKey,
+        pipe: PipeKey,
     ) -> Result<bool, End> {
-        let wanted = exchange.state.response_opaque_bytes();
-        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        let entry = &mut shared.links[link as usize];
-        let (endpoint, piped) = (&mut entry.endpoint, &mut entry.piped);
-        let Some((pipe, bytes)) = piped else {
+        let Some(link) = exchange.link else {
             return Ok(false);
         };
-        if !endpoint.may_read() {
-            shared.give_pipe(link);
-            return Ok(false);
-        }
-        let net = &mut shared.transfer.net;
-        match endpoint.fill(net, pipe, wanted.min(SPLICE_BYTES_MAX)) {
-            Io::Ready(count) => {
+        let wanted = exchange.state.response_opaque_bytes();
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let endpoint = &mut shared.links[link as usize].endpoint;
+        let Transfer { net, pipes, .. } = &mut shared.transfer;
+        let found = if endpoint.may_read() {
+            let (pipe, bytes) = pipes.get_mut(pipe);
+            let found = endpoint.fill(net, pipe, wanted.min(SPLICE_BYTES_MAX));
+            if let Io::Ready(count) = found {
                 *bytes += count;
+            }
+            found
+        } else {
+            Io::Blocked
+        };
+        match found {
+            Io::Ready(count) => {
                 count_received(exchange, shared, count);
                 Ok(true)
             }
             Io::Blocked => {
-                shared.give_pipe(link);
+                pipes.return_pipe(&mut exchange.pipe);
                 Ok(false)
             }
             Io::Closed => self.on_backend_closed(exchange, shared).map(|()| true),
