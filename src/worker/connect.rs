@@ -6,6 +6,7 @@ use crate::core::backend::{BackendId, Lease};
 use crate::core::finding::Reason;
 use crate::core::readiness::Io;
 use crate::net::{ConnectError, Net};
+use crate::worker::connections::{ConnectionKey, Owner};
 use crate::worker::shared::{FailedAt, Shared, UpstreamSlot};
 use crate::worker::transport::Endpoint;
 
@@ -15,9 +16,9 @@ pub(crate) struct NoBackend;
 
 /// How the search for a backend stands.
 #[derive(Debug)]
-pub(crate) enum Dialed<S> {
+pub(crate) enum Dialed {
     /// A connection is being made.
-    Started(S),
+    Started(ConnectionKey),
     /// A backend is picked, but no descriptor is left for it: the session waits for one.
     Starved,
 }
@@ -119,17 +120,18 @@ impl Attempt {
     }
 
     /// Connects to the leased backend or, without one, picks and connects until an attempt is
-    /// under way.
+    /// under way. The session of this key has the connection.
     pub(crate) fn open<N: Net>(
         &mut self,
         shared: &mut Shared<N>,
-    ) -> Result<Dialed<N::Stream>, NoBackend> {
+        session: u32,
+    ) -> Result<Dialed, NoBackend> {
         loop {
             if self.lease.is_none() {
                 self.pick(shared)?;
             }
-            match self.dial(shared) {
-                Ok(stream) => return Ok(Dialed::Started(stream)),
+            match self.dial(shared, session) {
+                Ok(connection) => return Ok(Dialed::Started(connection)),
                 Err(ConnectError::Exhausted) => return Ok(Dialed::Starved),
                 Err(ConnectError::Failed(kind)) => self.pass_over(shared, kind),
             }
@@ -140,23 +142,24 @@ impl Attempt {
     pub(crate) fn reopen<N: Net>(
         &mut self,
         shared: &mut Shared<N>,
+        session: u32,
         why: &str,
-    ) -> Result<Dialed<N::Stream>, NoBackend> {
+    ) -> Result<Dialed, NoBackend> {
         if let Some(lease) = &self.lease {
             let backend = lease.backend;
             let failed = self.count_address();
             let place = shared.place_mut(backend);
             if failed < place.addresses.len() {
                 place.rotate();
-                match self.dial(shared) {
-                    Ok(stream) => return Ok(Dialed::Started(stream)),
+                match self.dial(shared, session) {
+                    Ok(connection) => return Ok(Dialed::Started(connection)),
                     Err(ConnectError::Exhausted) => return Ok(Dialed::Starved),
                     Err(ConnectError::Failed(_)) => {}
                 }
             }
         }
         self.give_up(shared, FailedAt::Connect, why);
-        self.open(shared)
+        self.open(shared, session)
     }
 
     /// Starts connecting to the leased backend, at the first of its addresses that does not
@@ -164,14 +167,15 @@ impl Attempt {
     pub(crate) fn dial<N: Net>(
         &mut self,
         shared: &mut Shared<N>,
-    ) -> Result<N::Stream, ConnectError> {
+        session: u32,
+    ) -> Result<ConnectionKey, ConnectError> {
         let Some(lease) = &self.lease else {
             return Err(ConnectError::Failed(ErrorKind::NotConnected));
         };
         let backend = lease.backend;
         loop {
-            match shared.connect_to(backend) {
-                Ok(stream) => return Ok(stream),
+            match shared.open_connection(backend, Owner::Session(session), N::connect) {
+                Ok(connection) => return Ok(connection),
                 Err(ConnectError::Exhausted) if shared.close_any_parked() => {}
                 Err(ConnectError::Exhausted) => return Err(ConnectError::Exhausted),
                 Err(failed) => {

@@ -1,7 +1,6 @@
 //! What all sessions of a worker share: the seam, the clock, buffers, timers, backends, limits
 //! and counters. A session runs with two disjoint borrows, itself and this.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,12 +27,14 @@ use crate::core::rng::Rng;
 use crate::core::slots::Slots;
 use crate::core::time::Tick;
 use crate::core::timer::TimerWheel;
-use crate::net::{ConnectError, GENERATION_MAX, Net};
+use crate::net::{GENERATION_MAX, Net};
 use crate::worker::connect::Attempt;
+use crate::worker::connections::{ConnectionKey, Connections};
 use crate::worker::doors::Doors;
 use crate::worker::http::HttpSpace;
-use crate::worker::links::{Link, LinkKey, Owner};
 use crate::worker::machine::Loads;
+use crate::worker::parked::Parked;
+use crate::worker::session::SessionId;
 use crate::worker::site::Site;
 use crate::worker::starve::Starving;
 
@@ -162,7 +163,7 @@ pub(crate) enum Timeout {
     /// The next probe of a backend, or the end of the one that runs.
     Probe { key: u32, generation: u32 },
     /// A parked connection may have been idle for too long.
-    Link { key: LinkKey, generation: u32 },
+    Parked { key: ConnectionKey, generation: u32 },
     /// A limit that all workers share may have room again.
     FullCheck,
     /// The end of an ejection.
@@ -222,7 +223,7 @@ pub(crate) struct Upstream {
     pub(crate) balancer: Balancer,
     pub(crate) sticky: Option<StickyTags>,
     /// Requests that wait for the backend they are bound to.
-    pub(crate) line: Line<Owner>,
+    pub(crate) line: Line<SessionId>,
     pub(crate) budget: RetryBudget,
     pub(crate) settings: model::Upstream,
     pub(crate) refused_log: RateLimit,
@@ -253,7 +254,7 @@ pub(crate) struct Place {
     /// How often a reload gave it another address.
     pub(crate) moves: u32,
     /// HTTP connections that wait for a request, the latest last.
-    pub(crate) parked: Vec<LinkKey>,
+    pub(crate) parked: Vec<Parked>,
     pub(crate) idle_limit: IdleLimit,
     /// The key of its probe, if it has one.
     pub(crate) probe: Option<u32>,
@@ -299,8 +300,7 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) rng: Rng,
     pub(crate) generation: u32,
     pub(crate) stale_events: u64,
-    /// Backend connections of HTTP.
-    pub(crate) links: Slab<Link<N>>,
+    pub(crate) connections: Connections<N>,
     pub(crate) http: HttpSpace,
     /// Sessions that wait for a descriptor.
     pub(crate) starving: Starving,
@@ -447,18 +447,6 @@ impl<N: Net> Shared<N> {
         self.places[id.0 as usize]
             .as_mut()
             .expect("a live backend has a place")
-    }
-
-    /// Starts a connection to a backend, at the address that is its turn.
-    pub(crate) fn connect_to(&mut self, id: BackendId) -> Result<N::Stream, ConnectError> {
-        let place = self.places[id.0 as usize].as_ref();
-        let address = place.and_then(|place| Some((place.upstream, place.address_now()?)));
-        let (upstream, address) = address.ok_or(ConnectError::Failed(ErrorKind::NotFound))?;
-        let stream = self.transfer.net.connect(address)?;
-        if let Some(keepalive) = &self.upstreams[upstream as usize].settings.keepalive {
-            self.transfer.net.set_keepalive(&stream, keepalive);
-        }
-        Ok(stream)
     }
 
     /// A backend failed real traffic: counts it, and ejects it when that is too often.

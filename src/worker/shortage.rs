@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use crate::core::account::Purpose;
 use crate::core::buffer::TINY_BYTES;
 use crate::net::Net;
-use crate::worker::{Runnable, Worker};
+use crate::worker::Worker;
+use crate::worker::session::SessionId;
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(crate) enum Shortage {
 #[derive(Debug)]
 pub(crate) struct ShortageLine {
     /// The longest waiting first.
-    line: VecDeque<Runnable>,
+    line: VecDeque<SessionId>,
     /// Somebody waits, or was let on.
     is_in_use: bool,
     /// One that was let on needs no more.
@@ -64,8 +65,7 @@ impl<N: Net> Worker<N> {
             Shortage::InLine => {}
             Shortage::No | Shortage::LetOn if is_short => {
                 session.shortage = Shortage::InLine;
-                let generation = session.client.generation();
-                short.line.push_back(Runnable { key, generation });
+                short.line.push_back(session.id(key));
             }
             Shortage::No | Shortage::LetOn => session.shortage = Shortage::No,
         }
@@ -97,7 +97,7 @@ impl<N: Net> Worker<N> {
             .max(account.room(Purpose::Request));
         let count = (room / TINY_BYTES).max(1);
         for _ in 0..count {
-            let Some(Runnable { key, .. }) = self.short.line.pop_front() else {
+            let Some(SessionId { key, .. }) = self.short.line.pop_front() else {
                 return;
             };
             if let Some(session) = self.sessions.get_mut(key as usize) {

@@ -32,54 +32,38 @@ impl<N: Net> Parts<'_, N> {
                 },
             };
             let is_repeatable = exchange.state.is_repeatable();
-            if may_reuse && let Some(link) = shared.take_link(backend, self.owner, is_repeatable) {
-                exchange.link = Some(link);
+            if may_reuse
+                && let Some(taken) = shared.take_parked(backend, self.id.key, is_repeatable)
+            {
+                exchange.connection = Some(taken.connection);
+                exchange.idle_ms = taken.idle_ms;
                 exchange.on_connected(true, shared.now, shared.now);
                 return Ok(());
             }
-            match exchange.attempt.dial(shared) {
-                Ok(stream) => return self.open_link(exchange, shared, Dialed::Started(stream)),
-                Err(ConnectError::Exhausted) => {
-                    return self.open_link(exchange, shared, Dialed::Starved);
-                }
+            let dialed = match exchange.attempt.dial(shared, self.id.key) {
+                Ok(connection) => Dialed::Started(connection),
+                Err(ConnectError::Exhausted) => Dialed::Starved,
                 Err(ConnectError::Failed(kind)) => {
                     exchange.state.on_connect_failed(false);
                     exchange.attempt.pass_over(shared, kind);
+                    continue;
                 }
-            }
+            };
+            self.on_dialed(exchange, shared, dialed);
+            return Ok(());
         }
     }
 
-    fn open_link(
-        &self,
-        exchange: &mut ActiveExchange,
-        shared: &mut Shared<N>,
-        mut dialed: Dialed<N::Stream>,
-    ) -> Result<(), End> {
-        loop {
-            let stream = match dialed {
-                Dialed::Started(stream) => stream,
-                Dialed::Starved => {
-                    shared.starve(self.owner, exchange.is_starving());
-                    exchange.state.on_waiting(shared.now);
-                    return Ok(());
-                }
-            };
-            let Some(lease) = &exchange.attempt.lease else {
-                shared.transfer.net.close(stream);
-                return Err(exchange.state.on_no_backend());
-            };
-            match shared.open_link(stream, lease.backend, self.owner) {
-                Ok(link) => {
-                    exchange.link = Some(link);
-                    exchange.state.on_connecting(shared.now);
-                    return Ok(());
-                }
-                Err(error) => {
-                    exchange.state.on_connect_failed(false);
-                    let next = exchange.attempt.reopen(shared, &error.to_string());
-                    dialed = next.map_err(|NoBackend| exchange.state.on_no_backend())?;
-                }
+    fn on_dialed(&self, exchange: &mut ActiveExchange, shared: &mut Shared<N>, dialed: Dialed) {
+        match dialed {
+            Dialed::Started(connection) => {
+                exchange.connection = Some(connection);
+                exchange.idle_ms = 0;
+                exchange.state.on_connecting(shared.now);
+            }
+            Dialed::Starved => {
+                shared.starve(self.id, exchange.is_starving());
+                exchange.state.on_waiting(shared.now);
             }
         }
     }
@@ -94,8 +78,11 @@ impl<N: Net> Parts<'_, N> {
     ) -> Result<(), End> {
         shared.close_backend(exchange);
         exchange.state.on_connect_failed(is_timeout);
-        match exchange.attempt.reopen(shared, why) {
-            Ok(dialed) => self.open_link(exchange, shared, dialed),
+        match exchange.attempt.reopen(shared, self.id.key, why) {
+            Ok(dialed) => {
+                self.on_dialed(exchange, shared, dialed);
+                Ok(())
+            }
             Err(NoBackend) => Err(exchange.state.on_no_backend()),
         }
     }

@@ -1,8 +1,8 @@
 //! Drives one exchange: asks [`Exchange`] what is to be done, and does it with the client's
 //! endpoint, a backend's link and the buffers between them.
 //!
-//! `connect` finds the connection, `upload` is the way up, `response` the way down, and `tunnel`
-//! what follows a change of protocols. What is decided, and why, is in [`Exchange`].
+//! `connect` finds the connection, `upload` is the way up, `response` the way down. What is
+//! decided, and why, is in [`Exchange`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use crate::core::http::head::RequestFacts;
 use crate::core::http::oddity::Oddities;
 use crate::core::http::rewrite::CONTINUE;
 use crate::core::time::Tick;
-use crate::net::{Net, Side};
+use crate::net::Net;
 use crate::worker::connect::{self, Attempt, Confirmed};
+use crate::worker::connections::ConnectionKey;
 use crate::worker::http::drop::{self, DROP_MS, DROP_SILENT_MS};
 use crate::worker::http::log::{Record, log_exchange};
 use crate::worker::http::{Http, Next, Parts, Phase, REQUEST_TIMEOUT};
-use crate::worker::links::LinkKey;
-use crate::worker::session::{CloseReason, Protocol, Session, Turn};
+use crate::worker::session::{CloseReason, Protocol, Session, Side, Turn};
 use crate::worker::shared::{FailedAt, ListenerSlot, PipeKey, Shared, UpstreamSlot};
 use crate::worker::site::Site;
 use crate::worker::tcp::TURN_BUDGET_BYTES;
@@ -56,7 +56,9 @@ pub(crate) struct ActiveExchange {
     /// Its place in the site's routes.
     pub(super) route: usize,
     pub(super) attempt: Attempt,
-    pub(super) link: Option<LinkKey>,
+    pub(super) connection: Option<ConnectionKey>,
+    /// How long that had been parked, in milliseconds; 0 for a new one.
+    pub(super) idle_ms: u64,
     /// Body bytes that the backend would not take yet.
     pub(super) upload: Option<Buffer>,
     /// A kernel pipe that the response goes through, with bytes in it that wait for the client.
@@ -98,7 +100,8 @@ impl ActiveExchange {
             site,
             route: 0,
             attempt: Attempt::new(0, 0),
-            link: None,
+            connection: None,
+            idle_ms: 0,
             upload: None,
             pipe: None,
             response_head: Vec::new(),
@@ -116,6 +119,11 @@ impl ActiveExchange {
             bytes_out: 0,
             record: None,
         }
+    }
+
+    /// Its connection to a backend, if it has one.
+    pub(crate) fn connection(&self) -> Option<ConnectionKey> {
+        self.connection
     }
 
     /// Whether it holds a lease on a backend.
@@ -325,14 +333,14 @@ impl<N: Net> Shared<N> {
     /// Gives back all that an exchange holds of others: link, lease and buffers.
     pub(crate) fn release_exchange(&mut self, mut exchange: Box<ActiveExchange>, fate: LinkFate) {
         self.transfer.pipes.return_pipe(&mut exchange.pipe);
-        if let Some(link) = exchange.link.take() {
+        if let Some(connection) = exchange.connection.take() {
             match fate {
                 LinkFate::Park => {
                     let since = self.idle_since(&exchange);
-                    self.park_link(link, since);
+                    self.park_connection(connection, since);
                 }
-                LinkFate::Reset => self.reset_link(link),
-                LinkFate::Close | LinkFate::Switch => self.close_link(link),
+                LinkFate::Reset => self.reset_connection(connection),
+                LinkFate::Close | LinkFate::Switch => self.close_connection(connection),
             }
         }
         if let Some(lease) = exchange.attempt.lease.take() {
@@ -347,8 +355,8 @@ impl<N: Net> Shared<N> {
     /// Closes the backend connection of an exchange that goes on without it.
     pub(super) fn close_backend(&mut self, exchange: &mut ActiveExchange) {
         self.transfer.pipes.return_pipe(&mut exchange.pipe);
-        if let Some(link) = exchange.link.take() {
-            self.close_link(link);
+        if let Some(connection) = exchange.connection.take() {
+            self.close_connection(connection);
         }
     }
 
@@ -447,10 +455,10 @@ impl<N: Net> Parts<'_, N> {
             }
             Link::Queued(_) | Link::Waiting(_) => return self.watch_client(exchange, shared),
             Link::Connecting(since) => {
-                let Some(link) = exchange.link else {
+                let Some(connection) = exchange.connection else {
                     return Err(End::Failed(Failure::Connect));
                 };
-                let endpoint = &mut shared.links[link as usize].endpoint;
+                let endpoint = shared.connections.endpoint_mut(connection);
                 match connect::confirm(endpoint, &mut shared.transfer.net) {
                     Confirmed::NotYet => return self.watch_client(exchange, shared),
                     Confirmed::Yes => exchange.on_connected(false, since, shared.now),
@@ -510,7 +518,7 @@ impl<N: Net> Parts<'_, N> {
                 return sent.map_or_else(Next::Turn, |()| Next::Step);
             }
             Due::OtherBackend => {
-                shared.leave_line(self.owner, exchange.attempt.upstream);
+                shared.leave_line(self.id, exchange.attempt.upstream);
                 exchange.note_wait(shared.now);
                 Ok(())
             }
@@ -563,10 +571,10 @@ impl<N: Net> Parts<'_, N> {
         end: End,
     ) -> Next {
         if exchange.is_starving() {
-            shared.starving.leave(self.owner.key);
+            shared.starving.leave(self.id.key);
         }
         if let Some(slot) = exchange.line() {
-            shared.leave_line(self.owner, slot);
+            shared.leave_line(self.id, slot);
             exchange.note_wait(shared.now);
         }
         shared.count_oddities(&exchange);
@@ -623,7 +631,7 @@ impl<N: Net> Parts<'_, N> {
             }
             ClientFate::Left => Next::Turn(Turn::Close(CloseReason::Left)),
             ClientFate::Gone => Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
-            ClientFate::Switch => Next::Turn(Turn::Again),
+            ClientFate::Switch => Next::Switch,
         }
     }
 

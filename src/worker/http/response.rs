@@ -15,9 +15,9 @@ use crate::core::http::rewrite::{END, ResponseRewrite, append_field, write_respo
 use crate::core::http::sticky::{self, CookieAttributes};
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
+use crate::worker::connections::ConnectionKey;
 use crate::worker::http::Parts;
 use crate::worker::http::exchange::ActiveExchange;
-use crate::worker::links::LinkKey;
 use crate::worker::relay::{SPLICE_AFTER_BYTES, SPLICE_BYTES_MAX};
 use crate::worker::shared::{FailedAt, PipeKey, Shared, Transfer};
 
@@ -33,14 +33,14 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Result<bool, End> {
-        let Some(link) = exchange.link else {
+        let Some(connection) = exchange.connection else {
             return Ok(false);
         };
         if exchange.state.is_response_whole() {
-            self.watch_backend(exchange, shared, link);
+            self.watch_backend(exchange, shared, connection);
             return Ok(false);
         }
-        let endpoint = &shared.links[link as usize].endpoint;
+        let endpoint = shared.connections.endpoint(connection);
         // What the client does not take stays with the backend: that is the back-pressure.
         if self.is_blocked() || *budget == 0 {
             return Ok(false);
@@ -59,8 +59,13 @@ impl<N: Net> Parts<'_, N> {
 
     /// The response is whole and the request still goes up: the end of the backend's direction does
     /// not change that, its failure does, and what else it sends is for nobody.
-    fn watch_backend(&self, exchange: &mut ActiveExchange, shared: &mut Shared<N>, link: LinkKey) {
-        let endpoint = &mut shared.links[link as usize].endpoint;
+    fn watch_backend(
+        &self,
+        exchange: &mut ActiveExchange,
+        shared: &mut Shared<N>,
+        connection: ConnectionKey,
+    ) {
+        let endpoint = shared.connections.endpoint_mut(connection);
         if !endpoint.may_read() {
             return;
         }
@@ -88,7 +93,7 @@ impl<N: Net> Parts<'_, N> {
         scratch: &mut [u8],
         budget: &mut usize,
     ) -> Result<bool, End> {
-        let Some(link) = exchange.link else {
+        let Some(connection) = exchange.connection else {
             return Ok(false);
         };
         // With a head before it, a body part of a buffer's size still fits.
@@ -97,7 +102,7 @@ impl<N: Net> Parts<'_, N> {
             shared.transfer.is_short = true;
             return Ok(false);
         }
-        let endpoint = &mut shared.links[link as usize].endpoint;
+        let endpoint = shared.connections.endpoint_mut(connection);
         let net = &mut shared.transfer.net;
         let count = match endpoint.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
@@ -122,10 +127,10 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Result<Option<bool>, End> {
-        let Some(link) = exchange.link else {
+        let Some(connection) = exchange.connection else {
             return Ok(None);
         };
-        if exchange.pipe.is_none() && !self.take_pipe(exchange, shared, link) {
+        if exchange.pipe.is_none() && !self.take_pipe(exchange, shared, connection) {
             return Ok(None);
         }
         let mut has_moved = false;
@@ -158,10 +163,10 @@ impl<N: Net> Parts<'_, N> {
         &self,
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
-        link: LinkKey,
+        connection: ConnectionKey,
     ) -> bool {
         let can_splice =
-            self.client.can_splice() && shared.links[link as usize].endpoint.can_splice();
+            self.client.can_splice() && shared.connections.endpoint(connection).can_splice();
         if !can_splice || exchange.state.response_opaque_bytes() < SPLICE_AFTER_BYTES {
             return false;
         }
@@ -206,12 +211,12 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         pipe: PipeKey,
     ) -> Result<bool, End> {
-        let Some(link) = exchange.link else {
+        let Some(connection) = exchange.connection else {
             return Ok(false);
         };
         let wanted = exchange.state.response_opaque_bytes();
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        let endpoint = &mut shared.links[link as usize].endpoint;
+        let endpoint = shared.connections.endpoint_mut(connection);
         let Transfer { net, pipes, .. } = &mut shared.transfer;
         let found = if endpoint.may_read() {
             let (pipe, bytes) = pipes.get_mut(pipe);
@@ -500,11 +505,12 @@ fn note_idle_limit<N: Net>(
 /// The backend has ended its direction before anything of an answer came: that acknowledges what of
 /// the request had come before it, which may be nothing.
 fn note_reach<N: Net>(exchange: &mut ActiveExchange, shared: &mut Shared<N>) {
-    let (Some(link), None) = (exchange.link, exchange.ttfb_ms) else {
+    let (Some(connection), None) = (exchange.connection, exchange.ttfb_ms) else {
         return;
     };
-    shared.on_stale_end(link);
-    let endpoint = &shared.links[link as usize].endpoint;
+    let backend = shared.connections.get(connection).backend;
+    shared.on_idle_end(backend, exchange.idle_ms);
+    let endpoint = shared.connections.endpoint(connection);
     let sent = exchange.state.sent_bytes();
     let unacknowledged = endpoint.unacknowledged(&mut shared.transfer.net);
     if unacknowledged.is_some_and(|bytes| bytes >= sent) {

@@ -35,13 +35,13 @@ impl<N: Net> Parts<'_, N> {
             let drops = exchange.state.drops_request();
             return Ok(drops && self.stream_body(exchange, shared, budget)?);
         }
-        let Some(link) = exchange.link else {
+        let Some(connection) = exchange.connection else {
             return Ok(false);
         };
         let mut has_moved = false;
         let rest = exchange.state.unsent();
         if !rest.is_empty() {
-            let endpoint = &mut shared.links[link as usize].endpoint;
+            let endpoint = shared.connections.endpoint_mut(connection);
             match write(endpoint, &mut shared.transfer.net, (rest, &[]), Then::More) {
                 Ok(0) => return Ok(false),
                 Ok(count) => {
@@ -58,7 +58,7 @@ impl<N: Net> Parts<'_, N> {
             }
             exchange.sent_at = shared.now;
         }
-        let endpoint = &mut shared.links[link as usize].endpoint;
+        let endpoint = shared.connections.endpoint_mut(connection);
         if exchange.upload.is_some() || endpoint.pending_bytes() > 0 {
             match flush(endpoint, &mut exchange.upload, &mut shared.transfer) {
                 Ok((done, count)) => {
@@ -138,8 +138,8 @@ impl<N: Net> Parts<'_, N> {
             shared.transfer.buffers.give(buffer);
         }
         // It may have answered before.
-        if let Some(link) = exchange.link {
-            shared.links[link as usize].endpoint.expect_input();
+        if let Some(connection) = exchange.connection {
+            shared.connections.endpoint_mut(connection).expect_input();
         }
     }
 
@@ -222,10 +222,10 @@ impl<N: Net> Parts<'_, N> {
         first: &[u8],
         second: &[u8],
     ) {
-        let Some(link) = exchange.link.filter(|_| !exchange.state.is_refused()) else {
+        let Some(connection) = exchange.connection.filter(|_| !exchange.state.is_refused()) else {
             return;
         };
-        let endpoint = &mut shared.links[link as usize].endpoint;
+        let endpoint = shared.connections.endpoint_mut(connection);
         let (held, transfer) = (&mut exchange.upload, &mut shared.transfer);
         match write_or_hold(endpoint, held, transfer, (first, second), Then::More) {
             Ok(_) => {
