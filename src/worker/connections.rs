@@ -81,7 +81,7 @@ impl<N: Net> Shared<N> {
         &mut self,
         backend: BackendId,
         owner: Owner,
-        connect: fn(&mut N, &Address) -> Result<N::Stream, ConnectError>,
+        connect: impl FnOnce(&mut N, &Address) -> Result<N::Stream, ConnectError>,
     ) -> Result<ConnectionKey, ConnectError> {
         let generation = self.next_generation();
         let net = &mut self.transfer.net;

@@ -448,7 +448,13 @@ impl<N: Net> Worker<N> {
         {
             turn = session::on_timeout(key, session, shared);
         }
-        self.end_turn(key, turn);
+        // Most turns leave nothing to be done.
+        if turn != Turn::Sleep
+            || self.short.concerns(&shared.transfer)
+            || !session::is_timed(session, shared)
+        {
+            self.end_turn(key, turn);
+        }
     }
 
     /// Does what a session asks for at the end of its turn.

@@ -220,6 +220,12 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
     }
 }
 
+/// Whether its timer fires no later than that.
+pub(crate) fn is_timed<N: Net>(session: &Session<N>, shared: &Shared<N>) -> bool {
+    let deadline = deadline(session, shared);
+    session.timer.is_some_and(|(at, _)| at <= deadline)
+}
+
 /// A deadline has passed and nothing moved in the turn that followed.
 pub(crate) fn on_timeout<N: Net>(
     key: u32,

@@ -11,6 +11,7 @@ use crate::core::buffer::TINY_BYTES;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::session::SessionId;
+use crate::worker::shared::Transfer;
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +47,21 @@ impl ShortageLine {
     pub(crate) fn len(&self) -> usize {
         self.line.len()
     }
+
+    /// Whether it may have to be told of a session that ends its turn.
+    pub(crate) fn concerns<N: Net>(&self, transfer: &Transfer<N>) -> bool {
+        transfer.is_short || self.is_in_use
+    }
 }
 
 impl<N: Net> Worker<N> {
     /// At the end of a session's turn: puts it in line if it found no memory.
     pub(crate) fn note_shortage(&mut self, key: u32) {
-        let is_short = std::mem::take(&mut self.shared.transfer.is_short);
         let short = &mut self.short;
-        if !is_short && !short.is_in_use {
+        if !short.concerns(&self.shared.transfer) {
             return;
         }
+        let is_short = std::mem::take(&mut self.shared.transfer.is_short);
         let Some(session) = self.sessions.get_mut(key as usize) else {
             return;
         };
