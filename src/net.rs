@@ -25,7 +25,7 @@ pub enum Kind {
     Client,
     /// A connection to a backend, in use or parked; the key is its own.
     Backend,
-    /// A health probe.
+    /// A connection of a health probe; the key is its own, too.
     Probe,
 }
 

@@ -1,4 +1,5 @@
-//! All connections to backends, in one table: those that sessions use, and those that are parked.
+//! All connections to backends, in one table: those that sessions use, those
+//! that are parked, and those of probes.
 //!
 //! A connection is watched once, for life, and stays where it is. Who has it is one word, and
 //! changing that touches no descriptor. An event leads by its key to the connection, and from there
@@ -13,6 +14,7 @@ use crate::core::backend::BackendId;
 use crate::core::timer::TimerKey;
 use crate::net::{ConnectError, Fired, Kind, Net, Target};
 use crate::worker::Worker;
+use crate::worker::probe::Probe;
 use crate::worker::session::Session;
 use crate::worker::shared::{Shared, key_of};
 use crate::worker::transport::Endpoint;
@@ -27,6 +29,8 @@ pub(crate) enum Owner {
     Session(u32),
     /// Nobody: it waits for a request.
     Parked,
+    /// The probe of this key, for which it was made.
+    Probe(u32),
 }
 
 /// A connection to a backend.
@@ -89,13 +93,18 @@ impl<N: Net> Shared<N> {
         let place = place.and_then(|place| Some((place, place.address_now()?)));
         let (place, address) = place.ok_or(ConnectError::Failed(ErrorKind::NotFound))?;
         let stream = connect(net, address)?;
-        if let Some(keepalive) = &self.upstreams[place.upstream as usize].settings.keepalive {
+        let settings = &self.upstreams[place.upstream as usize].settings;
+        let kind = match owner {
+            Owner::Probe(_) => Kind::Probe,
+            Owner::Session(_) | Owner::Parked => Kind::Backend,
+        };
+        if let (Kind::Backend, Some(keepalive)) = (kind, &settings.keepalive) {
             net.set_keepalive(&stream, keepalive);
         }
         let entry = self.connections.0.vacant_entry();
         let key = key_of(entry.key());
         let target = Target {
-            kind: Kind::Backend,
+            kind,
             key,
             generation,
         };
@@ -115,6 +124,13 @@ impl<N: Net> Shared<N> {
     pub(crate) fn close_connection(&mut self, key: ConnectionKey) {
         if let Some(endpoint) = self.remove_connection(key) {
             endpoint.close(&mut self.transfer.net);
+        }
+    }
+
+    /// Closes a connection on which nothing is to be said any more.
+    pub(crate) fn cut_connection(&mut self, key: ConnectionKey) {
+        if let Some(endpoint) = self.remove_connection(key) {
+            endpoint.cut(&mut self.transfer.net);
         }
     }
 
@@ -153,6 +169,7 @@ impl<N: Net> Worker<N> {
         match connection.owner {
             Owner::Session(session) => self.queue_session(session),
             Owner::Parked => self.fired_parked.push(key),
+            Owner::Probe(probe) => self.runnable_probes.push_back(probe),
         }
         true
     }
@@ -167,6 +184,10 @@ impl<N: Net> Worker<N> {
                     session.and_then(Session::connection) == Some(key)
                 }
                 Owner::Parked => shared.is_parked(connection.backend, key),
+                Owner::Probe(probe) => {
+                    let probe = self.probes.get(probe as usize);
+                    probe.and_then(Probe::connection) == Some(key)
+                }
             };
             if !is_held {
                 let owner = connection.owner;
@@ -175,7 +196,8 @@ impl<N: Net> Worker<N> {
         }
         let in_use = self.sessions.iter().filter_map(|(_, it)| it.connection());
         let parked = shared.places.iter().flatten().map(|it| it.parked.len());
-        let held = in_use.count() + parked.sum::<usize>();
+        let probing = self.probes.iter().filter_map(|(_, it)| it.connection());
+        let held = in_use.count() + parked.sum::<usize>() + probing.count();
         match shared.connections.0.len() {
             open if open == held => Ok(()),
             open => Err(format!("{open} connections are open, {held} are held")),

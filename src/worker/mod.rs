@@ -82,7 +82,7 @@ const PAGE_ROOM_BYTES: usize = 64 * 1024;
 pub struct Worker<N: Net> {
     shared: Shared<N>,
     sessions: Slab<Session<N>>,
-    probes: Slab<Probe<N>>,
+    probes: Slab<Probe>,
     connections_max: usize,
     /// Where the configuration says nothing.
     connections_max_default: usize,
@@ -301,8 +301,7 @@ impl<N: Net> Worker<N> {
             }
             Kind::Listener => self.mark_listener(event),
             Kind::Client => self.mark_client(event),
-            Kind::Backend => self.mark_connection(event),
-            Kind::Probe => self.mark_probe(event),
+            Kind::Backend | Kind::Probe => self.mark_connection(event),
         };
         if !known {
             self.shared.stale_events += 1;
@@ -321,18 +320,6 @@ impl<N: Net> Worker<N> {
             self.runnable.push_back(SessionId { key, generation });
         }
         is_meant
-    }
-
-    fn mark_probe(&mut self, event: &Fired) -> bool {
-        let key = event.target.key;
-        let marked = self
-            .probes
-            .get_mut(key as usize)
-            .is_some_and(|probe| probe.mark(event));
-        if marked {
-            self.runnable_probes.push_back(key);
-        }
-        marked
     }
 
     fn mark_listener(&mut self, event: &Fired) -> bool {

@@ -96,7 +96,7 @@ impl<N: Net> Relay<N> {
         why: &str,
     ) -> Result<(), NoBackend> {
         if let Some(connection) = self.connection.take() {
-            shared.close_connection(connection);
+            shared.cut_connection(connection);
         }
         let dialed = self.attempt.reopen(shared, id.key, why)?;
         self.on_dialed(id, shared, dialed);
