@@ -1,5 +1,5 @@
 //! Drives one exchange: asks [`Exchange`] what is to be done, and does it with the client's
-//! endpoint, a backend's link and the buffers between them.
+//! endpoint, a backend's connection and the buffers between them.
 //!
 //! `connect` finds the connection, `upload` is the way up, `response` the way down. What is
 //! decided, and why, is in [`Exchange`].
@@ -14,7 +14,7 @@ use crate::core::account::{NoMemory, Purpose};
 use crate::core::backend::Lease;
 use crate::core::buffer::Buffer;
 use crate::core::http::exchange::{
-    Awaited, ClientFate, Cut, Due, End, Ending, Exchange, Failure, Idle, Link, LinkFate,
+    Awaited, BackendFate, BackendState, ClientFate, Cut, Due, End, Ending, Exchange, Failure, Idle,
 };
 use crate::core::http::head::RequestFacts;
 use crate::core::http::oddity::Oddities;
@@ -133,12 +133,12 @@ impl ActiveExchange {
 
     /// Whether it waits for a descriptor.
     pub(crate) fn is_starving(&self) -> bool {
-        matches!(self.state.link(), Link::Waiting(_))
+        matches!(self.state.backend(), BackendState::Waiting(_))
     }
 
     /// Whether it waits for a full backend.
     pub(crate) fn is_queued(&self) -> bool {
-        matches!(self.state.link(), Link::Queued(_))
+        matches!(self.state.backend(), BackendState::Queued(_))
     }
 
     /// The upstream in whose line it waits for a full backend.
@@ -330,17 +330,21 @@ impl<N: Net> Shared<N> {
         }
     }
 
-    /// Gives back all that an exchange holds of others: link, lease and buffers.
-    pub(crate) fn release_exchange(&mut self, mut exchange: Box<ActiveExchange>, fate: LinkFate) {
+    /// Gives back all that an exchange holds of others: connection, lease and buffers.
+    pub(crate) fn release_exchange(
+        &mut self,
+        mut exchange: Box<ActiveExchange>,
+        fate: BackendFate,
+    ) {
         self.transfer.pipes.return_pipe(&mut exchange.pipe);
         if let Some(connection) = exchange.connection.take() {
             match fate {
-                LinkFate::Park => {
+                BackendFate::Park => {
                     let since = self.idle_since(&exchange);
                     self.park_connection(connection, since);
                 }
-                LinkFate::Reset => self.reset_connection(connection),
-                LinkFate::Close | LinkFate::Switch => self.close_connection(connection),
+                BackendFate::Reset => self.reset_connection(connection),
+                BackendFate::Close | BackendFate::Switch => self.close_connection(connection),
             }
         }
         if let Some(lease) = exchange.attempt.lease.take() {
@@ -398,7 +402,7 @@ impl<N: Net> Shared<N> {
 
     /// Lets go of an exchange whose client goes with it.
     pub(crate) fn abandon_exchange(&mut self, exchange: Box<ActiveExchange>) {
-        let fate = exchange.state.end(End::ClientGone, false).link;
+        let fate = exchange.state.end(End::ClientGone, false).backend;
         self.release_exchange(exchange, fate);
     }
 }
@@ -448,13 +452,18 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Result<bool, End> {
-        match exchange.state.link() {
-            Link::None => {
+        match exchange.state.backend() {
+            BackendState::None => {
                 self.connect(exchange, shared, true)?;
-                return Ok(matches!(exchange.state.link(), Link::Connected { .. }));
+                return Ok(matches!(
+                    exchange.state.backend(),
+                    BackendState::Connected { .. }
+                ));
             }
-            Link::Queued(_) | Link::Waiting(_) => return self.watch_client(exchange, shared),
-            Link::Connecting(since) => {
+            BackendState::Queued(_) | BackendState::Waiting(_) => {
+                return self.watch_client(exchange, shared);
+            }
+            BackendState::Connecting(since) => {
                 let Some(connection) = exchange.connection else {
                     return Err(End::Failed(Failure::Connect));
                 };
@@ -469,8 +478,8 @@ impl<N: Net> Parts<'_, N> {
                     }
                 }
             }
-            Link::Connected { .. } => {}
-            Link::Switched => return Err(End::Switched),
+            BackendState::Connected { .. } => {}
+            BackendState::Switched => return Err(End::Switched),
         }
         let up = self.upload(exchange, shared, budget)?;
         let down = self.download(exchange, shared, budget)?;
@@ -601,7 +610,7 @@ impl<N: Net> Parts<'_, N> {
         if let ClientFate::Switch | ClientFate::CutByReset(_) = ending.client {
             self.http.exchange = Some(exchange);
         } else {
-            shared.release_exchange(exchange, ending.link);
+            shared.release_exchange(exchange, ending.backend);
         }
         if let Err(turn) = sent {
             return Next::Turn(turn);

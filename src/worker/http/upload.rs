@@ -10,7 +10,7 @@ use log::debug;
 use crate::board::{BackendCell, ListenerCell};
 use crate::core::account::{NoMemory, Purpose};
 use crate::core::http::body::Framing;
-use crate::core::http::exchange::{End, Link, Relayed};
+use crate::core::http::exchange::{BackendState, End, Relayed};
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
 use crate::worker::http::exchange::ActiveExchange;
@@ -113,7 +113,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Result<bool, End> {
-        let is_connected = matches!(exchange.state.link(), Link::Connected { .. });
+        let is_connected = matches!(exchange.state.backend(), BackendState::Connected { .. });
         let has_moved = is_connected && self.upload(exchange, shared, budget)?;
         if let Some(end) = exchange.state.natural_end() {
             return Err(end);
