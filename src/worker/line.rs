@@ -1,9 +1,9 @@
 //! Requests of clients that are bound to a backend which is full: they wait in line for a moment.
 //!
-//! The line is looked at once, at the end of a turn in which something has stirred it: a lease
-//! came back, a backend changed. Who has its turn holds the lease from then on and runs in the
-//! next turn, as does who waits in vain; a wait that takes too long ends by the session's own
-//! timer. Who waits, and in which order, is in [`Line`](crate::core::line::Line).
+//! The line is looked at once, at the end of a turn in which it may have moved: a lease came
+//! back, a backend changed. Who has its turn holds the lease from then on and runs in the next
+//! turn, as does who waits in vain; a wait that takes too long ends by the session's own timer. Who
+//! waits, and in which order, is in [`Line`](crate::core::line::Line).
 
 use crate::core::backend::{BackendId, Lease};
 use crate::net::Net;
@@ -34,22 +34,22 @@ impl<N: Net> Shared<N> {
 
     /// A backend is about to go or to move: nobody waits for it any more.
     pub(crate) fn send_line_away(&mut self, backend: BackendId) {
-        self.stir_line(backend);
+        self.recheck_line(backend);
         let slot = self.place(backend).upstream;
         let line = &mut self.upstreams[slot as usize].line;
         line.forget(backend, &mut self.backends);
     }
 
     /// A backend may have room, or is not what it was: who waits for it is to be looked at.
-    pub(crate) fn stir_line(&mut self, backend: BackendId) {
-        self.has_stirred_line |= self.backends.get(backend).is_awaited();
+    pub(crate) fn recheck_line(&mut self, backend: BackendId) {
+        self.must_check_lines |= self.backends.get(backend).is_awaited();
     }
 }
 
 impl<N: Net> Worker<N> {
     /// Lets everybody go on whose wait is over.
     pub(crate) fn feed_lines(&mut self) {
-        if !std::mem::take(&mut self.shared.has_stirred_line) {
+        if !std::mem::take(&mut self.shared.must_check_lines) {
             return;
         }
         for slot in 0..self.shared.upstreams.len() {

@@ -196,7 +196,7 @@ impl<N: Net> Worker<N> {
             connections: Connections::new(),
             http: HttpSpace::new(),
             starving: Starving::new(),
-            has_stirred_line: false,
+            must_check_lines: false,
             draining_since: None,
         };
         let mut worker = Self {
@@ -282,7 +282,7 @@ impl<N: Net> Worker<N> {
         !self.runnable.is_empty()
             || !self.runnable_listeners.is_empty()
             || !self.runnable_probes.is_empty()
-            || self.shared.has_stirred_line
+            || self.shared.must_check_lines
     }
 
     fn mark(&mut self) {

@@ -300,12 +300,13 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) rng: Rng,
     pub(crate) generation: u32,
     pub(crate) stale_events: u64,
+    /// Those to backends, whoever has them.
     pub(crate) connections: Connections<N>,
     pub(crate) http: HttpSpace,
     /// Sessions that wait for a descriptor.
     pub(crate) starving: Starving,
     /// Whether somebody who waits for a full backend may go on.
-    pub(crate) has_stirred_line: bool,
+    pub(crate) must_check_lines: bool,
     /// When the worker was asked to stop; once it no longer accepts, since then.
     pub(crate) draining_since: Option<Tick>,
 }
@@ -411,7 +412,7 @@ impl<N: Net> Shared<N> {
             self.see_load(owner);
         }
         match self.backends.try_get(id) {
-            Some(backend) => self.has_stirred_line |= backend.is_awaited(),
+            Some(backend) => self.must_check_lines |= backend.is_awaited(),
             None => self.free_place(id),
         }
     }
@@ -576,7 +577,7 @@ impl<N: Net> Shared<N> {
     /// The health of a backend may have changed: brings its gauge up to date, and has those who
     /// wait for it looked at.
     pub(crate) fn refresh_up(&mut self, id: BackendId) {
-        self.stir_line(id);
+        self.recheck_line(id);
         let backend = self.backends.get(id);
         let column = self.place(id).column;
         if self.board.is_shared() && backend.is_retired() {
