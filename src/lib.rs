@@ -11,6 +11,7 @@
 //!   process: one in private memory, or as many as share it.
 //! - [`worker`]: the event loop: listeners, sessions, probes and timers over any [`net::Net`].
 //!   Every byte of a connection goes through one transport, where a layer of records may stand.
+//!   Connections to backends are in one table, whether a session, a probe or nobody has them.
 //! - `wire`: what processes of weir leave or say to each other, as bytes and descriptors.
 //! - `background`: jobs that may block, name look-ups and reading files, beside the loop.
 //! - [`control`]: signals, orders, reloads, the service manager and the pid file.

@@ -14,15 +14,6 @@ use crate::core::opening::Opening;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 
-/// One of the two endpoints of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Side {
-    /// The one that connected to weir.
-    Client,
-    /// The one that weir connected to.
-    Backend,
-}
-
 /// What a watched descriptor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -30,11 +21,11 @@ pub enum Kind {
     Control,
     /// A listening socket; the key is its slot.
     Listener,
-    /// An endpoint of a session; the key is its slab key.
-    Session(Side),
-    /// A backend connection of HTTP, in use or parked; the key is its slab key.
-    Link,
-    /// A health probe.
+    /// The client of a session; the key is that of the session.
+    Client,
+    /// A connection to a backend, in use or parked; the key is its own.
+    Backend,
+    /// A connection of a health probe; the key is its own, too.
     Probe,
 }
 
@@ -168,12 +159,6 @@ pub trait Net {
     /// # Errors
     /// When the kernel has no room for the registration.
     fn watch(&mut self, stream: &Self::Stream, target: Target) -> io::Result<()>;
-
-    /// Gives a watched stream a new owner and asks for its present state again.
-    ///
-    /// # Errors
-    /// When the registration is gone.
-    fn rewatch(&mut self, stream: &Self::Stream, target: Target) -> io::Result<()>;
 
     /// Whether a connection that was started is established: `Ready`, still `Blocked`, or
     /// `Failed` with the reason, which the kernel tells once.

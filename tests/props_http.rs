@@ -671,14 +671,15 @@ mod machine {
     use weir::core::http::body::Framing;
     use weir::core::http::budget::RetryBudget;
     use weir::core::http::exchange::{
-        Allowance, ClientFate, Due, End, Exchange, Link, LinkFate, Recovery, ResponseKind,
+        Allowance, BackendFate, BackendState, ClientFate, Due, End, Exchange, Recovery,
+        ResponseKind,
     };
     use weir::core::http::head::{Expect, Method, RequestFacts, ResponseFacts, Version};
     use weir::core::time::Tick;
 
     #[derive(Clone, Debug)]
     enum Event {
-        Link { is_reused: bool },
+        Connected { is_reused: bool },
         ConnectFails,
         Queued,
         Turn,
@@ -703,7 +704,7 @@ mod machine {
 
     fn event() -> impl Strategy<Value = Event> {
         prop_oneof![
-            3 => any::<bool>().prop_map(|is_reused| Event::Link { is_reused }),
+            3 => any::<bool>().prop_map(|is_reused| Event::Connected { is_reused }),
             1 => Just(Event::ConnectFails),
             1 => Just(Event::Queued),
             1 => Just(Event::Turn),
@@ -781,23 +782,23 @@ mod machine {
         budget: &mut RetryBudget,
         event: &Event,
     ) -> Option<End> {
-        let is_connected = matches!(one.link(), Link::Connected { .. });
+        let is_connected = matches!(one.backend(), BackendState::Connected { .. });
         let out = &mut Vec::new();
         match *event {
-            Event::Link { is_reused } if one.link() == Link::None => {
+            Event::Connected { is_reused } if one.backend() == BackendState::None => {
                 one.on_connected(is_reused);
                 None
             }
-            Event::ConnectFails if one.link() == Link::None => {
+            Event::ConnectFails if one.backend() == BackendState::None => {
                 one.on_connecting(Tick(0));
                 one.on_connect_failed(false);
                 None
             }
-            Event::Queued if one.link() == Link::None => {
+            Event::Queued if one.backend() == BackendState::None => {
                 one.on_queued(Tick(0));
                 None
             }
-            Event::Turn if matches!(one.link(), Link::Queued(_)) => {
+            Event::Turn if matches!(one.backend(), BackendState::Queued(_)) => {
                 one.on_dequeued();
                 None
             }
@@ -876,7 +877,7 @@ mod machine {
                     None
                 }
                 Due::OtherBackend => {
-                    assert_eq!(one.link(), Link::None);
+                    assert_eq!(one.backend(), BackendState::None);
                     None
                 }
                 Due::ConnectFailed => {
@@ -885,7 +886,7 @@ mod machine {
                 }
                 Due::End(end) => Some(end),
             },
-            Event::Link { .. }
+            Event::Connected { .. }
             | Event::ConnectFails
             | Event::Queued
             | Event::Turn
@@ -935,7 +936,7 @@ mod machine {
                 None => prop_assert!(!one.is_response_whole() || !is_over || is_dropping),
                 Some(_) => {}
             }
-            if ending.link == LinkFate::Park {
+            if ending.backend == BackendFate::Park {
                 prop_assert!(end == Some(End::Complete) && one.is_sent());
             }
         }

@@ -396,7 +396,7 @@ mod only_on_the_fake {
     use weir::core::flow::{Flow, Step};
     use weir::core::readiness::{Io, Readiness};
     use weir::core::time::Tick;
-    use weir::net::{Accept, Fired, Kind, Net, Side, Target, Then};
+    use weir::net::{Accept, Fired, Kind, Net, Target, Then};
 
     use crate::sim_net::{Behaviour, Calls, Settings, SimListener, SimNet, SimStream};
 
@@ -406,9 +406,9 @@ mod only_on_the_fake {
         generation: 1,
     };
 
-    fn end(side: Side) -> Target {
+    fn end(kind: Kind) -> Target {
         Target {
-            kind: Kind::Session(side),
+            kind,
             key: 0,
             generation: 2,
         }
@@ -484,7 +484,7 @@ mod only_on_the_fake {
         let mut net = SimNet::new(1, Settings::plain());
         net.world().origin_listen(&origin(), Behaviour::Blackhole);
         let stream = net.connect(&origin()).expect("started");
-        net.watch(&stream, end(Side::Backend)).expect("watched");
+        net.watch(&stream, end(Kind::Backend)).expect("watched");
         assert_eq!(fired(&mut net), []);
         assert_eq!(net.connected(&stream), Io::Blocked);
         net.close(stream);
@@ -516,11 +516,11 @@ mod only_on_the_fake {
         settings.stale_percent = 100;
         let mut net = SimNet::new(1, settings);
         let stream = net.connect(&origin()).expect("started");
-        net.watch(&stream, end(Side::Backend)).expect("watched");
+        net.watch(&stream, end(Kind::Backend)).expect("watched");
         net.close(stream);
         let stale = fired(&mut net);
         assert_eq!(stale.len(), 1);
-        assert_eq!(stale[0].target, end(Side::Backend));
+        assert_eq!(stale[0].target, end(Kind::Backend));
     }
 
     /// One session between one client and one origin, by the rules of the loop and no more.
@@ -557,15 +557,16 @@ mod only_on_the_fake {
         fn mark(&mut self, one: Fired) {
             match one.target.kind {
                 Kind::Listener => self.can_accept = true,
-                Kind::Session(side) => self.ends[side as usize].1.add(one.ready),
-                Kind::Control | Kind::Link | Kind::Probe => panic!("not watched"),
+                Kind::Client => self.ends[0].1.add(one.ready),
+                Kind::Backend => self.ends[1].1.add(one.ready),
+                Kind::Control | Kind::Probe => panic!("not watched"),
             }
         }
 
         fn accept(&mut self) {
             match self.net.accept(&self.listener) {
                 Accept::Ready(stream, _) => {
-                    self.net.watch(&stream, end(Side::Client)).expect("watched");
+                    self.net.watch(&stream, end(Kind::Client)).expect("watched");
                     self.ends.push((stream, Readiness::NONE));
                 }
                 Accept::Blocked => self.can_accept = false,
@@ -580,7 +581,7 @@ mod only_on_the_fake {
                 return false;
             };
             self.net
-                .watch(&stream, end(Side::Backend))
+                .watch(&stream, end(Kind::Backend))
                 .expect("watched");
             self.ends.push((stream, Readiness::NONE));
             true

@@ -283,18 +283,18 @@ impl Net for Reactor {
     }
 
     fn watch(&mut self, stream: &Stream, target: Target) -> io::Result<()> {
-        if stream.is_registered && self.rewatch(stream, target).is_ok() {
-            return Ok(());
+        if stream.is_registered {
+            // EPOLL_CTL_MOD looks at the present state, and so reports it like the first time.
+            let raw = stream.fd.as_raw_fd();
+            let (registry, token) = (self.poll.registry(), token::pack(target));
+            if registry
+                .reregister(&mut SourceFd(&raw), token, BOTH)
+                .is_ok()
+            {
+                return Ok(());
+            }
         }
         self.register(stream.fd.as_fd(), target, BOTH)
-    }
-
-    fn rewatch(&mut self, stream: &Stream, target: Target) -> io::Result<()> {
-        // EPOLL_CTL_MOD looks at the present state, and so reports it again.
-        let raw = stream.fd.as_raw_fd();
-        self.poll
-            .registry()
-            .reregister(&mut SourceFd(&raw), token::pack(target), BOTH)
     }
 
     fn connected(&mut self, stream: &Stream) -> Io<()> {

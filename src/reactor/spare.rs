@@ -107,7 +107,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
     use crate::core::readiness::{Io, Readiness};
-    use crate::net::{Fired, Kind, Net, Side, Target, Then};
+    use crate::net::{Fired, Kind, Net, Target, Then};
     use crate::reactor::{Reactor, Stream};
 
     use super::*;
@@ -146,7 +146,7 @@ mod tests {
 
         fn target(&self) -> Target {
             Target {
-                kind: Kind::Session(Side::Backend),
+                kind: Kind::Backend,
                 key: 1,
                 generation: self.generation,
             }

@@ -1,6 +1,6 @@
 //! Packs a [`Target`] into the `mio::Token` of a registration, and back.
 //!
-//! A token is a `usize`. On 64-bit targets it is 3 bits of kind (with the side of a session),
+//! A token is a `usize`. On 64-bit targets it is 3 bits of kind,
 //! 29 bits of key and 32 bits of generation. On 32-bit targets the same three share 32 bits:
 //! 3, 21 and 8. Eight bits of generation are enough there, because nothing is closed or opened
 //! between a wait and the end of marking what it reported: an event that outlives its owner can
@@ -8,7 +8,7 @@
 
 use mio::Token;
 
-use crate::net::{GENERATION_MAX, KEY_MAX, Kind, Side, Target};
+use crate::net::{GENERATION_MAX, KEY_MAX, Kind, Target};
 
 const KEY_BITS: u32 = u32::BITS - KEY_MAX.leading_zeros();
 const GENERATION_BITS: u32 = u32::BITS - GENERATION_MAX.leading_zeros();
@@ -42,10 +42,9 @@ const fn kind_code(kind: Kind) -> usize {
     match kind {
         Kind::Control => 0,
         Kind::Listener => 1,
-        Kind::Session(Side::Client) => 2,
-        Kind::Session(Side::Backend) => 3,
-        Kind::Link => 4,
-        Kind::Probe => 5,
+        Kind::Client => 2,
+        Kind::Backend => 3,
+        Kind::Probe => 4,
     }
 }
 
@@ -53,10 +52,9 @@ const fn kind_of(code: usize) -> Option<Kind> {
     match code {
         0 => Some(Kind::Control),
         1 => Some(Kind::Listener),
-        2 => Some(Kind::Session(Side::Client)),
-        3 => Some(Kind::Session(Side::Backend)),
-        4 => Some(Kind::Link),
-        5 => Some(Kind::Probe),
+        2 => Some(Kind::Client),
+        3 => Some(Kind::Backend),
+        4 => Some(Kind::Probe),
         _ => None,
     }
 }
@@ -77,12 +75,11 @@ const fn narrow(bits: usize) -> u32 {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 6] = [
+    const KINDS: [Kind; 5] = [
         Kind::Control,
         Kind::Listener,
-        Kind::Session(Side::Client),
-        Kind::Session(Side::Backend),
-        Kind::Link,
+        Kind::Client,
+        Kind::Backend,
         Kind::Probe,
     ];
 

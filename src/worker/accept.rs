@@ -7,11 +7,10 @@ use log::{error, warn};
 use crate::board::ListenerCell;
 use crate::core::balance::{Algorithm, client_key};
 use crate::core::opening::Settled;
-use crate::net::{Accept, Kind, Net, Side};
+use crate::net::{Accept, Kind, Net};
 use crate::worker::Worker;
-use crate::worker::links::Owner;
 use crate::worker::opening::{self, Opening};
-use crate::worker::session::{CloseReason, Protocol, Session};
+use crate::worker::session::{CloseReason, Protocol, Session, SessionId};
 use crate::worker::shared::{Listener, ListenerSlot, Pause, Shared, Timeout, UpstreamSlot, key_of};
 use crate::worker::shortage::Shortage;
 use crate::worker::transport::Endpoint;
@@ -162,7 +161,7 @@ impl<N: Net> Worker<N> {
     /// A limit that all workers share may have room again. Listeners look at it in every turn.
     pub(crate) fn on_full_check(&mut self) {
         self.full_check_armed = false;
-        self.shared.has_stirred_line |= self.shared.backends.waiting() > 0;
+        self.shared.must_check_lines |= self.shared.backends.waiting() > 0;
     }
 
     /// Closes the sockets of a listener for good. Its sessions go on.
@@ -202,11 +201,11 @@ impl<N: Net> Worker<N> {
             protocol,
         });
         if let Protocol::Tcp(relay) = &mut session.protocol
-            && relay.open(Owner { key, generation }, shared).is_err()
+            && relay.open(SessionId { key, generation }, shared).is_err()
         {
             return self.close_session(key, CloseReason::NoBackend);
         }
-        let (net, kind) = (&mut shared.transfer.net, Kind::Session(Side::Client));
+        let (net, kind) = (&mut shared.transfer.net, Kind::Client);
         if let Err(error) = session.client.watch(net, kind, key) {
             warn!("cannot watch a client connection: {error}");
             return self.close_session(key, CloseReason::Unwatched);

@@ -6,6 +6,7 @@ use crate::core::backend::{BackendId, Lease};
 use crate::core::finding::Reason;
 use crate::core::readiness::Io;
 use crate::net::{ConnectError, Net};
+use crate::worker::connections::{ConnectionKey, Owner};
 use crate::worker::shared::{FailedAt, Shared, UpstreamSlot};
 use crate::worker::transport::Endpoint;
 
@@ -15,9 +16,9 @@ pub(crate) struct NoBackend;
 
 /// How the search for a backend stands.
 #[derive(Debug)]
-pub(crate) enum Dialed<S> {
+pub(crate) enum Dialed {
     /// A connection is being made.
-    Started(S),
+    Started(ConnectionKey),
     /// A backend is picked, but no descriptor is left for it: the session waits for one.
     Starved,
 }
@@ -28,12 +29,19 @@ pub(crate) struct Attempt {
     /// What the upstream's algorithm hashes.
     pub(crate) hash_key: u64,
     pub(crate) lease: Option<Lease>,
-    /// Backends that failed, so that they are not picked again.
-    pub(crate) tried: Vec<BackendId>,
-    /// Addresses of the present backend that failed.
-    addresses_failed: u8,
     /// The key binds the client: it is hashed whatever the algorithm.
     pub(crate) is_bound_by_hash: bool,
+    /// None as long as the first backend will do: that keeps sessions small.
+    earlier: Option<Box<Earlier>>,
+}
+
+/// What has been tried before.
+#[derive(Default)]
+struct Earlier {
+    /// Backends that are not picked again.
+    tried: Vec<BackendId>,
+    /// Addresses of the present backend that failed.
+    addresses_failed: u8,
     /// The error of the network that failed last.
     failed: Option<Reason>,
 }
@@ -44,70 +52,86 @@ impl Attempt {
             upstream,
             hash_key,
             lease: None,
-            tried: Vec::new(),
-            addresses_failed: 0,
             is_bound_by_hash: false,
-            failed: None,
+            earlier: None,
         }
     }
 
     /// Notes an error of the network, for the access log.
     pub(crate) fn note_failure(&mut self, kind: ErrorKind) {
-        self.failed = Some(Reason::of(kind));
+        self.earlier_mut().failed = Some(Reason::of(kind));
     }
 
     /// A connection stands: what failed before is not its fault.
     pub(crate) fn on_connected(&mut self) {
-        self.failed = None;
+        if let Some(earlier) = &mut self.earlier {
+            earlier.failed = None;
+        }
     }
 
     /// The error of the network that failed last, if nothing has gone well since.
     pub(crate) fn failure(&self) -> Option<&'static str> {
-        self.failed.and_then(Reason::words)
+        self.failed().and_then(Reason::words)
     }
 
     /// Whether that was a connection that was not made in time.
     pub(crate) fn has_timed_out(&self) -> bool {
-        self.failed == Some(Reason::TimedOut)
+        self.failed() == Some(Reason::TimedOut)
+    }
+
+    fn failed(&self) -> Option<Reason> {
+        self.earlier.as_ref().and_then(|earlier| earlier.failed)
+    }
+
+    /// Backends that failed or have done their part, so that they are not picked again.
+    pub(crate) fn tried(&self) -> &[BackendId] {
+        self.earlier.as_ref().map_or(&[], |earlier| &earlier.tried)
+    }
+
+    fn earlier_mut(&mut self) -> &mut Earlier {
+        self.earlier.get_or_insert_default()
     }
 
     /// The backend tried last.
     pub(crate) fn last(&self) -> Option<BackendId> {
         let leased = self.lease.as_ref().map(|lease| lease.backend);
-        leased.or_else(|| self.tried.last().copied())
+        leased.or_else(|| self.tried().last().copied())
     }
 
     /// How many backends were tried.
     pub(crate) fn count(&self) -> u32 {
-        let count = self.tried.len() + usize::from(self.lease.is_some());
+        let count = self.tried().len() + usize::from(self.lease.is_some());
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// Picks a backend that was not tried yet and takes a lease on it.
     pub(crate) fn pick<N: Net>(&mut self, shared: &mut Shared<N>) -> Result<BackendId, NoBackend> {
         let settings = &shared.upstreams[self.upstream as usize].settings;
-        if self.tried.len() >= settings.tries_max as usize {
+        if self.tried().len() >= settings.tries_max as usize {
             return Err(NoBackend);
         }
         let lease = shared.pick(self).ok_or(NoBackend)?;
         let backend = lease.backend;
         self.lease = Some(lease);
-        self.addresses_failed = 0;
+        if let Some(earlier) = &mut self.earlier {
+            earlier.addresses_failed = 0;
+        }
         Ok(backend)
     }
 
     /// Connects to the leased backend or, without one, picks and connects until an attempt is
-    /// under way.
+    /// under way. The session of this key has the connection.
     pub(crate) fn open<N: Net>(
         &mut self,
         shared: &mut Shared<N>,
-    ) -> Result<Dialed<N::Stream>, NoBackend> {
+        session: u32,
+    ) -> Result<Dialed, NoBackend> {
         loop {
             if self.lease.is_none() {
                 self.pick(shared)?;
             }
-            match self.dial(shared) {
-                Ok(stream) => return Ok(Dialed::Started(stream)),
+            match self.dial(shared, session) {
+                Ok(connection) => return Ok(Dialed::Started(connection)),
                 Err(ConnectError::Exhausted) => return Ok(Dialed::Starved),
                 Err(ConnectError::Failed(kind)) => self.pass_over(shared, kind),
             }
@@ -118,22 +142,24 @@ impl Attempt {
     pub(crate) fn reopen<N: Net>(
         &mut self,
         shared: &mut Shared<N>,
+        session: u32,
         why: &str,
-    ) -> Result<Dialed<N::Stream>, NoBackend> {
+    ) -> Result<Dialed, NoBackend> {
         if let Some(lease) = &self.lease {
-            let place = shared.place_mut(lease.backend);
-            self.addresses_failed += 1;
-            if usize::from(self.addresses_failed) < place.addresses.len() {
+            let backend = lease.backend;
+            let failed = self.count_address();
+            let place = shared.place_mut(backend);
+            if failed < place.addresses.len() {
                 place.rotate();
-                match self.dial(shared) {
-                    Ok(stream) => return Ok(Dialed::Started(stream)),
+                match self.dial(shared, session) {
+                    Ok(connection) => return Ok(Dialed::Started(connection)),
                     Err(ConnectError::Exhausted) => return Ok(Dialed::Starved),
                     Err(ConnectError::Failed(_)) => {}
                 }
             }
         }
         self.give_up(shared, FailedAt::Connect, why);
-        self.open(shared)
+        self.open(shared, session)
     }
 
     /// Starts connecting to the leased backend, at the first of its addresses that does not
@@ -141,26 +167,34 @@ impl Attempt {
     pub(crate) fn dial<N: Net>(
         &mut self,
         shared: &mut Shared<N>,
-    ) -> Result<N::Stream, ConnectError> {
+        session: u32,
+    ) -> Result<ConnectionKey, ConnectError> {
         let Some(lease) = &self.lease else {
             return Err(ConnectError::Failed(ErrorKind::NotConnected));
         };
         let backend = lease.backend;
         loop {
-            match shared.connect_to(backend) {
-                Ok(stream) => return Ok(stream),
+            match shared.open_connection(backend, Owner::Session(session), N::connect) {
+                Ok(connection) => return Ok(connection),
                 Err(ConnectError::Exhausted) if shared.close_any_parked() => {}
                 Err(ConnectError::Exhausted) => return Err(ConnectError::Exhausted),
                 Err(failed) => {
-                    self.addresses_failed += 1;
+                    let count = self.count_address();
                     let place = shared.place_mut(backend);
                     place.rotate();
-                    if usize::from(self.addresses_failed) >= place.addresses.len() {
+                    if count >= place.addresses.len() {
                         return Err(failed);
                     }
                 }
             }
         }
+    }
+
+    /// Another address of the present backend has failed; how many have.
+    fn count_address(&mut self) -> usize {
+        let failed = &mut self.earlier_mut().addresses_failed;
+        *failed = failed.saturating_add(1);
+        usize::from(*failed)
     }
 
     /// No attempt could be started at the present backend: it is not tried again. That counts as
@@ -182,7 +216,7 @@ impl Attempt {
             return self.give_up(shared, FailedAt::Connect, &reason(kind));
         }
         if let Some(lease) = self.lease.take() {
-            self.tried.push(lease.backend);
+            self.earlier_mut().tried.push(lease.backend);
             let label = &shared.place(lease.backend).label;
             log::warn!("backend {label}: no connection could be started: {kind}");
             shared.give_back(lease);
@@ -194,7 +228,7 @@ impl Attempt {
         let Some(lease) = self.lease.take() else {
             return;
         };
-        self.tried.push(lease.backend);
+        self.earlier_mut().tried.push(lease.backend);
         shared.on_failure(lease.backend, stage, why);
         shared.give_back(lease);
     }
@@ -202,7 +236,7 @@ impl Attempt {
     /// The backend has done its part; it stays the last that was tried.
     pub(crate) fn release<N: Net>(&mut self, shared: &mut Shared<N>) {
         if let Some(lease) = self.lease.take() {
-            self.tried.push(lease.backend);
+            self.earlier_mut().tried.push(lease.backend);
             shared.give_back(lease);
         }
     }

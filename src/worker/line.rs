@@ -1,50 +1,55 @@
 //! Requests of clients that are bound to a backend which is full: they wait in line for a moment.
 //!
-//! The line is looked at once, at the end of a turn in which something has stirred it: a lease
-//! came back, a backend changed. Who has its turn holds the lease from then on and runs in the
-//! next turn, as does who waits in vain; a wait that takes too long ends by the session's own
-//! timer. Who waits, and in which order, is in [`Line`](crate::core::line::Line).
+//! The line is looked at once, at the end of a turn in which it may have moved: a lease came
+//! back, a backend changed. Who has its turn holds the lease from then on and runs in the next
+//! turn, as does who waits in vain; a wait that takes too long ends by the session's own timer. Who
+//! waits, and in which order, is in [`Line`](crate::core::line::Line).
 
 use crate::core::backend::{BackendId, Lease};
 use crate::net::Net;
 use crate::worker::Worker;
-use crate::worker::links::Owner;
 use crate::worker::session::Protocol;
+use crate::worker::session::SessionId;
 use crate::worker::shared::{Shared, UpstreamSlot, key_of};
 
 impl<N: Net> Shared<N> {
     /// Puts a request in line for a backend that is full, if it may wait at all; whether it
     /// waits.
-    pub(crate) fn line_up(&mut self, owner: Owner, slot: UpstreamSlot, backend: BackendId) -> bool {
+    pub(crate) fn line_up(
+        &mut self,
+        id: SessionId,
+        slot: UpstreamSlot,
+        backend: BackendId,
+    ) -> bool {
         let upstream = &mut self.upstreams[slot as usize];
         !upstream.settings.sticky_wait().is_zero()
-            && upstream.line.join(owner, backend, &mut self.backends)
+            && upstream.line.join(id, backend, &mut self.backends)
     }
 
     /// A request waits no longer.
-    pub(crate) fn leave_line(&mut self, owner: Owner, slot: UpstreamSlot) {
+    pub(crate) fn leave_line(&mut self, id: SessionId, slot: UpstreamSlot) {
         let line = &mut self.upstreams[slot as usize].line;
-        line.leave(owner, &mut self.backends);
+        line.leave(id, &mut self.backends);
     }
 
     /// A backend is about to go or to move: nobody waits for it any more.
     pub(crate) fn send_line_away(&mut self, backend: BackendId) {
-        self.stir_line(backend);
+        self.recheck_line(backend);
         let slot = self.place(backend).upstream;
         let line = &mut self.upstreams[slot as usize].line;
         line.forget(backend, &mut self.backends);
     }
 
     /// A backend may have room, or is not what it was: who waits for it is to be looked at.
-    pub(crate) fn stir_line(&mut self, backend: BackendId) {
-        self.has_stirred_line |= self.backends.get(backend).is_awaited();
+    pub(crate) fn recheck_line(&mut self, backend: BackendId) {
+        self.must_check_lines |= self.backends.get(backend).is_awaited();
     }
 }
 
 impl<N: Net> Worker<N> {
     /// Lets everybody go on whose wait is over.
     pub(crate) fn feed_lines(&mut self) {
-        if !std::mem::take(&mut self.shared.has_stirred_line) {
+        if !std::mem::take(&mut self.shared.must_check_lines) {
             return;
         }
         for slot in 0..self.shared.upstreams.len() {
@@ -59,22 +64,22 @@ impl<N: Net> Worker<N> {
         let mut at = 0;
         loop {
             let line = &mut self.shared.upstreams[slot as usize].line;
-            let Some((owner, backend)) = line.next(&mut at, &mut self.shared.backends) else {
+            let Some((id, backend)) = line.next(&mut at, &mut self.shared.backends) else {
                 return;
             };
-            let lease = backend.and_then(|id| self.shared.take_lease(id, false));
-            if let Some(lease) = self.end_wait(owner, lease) {
+            let lease = backend.and_then(|backend| self.shared.take_lease(backend, false));
+            if let Some(lease) = self.end_wait(id, lease) {
                 debug_assert!(false, "who ended has left the line");
                 self.shared.give_back(lease);
             }
-            self.queue_session(owner.key);
+            self.queue_session(id.key);
         }
     }
 
     /// Hands a request its turn, or none; gives the lease back when nobody waits for it.
-    fn end_wait(&mut self, owner: Owner, lease: Option<Lease>) -> Option<Lease> {
-        let session = self.sessions.get_mut(owner.key as usize);
-        let session = session.filter(|session| session.owner(owner.key) == owner);
+    fn end_wait(&mut self, id: SessionId, lease: Option<Lease>) -> Option<Lease> {
+        let session = self.sessions.get_mut(id.key as usize);
+        let session = session.filter(|session| session.id(id.key) == id);
         let Some(Protocol::Http(http)) = session.map(|session| &mut session.protocol) else {
             return lease;
         };

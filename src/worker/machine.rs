@@ -191,7 +191,7 @@ impl<N: Net> Shared<N> {
             Algorithm::RoundRobin | Algorithm::LeastConnections => true,
             Algorithm::RandomTwo | Algorithm::Hash => false,
         };
-        if !takes_turns || attempt.is_bound_by_hash || !attempt.tried.is_empty() {
+        if !takes_turns || attempt.is_bound_by_hash || !attempt.tried().is_empty() {
             return None;
         }
         let turns = self.board.word(upstream.column, UpstreamWord::Turns);

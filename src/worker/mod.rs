@@ -10,14 +10,15 @@
 mod accept;
 mod adopt;
 mod connect;
+mod connections;
 mod doors;
 mod drain;
 mod http;
 mod line;
-mod links;
 mod machine;
 mod names;
 mod opening;
+mod parked;
 mod probe;
 mod relay;
 mod report;
@@ -47,12 +48,12 @@ use crate::core::memory_limit::WAITING_BYTES_MAX;
 use crate::core::rng::Rng;
 use crate::core::time::Tick;
 use crate::core::timer::TimerWheel;
-use crate::net::{Fired, Kind, Net, Side};
+use crate::net::{Fired, Kind, Net, Target};
+use crate::worker::connections::{ConnectionKey, Connections};
 use crate::worker::http::HttpSpace;
-use crate::worker::links::LinkKey;
 use crate::worker::machine::Loads;
 use crate::worker::probe::Probe;
-use crate::worker::session::{CloseReason, Session, Turn};
+use crate::worker::session::{CloseReason, Session, SessionId, Turn};
 use crate::worker::shared::{ListenerSlot, PipePool, Shared, Timeout, Transfer, UpstreamSlot};
 use crate::worker::shortage::ShortageLine;
 use crate::worker::starve::Starving;
@@ -77,18 +78,11 @@ const HEAD_ROOM_BYTES: usize = 8 * 1024;
 /// What an answer of weir's own may take besides.
 const PAGE_ROOM_BYTES: usize = 64 * 1024;
 
-/// A session key with the generation of its client endpoint: a stale entry names nobody.
-#[derive(Clone, Copy, Debug)]
-struct Runnable {
-    key: u32,
-    generation: u32,
-}
-
 /// One event loop: listeners, sessions, probes, timers and counters.
 pub struct Worker<N: Net> {
     shared: Shared<N>,
     sessions: Slab<Session<N>>,
-    probes: Slab<Probe<N>>,
+    probes: Slab<Probe>,
     connections_max: usize,
     /// Where the configuration says nothing.
     connections_max_default: usize,
@@ -96,11 +90,11 @@ pub struct Worker<N: Net> {
     is_machine_limit: bool,
     /// What this process cannot exceed, whatever all workers together may.
     connections_possible: usize,
-    runnable: VecDeque<Runnable>,
+    runnable: VecDeque<SessionId>,
     runnable_listeners: VecDeque<ListenerSlot>,
     runnable_probes: VecDeque<u32>,
-    /// Parked connections on which something has arrived.
-    stirred_links: Vec<LinkKey>,
+    /// Parked connections that have had an event.
+    fired_parked: Vec<ConnectionKey>,
     /// Sessions that wait for memory.
     short: ShortageLine,
     has_full_listener: bool,
@@ -199,10 +193,10 @@ impl<N: Net> Worker<N> {
             rng: Rng::new(u64::from_ne_bytes(seed)),
             generation: 0,
             stale_events: 0,
-            links: Slab::new(),
+            connections: Connections::new(),
             http: HttpSpace::new(),
             starving: Starving::new(),
-            has_stirred_line: false,
+            must_check_lines: false,
             draining_since: None,
         };
         let mut worker = Self {
@@ -216,7 +210,7 @@ impl<N: Net> Worker<N> {
             runnable: VecDeque::new(),
             runnable_listeners: VecDeque::new(),
             runnable_probes: VecDeque::new(),
-            stirred_links: Vec::new(),
+            fired_parked: Vec::new(),
             short: ShortageLine::new(),
             has_full_listener: false,
             first_resumed: 0,
@@ -288,7 +282,7 @@ impl<N: Net> Worker<N> {
         !self.runnable.is_empty()
             || !self.runnable_listeners.is_empty()
             || !self.runnable_probes.is_empty()
-            || self.shared.has_stirred_line
+            || self.shared.must_check_lines
     }
 
     fn mark(&mut self) {
@@ -306,35 +300,26 @@ impl<N: Net> Worker<N> {
                 true
             }
             Kind::Listener => self.mark_listener(event),
-            Kind::Session(side) => self.mark_session(side, event),
-            Kind::Probe => self.mark_probe(event),
-            Kind::Link => self.mark_link(event),
+            Kind::Client => self.mark_client(event),
+            Kind::Backend | Kind::Probe => self.mark_connection(event),
         };
         if !known {
             self.shared.stale_events += 1;
         }
     }
 
-    fn mark_session(&mut self, side: Side, event: &Fired) -> bool {
-        let key = event.target.key;
-        let session = self.sessions.get_mut(key as usize);
-        let marked = session.is_some_and(|session| session.mark(side, event));
-        if marked {
-            self.queue_session(key);
+    fn mark_client(&mut self, event: &Fired) -> bool {
+        let Target {
+            key, generation, ..
+        } = event.target;
+        let Some(session) = self.sessions.get_mut(key as usize) else {
+            return false;
+        };
+        let is_meant = session.client.mark(generation, event.ready);
+        if is_meant && !std::mem::replace(&mut session.queued, true) {
+            self.runnable.push_back(SessionId { key, generation });
         }
-        marked
-    }
-
-    fn mark_probe(&mut self, event: &Fired) -> bool {
-        let key = event.target.key;
-        let marked = self
-            .probes
-            .get_mut(key as usize)
-            .is_some_and(|probe| probe.mark(event));
-        if marked {
-            self.runnable_probes.push_back(key);
-        }
-        marked
+        is_meant
     }
 
     fn mark_listener(&mut self, event: &Fired) -> bool {
@@ -354,10 +339,7 @@ impl<N: Net> Worker<N> {
         };
         if !session.queued {
             session.queued = true;
-            self.runnable.push_back(Runnable {
-                key,
-                generation: session.client.generation(),
-            });
+            self.runnable.push_back(session.id(key));
         }
     }
 
@@ -385,7 +367,7 @@ impl<N: Net> Worker<N> {
             Timeout::Listener(slot) => self.resume_listener(slot),
             Timeout::Close(slot) => self.empty_listener(slot),
             Timeout::Probe { key, generation } => self.on_probe_timer(key, generation),
-            Timeout::Link { key, generation } => self.shared.on_link_timer(key, generation),
+            Timeout::Parked { key, generation } => self.shared.on_parked_timer(key, generation),
             Timeout::FullCheck => self.on_full_check(),
             Timeout::EjectEnd(id) => self.shared.on_eject_end(id),
             Timeout::Stats => self.on_stats_timer(),
@@ -415,7 +397,7 @@ impl<N: Net> Worker<N> {
 
     /// Runs who was queued when the phase began, and nobody twice.
     fn run(&mut self) {
-        self.close_stirred_links();
+        self.check_fired_parked();
         for _ in 0..self.runnable.len() {
             if let Some(runnable) = self.runnable.pop_front() {
                 self.run_session(runnable);
@@ -436,7 +418,7 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    fn run_session(&mut self, Runnable { key, generation }: Runnable) {
+    fn run_session(&mut self, SessionId { key, generation }: SessionId) {
         let Some(session) = self.sessions.get_mut(key as usize) else {
             return;
         };
@@ -453,7 +435,13 @@ impl<N: Net> Worker<N> {
         {
             turn = session::on_timeout(key, session, shared);
         }
-        self.end_turn(key, turn);
+        // Most turns leave nothing to be done.
+        if turn != Turn::Sleep
+            || self.short.concerns(&shared.transfer)
+            || !session::is_timed(session, shared)
+        {
+            self.end_turn(key, turn);
+        }
     }
 
     /// Does what a session asks for at the end of its turn.
@@ -502,7 +490,7 @@ impl<N: Net> Worker<N> {
         shared.starving.leave(key);
         shared.starving.on_freed();
         if let Some(slot) = session.line() {
-            shared.leave_line(session.owner(key), slot);
+            shared.leave_line(session.id(key), slot);
         }
         let ended = shared.end_protocol(&mut session, reason);
         // A clean end may only follow when everything before it was delivered, or where the
@@ -522,8 +510,11 @@ impl<N: Net> Worker<N> {
             | CloseReason::BadOpening
             | CloseReason::Cut => false,
         };
+        let backend = ended
+            .connection
+            .and_then(|key| shared.remove_connection(key));
         let net = &mut shared.transfer.net;
-        for endpoint in ended.backend.into_iter().chain([session.client]) {
+        for endpoint in backend.into_iter().chain([session.client]) {
             if let CloseReason::Truncated | CloseReason::Stalled = reason {
                 endpoint.cut(net);
             } else if clean {

@@ -10,11 +10,11 @@ use crate::core::opening::{
 };
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
-use crate::net::{Net, Side};
+use crate::net::Net;
 use crate::worker::accept::hash_key;
 use crate::worker::connect::Attempt;
 use crate::worker::http::Http;
-use crate::worker::session::{self, CloseReason, Protocol, Session, Turn};
+use crate::worker::session::{self, CloseReason, Protocol, Session, Side, Turn};
 use crate::worker::shared::{ListenerSlot, Shared};
 use crate::worker::tcp::Relay;
 
@@ -124,13 +124,13 @@ fn begin<N: Net>(
         Ok(false) => came,
         Err(_) => return Turn::Close(CloseReason::Reset(Side::Client)),
     };
-    let owner = session.owner(key);
+    let id = session.id(key);
     match &mut session.protocol {
         Protocol::Tcp(relay) => {
             if !came.is_empty() {
                 relay.up.hold(shared.transfer.buffers.hold(&[came]));
             }
-            if relay.open(owner, shared).is_err() {
+            if relay.open(id, shared).is_err() {
                 return Turn::Close(CloseReason::NoBackend);
             }
         }

@@ -18,11 +18,11 @@ use crate::core::probe::{self, Incoming, ProbeAnswer};
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
-use crate::net::{ConnectError, Fired, Kind, Net, Target, Then};
+use crate::net::{ConnectError, Net, Then};
 use crate::worker::Worker;
+use crate::worker::connections::{ConnectionKey, Owner};
 use crate::worker::machine::Claimed;
 use crate::worker::shared::{Shared, Timeout, UpstreamSlot, key_of};
-use crate::worker::transport::Endpoint;
 
 /// The share of the interval by which the start of a probe is drawn earlier or later, in percent.
 const JITTER_PERCENT: u64 = 10;
@@ -46,17 +46,17 @@ const FIRST_ROUND_MS: u64 = 500;
 const END_MS: u64 = 100;
 
 /// The probe of one backend.
-pub(crate) struct Probe<N: Net> {
+pub(crate) struct Probe {
     pub(crate) backend: BackendId,
     generation: u32,
     /// Its timer, and when that fires.
     timer: Option<(Tick, TimerKey)>,
-    running: Option<Running<N>>,
+    running: Option<Running>,
 }
 
 /// A probe under way.
-struct Running<N: Net> {
-    endpoint: Endpoint<N>,
+struct Running {
+    connection: ConnectionKey,
     started: Tick,
     addresses_failed: u8,
     stage: Stage,
@@ -88,10 +88,10 @@ enum Found {
     Over,
 }
 
-impl<N: Net> Probe<N> {
-    pub(crate) fn mark(&mut self, fired: &Fired) -> bool {
-        let endpoint = self.running.as_mut().map(|running| &mut running.endpoint);
-        endpoint.is_some_and(|endpoint| endpoint.mark(fired.target.generation, fired.ready))
+impl Probe {
+    /// Its connection, while it runs.
+    pub(crate) fn connection(&self) -> Option<ConnectionKey> {
+        self.running.as_ref().map(|running| running.connection)
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -127,7 +127,7 @@ impl<N: Net> Worker<N> {
             self.shared.wheel.cancel(timer);
         }
         if let Some(running) = probe.running {
-            running.close(&mut self.shared.transfer.net);
+            running.close(&mut self.shared);
         }
         self.shared.free_probe(backend);
     }
@@ -165,7 +165,7 @@ impl<N: Net> Worker<N> {
             return true;
         }
         if let Some(running) = probe.running.take() {
-            running.close(&mut self.shared.transfer.net);
+            running.close(&mut self.shared);
         }
         self.arm_probe(key, self.shared.now);
         false
@@ -272,7 +272,7 @@ impl<N: Net> Worker<N> {
             return;
         };
         let (started, failed) = (running.started, running.addresses_failed + 1);
-        running.close(&mut self.shared.transfer.net);
+        running.close(&mut self.shared);
         let place = self.shared.place_mut(backend);
         place.rotate();
         if usize::from(failed) < place.addresses.len()
@@ -289,7 +289,7 @@ impl<N: Net> Worker<N> {
     fn end_probe(&mut self, key: u32) {
         if let Some(running) = self.probes[key as usize].running.take() {
             let started = running.started;
-            running.close(&mut self.shared.transfer.net);
+            running.close(&mut self.shared);
             self.schedule_probe(key, started);
         }
     }
@@ -379,30 +379,20 @@ fn connect_probe<N: Net>(
     shared: &mut Shared<N>,
     backend: BackendId,
     started: Tick,
-) -> Result<Running<N>, Option<Reason>> {
-    let generation = shared.next_generation();
-    let place = shared.places[backend.0 as usize].as_ref();
-    let address = place
-        .and_then(|place| place.address_now())
-        .ok_or(Some(Reason::NotFound))?;
+) -> Result<Running, Option<Reason>> {
     let request = first_words(shared, backend);
-    let net = &mut shared.transfer.net;
-    let stream = match request {
-        Some(_) => net.connect(address),
-        None => net.probe(address),
+    let connect = match request {
+        Some(_) => N::connect,
+        None => N::probe,
     };
-    let stream = stream.map_err(|error| match error {
-        ConnectError::Exhausted => None,
-        ConnectError::Failed(kind) => Some(Reason::of(kind)),
-    })?;
-    let target = Target {
-        kind: Kind::Probe,
-        key,
-        generation,
-    };
-    let endpoint = Endpoint::watched(stream, target, net).map_err(|_| Some(Reason::Other))?;
+    let connection = shared
+        .open_connection(backend, Owner::Probe(key), connect)
+        .map_err(|error| match error {
+            ConnectError::Exhausted => None,
+            ConnectError::Failed(kind) => Some(Reason::of(kind)),
+        })?;
     Ok(Running {
-        endpoint,
+        connection,
         started,
         addresses_failed: 0,
         stage: Stage::Connecting(request),
@@ -411,11 +401,11 @@ fn connect_probe<N: Net>(
     })
 }
 
-impl<N: Net> Running<N> {
-    fn close(self, net: &mut N) {
+impl Running {
+    fn close<N: Net>(self, shared: &mut Shared<N>) {
         match self.has_asked {
-            true => self.endpoint.close(net),
-            false => self.endpoint.cut(net),
+            true => shared.close_connection(self.connection),
+            false => shared.cut_connection(self.connection),
         }
     }
 
@@ -426,7 +416,7 @@ impl<N: Net> Running<N> {
 }
 
 /// Moves a probe on.
-fn step<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: BackendId) -> Found {
+fn step<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: BackendId) -> Found {
     match &running.stage {
         Stage::Connecting(_) => confirm(running, shared),
         Stage::Asking(..) => ask(running, shared),
@@ -435,13 +425,14 @@ fn step<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: Backe
     }
 }
 
-fn confirm<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>) -> Found {
+fn confirm<N: Net>(running: &mut Running, shared: &mut Shared<N>) -> Found {
     let Running {
-        endpoint,
+        connection,
         stage,
         has_asked,
         ..
     } = running;
+    let endpoint = shared.connections.endpoint_mut(*connection);
     let Stage::Connecting(request) = stage else {
         return Found::Nothing;
     };
@@ -494,10 +485,11 @@ fn host_of(place: &crate::worker::shared::Place) -> String {
 }
 
 /// Sends what is left of the request.
-fn ask<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>) -> Found {
+fn ask<N: Net>(running: &mut Running, shared: &mut Shared<N>) -> Found {
     let Running {
-        endpoint, stage, ..
+        connection, stage, ..
     } = running;
+    let endpoint = shared.connections.endpoint_mut(*connection);
     let Stage::Asking(request, sent) = stage else {
         return Found::Nothing;
     };
@@ -523,10 +515,11 @@ fn ask<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>) -> Found {
 
 /// Reads once. The head of the answer decides; the rest is read to its end, and then the end of
 /// the connection.
-fn listen<N: Net>(running: &mut Running<N>, shared: &mut Shared<N>, backend: BackendId) -> Found {
+fn listen<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: BackendId) -> Found {
     let Running {
-        endpoint, stage, ..
+        connection, stage, ..
     } = running;
+    let endpoint = shared.connections.endpoint_mut(*connection);
     let Stage::Listening(answer) = stage else {
         return Found::Nothing;
     };

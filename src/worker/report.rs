@@ -77,8 +77,8 @@ impl<N: Net> Worker<N> {
 
     /// Bytes of a backend connection in the table, in use or parked.
     #[must_use]
-    pub const fn link_bytes() -> usize {
-        size_of::<crate::worker::links::Link<N>>()
+    pub const fn connection_bytes() -> usize {
+        size_of::<crate::worker::connections::Connection<N>>()
     }
 
     /// Counts what the worker holds.
@@ -190,6 +190,7 @@ impl<N: Net> Worker<N> {
                 self.sessions.len()
             ));
         }
+        self.check_connections()?;
         self.check_starving()?;
         self.check_lines()?;
         self.check_buffers()?;
@@ -216,9 +217,9 @@ impl<N: Net> Worker<N> {
         for (slot, upstream) in self.shared.upstreams.iter().enumerate() {
             let here = |session: &Session<N>| session.line() == Some(key_of(slot));
             let waiting = self.sessions.iter().filter(|(_, session)| here(session));
-            let waiting = waiting.map(|(key, session)| session.owner(key_of(key)));
-            let mut line: Vec<_> = upstream.line.iter().map(|(owner, _)| owner).collect();
-            line.sort_by_key(|owner| owner.key);
+            let waiting = waiting.map(|(key, session)| session.id(key_of(key)));
+            let mut line: Vec<_> = upstream.line.iter().map(|(id, _)| id).collect();
+            line.sort_by_key(|id| id.key);
             if !waiting.eq(line.iter().copied()) {
                 let name = &upstream.name;
                 return Err(format!(
@@ -241,12 +242,6 @@ impl<N: Net> Worker<N> {
             buffers += more_buffers;
             pipes += more_pipes;
         }
-        pipes += self
-            .shared
-            .links
-            .iter()
-            .filter(|(_, link)| link.piped.is_some())
-            .count();
         self.check_account()?;
         self.check_shortage()?;
         let transfer = &self.shared.transfer;

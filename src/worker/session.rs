@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use crate::core::account::Purpose;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
-use crate::net::{Fired, Net, Side};
+use crate::net::Net;
+use crate::worker::connections::ConnectionKey;
 use crate::worker::http::{self, Facts, Http};
-use crate::worker::links::Owner;
 use crate::worker::opening::{self, Opening};
 use crate::worker::shared::{ListenerSlot, Shared, UpstreamSlot};
 use crate::worker::shortage::Shortage;
@@ -23,6 +23,24 @@ pub(crate) enum Turn {
     Again,
     /// It is over.
     Close(CloseReason),
+}
+
+/// One of the two ends of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The one that connected to weir.
+    Client,
+    /// The one that weir connected to.
+    Backend,
+}
+
+/// Names a session to whoever has to find it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionId {
+    /// Its key in the table.
+    pub(crate) key: u32,
+    /// That of its client's endpoint: a stale entry names nobody.
+    pub(crate) generation: u32,
 }
 
 /// Why a session ended.
@@ -105,9 +123,9 @@ pub(crate) enum Protocol<N: Net> {
 }
 
 impl<N: Net> Session<N> {
-    /// Names it, by its key in the table, to whoever has to find it again.
-    pub(crate) fn owner(&self, key: u32) -> Owner {
-        Owner {
+    /// Its name, as it has this key in the table.
+    pub(crate) fn id(&self, key: u32) -> SessionId {
+        SessionId {
             key,
             generation: self.client.generation(),
         }
@@ -165,16 +183,13 @@ impl<N: Net> Session<N> {
         }
     }
 
-    /// Adds what fired to the endpoint it is for. False when the event is stale.
-    pub(crate) fn mark(&mut self, side: Side, fired: &Fired) -> bool {
-        let endpoint = match side {
-            Side::Client => Some(&mut self.client),
-            Side::Backend => match &mut self.protocol {
-                Protocol::Tcp(relay) => relay.backend.as_mut(),
-                Protocol::Http(_) | Protocol::Opening(_) => None,
-            },
-        };
-        endpoint.is_some_and(|endpoint| endpoint.mark(fired.target.generation, fired.ready))
+    /// Its connection to a backend, if it has one.
+    pub(crate) fn connection(&self) -> Option<ConnectionKey> {
+        match &self.protocol {
+            Protocol::Opening(_) => None,
+            Protocol::Tcp(relay) => relay.connection,
+            Protocol::Http(http) => http.exchange.as_ref().and_then(|x| x.connection()),
+        }
     }
 }
 
@@ -205,6 +220,12 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
     }
 }
 
+/// Whether its timer fires no later than that.
+pub(crate) fn is_timed<N: Net>(session: &Session<N>, shared: &Shared<N>) -> bool {
+    let deadline = deadline(session, shared);
+    session.timer.is_some_and(|(at, _)| at <= deadline)
+}
+
 /// A deadline has passed and nothing moved in the turn that followed.
 pub(crate) fn on_timeout<N: Net>(
     key: u32,
@@ -219,18 +240,18 @@ pub(crate) fn on_timeout<N: Net>(
 }
 
 /// What is left of a session once its protocol has given back what it held.
-pub(crate) struct Ended<N: Net> {
-    pub(crate) backend: Option<Endpoint<N>>,
+pub(crate) struct Ended {
+    pub(crate) connection: Option<ConnectionKey>,
     pub(crate) upstream: Option<UpstreamSlot>,
     /// Some bytes had been read and were not delivered.
     pub(crate) was_undelivered: bool,
 }
 
-impl<N: Net> Ended<N> {
+impl Ended {
     /// It held nothing.
-    fn nothing() -> Self {
+    const fn nothing() -> Self {
         Self {
-            backend: None,
+            connection: None,
             upstream: None,
             was_undelivered: false,
         }
@@ -239,11 +260,7 @@ impl<N: Net> Ended<N> {
 
 impl<N: Net> Shared<N> {
     /// Takes back what a session that ends holds: buffers, pipes, lease and backend connection.
-    pub(crate) fn end_protocol(
-        &mut self,
-        session: &mut Session<N>,
-        reason: CloseReason,
-    ) -> Ended<N> {
+    pub(crate) fn end_protocol(&mut self, session: &mut Session<N>, reason: CloseReason) -> Ended {
         let blank = Protocol::Http(Http::new(self.now));
         match std::mem::replace(&mut session.protocol, blank) {
             Protocol::Opening(opening) => {
@@ -252,7 +269,8 @@ impl<N: Net> Shared<N> {
                 Ended::nothing()
             }
             Protocol::Tcp(mut relay) => {
-                let to_backend = relay.backend.as_ref().map_or(0, Endpoint::pending_bytes);
+                let backend = relay.connection.map(|key| self.connections.endpoint(key));
+                let to_backend = backend.map_or(0, Endpoint::pending_bytes);
                 let to_client = session.client.pending_bytes();
                 let was_undelivered = relay.held_bytes() + to_backend + to_client > 0;
                 http::log_tcp(session, &relay, self, reason);
@@ -262,7 +280,7 @@ impl<N: Net> Shared<N> {
                     self.give_back(lease);
                 }
                 Ended {
-                    backend: relay.backend,
+                    connection: relay.connection,
                     upstream: Some(relay.attempt.upstream),
                     was_undelivered,
                 }
@@ -287,7 +305,7 @@ impl<N: Net> Shared<N> {
                     self.abandon_exchange(exchange);
                 }
                 Ended {
-                    backend: None,
+                    connection: None,
                     upstream: None,
                     was_undelivered,
                 }

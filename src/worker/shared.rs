@@ -1,7 +1,6 @@
 //! What all sessions of a worker share: the seam, the clock, buffers, timers, backends, limits
 //! and counters. A session runs with two disjoint borrows, itself and this.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,12 +27,14 @@ use crate::core::rng::Rng;
 use crate::core::slots::Slots;
 use crate::core::time::Tick;
 use crate::core::timer::TimerWheel;
-use crate::net::{ConnectError, GENERATION_MAX, Net};
+use crate::net::{GENERATION_MAX, Net};
 use crate::worker::connect::Attempt;
+use crate::worker::connections::{ConnectionKey, Connections};
 use crate::worker::doors::Doors;
 use crate::worker::http::HttpSpace;
-use crate::worker::links::{Link, LinkKey, Owner};
 use crate::worker::machine::Loads;
+use crate::worker::parked::Parked;
+use crate::worker::session::SessionId;
 use crate::worker::site::Site;
 use crate::worker::starve::Starving;
 
@@ -77,7 +78,13 @@ pub(crate) struct PipePool<N: Net> {
     spare: Vec<N::Pipe>,
     lent: usize,
     pipes_max: usize,
+    /// Pipes of responses, each with how many bytes are in it.
+    filling: Slab<(N::Pipe, usize)>,
 }
+
+/// Names a pipe that [`PipePool::fetch`] lent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PipeKey(u32);
 
 impl<N: Net> PipePool<N> {
     pub(crate) fn new(enabled: bool) -> Self {
@@ -85,6 +92,31 @@ impl<N: Net> PipePool<N> {
             spare: Vec::new(),
             lent: 0,
             pipes_max: if enabled { PIPES_MAX } else { 0 },
+            filling: Slab::new(),
+        }
+    }
+
+    /// The same as [`PipePool::take`], for who keeps no more than a key.
+    pub(crate) fn fetch(&mut self, net: &mut N) -> Option<PipeKey> {
+        let pipe = self.take(net)?;
+        Some(PipeKey(key_of(self.filling.insert((pipe, 0)))))
+    }
+
+    /// A pipe that was fetched, and how many bytes are in it.
+    pub(crate) fn get_mut(&mut self, key: PipeKey) -> &mut (N::Pipe, usize) {
+        &mut self.filling[key.0 as usize]
+    }
+
+    /// How many bytes are in a pipe that was fetched.
+    pub(crate) fn bytes(&self, key: PipeKey) -> usize {
+        self.filling[key.0 as usize].1
+    }
+
+    /// Gives a pipe back that was fetched, if there is one; what is in it is lost.
+    pub(crate) fn return_pipe(&mut self, key: &mut Option<PipeKey>) {
+        if let Some(key) = key.take() {
+            let (pipe, bytes) = self.filling.remove(key.0 as usize);
+            self.give(pipe, bytes);
         }
     }
 
@@ -131,7 +163,7 @@ pub(crate) enum Timeout {
     /// The next probe of a backend, or the end of the one that runs.
     Probe { key: u32, generation: u32 },
     /// A parked connection may have been idle for too long.
-    Link { key: LinkKey, generation: u32 },
+    Parked { key: ConnectionKey, generation: u32 },
     /// A limit that all workers share may have room again.
     FullCheck,
     /// The end of an ejection.
@@ -191,7 +223,7 @@ pub(crate) struct Upstream {
     pub(crate) balancer: Balancer,
     pub(crate) sticky: Option<StickyTags>,
     /// Requests that wait for the backend they are bound to.
-    pub(crate) line: Line<Owner>,
+    pub(crate) line: Line<SessionId>,
     pub(crate) budget: RetryBudget,
     pub(crate) settings: model::Upstream,
     pub(crate) refused_log: RateLimit,
@@ -222,7 +254,7 @@ pub(crate) struct Place {
     /// How often a reload gave it another address.
     pub(crate) moves: u32,
     /// HTTP connections that wait for a request, the latest last.
-    pub(crate) parked: Vec<LinkKey>,
+    pub(crate) parked: Vec<Parked>,
     pub(crate) idle_limit: IdleLimit,
     /// The key of its probe, if it has one.
     pub(crate) probe: Option<u32>,
@@ -268,13 +300,13 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) rng: Rng,
     pub(crate) generation: u32,
     pub(crate) stale_events: u64,
-    /// Backend connections of HTTP.
-    pub(crate) links: Slab<Link<N>>,
+    /// Those to backends, whoever has them.
+    pub(crate) connections: Connections<N>,
     pub(crate) http: HttpSpace,
     /// Sessions that wait for a descriptor.
     pub(crate) starving: Starving,
     /// Whether somebody who waits for a full backend may go on.
-    pub(crate) has_stirred_line: bool,
+    pub(crate) must_check_lines: bool,
     /// When the worker was asked to stop; once it no longer accepts, since then.
     pub(crate) draining_since: Option<Tick>,
 }
@@ -313,7 +345,7 @@ impl<N: Net> Shared<N> {
     pub(crate) fn pick(&mut self, attempt: &Attempt) -> Option<Lease> {
         for _ in 0..OVERTAKEN_MAX {
             let id = self.pick_backend(attempt)?;
-            let lease = self.take_lease(id, !attempt.tried.is_empty());
+            let lease = self.take_lease(id, !attempt.tried().is_empty());
             if lease.is_some() {
                 return lease;
             }
@@ -329,7 +361,7 @@ impl<N: Net> Shared<N> {
         let mut ask = Ask {
             key: attempt.hash_key,
             is_bound: attempt.is_bound_by_hash,
-            tried: &attempt.tried,
+            tried: attempt.tried(),
             even_if_down: false,
             turn,
         };
@@ -380,7 +412,7 @@ impl<N: Net> Shared<N> {
             self.see_load(owner);
         }
         match self.backends.try_get(id) {
-            Some(backend) => self.has_stirred_line |= backend.is_awaited(),
+            Some(backend) => self.must_check_lines |= backend.is_awaited(),
             None => self.free_place(id),
         }
     }
@@ -416,18 +448,6 @@ impl<N: Net> Shared<N> {
         self.places[id.0 as usize]
             .as_mut()
             .expect("a live backend has a place")
-    }
-
-    /// Starts a connection to a backend, at the address that is its turn.
-    pub(crate) fn connect_to(&mut self, id: BackendId) -> Result<N::Stream, ConnectError> {
-        let place = self.places[id.0 as usize].as_ref();
-        let address = place.and_then(|place| Some((place.upstream, place.address_now()?)));
-        let (upstream, address) = address.ok_or(ConnectError::Failed(ErrorKind::NotFound))?;
-        let stream = self.transfer.net.connect(address)?;
-        if let Some(keepalive) = &self.upstreams[upstream as usize].settings.keepalive {
-            self.transfer.net.set_keepalive(&stream, keepalive);
-        }
-        Ok(stream)
     }
 
     /// A backend failed real traffic: counts it, and ejects it when that is too often.
@@ -557,7 +577,7 @@ impl<N: Net> Shared<N> {
     /// The health of a backend may have changed: brings its gauge up to date, and has those who
     /// wait for it looked at.
     pub(crate) fn refresh_up(&mut self, id: BackendId) {
-        self.stir_line(id);
+        self.recheck_line(id);
         let backend = self.backends.get(id);
         let column = self.place(id).column;
         if self.board.is_shared() && backend.is_retired() {

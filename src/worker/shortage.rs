@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 use crate::core::account::Purpose;
 use crate::core::buffer::TINY_BYTES;
 use crate::net::Net;
-use crate::worker::{Runnable, Worker};
+use crate::worker::Worker;
+use crate::worker::session::SessionId;
+use crate::worker::shared::Transfer;
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub(crate) enum Shortage {
 #[derive(Debug)]
 pub(crate) struct ShortageLine {
     /// The longest waiting first.
-    line: VecDeque<Runnable>,
+    line: VecDeque<SessionId>,
     /// Somebody waits, or was let on.
     is_in_use: bool,
     /// One that was let on needs no more.
@@ -45,16 +47,21 @@ impl ShortageLine {
     pub(crate) fn len(&self) -> usize {
         self.line.len()
     }
+
+    /// Whether it may have to be told of a session that ends its turn.
+    pub(crate) fn concerns<N: Net>(&self, transfer: &Transfer<N>) -> bool {
+        transfer.is_short || self.is_in_use
+    }
 }
 
 impl<N: Net> Worker<N> {
     /// At the end of a session's turn: puts it in line if it found no memory.
     pub(crate) fn note_shortage(&mut self, key: u32) {
-        let is_short = std::mem::take(&mut self.shared.transfer.is_short);
         let short = &mut self.short;
-        if !is_short && !short.is_in_use {
+        if !short.concerns(&self.shared.transfer) {
             return;
         }
+        let is_short = std::mem::take(&mut self.shared.transfer.is_short);
         let Some(session) = self.sessions.get_mut(key as usize) else {
             return;
         };
@@ -64,8 +71,7 @@ impl<N: Net> Worker<N> {
             Shortage::InLine => {}
             Shortage::No | Shortage::LetOn if is_short => {
                 session.shortage = Shortage::InLine;
-                let generation = session.client.generation();
-                short.line.push_back(Runnable { key, generation });
+                short.line.push_back(session.id(key));
             }
             Shortage::No | Shortage::LetOn => session.shortage = Shortage::No,
         }
@@ -97,7 +103,7 @@ impl<N: Net> Worker<N> {
             .max(account.room(Purpose::Request));
         let count = (room / TINY_BYTES).max(1);
         for _ in 0..count {
-            let Some(Runnable { key, .. }) = self.short.line.pop_front() else {
+            let Some(SessionId { key, .. }) = self.short.line.pop_front() else {
                 return;
             };
             if let Some(session) = self.sessions.get_mut(key as usize) {

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use crate::net::Net;
 use crate::worker::Worker;
-use crate::worker::links::Owner;
 use crate::worker::session;
+use crate::worker::session::SessionId;
 use crate::worker::shared::{Shared, Timeout};
 
 /// How long the first in line waits before it tries again unasked.
@@ -19,7 +19,7 @@ const RETRY_MS: u64 = 100;
 #[derive(Debug)]
 pub(crate) struct Starving {
     /// The longest waiting first.
-    line: VecDeque<Owner>,
+    line: VecDeque<SessionId>,
     /// What became free since the line was last looked at.
     freed: usize,
     has_timer: bool,
@@ -42,7 +42,7 @@ impl Starving {
     /// A session waits no longer.
     pub(crate) fn leave(&mut self, key: u32) {
         if !self.line.is_empty() {
-            self.line.retain(|owner| owner.key != key);
+            self.line.retain(|id| id.key != key);
         }
     }
 
@@ -53,12 +53,12 @@ impl Starving {
 
 impl<N: Net> Shared<N> {
     /// Puts a session in line; back at its head when it has just been fed in vain.
-    pub(crate) fn starve(&mut self, owner: Owner, is_fed: bool) {
+    pub(crate) fn starve(&mut self, id: SessionId, is_fed: bool) {
         let line = &mut self.starving.line;
         if is_fed {
-            line.push_front(owner);
+            line.push_front(id);
         } else {
-            line.push_back(owner);
+            line.push_back(id);
         }
         self.arm_starving();
     }
@@ -94,20 +94,20 @@ impl<N: Net> Worker<N> {
 
     /// Lets the first in line connect; whether it could.
     fn feed_one(&mut self) -> bool {
-        let Some(owner) = self.shared.starving.line.pop_front() else {
+        let Some(id) = self.shared.starving.line.pop_front() else {
             return false;
         };
-        let Some(session) = self.sessions.get_mut(owner.key as usize) else {
+        let Some(session) = self.sessions.get_mut(id.key as usize) else {
             return false;
         };
         debug_assert_eq!(
             session.client.generation(),
-            owner.generation,
+            id.generation,
             "it left the line"
         );
         let before = self.shared.starving.len();
-        let turn = session::feed(owner.key, session, &mut self.shared);
-        self.end_turn(owner.key, turn);
+        let turn = session::feed(id.key, session, &mut self.shared);
+        self.end_turn(id.key, turn);
         self.shared.starving.len() <= before
     }
 }

@@ -8,34 +8,33 @@ use std::time::Duration;
 
 use crate::board::{BackendCell, ListenerCell};
 use crate::core::time::Tick;
-use crate::net::{Kind, Net, Side, Target};
+use crate::net::Net;
 use crate::worker::connect::{self, Attempt, Confirmed, Dialed, NoBackend};
-use crate::worker::links::Owner;
+use crate::worker::connections::ConnectionKey;
 use crate::worker::relay::{Direction, Held, Limits, Pumped};
-use crate::worker::session::{CloseReason, Protocol, Session, Turn};
+use crate::worker::session::{CloseReason, Protocol, Session, SessionId, Side, Turn};
 use crate::worker::shared::{ListenerSlot, Shared};
 use crate::worker::transport::Endpoint;
 
 /// Bytes that one session may move in one turn before the next one runs.
 pub(crate) const TURN_BUDGET_BYTES: usize = 512 * 1024;
 
-/// The backend side of an L4 session, and what is on its way.
+/// What an L4 session has of its backend, and what is on its way.
 pub(crate) struct Relay<N: Net> {
     pub(crate) attempt: Attempt,
-    pub(crate) backend: Option<Endpoint<N>>,
+    pub(crate) connection: Option<ConnectionKey>,
     /// Client to backend.
     pub(crate) up: Direction<N>,
     /// Backend to client.
     pub(crate) down: Direction<N>,
     phase: Phase,
-    content: Content,
-    connect_ms: Option<u32>,
 }
 
 /// What a relay carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Content {
-    Tcp,
+    /// Its connection took so long to be made, in milliseconds.
+    Tcp(u32),
     /// It began as an HTTP request, whose route may say how long nothing may move, in milliseconds:
     /// at most 49 days, so that sessions stay small.
     Tunnel(Option<NonZeroU32>),
@@ -48,90 +47,74 @@ enum Phase {
     /// The backend connection is being made, since then.
     Connecting(Tick),
     /// Bytes are relayed.
-    Relaying,
+    Relaying(Content),
 }
 
 impl<N: Net> Relay<N> {
     pub(crate) fn new(attempt: Attempt, now: Tick) -> Self {
         Self {
             attempt,
-            backend: None,
+            connection: None,
             up: Direction::new(),
             down: Direction::new(),
             phase: Phase::Connecting(now),
-            content: Content::Tcp,
-            connect_ms: None,
         }
     }
 
-    /// A relay that takes over from HTTP after a change of protocols, with the timeout of its route
-    /// if that has one.
+    /// A relay that takes over from HTTP after a change of protocols, on the same connections, with
+    /// the timeout of its route if that has one.
     pub(crate) fn tunnel(
         attempt: Attempt,
-        backend: Endpoint<N>,
+        connection: ConnectionKey,
         timeout: Option<Duration>,
     ) -> Self {
+        let timeout = timeout.map(|timeout| {
+            let ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+            NonZeroU32::new(ms).unwrap_or(NonZeroU32::MIN)
+        });
         Self {
             attempt,
-            backend: Some(backend),
+            connection: Some(connection),
             up: Direction::new(),
             down: Direction::new(),
-            phase: Phase::Relaying,
-            content: Content::Tunnel(timeout.map(|timeout| {
-                let ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-                NonZeroU32::new(ms).unwrap_or(NonZeroU32::MIN)
-            })),
-            connect_ms: None,
+            phase: Phase::Relaying(Content::Tunnel(timeout)),
         }
     }
 
     /// Starts connecting to a backend.
-    pub(crate) fn open(&mut self, owner: Owner, shared: &mut Shared<N>) -> Result<(), NoBackend> {
-        let dialed = self.attempt.open(shared)?;
-        self.watch(owner, shared, dialed)
+    pub(crate) fn open(&mut self, id: SessionId, shared: &mut Shared<N>) -> Result<(), NoBackend> {
+        let dialed = self.attempt.open(shared, id.key)?;
+        self.on_dialed(id, shared, dialed);
+        Ok(())
     }
 
     /// The present attempt failed: starts the next one.
-    fn reopen(&mut self, owner: Owner, shared: &mut Shared<N>, why: &str) -> Result<(), NoBackend> {
-        if let Some(endpoint) = self.backend.take() {
-            endpoint.cut(&mut shared.transfer.net);
+    fn reopen(
+        &mut self,
+        id: SessionId,
+        shared: &mut Shared<N>,
+        why: &str,
+    ) -> Result<(), NoBackend> {
+        if let Some(connection) = self.connection.take() {
+            shared.cut_connection(connection);
         }
-        let dialed = self.attempt.reopen(shared, why)?;
-        self.watch(owner, shared, dialed)
+        let dialed = self.attempt.reopen(shared, id.key, why)?;
+        self.on_dialed(id, shared, dialed);
+        Ok(())
     }
 
-    fn watch(
-        &mut self,
-        owner: Owner,
-        shared: &mut Shared<N>,
-        mut dialed: Dialed<N::Stream>,
-    ) -> Result<(), NoBackend> {
-        let key = owner.key;
-        loop {
-            let stream = match dialed {
-                Dialed::Started(stream) => stream,
-                Dialed::Starved => {
-                    let is_fed = self.is_starving();
-                    if !is_fed {
-                        self.phase = Phase::Starving(shared.now);
-                    }
-                    shared.starve(owner, is_fed);
-                    return Ok(());
+    fn on_dialed(&mut self, id: SessionId, shared: &mut Shared<N>, dialed: Dialed) {
+        match dialed {
+            Dialed::Started(connection) => {
+                self.connection = Some(connection);
+                self.phase = Phase::Connecting(shared.now);
+            }
+            Dialed::Starved => {
+                let is_fed = self.is_starving();
+                if !is_fed {
+                    self.phase = Phase::Starving(shared.now);
                 }
-            };
-            let generation = shared.next_generation();
-            let target = Target {
-                kind: Kind::Session(Side::Backend),
-                key,
-                generation,
-            };
-            match Endpoint::watched(stream, target, &mut shared.transfer.net) {
-                Ok(endpoint) => {
-                    self.backend = Some(endpoint);
-                    self.phase = Phase::Connecting(shared.now);
-                    return Ok(());
-                }
-                Err(error) => dialed = self.attempt.reopen(shared, &error.to_string())?,
+                shared.starve(id, is_fed);
             }
         }
     }
@@ -176,7 +159,7 @@ impl<N: Net> Relay<N> {
 
 /// Runs a session until it has to wait, is over, or has spent its budget.
 pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
-    let owner = session.owner(key);
+    let id = session.id(key);
     let Protocol::Tcp(relay) = &mut session.protocol else {
         return Turn::Sleep;
     };
@@ -184,9 +167,10 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         return Turn::Sleep;
     }
     if let Phase::Connecting(since) = relay.phase {
-        let Some(backend) = &mut relay.backend else {
+        let Some(connection) = relay.connection else {
             return Turn::Close(CloseReason::NoBackend);
         };
+        let backend = shared.connections.endpoint_mut(connection);
         match connect::confirm(backend, &mut shared.transfer.net) {
             Confirmed::NotYet => return Turn::Sleep,
             Confirmed::Yes => {
@@ -195,7 +179,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
             }
             Confirmed::Failed(kind) => {
                 relay.attempt.note_failure(kind);
-                return relay.on_connect_failed(owner, shared, &connect::reason(kind));
+                return relay.on_connect_failed(id, shared, &connect::reason(kind));
             }
         }
     }
@@ -212,11 +196,11 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
 
 /// There may be a descriptor now for a session that waits for one.
 pub(crate) fn feed<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
-    let owner = session.owner(key);
+    let id = session.id(key);
     let Protocol::Tcp(relay) = &mut session.protocol else {
         return Turn::Sleep;
     };
-    match relay.open(owner, shared) {
+    match relay.open(id, shared) {
         Ok(()) => Turn::Sleep,
         Err(NoBackend) => Turn::Close(CloseReason::NoBackend),
     }
@@ -228,7 +212,7 @@ pub(crate) fn on_timeout<N: Net>(
     session: &mut Session<N>,
     shared: &mut Shared<N>,
 ) -> Turn {
-    let owner = session.owner(key);
+    let id = session.id(key);
     let Protocol::Tcp(relay) = &mut session.protocol else {
         return Turn::Sleep;
     };
@@ -236,13 +220,11 @@ pub(crate) fn on_timeout<N: Net>(
         Phase::Starving(_) => Turn::Close(CloseReason::NoBackend),
         Phase::Connecting(_) => {
             relay.attempt.note_failure(ErrorKind::TimedOut);
-            relay.on_connect_failed(owner, shared, "connect timed out")
+            relay.on_connect_failed(id, shared, "connect timed out")
         }
-        Phase::Relaying if relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
-        Phase::Relaying => Turn::Close(match relay.content {
-            Content::Tcp => CloseReason::Idle,
-            Content::Tunnel(_) => CloseReason::TunnelIdle,
-        }),
+        Phase::Relaying(_) if relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
+        Phase::Relaying(Content::Tcp(_)) => Turn::Close(CloseReason::Idle),
+        Phase::Relaying(Content::Tunnel(_)) => Turn::Close(CloseReason::TunnelIdle),
     }
 }
 
@@ -254,11 +236,11 @@ impl<N: Net> Relay<N> {
             Phase::Starving(since) | Phase::Connecting(since) => {
                 since.after(shared.timeout(listener, upstream, |o| o.connect, |t| t.connect))
             }
-            Phase::Relaying => session.moved.after(if self.is_half_closed() {
+            Phase::Relaying(content) => session.moved.after(if self.is_half_closed() {
                 shared.timeout(listener, upstream, |o| o.half_closed, |t| t.half_closed)
             } else {
-                match self.content {
-                    Content::Tcp => shared.timeout(listener, upstream, |o| o.idle, |t| t.idle),
+                match content {
+                    Content::Tcp(_) => shared.timeout(listener, upstream, |o| o.idle, |t| t.idle),
                     Content::Tunnel(Some(ms)) => Duration::from_millis(ms.get().into()),
                     Content::Tunnel(None) => {
                         shared.timeout(listener, upstream, |o| o.tunnel, |t| t.tunnel)
@@ -270,21 +252,24 @@ impl<N: Net> Relay<N> {
 
     /// How long the connection to the backend took; none while there is none.
     pub(crate) fn connect_ms(&self) -> Option<u64> {
-        self.connect_ms.map(u64::from)
+        match self.phase {
+            Phase::Relaying(Content::Tcp(ms)) => Some(ms.into()),
+            Phase::Relaying(Content::Tunnel(_)) | Phase::Starving(_) | Phase::Connecting(_) => None,
+        }
     }
 
     fn on_connected(&mut self, since: Tick, shared: &mut Shared<N>) {
-        self.phase = Phase::Relaying;
-        self.attempt.on_connected();
         let took = shared.now.since_ms(since);
-        self.connect_ms = Some(u32::try_from(took).unwrap_or(u32::MAX));
+        let connect_ms = u32::try_from(took).unwrap_or(u32::MAX);
+        self.phase = Phase::Relaying(Content::Tcp(connect_ms));
+        self.attempt.on_connected();
         if let Some(lease) = &self.attempt.lease {
             shared.backends.on_success(lease.backend);
         }
     }
 
-    fn on_connect_failed(&mut self, owner: Owner, shared: &mut Shared<N>, why: &str) -> Turn {
-        match self.reopen(owner, shared, why) {
+    fn on_connect_failed(&mut self, id: SessionId, shared: &mut Shared<N>, why: &str) -> Turn {
+        match self.reopen(id, shared, why) {
             Ok(()) => Turn::Sleep,
             Err(NoBackend) => Turn::Close(CloseReason::NoBackend),
         }
@@ -312,11 +297,15 @@ fn pump_both<N: Net>(
     shared: &mut Shared<N>,
 ) -> Turn {
     let Relay {
-        backend, up, down, ..
+        connection,
+        up,
+        down,
+        ..
     } = relay;
-    let Some(backend) = backend else {
+    let Some(connection) = *connection else {
         return Turn::Close(CloseReason::NoBackend);
     };
+    let backend = shared.connections.endpoint_mut(connection);
     let transfer = &mut shared.transfer;
     let mut budget = TURN_BUDGET_BYTES;
     let mut upward = Pumped::Done;

@@ -78,7 +78,7 @@ impl<N: Net> Endpoint<N> {
         }
     }
 
-    /// Starts reporting events for an owner of this kind and key.
+    /// Starts reporting events, as those of this kind and key.
     pub(crate) fn watch(&self, net: &mut N, kind: Kind, key: u32) -> io::Result<()> {
         let target = Target {
             kind,
@@ -86,12 +86,6 @@ impl<N: Net> Endpoint<N> {
             generation: self.generation,
         };
         net.watch(&self.stream, target)
-    }
-
-    /// Gives it to another owner, to whom the present state is reported again.
-    pub(crate) fn rewatch(&mut self, net: &mut N, target: Target) -> io::Result<()> {
-        self.generation = target.generation;
-        net.rewatch(&self.stream, target)
     }
 
     pub(crate) fn generation(&self) -> u32 {

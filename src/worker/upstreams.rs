@@ -254,7 +254,7 @@ impl<N: Net> Worker<N> {
         let backend = self.shared.backends.get_mut(id);
         backend.weight = settings.weight;
         backend.connections_max = settings.connections_max;
-        self.shared.stir_line(id);
+        self.shared.recheck_line(id);
         if self.shared.place(id).address == settings.address {
             return;
         }

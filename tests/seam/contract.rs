@@ -8,7 +8,7 @@ use std::io::IoSlice;
 use weir::core::address::Address;
 use weir::core::readiness::{Io, Readiness};
 use weir::core::time::Tick;
-use weir::net::{Accept, Fired, Kind, Net, Side, Target, Then};
+use weir::net::{Accept, Fired, Kind, Net, Target, Then};
 
 /// A net and the peers around it.
 pub(crate) trait World {
@@ -57,8 +57,7 @@ macro_rules! contract {
         $crate::contract::contract! { $world;
             an_arrival_is_one_event_and_unread_bytes_are_none
             new_bytes_are_an_event_beside_unread_ones
-            rewatching_asks_for_the_present_state_again
-            a_stream_is_watched_once_and_rewatched_only_then
+            a_stream_is_watched_once
             what_came_before_the_watch_is_its_first_event
             a_short_read_leaves_the_end_without_an_event
             bytes_come_before_the_end
@@ -101,7 +100,7 @@ pub(crate) use contract;
 const ALL: Readiness = Readiness::ALL;
 
 const TARGET: Target = Target {
-    kind: Kind::Session(Side::Client),
+    kind: Kind::Client,
     key: 3,
     generation: 1,
 };
@@ -246,26 +245,8 @@ pub(crate) fn new_bytes_are_an_event_beside_unread_ones<W: World>(world: &mut W)
     close_all(world, [stream]);
 }
 
-pub(crate) fn rewatching_asks_for_the_present_state_again<W: World>(world: &mut W) {
-    let (mut peer, stream) = watched(world);
-    world.send(&mut peer, b"unread");
-    expect(world, TARGET, Readiness::READ);
-    let parked = Target {
-        kind: Kind::Link,
-        ..TARGET
-    };
-    world.net().rewatch(&stream, parked).expect("rewatched");
-    let seen = expect(world, parked, Readiness::READ);
-    assert_eq!(seen, Readiness::READ | Readiness::WRITE);
-    world.send(&mut peer, b"more");
-    expect(world, parked, Readiness::READ);
-    silence(world, TARGET);
-    close_all(world, [stream]);
-}
-
-pub(crate) fn a_stream_is_watched_once_and_rewatched_only_then<W: World>(world: &mut W) {
+pub(crate) fn a_stream_is_watched_once<W: World>(world: &mut W) {
     let (_peer, stream) = accepted(world);
-    assert!(world.net().rewatch(&stream, TARGET).is_err());
     assert!(world.net().watch(&stream, TARGET).is_ok());
     assert!(world.net().watch(&stream, TARGET).is_err());
     close_all(world, [stream]);

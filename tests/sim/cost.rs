@@ -57,6 +57,36 @@ fn a_small_message_over_an_open_connection_costs_a_read_and_a_write() {
 }
 
 #[test]
+fn a_change_of_protocols_costs_no_more_than_its_response() {
+    let mut rig = Rig::still(&config_text(&[1], "mode: http"));
+    let client = rig.client();
+    let ask = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    rig.world().peer_send(client, ask);
+    rig.settle();
+    let backend = rig.accepted(0)[0];
+    let switch = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    for (from, bytes) in [
+        (backend, &switch[..]),
+        (client, b"ask"),
+        (backend, b"answer"),
+    ] {
+        rig.world().peer_send(from, bytes);
+        rig.world().take_calls();
+        rig.settle();
+        let calls = rig.world().take_calls();
+        let expected = Calls {
+            read: 1,
+            write: 1,
+            wait: calls.wait,
+            ..Calls::default()
+        };
+        assert_eq!(calls, expected);
+    }
+    assert!(rig.world().peer_received(backend).ends_with(b"ask"));
+    assert!(rig.world().peer_received(client).ends_with(b"answer"));
+}
+
+#[test]
 fn keepalive_costs_one_call_a_connection_and_only_when_it_is_on() {
     let mut rig = Rig::still(&config_text(&[1], "keepalive: on"));
     let (_, backend) = rig.session();

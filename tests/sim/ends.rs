@@ -3,7 +3,7 @@
 use weir::board::{BackendCell, ListenerCell};
 use weir::worker::Stage;
 
-use crate::net::{Behaviour, Settings};
+use crate::net::{Behaviour, PeerId, Settings};
 use crate::rig::{Rig, config_text, origin_address};
 use crate::rules::bytes;
 
@@ -422,4 +422,38 @@ fn a_client_that_cannot_be_watched_is_refused_and_not_cut() {
     assert_eq!(rig.listener_count(ListenerCell::Cut), 0);
     assert_eq!(rig.worker.cut_sessions(), 0);
     assert_eq!(rig.worker.census().sessions, 0);
+}
+
+#[test]
+fn a_backend_connection_that_cannot_be_watched_is_closed_and_not_blamed_on_the_backend() {
+    for more in ["", "mode: http"] {
+        let mut rig = Rig::still(&config_text(&[1, 1], more));
+        let client = rig.client();
+        if !more.is_empty() {
+            rig.settle();
+        }
+        rig.world().fails_next_watch = true;
+        rig.world()
+            .peer_send(client, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        rig.settle();
+        let backends = [0, 1].map(|k| rig.accepted(k));
+        let open = |peer: &&PeerId| !rig.world().peer_saw_end(**peer);
+        assert_eq!(backends.iter().flatten().filter(open).count(), 1, "{more}");
+        for k in [0, 1] {
+            assert_eq!(rig.backend_count(k, BackendCell::ConnectFailures), 0);
+        }
+        assert_eq!(rig.worker.census().sessions, 1, "it goes on elsewhere");
+    }
+}
+
+#[test]
+fn a_probe_that_cannot_be_watched_has_failed_and_the_next_one_runs() {
+    let mut rig = Rig::still(&config_text(&[1], "health_check: {interval: 1s}"));
+    rig.world().fails_next_watch = true;
+    rig.pass(900, 50);
+    let probes = |rig: &Rig, cell| rig.backend_count(0, cell);
+    assert_eq!(probes(&rig, BackendCell::ProbesFailed), 1);
+    rig.pass(2_000, 50);
+    assert_eq!(probes(&rig, BackendCell::ProbesFailed), 1);
+    assert!(probes(&rig, BackendCell::ProbesPassed) > 0);
 }

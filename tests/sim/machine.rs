@@ -15,7 +15,7 @@ use weir::config::model::{Config, Mode};
 use weir::core::address::{Address, BackendAddress};
 use weir::core::lease::Term;
 use weir::core::time::Tick;
-use weir::net::{Kind, Side};
+use weir::net::Kind;
 use weir::sys::shm::Mapping;
 use weir::worker::{Start, Worker};
 
@@ -401,9 +401,9 @@ impl Machine {
         for slot in 0..self.slots.len() {
             for (_, kind, remote) in self.world().streams_of(slot) {
                 match kind {
-                    Kind::Session(Side::Client) => clients += 1,
-                    Kind::Session(Side::Backend) => *backends.entry(remote).or_default() += 1,
-                    Kind::Control | Kind::Listener | Kind::Link | Kind::Probe => {}
+                    Kind::Client => clients += 1,
+                    Kind::Backend => *backends.entry(remote).or_default() += 1,
+                    Kind::Control | Kind::Listener | Kind::Probe => {}
                 }
             }
         }

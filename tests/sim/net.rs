@@ -132,7 +132,6 @@ pub(crate) struct Calls {
     pub(crate) connect: u64,
     pub(crate) probe: u64,
     pub(crate) watch: u64,
-    pub(crate) rewatch: u64,
     pub(crate) connected: u64,
     pub(crate) read: u64,
     pub(crate) write: u64,
@@ -1631,16 +1630,6 @@ impl Net for SimNet {
         }
         if world.conns[stream.id].watch.is_some() {
             return Err(ErrorKind::AlreadyExists.into());
-        }
-        world.watch(stream.id, target);
-        Ok(())
-    }
-
-    fn rewatch(&mut self, stream: &SimStream, target: Target) -> io::Result<()> {
-        let mut world = self.call();
-        world.calls.rewatch += 1;
-        if world.conns[stream.id].watch.is_none() {
-            return Err(ErrorKind::NotFound.into());
         }
         world.watch(stream.id, target);
         Ok(())

@@ -41,8 +41,8 @@ mod tests;
 
 pub(crate) use outcome::or_end;
 pub use outcome::{
-    BadResponse, ClientFate, Cut, End, Ending, Failure, Idle, LinkFate, NO_DESCRIPTOR, NO_MEMORY,
-    Progress, TOO_LARGE,
+    BackendFate, BadResponse, ClientFate, Cut, End, Ending, Failure, Idle, NO_DESCRIPTOR,
+    NO_MEMORY, Progress, TOO_LARGE,
 };
 
 /// How long after forwarding `Expect: 100-continue` weir answers 100 itself, in milliseconds.
@@ -50,7 +50,7 @@ pub(crate) const CONTINUE_AFTER_MS: u64 = 1_000;
 
 /// Where the connection to a backend stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
+pub enum BackendState {
     /// None is chosen.
     None,
     /// The backend that the client is bound to is full: it waits for its turn, since then.
@@ -193,7 +193,7 @@ pub struct Allowance<'a> {
 #[derive(Debug)]
 pub struct Exchange {
     facts: RequestFacts,
-    link: Link,
+    backend: BackendState,
     /// The outgoing head and what of the body came with it.
     request: Vec<u8>,
     /// How much of `request` has left on the present connection.
@@ -234,7 +234,7 @@ impl Exchange {
     fn with_space(facts: RequestFacts, request: Vec<u8>) -> Self {
         Self {
             facts,
-            link: Link::None,
+            backend: BackendState::None,
             request,
             sent: 0,
             is_kept: true,
@@ -258,8 +258,8 @@ impl Exchange {
 
     /// Where the connection to a backend stands.
     #[must_use]
-    pub const fn link(&self) -> Link {
-        self.link
+    pub const fn backend(&self) -> BackendState {
+        self.backend
     }
 
     /// Room kept for a request, in bytes.
@@ -397,29 +397,29 @@ impl Exchange {
 impl Exchange {
     /// The backend that the client is bound to is full.
     pub const fn on_queued(&mut self, now: Tick) {
-        self.link = Link::Queued(now);
+        self.backend = BackendState::Queued(now);
     }
 
     /// The wait for a turn is over: it has come, or the backend cannot be used any more.
     pub const fn on_dequeued(&mut self) {
-        self.link = Link::None;
+        self.backend = BackendState::None;
     }
 
     /// What a connection takes is not there.
     pub(crate) const fn on_waiting(&mut self, now: Tick) {
-        if !matches!(self.link, Link::Waiting(_)) {
-            self.link = Link::Waiting(now);
+        if !matches!(self.backend, BackendState::Waiting(_)) {
+            self.backend = BackendState::Waiting(now);
         }
     }
 
     /// A connection is being made.
     pub const fn on_connecting(&mut self, now: Tick) {
-        self.link = Link::Connecting(now);
+        self.backend = BackendState::Connecting(now);
     }
 
     /// The connection stands: a new one, or one that has served before.
     pub const fn on_connected(&mut self, is_reused: bool) {
-        self.link = Link::Connected { is_reused };
+        self.backend = BackendState::Connected { is_reused };
     }
 
     /// A connection could not be made: another one may be.
@@ -448,7 +448,7 @@ impl Exchange {
         if self.response.is_some() {
             return Err(End::Cut(Cut::Backend));
         }
-        let was_reused = matches!(self.link, Link::Connected { is_reused: true });
+        let was_reused = matches!(self.backend, BackendState::Connected { is_reused: true });
         let is_untouched = self.sent == 0;
         let is_harmless = is_untouched || self.facts.method.is_idempotent();
         self.failure = Failure::ClosedEarly;
@@ -488,7 +488,7 @@ impl Exchange {
     }
 
     const fn on_link_lost(&mut self) {
-        self.link = Link::None;
+        self.backend = BackendState::None;
         self.sent = 0;
         self.is_refused = false;
     }
@@ -548,7 +548,7 @@ impl Exchange {
             if let Err(error) = self.check_switch(head, protocols) {
                 return Err(self.failed(Failure::BadResponse(error)));
             }
-            self.link = Link::Switched;
+            self.backend = BackendState::Switched;
         }
         let knows_chunked = self.facts.version == Version::Http11;
         let reframing = Reframing::towards(head.framing, knows_chunked);
@@ -632,7 +632,7 @@ impl Exchange {
             debug_assert!(false, "a body without a head");
             return Err(End::Failed(Failure::ClosedEarly));
         };
-        if self.link == Link::Switched {
+        if self.backend == BackendState::Switched {
             return Ok(all);
         }
         let passed = response
@@ -647,13 +647,13 @@ impl Exchange {
     #[must_use]
     pub fn natural_end(&self) -> Option<End> {
         let response = self.response.as_ref()?;
-        match self.link {
-            Link::Switched => Some(End::Switched),
-            Link::None
-            | Link::Queued(_)
-            | Link::Waiting(_)
-            | Link::Connecting(_)
-            | Link::Connected { .. } => {
+        match self.backend {
+            BackendState::Switched => Some(End::Switched),
+            BackendState::None
+            | BackendState::Queued(_)
+            | BackendState::Waiting(_)
+            | BackendState::Connecting(_)
+            | BackendState::Connected { .. } => {
                 // A client that was told that it may go on can do so where its request ends.
                 let is_refused =
                     self.is_refused && !(self.drops_request() && response.keeps_client);
@@ -820,19 +820,23 @@ impl Exchange {
     /// What is awaited now. A client that is blocked does not take what is there for it.
     #[must_use]
     pub(crate) fn awaited(&self, is_client_blocked: bool) -> Awaited {
-        match self.link {
-            Link::Queued(since) => Awaited::Turn(since),
-            Link::Waiting(since) | Link::Connecting(since) => Awaited::Connection(since),
-            Link::None | Link::Connected { .. } | Link::Switched => match self.response {
-                _ if is_client_blocked => Awaited::Taking,
-                None if self.awaits_client() => Awaited::Upload,
-                None => Awaited::Response,
-                Some(_) if !self.is_response_whole() => Awaited::ResponseBody,
-                Some(_) if self.waits_for_100 => Awaited::UnaskedBody,
-                Some(_) if self.drops_request() => Awaited::DroppedBody,
-                Some(_) if self.awaits_client() => Awaited::Upload,
-                Some(_) => Awaited::Response,
-            },
+        match self.backend {
+            BackendState::Queued(since) => Awaited::Turn(since),
+            BackendState::Waiting(since) | BackendState::Connecting(since) => {
+                Awaited::Connection(since)
+            }
+            BackendState::None | BackendState::Connected { .. } | BackendState::Switched => {
+                match self.response {
+                    _ if is_client_blocked => Awaited::Taking,
+                    None if self.awaits_client() => Awaited::Upload,
+                    None => Awaited::Response,
+                    Some(_) if !self.is_response_whole() => Awaited::ResponseBody,
+                    Some(_) if self.waits_for_100 => Awaited::UnaskedBody,
+                    Some(_) if self.drops_request() => Awaited::DroppedBody,
+                    Some(_) if self.awaits_client() => Awaited::Upload,
+                    Some(_) => Awaited::Response,
+                }
+            }
         }
     }
 
@@ -865,15 +869,15 @@ impl Exchange {
             self.waits_for_100 = false;
             return Due::Continue;
         }
-        match self.link {
-            Link::Queued(_) => {
+        match self.backend {
+            BackendState::Queued(_) => {
                 self.failure = Failure::QueueTimeout;
                 self.on_dequeued();
                 Due::OtherBackend
             }
-            Link::Connecting(_) => Due::ConnectFailed,
-            Link::Waiting(_) => Due::End(self.failed(Failure::NoDescriptor)),
-            Link::None | Link::Connected { .. } | Link::Switched => {
+            BackendState::Connecting(_) => Due::ConnectFailed,
+            BackendState::Waiting(_) => Due::End(self.failed(Failure::NoDescriptor)),
+            BackendState::None | BackendState::Connected { .. } | BackendState::Switched => {
                 Due::End(self.on_idle(is_client_blocked))
             }
         }
@@ -906,7 +910,7 @@ impl Exchange {
             reason: end.reason(),
             answer,
             client,
-            link: self.link_fate(end),
+            backend: self.backend_fate(end),
         };
         let last = ClientFate::Close { is_done };
         match (end, &self.response) {
@@ -950,17 +954,19 @@ impl Exchange {
         }
     }
 
-    fn link_fate(&self, end: End) -> LinkFate {
+    fn backend_fate(&self, end: End) -> BackendFate {
         match (end, &self.response) {
-            (End::Switched, _) => LinkFate::Switch,
+            (End::Switched, _) => BackendFate::Switch,
             (End::Complete, Some(response)) => {
                 if response.is_reusable && self.is_sent() {
-                    LinkFate::Park
+                    BackendFate::Park
                 } else {
-                    LinkFate::Close
+                    BackendFate::Close
                 }
             }
-            (_, None) if matches!(self.link, Link::Connected { .. }) => LinkFate::Reset,
+            (_, None) if matches!(self.backend, BackendState::Connected { .. }) => {
+                BackendFate::Reset
+            }
             (
                 End::Complete
                 | End::Answered(..)
@@ -969,7 +975,7 @@ impl Exchange {
                 | End::ClientLeft
                 | End::Cut(_),
                 _,
-            ) => LinkFate::Close,
+            ) => BackendFate::Close,
         }
     }
 }

@@ -26,7 +26,7 @@ impl<N: Net> Parts<'_, N> {
                 None => match exchange.attempt.pick(shared) {
                     Ok(backend) => backend,
                     Err(NoBackend) => {
-                        if exchange.attempt.tried.is_empty() {
+                        if exchange.attempt.tried().is_empty() {
                             shared.log_refused(exchange.attempt.upstream, self.facts.listener);
                         }
                         return Break(exchange.state.on_no_backend());
@@ -34,56 +34,38 @@ impl<N: Net> Parts<'_, N> {
                 },
             };
             let is_repeatable = exchange.state.is_repeatable();
-            if may_reuse && let Some(link) = shared.take_link(backend, self.owner, is_repeatable) {
-                exchange.link = Some(link);
+            if may_reuse
+                && let Some(taken) = shared.take_parked(backend, self.id.key, is_repeatable)
+            {
+                exchange.connection = Some(taken.connection);
+                exchange.idle_ms = taken.idle_ms;
                 exchange.on_connected(true, shared.now, shared.now);
                 return Continue(());
             }
-            match exchange.attempt.dial(shared) {
-                Ok(stream) => return self.open_link(exchange, shared, Dialed::Started(stream)),
-                Err(ConnectError::Exhausted) => {
-                    return self.open_link(exchange, shared, Dialed::Starved);
-                }
+            let dialed = match exchange.attempt.dial(shared, self.id.key) {
+                Ok(connection) => Dialed::Started(connection),
+                Err(ConnectError::Exhausted) => Dialed::Starved,
                 Err(ConnectError::Failed(kind)) => {
                     exchange.state.on_connect_failed(false);
                     exchange.attempt.pass_over(shared, kind);
+                    continue;
                 }
-            }
+            };
+            self.on_dialed(exchange, shared, dialed);
+            return Continue(());
         }
     }
 
-    fn open_link(
-        &self,
-        exchange: &mut ActiveExchange,
-        shared: &mut Shared<N>,
-        mut dialed: Dialed<N::Stream>,
-    ) -> Progress {
-        loop {
-            let stream = match dialed {
-                Dialed::Started(stream) => stream,
-                Dialed::Starved => {
-                    shared.starve(self.owner, exchange.is_starving());
-                    exchange.state.on_waiting(shared.now);
-                    return Continue(());
-                }
-            };
-            let Some(lease) = &exchange.attempt.lease else {
-                shared.transfer.net.close(stream);
-                return Break(exchange.state.on_no_backend());
-            };
-            match shared.open_link(stream, lease.backend, self.owner) {
-                Ok(link) => {
-                    exchange.link = Some(link);
-                    exchange.state.on_connecting(shared.now);
-                    return Continue(());
-                }
-                Err(error) => {
-                    exchange.state.on_connect_failed(false);
-                    dialed = match exchange.attempt.reopen(shared, &error.to_string()) {
-                        Ok(dialed) => dialed,
-                        Err(NoBackend) => return Break(exchange.state.on_no_backend()),
-                    };
-                }
+    fn on_dialed(&self, exchange: &mut ActiveExchange, shared: &mut Shared<N>, dialed: Dialed) {
+        match dialed {
+            Dialed::Started(connection) => {
+                exchange.connection = Some(connection);
+                exchange.idle_ms = 0;
+                exchange.state.on_connecting(shared.now);
+            }
+            Dialed::Starved => {
+                shared.starve(self.id, exchange.is_starving());
+                exchange.state.on_waiting(shared.now);
             }
         }
     }
@@ -96,12 +78,13 @@ impl<N: Net> Parts<'_, N> {
         why: &str,
         is_timeout: bool,
     ) -> Progress {
-        if let Some(link) = exchange.link.take() {
-            shared.close_link(link);
-        }
+        shared.close_backend(exchange);
         exchange.state.on_connect_failed(is_timeout);
-        match exchange.attempt.reopen(shared, why) {
-            Ok(dialed) => self.open_link(exchange, shared, dialed),
+        match exchange.attempt.reopen(shared, self.id.key, why) {
+            Ok(dialed) => {
+                self.on_dialed(exchange, shared, dialed);
+                Continue(())
+            }
             Err(NoBackend) => Break(exchange.state.on_no_backend()),
         }
     }
@@ -116,13 +99,11 @@ impl<N: Net> Parts<'_, N> {
         let upstream = &mut shared.upstreams[exchange.attempt.upstream as usize];
         let tries_max = upstream.settings.tries_max as usize;
         let recovery = or_end(exchange.state.on_backend_lost(Allowance {
-            has_tries: exchange.attempt.tried.len() + 1 < tries_max,
+            has_tries: exchange.attempt.tried().len() + 1 < tries_max,
             budget: &mut upstream.budget,
             now: shared.now,
         }))?;
-        if let Some(link) = exchange.link.take() {
-            shared.close_link(link);
-        }
+        shared.close_backend(exchange);
         let account = shared.transfer.buffers.account_mut();
         account.free(Purpose::Response, &mut exchange.response_head);
         match recovery {

@@ -8,9 +8,9 @@ use crate::board::ListenerCell;
 use crate::core::account::Purpose;
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
-use crate::net::{Net, Side};
+use crate::net::Net;
 use crate::worker::http::{Next, Parts, Phase, log_incomplete};
-use crate::worker::session::{CloseReason, Turn};
+use crate::worker::session::{CloseReason, Side, Turn};
 use crate::worker::shared::Shared;
 use crate::worker::tcp::TURN_BUDGET_BYTES;
 

@@ -1,8 +1,8 @@
 //! Drives one exchange: asks [`Exchange`] what is to be done, and does it with the client's
-//! endpoint, a backend's link and the buffers between them.
+//! endpoint, a backend's connection and the buffers between them.
 //!
-//! `connect` finds the connection, `upload` is the way up, `response` the way down, and `tunnel`
-//! what follows a change of protocols. What is decided, and why, is in [`Exchange`].
+//! `connect` finds the connection, `upload` is the way up, `response` the way down. What is
+//! decided, and why, is in [`Exchange`].
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
@@ -15,20 +15,21 @@ use crate::core::account::{NoMemory, Purpose};
 use crate::core::backend::Lease;
 use crate::core::buffer::Buffer;
 use crate::core::http::exchange::{
-    Awaited, ClientFate, Cut, Due, End, Ending, Exchange, Failure, Idle, Link, LinkFate, Progress,
+    Awaited, BackendFate, BackendState, ClientFate, Cut, Due, End, Ending, Exchange, Failure, Idle,
+    Progress,
 };
 use crate::core::http::head::RequestFacts;
 use crate::core::http::oddity::Oddities;
 use crate::core::http::rewrite::CONTINUE;
 use crate::core::time::Tick;
-use crate::net::{Net, Side};
+use crate::net::Net;
 use crate::worker::connect::{self, Attempt, Confirmed};
+use crate::worker::connections::ConnectionKey;
 use crate::worker::http::drop::{self, DROP_MS, DROP_SILENT_MS};
 use crate::worker::http::log::{Record, log_exchange};
 use crate::worker::http::{Http, Next, Parts, Phase, REQUEST_TIMEOUT};
-use crate::worker::links::LinkKey;
-use crate::worker::session::{CloseReason, Protocol, Session, Turn};
-use crate::worker::shared::{FailedAt, ListenerSlot, Shared, UpstreamSlot};
+use crate::worker::session::{CloseReason, Protocol, Session, Side, Turn};
+use crate::worker::shared::{FailedAt, ListenerSlot, PipeKey, Shared, UpstreamSlot};
 use crate::worker::site::Site;
 use crate::worker::tcp::TURN_BUDGET_BYTES;
 use crate::worker::transport::Endpoint;
@@ -57,9 +58,13 @@ pub(crate) struct ActiveExchange {
     /// Its place in the site's routes.
     pub(super) route: usize,
     pub(super) attempt: Attempt,
-    pub(super) link: Option<LinkKey>,
+    pub(super) connection: Option<ConnectionKey>,
+    /// How long that had been parked, in milliseconds; 0 for a new one.
+    pub(super) idle_ms: u64,
     /// Body bytes that the backend would not take yet.
     pub(super) upload: Option<Buffer>,
+    /// A kernel pipe that the response goes through, with bytes in it that wait for the client.
+    pub(super) pipe: Option<PipeKey>,
     /// A response head that is incomplete.
     pub(super) response_head: Vec<u8>,
     /// Bytes of the account that its request takes.
@@ -97,8 +102,10 @@ impl ActiveExchange {
             site,
             route: 0,
             attempt: Attempt::new(0, 0),
-            link: None,
+            connection: None,
+            idle_ms: 0,
             upload: None,
+            pipe: None,
             response_head: Vec::new(),
             charged_bytes: 0,
             sticky: None,
@@ -116,6 +123,11 @@ impl ActiveExchange {
         }
     }
 
+    /// Its connection to a backend, if it has one.
+    pub(crate) fn connection(&self) -> Option<ConnectionKey> {
+        self.connection
+    }
+
     /// Whether it holds a lease on a backend.
     pub(crate) fn has_lease(&self) -> bool {
         self.attempt.lease.is_some()
@@ -123,12 +135,12 @@ impl ActiveExchange {
 
     /// Whether it waits for a descriptor.
     pub(crate) fn is_starving(&self) -> bool {
-        matches!(self.state.link(), Link::Waiting(_))
+        matches!(self.state.backend(), BackendState::Waiting(_))
     }
 
     /// Whether it waits for a full backend.
     pub(crate) fn is_queued(&self) -> bool {
-        matches!(self.state.link(), Link::Queued(_))
+        matches!(self.state.backend(), BackendState::Queued(_))
     }
 
     /// The upstream in whose line it waits for a full backend.
@@ -164,9 +176,10 @@ impl ActiveExchange {
         (self.charged_bytes, self.response_head.capacity())
     }
 
-    /// Whether body bytes wait for the backend.
-    pub(crate) fn has_upload(&self) -> bool {
-        self.upload.is_some()
+    /// How many buffers and pipes it holds.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let (upload, pipe) = (self.upload.is_some(), self.pipe.is_some());
+        (usize::from(upload), usize::from(pipe))
     }
 
     /// The connection that was begun at `since` stands.
@@ -251,12 +264,8 @@ impl ActiveExchange {
         client: &Endpoint<N>,
         shared: &Shared<N>,
     ) -> bool {
-        let has_piped = |link: LinkKey| {
-            let piped = &shared.links[link as usize].piped;
-            piped.as_ref().is_some_and(|&(_, bytes)| bytes > 0)
-        };
-        let may_have_piped = self.state.has_response();
-        http.is_blocked(client) || (may_have_piped && self.link.is_some_and(has_piped))
+        let pipes = &shared.transfer.pipes;
+        http.is_blocked(client) || self.pipe.is_some_and(|pipe| pipes.bytes(pipe) > 0)
     }
 }
 
@@ -323,16 +332,21 @@ impl<N: Net> Shared<N> {
         }
     }
 
-    /// Gives back all that an exchange holds of others: link, lease and buffers.
-    pub(crate) fn release_exchange(&mut self, mut exchange: Box<ActiveExchange>, fate: LinkFate) {
-        if let Some(link) = exchange.link.take() {
+    /// Gives back all that an exchange holds of others: connection, lease and buffers.
+    pub(crate) fn release_exchange(
+        &mut self,
+        mut exchange: Box<ActiveExchange>,
+        fate: BackendFate,
+    ) {
+        self.transfer.pipes.return_pipe(&mut exchange.pipe);
+        if let Some(connection) = exchange.connection.take() {
             match fate {
-                LinkFate::Park => {
+                BackendFate::Park => {
                     let since = self.idle_since(&exchange);
-                    self.park_link(link, since);
+                    self.park_connection(connection, since);
                 }
-                LinkFate::Reset => self.reset_link(link),
-                LinkFate::Close | LinkFate::Switch => self.close_link(link),
+                BackendFate::Reset => self.reset_connection(connection),
+                BackendFate::Close | BackendFate::Switch => self.close_connection(connection),
             }
         }
         if let Some(lease) = exchange.attempt.lease.take() {
@@ -342,6 +356,14 @@ impl<N: Net> Shared<N> {
             self.transfer.buffers.give(buffer);
         }
         self.keep_spare(exchange);
+    }
+
+    /// Closes the backend connection of an exchange that goes on without it.
+    pub(super) fn close_backend(&mut self, exchange: &mut ActiveExchange) {
+        self.transfer.pipes.return_pipe(&mut exchange.pipe);
+        if let Some(connection) = exchange.connection.take() {
+            self.close_connection(connection);
+        }
     }
 
     /// Since when the backend may have been waiting for another request. What does not come with
@@ -382,7 +404,7 @@ impl<N: Net> Shared<N> {
 
     /// Lets go of an exchange whose client goes with it.
     pub(crate) fn abandon_exchange(&mut self, exchange: Box<ActiveExchange>) {
-        let fate = exchange.state.end(End::ClientGone, false).link;
+        let fate = exchange.state.end(End::ClientGone, false).backend;
         self.release_exchange(exchange, fate);
     }
 }
@@ -432,17 +454,22 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Progress<bool> {
-        match exchange.state.link() {
-            Link::None => {
+        match exchange.state.backend() {
+            BackendState::None => {
                 self.connect(exchange, shared, true)?;
-                return Continue(matches!(exchange.state.link(), Link::Connected { .. }));
+                return Continue(matches!(
+                    exchange.state.backend(),
+                    BackendState::Connected { .. }
+                ));
             }
-            Link::Queued(_) | Link::Waiting(_) => return self.watch_client(exchange, shared),
-            Link::Connecting(since) => {
-                let Some(link) = exchange.link else {
+            BackendState::Queued(_) | BackendState::Waiting(_) => {
+                return self.watch_client(exchange, shared);
+            }
+            BackendState::Connecting(since) => {
+                let Some(connection) = exchange.connection else {
                     return Break(End::Failed(Failure::Connect));
                 };
-                let endpoint = &mut shared.links[link as usize].endpoint;
+                let endpoint = shared.connections.endpoint_mut(connection);
                 match connect::confirm(endpoint, &mut shared.transfer.net) {
                     Confirmed::NotYet => return self.watch_client(exchange, shared),
                     Confirmed::Yes => exchange.on_connected(false, since, shared.now),
@@ -453,8 +480,8 @@ impl<N: Net> Parts<'_, N> {
                     }
                 }
             }
-            Link::Connected { .. } => {}
-            Link::Switched => return Break(End::Switched),
+            BackendState::Connected { .. } => {}
+            BackendState::Switched => return Break(End::Switched),
         }
         let up = self.upload(exchange, shared, budget)?;
         let down = self.download(exchange, shared, budget)?;
@@ -481,9 +508,7 @@ impl<N: Net> Parts<'_, N> {
         if exchange.state.drops_request() && exchange.drops_until.is_none() {
             exchange.drops_until = Some(shared.now.after_ms(DROP_MS));
             *self.moved = shared.now;
-            if let Some(link) = exchange.link.take() {
-                shared.close_link(link);
-            }
+            shared.close_backend(exchange);
             exchange.attempt.release(shared);
         }
         Continue(())
@@ -502,7 +527,7 @@ impl<N: Net> Parts<'_, N> {
                 return sent.map_or_else(Next::Turn, |()| Next::Step);
             }
             Due::OtherBackend => {
-                shared.leave_line(self.owner, exchange.attempt.upstream);
+                shared.leave_line(self.id, exchange.attempt.upstream);
                 exchange.note_wait(shared.now);
                 Continue(())
             }
@@ -555,10 +580,10 @@ impl<N: Net> Parts<'_, N> {
         end: End,
     ) -> Next {
         if exchange.is_starving() {
-            shared.starving.leave(self.owner.key);
+            shared.starving.leave(self.id.key);
         }
         if let Some(slot) = exchange.line() {
-            shared.leave_line(self.owner, slot);
+            shared.leave_line(self.id, slot);
             exchange.note_wait(shared.now);
         }
         shared.count_oddities(&exchange);
@@ -585,7 +610,7 @@ impl<N: Net> Parts<'_, N> {
         if let ClientFate::Switch | ClientFate::CutByReset(_) = ending.client {
             self.http.exchange = Some(exchange);
         } else {
-            shared.release_exchange(exchange, ending.link);
+            shared.release_exchange(exchange, ending.backend);
         }
         if let Err(turn) = sent {
             return Next::Turn(turn);
@@ -615,7 +640,7 @@ impl<N: Net> Parts<'_, N> {
             }
             ClientFate::Left => Next::Turn(Turn::Close(CloseReason::Left)),
             ClientFate::Gone => Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
-            ClientFate::Switch => Next::Turn(Turn::Again),
+            ClientFate::Switch => Next::Switch,
         }
     }
 

@@ -11,13 +11,13 @@ use crate::core::http::exchange::{End, NO_DESCRIPTOR};
 use crate::core::http::head::Version;
 use crate::core::http::path::escape_beyond_ascii;
 use crate::core::time::Tick;
-use crate::net::{Net, Side};
+use crate::net::Net;
 use crate::worker::connect::Attempt;
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::reply::OwnAnswer;
 use crate::worker::http::request::Request;
 use crate::worker::http::{Facts, Http, Parts, Phase, REQUEST_TIMEOUT};
-use crate::worker::session::{CloseReason, Session};
+use crate::worker::session::{CloseReason, Session, Side};
 use crate::worker::shared::{ListenerSlot, Shared};
 use crate::worker::tcp::Relay;
 

@@ -13,7 +13,6 @@ mod output;
 mod reply;
 mod request;
 mod response;
-mod tunnel;
 mod upload;
 
 use std::ops::ControlFlow::{Break, Continue};
@@ -21,14 +20,16 @@ use std::time::Duration;
 
 use crate::board::ListenerCell;
 use crate::config::model::LogFormat;
+use crate::core::account::Purpose;
 use crate::core::buffer::Buffer;
 use crate::core::http::exchange::NO_MEMORY;
 use crate::core::http::head::{RequestHead, ResponseHead};
 use crate::core::time::Tick;
 use crate::net::Net;
-use crate::worker::links::Owner;
-use crate::worker::session::{CloseReason, Protocol, Session, Turn};
+use crate::worker::connect::Attempt;
+use crate::worker::session::{CloseReason, Protocol, Session, SessionId, Side, Turn};
 use crate::worker::shared::Shared;
+use crate::worker::tcp::Relay;
 use crate::worker::transport::Endpoint;
 
 pub(crate) use exchange::ActiveExchange;
@@ -199,8 +200,9 @@ impl Http {
 
     /// How many buffers and pipes it holds.
     pub(crate) fn held(&self) -> (usize, usize) {
-        let upload = self.exchange.as_ref().is_some_and(|x| x.has_upload());
-        (usize::from(self.output.is_some()) + usize::from(upload), 0)
+        let exchange = self.exchange.as_deref();
+        let (uploads, pipes) = exchange.map_or((0, 0), ActiveExchange::held);
+        (usize::from(self.output.is_some()) + uploads, pipes)
     }
 
     /// Bytes that it has of the account, by [`Purpose`](crate::core::account::Purpose).
@@ -220,11 +222,13 @@ pub(crate) enum Next {
     Step,
     /// End the turn.
     Turn(Turn),
+    /// Go on in another protocol.
+    Switch,
 }
 
 /// A session in parts, so that they can be borrowed apart.
 pub(crate) struct Parts<'a, N: Net> {
-    pub(crate) owner: Owner,
+    pub(crate) id: SessionId,
     pub(crate) client: &'a mut Endpoint<N>,
     pub(crate) http: &'a mut Http,
     pub(crate) facts: Facts,
@@ -235,12 +239,12 @@ pub(crate) struct Parts<'a, N: Net> {
 impl<'a, N: Net> Parts<'a, N> {
     /// The parts of a session that speaks HTTP.
     fn of(key: u32, session: &'a mut Session<N>) -> Option<Self> {
-        let owner = session.owner(key);
+        let id = session.id(key);
         let Protocol::Http(http) = &mut session.protocol else {
             return None;
         };
         Some(Self {
-            owner,
+            id,
             client: &mut session.client,
             http,
             facts: Facts {
@@ -264,15 +268,14 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
     let mut begun = 0;
     loop {
         let Some(mut parts) = Parts::of(key, session) else {
-            // The session became a tunnel.
             return Turn::Again;
         };
-        match parts.flush(shared) {
-            Ok(true) => {}
-            Ok(false) => return parts.while_blocked(shared),
+        let is_out = match parts.flush(shared) {
+            Ok(is_out) => is_out,
             Err(turn) => return turn,
-        }
+        };
         let next = match parts.http.phase {
+            _ if !is_out => parts.while_blocked(shared),
             Phase::Idle(_) | Phase::Head(_) if begun == REQUESTS_PER_TURN => {
                 return Turn::Again;
             }
@@ -286,12 +289,41 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         };
         match next {
             Next::Step => {}
-            Next::Turn(turn) => {
-                tunnel::adopt(key, session, shared);
-                return turn;
-            }
+            Next::Turn(turn) => return turn,
+            Next::Switch => return switch(session, shared),
         }
     }
+}
+
+/// The backend has changed protocols: from here on the session relays bytes between the connections
+/// that it has, after those that have come already.
+fn switch<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    let Protocol::Http(http) = &mut session.protocol else {
+        return Turn::Sleep;
+    };
+    let exchange = http.exchange.take();
+    let Some((mut exchange, connection)) = exchange.and_then(|mut it| {
+        let connection = it.connection.take()?;
+        Some((it, connection))
+    }) else {
+        return Turn::Close(CloseReason::Reset(Side::Backend));
+    };
+    let attempt = std::mem::replace(&mut exchange.attempt, Attempt::new(0, 0));
+    let timeout = exchange.site.routes[exchange.route].timeouts.tunnel;
+    let mut relay = Relay::tunnel(attempt, connection, timeout);
+    if !http.input.is_empty() {
+        let buffers = &mut shared.transfer.buffers;
+        relay.up.hold(buffers.hold(&[&http.input]));
+        buffers.account_mut().free(Purpose::Input, &mut http.input);
+    }
+    if let Some(buffer) = http.output.take() {
+        relay.down.hold(buffer);
+    }
+    shared.keep_spare(exchange);
+    // The end of the client's direction may have been told before.
+    session.client.expect_end();
+    session.protocol = Protocol::Tcp(relay);
+    Turn::Again
 }
 
 /// There may be a descriptor now for a request that waits for one.
@@ -312,6 +344,7 @@ pub(crate) fn feed<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shar
     match next {
         Next::Turn(turn) => turn,
         Next::Step => run(key, session, shared),
+        Next::Switch => switch(session, shared),
     }
 }
 
@@ -379,6 +412,7 @@ pub(crate) fn on_timeout<N: Net>(
     match next {
         Next::Turn(turn) => turn,
         Next::Step => run(key, session, shared),
+        Next::Switch => switch(session, shared),
     }
 }
 
@@ -390,7 +424,7 @@ impl<N: Net> Parts<'_, N> {
 
     /// The client does not take what is held for it: nothing else goes on, except that the rest of
     /// its request still goes where it is to go. It may be what the client is waiting for.
-    fn while_blocked(&mut self, shared: &mut Shared<N>) -> Turn {
+    fn while_blocked(&mut self, shared: &mut Shared<N>) -> Next {
         let next = match self.http.phase {
             Phase::Exchange => self.upload_while_blocked(shared),
             Phase::Discard(until, left) => self.discard_while_blocked(shared, until, left),
@@ -398,8 +432,8 @@ impl<N: Net> Parts<'_, N> {
             Phase::Idle(_) | Phase::Head(_) => Next::Step,
         };
         match next {
-            Next::Turn(turn) => turn,
-            Next::Step => Turn::Sleep,
+            Next::Step => Next::Turn(Turn::Sleep),
+            Next::Turn(_) | Next::Switch => next,
         }
     }
 }

@@ -4,9 +4,9 @@ use std::io::{ErrorKind, IoSlice};
 
 use crate::core::buffer::Buffer;
 use crate::core::readiness::Io;
-use crate::net::{Net, Side, Then};
+use crate::net::{Net, Then};
 use crate::worker::http::{Parts, Phase};
-use crate::worker::session::{CloseReason, Turn};
+use crate::worker::session::{CloseReason, Side, Turn};
 use crate::worker::shared::{Shared, Transfer};
 use crate::worker::transport::Endpoint;
 

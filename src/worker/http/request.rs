@@ -21,12 +21,12 @@ use crate::core::http::sticky;
 use crate::core::http::upstream_request::{RequestSource, UpstreamRequest};
 use crate::core::key::bytes_key;
 use crate::core::readiness::Io;
-use crate::net::{Net, Side};
+use crate::net::Net;
 use crate::worker::connect::Attempt;
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::log::Record;
 use crate::worker::http::{Next, Parts, Phase};
-use crate::worker::session::{CloseReason, Turn};
+use crate::worker::session::{CloseReason, Side, Turn};
 use crate::worker::shared::{Shared, UpstreamSlot};
 use crate::worker::site::{Act, Site};
 
@@ -373,7 +373,7 @@ impl<N: Net> Parts<'_, N> {
             shared.abandon_exchange(exchange);
             return self.answer_error(shared, site, Some(route), request, (503, Some(NO_MEMORY)));
         }
-        if full.is_some_and(|backend| shared.line_up(self.owner, upstream, backend)) {
+        if full.is_some_and(|backend| shared.line_up(self.id, upstream, backend)) {
             exchange.state.on_queued(shared.now);
         }
         self.http.phase = Phase::Exchange;

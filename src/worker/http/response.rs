@@ -16,11 +16,11 @@ use crate::core::http::rewrite::{END, ResponseRewrite, write_response};
 use crate::core::http::sticky::{self, CookieAttributes};
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
+use crate::worker::connections::ConnectionKey;
 use crate::worker::http::Parts;
 use crate::worker::http::exchange::ActiveExchange;
-use crate::worker::links::LinkKey;
 use crate::worker::relay::{SPLICE_AFTER_BYTES, SPLICE_BYTES_MAX};
-use crate::worker::shared::{FailedAt, Shared};
+use crate::worker::shared::{FailedAt, PipeKey, Shared, Transfer};
 
 /// A body part up to this size is copied behind the head instead of being written from where it
 /// lies.
@@ -34,20 +34,19 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Progress<bool> {
-        let Some(link) = exchange.link else {
+        let Some(connection) = exchange.connection else {
             return Continue(false);
         };
         if exchange.state.is_response_whole() {
-            self.watch_backend(exchange, shared, link);
+            self.watch_backend(exchange, shared, connection);
             return Continue(false);
         }
-        let endpoint = &shared.links[link as usize].endpoint;
+        let endpoint = shared.connections.endpoint(connection);
         // What the client does not take stays with the backend: that is the back-pressure.
-        let is_piped = shared.links[link as usize].piped.is_some();
         if self.is_blocked() || *budget == 0 {
             return Continue(false);
         }
-        if !is_piped && !endpoint.may_read() {
+        if exchange.pipe.is_none() && !endpoint.may_read() {
             return Continue(false);
         }
         if let Some(has_moved) = self.splice_body(exchange, shared, budget)? {
@@ -61,8 +60,13 @@ impl<N: Net> Parts<'_, N> {
 
     /// The response is whole and the request still goes up: the end of the backend's direction does
     /// not change that, its failure does, and what else it sends is for nobody.
-    fn watch_backend(&self, exchange: &mut ActiveExchange, shared: &mut Shared<N>, link: LinkKey) {
-        let endpoint = &mut shared.links[link as usize].endpoint;
+    fn watch_backend(
+        &self,
+        exchange: &mut ActiveExchange,
+        shared: &mut Shared<N>,
+        connection: ConnectionKey,
+    ) {
+        let endpoint = shared.connections.endpoint_mut(connection);
         if !endpoint.may_read() {
             return;
         }
@@ -90,7 +94,7 @@ impl<N: Net> Parts<'_, N> {
         scratch: &mut [u8],
         budget: &mut usize,
     ) -> Progress<bool> {
-        let Some(link) = exchange.link else {
+        let Some(connection) = exchange.connection else {
             return Continue(false);
         };
         // With a head before it, a body part of a buffer's size still fits.
@@ -99,7 +103,7 @@ impl<N: Net> Parts<'_, N> {
             shared.transfer.is_short = true;
             return Continue(false);
         }
-        let endpoint = &mut shared.links[link as usize].endpoint;
+        let endpoint = shared.connections.endpoint_mut(connection);
         let net = &mut shared.transfer.net;
         let count = match endpoint.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
@@ -128,57 +132,65 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Progress<Option<bool>> {
-        let Some(link) = exchange.link else {
+        let Some(connection) = exchange.connection else {
             return Continue(None);
         };
-        if shared.links[link as usize].piped.is_none() {
-            let can_splice =
-                self.client.can_splice() && shared.links[link as usize].endpoint.can_splice();
-            if !can_splice || exchange.state.response_opaque_bytes() < SPLICE_AFTER_BYTES {
-                return Continue(None);
-            }
-            let transfer = &mut shared.transfer;
-            let Some(pipe) = transfer.pipes.take(&mut transfer.net) else {
-                return Continue(None);
-            };
-            shared.links[link as usize].piped = Some((pipe, 0));
+        if exchange.pipe.is_none() && !self.take_pipe(exchange, shared, connection) {
+            return Continue(None);
         }
         let mut has_moved = false;
-        loop {
-            match self.drain_pipe(exchange, shared, link)? {
+        while let Some(pipe) = exchange.pipe {
+            match self.drain_pipe(exchange, shared, pipe)? {
                 0 => {}
                 count => {
                     has_moved = true;
                     *budget = budget.saturating_sub(count);
                 }
             }
-            let is_empty = matches!(shared.links[link as usize].piped, Some((_, 0)));
+            let is_empty = shared.transfer.pipes.bytes(pipe) == 0;
             if is_empty && exchange.state.is_response_whole() {
-                shared.give_pipe(link);
+                shared.transfer.pipes.return_pipe(&mut exchange.pipe);
                 exchange.state.progress()?;
                 return Continue(Some(true));
             }
             if !is_empty || *budget == 0 {
                 return Continue(Some(has_moved));
             }
-            if !self.fill_pipe(exchange, shared, link)? {
-                return Continue(Some(has_moved));
+            if !self.fill_pipe(exchange, shared, pipe)? {
+                break;
             }
         }
+        Continue(Some(has_moved))
     }
 
-    /// Writes what is in the pipe of a link to the client; how much it took.
+    /// Gets a pipe for the rest of a response, if that is long and the kernel can move it; whether
+    /// there is one.
+    fn take_pipe(
+        &self,
+        exchange: &mut ActiveExchange,
+        shared: &mut Shared<N>,
+        connection: ConnectionKey,
+    ) -> bool {
+        let can_splice =
+            self.client.can_splice() && shared.connections.endpoint(connection).can_splice();
+        if !can_splice || exchange.state.response_opaque_bytes() < SPLICE_AFTER_BYTES {
+            return false;
+        }
+        let transfer = &mut shared.transfer;
+        exchange.pipe = transfer.pipes.fetch(&mut transfer.net);
+        exchange.pipe.is_some()
+    }
+
+    /// Writes what is in the pipe to the client; how much it took.
     fn drain_pipe(
         &mut self,
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
-        link: LinkKey,
+        pipe: PipeKey,
     ) -> Progress<usize> {
         let mut total = 0;
-        while let Some((pipe, bytes)) = &mut shared.links[link as usize].piped
-            && *bytes > 0
-            && self.client.may_write()
-        {
+        let (pipe, bytes) = shared.transfer.pipes.get_mut(pipe);
+        while *bytes > 0 && self.client.may_write() {
             match self.client.drain(&mut shared.transfer.net, pipe, *bytes) {
                 Io::Ready(count) => {
                     *bytes -= count;
@@ -198,33 +210,37 @@ impl<N: Net> Parts<'_, N> {
         Continue(total)
     }
 
-    /// Moves body bytes from the backend into the empty pipe of its link; whether there were any.
+    /// Moves body bytes from the backend into the pipe, which is empty; whether there were any.
     fn fill_pipe(
         &mut self,
         exchange: &mut ActiveExchange,
         shared: &mut Shared<N>,
-        link: LinkKey,
+        pipe: PipeKey,
     ) -> Progress<bool> {
-        let wanted = exchange.state.response_opaque_bytes();
-        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        let entry = &mut shared.links[link as usize];
-        let (endpoint, piped) = (&mut entry.endpoint, &mut entry.piped);
-        let Some((pipe, bytes)) = piped else {
+        let Some(connection) = exchange.connection else {
             return Continue(false);
         };
-        if !endpoint.may_read() {
-            shared.give_pipe(link);
-            return Continue(false);
-        }
-        let net = &mut shared.transfer.net;
-        match endpoint.fill(net, pipe, wanted.min(SPLICE_BYTES_MAX)) {
-            Io::Ready(count) => {
+        let wanted = exchange.state.response_opaque_bytes();
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let endpoint = shared.connections.endpoint_mut(connection);
+        let Transfer { net, pipes, .. } = &mut shared.transfer;
+        let found = if endpoint.may_read() {
+            let (pipe, bytes) = pipes.get_mut(pipe);
+            let found = endpoint.fill(net, pipe, wanted.min(SPLICE_BYTES_MAX));
+            if let Io::Ready(count) = found {
                 *bytes += count;
+            }
+            found
+        } else {
+            Io::Blocked
+        };
+        match found {
+            Io::Ready(count) => {
                 count_received(exchange, shared, count);
                 Continue(true)
             }
             Io::Blocked => {
-                shared.give_pipe(link);
+                pipes.return_pipe(&mut exchange.pipe);
                 Continue(false)
             }
             Io::Closed => {
@@ -508,11 +524,12 @@ fn note_idle_limit<N: Net>(
 /// The backend has ended its direction before anything of an answer came: that acknowledges what of
 /// the request had come before it, which may be nothing.
 fn note_reach<N: Net>(exchange: &mut ActiveExchange, shared: &mut Shared<N>) {
-    let (Some(link), None) = (exchange.link, exchange.ttfb_ms) else {
+    let (Some(connection), None) = (exchange.connection, exchange.ttfb_ms) else {
         return;
     };
-    shared.on_stale_end(link);
-    let endpoint = &shared.links[link as usize].endpoint;
+    let backend = shared.connections.get(connection).backend;
+    shared.on_idle_end(backend, exchange.idle_ms);
+    let endpoint = shared.connections.endpoint(connection);
     let sent = exchange.state.sent_bytes();
     let unacknowledged = endpoint.unacknowledged(&mut shared.transfer.net);
     if unacknowledged.is_some_and(|bytes| bytes >= sent) {
@@ -547,7 +564,7 @@ fn write_sticky<N: Net>(exchange: &mut ActiveExchange, shared: &Shared<N>, out: 
         return;
     };
     // A bound backend may have failed since, and another have answered.
-    if exchange.sticky == Some(StickyUse::Hit) && !exchange.attempt.tried.is_empty() {
+    if exchange.sticky == Some(StickyUse::Hit) && !exchange.attempt.tried().is_empty() {
         exchange.sticky = Some(StickyUse::Moved);
     }
     if exchange.sticky == Some(StickyUse::Hit) {

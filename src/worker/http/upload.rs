@@ -11,7 +11,7 @@ use log::debug;
 use crate::board::{BackendCell, ListenerCell};
 use crate::core::account::{NoMemory, Purpose};
 use crate::core::http::body::Framing;
-use crate::core::http::exchange::{End, Link, Progress, Relayed, or_end};
+use crate::core::http::exchange::{BackendState, End, Progress, Relayed, or_end};
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
 use crate::worker::http::exchange::ActiveExchange;
@@ -36,13 +36,13 @@ impl<N: Net> Parts<'_, N> {
             let drops = exchange.state.drops_request();
             return Continue(drops && self.stream_body(exchange, shared, budget)?);
         }
-        let Some(link) = exchange.link else {
+        let Some(connection) = exchange.connection else {
             return Continue(false);
         };
         let mut has_moved = false;
         let rest = exchange.state.unsent();
         if !rest.is_empty() {
-            let endpoint = &mut shared.links[link as usize].endpoint;
+            let endpoint = shared.connections.endpoint_mut(connection);
             match write(endpoint, &mut shared.transfer.net, (rest, &[]), Then::More) {
                 Ok(0) => return Continue(false),
                 Ok(count) => {
@@ -59,7 +59,7 @@ impl<N: Net> Parts<'_, N> {
             }
             exchange.sent_at = shared.now;
         }
-        let endpoint = &mut shared.links[link as usize].endpoint;
+        let endpoint = shared.connections.endpoint_mut(connection);
         if exchange.upload.is_some() || endpoint.pending_bytes() > 0 {
             match flush(endpoint, &mut exchange.upload, &mut shared.transfer) {
                 Ok((done, count)) => {
@@ -114,7 +114,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         budget: &mut usize,
     ) -> Progress<bool> {
-        let is_connected = matches!(exchange.state.link(), Link::Connected { .. });
+        let is_connected = matches!(exchange.state.backend(), BackendState::Connected { .. });
         let has_moved = is_connected && self.upload(exchange, shared, budget)?;
         exchange.state.progress()?;
         // A client that has part of its response shows by taking it whether it is still there.
@@ -137,8 +137,8 @@ impl<N: Net> Parts<'_, N> {
             shared.transfer.buffers.give(buffer);
         }
         // It may have answered before.
-        if let Some(link) = exchange.link {
-            shared.links[link as usize].endpoint.expect_input();
+        if let Some(connection) = exchange.connection {
+            shared.connections.endpoint_mut(connection).expect_input();
         }
     }
 
@@ -224,10 +224,10 @@ impl<N: Net> Parts<'_, N> {
         first: &[u8],
         second: &[u8],
     ) {
-        let Some(link) = exchange.link.filter(|_| !exchange.state.is_refused()) else {
+        let Some(connection) = exchange.connection.filter(|_| !exchange.state.is_refused()) else {
             return;
         };
-        let endpoint = &mut shared.links[link as usize].endpoint;
+        let endpoint = shared.connections.endpoint_mut(connection);
         let (held, transfer) = (&mut exchange.upload, &mut shared.transfer);
         match write_or_hold(endpoint, held, transfer, (first, second), Then::More) {
             Ok(_) => {

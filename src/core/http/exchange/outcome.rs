@@ -241,7 +241,7 @@ pub enum ClientFate {
 
 /// What becomes of the connection to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkFate {
+pub enum BackendFate {
     /// It waits for the next request.
     Park,
     /// It is closed.
@@ -264,5 +264,5 @@ pub struct Ending {
     /// What becomes of the client.
     pub client: ClientFate,
     /// What becomes of the connection to the backend.
-    pub link: LinkFate,
+    pub backend: BackendFate,
 }

@@ -92,7 +92,7 @@ fn a_request_is_sent_again_only_where_that_does_no_harm() {
         let found = lost(&mut one, has_tries, retries);
         let row = (method, is_reused, has_sent, has_streamed, has_tries);
         assert_eq!(found, Ok(expected), "{row:?}");
-        assert_eq!(one.link(), Link::None);
+        assert_eq!(one.backend(), BackendState::None);
         assert_eq!(one.unsent(), HEAD, "all of it is to be sent again");
         assert_eq!(one.on_no_backend(), End::Failed(Failure::ClosedEarly));
     }
@@ -166,7 +166,7 @@ fn a_request_goes_on_behind_its_whole_response() {
     }
     let ending = one.end(End::Complete, true);
     assert_eq!(ending.client, ClientFate::Next);
-    assert_eq!(ending.link, LinkFate::Park);
+    assert_eq!(ending.backend, BackendFate::Park);
 }
 
 #[test]
@@ -178,8 +178,8 @@ fn a_backend_may_end_behind_its_response_or_refuse_the_rest() {
     assert_eq!(ended.natural_end(), Some(End::Complete));
     let ending = ended.end(End::Complete, true);
     assert_eq!(
-        (ending.client, ending.link),
-        (ClientFate::Next, LinkFate::Close)
+        (ending.client, ending.backend),
+        (ClientFate::Next, BackendFate::Close)
     );
 
     let mut refused = answered_early(Framing::Length(2), Version::Http11);
@@ -190,7 +190,7 @@ fn a_backend_may_end_behind_its_response_or_refuse_the_rest() {
     assert_eq!(refused.on_client_closed(false), Break(End::Complete));
     let ending = refused.end(End::Complete, true);
     assert_eq!(ending.client, ClientFate::Close { is_done: false });
-    assert_eq!(ending.link, LinkFate::Close);
+    assert_eq!(ending.backend, BackendFate::Close);
     assert!(
         refused
             .on_request_body(b"ok", None, &mut Vec::new())
@@ -199,8 +199,8 @@ fn a_backend_may_end_behind_its_response_or_refuse_the_rest() {
     assert_eq!(refused.natural_end(), Some(End::Complete));
     let ending = refused.end(End::Complete, true);
     assert_eq!(
-        (ending.client, ending.link),
-        (ClientFate::Next, LinkFate::Close)
+        (ending.client, ending.backend),
+        (ClientFate::Next, BackendFate::Close)
     );
 
     // Who was told that the connection ends has nothing to wait for.
@@ -286,7 +286,7 @@ fn the_rest_of_a_request_does_not_harm_a_whole_response() {
         let ending = one.end(end, true);
         assert_eq!((ending.why, ending.answer), (why, None));
         assert_eq!(ending.client, ClientFate::Close { is_done: false });
-        assert_eq!(ending.link, LinkFate::Close);
+        assert_eq!(ending.backend, BackendFate::Close);
     }
 }
 
@@ -315,7 +315,7 @@ fn a_body_that_was_not_asked_for_may_come_or_not() {
     assert_eq!(answered().on_client_closed(false), Break(End::Complete));
     let ending = answered().end(End::Complete, true);
     assert_eq!(ending.client, ClientFate::Close { is_done: true });
-    assert_eq!(ending.link, LinkFate::Close);
+    assert_eq!(ending.backend, BackendFate::Close);
 
     let mut came = answered();
     assert!(came.on_request_body(b"abc", None, &mut Vec::new()).is_ok());
@@ -358,7 +358,7 @@ fn every_failure_has_its_status_and_its_code() {
         assert_eq!(ending.answer, Some(status));
         assert_eq!(ending.why.code(), code);
         assert_eq!(ending.client, ClientFate::Next);
-        assert_eq!(ending.link, LinkFate::Reset);
+        assert_eq!(ending.backend, BackendFate::Reset);
     }
 }
 
@@ -491,7 +491,7 @@ fn protocols_change_only_as_offered_and_after_the_whole_request() {
             assert_eq!(one.natural_end(), Some(End::Switched));
             let ending = one.end(End::Switched, true);
             assert_eq!(ending.client, ClientFate::Switch);
-            assert_eq!(ending.link, LinkFate::Switch);
+            assert_eq!(ending.backend, BackendFate::Switch);
         } else {
             let failed = expected.map(|why| End::Failed(Failure::BadResponse(why)));
             assert_eq!(found.err(), failed, "{row:?}");
@@ -521,7 +521,7 @@ fn connections_are_kept_where_nothing_speaks_against_it() {
         reusable: bool,
         surplus: &'static [u8],
         client: ClientFate,
-        link: LinkFate,
+        backend: BackendFate,
     }
     let good = || Row {
         keep_alive: true,
@@ -532,7 +532,7 @@ fn connections_are_kept_where_nothing_speaks_against_it() {
         reusable: true,
         surplus: b"",
         client: ClientFate::Next,
-        link: LinkFate::Park,
+        backend: BackendFate::Park,
     };
     let close = |is_done| ClientFate::Close { is_done };
     let table = [
@@ -554,7 +554,7 @@ fn connections_are_kept_where_nothing_speaks_against_it() {
         Row {
             is_early: true,
             reusable: false,
-            link: LinkFate::Close,
+            backend: BackendFate::Close,
             ..good()
         },
         Row {
@@ -565,12 +565,12 @@ fn connections_are_kept_where_nothing_speaks_against_it() {
         },
         Row {
             reusable: false,
-            link: LinkFate::Close,
+            backend: BackendFate::Close,
             ..good()
         },
         Row {
             surplus: b"HTTP/1.1",
-            link: LinkFate::Close,
+            backend: BackendFate::Close,
             ..good()
         },
         Row {
@@ -611,7 +611,7 @@ fn connections_are_kept_where_nothing_speaks_against_it() {
         assert_eq!(one.natural_end(), Some(End::Complete));
         let ending = one.end(End::Complete, row.may_go_on);
         assert_eq!(ending.client, row.client, "row {n}");
-        assert_eq!(ending.link, row.link, "row {n}");
+        assert_eq!(ending.backend, row.backend, "row {n}");
         assert_eq!(ending.answer, None);
     }
 }
@@ -634,7 +634,7 @@ fn a_body_cut_short_is_shown_by_framing_or_by_reset() {
         respond(&mut one, 200, framing);
         let ending = one.end(End::Cut(Cut::Idle(Idle::Backend)), true);
         assert_eq!(ending.client, expected, "{version:?} {framing:?}");
-        assert_eq!(ending.link, LinkFate::Close);
+        assert_eq!(ending.backend, BackendFate::Close);
     }
 }
 
@@ -660,7 +660,7 @@ fn only_a_body_until_close_may_end_with_the_connection() {
         assert_eq!(one.on_response_closed(), expected);
         if expected.is_ok() {
             assert_eq!(one.natural_end(), Some(End::Complete));
-            assert_eq!(one.end(End::Complete, true).link, LinkFate::Close);
+            assert_eq!(one.end(End::Complete, true).backend, BackendFate::Close);
         }
     }
 }
@@ -728,7 +728,7 @@ fn a_turn_that_does_not_come_in_time_leads_to_another_backend() {
     let mut one = get();
     one.on_queued(Tick(4));
     assert_eq!(one.on_timeout(NOW, false), Due::OtherBackend);
-    assert_eq!(one.link(), Link::None);
+    assert_eq!(one.backend(), BackendState::None);
     let end = one.on_no_backend();
     assert_eq!(end, End::Failed(Failure::QueueTimeout));
     let ending = one.end(end, true);
@@ -748,7 +748,7 @@ fn a_refused_request_was_not_sent() {
     one.on_refused();
     assert!(!one.is_sent());
     respond(&mut one, 413, Framing::Length(0));
-    assert_eq!(one.end(End::Complete, true).link, LinkFate::Close);
+    assert_eq!(one.end(End::Complete, true).backend, BackendFate::Close);
 }
 
 #[test]
