@@ -33,7 +33,7 @@ pub struct EjectedUntil {
 pub(crate) enum Reason {
     /// The kernel's error is none of those below.
     Other,
-    /// No address, or no such socket.
+    /// No such socket.
     NotFound,
     /// No result in time.
     TimedOut,
@@ -53,6 +53,8 @@ pub(crate) enum Reason {
     ClosedEarly,
     /// The answer is something else.
     NotHttp,
+    /// Its name has no address.
+    Unresolved,
     /// The head of the answer breaks this rule.
     BadHead(HeadError),
     /// The answer has a status that does not count as healthy.
@@ -174,7 +176,7 @@ impl Reason {
     pub(crate) const fn words(self) -> Option<&'static str> {
         Some(match self {
             Self::Other => "an error of the system",
-            Self::NotFound => "its name does not resolve, or there is no such socket",
+            Self::NotFound => "there is no such socket",
             Self::TimedOut => "timed out",
             Self::Refused => "connection refused",
             Self::Reset => "connection reset",
@@ -184,6 +186,7 @@ impl Reason {
             Self::Closed => "connection closed",
             Self::ClosedEarly => "closed before it answered",
             Self::NotHttp => "the answer is not HTTP",
+            Self::Unresolved => "its name does not resolve",
             Self::BadHead(_) | Self::Status(_) => return None,
         })
     }
@@ -200,7 +203,7 @@ impl fmt::Display for Reason {
 }
 
 /// In the order of their numbers, from 1.
-const REASONS: [Reason; 11] = [
+const REASONS: [Reason; 12] = [
     Reason::Other,
     Reason::NotFound,
     Reason::TimedOut,
@@ -212,6 +215,7 @@ const REASONS: [Reason; 11] = [
     Reason::Closed,
     Reason::ClosedEarly,
     Reason::NotHttp,
+    Reason::Unresolved,
 ];
 const STATUS_CODE: u8 = 0xff;
 const BAD_HEAD_CODE: u8 = 0xfe;

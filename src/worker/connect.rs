@@ -59,7 +59,11 @@ impl Attempt {
 
     /// Notes an error of the network, for the access log.
     pub(crate) fn note_failure(&mut self, kind: ErrorKind) {
-        self.earlier_mut().failed = Some(Reason::of(kind));
+        self.note(Reason::of(kind));
+    }
+
+    fn note(&mut self, reason: Reason) {
+        self.earlier_mut().failed = Some(reason);
     }
 
     /// A connection stands: what failed before is not its fault.
@@ -202,6 +206,13 @@ impl Attempt {
     /// take its backends for dead.
     pub(crate) fn pass_over<N: Net>(&mut self, shared: &mut Shared<N>, kind: ErrorKind) {
         self.note_failure(kind);
+        if let Some(lease) = &self.lease
+            && shared.place(lease.backend).addresses.is_empty()
+        {
+            self.note(Reason::Unresolved);
+            let why = Reason::Unresolved.to_string();
+            return self.give_up(shared, FailedAt::Connect, &why);
+        }
         let is_its_fault = matches!(
             kind,
             ErrorKind::ConnectionRefused
@@ -275,7 +286,7 @@ pub(crate) fn confirm<N: Net>(endpoint: &mut Endpoint<N>, net: &mut N) -> Confir
 /// How a failure reads in a log line.
 pub(crate) fn reason(kind: ErrorKind) -> String {
     if kind == ErrorKind::NotFound {
-        "its name does not resolve, or there is no such socket".to_owned()
+        Reason::NotFound.to_string()
     } else {
         kind.to_string()
     }

@@ -161,6 +161,17 @@ fn a_weir_whose_only_backend_does_not_resolve_starts_and_closes_clients() {
 }
 
 #[test]
+fn a_socket_that_is_not_there_is_called_that() {
+    let scratch = Scratch::new();
+    let missing = format!("unix:{}", scratch.file("missing.sock").display());
+    let config = Config::new().backend(&missing).checked("rise: 2");
+    let mut weir = Weir::start(config);
+    weir.expect_turned_away();
+    weir.log.wait(&["DOWN after", "there is no such socket"]);
+    assert!(weir.runs());
+}
+
+#[test]
 fn several_listeners_share_an_upstream() {
     let [a, b] = ["A", "B"].map(Named::new);
     let config = Config::new()
