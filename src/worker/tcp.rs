@@ -164,7 +164,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         return Turn::Sleep;
     };
     if relay.is_starving() {
-        return Turn::Sleep;
+        return unless_reset(&session.client, shared);
     }
     if let Phase::Connecting(since) = relay.phase {
         let Some(connection) = relay.connection else {
@@ -172,7 +172,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         };
         let backend = shared.connections.endpoint_mut(connection);
         match connect::confirm(backend, &mut shared.transfer.net) {
-            Confirmed::NotYet => return Turn::Sleep,
+            Confirmed::NotYet => return unless_reset(&session.client, shared),
             Confirmed::Yes => {
                 relay.on_connected(since, shared);
                 session.moved = shared.now;
@@ -192,6 +192,14 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         relay.count_bytes(session.listener, shared, moved);
     }
     turn
+}
+
+/// Sleeps until there is a connection for the client, unless it is not there any more.
+fn unless_reset<N: Net>(client: &Endpoint<N>, shared: &mut Shared<N>) -> Turn {
+    if client.has_failed(&mut shared.transfer.net) {
+        return Turn::Close(CloseReason::Reset(Side::Client));
+    }
+    Turn::Sleep
 }
 
 /// There may be a descriptor now for a session that waits for one.

@@ -44,6 +44,22 @@ fn a_backend_that_ends_first_still_gets_everything() {
 }
 
 #[test]
+fn a_client_that_resets_before_there_is_a_connection_is_not_waited_for() {
+    let mut rig = Rig::still(&config_text(&[1], "timeouts: {connect: 10s}"));
+    rig.world()
+        .origin_listen(&origin_address(0), Behaviour::Blackhole);
+    let client = rig.client();
+    rig.settle();
+    rig.world().peer_close_write(client);
+    rig.settle();
+    assert_eq!(rig.worker.census().sessions, 1, "an end is no reset");
+    rig.world().peer_reset(client);
+    rig.settle();
+    assert_eq!(rig.worker.census().sessions, 0);
+    assert_eq!(rig.listener_count(ListenerCell::Reset), 1);
+}
+
+#[test]
 fn a_half_closed_session_ends_when_its_other_half_rests_too_long() {
     let text = config_text(&[1], "timeouts: {half_closed: 10s}");
     let mut rig = Rig::still(&text);
