@@ -1,15 +1,15 @@
 //! Jobs that may block, each on a short-lived thread: name look-ups and reading files.
 //!
-//! The loop never waits for them. A job leaves its result in a channel and wakes the loop; when
+//! The loop never waits for them. A job leaves its result in a queue and wakes the loop; when
 //! all jobs are done no thread is left.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::core::address::UnresolvedName;
 use crate::reactor::Waker;
@@ -35,9 +35,7 @@ pub(crate) enum Finished<L> {
 /// Starts jobs and collects what they found.
 #[derive(Debug)]
 pub(crate) struct Background<L> {
-    waker: Waker,
-    sender: Sender<Finished<L>>,
-    receiver: Receiver<Finished<L>>,
+    results: Results<L>,
     /// Tells the present resolver that another has taken over.
     resolver_stop: Arc<AtomicBool>,
 }
@@ -45,31 +43,32 @@ pub(crate) struct Background<L> {
 impl<L: Send + 'static> Background<L> {
     /// Jobs that wake the loop through `waker`.
     pub(crate) fn new(waker: Waker) -> Self {
-        let (sender, receiver) = channel();
         Self {
-            waker,
-            sender,
-            receiver,
+            results: Results {
+                queue: Arc::default(),
+                waker,
+            },
             resolver_stop: Arc::default(),
         }
     }
 
     /// The next result, if there is one.
     pub(crate) fn next(&self) -> Option<Finished<L>> {
-        self.receiver.try_recv().ok()
+        self.results.lock().pop_front()
     }
 
     /// Wakes the loop once more, as if a job had ended.
     pub(crate) fn come_back(&self) {
-        let _ = self.waker.wake();
+        let _ = self.results.waker.wake();
     }
 
     /// Up to `count` results, waiting for them; only for the time before the loop runs.
     pub(crate) fn wait(&self, count: usize, timeout: Duration) -> Vec<Finished<L>> {
-        let end = Instant::now() + timeout;
-        let left = || end.saturating_duration_since(Instant::now());
-        let next = || self.receiver.recv_timeout(left()).ok();
-        (0..count).map_while(|_| next()).collect()
+        let (queue, more) = (self.results.lock(), &self.results.queue.1);
+        let waited = more.wait_timeout_while(queue, timeout, |queue| queue.len() < count);
+        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let count = count.min(queue.len());
+        queue.drain(..count).collect()
     }
 
     /// Lets `read` read files.
@@ -77,9 +76,9 @@ impl<L: Send + 'static> Background<L> {
     /// # Errors
     /// When no thread can be had.
     pub(crate) fn load(&self, read: impl FnOnce() -> L + Send + 'static) -> io::Result<()> {
-        let (sender, waker) = (self.sender.clone(), self.waker.clone());
+        let results = self.results.clone();
         spawn("weir-config", move || {
-            tell(&sender, &waker, Finished::Loaded(read()));
+            results.put(Finished::Loaded(read()));
         })
     }
 
@@ -94,10 +93,37 @@ impl<L: Send + 'static> Background<L> {
         }
         self.resolver_stop = Arc::default();
         let stop = Arc::clone(&self.resolver_stop);
-        let (sender, waker) = (self.sender.clone(), self.waker.clone());
-        spawn("weir-resolver", move || {
-            resolve_all(names, &stop, |finished| tell(&sender, &waker, finished));
-        })
+        let results = self.results.clone();
+        spawn("weir-resolver", move || resolve_all(names, &stop, &results))
+    }
+}
+
+/// What jobs found and the loop has yet to take.
+#[derive(Debug)]
+struct Results<L> {
+    queue: Arc<(Mutex<VecDeque<Finished<L>>>, Condvar)>,
+    waker: Waker,
+}
+
+impl<L> Clone for Results<L> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: Arc::clone(&self.queue),
+            waker: self.waker.clone(),
+        }
+    }
+}
+
+impl<L> Results<L> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Finished<L>>> {
+        self.queue.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a result for the loop. When the loop has gone, nobody needs it.
+    fn put(&self, finished: Finished<L>) {
+        self.lock().push_back(finished);
+        self.queue.1.notify_one();
+        let _ = self.waker.wake();
     }
 }
 
@@ -108,14 +134,7 @@ fn spawn(name: &str, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
         .map(drop)
 }
 
-/// Leaves a result for the loop. When the loop has gone, nobody needs it.
-fn tell<L>(sender: &Sender<Finished<L>>, waker: &Waker, finished: Finished<L>) {
-    if sender.send(finished).is_ok() {
-        let _ = waker.wake();
-    }
-}
-
-fn resolve_all<L>(mut names: Vec<UnresolvedName>, stop: &AtomicBool, tell: impl Fn(Finished<L>)) {
+fn resolve_all<L>(mut names: Vec<UnresolvedName>, stop: &AtomicBool, results: &Results<L>) {
     let mut pause = RETRY_FIRST;
     loop {
         names.retain(|name| {
@@ -124,7 +143,7 @@ fn resolve_all<L>(mut names: Vec<UnresolvedName>, stop: &AtomicBool, tell: impl 
                 return false;
             }
             let failed = outcome.is_err();
-            tell(match outcome {
+            results.put(match outcome {
                 Ok(addresses) => Finished::Resolved(name.clone(), addresses),
                 Err(reason) => Finished::Unresolved(name.clone(), reason),
             });
