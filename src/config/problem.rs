@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::core::sort::sorted;
+
 /// A place in a file. Both count from 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Position {
@@ -50,6 +52,13 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Those of one place stay in their order.
+#[must_use]
+pub(crate) fn by_place(problems: &[Problem]) -> Vec<Problem> {
+    let places = sorted(problems.len(), &|a, b| problems[a].at.cmp(&problems[b].at));
+    places.into_iter().map(|at| problems[at].clone()).collect()
+}
+
 /// Collects problems, so that all of them are reported at once.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
@@ -67,13 +76,11 @@ impl Problems {
     }
 
     pub(super) fn error(&mut self, at: Position, message: impl Into<String>) {
-        let problem = self.problem(at, false, message.into());
-        self.errors.push(problem);
+        self.note(at, false, message.into());
     }
 
     pub(super) fn warning(&mut self, at: Position, message: impl Into<String>) {
-        let problem = self.problem(at, true, message.into());
-        self.warnings.push(problem);
+        self.note(at, true, message.into());
     }
 
     /// Whether there is no error so far.
@@ -81,19 +88,22 @@ impl Problems {
         self.errors.is_empty()
     }
 
-    fn problem(&self, at: Position, warning: bool, message: String) -> Problem {
-        Problem {
+    #[inline(never)]
+    fn note(&mut self, at: Position, warning: bool, message: String) {
+        let problem = Problem {
             file: self.file.clone(),
             at: Some(at),
             warning,
             message,
+        };
+        match warning {
+            true => self.warnings.push(problem),
+            false => self.errors.push(problem),
         }
     }
 
     /// Warnings and errors, sorted by place.
-    pub(super) fn finish(mut self) -> (Vec<Problem>, Vec<Problem>) {
-        self.errors.sort_by_key(|problem| problem.at);
-        self.warnings.sort_by_key(|problem| problem.at);
-        (self.warnings, self.errors)
+    pub(super) fn finish(&self) -> (Vec<Problem>, Vec<Problem>) {
+        (by_place(&self.warnings), by_place(&self.errors))
     }
 }

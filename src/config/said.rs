@@ -26,8 +26,10 @@ pub(crate) fn process(config: &Config) -> Vec<Said> {
 }
 
 pub(crate) fn listener(listener: &Listener, config: &Config) -> Vec<Said> {
-    let mut keys = said(LISTENER, listener, config);
-    keys.sort_by_key(|(name, _)| matches!(*name, MODE | "timeouts" | "limits"));
+    let is_last = |(name, _): &Said| matches!(*name, MODE | "timeouts" | "limits");
+    let keys = said(LISTENER, listener, config).into_iter();
+    let (last, mut keys): (Vec<_>, Vec<_>) = keys.partition(is_last);
+    keys.extend(last);
     keys.extend(match &listener.mode {
         Mode::Tcp { .. } => said(WITHOUT_ROUTES, listener, config),
         Mode::Http(http) => said(HTTP, http, config),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Args;
 use crate::config::model::{Config, Listener};
-use crate::config::problem::{Position, Problem};
+use crate::config::problem::{Position, Problem, by_place};
 use crate::config::{self, Compiled, Source};
 use crate::control::pid_file::PidFile;
 use crate::control::{
@@ -154,8 +154,7 @@ impl Look<'_> {
         problems.extend(self.closed_access_log());
         problems.extend(self.unfit_sockets());
         problems.extend(self.shared_files());
-        problems.sort_by_key(|problem| problem.at);
-        problems
+        by_place(&problems)
     }
 
     fn too_many_names(&self) -> Option<Problem> {

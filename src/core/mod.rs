@@ -26,6 +26,7 @@ pub(crate) mod probe;
 pub mod readiness;
 pub mod rng;
 pub(crate) mod slots;
+pub(crate) mod sort;
 mod steps;
 pub(crate) mod table;
 pub(crate) mod text;

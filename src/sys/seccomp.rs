@@ -176,7 +176,8 @@ const SOCKET_KIND: u64 = 0xf;
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn allow_list(profile: Profile) -> seccompiler::Result<BpfProgram> {
-    let mut rules: Rules = ANY.iter().map(|&call| (call, Vec::new())).collect();
+    let mut rules = Rules::new();
+    always(&mut rules, ANY);
     let own_pid = u64::from(std::process::id());
     // An abort, which raises a signal in the process itself.
     when(&mut rules, libc::SYS_tgkill, &[is(0, own_pid)])?;
@@ -223,7 +224,7 @@ fn only_worker(rules: &mut Rules) -> seccompiler::Result<()> {
 }
 
 fn only_single(rules: &mut Rules) -> seccompiler::Result<()> {
-    rules.extend(ANY_SINGLE.iter().map(|&call| (call, Vec::new())));
+    always(rules, ANY_SINGLE);
     // Threads, but no processes, and none in a namespace of its own.
     let in_namespaces = flag(
         libc::CLONE_NEWNS
@@ -253,7 +254,8 @@ fn only_single(rules: &mut Rules) -> seccompiler::Result<()> {
 /// `clone3` passes its flags in memory, where no filter sees them. Told that the kernel does not
 /// have it, the C library falls back to `clone`, whose flags the other filter sees.
 fn answer_clone3() -> seccompiler::Result<BpfProgram> {
-    let rules = Rules::from([(libc::SYS_clone3, Vec::new())]);
+    let mut rules = Rules::new();
+    always(&mut rules, &[libc::SYS_clone3]);
     let unknown = SeccompAction::Errno(u32::try_from(libc::ENOSYS).unwrap_or(0));
     compile(rules, SeccompAction::Allow, unknown)
 }
@@ -266,6 +268,14 @@ fn compile(
     let machine = TargetArch::try_from(std::env::consts::ARCH)?;
     let filter = SeccompFilter::new(rules, otherwise, listed, machine)?;
     Ok(filter.try_into()?)
+}
+
+/// Allows calls whatever their arguments are. To collect them into a map would sort them first,
+/// which is a lot of code for so few.
+fn always(rules: &mut Rules, calls: &[c_long]) {
+    for &call in calls {
+        rules.insert(call, Vec::new());
+    }
 }
 
 /// Adds one more way in which a call is allowed: when all conditions hold.

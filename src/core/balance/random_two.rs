@@ -54,16 +54,17 @@ impl Lots {
         tried: impl Iterator<Item = u32>,
         rng: &mut Rng,
     ) -> (Option<u32>, Option<u32>) {
-        let mut without: Vec<u32> = tried.collect();
-        let one = self.draw(&mut without, rng);
-        without.extend(one);
-        let two = one.and_then(|_| self.draw(&mut without, rng));
-        (one, two)
+        let mut without = Vec::new();
+        tried.for_each(|place| leave_out(&mut without, place));
+        let Some(one) = self.draw(&without, rng) else {
+            return (None, None);
+        };
+        leave_out(&mut without, one);
+        (Some(one), self.draw(&without, rng))
     }
 
-    fn draw(&self, without: &mut Vec<u32>, rng: &mut Rng) -> Option<u32> {
-        without.sort_unstable();
-        without.dedup();
+    /// None of `without`, which is sorted.
+    fn draw(&self, without: &[u32], rng: &mut Rng) -> Option<u32> {
         let weight = |&place: &u32| u64::from(self.weights[place as usize]);
         let left_out: u64 = without.iter().map(weight).sum();
         let total = self.sum_before(self.weights.len()) - left_out;
@@ -71,7 +72,7 @@ impl Lots {
             return None;
         }
         let mut point = rng.below(total);
-        for place in without.iter() {
+        for place in without {
             if point >= self.sum_before(*place as usize) {
                 point += weight(place);
             }
@@ -106,6 +107,13 @@ impl Lots {
         }
         // Places are ids, which have 32 bits.
         u32::try_from(at).unwrap_or(u32::MAX)
+    }
+}
+
+/// Puts a place where it belongs among those, once.
+fn leave_out(without: &mut Vec<u32>, place: u32) {
+    if let Err(at) = without.binary_search(&place) {
+        without.insert(at, place);
     }
 }
 

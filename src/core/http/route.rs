@@ -17,6 +17,7 @@ use std::fmt;
 use crate::core::http::path::{PathError, canonical};
 use crate::core::http::prefix::{Prefixes, order};
 use crate::core::http::syntax::elements;
+use crate::core::sort::sorted;
 
 /// Longest host that is looked up by name, in bytes; a longer one is no DNS name (RFC 1035
 /// section 2.3.4) and only finds the routes for any host.
@@ -111,9 +112,8 @@ impl RouteTable {
         let prefixes = rules.iter().enumerate().map(canonical_prefix);
         let prefixes = prefixes.collect::<Result<Vec<_>, _>>()?;
         let hosts: Vec<_> = rules.iter().map(|rule| host_key(&rule.host)).collect();
-        let mut routes: Vec<usize> = (0..rules.len()).collect();
-        // Of equal prefixes the first written stays first, as the sort is stable.
-        routes.sort_by(|&a, &b| {
+        // Of equal prefixes the first written stays first.
+        let routes = sorted(rules.len(), &|a, b| {
             let of_hosts = hosts[a].cmp(&hosts[b]);
             of_hosts.then_with(|| order(&prefixes[a], &prefixes[b]))
         });
@@ -285,6 +285,7 @@ fn entries(rules: &[Rule], prefixes: &[Vec<u8>], routes: &[usize]) -> Prefixes<V
 }
 
 /// The host of that name, in any case; `hosts` is sorted.
+#[inline]
 fn lookup<'a>(hosts: &'a [Host], name: &[u8]) -> Option<&'a Host> {
     let found = hosts.binary_search_by(|host| compare_lower(&host.name, name));
     found.ok().map(|at| &hosts[at])

@@ -9,6 +9,7 @@
 //! separated by `;`), and what is not ours passes byte for byte, however odd it is.
 
 use super::rewrite::{END, append_field};
+use crate::core::sort::sorted;
 use crate::core::text;
 
 /// Bytes of a tag as text: 64 bits in hexadecimal digits.
@@ -90,9 +91,11 @@ impl Tags {
     /// Takes tags with whatever number the caller knows the backend by.
     #[must_use]
     pub(crate) fn new(backends: impl IntoIterator<Item = (Tag, usize)>) -> Self {
-        let mut backends: Vec<_> = backends.into_iter().collect();
-        backends.sort_unstable();
-        Self { backends }
+        let given: Vec<_> = backends.into_iter().collect();
+        let order = sorted(given.len(), &|a, b| given[a].cmp(&given[b]));
+        Self {
+            backends: order.into_iter().map(|at| given[at]).collect(),
+        }
     }
 
     /// The backend that the Cookie fields ask for: the first value of our cookie that is a tag of
