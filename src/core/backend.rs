@@ -425,6 +425,7 @@ impl Backends {
         self.iter().map(|(id, _)| id)
     }
 
+    #[inline]
     fn free_if_idle(&mut self, id: BackendId) {
         let backend = self.get(id);
         if backend.retired && backend.active == 0 {

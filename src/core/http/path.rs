@@ -262,6 +262,7 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// `pchar` of RFC 3986 section 3.3, without escapes.
+#[inline]
 fn is_path_byte(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(
