@@ -338,6 +338,7 @@ fn hash_of<S: AsRef<str>>((table, name): &(Table, S)) -> u64 {
 }
 
 /// Never 0, which is a free place.
+#[inline(never)]
 pub(super) fn hash(table: Table, name: &str) -> u64 {
     bytes_key(name.as_bytes()).wrapping_add(table as u64).max(1)
 }

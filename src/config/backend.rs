@@ -49,9 +49,9 @@ pub(super) fn backends(upstream: &mut Upstream, entry: &Entry, c: &mut Compiler<
 
 fn check_distinct(backends: &[(Backend, Position)], problems: &mut Problems) {
     let mut identities: HashMap<&str, Position> = HashMap::new();
-    let mut addresses = HashMap::new();
+    let mut addresses: HashMap<String, Position> = HashMap::new();
     for (backend, at) in backends {
-        if let Some(first) = addresses.insert(&backend.address, *at) {
+        if let Some(first) = addresses.insert(backend.address.to_string(), *at) {
             let message = format!(
                 "two backends have the address {}; the other is on line {}; one with more \
                  `weight` does the same",

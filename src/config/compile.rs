@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::defaults;
@@ -269,7 +270,7 @@ impl<'a> Compiler<'a> {
     /// Names and addresses are unique. A listener without a name is named after its address.
     fn check_listeners(&mut self, listeners: &mut [(Listener, Position)]) {
         let mut names: HashMap<String, Position> = HashMap::new();
-        let mut addresses: HashMap<Address, Position> = HashMap::new();
+        let mut addresses: HashMap<String, Position> = HashMap::new();
         for (listener, at) in listeners.iter().filter(|(l, _)| !l.name.is_empty()) {
             if let Some(first) = names.insert(listener.name.clone(), *at) {
                 let message = format!(
@@ -342,17 +343,17 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// The address under which no second listener may be; none when the kernel chooses the port.
-/// `[::]` takes IPv4 as well, and `[::ffff:127.0.0.1]` is `127.0.0.1`.
-fn exclusive(address: &Address) -> Option<Address> {
+/// The address under which no second listener may be, as text; none when the kernel chooses the
+/// port. `[::]` takes IPv4 as well, and `[::ffff:127.0.0.1]` is `127.0.0.1`.
+fn exclusive(address: &Address) -> Option<String> {
     let Address::Ip(ip) = address else {
-        return Some(address.clone());
+        return Some(address.to_string());
     };
     let host = match ip.ip().to_canonical() {
         host if host.is_unspecified() => std::net::Ipv6Addr::UNSPECIFIED.into(),
         host => host,
     };
-    (ip.port() != 0).then(|| Address::Ip((host, ip.port()).into()))
+    (ip.port() != 0).then(|| SocketAddr::new(host, ip.port()).to_string())
 }
 
 fn free_name(wanted: &str, is_taken: impl Fn(&str) -> bool) -> String {

@@ -18,6 +18,7 @@ pub(super) fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>
 }
 
 /// How many slips still make it the same word: one in three letters.
+#[inline(never)]
 fn slips_max(candidate: &str) -> usize {
     (candidate.chars().count() / 3).clamp(1, 3)
 }
@@ -26,8 +27,8 @@ fn slips_max(candidate: &str) -> usize {
 /// infinitely far.
 fn distance(a: &str, b: &str) -> usize {
     const CHARS_MAX: usize = 64;
-    let a: Vec<char> = a.to_lowercase().chars().take(CHARS_MAX + 1).collect();
-    let b: Vec<char> = b.to_lowercase().chars().take(CHARS_MAX + 1).collect();
+    let a: Vec<char> = a.to_ascii_lowercase().chars().take(CHARS_MAX + 1).collect();
+    let b: Vec<char> = b.to_ascii_lowercase().chars().take(CHARS_MAX + 1).collect();
     if a.len() > CHARS_MAX || b.len() > CHARS_MAX {
         return usize::MAX;
     }

@@ -8,7 +8,14 @@ use std::net::IpAddr;
 /// The key of a run of bytes: FNV-1a over them (offset basis and prime of 64 bits), then mixed,
 /// because the high bits of plain FNV differ too little for short inputs.
 #[must_use]
+#[inline(never)]
 pub fn bytes_key(bytes: &[u8]) -> u64 {
+    folded_key(bytes)
+}
+
+/// The same, where the number of bytes is known.
+#[inline]
+fn folded_key(bytes: &[u8]) -> u64 {
     let folded = bytes.iter().fold(FNV_OFFSET, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
     });
@@ -21,7 +28,7 @@ pub fn bytes_key(bytes: &[u8]) -> u64 {
 #[must_use]
 pub fn client_key(ip: IpAddr, ipv6_prefix_bits: u8) -> u64 {
     match ip.to_canonical() {
-        IpAddr::V4(ip) => bytes_key(&ip.octets()),
+        IpAddr::V4(ip) => folded_key(&ip.octets()),
         IpAddr::V6(ip) => {
             let host_bits = 128 - u32::from(ipv6_prefix_bits.min(128));
             let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);

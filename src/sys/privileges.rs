@@ -280,18 +280,18 @@ impl Accounts {
     fn identity(&self, user: &str, group: Option<&str>) -> Result<Identity, Unknown> {
         let unknown = |why: String| Unknown::User(why);
         let named = |fields: &[&str]| fields[0] == user;
-        let (uid, gid) = match (user.parse::<u32>(), entry(&self.users, named)) {
+        let (uid, gid) = match (id(user), entry(&self.users, &named)) {
             (_, Some(fields)) => ids(&fields)
                 .map(|(uid, gid)| (uid, Some(gid)))
                 .ok_or_else(|| format!("the entry of user {user} in /etc/passwd is damaged"))
                 .map_err(unknown)?,
-            (Ok(uid), None) => {
+            (Some(uid), None) => {
                 let numbered = |fields: &[&str]| fields.get(2) == Some(&user);
-                let known = entry(&self.users, numbered);
+                let known = entry(&self.users, &numbered);
                 (uid, known.and_then(|fields| ids(&fields)).map(|ids| ids.1))
             }
-            (Err(_), None) if user == USER_DEFAULT => (NOBODY_ID, Some(NOBODY_ID)),
-            (Err(_), None) => {
+            (None, None) if user == USER_DEFAULT => (NOBODY_ID, Some(NOBODY_ID)),
+            (None, None) => {
                 return Err(unknown(format!("there is no user {user} in /etc/passwd")));
             }
         };
@@ -329,10 +329,10 @@ impl Accounts {
     }
 
     fn gid(&self, group: &str) -> Result<u32, String> {
-        let fields = entry(&self.groups, |fields| fields[0] == group);
-        let listed = fields.and_then(|fields| fields.get(2)?.parse().ok());
+        let fields = entry(&self.groups, &|fields| fields[0] == group);
+        let listed = fields.and_then(|fields| id(fields.get(2)?));
         listed
-            .or_else(|| group.parse().ok())
+            .or_else(|| id(group))
             .ok_or_else(|| format!("there is no group {group} in /etc/group"))
     }
 }
@@ -349,14 +349,19 @@ fn read_accounts(path: &str) -> String {
 }
 
 /// The fields of the first line that fits (passwd(5), group(5)).
-fn entry(text: &str, fits: impl Fn(&[&str]) -> bool) -> Option<Vec<&str>> {
+fn entry<'a>(text: &'a str, fits: &dyn Fn(&[&str]) -> bool) -> Option<Vec<&'a str>> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let mut entries = lines.map(|line| line.split(':').collect::<Vec<_>>());
     entries.find(|fields| fits(fields))
 }
 
+#[inline(never)]
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok()
+}
+
 fn ids(fields: &[&str]) -> Option<(u32, u32)> {
-    Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
+    Some((id(fields.get(2)?)?, id(fields.get(3)?)?))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Numbers, texts and lists as bytes, and back: what messages, bundles and a handover are made
 //! of. Reading never trusts a length.
+//!
+//! What is asked for at a hundred places is not copied to each of them.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -15,6 +17,7 @@ impl Writer {
         self.0
     }
 
+    #[inline(never)]
     pub(crate) fn u8(&mut self, value: u8) {
         self.0.push(value);
     }
@@ -27,10 +30,12 @@ impl Writer {
         self.0.extend(value.to_le_bytes());
     }
 
+    #[inline(never)]
     pub(crate) fn u32(&mut self, value: u32) {
         self.0.extend(value.to_le_bytes());
     }
 
+    #[inline(never)]
     pub(crate) fn u64(&mut self, value: u64) {
         self.0.extend(value.to_le_bytes());
     }
@@ -44,6 +49,7 @@ impl Writer {
         self.u32(u32::try_from(value).unwrap_or(u32::MAX));
     }
 
+    #[inline(never)]
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.count(bytes.len());
         self.0.extend(bytes);
@@ -85,6 +91,7 @@ impl<'a> Reader<'a> {
         Some(*first)
     }
 
+    #[inline(never)]
     pub(crate) fn u8(&mut self) -> Option<u8> {
         self.take::<1>().map(|[byte]| byte)
     }
@@ -101,10 +108,12 @@ impl<'a> Reader<'a> {
         self.take().map(u16::from_le_bytes)
     }
 
+    #[inline(never)]
     pub(crate) fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_le_bytes)
     }
 
+    #[inline(never)]
     pub(crate) fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
     }
@@ -113,6 +122,7 @@ impl<'a> Reader<'a> {
         self.take().map(u128::from_le_bytes)
     }
 
+    #[inline(never)]
     pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.u32()?).ok()?;
         let (first, rest) = self.0.split_at_checked(length)?;

@@ -50,13 +50,13 @@ impl<N: Net> Worker<N> {
     /// The slots of the upstreams: those that have their names, some that nobody uses any more, and
     /// new ones.
     fn upstream_slots(&mut self, config: &Config) -> Vec<UpstreamSlot> {
-        let names = config.upstreams.iter().map(|settings| &settings.name);
-        let names: HashSet<&String> = names.collect();
+        let names = config.upstreams.iter();
+        let names: HashSet<&str> = names.map(|settings| settings.name.as_str()).collect();
         let with_members = self.upstreams_with_members();
         let mut known = HashMap::new();
         let mut free = VecDeque::new();
         for (slot, upstream) in (0..).zip(&self.shared.upstreams) {
-            match names.get(&upstream.name) {
+            match names.get(upstream.name.as_str()) {
                 Some(&name) => {
                     known.entry(name).or_insert(slot);
                 }
@@ -64,7 +64,7 @@ impl<N: Net> Worker<N> {
                 None => free.push_back(slot),
             }
         }
-        let slot = |settings: &model::Upstream| match known.get(&settings.name) {
+        let slot = |settings: &model::Upstream| match known.get(settings.name.as_str()) {
             Some(slot) => *slot,
             None => self.give_upstream_slot(free.pop_front(), settings),
         };
