@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 # Seeds of the simulation in `make test`; `make sim SEED=7` replays one, `make sim SEEDS=10000` runs more.
 SEEDS ?= 500
 # What the stripped binary may take of the flash of a small gateway.
-SIZE_KIB_MAX := 2048
+SIZE_KIB_MAX := 1792
 
 .PHONY: help build run check size test test-real sim fuzz fmt lint docs test-setup install \
 	install-systemd install-procd install-none clean
