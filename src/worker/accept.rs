@@ -9,11 +9,14 @@ use crate::core::balance::{Algorithm, client_key};
 use crate::core::opening::Settled;
 use crate::net::{Accept, Kind, Net};
 use crate::worker::Worker;
+use crate::worker::keys::{ListenerSlot, SessionId, UpstreamSlot, key_of};
 use crate::worker::opening::{self, Opening};
-use crate::worker::session::{CloseReason, Protocol, Session, SessionId};
-use crate::worker::shared::{Listener, ListenerSlot, Pause, Shared, Timeout, UpstreamSlot, key_of};
+use crate::worker::session::{Protocol, Session};
+use crate::worker::shared::{Listener, Pause, Shared};
 use crate::worker::shortage::Shortage;
+use crate::worker::timers::Timeout;
 use crate::worker::transport::Endpoint;
+use crate::worker::turn::CloseReason;
 
 /// Connections taken from one listener in one turn before sessions run again.
 pub(crate) const ACCEPT_BUDGET: usize = 64;
@@ -42,7 +45,7 @@ impl<N: Net> Worker<N> {
             let Some((door, socket)) = listener.doors.ready() else {
                 return;
             };
-            match self.shared.transfer.net.accept(socket) {
+            match self.shared.io.net.accept(socket) {
                 Accept::Ready(stream, peer) => self.open_session(slot, stream, peer),
                 Accept::Retry => {}
                 Accept::Blocked => {
@@ -50,7 +53,10 @@ impl<N: Net> Worker<N> {
                     if listener.doors.is_ready() {
                         continue;
                     }
-                    if listener.closes_at.is_some_and(|at| at <= self.shared.now) {
+                    if listener
+                        .closes_at
+                        .is_some_and(|at| at <= self.shared.timers.now)
+                    {
                         self.stop_listening(slot);
                     }
                     return;
@@ -90,7 +96,7 @@ impl<N: Net> Worker<N> {
     }
 
     fn pause(&mut self, slot: ListenerSlot, pause: Pause) {
-        let now = self.shared.now;
+        let now = self.shared.timers.now;
         let listener = &mut self.shared.listeners[slot as usize];
         listener.pause = pause;
         let (column, name) = (listener.column, &listener.name);
@@ -98,7 +104,7 @@ impl<N: Net> Worker<N> {
         let what = match pause {
             Pause::Exhausted => {
                 let at = now.after_ms(EXHAUSTED_PAUSE_MS);
-                self.shared.wheel.arm(at, Timeout::Listener(slot));
+                self.shared.timers.wheel.arm(at, Timeout::Listener(slot));
                 "out of descriptors or memory"
             }
             Pause::Full | Pause::No => {
@@ -153,8 +159,8 @@ impl<N: Net> Worker<N> {
         let waits = self.has_full_listener || self.shared.backends.waiting() > 0;
         if waits && self.shared.board.is_shared() && !self.full_check_armed {
             self.full_check_armed = true;
-            let at = self.shared.now.after_ms(FULL_CHECK_MS);
-            self.shared.wheel.arm(at, Timeout::FullCheck);
+            let at = self.shared.timers.now.after_ms(FULL_CHECK_MS);
+            self.shared.timers.wheel.arm(at, Timeout::FullCheck);
         }
     }
 
@@ -172,20 +178,20 @@ impl<N: Net> Worker<N> {
 
     fn open_session(&mut self, slot: ListenerSlot, stream: N::Stream, peer: Option<SocketAddr>) {
         let shared = &mut self.shared;
-        let now = shared.now;
-        let generation = shared.next_generation();
+        let now = shared.timers.now;
+        let generation = shared.io.next_generation();
         let listener = &mut shared.listeners[slot as usize];
         listener.active += 1;
         shared.count(slot, ListenerCell::Accepted, 1);
         shared.count(slot, ListenerCell::Active, 1);
         let entry = self.sessions.vacant_entry();
         let key = key_of(entry.key());
-        let opening = shared.transfer.net.opening(&stream);
+        let opening = shared.io.net.opening(&stream);
         let mut client = Endpoint::accepted(stream, generation);
         let protocol = if let Some(state) = opening {
             Protocol::Opening(Box::new(Opening::new(state)))
         } else {
-            client.put_layer(&mut shared.transfer.net);
+            client.put_layer(&mut shared.io.net);
             opening::protocol(shared, slot, peer, Settled::default())
         };
         let session = entry.insert(Session {
@@ -205,7 +211,7 @@ impl<N: Net> Worker<N> {
         {
             return self.close_session(key, CloseReason::NoBackend);
         }
-        let (net, kind) = (&mut shared.transfer.net, Kind::Client);
+        let (net, kind) = (&mut shared.io.net, Kind::Client);
         if let Err(error) = session.client.watch(net, kind, key) {
             warn!("cannot watch a client connection: {error}");
             return self.close_session(key, CloseReason::Unwatched);

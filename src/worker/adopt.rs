@@ -10,10 +10,12 @@ use std::sync::Arc;
 use crate::config::model::{self, Config, Mode};
 use crate::core::address::Address;
 use crate::net::Net;
+use crate::worker::Stage;
+use crate::worker::Worker;
 use crate::worker::doors::{Doors, Opened};
-use crate::worker::shared::{Listener, ListenerSlot, Pause, UpstreamSlot, key_of};
+use crate::worker::keys::{ListenerSlot, UpstreamSlot, key_of};
+use crate::worker::shared::{Listener, Pause};
 use crate::worker::site::Site;
-use crate::worker::{Stage, Worker};
 
 /// What a change of configuration changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,7 +94,7 @@ impl<N: Net> Worker<N> {
             .connections_max
             .unwrap_or(self.connections_max_default);
         (self.pre_drain, self.drain_timeout) = (config.pre_drain, config.drain_timeout);
-        self.shared.transfer.pipes.enable(config.splice);
+        self.shared.io.pipes.enable(config.splice);
         self.shared
             .http
             .adopt_log(config.access_log.as_ref().map(|log| log.format));
@@ -230,7 +232,7 @@ impl<N: Net> Worker<N> {
             let listener = &mut self.shared.listeners[slot as usize];
             if !kept.contains(&slot) && listener.doors.is_open() && listener.closes_at.is_none() {
                 adopted.listeners_removed += 1;
-                listener.removed_since = Some(self.shared.now);
+                listener.removed_since = Some(self.shared.timers.now);
                 self.close_listener(slot);
                 self.hasten_clients_of(slot);
             }

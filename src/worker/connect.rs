@@ -6,8 +6,9 @@ use crate::core::backend::{BackendId, Lease};
 use crate::core::finding::Reason;
 use crate::core::readiness::Io;
 use crate::net::{ConnectError, Net};
-use crate::worker::connections::{ConnectionKey, Owner};
-use crate::worker::shared::{FailedAt, Shared, UpstreamSlot};
+use crate::worker::connections::Owner;
+use crate::worker::keys::{ConnectionKey, UpstreamSlot};
+use crate::worker::shared::{FailedAt, Shared};
 use crate::worker::transport::Endpoint;
 
 /// No backend is usable, or too many have failed.

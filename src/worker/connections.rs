@@ -14,13 +14,11 @@ use crate::core::backend::BackendId;
 use crate::core::timer::TimerKey;
 use crate::net::{ConnectError, Fired, Kind, Net, Target};
 use crate::worker::Worker;
+use crate::worker::keys::{ConnectionKey, key_of};
 use crate::worker::probe::Probe;
 use crate::worker::session::Session;
-use crate::worker::shared::{Shared, key_of};
+use crate::worker::shared::Shared;
 use crate::worker::transport::Endpoint;
-
-/// Names a connection in [`Shared::connections`].
-pub(crate) type ConnectionKey = u32;
 
 /// Who has a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +85,8 @@ impl<N: Net> Shared<N> {
         owner: Owner,
         connect: impl FnOnce(&mut N, &Address) -> Result<N::Stream, ConnectError>,
     ) -> Result<ConnectionKey, ConnectError> {
-        let generation = self.next_generation();
-        let net = &mut self.transfer.net;
+        let generation = self.io.next_generation();
+        let net = &mut self.io.net;
         let place = self.places[backend.0 as usize].as_ref();
         let place = place.and_then(|place| Some((place, place.address_now()?)));
         let (place, address) = place.ok_or(ConnectError::Failed(ErrorKind::NotFound))?;
@@ -123,21 +121,21 @@ impl<N: Net> Shared<N> {
     /// Closes a connection that nobody uses any more.
     pub(crate) fn close_connection(&mut self, key: ConnectionKey) {
         if let Some(endpoint) = self.remove_connection(key) {
-            endpoint.close(&mut self.transfer.net);
+            endpoint.close(&mut self.io.net);
         }
     }
 
     /// Closes a connection on which nothing is to be said any more.
     pub(crate) fn cut_connection(&mut self, key: ConnectionKey) {
         if let Some(endpoint) = self.remove_connection(key) {
-            endpoint.cut(&mut self.transfer.net);
+            endpoint.cut(&mut self.io.net);
         }
     }
 
     /// Ends a connection so that the backend sees that its answer is not wanted.
     pub(crate) fn reset_connection(&mut self, key: ConnectionKey) {
         if let Some(endpoint) = self.remove_connection(key) {
-            endpoint.reset(&mut self.transfer.net);
+            endpoint.reset(&mut self.io.net);
         }
     }
 
@@ -145,7 +143,7 @@ impl<N: Net> Shared<N> {
     pub(crate) fn remove_connection(&mut self, key: ConnectionKey) -> Option<Endpoint<N>> {
         let connection = self.connections.0.try_remove(key as usize)?;
         if let Some(timer) = connection.parked_timer {
-            self.wheel.cancel(timer);
+            self.timers.wheel.cancel(timer);
         }
         if connection.owner == Owner::Parked {
             self.forget_parked(connection.backend, key);

@@ -11,7 +11,8 @@ use log::{debug, error};
 use crate::core::slots::Slots;
 use crate::net::{Kind, Net, Target};
 use crate::worker::Worker;
-use crate::worker::shared::{Listener, ListenerSlot, key_of};
+use crate::worker::keys::{ListenerSlot, key_of};
+use crate::worker::shared::Listener;
 
 /// A listening socket for a worker.
 #[derive(Debug)]
@@ -102,10 +103,10 @@ impl<N: Net> Worker<N> {
         key: ListenerSlot,
         opened: Opened<N::Listener>,
     ) -> io::Result<u32> {
-        let generation = self.shared.next_generation();
+        let generation = self.shared.io.next_generation();
         let listener = &mut self.shared.listeners[key as usize];
         // Asked here, once, and not for each connection.
-        listener.port = self.shared.transfer.net.listening_port(&opened.socket);
+        listener.port = self.shared.io.net.listening_port(&opened.socket);
         let doors = &mut listener.doors;
         doors.0.push(Door {
             socket: opened.socket,
@@ -157,7 +158,7 @@ impl<N: Net> Worker<N> {
         if !listener.doors.is_open() {
             debug!("listener {} closed", listener.name);
         }
-        self.shared.transfer.net.stop_listening(door.socket);
+        self.shared.io.net.stop_listening(door.socket);
     }
 
     /// Watches a socket or not, as its slot asks.
@@ -168,10 +169,10 @@ impl<N: Net> Worker<N> {
         if is_ours == door.watched {
             return Ok(());
         }
-        let generation = self.shared.next_generation();
+        let generation = self.shared.io.next_generation();
         let Listener { doors, .. } = &mut self.shared.listeners[key as usize];
         let door = &mut doors.0[at];
-        let net = &mut self.shared.transfer.net;
+        let net = &mut self.shared.io.net;
         if is_ours {
             let target = Target {
                 kind: Kind::Listener,

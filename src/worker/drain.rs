@@ -5,8 +5,10 @@ use log::{info, warn};
 use crate::core::backend::BackendId;
 use crate::net::Net;
 use crate::worker::Worker;
-use crate::worker::session::{CloseReason, Session};
-use crate::worker::shared::{ListenerSlot, Timeout, key_of};
+use crate::worker::keys::{ListenerSlot, key_of};
+use crate::worker::session::Session;
+use crate::worker::timers::Timeout;
+use crate::worker::turn::CloseReason;
 
 /// How often a drain says how many sessions still run.
 const REPORT_PERIOD_MS: u64 = 1_000;
@@ -49,13 +51,15 @@ impl<N: Net> Worker<N> {
         info!("stopping: {} sessions to finish", self.sessions.len());
         self.shared.board.set_leaves();
         self.stage = Stage::PreDrain;
-        self.shared.draining_since = Some(self.shared.now);
+        self.shared.draining_since = Some(self.shared.timers.now);
         let (pre_drain, drain) = (self.pre_drain, self.drain_timeout);
-        let now = self.shared.now;
+        let now = self.shared.timers.now;
         self.shared
+            .timers
             .wheel
             .arm(now.after(pre_drain), Timeout::PreDrainEnd);
         self.shared
+            .timers
             .wheel
             .arm(now.after(pre_drain).after(drain), Timeout::DrainEnd);
     }
@@ -92,7 +96,7 @@ impl<N: Net> Worker<N> {
             return;
         }
         self.stage = Stage::Draining;
-        self.shared.draining_since = Some(self.shared.now);
+        self.shared.draining_since = Some(self.shared.timers.now);
         for key in self.session_keys() {
             // Clients between two requests have a nearer deadline now.
             self.arm_deadline(key);
@@ -100,8 +104,8 @@ impl<N: Net> Worker<N> {
         for slot in 0..self.shared.listeners.len() {
             self.close_listener(key_of(slot));
         }
-        let at = self.shared.now.after_ms(REPORT_PERIOD_MS);
-        self.shared.wheel.arm(at, Timeout::DrainReport);
+        let at = self.shared.timers.now.after_ms(REPORT_PERIOD_MS);
+        self.shared.timers.wheel.arm(at, Timeout::DrainReport);
     }
 
     /// Lets one listener take what is queued and close: nobody new comes in, those whose
@@ -112,12 +116,12 @@ impl<N: Net> Worker<N> {
         if !listener.doors.is_open() || listener.closes_at.is_some() {
             return;
         }
-        let at = shared.now.after_ms(HANDSHAKE_MS);
+        let at = shared.timers.now.after_ms(HANDSHAKE_MS);
         listener.closes_at = Some(at);
-        listener.doors.admit_no_more(&mut shared.transfer.net);
+        listener.doors.admit_no_more(&mut shared.io.net);
         self.close_unwatched(slot);
         if self.shared.listeners[slot as usize].doors.is_open() {
-            self.shared.wheel.arm(at, Timeout::Close(slot));
+            self.shared.timers.wheel.arm(at, Timeout::Close(slot));
         } else {
             self.stop_listening(slot);
         }
@@ -125,7 +129,7 @@ impl<N: Net> Worker<N> {
 
     /// A listener that closes has waited long enough for handshakes.
     pub(crate) fn empty_listener(&mut self, slot: ListenerSlot) {
-        let now = self.shared.now;
+        let now = self.shared.timers.now;
         let listener = &mut self.shared.listeners[slot as usize];
         // It may be another one by now, that closes later or not at all.
         if listener.closes_at.is_some_and(|at| at <= now) {
@@ -149,8 +153,8 @@ impl<N: Net> Worker<N> {
     pub(crate) fn report_drain(&mut self) {
         if self.stage == Stage::Draining && !self.sessions.is_empty() {
             info!("stopping: {} sessions still run", self.sessions.len());
-            let at = self.shared.now.after_ms(REPORT_PERIOD_MS);
-            self.shared.wheel.arm(at, Timeout::DrainReport);
+            let at = self.shared.timers.now.after_ms(REPORT_PERIOD_MS);
+            self.shared.timers.wheel.arm(at, Timeout::DrainReport);
         }
     }
 

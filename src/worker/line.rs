@@ -8,9 +8,9 @@
 use crate::core::backend::{BackendId, Lease};
 use crate::net::Net;
 use crate::worker::Worker;
+use crate::worker::keys::{SessionId, UpstreamSlot, key_of};
 use crate::worker::session::Protocol;
-use crate::worker::session::SessionId;
-use crate::worker::shared::{Shared, UpstreamSlot, key_of};
+use crate::worker::shared::Shared;
 
 impl<N: Net> Shared<N> {
     /// Puts a request in line for a backend that is full, if it may wait at all; whether it
@@ -86,7 +86,7 @@ impl<N: Net> Worker<N> {
         let Some(exchange) = http.exchange.as_mut().filter(|x| x.is_queued()) else {
             return lease;
         };
-        exchange.on_wait_over(lease, self.shared.now);
+        exchange.on_wait_over(lease, self.shared.timers.now);
         None
     }
 }

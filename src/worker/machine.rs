@@ -17,7 +17,9 @@ use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::connect::Attempt;
-use crate::worker::shared::{Shared, Timeout, UpstreamSlot, key_of};
+use crate::worker::keys::{UpstreamSlot, key_of};
+use crate::worker::shared::Shared;
+use crate::worker::timers::Timeout;
 
 /// Attempts to put a word in the place of another while others do the same. Whoever loses so
 /// often has met as many that have won.
@@ -117,7 +119,8 @@ impl<N: Net> Shared<N> {
             return;
         }
         let upstream = &mut self.upstreams[slot as usize];
-        let is_first = std::mem::replace(&mut upstream.seen_at, self.turn) != self.turn;
+        let is_first =
+            std::mem::replace(&mut upstream.seen_at, self.timers.turn) != self.timers.turn;
         if upstream.has_limits || is_first && goes_by_load(upstream.balancer.algorithm()) {
             self.see_changed_loads();
         }
@@ -265,7 +268,7 @@ impl<N: Net> Shared<N> {
     }
 
     fn take_on_ejection(&mut self, id: BackendId) {
-        let now = self.now;
+        let now = self.timers.now;
         let word = self.read(self.place(id).column, BackendWord::Ejection);
         let ejected = EjectedUntil::read(word).filter(|it| it.until > now);
         let known = self.backends.get(id).health.ejection();
@@ -281,7 +284,7 @@ impl<N: Net> Shared<N> {
         }
         let health = &mut self.backends.get_mut(id).health;
         health.take_on_ejection(until, count, now);
-        self.wheel.arm(until, Timeout::EjectEnd(id));
+        self.timers.wheel.arm(until, Timeout::EjectEnd(id));
     }
 
     /// Tells the others what the probes of a backend have found.
@@ -338,7 +341,7 @@ impl<N: Net> Shared<N> {
         };
         let mut held = word.load(Ordering::Acquire);
         for _ in 0..CLAIMS_MAX {
-            let taken = match lease::claim(held, me, self.now, until) {
+            let taken = match lease::claim(held, me, self.timers.now, until) {
                 Claim::Wait(until) => return Claimed::Theirs(until),
                 Claim::Take(taken) => taken,
             };

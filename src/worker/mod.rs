@@ -14,6 +14,8 @@ mod connections;
 mod doors;
 mod drain;
 mod http;
+mod io_space;
+mod keys;
 mod line;
 mod machine;
 mod names;
@@ -29,7 +31,9 @@ mod site;
 mod starve;
 pub mod stats_text;
 mod tcp;
+mod timers;
 mod transport;
+mod turn;
 mod upstreams;
 
 use std::collections::VecDeque;
@@ -47,16 +51,19 @@ use crate::core::limit::RateLimit;
 use crate::core::memory_limit::WAITING_BYTES_MAX;
 use crate::core::rng::Rng;
 use crate::core::time::Tick;
-use crate::core::timer::TimerWheel;
 use crate::net::{Fired, Kind, Net, Target};
-use crate::worker::connections::{ConnectionKey, Connections};
+use crate::worker::connections::Connections;
 use crate::worker::http::HttpSpace;
+use crate::worker::io_space::{IoSpace, PipePool};
+use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId, UpstreamSlot};
 use crate::worker::machine::Loads;
 use crate::worker::probe::Probe;
-use crate::worker::session::{CloseReason, Session, SessionId, Turn};
-use crate::worker::shared::{ListenerSlot, PipePool, Shared, Timeout, Transfer, UpstreamSlot};
+use crate::worker::session::Session;
+use crate::worker::shared::Shared;
 use crate::worker::shortage::ShortageLine;
 use crate::worker::starve::Starving;
+use crate::worker::timers::{Timeout, Timers};
+use crate::worker::turn::{CloseReason, Turn};
 
 pub use crate::core::slots::Slots;
 pub use crate::worker::adopt::Adopted;
@@ -164,7 +171,7 @@ impl<N: Net> Worker<N> {
         let buffer_bytes = config.buffer_bytes;
         let mut seed = [0; 8];
         start.net.random(&mut seed)?;
-        let transfer = Transfer {
+        let io = IoSpace {
             net: start.net,
             scratch: vec![0; buffer_bytes + HEAD_ROOM_BYTES].into_boxed_slice(),
             scratch_text: Vec::new(),
@@ -176,14 +183,14 @@ impl<N: Net> Worker<N> {
             ),
             pipes: PipePool::new(config.splice),
             is_short: false,
+            generation: 0,
+            stale_events: 0,
         };
         let shared = Shared {
-            transfer,
-            now: start.now,
-            turn: 0,
+            io,
+            timers: Timers::new(start.now),
             seen_changes: 0,
             loads: Loads::default(),
-            wheel: TimerWheel::new(start.now),
             board: start.board,
             listeners: Vec::new(),
             slots,
@@ -191,8 +198,6 @@ impl<N: Net> Worker<N> {
             backends: Backends::new(),
             places: Vec::new(),
             rng: Rng::new(u64::from_ne_bytes(seed)),
-            generation: 0,
-            stale_events: 0,
             connections: Connections::new(),
             http: HttpSpace::new(),
             starving: Starving::new(),
@@ -236,14 +241,14 @@ impl<N: Net> Worker<N> {
     /// Only when waiting itself is broken.
     pub fn turn(&mut self) -> io::Result<()> {
         let until = if self.has_runnable() {
-            Some(self.shared.now)
+            Some(self.shared.timers.now)
         } else {
-            self.shared.wheel.next()
+            self.shared.timers.wheel.next()
         };
-        self.shared.board.beat(self.shared.now, true);
-        self.shared.now = self.shared.transfer.net.wait(until, &mut self.fired)?;
-        self.shared.turn += 1;
-        self.shared.board.beat(self.shared.now, false);
+        self.shared.board.beat(self.shared.timers.now, true);
+        self.shared.timers.now = self.shared.io.net.wait(until, &mut self.fired)?;
+        self.shared.timers.turn += 1;
+        self.shared.board.beat(self.shared.timers.now, false);
         self.look_again();
         self.mark();
         self.expire();
@@ -275,7 +280,7 @@ impl<N: Net> Worker<N> {
 
     /// The door to the outside, for whoever built it.
     pub fn net_mut(&mut self) -> &mut N {
-        &mut self.shared.transfer.net
+        &mut self.shared.io.net
     }
 
     fn has_runnable(&self) -> bool {
@@ -304,7 +309,7 @@ impl<N: Net> Worker<N> {
             Kind::Backend | Kind::Probe => self.mark_connection(event),
         };
         if !known {
-            self.shared.stale_events += 1;
+            self.shared.io.stale_events += 1;
         }
     }
 
@@ -353,7 +358,10 @@ impl<N: Net> Worker<N> {
 
     fn expire(&mut self) {
         let mut due = std::mem::take(&mut self.due);
-        self.shared.wheel.expire(self.shared.now, &mut due);
+        self.shared
+            .timers
+            .wheel
+            .expire(self.shared.timers.now, &mut due);
         for timeout in due.drain(..) {
             self.on_timeout(timeout);
         }
@@ -387,7 +395,7 @@ impl<N: Net> Worker<N> {
             return;
         }
         session.timer = None;
-        if session::deadline(session, &self.shared) <= self.shared.now {
+        if session::deadline(session, &self.shared) <= self.shared.timers.now {
             session.due = true;
             self.queue_session(key);
         } else {
@@ -431,13 +439,13 @@ impl<N: Net> Worker<N> {
         // What was ready in this very turn beats the timeout.
         if std::mem::take(&mut session.due)
             && !matches!(turn, Turn::Close(_))
-            && session::deadline(session, shared) <= shared.now
+            && session::deadline(session, shared) <= shared.timers.now
         {
             turn = session::on_timeout(key, session, shared);
         }
         // Most turns leave nothing to be done.
         if turn != Turn::Sleep
-            || self.short.concerns(&shared.transfer)
+            || self.short.concerns(&shared.io)
             || !session::is_timed(session, shared)
         {
             self.end_turn(key, turn);
@@ -448,7 +456,7 @@ impl<N: Net> Worker<N> {
     fn end_turn(&mut self, key: u32, turn: Turn) {
         match turn {
             Turn::Close(reason) => {
-                self.shared.transfer.is_short = false;
+                self.shared.io.is_short = false;
                 return self.close_session(key, reason);
             }
             Turn::Again => self.queue_session(key),
@@ -468,13 +476,13 @@ impl<N: Net> Worker<N> {
             if at <= deadline {
                 return;
             }
-            self.shared.wheel.cancel(timer);
+            self.shared.timers.wheel.cancel(timer);
         }
         let what = Timeout::Session {
             key,
             generation: session.client.generation(),
         };
-        session.timer = Some((deadline, self.shared.wheel.arm(deadline, what)));
+        session.timer = Some((deadline, self.shared.timers.wheel.arm(deadline, what)));
     }
 
     /// Ends a session: everything it held goes back, and both sides learn how it ended.
@@ -485,7 +493,7 @@ impl<N: Net> Worker<N> {
         self.shared.board.set_sessions(self.sessions.len());
         let shared = &mut self.shared;
         if let Some((_, timer)) = session.timer {
-            shared.wheel.cancel(timer);
+            shared.timers.wheel.cancel(timer);
         }
         shared.starving.leave(key);
         shared.starving.on_freed();
@@ -513,7 +521,7 @@ impl<N: Net> Worker<N> {
         let backend = ended
             .connection
             .and_then(|key| shared.remove_connection(key));
-        let net = &mut shared.transfer.net;
+        let net = &mut shared.io.net;
         for endpoint in backend.into_iter().chain([session.client]) {
             if let CloseReason::Truncated | CloseReason::Stalled = reason {
                 endpoint.cut(net);
@@ -532,7 +540,7 @@ impl<N: Net> Worker<N> {
                 .peer
                 .map_or_else(|| "unix client".to_owned(), |peer| peer.to_string()),
             reason.words(),
-            shared::span(self.shared.now.since_ms(session.opened)),
+            shared::span(self.shared.timers.now.since_ms(session.opened)),
         );
     }
 

@@ -8,7 +8,7 @@ use crate::core::backend::BackendId;
 use crate::core::health::{Health, Verdict};
 use crate::net::Net;
 use crate::worker::Worker;
-use crate::worker::shared::key_of;
+use crate::worker::keys::key_of;
 use crate::worker::upstreams::assumed;
 
 impl<N: Net> Worker<N> {
@@ -37,7 +37,7 @@ impl<N: Net> Worker<N> {
         let settings = &self.shared.upstreams[upstream as usize].settings;
         let is_up = assumed(settings, is_first) == Verdict::Up;
         if is_up && !self.shared.backends.get(id).health.is_known() {
-            let now = self.shared.now;
+            let now = self.shared.timers.now;
             self.shared.backends.get_mut(id).health = Health::new(Verdict::Up, now);
             self.shared.refresh_up(id);
         }

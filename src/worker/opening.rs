@@ -14,9 +14,11 @@ use crate::net::Net;
 use crate::worker::accept::hash_key;
 use crate::worker::connect::Attempt;
 use crate::worker::http::Http;
-use crate::worker::session::{self, CloseReason, Protocol, Session, Side, Turn};
-use crate::worker::shared::{ListenerSlot, Shared};
+use crate::worker::keys::ListenerSlot;
+use crate::worker::session::{self, Protocol, Session};
+use crate::worker::shared::Shared;
 use crate::worker::tcp::Relay;
+use crate::worker::turn::{CloseReason, Side, Turn};
 
 /// What has come of an opening.
 pub(crate) struct Opening<N: Net> {
@@ -51,11 +53,11 @@ pub(crate) fn protocol<N: Net>(
         Some(speaks) => speaks == Speaks::Http && listener.site.is_some(),
     };
     if is_http {
-        return Protocol::Http(Http::new(shared.now));
+        return Protocol::Http(Http::new(shared.timers.now));
     }
     let upstream = settled.upstream.unwrap_or(listener.upstream);
     let attempt = Attempt::new(upstream, hash_key(shared, upstream, peer));
-    Protocol::Tcp(Relay::new(attempt, shared.now))
+    Protocol::Tcp(Relay::new(attempt, shared.timers.now))
 }
 
 /// Reads until the opening is settled; then the session begins.
@@ -67,17 +69,17 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         if !session.client.may_read() {
             return Turn::Sleep;
         }
-        let transfer = &mut shared.transfer;
+        let io = &mut shared.io;
         let room = OPENING_BYTES_MAX - opening.bytes.len();
-        let account = transfer.buffers.account_mut();
-        let room = room.min(transfer.scratch.len());
+        let account = io.buffers.account_mut();
+        let room = room.min(io.scratch.len());
         let room = room.min(account.room(Purpose::Input));
         if room == 0 {
-            transfer.is_short = true;
+            io.is_short = true;
             return Turn::Sleep;
         }
-        let space = &mut transfer.scratch[..room];
-        let count = match session.client.read(&mut transfer.net, space) {
+        let space = &mut io.scratch[..room];
+        let count = match session.client.read(&mut io.net, space) {
             Io::Ready(count) => count,
             Io::Blocked => return Turn::Sleep,
             // Before it has said anything, it has asked for nothing.
@@ -109,16 +111,16 @@ fn begin<N: Net>(
     settled: Settled,
 ) -> Turn {
     let slot = session.listener;
-    session.moved = shared.now;
+    session.moved = shared.timers.now;
     session.peer = settled.peer.or(session.peer);
     let protocol = protocol(shared, slot, session.peer, settled);
     let Protocol::Opening(opening) = std::mem::replace(&mut session.protocol, protocol) else {
         return Turn::Sleep;
     };
-    let account = shared.transfer.buffers.account_mut();
+    let account = shared.io.buffers.account_mut();
     account.give(Purpose::Input, opening.kept());
     let came = &opening.bytes[settled.own_bytes..];
-    session.client.put_layer(&mut shared.transfer.net);
+    session.client.put_layer(&mut shared.io.net);
     let came = match session.client.begin_with(came) {
         Ok(true) => &[],
         Ok(false) => came,
@@ -128,7 +130,7 @@ fn begin<N: Net>(
     match &mut session.protocol {
         Protocol::Tcp(relay) => {
             if !came.is_empty() {
-                relay.up.hold(shared.transfer.buffers.hold(&[came]));
+                relay.up.hold(shared.io.buffers.hold(&[came]));
             }
             if relay.open(id, shared).is_err() {
                 return Turn::Close(CloseReason::NoBackend);
@@ -137,7 +139,7 @@ fn begin<N: Net>(
         Protocol::Http(http) => {
             shared.count(slot, ListenerCell::BytesIn, came.len() as u64);
             // There is room, as they had as much until now.
-            let account = shared.transfer.buffers.account_mut();
+            let account = shared.io.buffers.account_mut();
             let kept = account.keep(Purpose::Input, &mut http.input, came);
             if kept.is_err() {
                 return Turn::Close(CloseReason::Reset(Side::Client));

@@ -18,8 +18,10 @@ use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::Worker;
-use crate::worker::connections::{ConnectionKey, Owner};
-use crate::worker::shared::{Place, Shared, Timeout};
+use crate::worker::connections::Owner;
+use crate::worker::keys::ConnectionKey;
+use crate::worker::shared::{Place, Shared};
+use crate::worker::timers::Timeout;
 use crate::worker::transport::Endpoint;
 
 /// What a backend may say before it ends a parked connection, a 408 for example, in bytes. An end
@@ -81,12 +83,12 @@ impl<N: Net> Shared<N> {
             let connection = self.connections.get_mut(key);
             connection.owner = Owner::Session(session);
             let has_input = has_input(&connection.endpoint);
-            let must_look = parked.turn == self.turn || !is_repeatable;
+            let must_look = parked.turn == self.timers.turn || !is_repeatable;
             if has_input || (must_look && !self.is_silent(parked)) {
                 self.close_connection(key);
                 continue;
             }
-            let idle_ms = self.now.since_ms(parked.since);
+            let idle_ms = self.timers.now.since_ms(parked.since);
             self.place_mut(backend).idle_limit.on_survived(idle_ms);
             return Some(Taken {
                 connection: key,
@@ -98,7 +100,7 @@ impl<N: Net> Shared<N> {
     /// The connection that was parked last before this turn, which needs no second look, or else
     /// one that was parked in it; and none that its backend may be about to end.
     fn pop_parked(&mut self, backend: BackendId) -> Option<Parked> {
-        let (turn, now) = (self.turn, self.now);
+        let (turn, now) = (self.timers.turn, self.timers.now);
         let place = self.places[backend.0 as usize].as_mut()?;
         let reuse_ms = place.idle_limit.reuse_ms();
         let is_young = |parked: &Parked| match reuse_ms {
@@ -117,7 +119,7 @@ impl<N: Net> Shared<N> {
     fn is_silent(&mut self, parked: Parked) -> bool {
         let connection = self.connections.get_mut(parked.connection);
         let (endpoint, backend) = (&mut connection.endpoint, connection.backend);
-        let (net, mut space) = (&mut self.transfer.net, [0; LAST_WORDS_BYTES_MAX]);
+        let (net, mut space) = (&mut self.io.net, [0; LAST_WORDS_BYTES_MAX]);
         let mut found = endpoint.read(net, &mut space);
         if found == Io::Blocked {
             return true;
@@ -126,7 +128,7 @@ impl<N: Net> Shared<N> {
             found = endpoint.read(net, &mut space);
         }
         if found == Io::Closed {
-            self.on_idle_end(backend, self.now.since_ms(parked.since));
+            self.on_idle_end(backend, self.timers.now.since_ms(parked.since));
         }
         false
     }
@@ -135,7 +137,7 @@ impl<N: Net> Shared<N> {
     /// anything of an answer came, as it was about to when it was taken. One that is new was not
     /// idle at all.
     pub(crate) fn on_idle_end(&mut self, backend: BackendId, idle_ms: u64) {
-        let now = self.now;
+        let now = self.timers.now;
         self.learn_idle_limit(backend, |limit| limit.on_end(idle_ms, now));
     }
 
@@ -162,7 +164,7 @@ impl<N: Net> Shared<N> {
     /// Keeps a connection for the next request, if it is silent and there is room. Its backend may
     /// have been waiting for one since then.
     pub(crate) fn park_connection(&mut self, key: ConnectionKey, since: Tick) {
-        let unread_ms = self.now.since_ms(since);
+        let unread_ms = self.timers.now.since_ms(since);
         let connection = self.connections.get_mut(key);
         let backend = connection.backend;
         let upstream = self.places[backend.0 as usize]
@@ -178,7 +180,7 @@ impl<N: Net> Shared<N> {
         );
         if connection.endpoint.may_read() {
             let mut byte = [0; 1];
-            match connection.endpoint.read(&mut self.transfer.net, &mut byte) {
+            match connection.endpoint.read(&mut self.io.net, &mut byte) {
                 Io::Blocked => {}
                 Io::Ready(_) | Io::Closed | Io::Failed(_) => return self.close_connection(key),
             }
@@ -193,15 +195,15 @@ impl<N: Net> Shared<N> {
         }
         connection.owner = Owner::Parked;
         if connection.parked_timer.is_none() {
-            let end = self.now.after(timeout);
-            let at = end.min(self.now.after_ms(reuse_ms - unread_ms));
+            let end = self.timers.now.after(timeout);
+            let at = end.min(self.timers.now.after_ms(reuse_ms - unread_ms));
             let timer = Timeout::Parked {
                 key,
                 generation: connection.endpoint.generation(),
             };
-            connection.parked_timer = Some(self.wheel.arm(at, timer));
+            connection.parked_timer = Some(self.timers.wheel.arm(at, timer));
         }
-        let (since, turn) = (self.now, self.turn);
+        let (since, turn) = (self.timers.now, self.timers.turn);
         self.place_mut(backend).parked.push(Parked {
             connection: key,
             unread_ms: u32::try_from(unread_ms).unwrap_or(u32::MAX),
@@ -218,7 +220,10 @@ impl<N: Net> Shared<N> {
         else {
             return false;
         };
-        let (key, is_unused) = (first.connection, first.waiting_ms(self.now) >= reuse_ms);
+        let (key, is_unused) = (
+            first.connection,
+            first.waiting_ms(self.timers.now) >= reuse_ms,
+        );
         if is_unused {
             self.close_connection(key);
         }
@@ -273,7 +278,10 @@ impl<N: Net> Shared<N> {
         match self.parked_until(backend, key) {
             None => self.close_connection(key),
             Some(at) => {
-                let timer = self.wheel.arm(at, Timeout::Parked { key, generation });
+                let timer = self
+                    .timers
+                    .wheel
+                    .arm(at, Timeout::Parked { key, generation });
                 self.connections.get_mut(key).parked_timer = Some(timer);
             }
         }
@@ -288,19 +296,22 @@ impl<N: Net> Shared<N> {
         let settings = &self.upstreams[place.upstream as usize].settings;
         let end = parked.since.after(settings.idle_connection_timeout);
         let reuse_ms = place.idle_limit.reuse_ms();
-        let waiting_ms = parked.waiting_ms(self.now);
+        let waiting_ms = parked.waiting_ms(self.timers.now);
         let left_ms = reuse_ms.map_or(u64::MAX, |ms| ms.saturating_sub(waiting_ms));
         if left_ms > 0 {
-            let at = end.min(self.now.after_ms(left_ms));
-            return (at > self.now).then_some(at);
+            let at = end.min(self.timers.now.after_ms(left_ms));
+            return (at > self.timers.now).then_some(at);
         }
         let is_witness = nth == 0;
         let witness_ms = place.idle_limit.witness_ms().filter(|_| is_witness)?;
         let at = end.min(parked.since.after_ms(witness_ms));
-        if at > self.now {
+        if at > self.timers.now {
             return Some(at);
         }
-        let (idle_ms, is_last) = (self.now.since_ms(parked.since), end <= self.now);
+        let (idle_ms, is_last) = (
+            self.timers.now.since_ms(parked.since),
+            end <= self.timers.now,
+        );
         self.learn_idle_limit(id, |limit| limit.on_outlived(idle_ms, is_last));
         None
     }

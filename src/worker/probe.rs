@@ -20,9 +20,11 @@ use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::{ConnectError, Net, Then};
 use crate::worker::Worker;
-use crate::worker::connections::{ConnectionKey, Owner};
+use crate::worker::connections::Owner;
+use crate::worker::keys::{ConnectionKey, UpstreamSlot, key_of};
 use crate::worker::machine::Claimed;
-use crate::worker::shared::{Shared, Timeout, UpstreamSlot, key_of};
+use crate::worker::shared::Shared;
+use crate::worker::timers::Timeout;
 
 /// The share of the interval by which the start of a probe is drawn earlier or later, in percent.
 const JITTER_PERCENT: u64 = 10;
@@ -103,11 +105,14 @@ impl<N: Net> Worker<N> {
     /// Gives a backend its probe, to start soon.
     pub(crate) fn add_probe(&mut self, backend: BackendId) {
         let shared = &mut self.shared;
-        let generation = shared.next_generation();
-        let at = shared.now.after_ms(shared.rng.below(FIRST_ROUND_MS));
+        let generation = shared.io.next_generation();
+        let at = shared.timers.now.after_ms(shared.rng.below(FIRST_ROUND_MS));
         let entry = self.probes.vacant_entry();
         let key = key_of(entry.key());
-        let timer = shared.wheel.arm(at, Timeout::Probe { key, generation });
+        let timer = shared
+            .timers
+            .wheel
+            .arm(at, Timeout::Probe { key, generation });
         shared.place_mut(backend).probe = Some(key);
         entry.insert(Probe {
             backend,
@@ -124,7 +129,7 @@ impl<N: Net> Worker<N> {
         };
         let probe = self.probes.remove(key as usize);
         if let Some((_, timer)) = probe.timer {
-            self.shared.wheel.cancel(timer);
+            self.shared.timers.wheel.cancel(timer);
         }
         if let Some(running) = probe.running {
             running.close(&mut self.shared);
@@ -148,7 +153,7 @@ impl<N: Net> Worker<N> {
                 };
                 let interval_ms = spans.interval_ms();
                 let spread = self.shared.rng.below(FIRST_ROUND_MS.min(interval_ms / 2));
-                let at = self.shared.now.after_ms(spread);
+                let at = self.shared.timers.now.after_ms(spread);
                 if due.is_none_or(|due| at < due) {
                     self.arm_probe(key, at);
                 }
@@ -167,7 +172,7 @@ impl<N: Net> Worker<N> {
         if let Some(running) = probe.running.take() {
             running.close(&mut self.shared);
         }
-        self.arm_probe(key, self.shared.now);
+        self.arm_probe(key, self.shared.timers.now);
         false
     }
 
@@ -191,7 +196,7 @@ impl<N: Net> Worker<N> {
     }
 
     fn start_probe(&mut self, key: u32) {
-        let now = self.shared.now;
+        let now = self.shared.timers.now;
         let Some(probe) = self.probes.get(key as usize) else {
             return;
         };
@@ -251,7 +256,7 @@ impl<N: Net> Worker<N> {
         if let Some((due, _)) = probe.timer
             && has_answered
         {
-            self.arm_probe(key, due.min(self.shared.now.after_ms(END_MS)));
+            self.arm_probe(key, due.min(self.shared.timers.now.after_ms(END_MS)));
         }
     }
 
@@ -304,7 +309,7 @@ impl<N: Net> Worker<N> {
         let interval_ms = spans.interval_ms();
         let spread = interval_ms * JITTER_PERCENT / 100;
         let at = started.after_ms(interval_ms - spread + shared.rng.below(2 * spread + 1));
-        let at = at.max(shared.now);
+        let at = at.max(shared.timers.now);
         // Without an address it is for somebody else to probe.
         if shared.place(backend).addresses.is_empty() {
             shared.free_probe(backend);
@@ -326,13 +331,13 @@ impl<N: Net> Worker<N> {
         let shared = &mut self.shared;
         let probe = &mut self.probes[key as usize];
         if let Some((_, timer)) = probe.timer.take() {
-            shared.wheel.cancel(timer);
+            shared.timers.wheel.cancel(timer);
         }
         let what = Timeout::Probe {
             key,
             generation: probe.generation,
         };
-        probe.timer = Some((at, shared.wheel.arm(at, what)));
+        probe.timer = Some((at, shared.timers.wheel.arm(at, what)));
     }
 }
 
@@ -444,7 +449,7 @@ fn confirm<N: Net>(running: &mut Running, shared: &mut Shared<N>) -> Found {
     }
     // Asked whatever the event said: this is all that a TCP probe finds out, and an event for
     // nothing must not pass it.
-    match endpoint.connected(&mut shared.transfer.net) {
+    match endpoint.connected(&mut shared.io.net) {
         Io::Ready(()) => {}
         Io::Blocked => return Found::Wait,
         Io::Closed => return Found::Unreachable(Reason::Closed),
@@ -500,7 +505,7 @@ fn ask<N: Net>(running: &mut Running, shared: &mut Shared<N>) -> Found {
         return Found::Wait;
     }
     let rest = [IoSlice::new(&request[*sent..])];
-    let reason = match endpoint.write(&mut shared.transfer.net, &rest, Then::More) {
+    let reason = match endpoint.write(&mut shared.io.net, &rest, Then::More) {
         Io::Ready(count) => {
             *sent += count;
             if *sent == request.len() {
@@ -530,14 +535,14 @@ fn listen<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: Backen
         return Found::Over;
     }
     // The request may not have left as a whole. That it failed is found by reading.
-    let _ = endpoint.flush(&mut shared.transfer.net);
+    let _ = endpoint.flush(&mut shared.io.net);
     if !endpoint.may_read() {
         return Found::Wait;
     }
-    let transfer = &mut shared.transfer;
-    let room = answer.room().min(transfer.scratch.len());
-    let reason = match endpoint.read(&mut transfer.net, &mut transfer.scratch[..room]) {
-        Io::Ready(count) => match answer.feed(&transfer.scratch[..count]) {
+    let io = &mut shared.io;
+    let room = answer.room().min(io.scratch.len());
+    let reason = match endpoint.read(&mut io.net, &mut io.scratch[..room]) {
+        Io::Ready(count) => match answer.feed(&io.scratch[..count]) {
             ProbeAnswer::Partial => return Found::Nothing,
             ProbeAnswer::Malformed(error) => {
                 return Found::Outcome(Err(Reason::of_head(error)));

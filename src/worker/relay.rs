@@ -12,7 +12,7 @@ use crate::core::buffer::Buffer;
 use crate::core::flow::{Flow, Step};
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
-use crate::worker::shared::Transfer;
+use crate::worker::io_space::IoSpace;
 use crate::worker::transport::Endpoint;
 
 /// A direction that has carried this much may be spliced. A pipe costs a short flow more than it
@@ -100,11 +100,11 @@ impl<N: Net> Direction<N> {
     }
 
     /// Gives back whatever is held; bytes in it are lost.
-    pub(crate) fn discard(&mut self, transfer: &mut Transfer<N>) {
+    pub(crate) fn discard(&mut self, io: &mut IoSpace<N>) {
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Nothing => {}
-            Held::Bytes(buffer) => transfer.buffers.give(buffer),
-            Held::Pipe { pipe, bytes } => transfer.pipes.give(pipe, bytes),
+            Held::Bytes(buffer) => io.buffers.give(buffer),
+            Held::Pipe { pipe, bytes } => io.pipes.give(pipe, bytes),
         }
     }
 
@@ -114,7 +114,7 @@ impl<N: Net> Direction<N> {
         &mut self,
         source: &mut Endpoint<N>,
         target: &mut Endpoint<N>,
-        transfer: &mut Transfer<N>,
+        io: &mut IoSpace<N>,
         Limits {
             budget,
             other_is_over,
@@ -127,13 +127,13 @@ impl<N: Net> Direction<N> {
             let outcome = match step {
                 Step::Done => return Pumped::Done,
                 Step::Wait => {
-                    self.rest(transfer);
+                    self.rest(io);
                     return Pumped::Waiting;
                 }
                 Step::Shutdown if self.truncated => return Pumped::Done,
                 Step::Shutdown => {
-                    self.discard(transfer);
-                    let net = &mut transfer.net;
+                    self.discard(io);
+                    let net = &mut io.net;
                     let is_told = match other_is_over {
                         true => target.finish_before_close(net),
                         false => target.finish(net),
@@ -145,8 +145,8 @@ impl<N: Net> Direction<N> {
                     continue;
                 }
                 Step::Fill | Step::Drain if *budget == 0 => return Pumped::Spent,
-                Step::Fill => self.fill(source, target, transfer, budget),
-                Step::Drain => self.drain(target, transfer, budget),
+                Step::Fill => self.fill(source, target, io, budget),
+                Step::Drain => self.drain(target, io, budget),
             };
             if let Err(failed) = outcome {
                 return failed;
@@ -155,9 +155,9 @@ impl<N: Net> Direction<N> {
     }
 
     /// An idle direction holds neither buffer nor pipe.
-    fn rest(&mut self, transfer: &mut Transfer<N>) {
+    fn rest(&mut self, io: &mut IoSpace<N>) {
         if !matches!(self.held, Held::Nothing) && self.held_bytes() == 0 {
-            self.discard(transfer);
+            self.discard(io);
         }
     }
 
@@ -165,7 +165,7 @@ impl<N: Net> Direction<N> {
         &mut self,
         source: &mut Endpoint<N>,
         target: &mut Endpoint<N>,
-        transfer: &mut Transfer<N>,
+        io: &mut IoSpace<N>,
         budget: &mut usize,
     ) -> Result<(), Pumped> {
         if self.is_bulk {
@@ -173,31 +173,31 @@ impl<N: Net> Direction<N> {
                 && self.flow.moved_bytes() >= SPLICE_AFTER_BYTES
                 && source.can_splice()
                 && target.can_splice()
-                && let Some(pipe) = transfer.pipes.take(&mut transfer.net)
+                && let Some(pipe) = io.pipes.take(&mut io.net)
             {
                 self.held = Held::Pipe { pipe, bytes: 0 };
             }
             if matches!(self.held, Held::Pipe { .. }) {
-                return self.fill_pipe(source, transfer, budget);
+                return self.fill_pipe(source, io, budget);
             }
         } else {
-            self.rest(transfer);
+            self.rest(io);
         }
-        let Some(count) = self.read(source, transfer)? else {
+        let Some(count) = self.read(source, io)? else {
             return Ok(());
         };
-        let (count, end) = self.read_end(source, transfer, count);
+        let (count, end) = self.read_end(source, io, count);
         let then = match end {
             Some(Io::Closed) if !self.truncated => Then::End,
             _ => Then::More,
         };
-        let slice = [IoSlice::new(&transfer.scratch[..count])];
-        let taken = taken(target.write(&mut transfer.net, &slice, then))?;
+        let slice = [IoSlice::new(&io.scratch[..count])];
+        let taken = taken(target.write(&mut io.net, &slice, then))?;
         self.flow.on_moved(taken);
         *budget = budget.saturating_sub(count);
         if taken < count {
-            let rest = &transfer.scratch[taken..count];
-            self.held = Held::Bytes(transfer.buffers.hold(&[rest]));
+            let rest = &io.scratch[taken..count];
+            self.held = Held::Bytes(io.buffers.hold(&[rest]));
         }
         end.map_or(Ok(()), |found| self.no_bytes(found))
     }
@@ -208,15 +208,15 @@ impl<N: Net> Direction<N> {
     fn read_end(
         &mut self,
         source: &mut Endpoint<N>,
-        transfer: &mut Transfer<N>,
+        io: &mut IoSpace<N>,
         count: usize,
     ) -> (usize, Option<Io<usize>>) {
         if self.is_bulk || !source.is_closing() {
             return (count, None);
         }
-        let room = room(transfer);
-        let space = &mut transfer.scratch[count..room];
-        match source.read(&mut transfer.net, space) {
+        let room = room(io);
+        let space = &mut io.scratch[count..room];
+        match source.read(&mut io.net, space) {
             Io::Ready(more) => {
                 self.is_bulk = count + more == room;
                 (count + more, None)
@@ -229,15 +229,15 @@ impl<N: Net> Direction<N> {
     fn read(
         &mut self,
         source: &mut Endpoint<N>,
-        transfer: &mut Transfer<N>,
+        io: &mut IoSpace<N>,
     ) -> Result<Option<usize>, Pumped> {
-        let room = room(transfer);
+        let room = room(io);
         if room == 0 {
-            transfer.is_short = true;
+            io.is_short = true;
             return Err(Pumped::Waiting);
         }
-        let space = &mut transfer.scratch[..room];
-        match source.read(&mut transfer.net, space) {
+        let space = &mut io.scratch[..room];
+        match source.read(&mut io.net, space) {
             Io::Ready(count) => {
                 self.is_bulk = count == room;
                 Ok(Some(count))
@@ -261,13 +261,13 @@ impl<N: Net> Direction<N> {
     fn fill_pipe(
         &mut self,
         source: &mut Endpoint<N>,
-        transfer: &mut Transfer<N>,
+        io: &mut IoSpace<N>,
         budget: &mut usize,
     ) -> Result<(), Pumped> {
         let Held::Pipe { pipe, bytes } = &mut self.held else {
             return Ok(());
         };
-        match source.fill(&mut transfer.net, pipe, SPLICE_BYTES_MAX) {
+        match source.fill(&mut io.net, pipe, SPLICE_BYTES_MAX) {
             Io::Ready(count) => {
                 *bytes += count;
                 self.is_bulk = count >= SPLICE_LEAST_BYTES;
@@ -281,10 +281,10 @@ impl<N: Net> Direction<N> {
     fn drain(
         &mut self,
         target: &mut Endpoint<N>,
-        transfer: &mut Transfer<N>,
+        io: &mut IoSpace<N>,
         budget: &mut usize,
     ) -> Result<(), Pumped> {
-        let net = &mut transfer.net;
+        let net = &mut io.net;
         match target.flush(net) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
@@ -307,16 +307,16 @@ impl<N: Net> Direction<N> {
         self.flow.on_moved(taken);
         *budget = budget.saturating_sub(taken);
         if matches!(&self.held, Held::Bytes(buffer) if buffer.is_empty()) {
-            self.discard(transfer);
+            self.discard(io);
         }
         Ok(())
     }
 }
 
 /// What one read may take: no more than may have to wait.
-fn room<N: Net>(transfer: &Transfer<N>) -> usize {
-    let buffers = &transfer.buffers;
-    buffers.readable(buffers.capacity_bytes().min(transfer.scratch.len()))
+fn room<N: Net>(io: &IoSpace<N>) -> usize {
+    let buffers = &io.buffers;
+    buffers.readable(buffers.capacity_bytes().min(io.scratch.len()))
 }
 
 /// How many bytes a target took, by what a write found.

@@ -12,10 +12,12 @@ use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::Net;
 use crate::worker::Worker;
+use crate::worker::keys::key_of;
 use crate::worker::session::Session;
-use crate::worker::shared::{Timeout, key_of, span};
+use crate::worker::shared::span;
 use crate::worker::shortage::Shortage;
 use crate::worker::stats_text;
+use crate::worker::timers::Timeout;
 
 /// The settings and memory of reporting.
 #[derive(Debug)]
@@ -87,11 +89,11 @@ impl<N: Net> Worker<N> {
         Census {
             sessions: self.sessions.len(),
             leases: self.shared.backends.leases(),
-            buffers_lent: self.shared.transfer.buffers.lent(),
-            bytes_waiting: self.shared.transfer.buffers.account().total(),
+            buffers_lent: self.shared.io.buffers.lent(),
+            bytes_waiting: self.shared.io.buffers.account().total(),
             short: self.short.len(),
-            pipes_lent: self.shared.transfer.pipes.lent(),
-            timers: self.shared.wheel.len(),
+            pipes_lent: self.shared.io.pipes.lent(),
+            timers: self.shared.timers.wheel.len(),
             listeners_open: self
                 .shared
                 .listeners
@@ -102,7 +104,7 @@ impl<N: Net> Worker<N> {
             queued: self.runnable.len()
                 + self.runnable_probes.len()
                 + self.runnable_listeners.len(),
-            stale_events: self.shared.stale_events,
+            stale_events: self.shared.io.stale_events,
         }
     }
 
@@ -244,12 +246,12 @@ impl<N: Net> Worker<N> {
         }
         self.check_account()?;
         self.check_shortage()?;
-        let transfer = &self.shared.transfer;
-        if (buffers, pipes) != (transfer.buffers.lent(), transfer.pipes.lent()) {
+        let io = &self.shared.io;
+        if (buffers, pipes) != (io.buffers.lent(), io.pipes.lent()) {
             return Err(format!(
                 "sessions hold {buffers} buffers and {pipes} pipes, {} and {} are lent",
-                transfer.buffers.lent(),
-                transfer.pipes.lent()
+                io.buffers.lent(),
+                io.pipes.lent()
             ));
         }
         Ok(())
@@ -273,7 +275,7 @@ impl<N: Net> Worker<N> {
                 .zip(waiting)
                 .for_each(|(sum, it)| *sum += it);
         }
-        let account = self.shared.transfer.buffers.account();
+        let account = self.shared.io.buffers.account();
         let purposes = [
             Purpose::Transit,
             Purpose::Input,
@@ -290,15 +292,15 @@ impl<N: Net> Worker<N> {
     /// Arms the next statistics line anew.
     pub(crate) fn arm_stats(&mut self) {
         if let Some(timer) = self.report.timer.take() {
-            self.shared.wheel.cancel(timer);
+            self.shared.timers.wheel.cancel(timer);
         }
         if self.shared.board.is_shared() {
             // The supervisor prints those of the whole machine.
             return;
         }
         if let Some(interval) = self.report.stats_interval {
-            let at = self.shared.now.after(interval);
-            self.report.timer = Some(self.shared.wheel.arm(at, Timeout::Stats));
+            let at = self.shared.timers.now.after(interval);
+            self.report.timer = Some(self.shared.timers.wheel.arm(at, Timeout::Stats));
         }
     }
 
@@ -317,7 +319,7 @@ impl<N: Net> Worker<N> {
         if !at_end && line == self.report.last_line {
             return;
         }
-        let uptime = span(self.shared.now.since_ms(self.report.started));
+        let uptime = span(self.shared.timers.now.since_ms(self.report.started));
         info!("stats: uptime {uptime}; {line}");
         self.report.last_line = line;
     }

@@ -6,95 +6,14 @@ use crate::core::account::Purpose;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::Net;
-use crate::worker::connections::ConnectionKey;
 use crate::worker::http::{self, Facts, Http};
+use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId, UpstreamSlot};
 use crate::worker::opening::{self, Opening};
-use crate::worker::shared::{ListenerSlot, Shared, UpstreamSlot};
+use crate::worker::shared::Shared;
 use crate::worker::shortage::Shortage;
 use crate::worker::tcp::{self, Relay};
 use crate::worker::transport::Endpoint;
-
-/// What a session asks for at the end of its turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// Nothing can be done before another event or timeout.
-    Sleep,
-    /// The budget ran out with work left.
-    Again,
-    /// It is over.
-    Close(CloseReason),
-}
-
-/// One of the two ends of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// The one that connected to weir.
-    Client,
-    /// The one that weir connected to.
-    Backend,
-}
-
-/// Names a session to whoever has to find it again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SessionId {
-    /// Its key in the table.
-    pub(crate) key: u32,
-    /// That of its client's endpoint: a stale entry names nobody.
-    pub(crate) generation: u32,
-}
-
-/// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CloseReason {
-    /// Both directions ended and everything was delivered.
-    Done,
-    /// No backend could be had.
-    NoBackend,
-    /// One side was reset or failed.
-    Reset(Side),
-    /// The client ended before it had been answered, and is taken to have left.
-    Left,
-    /// Nothing moved for too long.
-    Idle,
-    /// The same in a tunnel.
-    TunnelIdle,
-    /// One direction had ended and the other did not move for too long.
-    HalfClosed,
-    /// A client connection was idle for too long between requests, or ended there.
-    KeepAliveEnd,
-    /// A response could not be completed; the missing part shows that.
-    Truncated,
-    /// The same, as nothing moved for too long.
-    Stalled,
-    /// The client connection could not be watched.
-    Unwatched,
-    /// The first bytes of a client were not what they had to be.
-    BadOpening,
-    /// The end of a drain, or a stop at once.
-    Cut,
-}
-
-impl CloseReason {
-    /// How it reads in a log line.
-    pub(crate) fn words(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::NoBackend => "no usable backend",
-            Self::Reset(Side::Client) => "reset by client",
-            Self::Reset(Side::Backend) => "reset by backend",
-            Self::Left => "left by client",
-            Self::Idle => "idle timeout",
-            Self::TunnelIdle => "tunnel timeout",
-            Self::HalfClosed => "half-closed timeout",
-            Self::KeepAliveEnd => "no further request",
-            Self::Truncated => "response cut short",
-            Self::Stalled => "response cut short by a timeout",
-            Self::Unwatched => "cannot be watched",
-            Self::BadOpening => "no good opening",
-            Self::Cut => "cut at the end of the drain",
-        }
-    }
-}
+use crate::worker::turn::{CloseReason, Turn};
 
 /// One client connection and what belongs to it.
 pub(crate) struct Session<N: Net> {
@@ -261,10 +180,10 @@ impl Ended {
 impl<N: Net> Shared<N> {
     /// Takes back what a session that ends holds: buffers, pipes, lease and backend connection.
     pub(crate) fn end_protocol(&mut self, session: &mut Session<N>, reason: CloseReason) -> Ended {
-        let blank = Protocol::Http(Http::new(self.now));
+        let blank = Protocol::Http(Http::new(self.timers.now));
         match std::mem::replace(&mut session.protocol, blank) {
             Protocol::Opening(opening) => {
-                let account = self.transfer.buffers.account_mut();
+                let account = self.io.buffers.account_mut();
                 account.give(Purpose::Input, opening.kept());
                 Ended::nothing()
             }
@@ -274,8 +193,8 @@ impl<N: Net> Shared<N> {
                 let to_client = session.client.pending_bytes();
                 let was_undelivered = relay.held_bytes() + to_backend + to_client > 0;
                 http::log_tcp(session, &relay, self, reason);
-                relay.up.discard(&mut self.transfer);
-                relay.down.discard(&mut self.transfer);
+                relay.up.discard(&mut self.io);
+                relay.down.discard(&mut self.io);
                 if let Some(lease) = relay.attempt.lease.take() {
                     self.give_back(lease);
                 }
@@ -295,7 +214,7 @@ impl<N: Net> Shared<N> {
                 let was_undelivered = output.is_some()
                     || http.exchange.is_some()
                     || session.client.pending_bytes() > 0;
-                let buffers = &mut self.transfer.buffers;
+                let buffers = &mut self.io.buffers;
                 if let Some(buffer) = output {
                     buffers.give(buffer);
                 }

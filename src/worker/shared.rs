@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
-use slab::Slab;
 
 use crate::board::{
     BackendCell, BackendColumn, Board, Cell, CodeClass, ListenerColumn, Listeners, UpstreamColumn,
@@ -14,7 +13,6 @@ use crate::config::model;
 use crate::core::address::{Address, BackendAddress};
 use crate::core::backend::{BackendId, Backends, Lease};
 use crate::core::balance::{Ask, Balancer};
-use crate::core::buffer::BufferPool;
 use crate::core::finding::Reason;
 use crate::core::health::{EjectPolicy, Verdict};
 use crate::core::http::budget::RetryBudget;
@@ -26,31 +24,18 @@ use crate::core::line::Line;
 use crate::core::rng::Rng;
 use crate::core::slots::Slots;
 use crate::core::time::Tick;
-use crate::core::timer::TimerWheel;
-use crate::net::{GENERATION_MAX, Net};
+use crate::net::Net;
 use crate::worker::connect::Attempt;
-use crate::worker::connections::{ConnectionKey, Connections};
+use crate::worker::connections::Connections;
 use crate::worker::doors::Doors;
 use crate::worker::http::HttpSpace;
+use crate::worker::io_space::IoSpace;
+use crate::worker::keys::{ListenerSlot, SessionId, UpstreamSlot};
 use crate::worker::machine::Loads;
 use crate::worker::parked::Parked;
-use crate::worker::session::SessionId;
 use crate::worker::site::Site;
 use crate::worker::starve::Starving;
-
-/// Place of a listener in [`Shared::listeners`]. Stays the same over reloads.
-pub(crate) type ListenerSlot = u32;
-/// Place of an upstream in [`Shared::upstreams`]. Stays the same over reloads.
-pub(crate) type UpstreamSlot = u32;
-
-/// A place in a table as a key. Tables are far smaller than the largest key.
-pub(crate) fn key_of(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
-}
-
-/// Kernel pipes kept for reuse, and how many may exist at once. An unprivileged user gets 64
-/// large ones (`pipe-user-pages-soft`, pipe(7)).
-const PIPES_MAX: usize = 64;
+use crate::worker::timers::{Timeout, Timers};
 
 /// How far real traffic came before its backend failed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,123 +44,6 @@ pub(crate) enum FailedAt {
     Connect,
     /// There was one, but no answer in time, or none that counts as good.
     Answer,
-}
-
-/// What moving bytes needs, apart from the session itself.
-pub(crate) struct Transfer<N: Net> {
-    pub(crate) net: N,
-    pub(crate) scratch: Box<[u8]>,
-    /// For text that is put together.
-    pub(crate) scratch_text: Vec<u8>,
-    pub(crate) buffers: BufferPool,
-    pub(crate) pipes: PipePool<N>,
-    /// The session that has its turn could not read for want of memory.
-    pub(crate) is_short: bool,
-}
-
-/// Lends kernel pipes, at most [`PIPES_MAX`] at once.
-pub(crate) struct PipePool<N: Net> {
-    spare: Vec<N::Pipe>,
-    lent: usize,
-    pipes_max: usize,
-    /// Pipes of responses, each with how many bytes are in it.
-    filling: Slab<(N::Pipe, usize)>,
-}
-
-/// Names a pipe that [`PipePool::fetch`] lent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PipeKey(u32);
-
-impl<N: Net> PipePool<N> {
-    pub(crate) fn new(enabled: bool) -> Self {
-        Self {
-            spare: Vec::new(),
-            lent: 0,
-            pipes_max: if enabled { PIPES_MAX } else { 0 },
-            filling: Slab::new(),
-        }
-    }
-
-    /// The same as [`PipePool::take`], for who keeps no more than a key.
-    pub(crate) fn fetch(&mut self, net: &mut N) -> Option<PipeKey> {
-        let pipe = self.take(net)?;
-        Some(PipeKey(key_of(self.filling.insert((pipe, 0)))))
-    }
-
-    /// A pipe that was fetched, and how many bytes are in it.
-    pub(crate) fn get_mut(&mut self, key: PipeKey) -> &mut (N::Pipe, usize) {
-        &mut self.filling[key.0 as usize]
-    }
-
-    /// How many bytes are in a pipe that was fetched.
-    pub(crate) fn bytes(&self, key: PipeKey) -> usize {
-        self.filling[key.0 as usize].1
-    }
-
-    /// Gives a pipe back that was fetched, if there is one; what is in it is lost.
-    pub(crate) fn return_pipe(&mut self, key: &mut Option<PipeKey>) {
-        if let Some(key) = key.take() {
-            let (pipe, bytes) = self.filling.remove(key.0 as usize);
-            self.give(pipe, bytes);
-        }
-    }
-
-    /// An empty pipe, or none: then the bytes are copied.
-    pub(crate) fn take(&mut self, net: &mut N) -> Option<N::Pipe> {
-        if self.lent >= self.pipes_max {
-            return None;
-        }
-        let pipe = self.spare.pop().or_else(|| net.pipe())?;
-        self.lent += 1;
-        Some(pipe)
-    }
-
-    /// Takes a pipe back that holds so many bytes. They would reach its next user, so it is
-    /// closed unless it is empty.
-    pub(crate) fn give(&mut self, pipe: N::Pipe, bytes: usize) {
-        self.lent -= 1;
-        if bytes == 0 {
-            self.spare.push(pipe);
-        }
-    }
-
-    pub(crate) fn lent(&self) -> usize {
-        self.lent
-    }
-
-    /// Turns splicing on or off for flows to come.
-    pub(crate) fn enable(&mut self, enabled: bool) {
-        self.pipes_max = if enabled { PIPES_MAX } else { 0 };
-    }
-}
-
-/// What a timer stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Timeout {
-    /// A session's nearest deadline.
-    Session { key: u32, generation: u32 },
-    /// Whoever waits for a descriptor tries again.
-    Starving,
-    /// A paused listener tries again.
-    Listener(ListenerSlot),
-    /// No handshake ends any more in the queues of a listener that closes.
-    Close(ListenerSlot),
-    /// The next probe of a backend, or the end of the one that runs.
-    Probe { key: u32, generation: u32 },
-    /// A parked connection may have been idle for too long.
-    Parked { key: ConnectionKey, generation: u32 },
-    /// A limit that all workers share may have room again.
-    FullCheck,
-    /// The end of an ejection.
-    EjectEnd(BackendId),
-    /// The statistics line.
-    Stats,
-    /// The end of accepting before a drain.
-    PreDrainEnd,
-    /// A drain says how many still run.
-    DrainReport,
-    /// The end of a drain.
-    DrainEnd,
 }
 
 /// A listener as its sessions see it.
@@ -281,14 +149,11 @@ impl Place {
 
 /// What all sessions of a worker share.
 pub(crate) struct Shared<N: Net> {
-    pub(crate) transfer: Transfer<N>,
-    pub(crate) now: Tick,
-    /// Turns of the loop so far.
-    pub(crate) turn: u64,
+    pub(crate) io: IoSpace<N>,
+    pub(crate) timers: Timers,
     /// How many changes on the board have been taken on.
     pub(crate) seen_changes: u64,
     pub(crate) loads: Loads,
-    pub(crate) wheel: TimerWheel<Timeout>,
     pub(crate) board: Board,
     pub(crate) listeners: Vec<Listener<N>>,
     /// The slots of the listening sockets that are ours to accept from.
@@ -298,8 +163,6 @@ pub(crate) struct Shared<N: Net> {
     /// By backend id.
     pub(crate) places: Vec<Option<Place>>,
     pub(crate) rng: Rng,
-    pub(crate) generation: u32,
-    pub(crate) stale_events: u64,
     /// Those to backends, whoever has them.
     pub(crate) connections: Connections<N>,
     pub(crate) http: HttpSpace,
@@ -315,12 +178,6 @@ pub(crate) struct Shared<N: Net> {
 const OVERTAKEN_MAX: usize = 8;
 
 impl<N: Net> Shared<N> {
-    /// A generation that no watched stream carries.
-    pub(crate) fn next_generation(&mut self) -> u32 {
-        self.generation = self.generation.wrapping_add(1) & GENERATION_MAX;
-        self.generation
-    }
-
     /// Since when clients of a listener are to go once they are between two requests: as the
     /// worker is to stop, or as the listener has been removed.
     pub(crate) fn parts_since(&self, listener: ListenerSlot) -> Option<Tick> {
@@ -466,16 +323,16 @@ impl<N: Net> Shared<N> {
         let is_due = self.backends.get(id).health.is_due(&policy);
         let may_eject = is_due && self.may_eject(upstream, id);
         let health = &mut self.backends.get_mut(id).health;
-        let Some(ejection) = health.on_failure(&policy, may_eject, self.now) else {
+        let Some(ejection) = health.on_failure(&policy, may_eject, self.timers.now) else {
             return;
         };
-        self.wheel.arm(ejection.until, Timeout::EjectEnd(id));
+        self.timers.wheel.arm(ejection.until, Timeout::EjectEnd(id));
         self.count_backend(id, BackendCell::Ejections, 1);
         let place = self.place(id);
         warn!(
             "backend {} EJECTED for {} after {} failures: {reason}",
             place.label,
-            span(ejection.until.since_ms(self.now)),
+            span(ejection.until.since_ms(self.timers.now)),
             ejection.failures,
         );
         self.place_mut(id).ejected_here = true;
@@ -512,7 +369,12 @@ impl<N: Net> Shared<N> {
         if self.places[id.0 as usize].is_none() {
             return;
         }
-        if self.backends.get_mut(id).health.on_eject_end(self.now) {
+        if self
+            .backends
+            .get_mut(id)
+            .health
+            .on_eject_end(self.timers.now)
+        {
             let place = self.place_mut(id);
             if std::mem::take(&mut place.ejected_here) {
                 info!(
@@ -543,7 +405,7 @@ impl<N: Net> Shared<N> {
         };
         let health = &mut self.backends.get_mut(id).health;
         let was_ejected = health.is_ejected();
-        let transition = health.on_probe(outcome.is_ok(), thresholds, self.now);
+        let transition = health.on_probe(outcome.is_ok(), thresholds, self.timers.now);
         let is_ejected = health.is_ejected();
         let label = &self.place(id).label;
         if let Some(change) = transition {
@@ -590,7 +452,7 @@ impl<N: Net> Shared<N> {
 
     /// No backend could be had: logged at most once a second and upstream.
     pub(crate) fn log_refused(&mut self, upstream: UpstreamSlot, listener: ListenerSlot) {
-        let now = self.now;
+        let now = self.timers.now;
         let upstream = &mut self.upstreams[upstream as usize];
         if let Some(suppressed) = upstream.refused_log.allow(now) {
             let more = match suppressed {

@@ -10,8 +10,8 @@ use crate::core::account::Purpose;
 use crate::core::buffer::TINY_BYTES;
 use crate::net::Net;
 use crate::worker::Worker;
-use crate::worker::session::SessionId;
-use crate::worker::shared::Transfer;
+use crate::worker::io_space::IoSpace;
+use crate::worker::keys::SessionId;
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +49,8 @@ impl ShortageLine {
     }
 
     /// Whether it may have to be told of a session that ends its turn.
-    pub(crate) fn concerns<N: Net>(&self, transfer: &Transfer<N>) -> bool {
-        transfer.is_short || self.is_in_use
+    pub(crate) fn concerns<N: Net>(&self, io: &IoSpace<N>) -> bool {
+        io.is_short || self.is_in_use
     }
 }
 
@@ -58,10 +58,10 @@ impl<N: Net> Worker<N> {
     /// At the end of a session's turn: puts it in line if it found no memory.
     pub(crate) fn note_shortage(&mut self, key: u32) {
         let short = &mut self.short;
-        if !short.concerns(&self.shared.transfer) {
+        if !short.concerns(&self.shared.io) {
             return;
         }
-        let is_short = std::mem::take(&mut self.shared.transfer.is_short);
+        let is_short = std::mem::take(&mut self.shared.io.is_short);
         let Some(session) = self.sessions.get_mut(key as usize) else {
             return;
         };
@@ -91,7 +91,7 @@ impl<N: Net> Worker<N> {
         if !self.short.is_in_use {
             return;
         }
-        let buffers = &mut self.shared.transfer.buffers;
+        let buffers = &mut self.shared.io.buffers;
         let is_free = std::mem::take(&mut self.short.is_free);
         if !buffers.account_mut().take_given() && !is_free {
             return;

@@ -11,7 +11,7 @@ use crate::core::http::forwarded::Network;
 use crate::core::http::head::HeadLimits;
 use crate::core::http::rewrite::FieldEdits;
 use crate::core::http::route::{HostPattern, RouteTable, Rule};
-use crate::worker::shared::UpstreamSlot;
+use crate::worker::keys::UpstreamSlot;
 
 /// What a listener does with requests.
 #[derive(Debug)]

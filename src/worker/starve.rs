@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 
 use crate::net::Net;
 use crate::worker::Worker;
+use crate::worker::keys::SessionId;
 use crate::worker::session;
-use crate::worker::session::SessionId;
-use crate::worker::shared::{Shared, Timeout};
+use crate::worker::shared::Shared;
+use crate::worker::timers::Timeout;
 
 /// How long the first in line waits before it tries again unasked.
 const RETRY_MS: u64 = 100;
@@ -67,8 +68,8 @@ impl<N: Net> Shared<N> {
     fn arm_starving(&mut self) {
         if !self.starving.has_timer {
             self.starving.has_timer = true;
-            let at = self.now.after_ms(RETRY_MS);
-            self.wheel.arm(at, Timeout::Starving);
+            let at = self.timers.now.after_ms(RETRY_MS);
+            self.timers.wheel.arm(at, Timeout::Starving);
         }
     }
 }

@@ -10,14 +10,12 @@ use crate::board::{BackendCell, ListenerCell};
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::connect::{self, Attempt, Confirmed, Dialed, NoBackend};
-use crate::worker::connections::ConnectionKey;
+use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId};
 use crate::worker::relay::{Direction, Held, Limits, Pumped};
-use crate::worker::session::{CloseReason, Protocol, Session, SessionId, Side, Turn};
-use crate::worker::shared::{ListenerSlot, Shared};
+use crate::worker::session::{Protocol, Session};
+use crate::worker::shared::Shared;
 use crate::worker::transport::Endpoint;
-
-/// Bytes that one session may move in one turn before the next one runs.
-pub(crate) const TURN_BUDGET_BYTES: usize = 512 * 1024;
+use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
 
 /// What an L4 session has of its backend, and what is on its way.
 pub(crate) struct Relay<N: Net> {
@@ -107,12 +105,12 @@ impl<N: Net> Relay<N> {
         match dialed {
             Dialed::Started(connection) => {
                 self.connection = Some(connection);
-                self.phase = Phase::Connecting(shared.now);
+                self.phase = Phase::Connecting(shared.timers.now);
             }
             Dialed::Starved => {
                 let is_fed = self.is_starving();
                 if !is_fed {
-                    self.phase = Phase::Starving(shared.now);
+                    self.phase = Phase::Starving(shared.timers.now);
                 }
                 shared.starve(id, is_fed);
             }
@@ -171,11 +169,11 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
             return Turn::Close(CloseReason::NoBackend);
         };
         let backend = shared.connections.endpoint_mut(connection);
-        match connect::confirm(backend, &mut shared.transfer.net) {
+        match connect::confirm(backend, &mut shared.io.net) {
             Confirmed::NotYet => return unless_reset(&session.client, shared),
             Confirmed::Yes => {
                 relay.on_connected(since, shared);
-                session.moved = shared.now;
+                session.moved = shared.timers.now;
             }
             Confirmed::Failed(kind) => {
                 relay.attempt.note_failure(kind);
@@ -187,7 +185,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
     let turn = pump_both(&mut session.client, relay, shared);
     let after = relay.progress();
     if before != after {
-        session.moved = shared.now;
+        session.moved = shared.timers.now;
         let moved = (after.0 - before.0, after.1 - before.1);
         relay.count_bytes(session.listener, shared, moved);
     }
@@ -196,7 +194,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
 
 /// Sleeps until there is a connection for the client, unless it is not there any more.
 fn unless_reset<N: Net>(client: &Endpoint<N>, shared: &mut Shared<N>) -> Turn {
-    if client.has_failed(&mut shared.transfer.net) {
+    if client.has_failed(&mut shared.io.net) {
         return Turn::Close(CloseReason::Reset(Side::Client));
     }
     Turn::Sleep
@@ -267,7 +265,7 @@ impl<N: Net> Relay<N> {
     }
 
     fn on_connected(&mut self, since: Tick, shared: &mut Shared<N>) {
-        let took = shared.now.since_ms(since);
+        let took = shared.timers.now.since_ms(since);
         let connect_ms = u32::try_from(took).unwrap_or(u32::MAX);
         self.phase = Phase::Relaying(Content::Tcp(connect_ms));
         self.attempt.on_connected();
@@ -314,7 +312,7 @@ fn pump_both<N: Net>(
         return Turn::Close(CloseReason::NoBackend);
     };
     let backend = shared.connections.endpoint_mut(connection);
-    let transfer = &mut shared.transfer;
+    let io = &mut shared.io;
     let mut budget = TURN_BUDGET_BYTES;
     let mut upward = Pumped::Done;
     if !down.truncated {
@@ -322,7 +320,7 @@ fn pump_both<N: Net>(
             budget: &mut budget,
             other_is_over: down.flow.is_done(),
         };
-        upward = up.pump(client, backend, transfer, limits);
+        upward = up.pump(client, backend, io, limits);
         match upward {
             Pumped::SourceFailed(_) => return Turn::Close(CloseReason::Reset(Side::Client)),
             Pumped::TargetFailed(_) => {
@@ -332,9 +330,7 @@ fn pump_both<N: Net>(
                 backend.expect_input();
             }
             // What is held keeps the client from being read, so its reset has to be asked for.
-            Pumped::Waiting
-                if up.waiting_bytes(backend) > 0 && client.has_failed(&mut transfer.net) =>
-            {
+            Pumped::Waiting if up.waiting_bytes(backend) > 0 && client.has_failed(&mut io.net) => {
                 return Turn::Close(CloseReason::Reset(Side::Client));
             }
             Pumped::Waiting | Pumped::Done | Pumped::Spent => {}
@@ -344,7 +340,7 @@ fn pump_both<N: Net>(
         budget: &mut budget,
         other_is_over: up.flow.is_done(),
     };
-    let downward = down.pump(backend, client, transfer, limits);
+    let downward = down.pump(backend, client, io, limits);
     match (upward, downward) {
         // What came before the failure still leaves; the failure will not be told again.
         (_, Pumped::SourceFailed(_)) if down.waiting_bytes(client) > 0 => {
@@ -355,7 +351,7 @@ fn pump_both<N: Net>(
         (_, Pumped::TargetFailed(_)) => Turn::Close(CloseReason::Reset(Side::Client)),
         (_, Pumped::Spent) => Turn::Again,
         (_, Pumped::Waiting)
-            if down.truncated && (down.waiting_bytes(client) > 0 || transfer.is_short) =>
+            if down.truncated && (down.waiting_bytes(client) > 0 || io.is_short) =>
         {
             Turn::Sleep
         }

@@ -16,9 +16,11 @@ use crate::core::idle_limit::IdleLimit;
 use crate::core::limit::RateLimit;
 use crate::core::line::Line;
 use crate::net::Net;
+use crate::worker::LOG_PERIOD_MS;
+use crate::worker::Worker;
 use crate::worker::adopt::Adopted;
-use crate::worker::shared::{Listener, Place, StickyTags, Upstream, UpstreamSlot, key_of};
-use crate::worker::{LOG_PERIOD_MS, Worker};
+use crate::worker::keys::{UpstreamSlot, key_of};
+use crate::worker::shared::{Listener, Place, StickyTags, Upstream};
 
 impl<N: Net> Worker<N> {
     /// Brings every upstream up to date; the slot of each, in the order of the configuration.
@@ -287,7 +289,7 @@ impl<N: Net> Worker<N> {
             identity: settings.identity.clone(),
             weight: settings.weight,
             connections_max: settings.connections_max,
-            health: Health::new(verdict, shared.now),
+            health: Health::new(verdict, shared.timers.now),
         });
         let place = Place {
             label: format!("{}/{}", upstream.name, settings.identity),
@@ -330,7 +332,8 @@ impl<N: Net> Worker<N> {
         }
         let resolved = !self.shared.place(id).addresses.is_empty();
         if had_check && settings.health_check.is_none() && resolved {
-            self.shared.backends.get_mut(id).health = Health::new(Verdict::Up, self.shared.now);
+            self.shared.backends.get_mut(id).health =
+                Health::new(Verdict::Up, self.shared.timers.now);
             self.shared.refresh_up(id);
         }
     }

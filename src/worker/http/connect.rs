@@ -39,7 +39,7 @@ impl<N: Net> Parts<'_, N> {
             {
                 exchange.connection = Some(taken.connection);
                 exchange.idle_ms = taken.idle_ms;
-                exchange.on_connected(true, shared.now, shared.now);
+                exchange.on_connected(true, shared.timers.now, shared.timers.now);
                 return Continue(());
             }
             let dialed = match exchange.attempt.dial(shared, self.id.key) {
@@ -61,11 +61,11 @@ impl<N: Net> Parts<'_, N> {
             Dialed::Started(connection) => {
                 exchange.connection = Some(connection);
                 exchange.idle_ms = 0;
-                exchange.state.on_connecting(shared.now);
+                exchange.state.on_connecting(shared.timers.now);
             }
             Dialed::Starved => {
                 shared.starve(self.id, exchange.is_starving());
-                exchange.state.on_waiting(shared.now);
+                exchange.state.on_waiting(shared.timers.now);
             }
         }
     }
@@ -101,10 +101,10 @@ impl<N: Net> Parts<'_, N> {
         let recovery = or_end(exchange.state.on_backend_lost(Allowance {
             has_tries: exchange.attempt.tried().len() + 1 < tries_max,
             budget: &mut upstream.budget,
-            now: shared.now,
+            now: shared.timers.now,
         }))?;
         shared.close_backend(exchange);
-        let account = shared.transfer.buffers.account_mut();
+        let account = shared.io.buffers.account_mut();
         account.free(Purpose::Response, &mut exchange.response_head);
         match recovery {
             Recovery::SameBackend => {}

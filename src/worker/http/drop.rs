@@ -10,9 +10,8 @@ use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::http::{Next, Parts, Phase, log_incomplete};
-use crate::worker::session::{CloseReason, Side, Turn};
 use crate::worker::shared::Shared;
-use crate::worker::tcp::TURN_BUDGET_BYTES;
+use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
 
 /// How long what a client sends is dropped, in milliseconds: in all, once its answer is out, and
 /// while it sends nothing.
@@ -52,7 +51,7 @@ impl<N: Net> Parts<'_, N> {
     pub(super) fn discard(&mut self, shared: &mut Shared<N>, until: Tick, left: u64) -> Next {
         let (count, dropped) = self.drop_input(shared, left);
         if count == left {
-            self.http.phase = Phase::Idle(shared.now);
+            self.http.phase = Phase::Idle(shared.timers.now);
             return Next::Step;
         }
         self.http.phase = Phase::Discard(until, left - count);
@@ -96,11 +95,11 @@ impl<N: Net> Parts<'_, N> {
             if total >= TURN_BUDGET_BYTES as u64 {
                 break Dropped::Spent;
             }
-            let transfer = &mut shared.transfer;
+            let io = &mut shared.io;
             let room = usize::try_from(left).unwrap_or(usize::MAX);
-            let room = room.min(transfer.scratch.len());
-            let space = &mut transfer.scratch[..room];
-            match self.client.read(&mut transfer.net, space) {
+            let room = room.min(io.scratch.len());
+            let space = &mut io.scratch[..room];
+            match self.client.read(&mut io.net, space) {
                 Io::Ready(count) => total += count as u64,
                 Io::Blocked => {}
                 Io::Closed => break Dropped::Ended,
@@ -109,7 +108,7 @@ impl<N: Net> Parts<'_, N> {
         };
         shared.count(self.facts.listener, ListenerCell::BytesIn, total);
         if total > 0 && !self.is_blocked() {
-            *self.moved = shared.now;
+            *self.moved = shared.timers.now;
         }
         (total, dropped)
     }
@@ -117,7 +116,7 @@ impl<N: Net> Parts<'_, N> {
     /// Whether the client has sent more than its last request. Closing on that would reset the
     /// connection, and the reset overtakes the answer.
     fn has_more_input(&mut self, shared: &mut Shared<N>) -> bool {
-        let net = &mut shared.transfer.net;
+        let net = &mut shared.io.net;
         self.client.may_read() && matches!(self.client.read(net, &mut [0; 1]), Io::Ready(_))
     }
 
@@ -143,14 +142,14 @@ impl<N: Net> Parts<'_, N> {
         if client_is_done
             && is_out
             && !self.has_more_input(shared)
-            && self.client.finish(&mut shared.transfer.net)
+            && self.client.finish(&mut shared.io.net)
             && self.client.may_close()
         {
             return Next::Turn(Turn::Close(reason));
         }
-        let account = shared.transfer.buffers.account_mut();
+        let account = shared.io.buffers.account_mut();
         account.free(Purpose::Input, &mut self.http.input);
-        self.http.phase = Phase::Linger(shared.now.after_ms(DROP_MS), reason);
+        self.http.phase = Phase::Linger(shared.timers.now.after_ms(DROP_MS), reason);
         if !self.is_blocked() {
             self.begin_linger(shared, reason);
         }
@@ -160,19 +159,19 @@ impl<N: Net> Parts<'_, N> {
     /// No further request comes on a connection on which everything was answered.
     pub(super) fn close_idle(&mut self, shared: &mut Shared<N>) -> Next {
         let reason = CloseReason::KeepAliveEnd;
-        if self.client.finish_before_close(&mut shared.transfer.net) {
+        if self.client.finish_before_close(&mut shared.io.net) {
             return Next::Turn(Turn::Close(reason));
         }
         log_incomplete(self.http, self.facts, shared, reason);
-        self.http.phase = Phase::Linger(shared.now.after_ms(DROP_MS), reason);
+        self.http.phase = Phase::Linger(shared.timers.now.after_ms(DROP_MS), reason);
         Next::Step
     }
 
     /// The last answer has left: the client is told the end, and has its time from here on.
     pub(super) fn begin_linger(&mut self, shared: &mut Shared<N>, reason: CloseReason) {
-        *self.moved = shared.now;
-        self.http.phase = Phase::Linger(shared.now.after_ms(DROP_MS), reason);
+        *self.moved = shared.timers.now;
+        self.http.phase = Phase::Linger(shared.timers.now.after_ms(DROP_MS), reason);
         self.client.expect_end();
-        self.client.finish(&mut shared.transfer.net);
+        self.client.finish(&mut shared.io.net);
     }
 }

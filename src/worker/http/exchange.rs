@@ -24,15 +24,16 @@ use crate::core::http::rewrite::CONTINUE;
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::connect::{self, Attempt, Confirmed};
-use crate::worker::connections::ConnectionKey;
 use crate::worker::http::drop::{self, DROP_MS, DROP_SILENT_MS};
 use crate::worker::http::log::{Record, log_exchange};
 use crate::worker::http::{Http, Next, Parts, Phase, REQUEST_TIMEOUT};
-use crate::worker::session::{CloseReason, Protocol, Session, Side, Turn};
-use crate::worker::shared::{FailedAt, ListenerSlot, PipeKey, Shared, UpstreamSlot};
+use crate::worker::io_space::PipeKey;
+use crate::worker::keys::{ConnectionKey, ListenerSlot, UpstreamSlot};
+use crate::worker::session::{Protocol, Session};
+use crate::worker::shared::{FailedAt, Shared};
 use crate::worker::site::Site;
-use crate::worker::tcp::TURN_BUDGET_BYTES;
 use crate::worker::transport::Endpoint;
+use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
 
 /// Spare exchanges kept for reuse, and the longest request that one may keep room for. Together
 /// they take no more than one part in so many of the account's bound, besides it.
@@ -193,7 +194,7 @@ impl ActiveExchange {
     /// When something is due if nothing moves until then.
     pub(super) fn deadline<N: Net>(&self, session: &Session<N>, shared: &Shared<N>) -> Tick {
         let Protocol::Http(http) = &session.protocol else {
-            return shared.now;
+            return shared.timers.now;
         };
         let is_blocked = self.is_client_blocked(http, &session.client, shared);
         let listener = session.listener;
@@ -264,7 +265,7 @@ impl ActiveExchange {
         client: &Endpoint<N>,
         shared: &Shared<N>,
     ) -> bool {
-        let pipes = &shared.transfer.pipes;
+        let pipes = &shared.io.pipes;
         http.is_blocked(client) || self.pipe.is_some_and(|pipe| pipes.bytes(pipe) > 0)
     }
 }
@@ -288,7 +289,7 @@ impl<N: Net> Shared<N> {
     /// How much may be read of a request, which has begun to come or not: the less memory is left
     /// to keep it, the less, and 0 when it has to wait for others.
     pub(super) fn request_room(&self, has_begun: bool) -> usize {
-        let account = self.transfer.buffers.account();
+        let account = self.io.buffers.account();
         let left = account
             .room(Purpose::Request)
             .min(account.room(Purpose::Input));
@@ -302,7 +303,7 @@ impl<N: Net> Shared<N> {
     /// Whether there is room for a request of this length, with what is added on its way; or none
     /// will be given back that others have.
     pub(super) fn may_keep_request(&self, bytes: usize) -> bool {
-        let account = self.transfer.buffers.account();
+        let account = self.io.buffers.account();
         let wanted = 2 * (bytes + ADDED_BYTES);
         wanted <= account.room(Purpose::Request) || account.used(Purpose::Request) == 0
     }
@@ -310,7 +311,7 @@ impl<N: Net> Shared<N> {
     /// Charges the account for the request of an exchange, which is whole as far as it is kept.
     pub(super) fn charge_request(&mut self, exchange: &mut ActiveExchange) -> Result<(), NoMemory> {
         let bytes = exchange.state.space_bytes();
-        let account = self.transfer.buffers.account_mut();
+        let account = self.io.buffers.account_mut();
         account.take(Purpose::Request, bytes)?;
         exchange.charged_bytes = bytes;
         Ok(())
@@ -318,7 +319,7 @@ impl<N: Net> Shared<N> {
 
     /// Keeps an exchange that is over for the next request.
     pub(super) fn keep_spare(&mut self, mut exchange: Box<ActiveExchange>) {
-        let account = self.transfer.buffers.account_mut();
+        let account = self.io.buffers.account_mut();
         account.give(
             Purpose::Request,
             std::mem::take(&mut exchange.charged_bytes),
@@ -338,7 +339,7 @@ impl<N: Net> Shared<N> {
         mut exchange: Box<ActiveExchange>,
         fate: BackendFate,
     ) {
-        self.transfer.pipes.return_pipe(&mut exchange.pipe);
+        self.io.pipes.return_pipe(&mut exchange.pipe);
         if let Some(connection) = exchange.connection.take() {
             match fate {
                 BackendFate::Park => {
@@ -353,14 +354,14 @@ impl<N: Net> Shared<N> {
             self.give_back(lease);
         }
         if let Some(buffer) = exchange.upload.take() {
-            self.transfer.buffers.give(buffer);
+            self.io.buffers.give(buffer);
         }
         self.keep_spare(exchange);
     }
 
     /// Closes the backend connection of an exchange that goes on without it.
     pub(super) fn close_backend(&mut self, exchange: &mut ActiveExchange) {
-        self.transfer.pipes.return_pipe(&mut exchange.pipe);
+        self.io.pipes.return_pipe(&mut exchange.pipe);
         if let Some(connection) = exchange.connection.take() {
             self.close_connection(connection);
         }
@@ -370,7 +371,7 @@ impl<N: Net> Shared<N> {
     /// one read may have lain in the kernel's buffers while the client was slow.
     fn idle_since(&self, exchange: &ActiveExchange) -> Tick {
         match exchange.bytes_out <= SHORT_RESPONSE_BYTES_MAX {
-            true => self.now,
+            true => self.timers.now,
             false => exchange.answered_at.max(exchange.sent_at),
         }
     }
@@ -413,7 +414,7 @@ impl<N: Net> Parts<'_, N> {
     /// Moves an exchange on as far as both ends allow.
     pub(super) fn step_exchange(&mut self, shared: &mut Shared<N>) -> Next {
         let Some(mut exchange) = self.http.exchange.take() else {
-            self.http.phase = Phase::Idle(shared.now);
+            self.http.phase = Phase::Idle(shared.timers.now);
             return Next::Step;
         };
         let mut budget = TURN_BUDGET_BYTES;
@@ -421,7 +422,7 @@ impl<N: Net> Parts<'_, N> {
             let before = budget;
             match self.advance(&mut exchange, shared, &mut budget) {
                 Break(end) => {
-                    *self.moved = shared.now;
+                    *self.moved = shared.timers.now;
                     return self.end_exchange(exchange, shared, end);
                 }
                 Continue(has_moved) => {
@@ -443,7 +444,7 @@ impl<N: Net> Parts<'_, N> {
     /// client that takes no response is not kept by sending.
     pub(super) fn note_moved(&mut self, exchange: &ActiveExchange, shared: &Shared<N>) {
         if !exchange.state.drops_request() || exchange.drops_until.is_some() {
-            *self.moved = shared.now;
+            *self.moved = shared.timers.now;
         }
     }
 
@@ -470,9 +471,9 @@ impl<N: Net> Parts<'_, N> {
                     return Break(End::Failed(Failure::Connect));
                 };
                 let endpoint = shared.connections.endpoint_mut(connection);
-                match connect::confirm(endpoint, &mut shared.transfer.net) {
+                match connect::confirm(endpoint, &mut shared.io.net) {
                     Confirmed::NotYet => return self.watch_client(exchange, shared),
-                    Confirmed::Yes => exchange.on_connected(false, since, shared.now),
+                    Confirmed::Yes => exchange.on_connected(false, since, shared.timers.now),
                     Confirmed::Failed(kind) => {
                         exchange.attempt.note_failure(kind);
                         self.on_connect_failed(exchange, shared, &connect::reason(kind), false)?;
@@ -503,11 +504,11 @@ impl<N: Net> Parts<'_, N> {
             return Continue(());
         }
         if exchange.state.take_early_end() {
-            self.client.finish(&mut shared.transfer.net);
+            self.client.finish(&mut shared.io.net);
         }
         if exchange.state.drops_request() && exchange.drops_until.is_none() {
-            exchange.drops_until = Some(shared.now.after_ms(DROP_MS));
-            *self.moved = shared.now;
+            exchange.drops_until = Some(shared.timers.now.after_ms(DROP_MS));
+            *self.moved = shared.timers.now;
             shared.close_backend(exchange);
             exchange.attempt.release(shared);
         }
@@ -520,7 +521,7 @@ impl<N: Net> Parts<'_, N> {
             return Next::Turn(Turn::Close(CloseReason::Idle));
         };
         let is_blocked = exchange.is_client_blocked(self.http, self.client, shared);
-        let outcome = match exchange.state.on_timeout(shared.now, is_blocked) {
+        let outcome = match exchange.state.on_timeout(shared.timers.now, is_blocked) {
             Due::Continue => {
                 let sent = self.send(shared, CONTINUE, &[]);
                 self.http.exchange = Some(exchange);
@@ -528,7 +529,7 @@ impl<N: Net> Parts<'_, N> {
             }
             Due::OtherBackend => {
                 shared.leave_line(self.id, exchange.attempt.upstream);
-                exchange.note_wait(shared.now);
+                exchange.note_wait(shared.timers.now);
                 Continue(())
             }
             Due::ConnectFailed => {
@@ -584,14 +585,14 @@ impl<N: Net> Parts<'_, N> {
         }
         if let Some(slot) = exchange.line() {
             shared.leave_line(self.id, slot);
-            exchange.note_wait(shared.now);
+            exchange.note_wait(shared.timers.now);
         }
         shared.count_oddities(&exchange);
         let may_go_on = self.may_go_on(&exchange.site, shared);
         let is_received = exchange.state.is_received();
         let drops_until = exchange.drops_until;
-        let has_had_its_time =
-            drops_until.is_some_and(|until| drop::deadline(until, *self.moved) <= shared.now);
+        let has_had_its_time = drops_until
+            .is_some_and(|until| drop::deadline(until, *self.moved) <= shared.timers.now);
         let ending = exchange.state.end(end, may_go_on);
         if ending.answer == Some(REQUEST_TIMEOUT) {
             shared.count(self.facts.listener, ListenerCell::TimedOut, 1);
@@ -617,12 +618,12 @@ impl<N: Net> Parts<'_, N> {
         }
         match ending.client {
             ClientFate::Next => {
-                self.http.phase = Phase::Idle(shared.now);
+                self.http.phase = Phase::Idle(shared.timers.now);
                 self.client.expect_end();
                 Next::Step
             }
             ClientFate::Close { .. } if has_had_its_time => {
-                self.client.finish(&mut shared.transfer.net);
+                self.client.finish(&mut shared.io.net);
                 Next::Turn(Turn::Close(CloseReason::Done))
             }
             ClientFate::Close { is_done } => self.close_after_answer(shared, is_done),

@@ -17,9 +17,11 @@ use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::reply::OwnAnswer;
 use crate::worker::http::request::Request;
 use crate::worker::http::{Facts, Http, Parts, Phase, REQUEST_TIMEOUT};
-use crate::worker::session::{CloseReason, Session, Side};
-use crate::worker::shared::{ListenerSlot, Shared};
+use crate::worker::keys::ListenerSlot;
+use crate::worker::session::Session;
+use crate::worker::shared::Shared;
 use crate::worker::tcp::Relay;
+use crate::worker::turn::{CloseReason, Side};
 
 /// Lines that wait for their writer, in bytes; what does not fit is dropped and counted.
 pub(crate) const PENDING_BYTES_MAX: usize = 1024 * 1024;
@@ -187,7 +189,7 @@ pub(super) fn log_exchange<N: Net>(
             queue_ms: exchange.queue_ms,
             connect_ms: exchange.connect_ms,
             ttfb_ms: exchange.ttfb_ms,
-            total_ms: shared.now.since_ms(record.began),
+            total_ms: shared.timers.now.since_ms(record.began),
         },
         sticky: exchange.sticky,
         reason: reason.or_else(|| failure_behind(why, &exchange.attempt)),
@@ -292,7 +294,7 @@ impl<N: Net> Parts<'_, N> {
         }
         let record = Record {
             status: Some(status),
-            ..Record::unread(self.facts, self.http.phase.began(shared.now))
+            ..Record::unread(self.facts, self.http.phase.began(shared.timers.now))
         };
         let why = if status == REQUEST_TIMEOUT {
             Why::HeaderTimeout
@@ -357,7 +359,7 @@ fn http_record<'a, N: Net>(
         backend: None,
         attempts: 0,
         timings: Timings {
-            total_ms: shared.now.since_ms(record.began),
+            total_ms: shared.timers.now.since_ms(record.began),
             ..Timings::default()
         },
         why,
@@ -417,7 +419,7 @@ pub(crate) fn log_tcp<N: Net>(
             queue_ms: None,
             connect_ms: relay.connect_ms(),
             ttfb_ms: None,
-            total_ms: shared.now.since_ms(session.opened),
+            total_ms: shared.timers.now.since_ms(session.opened),
         },
         why,
         reason,

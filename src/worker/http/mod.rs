@@ -27,10 +27,12 @@ use crate::core::http::head::{RequestHead, ResponseHead};
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::connect::Attempt;
-use crate::worker::session::{CloseReason, Protocol, Session, SessionId, Side, Turn};
+use crate::worker::keys::SessionId;
+use crate::worker::session::{Protocol, Session};
 use crate::worker::shared::Shared;
 use crate::worker::tcp::Relay;
 use crate::worker::transport::Endpoint;
+use crate::worker::turn::{CloseReason, Side, Turn};
 
 pub(crate) use exchange::ActiveExchange;
 pub(crate) use log::{AccessLog, PENDING_BYTES_MAX, log_incomplete, log_tcp, log_unfinished};
@@ -155,7 +157,7 @@ impl<N: Net> Shared<N> {
 
     /// Wall time in milliseconds since the Unix epoch.
     pub(crate) fn unix_ms(&self) -> u64 {
-        let since = self.transfer.net.wall();
+        let since = self.io.net.wall();
         let since = since.duration_since(std::time::UNIX_EPOCH);
         since.map_or(0, |since| {
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -312,7 +314,7 @@ fn switch<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
     let timeout = exchange.site.routes[exchange.route].timeouts.tunnel;
     let mut relay = Relay::tunnel(attempt, connection, timeout);
     if !http.input.is_empty() {
-        let buffers = &mut shared.transfer.buffers;
+        let buffers = &mut shared.io.buffers;
         relay.up.hold(buffers.hold(&[&http.input]));
         buffers.account_mut().free(Purpose::Input, &mut http.input);
     }
@@ -351,7 +353,7 @@ pub(crate) fn feed<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shar
 /// When the session ends, or something else is due, if nothing moves until then.
 pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick {
     let Protocol::Http(http) = &session.protocol else {
-        return shared.now;
+        return shared.timers.now;
     };
     let listener = &shared.listeners[session.listener as usize];
     let timeouts = &listener.timeouts;
@@ -366,7 +368,7 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
                 Some(began) => began
                     .max(since)
                     .after_ms(DRAIN_LINGER_MS)
-                    .max(shared.now)
+                    .max(shared.timers.now)
                     .min(keep_alive),
                 None => keep_alive,
             }
@@ -375,7 +377,7 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
         Phase::Discard(until, _) | Phase::Linger(until, _) => drop::deadline(until, session.moved),
         Phase::Exchange => match &http.exchange {
             Some(exchange) => exchange.deadline(session, shared),
-            None => shared.now,
+            None => shared.timers.now,
         },
     }
 }

@@ -6,23 +6,24 @@ use crate::core::buffer::Buffer;
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
 use crate::worker::http::{Parts, Phase};
-use crate::worker::session::{CloseReason, Side, Turn};
-use crate::worker::shared::{Shared, Transfer};
+use crate::worker::io_space::IoSpace;
+use crate::worker::shared::Shared;
 use crate::worker::transport::Endpoint;
+use crate::worker::turn::{CloseReason, Side, Turn};
 
 /// Writes two slices in order, after what is in `held` already, and holds there what the endpoint
 /// did not take. How many bytes of the two were taken.
 pub(super) fn write_or_hold<N: Net>(
     endpoint: &mut Endpoint<N>,
     held: &mut Option<Buffer>,
-    transfer: &mut Transfer<N>,
+    io: &mut IoSpace<N>,
     (first, second): (&[u8], &[u8]),
     then: Then,
 ) -> Result<usize, ErrorKind> {
     if let Some(earlier) = held.take() {
         // They leave first.
-        let together = transfer.buffers.hold(&[earlier.filled(), first, second]);
-        transfer.buffers.give(earlier);
+        let together = io.buffers.hold(&[earlier.filled(), first, second]);
+        io.buffers.give(earlier);
         *held = Some(together);
         return Ok(0);
     }
@@ -30,11 +31,11 @@ pub(super) fn write_or_hold<N: Net>(
     if total == 0 {
         return Ok(0);
     }
-    let taken = write(endpoint, &mut transfer.net, (first, second), then)?;
+    let taken = write(endpoint, &mut io.net, (first, second), then)?;
     if taken < total {
         let from_first = taken.min(first.len());
         let rest = [&first[from_first..], &second[taken - from_first..]];
-        *held = Some(transfer.buffers.hold(&rest));
+        *held = Some(io.buffers.hold(&rest));
     }
     Ok(taken)
 }
@@ -67,17 +68,12 @@ pub(super) fn write<N: Net>(
 pub(super) fn flush<N: Net>(
     endpoint: &mut Endpoint<N>,
     held: &mut Option<Buffer>,
-    transfer: &mut Transfer<N>,
+    io: &mut IoSpace<N>,
 ) -> Result<(bool, usize), ErrorKind> {
     let mut moved = 0;
     let pending = endpoint.pending_bytes();
     while let Some(buffer) = held {
-        let taken = write(
-            endpoint,
-            &mut transfer.net,
-            (buffer.filled(), &[]),
-            Then::More,
-        )?;
+        let taken = write(endpoint, &mut io.net, (buffer.filled(), &[]), Then::More)?;
         if taken == 0 {
             return Ok((false, moved));
         }
@@ -86,10 +82,10 @@ pub(super) fn flush<N: Net>(
         if buffer.is_empty()
             && let Some(buffer) = held.take()
         {
-            transfer.buffers.give(buffer);
+            io.buffers.give(buffer);
         }
     }
-    let done = endpoint.flush(&mut transfer.net)?;
+    let done = endpoint.flush(&mut io.net)?;
     moved += pending.saturating_sub(endpoint.pending_bytes());
     Ok((done, moved))
 }
@@ -100,10 +96,10 @@ impl<N: Net> Parts<'_, N> {
         if !self.is_blocked() {
             return Ok(true);
         }
-        match flush(self.client, &mut self.http.output, &mut shared.transfer) {
+        match flush(self.client, &mut self.http.output, &mut shared.io) {
             Ok((done, count)) => {
                 if count > 0 {
-                    *self.moved = shared.now;
+                    *self.moved = shared.timers.now;
                 }
                 if done && let Phase::Linger(_, reason) = self.http.phase {
                     self.begin_linger(shared, reason);
@@ -132,9 +128,9 @@ impl<N: Net> Parts<'_, N> {
         then: Then,
     ) -> Result<(), Turn> {
         let held = &mut self.http.output;
-        let transfer = &mut shared.transfer;
-        let sent = write_or_hold(self.client, held, transfer, (first, second), then);
-        *self.moved = shared.now;
+        let io = &mut shared.io;
+        let sent = write_or_hold(self.client, held, io, (first, second), then);
+        *self.moved = shared.timers.now;
         let total = (first.len() + second.len()) as u64;
         shared.count(
             self.facts.listener,

@@ -17,9 +17,10 @@ use crate::net::Net;
 use crate::worker::http::drop::DROP_MS;
 use crate::worker::http::request::Request;
 use crate::worker::http::{Next, Parts, Phase};
-use crate::worker::session::Turn;
-use crate::worker::shared::{Shared, UpstreamSlot};
+use crate::worker::keys::UpstreamSlot;
+use crate::worker::shared::Shared;
 use crate::worker::site::{Fixed, Site};
+use crate::worker::turn::Turn;
 
 /// What 503 says about when to come back, in seconds.
 const RETRY_AFTER_S: u32 = 5;
@@ -117,7 +118,7 @@ impl<N: Net> Parts<'_, N> {
         path: Canonical<'_>,
         fixed: &Fixed,
     ) -> Next {
-        let mut body = std::mem::take(&mut shared.transfer.scratch_text);
+        let mut body = std::mem::take(&mut shared.io.scratch_text);
         body.clear();
         self.fill_in(shared, site, request, path, &fixed.body, &mut body);
         let answer = Reply {
@@ -128,7 +129,7 @@ impl<N: Net> Parts<'_, N> {
         };
         let own = self.begin_answer(shared, site, Some(route), request);
         let next = self.answer(shared, &own, &answer, (Why::Ok, None));
-        shared.transfer.scratch_text = body;
+        shared.io.scratch_text = body;
         next
     }
 
@@ -241,7 +242,7 @@ impl<N: Net> Parts<'_, N> {
             return false;
         };
         let is_kept = self.keep_ahead(shared, &rest[taken..]).is_ok();
-        self.http.phase = Phase::Idle(shared.now);
+        self.http.phase = Phase::Idle(shared.timers.now);
         let may_go_on = is_kept && self.may_go_on(site, shared);
         if body.is_done() {
             return may_go_on;
@@ -250,7 +251,7 @@ impl<N: Net> Parts<'_, N> {
         let left = body.opaque_bytes();
         let is_short = matches!(facts.framing, Framing::Length(_)) && left <= DISCARD_BYTES_MAX;
         if may_go_on && is_short && facts.expect == Expect::Nothing && facts.keep_alive {
-            self.http.phase = Phase::Discard(shared.now.after_ms(DROP_MS), left);
+            self.http.phase = Phase::Discard(shared.timers.now.after_ms(DROP_MS), left);
             return true;
         }
         false
@@ -268,7 +269,7 @@ impl<N: Net> Parts<'_, N> {
             request,
             site,
             route,
-            began: self.http.phase.began(shared.now),
+            began: self.http.phase.began(shared.timers.now),
             keep: self.may_keep(shared, site, request),
         }
     }

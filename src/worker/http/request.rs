@@ -26,9 +26,10 @@ use crate::worker::connect::Attempt;
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::log::Record;
 use crate::worker::http::{Next, Parts, Phase};
-use crate::worker::session::{CloseReason, Side, Turn};
-use crate::worker::shared::{Shared, UpstreamSlot};
+use crate::worker::keys::UpstreamSlot;
+use crate::worker::shared::Shared;
 use crate::worker::site::{Act, Site};
+use crate::worker::turn::{CloseReason, Side, Turn};
 
 /// A request whose head was parsed, with the bytes it lies in.
 #[derive(Clone, Copy)]
@@ -68,8 +69,8 @@ impl<N: Net> Parts<'_, N> {
         if !is_ahead && !self.client.may_read() {
             return Next::Turn(Turn::Sleep);
         }
-        if shared.transfer.buffers.account().is_over() {
-            shared.transfer.is_short = true;
+        if shared.io.buffers.account().is_over() {
+            shared.io.is_short = true;
             return Next::Turn(Turn::Sleep);
         }
         // What was sent ahead is looked at before anything is read.
@@ -80,9 +81,9 @@ impl<N: Net> Parts<'_, N> {
             let fresh = input.len();
             return self.look_at_kept(shared, input, fresh);
         }
-        let mut scratch = std::mem::take(&mut shared.transfer.scratch);
+        let mut scratch = std::mem::take(&mut shared.io.scratch);
         let next = self.read_more(shared, &mut scratch);
-        shared.transfer.scratch = scratch;
+        shared.io.scratch = scratch;
         next
     }
 
@@ -91,10 +92,10 @@ impl<N: Net> Parts<'_, N> {
         let room = site_limits.head_bytes_max.min(scratch.len());
         let room = room.min(shared.request_room(!self.http.input.is_empty()));
         if room == 0 {
-            shared.transfer.is_short = true;
+            shared.io.is_short = true;
             return Next::Turn(Turn::Sleep);
         }
-        let net = &mut shared.transfer.net;
+        let net = &mut shared.io.net;
         let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
             Io::Blocked => return Next::Turn(Turn::Sleep),
@@ -111,7 +112,7 @@ impl<N: Net> Parts<'_, N> {
             let kept = self.keep_ahead(shared, fresh);
             if let Phase::Idle(_) = self.http.phase {
                 // Its time to wait begins now.
-                self.http.phase = Phase::Idle(shared.now);
+                self.http.phase = Phase::Idle(shared.timers.now);
             }
             return self.wait(shared, kept, &found);
         }
@@ -126,7 +127,7 @@ impl<N: Net> Parts<'_, N> {
     /// The same with what is kept, which stays where it is if it is no whole head.
     fn look_at_kept(&mut self, shared: &mut Shared<N>, input: Vec<u8>, fresh: usize) -> Next {
         let found = self.look_at(shared, &input, fresh);
-        let account = shared.transfer.buffers.account_mut();
+        let account = shared.io.buffers.account_mut();
         if let Looked::Done(next) = found {
             account.note_given();
             return next;
@@ -140,7 +141,7 @@ impl<N: Net> Parts<'_, N> {
 
     /// What is kept of requests to come, which is not charged to the account any more.
     fn take_input(&mut self, shared: &mut Shared<N>) -> Vec<u8> {
-        let account = shared.transfer.buffers.account_mut();
+        let account = shared.io.buffers.account_mut();
         account.lift(Purpose::Input, self.http.input.capacity());
         std::mem::take(&mut self.http.input)
     }
@@ -151,7 +152,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         bytes: &[u8],
     ) -> Result<(), NoMemory> {
-        let account = shared.transfer.buffers.account_mut();
+        let account = shared.io.buffers.account_mut();
         account.keep(Purpose::Input, &mut self.http.input, bytes)
     }
 
@@ -187,11 +188,11 @@ impl<N: Net> Parts<'_, N> {
         }
         match (found, self.http.phase) {
             (Looked::Waits, Phase::Head(since)) => self.http.phase = Phase::Idle(since),
-            (Looked::Partial, Phase::Idle(_)) => self.http.phase = Phase::Head(shared.now),
+            (Looked::Partial, Phase::Idle(_)) => self.http.phase = Phase::Head(shared.timers.now),
             _ => {}
         }
         if let Looked::Waits = found {
-            shared.transfer.is_short = true;
+            shared.io.is_short = true;
             return Next::Turn(Turn::Sleep);
         }
         Next::Step
@@ -345,12 +346,12 @@ impl<N: Net> Parts<'_, N> {
         }
         let offers = fields.values(Known::Upgrade, request.bytes);
         exchange.state.on_offers(offers);
-        exchange.started = shared.now;
+        exchange.started = shared.timers.now;
         if shared.http.log.is_some() {
-            let began = self.http.phase.began(shared.now);
+            let began = self.http.phase.began(shared.timers.now);
             exchange.record = Some(Box::new(Record::new(request, client, began)));
         }
-        let taken = match exchange.state.on_request(request.rest(), shared.now) {
+        let taken = match exchange.state.on_request(request.rest(), shared.timers.now) {
             Ok(taken) => taken,
             Err(error) => {
                 // A bound client's exchange holds a lease already.
@@ -374,7 +375,7 @@ impl<N: Net> Parts<'_, N> {
             return self.answer_error(shared, site, Some(route), request, (503, Some(NO_MEMORY)));
         }
         if full.is_some_and(|backend| shared.line_up(self.id, upstream, backend)) {
-            exchange.state.on_queued(shared.now);
+            exchange.state.on_queued(shared.timers.now);
         }
         self.http.phase = Phase::Exchange;
         self.http.exchange = Some(exchange);

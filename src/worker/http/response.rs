@@ -16,11 +16,12 @@ use crate::core::http::rewrite::{END, ResponseRewrite, write_response};
 use crate::core::http::sticky::{self, CookieAttributes};
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
-use crate::worker::connections::ConnectionKey;
 use crate::worker::http::Parts;
 use crate::worker::http::exchange::ActiveExchange;
+use crate::worker::io_space::{IoSpace, PipeKey};
+use crate::worker::keys::ConnectionKey;
 use crate::worker::relay::{SPLICE_AFTER_BYTES, SPLICE_BYTES_MAX};
-use crate::worker::shared::{FailedAt, PipeKey, Shared, Transfer};
+use crate::worker::shared::{FailedAt, Shared};
 
 /// A body part up to this size is copied behind the head instead of being written from where it
 /// lies.
@@ -52,9 +53,9 @@ impl<N: Net> Parts<'_, N> {
         if let Some(has_moved) = self.splice_body(exchange, shared, budget)? {
             return Continue(has_moved);
         }
-        let mut scratch = std::mem::take(&mut shared.transfer.scratch);
+        let mut scratch = std::mem::take(&mut shared.io.scratch);
         let outcome = self.download_with(exchange, shared, &mut scratch, budget);
-        shared.transfer.scratch = scratch;
+        shared.io.scratch = scratch;
         outcome
     }
 
@@ -70,15 +71,15 @@ impl<N: Net> Parts<'_, N> {
         if !endpoint.may_read() {
             return;
         }
-        let transfer = &mut shared.transfer;
-        let failed = match endpoint.read(&mut transfer.net, &mut transfer.scratch) {
+        let io = &mut shared.io;
+        let failed = match endpoint.read(&mut io.net, &mut io.scratch) {
             Io::Blocked => None,
             Io::Failed(kind) => Some(kind),
             Io::Ready(_) | Io::Closed => {
                 exchange.state.on_surplus();
                 // More of it has an event of its own. A reset behind the end is not told by reads.
                 endpoint.expect_no_input();
-                let has_failed = endpoint.has_failed(&mut transfer.net);
+                let has_failed = endpoint.has_failed(&mut io.net);
                 has_failed.then_some(ErrorKind::ConnectionReset)
             }
         };
@@ -98,13 +99,13 @@ impl<N: Net> Parts<'_, N> {
             return Continue(false);
         };
         // With a head before it, a body part of a buffer's size still fits.
-        let room = shared.transfer.buffers.readable(scratch.len());
+        let room = shared.io.buffers.readable(scratch.len());
         if room == 0 {
-            shared.transfer.is_short = true;
+            shared.io.is_short = true;
             return Continue(false);
         }
         let endpoint = shared.connections.endpoint_mut(connection);
-        let net = &mut shared.transfer.net;
+        let net = &mut shared.io.net;
         let count = match endpoint.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
             Io::Blocked => return Continue(false),
@@ -147,9 +148,9 @@ impl<N: Net> Parts<'_, N> {
                     *budget = budget.saturating_sub(count);
                 }
             }
-            let is_empty = shared.transfer.pipes.bytes(pipe) == 0;
+            let is_empty = shared.io.pipes.bytes(pipe) == 0;
             if is_empty && exchange.state.is_response_whole() {
-                shared.transfer.pipes.return_pipe(&mut exchange.pipe);
+                shared.io.pipes.return_pipe(&mut exchange.pipe);
                 exchange.state.progress()?;
                 return Continue(Some(true));
             }
@@ -176,8 +177,8 @@ impl<N: Net> Parts<'_, N> {
         if !can_splice || exchange.state.response_opaque_bytes() < SPLICE_AFTER_BYTES {
             return false;
         }
-        let transfer = &mut shared.transfer;
-        exchange.pipe = transfer.pipes.fetch(&mut transfer.net);
+        let io = &mut shared.io;
+        exchange.pipe = io.pipes.fetch(&mut io.net);
         exchange.pipe.is_some()
     }
 
@@ -189,9 +190,9 @@ impl<N: Net> Parts<'_, N> {
         pipe: PipeKey,
     ) -> Progress<usize> {
         let mut total = 0;
-        let (pipe, bytes) = shared.transfer.pipes.get_mut(pipe);
+        let (pipe, bytes) = shared.io.pipes.get_mut(pipe);
         while *bytes > 0 && self.client.may_write() {
-            match self.client.drain(&mut shared.transfer.net, pipe, *bytes) {
+            match self.client.drain(&mut shared.io.net, pipe, *bytes) {
                 Io::Ready(count) => {
                     *bytes -= count;
                     total += count;
@@ -201,7 +202,7 @@ impl<N: Net> Parts<'_, N> {
             }
         }
         if total > 0 {
-            *self.moved = shared.now;
+            *self.moved = shared.timers.now;
         }
         // What is in the pipe has not passed yet.
         exchange.state.on_response_moved(total as u64);
@@ -223,7 +224,7 @@ impl<N: Net> Parts<'_, N> {
         let wanted = exchange.state.response_opaque_bytes();
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         let endpoint = shared.connections.endpoint_mut(connection);
-        let Transfer { net, pipes, .. } = &mut shared.transfer;
+        let IoSpace { net, pipes, .. } = &mut shared.io;
         let found = if endpoint.may_read() {
             let (pipe, bytes) = pipes.get_mut(pipe);
             let found = endpoint.fill(net, pipe, wanted.min(SPLICE_BYTES_MAX));
@@ -298,7 +299,7 @@ impl<N: Net> Parts<'_, N> {
             return self.pass_body(exchange, shared, bytes, out);
         }
         if exchange.ttfb_ms.is_none() {
-            exchange.ttfb_ms = Some(shared.now.since_ms(exchange.sent_at));
+            exchange.ttfb_ms = Some(shared.timers.now.since_ms(exchange.sent_at));
         }
         let kept;
         let bytes = if exchange.response_head.is_empty() {
@@ -345,7 +346,7 @@ impl<N: Net> Parts<'_, N> {
             let rest = &bytes[start..];
             match head.parse(rest, exchange.state.facts().method, limits) {
                 Ok(Parsed::Partial) => {
-                    let account = shared.transfer.buffers.account_mut();
+                    let account = shared.io.buffers.account_mut();
                     let kept = account.keep(Purpose::Response, &mut exchange.response_head, rest);
                     return match kept {
                         Ok(()) => Continue(None),
@@ -391,7 +392,7 @@ impl<N: Net> Parts<'_, N> {
             );
         }))?;
         if let ResponseKind::Interim | ResponseKind::Dropped = verdict {
-            exchange.sent_at = shared.now;
+            exchange.sent_at = shared.timers.now;
         }
         let keep_alive = match verdict {
             ResponseKind::Dropped => return Continue(false),
@@ -413,7 +414,7 @@ impl<N: Net> Parts<'_, N> {
         }
         write_sticky(exchange, shared, out);
         out.extend_from_slice(END);
-        exchange.answered_at = shared.now;
+        exchange.answered_at = shared.timers.now;
         let content_type = head.fields.first(Known::ContentType, bytes);
         exchange.is_event_stream = content_type.is_some_and(is_event_stream);
         if facts.reusable {
@@ -481,7 +482,7 @@ fn keep_head<N: Net>(
     shared: &mut Shared<N>,
     fresh: &[u8],
 ) -> Progress<Option<Vec<u8>>> {
-    let account = shared.transfer.buffers.account_mut();
+    let account = shared.io.buffers.account_mut();
     let kept = &mut exchange.response_head;
     if account.keep(Purpose::Response, kept, fresh).is_err() {
         return Break(exchange.state.on_no_memory());
@@ -531,7 +532,7 @@ fn note_reach<N: Net>(exchange: &mut ActiveExchange, shared: &mut Shared<N>) {
     shared.on_idle_end(backend, exchange.idle_ms);
     let endpoint = shared.connections.endpoint(connection);
     let sent = exchange.state.sent_bytes();
-    let unacknowledged = endpoint.unacknowledged(&mut shared.transfer.net);
+    let unacknowledged = endpoint.unacknowledged(&mut shared.io.net);
     if unacknowledged.is_some_and(|bytes| bytes >= sent) {
         exchange.state.on_never_reached();
     }
@@ -540,7 +541,7 @@ fn note_reach<N: Net>(exchange: &mut ActiveExchange, shared: &mut Shared<N>) {
 /// An answer has begun: real traffic worked, unless a 5xx is taken for a failure.
 fn note_outcome<N: Net>(exchange: &ActiveExchange, shared: &mut Shared<N>, status: u16) {
     let upstream = &mut shared.upstreams[exchange.attempt.upstream as usize];
-    upstream.budget.on_request(shared.now);
+    upstream.budget.on_request(shared.timers.now);
     let is_failure = status >= 500 && upstream.settings.passive.count_5xx;
     let Some(lease) = &exchange.attempt.lease else {
         return;

@@ -17,9 +17,8 @@ use crate::net::{Net, Then};
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::output::{flush, write, write_or_hold};
 use crate::worker::http::{Next, Parts};
-use crate::worker::session::Turn;
 use crate::worker::shared::Shared;
-use crate::worker::tcp::TURN_BUDGET_BYTES;
+use crate::worker::turn::{TURN_BUDGET_BYTES, Turn};
 
 /// Read at once of a body whose end is not known beforehand: what follows it has to be kept.
 const CHUNKED_READ_BYTES: usize = 16 * 1024;
@@ -43,7 +42,7 @@ impl<N: Net> Parts<'_, N> {
         let rest = exchange.state.unsent();
         if !rest.is_empty() {
             let endpoint = shared.connections.endpoint_mut(connection);
-            match write(endpoint, &mut shared.transfer.net, (rest, &[]), Then::More) {
+            match write(endpoint, &mut shared.io.net, (rest, &[]), Then::More) {
                 Ok(0) => return Continue(false),
                 Ok(count) => {
                     has_moved = true;
@@ -57,15 +56,15 @@ impl<N: Net> Parts<'_, N> {
                     return Continue(true);
                 }
             }
-            exchange.sent_at = shared.now;
+            exchange.sent_at = shared.timers.now;
         }
         let endpoint = shared.connections.endpoint_mut(connection);
         if exchange.upload.is_some() || endpoint.pending_bytes() > 0 {
-            match flush(endpoint, &mut exchange.upload, &mut shared.transfer) {
+            match flush(endpoint, &mut exchange.upload, &mut shared.io) {
                 Ok((done, count)) => {
                     if count > 0 {
                         has_moved = true;
-                        exchange.sent_at = shared.now;
+                        exchange.sent_at = shared.timers.now;
                     }
                     exchange.state.on_held(!done);
                     if !done {
@@ -134,7 +133,7 @@ impl<N: Net> Parts<'_, N> {
         debug!("backend takes no more of the request: {kind}");
         exchange.state.on_refused();
         if let Some(buffer) = exchange.upload.take() {
-            shared.transfer.buffers.give(buffer);
+            shared.io.buffers.give(buffer);
         }
         // It may have answered before.
         if let Some(connection) = exchange.connection {
@@ -152,9 +151,9 @@ impl<N: Net> Parts<'_, N> {
         if !self.client.may_read() || *budget == 0 {
             return Continue(false);
         }
-        let mut scratch = std::mem::take(&mut shared.transfer.scratch);
+        let mut scratch = std::mem::take(&mut shared.io.scratch);
         let outcome = self.stream_with(exchange, shared, &mut scratch, budget);
-        shared.transfer.scratch = scratch;
+        shared.io.scratch = scratch;
         outcome
     }
 
@@ -171,16 +170,16 @@ impl<N: Net> Parts<'_, N> {
                 usize::try_from(exchange.state.request_opaque_bytes()).unwrap_or(usize::MAX)
             }
             Framing::None | Framing::Chunked | Framing::UntilClose => {
-                let account = shared.transfer.buffers.account();
+                let account = shared.io.buffers.account();
                 CHUNKED_READ_BYTES.min(account.room(Purpose::Input))
             }
         };
-        let room = shared.transfer.buffers.readable(wanted.min(scratch.len()));
+        let room = shared.io.buffers.readable(wanted.min(scratch.len()));
         if room == 0 {
-            shared.transfer.is_short = true;
+            shared.io.is_short = true;
             return Continue(false);
         }
-        let net = &mut shared.transfer.net;
+        let net = &mut shared.io.net;
         let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
             Io::Blocked => return Continue(false),
@@ -228,12 +227,12 @@ impl<N: Net> Parts<'_, N> {
             return;
         };
         let endpoint = shared.connections.endpoint_mut(connection);
-        let (held, transfer) = (&mut exchange.upload, &mut shared.transfer);
-        match write_or_hold(endpoint, held, transfer, (first, second), Then::More) {
+        let (held, io) = (&mut exchange.upload, &mut shared.io);
+        match write_or_hold(endpoint, held, io, (first, second), Then::More) {
             Ok(_) => {
                 let is_held = exchange.upload.is_some() || endpoint.pending_bytes() > 0;
                 exchange.state.on_held(is_held);
-                exchange.sent_at = shared.now;
+                exchange.sent_at = shared.timers.now;
                 count_sent(exchange, shared, first.len() + second.len());
             }
             Err(kind) => self.on_upload_failed(exchange, shared, kind),
@@ -253,31 +252,31 @@ impl<N: Net> Parts<'_, N> {
             .limits
             .head_bytes_max
             .saturating_sub(self.http.input.len())
-            .min(shared.transfer.buffers.account().room(Purpose::Input));
+            .min(shared.io.buffers.account().room(Purpose::Input));
         if !is_leaving || !self.client.may_read() {
             return Continue(false);
         }
         // What it has sent is not read now, so its reset has to be asked for.
         if room == 0 || !exchange.state.is_received() {
-            return match self.client.has_failed(&mut shared.transfer.net) {
+            return match self.client.has_failed(&mut shared.io.net) {
                 true => Break(End::ClientGone),
                 false => Continue(false),
             };
         }
-        let transfer = &mut shared.transfer;
-        let room = room.min(transfer.scratch.len());
-        let space = &mut transfer.scratch[..room];
-        match self.client.read(&mut transfer.net, space) {
+        let io = &mut shared.io;
+        let room = room.min(io.scratch.len());
+        let space = &mut io.scratch[..room];
+        match self.client.read(&mut io.net, space) {
             Io::Ready(count) => {
-                let ahead = &transfer.scratch[..count];
-                let account = transfer.buffers.account_mut();
+                let ahead = &io.scratch[..count];
+                let account = io.buffers.account_mut();
                 let kept = account.keep(Purpose::Input, &mut self.http.input, ahead);
                 or_end(kept.map(|()| true).map_err(|NoMemory| End::ClientGone))
             }
             Io::Blocked => Continue(false),
             Io::Closed => {
                 // Behind an end, reads do not tell of a reset.
-                if self.client.has_failed(&mut transfer.net) {
+                if self.client.has_failed(&mut io.net) {
                     return Break(End::ClientGone);
                 }
                 // Requests that it has sent ahead are to be answered, whatever it does now.

@@ -1,0 +1,77 @@
+//! How the turn of a session ends, and why a session does.
+
+/// Bytes that one session may move in one turn before the next one runs.
+pub(crate) const TURN_BUDGET_BYTES: usize = 512 * 1024;
+
+/// What a session asks for at the end of its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing can be done before another event or timeout.
+    Sleep,
+    /// The budget ran out with work left.
+    Again,
+    /// It is over.
+    Close(CloseReason),
+}
+
+/// One of the two ends of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The one that connected to weir.
+    Client,
+    /// The one that weir connected to.
+    Backend,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// Both directions ended and everything was delivered.
+    Done,
+    /// No backend could be had.
+    NoBackend,
+    /// One side was reset or failed.
+    Reset(Side),
+    /// The client ended before it had been answered, and is taken to have left.
+    Left,
+    /// Nothing moved for too long.
+    Idle,
+    /// The same in a tunnel.
+    TunnelIdle,
+    /// One direction had ended and the other did not move for too long.
+    HalfClosed,
+    /// A client connection was idle for too long between requests, or ended there.
+    KeepAliveEnd,
+    /// A response could not be completed; the missing part shows that.
+    Truncated,
+    /// The same, as nothing moved for too long.
+    Stalled,
+    /// The client connection could not be watched.
+    Unwatched,
+    /// The first bytes of a client were not what they had to be.
+    BadOpening,
+    /// The end of a drain, or a stop at once.
+    Cut,
+}
+
+impl CloseReason {
+    /// How it reads in a log line.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::NoBackend => "no usable backend",
+            Self::Reset(Side::Client) => "reset by client",
+            Self::Reset(Side::Backend) => "reset by backend",
+            Self::Left => "left by client",
+            Self::Idle => "idle timeout",
+            Self::TunnelIdle => "tunnel timeout",
+            Self::HalfClosed => "half-closed timeout",
+            Self::KeepAliveEnd => "no further request",
+            Self::Truncated => "response cut short",
+            Self::Stalled => "response cut short by a timeout",
+            Self::Unwatched => "cannot be watched",
+            Self::BadOpening => "no good opening",
+            Self::Cut => "cut at the end of the drain",
+        }
+    }
+}
