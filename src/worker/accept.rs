@@ -7,12 +7,14 @@ use log::{error, warn};
 use crate::board::ListenerCell;
 use crate::core::balance::{Algorithm, client_key};
 use crate::core::opening::Settled;
+use crate::core::slots::Slots;
 use crate::net::{Accept, Kind, Net};
 use crate::worker::Worker;
 use crate::worker::keys::{ListenerSlot, SessionId, UpstreamSlot, key_of};
+use crate::worker::listeners::Pause;
 use crate::worker::opening::{self, Opening};
 use crate::worker::session::{Protocol, Session};
-use crate::worker::shared::{Listener, Pause, Shared};
+use crate::worker::shared::Shared;
 use crate::worker::shortage::Shortage;
 use crate::worker::timers::Timeout;
 use crate::worker::transport::Endpoint;
@@ -41,16 +43,16 @@ impl<N: Net> Worker<N> {
                 self.pause(slot, Pause::Exhausted);
                 return;
             }
-            let listener = &mut self.shared.listeners[slot as usize];
-            let Some((door, socket)) = listener.doors.ready() else {
+            let listener = &mut self.shared.listeners[slot];
+            let Some((at, socket)) = listener.sockets.ready() else {
                 return;
             };
             match self.shared.io.net.accept(socket) {
                 Accept::Ready(stream, peer) => self.open_session(slot, stream, peer),
                 Accept::Retry => {}
                 Accept::Blocked => {
-                    listener.doors.on_blocked(door);
-                    if listener.doors.is_ready() {
+                    listener.sockets.on_blocked(at);
+                    if listener.sockets.is_ready() {
                         continue;
                     }
                     if listener
@@ -76,7 +78,7 @@ impl<N: Net> Worker<N> {
     }
 
     fn is_full(&self, slot: ListenerSlot) -> bool {
-        let listener = &self.shared.listeners[slot as usize];
+        let listener = &self.shared.listeners[slot];
         let board = &self.shared.board;
         let sum = |here: usize, elsewhere: u64| {
             here.saturating_add(usize::try_from(elsewhere).unwrap_or(usize::MAX))
@@ -97,7 +99,7 @@ impl<N: Net> Worker<N> {
 
     fn pause(&mut self, slot: ListenerSlot, pause: Pause) {
         let now = self.shared.timers.now;
-        let listener = &mut self.shared.listeners[slot as usize];
+        let listener = &mut self.shared.listeners[slot];
         listener.pause = pause;
         let (column, name) = (listener.column, &listener.name);
         self.shared.board.add(column, ListenerCell::Paused, 1);
@@ -128,7 +130,7 @@ impl<N: Net> Worker<N> {
 
     /// A pause is over, or may be: the queue is tried again.
     pub(crate) fn resume_listener(&mut self, slot: ListenerSlot) {
-        self.shared.listeners[slot as usize].pause = Pause::No;
+        self.shared.listeners[slot].pause = Pause::No;
         self.queue_listener(slot);
     }
 
@@ -139,11 +141,11 @@ impl<N: Net> Worker<N> {
         }
         self.has_full_listener = false;
         // Not always the first one first: a place that is free would never reach the last.
-        let count = self.shared.listeners.len();
+        let count = self.shared.listeners.list.len();
         self.first_resumed = (self.first_resumed + 1) % count.max(1);
         for nth in 0..count {
             let slot = key_of((self.first_resumed + nth) % count);
-            if self.shared.listeners[slot as usize].pause != Pause::Full {
+            if self.shared.listeners[slot].pause != Pause::Full {
                 continue;
             }
             if self.is_full(slot) {
@@ -172,15 +174,22 @@ impl<N: Net> Worker<N> {
 
     /// Closes the sockets of a listener for good. Its sessions go on.
     pub(crate) fn stop_listening(&mut self, slot: ListenerSlot) {
-        self.shared.listeners[slot as usize].closes_at = None;
-        self.close_doors(slot);
+        self.shared.listeners[slot].closes_at = None;
+        let shared = &mut self.shared;
+        shared.listeners.close_sockets(&mut shared.io, slot);
+    }
+
+    /// Accepts from the sockets in these slots, and no more from others.
+    pub fn accept_from(&mut self, slots: Slots) {
+        let shared = &mut self.shared;
+        shared.listeners.accept_from(&mut shared.io, slots);
     }
 
     fn open_session(&mut self, slot: ListenerSlot, stream: N::Stream, peer: Option<SocketAddr>) {
         let shared = &mut self.shared;
         let now = shared.timers.now;
         let generation = shared.io.next_generation();
-        let listener = &mut shared.listeners[slot as usize];
+        let listener = &mut shared.listeners[slot];
         listener.active += 1;
         shared.count(slot, ListenerCell::Accepted, 1);
         shared.count(slot, ListenerCell::Active, 1);
@@ -231,12 +240,5 @@ pub(crate) fn hash_key<N: Net>(
     match (upstream.balancer.algorithm(), peer) {
         (Algorithm::Hash, Some(peer)) => client_key(peer.ip(), upstream.ipv6_prefix_bits()),
         _ => 0,
-    }
-}
-
-impl<N: Net> Listener<N> {
-    /// Whether an event should run it now.
-    pub(crate) fn may_run(&self) -> bool {
-        self.pause == Pause::No && self.doors.is_ready()
     }
 }

@@ -12,9 +12,9 @@ use crate::core::address::Address;
 use crate::net::Net;
 use crate::worker::Stage;
 use crate::worker::Worker;
-use crate::worker::doors::{Doors, Opened};
 use crate::worker::keys::{ListenerSlot, UpstreamSlot, key_of};
-use crate::worker::shared::{Listener, Pause};
+use crate::worker::listeners::{Listener, Pause};
+use crate::worker::listening_sockets::{ListeningSockets, Opened};
 use crate::worker::site::Site;
 
 /// What a change of configuration changed.
@@ -107,7 +107,7 @@ impl<N: Net> Worker<N> {
 
     fn find_listener(&self, settings: &model::Listener) -> Option<ListenerSlot> {
         let open =
-            |listener: &Listener<N>| listener.doors.is_open() && listener.closes_at.is_none();
+            |listener: &Listener<N>| listener.sockets.is_open() && listener.closes_at.is_none();
         // With port 0 the kernel chooses, so several listeners may have that address.
         let is_any_port = matches!(&settings.address, Address::Ip(ip) if ip.port() == 0);
         let is_same = |listener: &Listener<N>| {
@@ -116,6 +116,7 @@ impl<N: Net> Worker<N> {
         let found = self
             .shared
             .listeners
+            .list
             .iter()
             .position(|listener| open(listener) && is_same(listener))?;
         ListenerSlot::try_from(found).ok()
@@ -144,11 +145,19 @@ impl<N: Net> Worker<N> {
             });
             slots.push(slot);
             for socket in sockets {
-                match self.add_door(slot, socket) {
+                match self
+                    .shared
+                    .listeners
+                    .add_socket(&mut self.shared.io, slot, socket)
+                {
                     Ok(generation) => added.push((slot, generation)),
                     Err(error) => {
                         for (slot, generation) in added {
-                            self.remove_door(slot, generation);
+                            self.shared.listeners.remove_socket(
+                                &mut self.shared.io,
+                                slot,
+                                generation,
+                            );
                         }
                         return Err(error);
                     }
@@ -165,19 +174,19 @@ impl<N: Net> Worker<N> {
         settings: &model::Listener,
         fresh: &[ListenerSlot],
     ) -> ListenerSlot {
-        let free = self.shared.listeners.iter().position(|listener| {
-            !listener.doors.is_open() && listener.active == 0 && !listener.queued
+        let free = self.shared.listeners.list.iter().position(|listener| {
+            !listener.sockets.is_open() && listener.active == 0 && !listener.queued
         });
         let free = free.and_then(|slot| ListenerSlot::try_from(slot).ok());
         if let Some(slot) = free.filter(|slot| !fresh.contains(slot)) {
-            let column = self.shared.listeners[slot as usize].column;
+            let column = self.shared.listeners[slot].column;
             self.shared.board.close(column);
-            self.shared.listeners[slot as usize] = self.blank_listener(settings);
+            self.shared.listeners[slot] = self.blank_listener(settings);
             return slot;
         }
         let listener = self.blank_listener(settings);
-        self.shared.listeners.push(listener);
-        key_of(self.shared.listeners.len() - 1)
+        self.shared.listeners.list.push(listener);
+        key_of(self.shared.listeners.list.len() - 1)
     }
 
     fn blank_listener(&mut self, settings: &model::Listener) -> Listener<N> {
@@ -185,7 +194,7 @@ impl<N: Net> Worker<N> {
             name: settings.name.clone(),
             address: settings.address.clone(),
             port: None,
-            doors: Doors::none(),
+            sockets: ListeningSockets::none(),
             queued: false,
             pause: Pause::No,
             closes_at: None,
@@ -206,7 +215,7 @@ impl<N: Net> Worker<N> {
         settings: &model::Listener,
         upstreams: &[UpstreamSlot],
     ) {
-        let listener = &mut self.shared.listeners[slot as usize];
+        let listener = &mut self.shared.listeners[slot];
         listener.name.clone_from(&settings.name);
         listener.connections_max = settings.connections_max;
         listener.timeouts = settings.timeouts;
@@ -227,10 +236,10 @@ impl<N: Net> Worker<N> {
     }
 
     fn close_missing_listeners(&mut self, kept: &[ListenerSlot], adopted: &mut Adopted) {
-        for slot in 0..self.shared.listeners.len() {
+        for slot in 0..self.shared.listeners.list.len() {
             let slot = key_of(slot);
-            let listener = &mut self.shared.listeners[slot as usize];
-            if !kept.contains(&slot) && listener.doors.is_open() && listener.closes_at.is_none() {
+            let listener = &mut self.shared.listeners[slot];
+            if !kept.contains(&slot) && listener.sockets.is_open() && listener.closes_at.is_none() {
                 adopted.listeners_removed += 1;
                 listener.removed_since = Some(self.shared.timers.now);
                 self.close_listener(slot);

@@ -51,7 +51,7 @@ impl<N: Net> Worker<N> {
         info!("stopping: {} sessions to finish", self.sessions.len());
         self.shared.board.set_leaves();
         self.stage = Stage::PreDrain;
-        self.shared.draining_since = Some(self.shared.timers.now);
+        self.shared.listeners.draining_since = Some(self.shared.timers.now);
         let (pre_drain, drain) = (self.pre_drain, self.drain_timeout);
         let now = self.shared.timers.now;
         self.shared
@@ -68,7 +68,7 @@ impl<N: Net> Worker<N> {
     /// serves what is queued.
     pub fn leave(&mut self) {
         self.drain();
-        for slot in 0..self.shared.listeners.len() {
+        for slot in 0..self.shared.listeners.list.len() {
             self.stop_listening(key_of(slot));
         }
         self.close_listeners();
@@ -96,12 +96,12 @@ impl<N: Net> Worker<N> {
             return;
         }
         self.stage = Stage::Draining;
-        self.shared.draining_since = Some(self.shared.timers.now);
+        self.shared.listeners.draining_since = Some(self.shared.timers.now);
         for key in self.session_keys() {
             // Clients between two requests have a nearer deadline now.
             self.arm_deadline(key);
         }
-        for slot in 0..self.shared.listeners.len() {
+        for slot in 0..self.shared.listeners.list.len() {
             self.close_listener(key_of(slot));
         }
         let at = self.shared.timers.now.after_ms(REPORT_PERIOD_MS);
@@ -112,15 +112,15 @@ impl<N: Net> Worker<N> {
     /// handshake has begun are waited for, and then it closes once its queues are empty.
     pub(crate) fn close_listener(&mut self, slot: ListenerSlot) {
         let shared = &mut self.shared;
-        let listener = &mut shared.listeners[slot as usize];
-        if !listener.doors.is_open() || listener.closes_at.is_some() {
+        let listener = &mut shared.listeners[slot];
+        if !listener.sockets.is_open() || listener.closes_at.is_some() {
             return;
         }
         let at = shared.timers.now.after_ms(HANDSHAKE_MS);
         listener.closes_at = Some(at);
-        listener.doors.admit_no_more(&mut shared.io.net);
-        self.close_unwatched(slot);
-        if self.shared.listeners[slot as usize].doors.is_open() {
+        listener.sockets.admit_no_more(&mut shared.io.net);
+        shared.listeners.close_unwatched(&mut shared.io, slot);
+        if self.shared.listeners[slot].sockets.is_open() {
             self.shared.timers.wheel.arm(at, Timeout::Close(slot));
         } else {
             self.stop_listening(slot);
@@ -130,10 +130,10 @@ impl<N: Net> Worker<N> {
     /// A listener that closes has waited long enough for handshakes.
     pub(crate) fn empty_listener(&mut self, slot: ListenerSlot) {
         let now = self.shared.timers.now;
-        let listener = &mut self.shared.listeners[slot as usize];
+        let listener = &mut self.shared.listeners[slot];
         // It may be another one by now, that closes later or not at all.
         if listener.closes_at.is_some_and(|at| at <= now) {
-            listener.doors.mark_all();
+            listener.sockets.mark_all();
             self.queue_listener(slot);
         }
     }
@@ -161,7 +161,7 @@ impl<N: Net> Worker<N> {
     /// The end of a drain: whatever still runs is cut. Who has had its last answer, and only sends
     /// on, loses nothing.
     pub(crate) fn cut_all(&mut self) {
-        for slot in 0..self.shared.listeners.len() {
+        for slot in 0..self.shared.listeners.list.len() {
             self.stop_listening(key_of(slot));
         }
         let keys = self.session_keys();
@@ -184,8 +184,9 @@ impl<N: Net> Worker<N> {
             && self
                 .shared
                 .listeners
+                .list
                 .iter()
-                .all(|listener| !listener.doors.is_open())
+                .all(|listener| !listener.sockets.is_open())
         {
             self.finish();
         }

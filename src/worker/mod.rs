@@ -11,12 +11,13 @@ mod accept;
 mod adopt;
 mod connect;
 mod connections;
-mod doors;
 mod drain;
 mod http;
 mod io_space;
 mod keys;
 mod line;
+mod listeners;
+mod listening_sockets;
 mod machine;
 mod names;
 mod opening;
@@ -56,6 +57,7 @@ use crate::worker::connections::Connections;
 use crate::worker::http::HttpSpace;
 use crate::worker::io_space::{IoSpace, PipePool};
 use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId, UpstreamSlot};
+use crate::worker::listeners::ListenerTable;
 use crate::worker::machine::Loads;
 use crate::worker::probe::Probe;
 use crate::worker::session::Session;
@@ -67,9 +69,9 @@ use crate::worker::turn::{CloseReason, Turn};
 
 pub use crate::core::slots::Slots;
 pub use crate::worker::adopt::Adopted;
-pub use crate::worker::doors::Opened;
 pub use crate::worker::drain::Stage;
 pub(crate) use crate::worker::http::PENDING_BYTES_MAX as ACCESS_LINES_BYTES_MAX;
+pub use crate::worker::listening_sockets::Opened;
 pub use crate::worker::report::Census;
 
 /// How often at most one kind of warning about single connections is logged.
@@ -192,8 +194,7 @@ impl<N: Net> Worker<N> {
             seen_changes: 0,
             loads: Loads::default(),
             board: start.board,
-            listeners: Vec::new(),
-            slots,
+            listeners: ListenerTable::new(slots),
             upstreams: Vec::new(),
             backends: Backends::new(),
             places: Vec::new(),
@@ -202,7 +203,6 @@ impl<N: Net> Worker<N> {
             http: HttpSpace::new(),
             starving: Starving::new(),
             must_check_lines: false,
-            draining_since: None,
         };
         let mut worker = Self {
             shared,
@@ -328,10 +328,15 @@ impl<N: Net> Worker<N> {
     }
 
     fn mark_listener(&mut self, event: &Fired) -> bool {
-        let Some(listener) = self.shared.listeners.get_mut(event.target.key as usize) else {
+        let Some(listener) = self
+            .shared
+            .listeners
+            .list
+            .get_mut(event.target.key as usize)
+        else {
             return false;
         };
-        if !listener.doors.mark(event.target.generation) {
+        if !listener.sockets.mark(event.target.generation) {
             return false;
         }
         self.queue_listener(event.target.key);
@@ -349,7 +354,7 @@ impl<N: Net> Worker<N> {
     }
 
     fn queue_listener(&mut self, slot: ListenerSlot) {
-        let listener = &mut self.shared.listeners[slot as usize];
+        let listener = &mut self.shared.listeners[slot];
         if !listener.queued && listener.may_run() {
             listener.queued = true;
             self.runnable_listeners.push_back(slot);
@@ -418,8 +423,8 @@ impl<N: Net> Worker<N> {
         }
         for _ in 0..self.runnable_listeners.len() {
             if let Some(slot) = self.runnable_listeners.pop_front() {
-                self.shared.listeners[slot as usize].queued = false;
-                if self.shared.listeners[slot as usize].may_run() {
+                self.shared.listeners[slot].queued = false;
+                if self.shared.listeners[slot].may_run() {
                     self.run_listener(slot);
                 }
             }
@@ -535,7 +540,7 @@ impl<N: Net> Worker<N> {
         self.count_closed(session.listener, ended.upstream, reason);
         log::debug!(
             "listener {}: session of {} ended: {}; {}",
-            self.shared.listeners[session.listener as usize].name,
+            self.shared.listeners[session.listener].name,
             session
                 .peer
                 .map_or_else(|| "unix client".to_owned(), |peer| peer.to_string()),
@@ -551,12 +556,10 @@ impl<N: Net> Worker<N> {
         reason: CloseReason,
     ) {
         let shared = &mut self.shared;
-        shared.listeners[slot as usize].active -= 1;
-        shared.board.sub(
-            shared.listeners[slot as usize].column,
-            ListenerCell::Active,
-            1,
-        );
+        shared.listeners[slot].active -= 1;
+        shared
+            .board
+            .sub(shared.listeners[slot].column, ListenerCell::Active, 1);
         let cell = match reason {
             CloseReason::Done | CloseReason::KeepAliveEnd | CloseReason::Left => return,
             CloseReason::NoBackend => {

@@ -47,7 +47,7 @@ pub(crate) fn protocol<N: Net>(
     peer: Option<SocketAddr>,
     settled: Settled,
 ) -> Protocol<N> {
-    let listener = &shared.listeners[slot as usize];
+    let listener = &shared.listeners[slot];
     let is_http = match settled.speaks {
         None => listener.is_http,
         Some(speaks) => speaks == Speaks::Http && listener.site.is_some(),

@@ -97,8 +97,9 @@ impl<N: Net> Worker<N> {
             listeners_open: self
                 .shared
                 .listeners
+                .list
                 .iter()
-                .filter(|l| l.doors.is_open())
+                .filter(|l| l.sockets.is_open())
                 .count(),
             upstreams: self.shared.upstreams.len(),
             queued: self.runnable.len()
@@ -138,6 +139,7 @@ impl<N: Net> Worker<N> {
         let listener = self
             .shared
             .listeners
+            .list
             .iter()
             .find(|listener| listener.name == name)?;
         Some(self.shared.board.get(listener.column, cell))
@@ -183,6 +185,7 @@ impl<N: Net> Worker<N> {
         let active: usize = self
             .shared
             .listeners
+            .list
             .iter()
             .map(|listener| listener.active)
             .sum();
@@ -327,9 +330,11 @@ impl<N: Net> Worker<N> {
     fn stats_line(&self) -> String {
         let mut line = format!("sessions {}", self.sessions.len());
         let board = &self.shared.board;
-        for listener in &self.shared.listeners {
+        for listener in &self.shared.listeners.list {
             let get = |cell: ListenerCell| board.get(listener.column, cell);
-            if !listener.doors.is_open() && listener.active == 0 && get(ListenerCell::Accepted) == 0
+            if !listener.sockets.is_open()
+                && listener.active == 0
+                && get(ListenerCell::Accepted) == 0
             {
                 continue;
             }

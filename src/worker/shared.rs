@@ -1,14 +1,11 @@
 //! What all sessions of a worker share: the seam, the clock, buffers, timers, backends, limits
 //! and counters. A session runs with two disjoint borrows, itself and this.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
 
-use crate::board::{
-    BackendCell, BackendColumn, Board, Cell, CodeClass, ListenerColumn, Listeners, UpstreamColumn,
-};
+use crate::board::{BackendCell, BackendColumn, Board, Cell, CodeClass, Listeners, UpstreamColumn};
 use crate::config::model;
 use crate::core::address::{Address, BackendAddress};
 use crate::core::backend::{BackendId, Backends, Lease};
@@ -22,18 +19,15 @@ use crate::core::idle_limit::IdleLimit;
 use crate::core::limit::RateLimit;
 use crate::core::line::Line;
 use crate::core::rng::Rng;
-use crate::core::slots::Slots;
-use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::connect::Attempt;
 use crate::worker::connections::Connections;
-use crate::worker::doors::Doors;
 use crate::worker::http::HttpSpace;
 use crate::worker::io_space::IoSpace;
 use crate::worker::keys::{ListenerSlot, SessionId, UpstreamSlot};
+use crate::worker::listeners::ListenerTable;
 use crate::worker::machine::Loads;
 use crate::worker::parked::Parked;
-use crate::worker::site::Site;
 use crate::worker::starve::Starving;
 use crate::worker::timers::{Timeout, Timers};
 
@@ -44,44 +38,6 @@ pub(crate) enum FailedAt {
     Connect,
     /// There was one, but no answer in time, or none that counts as good.
     Answer,
-}
-
-/// A listener as its sessions see it.
-pub(crate) struct Listener<N: Net> {
-    pub(crate) name: String,
-    pub(crate) address: Address,
-    /// The port of its sockets, which the kernel may have chosen; none of Unix sockets.
-    pub(crate) port: Option<u16>,
-    pub(crate) doors: Doors<N>,
-    pub(crate) queued: bool,
-    pub(crate) pause: Pause,
-    /// Nobody new comes into its queues. Until then handshakes end there, which are waited for;
-    /// after that it closes once they are empty.
-    pub(crate) closes_at: Option<Tick>,
-    /// When a configuration without it came.
-    pub(crate) removed_since: Option<Tick>,
-    pub(crate) active: usize,
-    pub(crate) connections_max: Option<usize>,
-    pub(crate) timeouts: model::Timeouts,
-    /// TCP: where its connections go.
-    pub(crate) upstream: UpstreamSlot,
-    /// Whether new connections speak HTTP.
-    pub(crate) is_http: bool,
-    /// HTTP: what it does with requests. It stays when a reload makes this a TCP listener, for
-    /// the sessions that are there.
-    pub(crate) site: Option<Arc<Site>>,
-    pub(crate) column: ListenerColumn,
-}
-
-/// Why a listener does not accept for the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pause {
-    /// It does.
-    No,
-    /// A connection limit is reached; goes on when a session ends.
-    Full,
-    /// Out of descriptors or memory; a timer goes on.
-    Exhausted,
 }
 
 /// An upstream as the worker uses it.
@@ -155,9 +111,7 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) seen_changes: u64,
     pub(crate) loads: Loads,
     pub(crate) board: Board,
-    pub(crate) listeners: Vec<Listener<N>>,
-    /// The slots of the listening sockets that are ours to accept from.
-    pub(crate) slots: Slots,
+    pub(crate) listeners: ListenerTable<N>,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) backends: Backends,
     /// By backend id.
@@ -170,21 +124,12 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) starving: Starving,
     /// Whether somebody who waits for a full backend may go on.
     pub(crate) must_check_lines: bool,
-    /// When the worker was asked to stop; once it no longer accepts, since then.
-    pub(crate) draining_since: Option<Tick>,
 }
 
 /// Picks that another worker may spoil before a request counts as one that finds no room.
 const OVERTAKEN_MAX: usize = 8;
 
 impl<N: Net> Shared<N> {
-    /// Since when clients of a listener are to go once they are between two requests: as the
-    /// worker is to stop, or as the listener has been removed.
-    pub(crate) fn parts_since(&self, listener: ListenerSlot) -> Option<Tick> {
-        let removed = self.listeners[listener as usize].removed_since;
-        self.draining_since.or(removed)
-    }
-
     /// One timeout of a session between these two: the upstream's where it has one.
     pub(crate) fn timeout(
         &self,
@@ -194,8 +139,7 @@ impl<N: Net> Shared<N> {
         of_listener: impl Fn(&model::Timeouts) -> Duration,
     ) -> Duration {
         let over = &self.upstreams[upstream as usize].settings.timeouts;
-        of_upstream(over)
-            .unwrap_or_else(|| of_listener(&self.listeners[listener as usize].timeouts))
+        of_upstream(over).unwrap_or_else(|| of_listener(&self.listeners[listener].timeouts))
     }
 
     /// Picks a backend that was not tried yet and takes a lease on it.
@@ -461,7 +405,7 @@ impl<N: Net> Shared<N> {
             };
             warn!(
                 "listener {}: upstream {} has no usable backend{more}",
-                self.listeners[listener as usize].name, upstream.name
+                self.listeners[listener].name, upstream.name
             );
         }
     }
@@ -474,8 +418,7 @@ impl<N: Net> Shared<N> {
 
     /// Counts for a listener.
     pub(crate) fn count(&self, listener: ListenerSlot, cell: impl Cell<Listeners>, count: u64) {
-        self.board
-            .add(self.listeners[listener as usize].column, cell, count);
+        self.board.add(self.listeners[listener].column, cell, count);
     }
 }
 

@@ -20,7 +20,8 @@ use crate::worker::LOG_PERIOD_MS;
 use crate::worker::Worker;
 use crate::worker::adopt::Adopted;
 use crate::worker::keys::{UpstreamSlot, key_of};
-use crate::worker::shared::{Listener, Place, StickyTags, Upstream};
+use crate::worker::listeners::Listener;
+use crate::worker::shared::{Place, StickyTags, Upstream};
 
 impl<N: Net> Worker<N> {
     /// Brings every upstream up to date; the slot of each, in the order of the configuration.
@@ -100,13 +101,13 @@ impl<N: Net> Worker<N> {
     fn is_led_to(&self, slot: UpstreamSlot) -> bool {
         let leads_there = |listener: &Listener<N>| {
             let site = listener.site.as_ref();
-            let is_alive = listener.doors.is_open() || listener.active > 0;
+            let is_alive = listener.sockets.is_open() || listener.active > 0;
             let is_target = !listener.is_http && listener.upstream == slot;
             is_alive && (is_target || site.is_some_and(|site| site.leads_to(slot)))
         };
         // Who waits in its line has no backend yet.
         let has_line = !self.shared.upstreams[slot as usize].line.is_empty();
-        has_line || self.shared.listeners.iter().any(leads_there)
+        has_line || self.shared.listeners.list.iter().any(leads_there)
     }
 
     fn blank_upstream(&mut self, slot: UpstreamSlot, settings: &model::Upstream) -> Upstream {

@@ -569,7 +569,7 @@ impl<N: Net> Parts<'_, N> {
 
     /// Whether the client may send another request after this one.
     pub(super) fn may_go_on(&self, site: &Site, shared: &Shared<N>) -> bool {
-        shared.parts_since(self.facts.listener).is_none()
+        shared.listeners.parts_since(self.facts.listener).is_none()
             && site.requests_max.is_none_or(|max| self.http.requests < max)
     }
 

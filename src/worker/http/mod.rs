@@ -355,7 +355,7 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
     let Protocol::Http(http) = &session.protocol else {
         return shared.timers.now;
     };
-    let listener = &shared.listeners[session.listener as usize];
+    let listener = &shared.listeners[session.listener];
     let timeouts = &listener.timeouts;
     match http.phase {
         _ if http.is_blocked(&session.client) && http.phase != Phase::Exchange => {
@@ -363,7 +363,7 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
         }
         Phase::Idle(since) => {
             let keep_alive = since.after(timeouts.keep_alive);
-            match shared.parts_since(session.listener) {
+            match shared.listeners.parts_since(session.listener) {
                 // A client that came since then gets its time, too.
                 Some(began) => began
                     .max(since)

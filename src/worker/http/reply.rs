@@ -335,7 +335,7 @@ impl<N: Net> Parts<'_, N> {
         let Request { head, bytes, .. } = request;
         match name {
             "listener" => {
-                let listener = &shared.listeners[self.facts.listener as usize];
+                let listener = &shared.listeners[self.facts.listener];
                 out.extend_from_slice(listener.name.as_bytes());
             }
             "method" => out.extend_from_slice(head.method(bytes)),

@@ -201,7 +201,7 @@ impl<N: Net> Parts<'_, N> {
     fn refuse_request(&mut self, shared: &mut Shared<N>, error: HeadError) -> Next {
         log::debug!(
             "listener {}: bad request of {}: {error}",
-            shared.listeners[self.facts.listener as usize].name,
+            shared.listeners[self.facts.listener].name,
             ClientName(self.facts.peer)
         );
         self.refuse_head(shared, (error.status(), Some(error.reason())))
@@ -209,7 +209,7 @@ impl<N: Net> Parts<'_, N> {
 
     /// The site that new requests begin with.
     pub(super) fn site(&self, shared: &Shared<N>) -> Arc<Site> {
-        let listener = &shared.listeners[self.facts.listener as usize];
+        let listener = &shared.listeners[self.facts.listener];
         let site = listener.site.as_ref();
         Arc::clone(site.expect("a listener that takes requests has a site"))
     }
@@ -314,7 +314,7 @@ impl<N: Net> Parts<'_, N> {
             peer,
             client: self.client_of(site, request),
             scheme: forwarded::scheme(peer, Scheme::Http, claims),
-            port: shared.listeners[self.facts.listener as usize].port,
+            port: shared.listeners[self.facts.listener].port,
         }
     }
 
