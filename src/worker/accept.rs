@@ -5,16 +5,14 @@ use std::net::SocketAddr;
 use log::{error, warn};
 
 use crate::board::ListenerCell;
-use crate::core::balance::{Algorithm, client_key};
 use crate::core::opening::Settled;
 use crate::core::slots::Slots;
 use crate::net::{Accept, Kind, Net};
 use crate::worker::Worker;
-use crate::worker::keys::{ListenerSlot, SessionId, UpstreamSlot, key_of};
+use crate::worker::keys::{ListenerSlot, SessionId, key_of};
 use crate::worker::listeners::Pause;
 use crate::worker::opening::{self, Opening};
 use crate::worker::session::{Protocol, Session};
-use crate::worker::shared::Shared;
 use crate::worker::shortage::Shortage;
 use crate::worker::timers::Timeout;
 use crate::worker::transport::Endpoint;
@@ -158,7 +156,7 @@ impl<N: Net> Worker<N> {
 
     /// No event tells that another worker's session or request has ended.
     pub(crate) fn arm_full_check(&mut self) {
-        let waits = self.has_full_listener || self.shared.backends.waiting() > 0;
+        let waits = self.has_full_listener || self.shared.upstreams.backends.waiting() > 0;
         if waits && self.shared.board.is_shared() && !self.full_check_armed {
             self.full_check_armed = true;
             let at = self.shared.timers.now.after_ms(FULL_CHECK_MS);
@@ -169,7 +167,7 @@ impl<N: Net> Worker<N> {
     /// A limit that all workers share may have room again. Listeners look at it in every turn.
     pub(crate) fn on_full_check(&mut self) {
         self.full_check_armed = false;
-        self.shared.must_check_lines |= self.shared.backends.waiting() > 0;
+        self.shared.upstreams.must_check_lines |= self.shared.upstreams.backends.waiting() > 0;
     }
 
     /// Closes the sockets of a listener for good. Its sessions go on.
@@ -193,8 +191,8 @@ impl<N: Net> Worker<N> {
         listener.active += 1;
         shared.count(slot, ListenerCell::Accepted, 1);
         shared.count(slot, ListenerCell::Active, 1);
-        let entry = self.sessions.vacant_entry();
-        let key = key_of(entry.key());
+        let vacant = self.sessions.vacant_entry();
+        let key = key_of(vacant.key());
         let opening = shared.io.net.opening(&stream);
         let mut client = Endpoint::accepted(stream, generation);
         let protocol = if let Some(state) = opening {
@@ -203,7 +201,7 @@ impl<N: Net> Worker<N> {
             client.put_layer(&mut shared.io.net);
             opening::protocol(shared, slot, peer, Settled::default())
         };
-        let session = entry.insert(Session {
+        let session = vacant.insert(Session {
             client,
             peer,
             listener: slot,
@@ -227,18 +225,5 @@ impl<N: Net> Worker<N> {
         }
         self.shared.board.set_sessions(self.sessions.len());
         self.arm_deadline(key);
-    }
-}
-
-/// What the algorithm of an upstream hashes of a client.
-pub(crate) fn hash_key<N: Net>(
-    shared: &Shared<N>,
-    upstream: UpstreamSlot,
-    peer: Option<SocketAddr>,
-) -> u64 {
-    let upstream = &shared.upstreams[upstream as usize];
-    match (upstream.balancer.algorithm(), peer) {
-        (Algorithm::Hash, Some(peer)) => client_key(peer.ip(), upstream.ipv6_prefix_bits()),
-        _ => 0,
     }
 }

@@ -2,13 +2,15 @@
 
 use std::io::ErrorKind;
 
-use crate::core::backend::{BackendId, Lease};
+use crate::core::backend::BackendId;
 use crate::core::finding::Reason;
 use crate::core::readiness::Io;
 use crate::net::{ConnectError, Net};
+use crate::worker::attempt::Attempt;
 use crate::worker::connections::Owner;
-use crate::worker::keys::{ConnectionKey, UpstreamSlot};
-use crate::worker::shared::{FailedAt, Shared};
+use crate::worker::health::FailedAt;
+use crate::worker::keys::ConnectionKey;
+use crate::worker::shared::Shared;
 use crate::worker::transport::Endpoint;
 
 /// No backend is usable, or too many have failed.
@@ -24,103 +26,19 @@ pub(crate) enum Dialed {
     Starved,
 }
 
-/// The search for a backend: which upstream, what has failed, and the lease on the present one.
-pub(crate) struct Attempt {
-    pub(crate) upstream: UpstreamSlot,
-    /// What the upstream's algorithm hashes.
-    pub(crate) hash_key: u64,
-    pub(crate) lease: Option<Lease>,
-    /// The key binds the client: it is hashed whatever the algorithm.
-    pub(crate) is_bound_by_hash: bool,
-    /// None as long as the first backend will do: that keeps sessions small.
-    earlier: Option<Box<Earlier>>,
-}
-
-/// What has been tried before.
-#[derive(Default)]
-struct Earlier {
-    /// Backends that are not picked again.
-    tried: Vec<BackendId>,
-    /// Addresses of the present backend that failed.
-    addresses_failed: u8,
-    /// The error of the network that failed last.
-    failed: Option<Reason>,
-}
-
 impl Attempt {
-    pub(crate) fn new(upstream: UpstreamSlot, hash_key: u64) -> Self {
-        Self {
-            upstream,
-            hash_key,
-            lease: None,
-            is_bound_by_hash: false,
-            earlier: None,
-        }
-    }
-
-    /// Notes an error of the network, for the access log.
-    pub(crate) fn note_failure(&mut self, kind: ErrorKind) {
-        self.note(Reason::of(kind));
-    }
-
-    fn note(&mut self, reason: Reason) {
-        self.earlier_mut().failed = Some(reason);
-    }
-
-    /// A connection stands: what failed before is not its fault.
-    pub(crate) fn on_connected(&mut self) {
-        if let Some(earlier) = &mut self.earlier {
-            earlier.failed = None;
-        }
-    }
-
-    /// The error of the network that failed last, if nothing has gone well since.
-    pub(crate) fn failure(&self) -> Option<&'static str> {
-        self.failed().and_then(Reason::words)
-    }
-
-    /// Whether that was a connection that was not made in time.
-    pub(crate) fn has_timed_out(&self) -> bool {
-        self.failed() == Some(Reason::TimedOut)
-    }
-
-    fn failed(&self) -> Option<Reason> {
-        self.earlier.as_ref().and_then(|earlier| earlier.failed)
-    }
-
-    /// Backends that failed or have done their part, so that they are not picked again.
-    pub(crate) fn tried(&self) -> &[BackendId] {
-        self.earlier.as_ref().map_or(&[], |earlier| &earlier.tried)
-    }
-
-    fn earlier_mut(&mut self) -> &mut Earlier {
-        self.earlier.get_or_insert_default()
-    }
-
-    /// The backend tried last.
-    pub(crate) fn last(&self) -> Option<BackendId> {
-        let leased = self.lease.as_ref().map(|lease| lease.backend);
-        leased.or_else(|| self.tried().last().copied())
-    }
-
-    /// How many backends were tried.
-    pub(crate) fn count(&self) -> u32 {
-        let count = self.tried().len() + usize::from(self.lease.is_some());
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
     /// Picks a backend that was not tried yet and takes a lease on it.
     pub(crate) fn pick<N: Net>(&mut self, shared: &mut Shared<N>) -> Result<BackendId, NoBackend> {
-        let settings = &shared.upstreams[self.upstream as usize].settings;
+        let settings = &shared.upstreams[self.upstream].settings;
         if self.tried().len() >= settings.tries_max as usize {
             return Err(NoBackend);
         }
-        let lease = shared.pick(self).ok_or(NoBackend)?;
+        let lease = shared
+            .upstreams
+            .pick(&mut shared.board, &shared.timers, self)
+            .ok_or(NoBackend)?;
         let backend = lease.backend;
-        self.lease = Some(lease);
-        if let Some(earlier) = &mut self.earlier {
-            earlier.addresses_failed = 0;
-        }
+        self.begin(lease);
         Ok(backend)
     }
 
@@ -153,9 +71,9 @@ impl Attempt {
         if let Some(lease) = &self.lease {
             let backend = lease.backend;
             let failed = self.count_address();
-            let place = shared.place_mut(backend);
-            if failed < place.addresses.len() {
-                place.rotate();
+            let entry = shared.upstreams.entry_mut(backend);
+            if failed < entry.addresses.len() {
+                entry.rotate();
                 match self.dial(shared, session) {
                     Ok(connection) => return Ok(Dialed::Started(connection)),
                     Err(ConnectError::Exhausted) => return Ok(Dialed::Starved),
@@ -185,21 +103,14 @@ impl Attempt {
                 Err(ConnectError::Exhausted) => return Err(ConnectError::Exhausted),
                 Err(failed) => {
                     let count = self.count_address();
-                    let place = shared.place_mut(backend);
-                    place.rotate();
-                    if count >= place.addresses.len() {
+                    let entry = shared.upstreams.entry_mut(backend);
+                    entry.rotate();
+                    if count >= entry.addresses.len() {
                         return Err(failed);
                     }
                 }
             }
         }
-    }
-
-    /// Another address of the present backend has failed; how many have.
-    fn count_address(&mut self) -> usize {
-        let failed = &mut self.earlier_mut().addresses_failed;
-        *failed = failed.saturating_add(1);
-        usize::from(*failed)
     }
 
     /// No attempt could be started at the present backend: it is not tried again. That counts as
@@ -208,7 +119,7 @@ impl Attempt {
     pub(crate) fn pass_over<N: Net>(&mut self, shared: &mut Shared<N>, kind: ErrorKind) {
         self.note_failure(kind);
         if let Some(lease) = &self.lease
-            && shared.place(lease.backend).addresses.is_empty()
+            && shared.upstreams.entry(lease.backend).addresses.is_empty()
         {
             self.note(Reason::Unresolved);
             let why = Reason::Unresolved.to_string();
@@ -227,29 +138,28 @@ impl Attempt {
         if is_its_fault {
             return self.give_up(shared, FailedAt::Connect, &reason(kind));
         }
-        if let Some(lease) = self.lease.take() {
-            self.earlier_mut().tried.push(lease.backend);
-            let label = &shared.place(lease.backend).label;
+        if let Some(lease) = self.take_tried() {
+            let label = &shared.upstreams.entry(lease.backend).label;
             log::warn!("backend {label}: no connection could be started: {kind}");
-            shared.give_back(lease);
+            shared.upstreams.give_back(&mut shared.board, lease);
         }
     }
 
     /// The present backend has failed: it is not tried again.
     pub(crate) fn give_up<N: Net>(&mut self, shared: &mut Shared<N>, stage: FailedAt, why: &str) {
-        let Some(lease) = self.lease.take() else {
+        let Some(lease) = self.take_tried() else {
             return;
         };
-        self.earlier_mut().tried.push(lease.backend);
-        shared.on_failure(lease.backend, stage, why);
-        shared.give_back(lease);
+        shared
+            .upstreams
+            .on_failure(&shared.board, &mut shared.timers, lease.backend, stage, why);
+        shared.upstreams.give_back(&mut shared.board, lease);
     }
 
     /// The backend has done its part; it stays the last that was tried.
     pub(crate) fn release<N: Net>(&mut self, shared: &mut Shared<N>) {
-        if let Some(lease) = self.lease.take() {
-            self.earlier_mut().tried.push(lease.backend);
-            shared.give_back(lease);
+        if let Some(lease) = self.take_tried() {
+            shared.upstreams.give_back(&mut shared.board, lease);
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Connection<N: Net> {
     pub(crate) endpoint: Endpoint<N>,
     pub(crate) owner: Owner,
     pub(crate) backend: BackendId,
-    /// [`Place::moves`](crate::worker::shared::Place::moves) when it was opened.
+    /// [`BackendEntry::moves`] when it was opened.
     pub(crate) moves: u32,
     /// Armed while it is parked. It stays for a request that comes in between.
     pub(crate) parked_timer: Option<TimerKey>,
@@ -87,11 +87,11 @@ impl<N: Net> Shared<N> {
     ) -> Result<ConnectionKey, ConnectError> {
         let generation = self.io.next_generation();
         let net = &mut self.io.net;
-        let place = self.places[backend.0 as usize].as_ref();
-        let place = place.and_then(|place| Some((place, place.address_now()?)));
-        let (place, address) = place.ok_or(ConnectError::Failed(ErrorKind::NotFound))?;
+        let entry = self.upstreams.entries[backend.0 as usize].as_ref();
+        let entry = entry.and_then(|entry| Some((entry, entry.address_now()?)));
+        let (entry, address) = entry.ok_or(ConnectError::Failed(ErrorKind::NotFound))?;
         let stream = connect(net, address)?;
-        let settings = &self.upstreams[place.upstream as usize].settings;
+        let settings = &self.upstreams[entry.upstream].settings;
         let kind = match owner {
             Owner::Probe(_) => Kind::Probe,
             Owner::Session(_) | Owner::Parked => Kind::Backend,
@@ -99,8 +99,8 @@ impl<N: Net> Shared<N> {
         if let (Kind::Backend, Some(keepalive)) = (kind, &settings.keepalive) {
             net.set_keepalive(&stream, keepalive);
         }
-        let entry = self.connections.0.vacant_entry();
-        let key = key_of(entry.key());
+        let vacant = self.connections.0.vacant_entry();
+        let key = key_of(vacant.key());
         let target = Target {
             kind,
             key,
@@ -108,11 +108,11 @@ impl<N: Net> Shared<N> {
         };
         let endpoint = Endpoint::watched(stream, target, net)
             .map_err(|error| ConnectError::Failed(error.kind()))?;
-        entry.insert(Connection {
+        vacant.insert(Connection {
             endpoint,
             owner,
             backend,
-            moves: place.moves,
+            moves: entry.moves,
             parked_timer: None,
         });
         Ok(key)
@@ -193,7 +193,12 @@ impl<N: Net> Worker<N> {
             }
         }
         let in_use = self.sessions.iter().filter_map(|(_, it)| it.connection());
-        let parked = shared.places.iter().flatten().map(|it| it.parked.len());
+        let parked = shared
+            .upstreams
+            .entries
+            .iter()
+            .flatten()
+            .map(|it| it.parked.len());
         let probing = self.probes.iter().filter_map(|(_, it)| it.connection());
         let held = in_use.count() + parked.sum::<usize>() + probing.count();
         match shared.connections.0.len() {

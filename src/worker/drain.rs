@@ -201,8 +201,8 @@ impl<N: Net> Worker<N> {
         for backend in backends {
             self.drop_probe(backend);
         }
-        for index in 0..self.shared.places.len() {
-            if self.shared.places[index].is_some() {
+        for index in 0..self.shared.upstreams.entries.len() {
+            if self.shared.upstreams.entries[index].is_some() {
                 self.shared.close_parked(BackendId(key_of(index)));
             }
         }

@@ -10,9 +10,9 @@ use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::keys::{SessionId, UpstreamSlot, key_of};
 use crate::worker::session::Protocol;
-use crate::worker::shared::Shared;
+use crate::worker::upstreams::UpstreamTable;
 
-impl<N: Net> Shared<N> {
+impl UpstreamTable {
     /// Puts a request in line for a backend that is full, if it may wait at all; whether it
     /// waits.
     pub(crate) fn line_up(
@@ -21,22 +21,22 @@ impl<N: Net> Shared<N> {
         slot: UpstreamSlot,
         backend: BackendId,
     ) -> bool {
-        let upstream = &mut self.upstreams[slot as usize];
+        let upstream = &mut self.list[slot as usize];
         !upstream.settings.sticky_wait().is_zero()
             && upstream.line.join(id, backend, &mut self.backends)
     }
 
     /// A request waits no longer.
     pub(crate) fn leave_line(&mut self, id: SessionId, slot: UpstreamSlot) {
-        let line = &mut self.upstreams[slot as usize].line;
+        let line = &mut self.list[slot as usize].line;
         line.leave(id, &mut self.backends);
     }
 
     /// A backend is about to go or to move: nobody waits for it any more.
     pub(crate) fn send_line_away(&mut self, backend: BackendId) {
         self.recheck_line(backend);
-        let slot = self.place(backend).upstream;
-        let line = &mut self.upstreams[slot as usize].line;
+        let slot = self.entry(backend).upstream;
+        let line = &mut self.list[slot as usize].line;
         line.forget(backend, &mut self.backends);
     }
 
@@ -49,28 +49,37 @@ impl<N: Net> Shared<N> {
 impl<N: Net> Worker<N> {
     /// Lets everybody go on whose wait is over.
     pub(crate) fn feed_lines(&mut self) {
-        if !std::mem::take(&mut self.shared.must_check_lines) {
+        if !std::mem::take(&mut self.shared.upstreams.must_check_lines) {
             return;
         }
-        for slot in 0..self.shared.upstreams.len() {
+        for slot in 0..key_of(self.shared.upstreams.list.len()) {
             if !self.shared.upstreams[slot].line.is_empty() {
-                self.feed_line(key_of(slot));
+                self.feed_line(slot);
             }
         }
     }
 
     fn feed_line(&mut self, slot: UpstreamSlot) {
-        self.shared.see_loads(slot);
+        self.shared
+            .upstreams
+            .see_loads(&self.shared.board, &self.shared.timers, slot);
         let mut at = 0;
         loop {
-            let line = &mut self.shared.upstreams[slot as usize].line;
-            let Some((id, backend)) = line.next(&mut at, &mut self.shared.backends) else {
+            let table = &mut self.shared.upstreams;
+            let line = &mut table.list[slot as usize].line;
+            let Some((id, backend)) = line.next(&mut at, &mut table.backends) else {
                 return;
             };
-            let lease = backend.and_then(|backend| self.shared.take_lease(backend, false));
+            let lease = backend.and_then(|backend| {
+                self.shared
+                    .upstreams
+                    .take_lease(&mut self.shared.board, backend, false)
+            });
             if let Some(lease) = self.end_wait(id, lease) {
                 debug_assert!(false, "who ended has left the line");
-                self.shared.give_back(lease);
+                self.shared
+                    .upstreams
+                    .give_back(&mut self.shared.board, lease);
             }
             self.queue_session(id.key);
         }

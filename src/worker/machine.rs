@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::board::{BackendCell, BackendColumn, BackendWord, NotesRead, UpstreamWord};
+use crate::board::{BackendCell, BackendColumn, BackendWord, Board, UpstreamWord};
 use crate::core::backend::BackendId;
 use crate::core::balance::Algorithm;
 use crate::core::finding::{EjectedUntil, Finding, Reason};
@@ -16,55 +16,14 @@ use crate::core::lease::{self, Claim, Holder, Term};
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::Worker;
-use crate::worker::connect::Attempt;
+use crate::worker::attempt::Attempt;
 use crate::worker::keys::{UpstreamSlot, key_of};
-use crate::worker::shared::Shared;
-use crate::worker::timers::Timeout;
+use crate::worker::timers::{Timeout, Timers};
+use crate::worker::upstreams::UpstreamTable;
 
 /// Attempts to put a word in the place of another while others do the same. Whoever loses so
 /// often has met as many that have won.
 const CLAIMS_MAX: usize = 8;
-
-/// No backend: there are fewer than that.
-const NOBODY: BackendId = BackendId(u32::MAX);
-
-/// What this worker knows of the loads of others.
-#[derive(Debug, Default)]
-pub(crate) struct Loads {
-    read: NotesRead,
-    /// Anybody's may be another than is known.
-    pub(crate) are_unknown: bool,
-    /// The backend of each column, by number: the one that came last, if several have it, or
-    /// [`NOBODY`].
-    owners: Vec<BackendId>,
-    /// Room for those that have changed.
-    columns: Vec<usize>,
-}
-
-impl Loads {
-    /// Whose column has that number.
-    pub(crate) fn owner(&self, column: usize) -> Option<BackendId> {
-        let owner = self.owners.get(column).copied();
-        owner.filter(|&id| id != NOBODY)
-    }
-
-    /// From now on the column is this backend's.
-    pub(crate) fn own(&mut self, column: BackendColumn, id: BackendId) {
-        self.are_unknown = true;
-        if column.is_listed() {
-            let count = self.owners.len().max(column.number() + 1);
-            self.owners.resize(count, NOBODY);
-            self.owners[column.number()] = id;
-        }
-    }
-
-    /// The backend has gone; the column may be another's already.
-    pub(crate) fn disown(&mut self, column: BackendColumn, id: BackendId) {
-        if self.owner(column.number()) == Some(id) {
-            self.owners[column.number()] = NOBODY;
-        }
-    }
-}
 
 /// Whether loads decide who is picked.
 fn goes_by_load(algorithm: Algorithm) -> bool {
@@ -90,53 +49,61 @@ impl<N: Net> Worker<N> {
     /// Whether there is such a backend.
     pub fn set_draining(&mut self, upstream: &str, identity: &str, drains: bool) -> bool {
         let shared = &self.shared;
-        let upstreams = shared.upstreams.iter().filter(|it| it.name == upstream);
+        let upstreams = shared
+            .upstreams
+            .list
+            .iter()
+            .filter(|it| it.name == upstream);
         let mut members = upstreams.flat_map(|it| it.members.iter().copied());
-        let found = members.find(|id| shared.backends.get(*id).identity == identity);
+        let found = members.find(|id| shared.upstreams.backends.get(*id).identity == identity);
         if let Some(id) = found {
-            shared.board.set_draining(shared.place(id).column, drains);
+            shared
+                .board
+                .set_draining(shared.upstreams.entry(id).column, drains);
         }
         found.is_some()
     }
 
     /// Takes on what others have changed since the last turn.
     pub(crate) fn look_again(&mut self) {
-        self.shared.take_on_all();
+        self.shared
+            .upstreams
+            .take_on_all(&self.shared.board, &mut self.shared.timers);
         // Sessions take on changes as well, and know nothing of probes.
-        if self.probes_looked_at != self.shared.seen_changes {
-            self.probes_looked_at = self.shared.seen_changes;
+        if self.probes_looked_at != self.shared.upstreams.seen_changes {
+            self.probes_looked_at = self.shared.upstreams.seen_changes;
             self.look_at_probes();
         }
     }
 }
 
 // Loads and turns.
-impl<N: Net> Shared<N> {
+impl UpstreamTable {
     /// Brings what a pick goes by up to date: the loads of the others, at every pick where a
     /// limit is to hold for the whole machine, otherwise once a turn where the algorithm asks.
-    pub(crate) fn see_loads(&mut self, slot: UpstreamSlot) {
-        if !self.board.is_shared() {
+    pub(crate) fn see_loads(&mut self, board: &Board, timers: &Timers, slot: UpstreamSlot) {
+        if !board.is_shared() {
             return;
         }
-        let upstream = &mut self.upstreams[slot as usize];
-        let is_first =
-            std::mem::replace(&mut upstream.seen_at, self.timers.turn) != self.timers.turn;
+        let upstream = &mut self.list[slot as usize];
+        let is_first = std::mem::replace(&mut upstream.seen_at, timers.turn) != timers.turn;
         if upstream.has_limits || is_first && goes_by_load(upstream.balancer.algorithm()) {
-            self.see_changed_loads();
+            self.see_changed_loads(board);
         }
     }
 
     /// Looks at those whose loads others have changed since the last time; at all of them where
     /// that is not known.
-    fn see_changed_loads(&mut self) {
+    fn see_changed_loads(&mut self, board: &Board) {
         let mut columns = std::mem::take(&mut self.loads.columns);
-        let is_known = self.board.read_notes(&mut self.loads.read, &mut columns);
+        let is_known = board.read_notes(&mut self.loads.read, &mut columns);
         if std::mem::take(&mut self.loads.are_unknown) || !is_known {
-            (0..self.places.len()).for_each(|index| self.see_load(BackendId(key_of(index))));
+            (0..self.entries.len())
+                .for_each(|index| self.see_load(board, BackendId(key_of(index))));
         } else {
             for column in &columns {
                 if let Some(id) = self.loads.owner(*column) {
-                    self.see_load(id);
+                    self.see_load(board, id);
                 }
             }
         }
@@ -145,21 +112,21 @@ impl<N: Net> Shared<N> {
     }
 
     /// Adds up what others have at a backend, if that counts for anything.
-    pub(crate) fn see_load(&mut self, id: BackendId) {
-        let Some(place) = &self.places[id.0 as usize] else {
+    pub(crate) fn see_load(&mut self, board: &Board, id: BackendId) {
+        let Some(entry) = &self.entries[id.0 as usize] else {
             return;
         };
-        let upstream = &self.upstreams[place.upstream as usize];
+        let upstream = &self.list[entry.upstream as usize];
         if !upstream.has_limits && !goes_by_load(upstream.balancer.algorithm()) {
             return;
         }
         let backend = self.backends.get(id);
-        if !place.column.is_listed() {
+        if !entry.column.is_listed() {
             return;
         }
         // What this worker still has there from before a reload removed the backend, and another
         // brought it back, counts as well.
-        let load = self.board.total(place.column, BackendCell::Active);
+        let load = board.total(entry.column, BackendCell::Active);
         let elsewhere = load.saturating_sub(u64::from(backend.active()));
         let elsewhere = u32::try_from(elsewhere).unwrap_or(u32::MAX);
         if backend.load_elsewhere != elsewhere {
@@ -170,26 +137,26 @@ impl<N: Net> Shared<N> {
     /// Whether a backend has more than its limit, now that this worker has added one. Of two that
     /// add one at the same time at least one sees the other: each writes its own load before it
     /// reads the other's, and the fence keeps that order.
-    pub(crate) fn is_overtaken(&mut self, id: BackendId) -> bool {
+    pub(crate) fn is_overtaken(&mut self, board: &Board, id: BackendId) -> bool {
         let Some(max) = self.backends.get(id).connections_max else {
             return false;
         };
-        if !self.board.is_shared() {
+        if !board.is_shared() {
             return false;
         }
         fence(Ordering::SeqCst);
-        self.see_load(id);
+        self.see_load(board, id);
         self.backends.get(id).load() > max
     }
 
     /// The number of this turn of the machine's round robin. A retry draws none: the turn was
     /// that of the backend that failed.
-    pub(crate) fn draw_turn(&self, attempt: &Attempt) -> Option<u64> {
-        if !self.board.is_shared() {
+    pub(crate) fn draw_turn(&self, board: &Board, attempt: &Attempt) -> Option<u64> {
+        if !board.is_shared() {
             // Alone the balancer keeps the turns, also exactly where members come and go.
             return None;
         }
-        let upstream = &self.upstreams[attempt.upstream as usize];
+        let upstream = &self.list[attempt.upstream as usize];
         let takes_turns = match upstream.balancer.algorithm() {
             Algorithm::RoundRobin | Algorithm::LeastConnections => true,
             Algorithm::RandomTwo | Algorithm::Hash => false,
@@ -197,66 +164,66 @@ impl<N: Net> Shared<N> {
         if !takes_turns || attempt.is_bound_by_hash || !attempt.tried().is_empty() {
             return None;
         }
-        let turns = self.board.word(upstream.column, UpstreamWord::Turns);
+        let turns = board.word(upstream.column, UpstreamWord::Turns);
         Some(turns.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Whether what is bound to this backend may go there now.
-    pub(crate) fn takes_bound(&mut self, id: BackendId) -> bool {
-        self.see_loads(self.place(id).upstream);
+    pub(crate) fn takes_bound(&mut self, board: &Board, timers: &Timers, id: BackendId) -> bool {
+        self.see_loads(board, timers, self.entry(id).upstream);
         self.backends.get(id).takes_bound()
     }
 }
 
 // What is known of backends.
-impl<N: Net> Shared<N> {
+impl UpstreamTable {
     /// Takes on what others have changed.
-    pub(crate) fn take_on_all(&mut self) {
-        let changes = self.board.changes();
+    pub(crate) fn take_on_all(&mut self, board: &Board, timers: &mut Timers) {
+        let changes = board.changes();
         if changes == self.seen_changes {
             return;
         }
         self.seen_changes = changes;
         // What a worker that has died had was taken off without a note.
         self.loads.are_unknown = true;
-        for index in 0..self.places.len() {
-            if self.places[index].is_some() {
-                self.take_on(BackendId(key_of(index)));
+        for index in 0..self.entries.len() {
+            if self.entries[index].is_some() {
+                self.take_on(board, timers, BackendId(key_of(index)));
             }
         }
     }
 
     /// Takes on what the machine knows of a backend.
-    pub(crate) fn take_on(&mut self, id: BackendId) {
-        let column = self.place(id).column;
+    pub(crate) fn take_on(&mut self, board: &Board, timers: &mut Timers, id: BackendId) {
+        let column = self.entry(id).column;
         if self.backends.get(id).is_retired() {
             return;
         }
         if column.is_listed() {
-            self.take_on_finding(id);
-            self.take_on_ejection(id);
+            self.take_on_finding(board, id);
+            self.take_on_ejection(board, timers, id);
         }
-        self.backends.get_mut(id).draining = self.board.is_draining(column);
-        self.refresh_up(id);
+        self.backends.get_mut(id).draining = board.is_draining(column);
+        self.refresh_up(board, id);
     }
 
-    fn take_on_finding(&mut self, id: BackendId) {
-        let place = self.place(id);
-        let settings = &self.upstreams[place.upstream as usize].settings;
-        let word = self.read(place.column, BackendWord::Finding);
-        let since = Tick(self.read(place.column, BackendWord::FoundAt));
+    fn take_on_finding(&mut self, board: &Board, id: BackendId) {
+        let entry = self.entry(id);
+        let settings = &self.list[entry.upstream as usize].settings;
+        let word = read(board, entry.column, BackendWord::Finding);
+        let since = Tick(read(board, entry.column, BackendWord::FoundAt));
         let Some(finding) = Finding::read(word) else {
             return;
         };
         // Without an address it cannot be used here, whatever others say of it.
-        if settings.health_check.is_none() || place.addresses.is_empty() {
+        if settings.health_check.is_none() || entry.addresses.is_empty() {
             return;
         }
         let health = &mut self.backends.get_mut(id).health;
         let is_news = health.verdict() != finding.verdict;
         health.take_on(finding.verdict, finding.contrary, since);
         if is_news {
-            let label = &self.place(id).label;
+            let label = &self.entry(id).label;
             match (finding.verdict, finding.reason) {
                 (Verdict::Down, Some(reason)) => {
                     log::debug!("backend {label} is down, says another worker: {reason}");
@@ -267,14 +234,14 @@ impl<N: Net> Shared<N> {
         }
     }
 
-    fn take_on_ejection(&mut self, id: BackendId) {
-        let now = self.timers.now;
-        let word = self.read(self.place(id).column, BackendWord::Ejection);
+    fn take_on_ejection(&mut self, board: &Board, timers: &mut Timers, id: BackendId) {
+        let now = timers.now;
+        let word = read(board, self.entry(id).column, BackendWord::Ejection);
         let ejected = EjectedUntil::read(word).filter(|it| it.until > now);
         let known = self.backends.get(id).health.ejection();
         let Some(EjectedUntil { until, count }) = ejected else {
             if self.backends.get_mut(id).health.take_on_eject_end(now) {
-                self.place_mut(id).ejected_here = false;
+                self.entry_mut(id).ejected_here = false;
             }
             return;
         };
@@ -284,64 +251,60 @@ impl<N: Net> Shared<N> {
         }
         let health = &mut self.backends.get_mut(id).health;
         health.take_on_ejection(until, count, now);
-        self.timers.wheel.arm(until, Timeout::EjectEnd(id));
+        timers.wheel.arm(until, Timeout::EjectEnd(id));
     }
 
     /// Tells the others what the probes of a backend have found.
-    pub(crate) fn tell_finding(&self, id: BackendId, reason: Option<Reason>) {
+    pub(crate) fn tell_finding(&self, board: &Board, id: BackendId, reason: Option<Reason>) {
         let health = &self.backends.get(id).health;
         let finding = Finding {
             verdict: health.verdict(),
             contrary: health.contrary(),
             reason,
         };
-        let column = self.place(id).column;
-        let before = Finding::read(self.read(column, BackendWord::Finding));
-        self.write(column, BackendWord::FoundAt, health.since().0);
-        self.write(column, BackendWord::Finding, finding.word());
+        let column = self.entry(id).column;
+        let before = Finding::read(read(board, column, BackendWord::Finding));
+        write(board, column, BackendWord::FoundAt, health.since().0);
+        write(board, column, BackendWord::Finding, finding.word());
         if before.is_none_or(|before| before.verdict != finding.verdict) {
-            self.board.touch();
+            board.touch();
         }
     }
 
     /// Forgets what probes have found: nobody probes the backend any more.
-    pub(crate) fn forget_finding(&self, id: BackendId) {
-        self.write(self.place(id).column, BackendWord::Finding, 0);
+    pub(crate) fn forget_finding(&self, board: &Board, id: BackendId) {
+        write(board, self.entry(id).column, BackendWord::Finding, 0);
     }
 
     /// Tells the others that a backend is ejected, or no longer.
-    pub(crate) fn tell_ejection(&self, id: BackendId) {
+    pub(crate) fn tell_ejection(&self, board: &Board, id: BackendId) {
         let ejection = self.backends.get(id).health.ejection();
         let word = ejection.map_or(0, |(until, count)| EjectedUntil { until, count }.word());
-        let column = self.place(id).column;
-        if self.read(column, BackendWord::Ejection) != word {
-            self.write(column, BackendWord::Ejection, word);
-            self.board.touch();
+        let column = self.entry(id).column;
+        if read(board, column, BackendWord::Ejection) != word {
+            write(board, column, BackendWord::Ejection, word);
+            board.touch();
         }
-    }
-
-    fn read(&self, column: BackendColumn, word: BackendWord) -> u64 {
-        self.board.word(column, word).load(Ordering::Acquire)
-    }
-
-    fn write(&self, column: BackendColumn, word: BackendWord, value: u64) {
-        self.board
-            .word(column, word)
-            .store(value, Ordering::Release);
     }
 }
 
 // Who probes.
-impl<N: Net> Shared<N> {
+impl UpstreamTable {
     /// Asks for the lease on the probes of a backend until then, or renews it. Of one that
     /// is not on the board nobody else knows.
-    pub(crate) fn claim_probe(&self, id: BackendId, until: Tick) -> Claimed {
-        let Some((word, me)) = self.probe_lease(id) else {
+    pub(crate) fn claim_probe(
+        &self,
+        board: &Board,
+        timers: &Timers,
+        id: BackendId,
+        until: Tick,
+    ) -> Claimed {
+        let Some((word, me)) = self.probe_lease(board, id) else {
             return Claimed::Kept;
         };
         let mut held = word.load(Ordering::Acquire);
         for _ in 0..CLAIMS_MAX {
-            let taken = match lease::claim(held, me, self.timers.now, until) {
+            let taken = match lease::claim(held, me, timers.now, until) {
                 Claim::Wait(until) => return Claimed::Theirs(until),
                 Claim::Take(taken) => taken,
             };
@@ -355,20 +318,20 @@ impl<N: Net> Shared<N> {
     }
 
     /// Whether this worker probes the backend.
-    pub(crate) fn holds_probe(&self, id: BackendId) -> bool {
-        self.probe_lease(id)
+    pub(crate) fn holds_probe(&self, board: &Board, id: BackendId) -> bool {
+        self.probe_lease(board, id)
             .is_none_or(|(word, me)| lease::holds(word.load(Ordering::Acquire), me))
     }
 
     /// Whether nobody probes the backend.
-    pub(crate) fn is_probe_free(&self, id: BackendId) -> bool {
-        self.probe_lease(id)
+    pub(crate) fn is_probe_free(&self, board: &Board, id: BackendId) -> bool {
+        self.probe_lease(board, id)
             .is_some_and(|(word, _)| word.load(Ordering::Acquire) == lease::FREE)
     }
 
     /// Gives the lease on the probes of a backend away, if it is ours.
-    pub(crate) fn free_probe(&self, id: BackendId) {
-        let Some((word, me)) = self.probe_lease(id) else {
+    pub(crate) fn free_probe(&self, board: &Board, id: BackendId) {
+        let Some((word, me)) = self.probe_lease(board, id) else {
             return;
         };
         let held = word.load(Ordering::Acquire);
@@ -377,13 +340,21 @@ impl<N: Net> Shared<N> {
                 .compare_exchange(held, lease::FREE, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok();
         if is_freed {
-            self.board.touch();
+            board.touch();
         }
     }
 
-    fn probe_lease(&self, id: BackendId) -> Option<(&AtomicU64, Holder)> {
-        let column = self.place(id).column;
-        let word = self.board.word(column, BackendWord::ProbeLease);
-        column.is_listed().then_some((word, self.board.holder()))
+    fn probe_lease<'a>(&self, board: &'a Board, id: BackendId) -> Option<(&'a AtomicU64, Holder)> {
+        let column = self.entry(id).column;
+        let word = board.word(column, BackendWord::ProbeLease);
+        column.is_listed().then_some((word, board.holder()))
     }
+}
+
+fn read(board: &Board, column: BackendColumn, word: BackendWord) -> u64 {
+    board.word(column, word).load(Ordering::Acquire)
+}
+
+fn write(board: &Board, column: BackendColumn, word: BackendWord, value: u64) {
+    board.word(column, word).store(value, Ordering::Release);
 }

@@ -9,15 +9,20 @@
 
 mod accept;
 mod adopt;
+mod adopt_upstreams;
+mod attempt;
+mod backend_entry;
 mod connect;
 mod connections;
 mod drain;
+mod health;
 mod http;
 mod io_space;
 mod keys;
 mod line;
 mod listeners;
 mod listening_sockets;
+mod loads;
 mod machine;
 mod names;
 mod opening;
@@ -29,6 +34,7 @@ mod session;
 mod shared;
 mod shortage;
 mod site;
+mod span;
 mod starve;
 pub mod stats_text;
 mod tcp;
@@ -46,7 +52,6 @@ use slab::Slab;
 
 use crate::board::{Board, ListenerCell};
 use crate::config::model::Config;
-use crate::core::backend::Backends;
 use crate::core::buffer::BufferPool;
 use crate::core::limit::RateLimit;
 use crate::core::memory_limit::WAITING_BYTES_MAX;
@@ -58,14 +63,15 @@ use crate::worker::http::HttpSpace;
 use crate::worker::io_space::{IoSpace, PipePool};
 use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId, UpstreamSlot};
 use crate::worker::listeners::ListenerTable;
-use crate::worker::machine::Loads;
 use crate::worker::probe::Probe;
 use crate::worker::session::Session;
 use crate::worker::shared::Shared;
 use crate::worker::shortage::ShortageLine;
+use crate::worker::span::span;
 use crate::worker::starve::Starving;
 use crate::worker::timers::{Timeout, Timers};
 use crate::worker::turn::{CloseReason, Turn};
+use crate::worker::upstreams::UpstreamTable;
 
 pub use crate::core::slots::Slots;
 pub use crate::worker::adopt::Adopted;
@@ -191,18 +197,13 @@ impl<N: Net> Worker<N> {
         let shared = Shared {
             io,
             timers: Timers::new(start.now),
-            seen_changes: 0,
-            loads: Loads::default(),
             board: start.board,
             listeners: ListenerTable::new(slots),
-            upstreams: Vec::new(),
-            backends: Backends::new(),
-            places: Vec::new(),
+            upstreams: UpstreamTable::new(),
             rng: Rng::new(u64::from_ne_bytes(seed)),
             connections: Connections::new(),
             http: HttpSpace::new(),
             starving: Starving::new(),
-            must_check_lines: false,
         };
         let mut worker = Self {
             shared,
@@ -287,7 +288,7 @@ impl<N: Net> Worker<N> {
         !self.runnable.is_empty()
             || !self.runnable_listeners.is_empty()
             || !self.runnable_probes.is_empty()
-            || self.shared.must_check_lines
+            || self.shared.upstreams.must_check_lines
     }
 
     fn mark(&mut self) {
@@ -382,7 +383,11 @@ impl<N: Net> Worker<N> {
             Timeout::Probe { key, generation } => self.on_probe_timer(key, generation),
             Timeout::Parked { key, generation } => self.shared.on_parked_timer(key, generation),
             Timeout::FullCheck => self.on_full_check(),
-            Timeout::EjectEnd(id) => self.shared.on_eject_end(id),
+            Timeout::EjectEnd(id) => {
+                self.shared
+                    .upstreams
+                    .on_eject_end(&self.shared.board, &self.shared.timers, id)
+            }
             Timeout::Stats => self.on_stats_timer(),
             Timeout::PreDrainEnd => self.close_listeners(),
             Timeout::DrainReport => self.report_drain(),
@@ -503,7 +508,7 @@ impl<N: Net> Worker<N> {
         shared.starving.leave(key);
         shared.starving.on_freed();
         if let Some(slot) = session.line() {
-            shared.leave_line(session.id(key), slot);
+            shared.upstreams.leave_line(session.id(key), slot);
         }
         let ended = shared.end_protocol(&mut session, reason);
         // A clean end may only follow when everything before it was delivered, or where the
@@ -545,7 +550,7 @@ impl<N: Net> Worker<N> {
                 .peer
                 .map_or_else(|| "unix client".to_owned(), |peer| peer.to_string()),
             reason.words(),
-            shared::span(self.shared.timers.now.since_ms(session.opened)),
+            span(self.shared.timers.now.since_ms(session.opened)),
         );
     }
 

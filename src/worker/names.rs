@@ -8,8 +8,8 @@ use crate::core::backend::BackendId;
 use crate::core::health::{Health, Verdict};
 use crate::net::Net;
 use crate::worker::Worker;
+use crate::worker::adopt_upstreams::assumed;
 use crate::worker::keys::key_of;
-use crate::worker::upstreams::assumed;
 
 impl<N: Net> Worker<N> {
     /// Names have been resolved: their backends are as if they had been added with an address.
@@ -19,10 +19,10 @@ impl<N: Net> Worker<N> {
         if names.is_empty() {
             return;
         }
-        for index in 0..self.shared.places.len() {
-            let place = self.shared.places[index].as_ref();
-            let place = place.filter(|place| place.addresses.is_empty());
-            let name = place.and_then(|place| UnresolvedName::of(&place.address));
+        for index in 0..self.shared.upstreams.entries.len() {
+            let entry = self.shared.upstreams.entries[index].as_ref();
+            let entry = entry.filter(|entry| entry.addresses.is_empty());
+            let name = entry.and_then(|entry| UnresolvedName::of(&entry.address));
             if let Some(addresses) = name.and_then(|name| names.get(&name)) {
                 self.give_addresses(BackendId(key_of(index)), addresses);
             }
@@ -30,17 +30,19 @@ impl<N: Net> Worker<N> {
     }
 
     fn give_addresses(&mut self, id: BackendId, addresses: &[SocketAddr]) {
-        let place = self.shared.place_mut(id);
-        place.addresses = addresses.iter().copied().map(Address::Ip).collect();
-        place.current = 0;
-        let (upstream, is_first) = (place.upstream, place.is_first);
-        let settings = &self.shared.upstreams[upstream as usize].settings;
+        let entry = self.shared.upstreams.entry_mut(id);
+        entry.addresses = addresses.iter().copied().map(Address::Ip).collect();
+        entry.current = 0;
+        let (upstream, is_first) = (entry.upstream, entry.is_first);
+        let settings = &self.shared.upstreams[upstream].settings;
         let is_up = assumed(settings, is_first) == Verdict::Up;
-        if is_up && !self.shared.backends.get(id).health.is_known() {
+        if is_up && !self.shared.upstreams.backends.get(id).health.is_known() {
             let now = self.shared.timers.now;
-            self.shared.backends.get_mut(id).health = Health::new(Verdict::Up, now);
-            self.shared.refresh_up(id);
+            self.shared.upstreams.backends.get_mut(id).health = Health::new(Verdict::Up, now);
+            self.shared.upstreams.refresh_up(&self.shared.board, id);
         }
-        self.shared.take_on(id);
+        self.shared
+            .upstreams
+            .take_on(&self.shared.board, &mut self.shared.timers, id);
     }
 }

@@ -11,8 +11,7 @@ use crate::core::opening::{
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::net::Net;
-use crate::worker::accept::hash_key;
-use crate::worker::connect::Attempt;
+use crate::worker::attempt::Attempt;
 use crate::worker::http::Http;
 use crate::worker::keys::ListenerSlot;
 use crate::worker::session::{self, Protocol, Session};
@@ -56,7 +55,7 @@ pub(crate) fn protocol<N: Net>(
         return Protocol::Http(Http::new(shared.timers.now));
     }
     let upstream = settled.upstream.unwrap_or(listener.upstream);
-    let attempt = Attempt::new(upstream, hash_key(shared, upstream, peer));
+    let attempt = Attempt::new(upstream, shared.upstreams[upstream].hash_key(peer));
     Protocol::Tcp(Relay::new(attempt, shared.timers.now))
 }
 

@@ -18,33 +18,16 @@ use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::Worker;
+use crate::worker::backend_entry::{BackendEntry, Parked};
 use crate::worker::connections::Owner;
 use crate::worker::keys::ConnectionKey;
-use crate::worker::shared::{Place, Shared};
+use crate::worker::shared::Shared;
 use crate::worker::timers::Timeout;
 use crate::worker::transport::Endpoint;
 
 /// What a backend may say before it ends a parked connection, a 408 for example, in bytes. An end
 /// behind more than that is not seen to be one.
 const LAST_WORDS_BYTES_MAX: usize = 512;
-
-/// A connection that waits for a request, as its backend has it in [`Place::parked`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Parked {
-    pub(crate) connection: ConnectionKey,
-    /// For how much longer than it is parked its backend may have been waiting, in milliseconds.
-    unread_ms: u32,
-    since: Tick,
-    /// The turn of the loop in which it was parked.
-    turn: u64,
-}
-
-impl Parked {
-    /// For how long its backend may have been waiting for a request, in milliseconds.
-    fn waiting_ms(&self, now: Tick) -> u64 {
-        now.since_ms(self.since) + u64::from(self.unread_ms)
-    }
-}
 
 /// A connection that was parked until now.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +72,10 @@ impl<N: Net> Shared<N> {
                 continue;
             }
             let idle_ms = self.timers.now.since_ms(parked.since);
-            self.place_mut(backend).idle_limit.on_survived(idle_ms);
+            self.upstreams
+                .entry_mut(backend)
+                .idle_limit
+                .on_survived(idle_ms);
             return Some(Taken {
                 connection: key,
                 idle_ms,
@@ -101,14 +87,14 @@ impl<N: Net> Shared<N> {
     /// one that was parked in it; and none that its backend may be about to end.
     fn pop_parked(&mut self, backend: BackendId) -> Option<Parked> {
         let (turn, now) = (self.timers.turn, self.timers.now);
-        let place = self.places[backend.0 as usize].as_mut()?;
-        let reuse_ms = place.idle_limit.reuse_ms();
+        let entry = self.upstreams.entries[backend.0 as usize].as_mut()?;
+        let reuse_ms = entry.idle_limit.reuse_ms();
         let is_young = |parked: &Parked| match reuse_ms {
             Some(reuse_ms) => parked.waiting_ms(now) < reuse_ms,
             None => true,
         };
         let is_earlier = |parked: &Parked| parked.turn != turn && is_young(parked);
-        let parked = &mut place.parked;
+        let parked = &mut entry.parked;
         let earlier = parked.iter().rposition(is_earlier);
         let found = earlier.or_else(|| parked.iter().rposition(is_young));
         found.map(|at| parked.remove(at))
@@ -143,16 +129,16 @@ impl<N: Net> Shared<N> {
 
     /// Tells what is known of a backend's idle limit something more, and shows what it makes of it.
     pub(crate) fn learn_idle_limit(&mut self, id: BackendId, tell: impl FnOnce(&mut IdleLimit)) {
-        let Some(place) = &mut self.places[id.0 as usize] else {
+        let Some(entry) = &mut self.upstreams.entries[id.0 as usize] else {
             return;
         };
-        let before = place.idle_limit.known_ms();
-        tell(&mut place.idle_limit);
-        let known = place.idle_limit.known_ms();
-        if known == before || !self.backends.is_live(id) {
+        let before = entry.idle_limit.known_ms();
+        tell(&mut entry.idle_limit);
+        let known = entry.idle_limit.known_ms();
+        if known == before || !self.upstreams.backends.is_live(id) {
             return;
         }
-        let (column, label) = (place.column, &place.label);
+        let (column, label) = (entry.column, &entry.label);
         match known {
             Some(ms) => debug!("backend {label}: ends connections that are idle for {ms} ms"),
             None => debug!("backend {label}: leaves idle connections open"),
@@ -167,11 +153,11 @@ impl<N: Net> Shared<N> {
         let unread_ms = self.timers.now.since_ms(since);
         let connection = self.connections.get_mut(key);
         let backend = connection.backend;
-        let upstream = self.places[backend.0 as usize]
+        let upstream = self.upstreams.entries[backend.0 as usize]
             .as_ref()
-            .filter(|place| place.moves == connection.moves)
-            .map(|place| &self.upstreams[place.upstream as usize].settings);
-        let Some(settings) = upstream.filter(|_| self.backends.is_live(backend)) else {
+            .filter(|entry| entry.moves == connection.moves)
+            .map(|entry| &self.upstreams[entry.upstream].settings);
+        let Some(settings) = upstream.filter(|_| self.upstreams.backends.is_live(backend)) else {
             return self.close_connection(key);
         };
         let (max, timeout) = (
@@ -185,8 +171,8 @@ impl<N: Net> Shared<N> {
                 Io::Ready(_) | Io::Closed | Io::Failed(_) => return self.close_connection(key),
             }
         }
-        let place = self.place(backend);
-        let (reuse_ms, is_full) = (place.idle_limit.reuse_ms(), place.parked.len() >= max);
+        let entry = self.upstreams.entry(backend);
+        let (reuse_ms, is_full) = (entry.idle_limit.reuse_ms(), entry.parked.len() >= max);
         let reuse_ms = reuse_ms.unwrap_or(u64::MAX);
         let has_room = unread_ms < reuse_ms && (!is_full || self.make_room(backend));
         let connection = self.connections.get_mut(key);
@@ -204,7 +190,7 @@ impl<N: Net> Shared<N> {
             connection.parked_timer = Some(self.timers.wheel.arm(at, timer));
         }
         let (since, turn) = (self.timers.now, self.timers.turn);
-        self.place_mut(backend).parked.push(Parked {
+        self.upstreams.entry_mut(backend).parked.push(Parked {
             connection: key,
             unread_ms: u32::try_from(unread_ms).unwrap_or(u32::MAX),
             since,
@@ -215,8 +201,8 @@ impl<N: Net> Shared<N> {
 
     /// Closes a connection of a backend that is parked and will not be used; whether there was one.
     fn make_room(&mut self, backend: BackendId) -> bool {
-        let place = self.place(backend);
-        let (Some(reuse_ms), Some(first)) = (place.idle_limit.reuse_ms(), place.parked.first())
+        let entry = self.upstreams.entry(backend);
+        let (Some(reuse_ms), Some(first)) = (entry.idle_limit.reuse_ms(), entry.parked.first())
         else {
             return false;
         };
@@ -232,21 +218,21 @@ impl<N: Net> Shared<N> {
 
     /// A connection that was parked is there no more.
     pub(crate) fn forget_parked(&mut self, backend: BackendId, key: ConnectionKey) {
-        if let Some(Some(place)) = self.places.get_mut(backend.0 as usize) {
-            place.parked.retain(|parked| parked.connection != key);
+        if let Some(Some(entry)) = self.upstreams.entries.get_mut(backend.0 as usize) {
+            entry.parked.retain(|parked| parked.connection != key);
         }
     }
 
     /// Whether a connection is among those that are parked for this backend.
     pub(crate) fn is_parked(&self, backend: BackendId, key: ConnectionKey) -> bool {
-        let place = self.places[backend.0 as usize].as_ref();
-        place.is_some_and(|place| place.nth_parked(key).is_some())
+        let entry = self.upstreams.entries[backend.0 as usize].as_ref();
+        entry.is_some_and(|entry| entry.nth_parked(key).is_some())
     }
 
     /// Closes one parked connection, whosever it is, for its descriptor; whether there was one.
     pub(crate) fn close_any_parked(&mut self) -> bool {
-        let first = |place: &Place| place.parked.first().map(|parked| parked.connection);
-        let found = self.places.iter().flatten().find_map(first);
+        let first = |entry: &BackendEntry| entry.parked.first().map(|parked| parked.connection);
+        let found = self.upstreams.entries.iter().flatten().find_map(first);
         if let Some(key) = found {
             self.close_connection(key);
         }
@@ -255,7 +241,7 @@ impl<N: Net> Shared<N> {
 
     /// Closes what is parked for a backend.
     pub(crate) fn close_parked(&mut self, backend: BackendId) {
-        for parked in std::mem::take(&mut self.place_mut(backend).parked) {
+        for parked in std::mem::take(&mut self.upstreams.entry_mut(backend).parked) {
             self.close_connection(parked.connection);
         }
     }
@@ -290,12 +276,12 @@ impl<N: Net> Shared<N> {
     /// When a parked connection is to be looked at again; none when it has been parked for long
     /// enough.
     fn parked_until(&mut self, id: BackendId, key: ConnectionKey) -> Option<Tick> {
-        let place = self.places[id.0 as usize].as_ref()?;
-        let nth = place.nth_parked(key)?;
-        let parked = place.parked[nth];
-        let settings = &self.upstreams[place.upstream as usize].settings;
+        let entry = self.upstreams.entries[id.0 as usize].as_ref()?;
+        let nth = entry.nth_parked(key)?;
+        let parked = entry.parked[nth];
+        let settings = &self.upstreams[entry.upstream].settings;
         let end = parked.since.after(settings.idle_connection_timeout);
-        let reuse_ms = place.idle_limit.reuse_ms();
+        let reuse_ms = entry.idle_limit.reuse_ms();
         let waiting_ms = parked.waiting_ms(self.timers.now);
         let left_ms = reuse_ms.map_or(u64::MAX, |ms| ms.saturating_sub(waiting_ms));
         if left_ms > 0 {
@@ -303,7 +289,7 @@ impl<N: Net> Shared<N> {
             return (at > self.timers.now).then_some(at);
         }
         let is_witness = nth == 0;
-        let witness_ms = place.idle_limit.witness_ms().filter(|_| is_witness)?;
+        let witness_ms = entry.idle_limit.witness_ms().filter(|_| is_witness)?;
         let at = end.min(parked.since.after_ms(witness_ms));
         if at > self.timers.now {
             return Some(at);
@@ -325,19 +311,12 @@ impl<N: Net> Shared<N> {
         if connection.owner != Owner::Parked || !has_input(&connection.endpoint) {
             return;
         }
-        let place = self.places[connection.backend.0 as usize].as_ref();
-        let parked = place.and_then(|place| place.nth_parked(key).map(|nth| place.parked[nth]));
+        let entry = self.upstreams.entries[connection.backend.0 as usize].as_ref();
+        let parked = entry.and_then(|entry| entry.nth_parked(key).map(|nth| entry.parked[nth]));
         let is_silent = parked.is_some_and(|parked| self.is_silent(parked));
         if !(is_silent && is_unused(self.connections.endpoint(key))) {
             self.close_connection(key);
         }
-    }
-}
-
-impl Place {
-    fn nth_parked(&self, key: ConnectionKey) -> Option<usize> {
-        let mut parked = self.parked.iter();
-        parked.position(|parked| parked.connection == key)
     }
 }
 

@@ -107,14 +107,14 @@ impl<N: Net> Worker<N> {
         let shared = &mut self.shared;
         let generation = shared.io.next_generation();
         let at = shared.timers.now.after_ms(shared.rng.below(FIRST_ROUND_MS));
-        let entry = self.probes.vacant_entry();
-        let key = key_of(entry.key());
+        let vacant = self.probes.vacant_entry();
+        let key = key_of(vacant.key());
         let timer = shared
             .timers
             .wheel
             .arm(at, Timeout::Probe { key, generation });
-        shared.place_mut(backend).probe = Some(key);
-        entry.insert(Probe {
+        shared.upstreams.entry_mut(backend).probe = Some(key);
+        vacant.insert(Probe {
             backend,
             generation,
             timer: Some((at, timer)),
@@ -124,7 +124,7 @@ impl<N: Net> Worker<N> {
 
     /// Ends the probe of a backend, if it has one.
     pub(crate) fn drop_probe(&mut self, backend: BackendId) {
-        let Some(key) = self.shared.place_mut(backend).probe.take() else {
+        let Some(key) = self.shared.upstreams.entry_mut(backend).probe.take() else {
             return;
         };
         let probe = self.probes.remove(key as usize);
@@ -134,7 +134,9 @@ impl<N: Net> Worker<N> {
         if let Some(running) = probe.running {
             running.close(&mut self.shared);
         }
-        self.shared.free_probe(backend);
+        self.shared
+            .upstreams
+            .free_probe(&self.shared.board, backend);
     }
 
     /// Somebody has changed something: probes that nobody runs any more start.
@@ -144,7 +146,12 @@ impl<N: Net> Worker<N> {
                 continue;
             };
             let key = key_of(index);
-            if !probe.is_running() && self.shared.is_probe_free(probe.backend) {
+            if !probe.is_running()
+                && self
+                    .shared
+                    .upstreams
+                    .is_probe_free(&self.shared.board, probe.backend)
+            {
                 // Spread, as whoever died may have left many. Never later than before, or one
                 // change after another would put it off for ever.
                 let due = probe.timer.map(|(due, _)| due);
@@ -166,7 +173,11 @@ impl<N: Net> Worker<N> {
     /// of the probe has passed, so this is asked at the next turn.
     fn check_lease(&mut self, key: u32) -> bool {
         let probe = &mut self.probes[key as usize];
-        if self.shared.holds_probe(probe.backend) {
+        if self
+            .shared
+            .upstreams
+            .holds_probe(&self.shared.board, probe.backend)
+        {
             return true;
         }
         if let Some(running) = probe.running.take() {
@@ -201,7 +212,7 @@ impl<N: Net> Worker<N> {
             return;
         };
         let backend = probe.backend;
-        if self.shared.place(backend).addresses.is_empty() {
+        if self.shared.upstreams.entry(backend).addresses.is_empty() {
             return self.schedule_probe(key, now);
         }
         let Some(spans) = check_spans(&self.shared, backend) else {
@@ -209,10 +220,19 @@ impl<N: Net> Worker<N> {
         };
         let timeout = spans.timeout;
         let until = now.after(timeout).after_ms(spans.late_ms());
-        match self.shared.claim_probe(backend, until) {
+        match self.shared.upstreams.claim_probe(
+            &self.shared.board,
+            &self.shared.timers,
+            backend,
+            until,
+        ) {
             Claimed::Kept => {}
             // Goes on from what the last prober has found.
-            Claimed::Won => self.shared.take_on(backend),
+            Claimed::Won => {
+                self.shared
+                    .upstreams
+                    .take_on(&self.shared.board, &mut self.shared.timers, backend)
+            }
             Claimed::Theirs(until) => return self.await_lease(key, until),
         }
         match connect_probe(key, &mut self.shared, backend, now) {
@@ -223,7 +243,12 @@ impl<N: Net> Worker<N> {
             // Out of descriptors. The lease is not renewed: another worker may have some.
             Err(None) => self.arm_probe(key, now.after(spans.interval)),
             Err(Some(reason)) => {
-                self.shared.on_probe(backend, Err(reason));
+                self.shared.upstreams.on_probe(
+                    &self.shared.board,
+                    &self.shared.timers,
+                    backend,
+                    Err(reason),
+                );
                 self.schedule_probe(key, now);
             }
         }
@@ -266,7 +291,12 @@ impl<N: Net> Worker<N> {
         if let Some(running) = &mut probe.running
             && !std::mem::replace(&mut running.is_decided, true)
         {
-            self.shared.on_probe(probe.backend, outcome);
+            self.shared.upstreams.on_probe(
+                &self.shared.board,
+                &self.shared.timers,
+                probe.backend,
+                outcome,
+            );
         }
     }
 
@@ -278,16 +308,21 @@ impl<N: Net> Worker<N> {
         };
         let (started, failed) = (running.started, running.addresses_failed + 1);
         running.close(&mut self.shared);
-        let place = self.shared.place_mut(backend);
-        place.rotate();
-        if usize::from(failed) < place.addresses.len()
+        let entry = self.shared.upstreams.entry_mut(backend);
+        entry.rotate();
+        if usize::from(failed) < entry.addresses.len()
             && let Ok(mut next) = connect_probe(key, &mut self.shared, backend, started)
         {
             next.addresses_failed = failed;
             self.probes[key as usize].running = Some(next);
             return;
         }
-        self.shared.on_probe(backend, Err(reason));
+        self.shared.upstreams.on_probe(
+            &self.shared.board,
+            &self.shared.timers,
+            backend,
+            Err(reason),
+        );
         self.schedule_probe(key, started);
     }
 
@@ -311,11 +346,16 @@ impl<N: Net> Worker<N> {
         let at = started.after_ms(interval_ms - spread + shared.rng.below(2 * spread + 1));
         let at = at.max(shared.timers.now);
         // Without an address it is for somebody else to probe.
-        if shared.place(backend).addresses.is_empty() {
-            shared.free_probe(backend);
+        if shared.upstreams.entry(backend).addresses.is_empty() {
+            shared.upstreams.free_probe(&shared.board, backend);
             return self.arm_probe(key, at);
         }
-        match shared.claim_probe(backend, at.after_ms(spans.late_ms())) {
+        match shared.upstreams.claim_probe(
+            &shared.board,
+            &shared.timers,
+            backend,
+            at.after_ms(spans.late_ms()),
+        ) {
             Claimed::Kept | Claimed::Won => self.arm_probe(key, at),
             Claimed::Theirs(until) => self.await_lease(key, until),
         }
@@ -360,9 +400,9 @@ impl CheckSpans {
 
 /// None where nothing is checked: such a backend has no probe.
 fn check_spans<N: Net>(shared: &Shared<N>, backend: BackendId) -> Option<CheckSpans> {
-    let health = &shared.backends.get(backend).health;
-    let upstream: UpstreamSlot = shared.place(backend).upstream;
-    let settings = &shared.upstreams[upstream as usize].settings;
+    let health = &shared.upstreams.backends.get(backend).health;
+    let upstream: UpstreamSlot = shared.upstreams.entry(backend).upstream;
+    let settings = &shared.upstreams[upstream].settings;
     let check = settings.health_check.as_ref()?;
     let interval = if health.is_changing() {
         check.fast_interval
@@ -394,7 +434,7 @@ fn connect_probe<N: Net>(
         .open_connection(backend, Owner::Probe(key), connect)
         .map_err(|error| match error {
             ConnectError::Exhausted => None,
-            ConnectError::Failed(_) if shared.place(backend).addresses.is_empty() => {
+            ConnectError::Failed(_) if shared.upstreams.entry(backend).addresses.is_empty() => {
                 Some(Reason::Unresolved)
             }
             ConnectError::Failed(kind) => Some(Reason::of(kind)),
@@ -467,27 +507,27 @@ fn confirm<N: Net>(running: &mut Running, shared: &mut Shared<N>) -> Found {
 
 /// The request of an HTTP probe; none for TCP.
 fn first_words<N: Net>(shared: &Shared<N>, backend: BackendId) -> Option<Vec<u8>> {
-    let place = shared.place(backend);
-    let check = shared.upstreams[place.upstream as usize]
+    let entry = shared.upstreams.entry(backend);
+    let check = shared.upstreams[entry.upstream]
         .settings
         .health_check
         .as_ref()?;
     match &check.kind {
         ProbeKind::Tcp => None,
         ProbeKind::Http { path, host, .. } => {
-            let host = host.clone().unwrap_or_else(|| host_of(place));
+            let host = host.clone().unwrap_or_else(|| host_of(entry));
             Some(probe::request(path, &host))
         }
     }
 }
 
 /// The Host field for a backend: its address as configured, `localhost` for Unix sockets.
-fn host_of(place: &crate::worker::shared::Place) -> String {
+fn host_of(entry: &crate::worker::backend_entry::BackendEntry) -> String {
     use crate::core::address::{Address, BackendAddress};
-    match &place.address {
+    match &entry.address {
         BackendAddress::Fixed(Address::Unix(_)) => "localhost".to_owned(),
         BackendAddress::Fixed(Address::Ip(_)) | BackendAddress::Name { .. } => {
-            place.address.to_string()
+            entry.address.to_string()
         }
     }
 }
@@ -558,11 +598,8 @@ fn listen<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: Backen
 }
 
 fn judge<N: Net>(shared: &Shared<N>, backend: BackendId, status: u16) -> Result<(), Reason> {
-    let upstream = shared.place(backend).upstream;
-    let check = shared.upstreams[upstream as usize]
-        .settings
-        .health_check
-        .as_ref();
+    let upstream = shared.upstreams.entry(backend).upstream;
+    let check = shared.upstreams[upstream].settings.health_check.as_ref();
     let accepted = check.is_some_and(|check| match &check.kind {
         ProbeKind::Tcp => true,
         ProbeKind::Http { statuses, .. } => probe::accepts(statuses, status),

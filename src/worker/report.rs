@@ -14,8 +14,8 @@ use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::keys::key_of;
 use crate::worker::session::Session;
-use crate::worker::shared::span;
 use crate::worker::shortage::Shortage;
+use crate::worker::span::span;
 use crate::worker::stats_text;
 use crate::worker::timers::Timeout;
 
@@ -88,7 +88,7 @@ impl<N: Net> Worker<N> {
     pub fn census(&self) -> Census {
         Census {
             sessions: self.sessions.len(),
-            leases: self.shared.backends.leases(),
+            leases: self.shared.upstreams.backends.leases(),
             buffers_lent: self.shared.io.buffers.lent(),
             bytes_waiting: self.shared.io.buffers.account().total(),
             short: self.short.len(),
@@ -101,7 +101,7 @@ impl<N: Net> Worker<N> {
                 .iter()
                 .filter(|l| l.sockets.is_open())
                 .count(),
-            upstreams: self.shared.upstreams.len(),
+            upstreams: self.shared.upstreams.list.len(),
             queued: self.runnable.len()
                 + self.runnable_probes.len()
                 + self.runnable_listeners.len(),
@@ -148,13 +148,14 @@ impl<N: Net> Worker<N> {
     /// A counter or gauge of a backend, named `upstream/identity`.
     #[must_use]
     pub fn backend_count(&self, label: &str, cell: BackendCell) -> Option<u64> {
-        let place = self
+        let entry = self
             .shared
-            .places
+            .upstreams
+            .entries
             .iter()
             .flatten()
-            .find(|place| place.label == label)?;
-        Some(self.shared.board.get(place.column, cell))
+            .find(|entry| entry.label == label)?;
+        Some(self.shared.board.get(entry.column, cell))
     }
 
     /// Responses of backends that were odd in this way and taken all the same.
@@ -173,8 +174,8 @@ impl<N: Net> Worker<N> {
             .iter()
             .filter(|(_, session)| session.has_lease())
             .count();
-        if leases != self.shared.backends.leases() {
-            let out = self.shared.backends.leases();
+        if leases != self.shared.upstreams.backends.leases() {
+            let out = self.shared.upstreams.backends.leases();
             return Err(format!("sessions hold {leases} leases, {out} are out"));
         }
         for (key, session) in &self.sessions {
@@ -219,7 +220,7 @@ impl<N: Net> Worker<N> {
     /// Who waits for a full backend is in one line, once.
     fn check_lines(&self) -> Result<(), String> {
         let mut bound = 0;
-        for (slot, upstream) in self.shared.upstreams.iter().enumerate() {
+        for (slot, upstream) in self.shared.upstreams.list.iter().enumerate() {
             let here = |session: &Session<N>| session.line() == Some(key_of(slot));
             let waiting = self.sessions.iter().filter(|(_, session)| here(session));
             let waiting = waiting.map(|(key, session)| session.id(key_of(key)));
@@ -233,7 +234,7 @@ impl<N: Net> Worker<N> {
             }
             bound += upstream.line.iter().filter(|(_, id)| id.is_some()).count();
         }
-        let counted = self.shared.backends.waiting();
+        let counted = self.shared.upstreams.backends.waiting();
         if bound != counted {
             return Err(format!("{bound} wait for a backend, {counted} are counted"));
         }
@@ -340,10 +341,10 @@ impl<N: Net> Worker<N> {
             }
             stats_text::listener(&mut line, &listener.name, listener.is_http, get);
         }
-        for place in self.shared.places.iter().flatten() {
-            let get = |cell: BackendCell| board.get(place.column, cell);
+        for entry in self.shared.upstreams.entries.iter().flatten() {
+            let get = |cell: BackendCell| board.get(entry.column, cell);
             let is_up = Some(get(BackendCell::Up) > 0);
-            stats_text::backend(&mut line, &place.label, is_up, get);
+            stats_text::backend(&mut line, &entry.label, is_up, get);
         }
         stats_text::oddities(&mut line, |kind| board.oddities(kind));
         stats_text::access_log(&mut line, self.access_lines_lost());

@@ -196,7 +196,7 @@ impl<N: Net> Shared<N> {
                 relay.up.discard(&mut self.io);
                 relay.down.discard(&mut self.io);
                 if let Some(lease) = relay.attempt.lease.take() {
-                    self.give_back(lease);
+                    self.upstreams.give_back(&mut self.board, lease);
                 }
                 Ended {
                     connection: relay.connection,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::board::{BackendCell, ListenerCell};
 use crate::core::http::oddity::Oddity;
 
-pub use crate::worker::shared::span;
+pub use crate::worker::span::span;
 
 /// Adds what is counted of a listener.
 pub fn listener(line: &mut String, name: &str, is_http: bool, get: impl Fn(ListenerCell) -> u64) {

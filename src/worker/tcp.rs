@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::board::{BackendCell, ListenerCell};
 use crate::core::time::Tick;
 use crate::net::Net;
-use crate::worker::connect::{self, Attempt, Confirmed, Dialed, NoBackend};
+use crate::worker::attempt::Attempt;
+use crate::worker::connect::{self, Confirmed, Dialed, NoBackend};
 use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId};
 use crate::worker::relay::{Direction, Held, Limits, Pumped};
 use crate::worker::session::{Protocol, Session};
@@ -270,7 +271,7 @@ impl<N: Net> Relay<N> {
         self.phase = Phase::Relaying(Content::Tcp(connect_ms));
         self.attempt.on_connected();
         if let Some(lease) = &self.attempt.lease {
-            shared.backends.on_success(lease.backend);
+            shared.upstreams.backends.on_success(lease.backend);
         }
     }
 
@@ -291,8 +292,15 @@ impl<N: Net> Relay<N> {
         shared.count(listener, ListenerCell::BytesIn, up);
         shared.count(listener, ListenerCell::BytesOut, down);
         if let Some(lease) = &self.attempt.lease {
-            shared.count_backend(lease.backend, BackendCell::BytesOut, up);
-            shared.count_backend(lease.backend, BackendCell::BytesIn, down);
+            shared
+                .upstreams
+                .count_backend(&shared.board, lease.backend, BackendCell::BytesOut, up);
+            shared.upstreams.count_backend(
+                &shared.board,
+                lease.backend,
+                BackendCell::BytesIn,
+                down,
+            );
         }
     }
 }

@@ -1,387 +1,45 @@
-//! Takes on the upstreams of a configuration, with their backends and probes.
-//!
-//! One look at each, however many there are: clients wait meanwhile.
+//! The upstreams of a worker and their backends: who is picked, and who holds a lease on whom.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::ops::{Index, IndexMut};
 
-use crate::config::model::{self, Config, HashKey, IPV6_PREFIX_BITS, InitialState};
-use crate::core::address::{Address, BackendAddress};
-use crate::core::backend::{BackendId, NewBackend, PoolId};
-use crate::core::balance::{Algorithm, Ask, Balancer};
-use crate::core::health::{Health, Verdict};
+use crate::board::{BackendCell, Board, UpstreamColumn};
+use crate::config::model::{self, HashKey, IPV6_PREFIX_BITS};
+use crate::core::backend::{BackendId, Backends, Lease};
+use crate::core::balance::{Algorithm, Ask, Balancer, client_key};
 use crate::core::http::budget::RetryBudget;
-use crate::core::http::oddity::Oddities;
 use crate::core::http::sticky::{TagKey, Tags};
-use crate::core::idle_limit::IdleLimit;
 use crate::core::limit::RateLimit;
 use crate::core::line::Line;
-use crate::net::Net;
-use crate::worker::LOG_PERIOD_MS;
-use crate::worker::Worker;
-use crate::worker::adopt::Adopted;
-use crate::worker::keys::{UpstreamSlot, key_of};
-use crate::worker::listeners::Listener;
-use crate::worker::shared::{Place, StickyTags, Upstream};
+use crate::worker::attempt::Attempt;
+use crate::worker::backend_entry::BackendEntry;
+use crate::worker::keys::{SessionId, UpstreamSlot};
+use crate::worker::loads::Loads;
+use crate::worker::timers::Timers;
 
-impl<N: Net> Worker<N> {
-    /// Brings every upstream up to date; the slot of each, in the order of the configuration.
-    pub(super) fn adopt_upstreams(
-        &mut self,
-        config: &Config,
-        at_start: bool,
-        adopted: &mut Adopted,
-    ) -> Vec<UpstreamSlot> {
-        let slots = self.upstream_slots(config);
-        let kept: HashSet<UpstreamSlot> = slots.iter().copied().collect();
-        for slot in 0..self.shared.upstreams.len() {
-            let slot = key_of(slot);
-            if !kept.contains(&slot) {
-                self.shared.upstreams[slot as usize]
-                    .settings
-                    .backends
-                    .clear();
-                self.retire_members(slot, &[], adopted);
-                self.adopt_members(slot, Vec::new());
-            }
-        }
-        for (slot, settings) in slots.iter().zip(&config.upstreams) {
-            self.adopt_upstream(*slot, settings, at_start, adopted);
-        }
-        slots
-    }
-
-    /// The slots of the upstreams: those that have their names, some that nobody uses any more, and
-    /// new ones.
-    fn upstream_slots(&mut self, config: &Config) -> Vec<UpstreamSlot> {
-        let names = config.upstreams.iter();
-        let names: HashSet<&str> = names.map(|settings| settings.name.as_str()).collect();
-        let with_members = self.upstreams_with_members();
-        let mut known = HashMap::new();
-        let mut free = VecDeque::new();
-        for (slot, upstream) in (0..).zip(&self.shared.upstreams) {
-            match names.get(upstream.name.as_str()) {
-                Some(&name) => {
-                    known.entry(name).or_insert(slot);
-                }
-                None if with_members.contains(&slot) || self.is_led_to(slot) => {}
-                None => free.push_back(slot),
-            }
-        }
-        let slot = |settings: &model::Upstream| match known.get(settings.name.as_str()) {
-            Some(slot) => *slot,
-            None => self.give_upstream_slot(free.pop_front(), settings),
-        };
-        config.upstreams.iter().map(slot).collect()
-    }
-
-    fn give_upstream_slot(
-        &mut self,
-        free: Option<UpstreamSlot>,
-        settings: &model::Upstream,
-    ) -> UpstreamSlot {
-        if let Some(slot) = free {
-            let column = self.shared.upstreams[slot as usize].column;
-            self.shared.board.close(column);
-            self.shared.upstreams[slot as usize] = self.blank_upstream(slot, settings);
-            return slot;
-        }
-        let slot = key_of(self.shared.upstreams.len());
-        let upstream = self.blank_upstream(slot, settings);
-        self.shared.upstreams.push(upstream);
-        slot
-    }
-
-    /// The upstreams of which a backend is left, perhaps a retired one with sessions.
-    fn upstreams_with_members(&self) -> HashSet<UpstreamSlot> {
-        let places = self.shared.places.iter().flatten();
-        places.map(|place| place.upstream).collect()
-    }
-
-    /// Whether a listener may still lead to an upstream, perhaps for the sessions that it has.
-    fn is_led_to(&self, slot: UpstreamSlot) -> bool {
-        let leads_there = |listener: &Listener<N>| {
-            let site = listener.site.as_ref();
-            let is_alive = listener.sockets.is_open() || listener.active > 0;
-            let is_target = !listener.is_http && listener.upstream == slot;
-            is_alive && (is_target || site.is_some_and(|site| site.leads_to(slot)))
-        };
-        // Who waits in its line has no backend yet.
-        let has_line = !self.shared.upstreams[slot as usize].line.is_empty();
-        has_line || self.shared.listeners.list.iter().any(leads_there)
-    }
-
-    fn blank_upstream(&mut self, slot: UpstreamSlot, settings: &model::Upstream) -> Upstream {
-        Upstream {
-            name: settings.name.clone(),
-            members: Vec::new(),
-            balancer: self.balancer(slot, settings),
-            sticky: None,
-            line: Line::default(),
-            budget: budget(settings),
-            settings: settings.clone(),
-            column: self.shared.board.open(&settings.column_name()),
-            has_limits: false,
-            seen_at: 0,
-            refused_log: RateLimit::new(LOG_PERIOD_MS),
-        }
-    }
-
-    fn balancer(&mut self, slot: UpstreamSlot, settings: &model::Upstream) -> Balancer {
-        let seed = self.shared.rng.next_u64();
-        Balancer::new(algorithm(&settings.algorithm), seed, PoolId(slot))
-    }
-
-    fn adopt_members(&mut self, slot: UpstreamSlot, members: Vec<BackendId>) {
-        self.shared.loads.are_unknown = true;
-        let upstream = &mut self.shared.upstreams[slot as usize];
-        upstream.balancer.adopt(&members, &mut self.shared.backends);
-        upstream.members = members;
-    }
-
-    fn adopt_upstream(
-        &mut self,
-        slot: UpstreamSlot,
-        settings: &model::Upstream,
-        at_start: bool,
-        adopted: &mut Adopted,
-    ) {
-        let had_check = self.shared.upstreams[slot as usize]
-            .settings
-            .health_check
-            .clone();
-        if self.shared.upstreams[slot as usize].balancer.algorithm()
-            != algorithm(&settings.algorithm)
-        {
-            self.shared.upstreams[slot as usize].balancer = self.balancer(slot, settings);
-        }
-        let upstream = &mut self.shared.upstreams[slot as usize];
-        let budget_of = |settings: &model::Upstream| {
-            (
-                settings.retry_budget_percent,
-                settings.retry_budget_min_per_s,
-            )
-        };
-        if budget_of(&upstream.settings) != budget_of(settings) {
-            upstream.budget = budget(settings);
-        }
-        let mut limits = settings.backends.iter().map(|it| it.connections_max);
-        upstream.has_limits = limits.any(|max| max.is_some());
-        upstream.settings = settings.clone();
-        let known = self.retire_members(slot, &settings.backends, adopted);
-        let members = settings
-            .backends
-            .iter()
-            .map(|backend| match known.get(backend.identity.as_str()) {
-                Some(&id) => {
-                    self.update_backend(id, backend);
-                    id
-                }
-                None => {
-                    adopted.backends_added += 1;
-                    self.add_backend(slot, settings, backend, at_start)
-                }
-            })
-            .collect::<Vec<_>>();
-        let sticky = self.sticky_tags(settings, &members);
-        self.shared.upstreams[slot as usize].sticky = sticky;
-        self.adopt_members(slot, members.clone());
-        for id in members {
-            self.adopt_check(id, settings, had_check.is_some());
-        }
-        if at_start {
-            self.stagger(slot);
-        }
-    }
-
-    /// Where turns are not shared, workers that start together shall not all start with the same
-    /// backend: each begins as many turns later as its row says.
-    fn stagger(&mut self, slot: UpstreamSlot) {
-        let me = self.shared.board.holder();
-        let ask = Ask {
-            key: 0,
-            is_bound: false,
-            tried: &[],
-            even_if_down: false,
-            turn: None,
-        };
-        let shared = &mut self.shared;
-        let upstream = &mut shared.upstreams[slot as usize];
-        for _ in 1..me.row {
-            upstream
-                .balancer
-                .pick(&upstream.members, &mut shared.backends, &ask);
-        }
-    }
-
-    fn sticky_tags(&self, settings: &model::Upstream, members: &[BackendId]) -> Option<StickyTags> {
-        let Some(model::Sticky::Insert(cookie)) = &settings.sticky else {
-            return None;
-        };
-        let key = TagKey::new(cookie.secret.as_bytes());
-        let tags = Tags::new(members.iter().enumerate().map(|(index, &id)| {
-            let identity = &self.shared.backends.get(id).identity;
-            (key.tag(&settings.name, identity), index)
-        }));
-        Some(StickyTags { key, tags })
-    }
-
-    /// Retires the members that are not `named` any more; the others, by identity.
-    fn retire_members<'a>(
-        &mut self,
-        slot: UpstreamSlot,
-        named: &'a [model::Backend],
-        adopted: &mut Adopted,
-    ) -> HashMap<&'a str, BackendId> {
-        let named = named.iter().map(|backend| backend.identity.as_str());
-        let named: HashSet<&'a str> = named.collect();
-        let members = std::mem::take(&mut self.shared.upstreams[slot as usize].members);
-        let mut kept = Vec::with_capacity(members.len());
-        let mut known = HashMap::with_capacity(members.len());
-        for id in members {
-            let identity = self.shared.backends.get(id).identity.as_str();
-            if let Some(identity) = named.get(identity) {
-                kept.push(id);
-                known.insert(*identity, id);
-                continue;
-            }
-            adopted.backends_removed += 1;
-            self.drop_probe(id);
-            self.shared.forget_finding(id);
-            self.shared.retire(id);
-        }
-        self.shared.upstreams[slot as usize].members = kept;
-        known
-    }
-
-    fn update_backend(&mut self, id: BackendId, settings: &model::Backend) {
-        let backend = self.shared.backends.get_mut(id);
-        backend.weight = settings.weight;
-        backend.connections_max = settings.connections_max;
-        self.shared.recheck_line(id);
-        if self.shared.place(id).address == settings.address {
-            return;
-        }
-        // What they wait for is not there any more.
-        self.shared.send_line_away(id);
-        let place = self.shared.place_mut(id);
-        place.address = settings.address.clone();
-        place.addresses = fixed_addresses(&settings.address);
-        place.current = 0;
-        place.moves = place.moves.wrapping_add(1);
-        self.shared.close_parked(id);
-        let learned = |limit: &mut IdleLimit| *limit = IdleLimit::default();
-        self.shared.learn_idle_limit(id, learned);
-    }
-
-    fn add_backend(
-        &mut self,
-        slot: UpstreamSlot,
-        upstream: &model::Upstream,
-        settings: &model::Backend,
-        at_start: bool,
-    ) -> BackendId {
-        let addresses = fixed_addresses(&settings.address);
-        let verdict = match addresses.is_empty() {
-            true => Verdict::Down,
-            false => assumed(upstream, at_start),
-        };
-        let shared = &mut self.shared;
-        let id = shared.backends.insert(NewBackend {
-            identity: settings.identity.clone(),
-            weight: settings.weight,
-            connections_max: settings.connections_max,
-            health: Health::new(verdict, shared.timers.now),
-        });
-        let place = Place {
-            label: format!("{}/{}", upstream.name, settings.identity),
-            upstream: slot,
-            address: settings.address.clone(),
-            addresses,
-            current: 0,
-            moves: 0,
-            is_first: at_start,
-            parked: Vec::new(),
-            idle_limit: IdleLimit::default(),
-            probe: None,
-            ejected_here: false,
-            oddities: Oddities::NONE,
-            column: shared
-                .board
-                .open(&upstream.backend_column_name(&settings.identity)),
-        };
-        let index = id.0 as usize;
-        if shared.places.len() <= index {
-            shared.places.resize_with(index + 1, || None);
-        }
-        shared.loads.own(place.column, id);
-        shared.places[index] = Some(place);
-        shared.refresh_up(id);
-        shared.take_on(id);
-        id
-    }
-
-    /// Starts or ends the probe of a backend as the settings ask. Without checks nothing could
-    /// bring a backend up that one had found down, so it is up again.
-    fn adopt_check(&mut self, id: BackendId, settings: &model::Upstream, had_check: bool) {
-        match (settings.health_check.is_some(), self.shared.has_probe(id)) {
-            (true, false) => self.add_probe(id),
-            (false, true) => {
-                self.drop_probe(id);
-                self.shared.forget_finding(id);
-            }
-            (true, true) | (false, false) => {}
-        }
-        let resolved = !self.shared.place(id).addresses.is_empty();
-        if had_check && settings.health_check.is_none() && resolved {
-            self.shared.backends.get_mut(id).health =
-                Health::new(Verdict::Up, self.shared.timers.now);
-            self.shared.refresh_up(id);
-        }
-    }
+/// An upstream as the worker uses it.
+pub(crate) struct Upstream {
+    pub(crate) name: String,
+    pub(crate) members: Vec<BackendId>,
+    pub(crate) balancer: Balancer,
+    pub(crate) sticky: Option<StickyTags>,
+    /// Requests that wait for the backend they are bound to.
+    pub(crate) line: Line<SessionId>,
+    pub(crate) budget: RetryBudget,
+    pub(crate) settings: model::Upstream,
+    pub(crate) refused_log: RateLimit,
+    pub(crate) column: UpstreamColumn,
+    /// Whether a member has a limit of its own.
+    pub(crate) has_limits: bool,
+    /// The turn at which the loads of other workers were last looked at.
+    pub(crate) seen_at: u64,
 }
 
-impl<N: Net> crate::worker::shared::Shared<N> {
-    /// Takes a backend out of service; what it has goes on.
-    fn retire(&mut self, id: BackendId) {
-        self.close_parked(id);
-        self.send_line_away(id);
-        self.backends.retire(id);
-        if self.backends.try_get(id).is_none() {
-            self.free_place(id);
-        }
-    }
-}
-
-fn budget(settings: &model::Upstream) -> RetryBudget {
-    RetryBudget::new(
-        settings.retry_budget_percent,
-        settings.retry_budget_min_per_s,
-    )
-}
-
-fn fixed_addresses(address: &BackendAddress) -> Vec<Address> {
-    match address {
-        BackendAddress::Fixed(address) => vec![address.clone()],
-        BackendAddress::Name { .. } => Vec::new(),
-    }
-}
-
-fn algorithm(settings: &model::Algorithm) -> Algorithm {
-    match settings {
-        model::Algorithm::RoundRobin => Algorithm::RoundRobin,
-        model::Algorithm::LeastConn => Algorithm::LeastConnections,
-        model::Algorithm::RandomTwo => Algorithm::RandomTwo,
-        model::Algorithm::Hash(_) => Algorithm::Hash,
-    }
-}
-
-/// What is assumed of a backend with an address that no probe has reported on. One that a reload
-/// adds beside others is proven first, whatever the settings say.
-pub(super) fn assumed(upstream: &model::Upstream, at_start: bool) -> Verdict {
-    match &upstream.health_check {
-        Some(check) if !at_start || check.initial == InitialState::Down => Verdict::Down,
-        Some(_) | None => Verdict::Up,
-    }
+/// The tags of an upstream whose clients are bound by a cookie of weir's own.
+pub(crate) struct StickyTags {
+    pub(crate) key: TagKey,
+    /// Tag to place among the members.
+    pub(crate) tags: Tags,
 }
 
 impl Upstream {
@@ -394,5 +52,187 @@ impl Upstream {
             | model::Algorithm::LeastConn
             | model::Algorithm::RandomTwo => IPV6_PREFIX_BITS,
         }
+    }
+
+    /// What its algorithm hashes of a client.
+    pub(crate) fn hash_key(&self, peer: Option<SocketAddr>) -> u64 {
+        match (self.balancer.algorithm(), peer) {
+            (Algorithm::Hash, Some(peer)) => client_key(peer.ip(), self.ipv6_prefix_bits()),
+            _ => 0,
+        }
+    }
+}
+
+/// The table of upstreams, and that of all their backends.
+pub(crate) struct UpstreamTable {
+    pub(crate) list: Vec<Upstream>,
+    pub(crate) backends: Backends,
+    /// By backend id.
+    pub(crate) entries: Vec<Option<BackendEntry>>,
+    pub(crate) loads: Loads,
+    /// How many changes on the board have been taken on.
+    pub(crate) seen_changes: u64,
+    /// Whether somebody who waits for a full backend may go on.
+    pub(crate) must_check_lines: bool,
+}
+
+impl Index<UpstreamSlot> for UpstreamTable {
+    type Output = Upstream;
+
+    fn index(&self, slot: UpstreamSlot) -> &Upstream {
+        &self.list[slot as usize]
+    }
+}
+
+impl IndexMut<UpstreamSlot> for UpstreamTable {
+    fn index_mut(&mut self, slot: UpstreamSlot) -> &mut Upstream {
+        &mut self.list[slot as usize]
+    }
+}
+
+/// Picks that another worker may spoil before a request counts as one that finds no room.
+const OVERTAKEN_MAX: usize = 8;
+
+impl UpstreamTable {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            list: Vec::new(),
+            backends: Backends::new(),
+            entries: Vec::new(),
+            loads: Loads::default(),
+            seen_changes: 0,
+            must_check_lines: false,
+        }
+    }
+
+    /// Picks a backend that was not tried yet and takes a lease on it.
+    pub(crate) fn pick(
+        &mut self,
+        board: &mut Board,
+        timers: &Timers,
+        attempt: &Attempt,
+    ) -> Option<Lease> {
+        for _ in 0..OVERTAKEN_MAX {
+            let id = self.pick_backend(board, timers, attempt)?;
+            let lease = self.take_lease(board, id, !attempt.tried().is_empty());
+            if lease.is_some() {
+                return lease;
+            }
+        }
+        None
+    }
+
+    fn pick_backend(
+        &mut self,
+        board: &Board,
+        timers: &Timers,
+        attempt: &Attempt,
+    ) -> Option<BackendId> {
+        self.see_loads(board, timers, attempt.upstream);
+        let turn = self.draw_turn(board, attempt);
+        let upstream = &mut self.list[attempt.upstream as usize];
+        let balancer = &mut upstream.balancer;
+        let mut ask = Ask {
+            key: attempt.hash_key,
+            is_bound: attempt.is_bound_by_hash,
+            tried: attempt.tried(),
+            even_if_down: false,
+            turn,
+        };
+        let (members, backends) = (&upstream.members, &mut self.backends);
+        let picked = balancer.pick(members, backends, &ask);
+        if picked.is_none() && upstream.settings.when_all_down == model::WhenAllDown::UseAll {
+            ask.even_if_down = true;
+            return balancer.pick(members, backends, &ask);
+        }
+        picked
+    }
+
+    /// Adds to a counter of a live backend.
+    pub(crate) fn count_backend(
+        &self,
+        board: &Board,
+        id: BackendId,
+        cell: BackendCell,
+        count: u64,
+    ) {
+        board.add(self.entry(id).column, cell, count);
+    }
+
+    /// Takes a lease on a backend that was picked, perhaps after others had failed. None when
+    /// another worker was there at the same time and its limit does not have room for both.
+    pub(crate) fn take_lease(
+        &mut self,
+        board: &mut Board,
+        id: BackendId,
+        is_retry: bool,
+    ) -> Option<Lease> {
+        self.count_backend(board, id, BackendCell::Active, 1);
+        board.note_load(self.entry(id).column);
+        let lease = self.backends.take(id);
+        if self.is_overtaken(board, id) {
+            self.give_back(board, lease);
+            return None;
+        }
+        self.count_backend(board, id, BackendCell::Picks, 1);
+        if is_retry {
+            self.count_backend(board, id, BackendCell::Retries, 1);
+        }
+        Some(lease)
+    }
+
+    /// Gives a lease back. The last one of a backend that a reload removed frees its place.
+    pub(crate) fn give_back(&mut self, board: &mut Board, lease: Lease) {
+        let id = lease.backend;
+        let column = self.entry(id).column;
+        board.sub(column, BackendCell::Active, 1);
+        board.note_load(column);
+        self.backends.give_back(lease);
+        // One that a reload removed may have come back, and has this one's column.
+        if let Some(owner) = self
+            .loads
+            .owner(column.number())
+            .filter(|&owner| owner != id)
+        {
+            self.see_load(board, owner);
+        }
+        match self.backends.try_get(id) {
+            Some(backend) => self.must_check_lines |= backend.is_awaited(),
+            None => self.free_entry(board, id),
+        }
+    }
+
+    /// Forgets a backend that has no lease left and is in no upstream.
+    pub(crate) fn free_entry(&mut self, board: &mut Board, id: BackendId) {
+        if let Some(entry) = self.entries[id.0 as usize].take() {
+            self.loads.disown(entry.column, id);
+            board.close(entry.column);
+        }
+    }
+
+    /// What is known of a live backend.
+    ///
+    /// # Panics
+    /// When the backend is gone: ids live as long as a lease or a membership holds them.
+    pub(crate) fn entry(&self, id: BackendId) -> &BackendEntry {
+        self.entries[id.0 as usize]
+            .as_ref()
+            .expect("a live backend has an entry")
+    }
+
+    /// Whether this worker has a probe for it.
+    pub(crate) fn has_probe(&self, id: BackendId) -> bool {
+        self.entry(id).probe.is_some()
+    }
+
+    /// As [`UpstreamTable::entry`], to change it.
+    ///
+    /// # Panics
+    /// As [`UpstreamTable::entry`].
+    pub(crate) fn entry_mut(&mut self, id: BackendId) -> &mut BackendEntry {
+        self.entries[id.0 as usize]
+            .as_mut()
+            .expect("a live backend has an entry")
     }
 }

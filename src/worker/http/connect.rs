@@ -8,9 +8,10 @@ use crate::core::account::Purpose;
 use crate::core::http::exchange::{Allowance, Progress, Recovery, or_end};
 use crate::net::{ConnectError, Net};
 use crate::worker::connect::{Dialed, NoBackend};
+use crate::worker::health::FailedAt;
 use crate::worker::http::Parts;
 use crate::worker::http::exchange::ActiveExchange;
-use crate::worker::shared::{FailedAt, Shared};
+use crate::worker::shared::Shared;
 
 impl<N: Net> Parts<'_, N> {
     /// Chooses a connection: a parked one of the picked backend, or a new one.
@@ -96,7 +97,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         why: &str,
     ) -> Progress {
-        let upstream = &mut shared.upstreams[exchange.attempt.upstream as usize];
+        let upstream = &mut shared.upstreams[exchange.attempt.upstream];
         let tries_max = upstream.settings.tries_max as usize;
         let recovery = or_end(exchange.state.on_backend_lost(Allowance {
             has_tries: exchange.attempt.tried().len() + 1 < tries_max,

@@ -23,14 +23,16 @@ use crate::core::http::oddity::Oddities;
 use crate::core::http::rewrite::CONTINUE;
 use crate::core::time::Tick;
 use crate::net::Net;
-use crate::worker::connect::{self, Attempt, Confirmed};
+use crate::worker::attempt::Attempt;
+use crate::worker::connect::{self, Confirmed};
+use crate::worker::health::FailedAt;
 use crate::worker::http::drop::{self, DROP_MS, DROP_SILENT_MS};
 use crate::worker::http::log::{Record, log_exchange};
 use crate::worker::http::{Http, Next, Parts, Phase, REQUEST_TIMEOUT};
 use crate::worker::io_space::PipeKey;
 use crate::worker::keys::{ConnectionKey, ListenerSlot, UpstreamSlot};
 use crate::worker::session::{Protocol, Session};
-use crate::worker::shared::{FailedAt, Shared};
+use crate::worker::shared::Shared;
 use crate::worker::site::Site;
 use crate::worker::transport::Endpoint;
 use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
@@ -168,7 +170,7 @@ impl ActiveExchange {
     /// Whether the end of the client's direction is taken for an abort.
     pub(super) fn aborts_on_close<N: Net>(&self, shared: &Shared<N>) -> bool {
         let route = self.site.routes[self.route].abort_on_close;
-        let upstream = &shared.upstreams[self.attempt.upstream as usize].settings;
+        let upstream = &shared.upstreams[self.attempt.upstream].settings;
         route.unwrap_or(upstream.abort_on_close)
     }
 
@@ -200,7 +202,7 @@ impl ActiveExchange {
         let listener = session.listener;
         let end = match self.state.awaited(is_blocked) {
             Awaited::Turn(since) => {
-                let upstream = &shared.upstreams[self.attempt.upstream as usize];
+                let upstream = &shared.upstreams[self.attempt.upstream];
                 since.after(upstream.settings.sticky_wait())
             }
             Awaited::Connection(since) => {
@@ -351,7 +353,7 @@ impl<N: Net> Shared<N> {
             }
         }
         if let Some(lease) = exchange.attempt.lease.take() {
-            self.give_back(lease);
+            self.upstreams.give_back(&mut self.board, lease);
         }
         if let Some(buffer) = exchange.upload.take() {
             self.io.buffers.give(buffer);
@@ -394,13 +396,13 @@ impl<N: Net> Shared<N> {
             self.board.count_oddity(kind);
         }
         // A backend that gave its lease back may be gone.
-        let Some(place) = &mut self.places[backend.0 as usize] else {
+        let Some(entry) = &mut self.upstreams.entries[backend.0 as usize] else {
             return;
         };
-        for kind in found.without(place.oddities).iter() {
-            log::info!("backend {} sends odd responses: {kind}", place.label);
+        for kind in found.without(entry.oddities).iter() {
+            log::info!("backend {} sends odd responses: {kind}", entry.label);
         }
-        place.oddities = place.oddities.and(found);
+        entry.oddities = entry.oddities.and(found);
     }
 
     /// Lets go of an exchange whose client goes with it.
@@ -528,7 +530,9 @@ impl<N: Net> Parts<'_, N> {
                 return sent.map_or_else(Next::Turn, |()| Next::Step);
             }
             Due::OtherBackend => {
-                shared.leave_line(self.id, exchange.attempt.upstream);
+                shared
+                    .upstreams
+                    .leave_line(self.id, exchange.attempt.upstream);
                 exchange.note_wait(shared.timers.now);
                 Continue(())
             }
@@ -543,7 +547,13 @@ impl<N: Net> Parts<'_, N> {
                     (end, &exchange.attempt.lease)
                 {
                     let backend = lease.backend;
-                    shared.on_failure(backend, FailedAt::Answer, "response timed out");
+                    shared.upstreams.on_failure(
+                        &shared.board,
+                        &mut shared.timers,
+                        backend,
+                        FailedAt::Answer,
+                        "response timed out",
+                    );
                 }
                 Break(end)
             }
@@ -584,7 +594,7 @@ impl<N: Net> Parts<'_, N> {
             shared.starving.leave(self.id.key);
         }
         if let Some(slot) = exchange.line() {
-            shared.leave_line(self.id, slot);
+            shared.upstreams.leave_line(self.id, slot);
             exchange.note_wait(shared.timers.now);
         }
         shared.count_oddities(&exchange);

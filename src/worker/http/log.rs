@@ -12,7 +12,7 @@ use crate::core::http::head::Version;
 use crate::core::http::path::escape_beyond_ascii;
 use crate::core::time::Tick;
 use crate::net::Net;
-use crate::worker::connect::Attempt;
+use crate::worker::attempt::Attempt;
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::reply::OwnAnswer;
 use crate::worker::http::request::Request;
@@ -169,9 +169,9 @@ pub(super) fn log_exchange<N: Net>(
         return;
     };
     let id = log.id();
-    let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
+    let upstream = &shared.upstreams[exchange.attempt.upstream];
     let backend = exchange.attempt.last();
-    let backend = backend.and_then(|id| shared.backends.try_get(id));
+    let backend = backend.and_then(|id| shared.upstreams.backends.try_get(id));
     let line = HttpRecord {
         status: exchange
             .state
@@ -383,7 +383,7 @@ pub(crate) fn log_tcp<N: Net>(
     };
     let attempt = &relay.attempt;
     let backend = attempt.last();
-    let backend = backend.and_then(|id| shared.backends.try_get(id));
+    let backend = backend.and_then(|id| shared.upstreams.backends.try_get(id));
     let (why, closed_by) = match outcome(reason) {
         (Why::NoBackend, by) if attempt.has_timed_out() => (Why::ConnectTimeout, by),
         told => told,
@@ -409,7 +409,7 @@ pub(crate) fn log_tcp<N: Net>(
         id: log.id(),
         client: session.peer,
         listener: &shared.listeners[session.listener].name,
-        pool: &shared.upstreams[attempt.upstream as usize].name,
+        pool: &shared.upstreams[attempt.upstream].name,
         backend: backend.map(|backend| backend.identity.as_str()),
         attempts: attempt.count(),
         bytes_in: relay.up.flow.moved_bytes(),

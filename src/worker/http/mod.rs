@@ -26,7 +26,7 @@ use crate::core::http::exchange::NO_MEMORY;
 use crate::core::http::head::{RequestHead, ResponseHead};
 use crate::core::time::Tick;
 use crate::net::Net;
-use crate::worker::connect::Attempt;
+use crate::worker::attempt::Attempt;
 use crate::worker::keys::SessionId;
 use crate::worker::session::{Protocol, Session};
 use crate::worker::shared::Shared;

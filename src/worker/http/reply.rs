@@ -200,7 +200,7 @@ impl<N: Net> Parts<'_, N> {
         let mut out = std::mem::take(&mut shared.http.out);
         out.clear();
         let own = upstream.and_then(|slot| {
-            let pages = &shared.upstreams[slot as usize].settings.error_pages;
+            let pages = &shared.upstreams[slot].settings.error_pages;
             find_page(pages, status)
         });
         let page = own.or_else(|| find_page(&site.error_pages, status));

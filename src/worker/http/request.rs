@@ -22,7 +22,7 @@ use crate::core::http::upstream_request::{RequestSource, UpstreamRequest};
 use crate::core::key::bytes_key;
 use crate::core::readiness::Io;
 use crate::net::Net;
-use crate::worker::connect::Attempt;
+use crate::worker::attempt::Attempt;
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::http::log::Record;
 use crate::worker::http::{Next, Parts, Phase};
@@ -374,7 +374,7 @@ impl<N: Net> Parts<'_, N> {
             shared.abandon_exchange(exchange);
             return self.answer_error(shared, site, Some(route), request, (503, Some(NO_MEMORY)));
         }
-        if full.is_some_and(|backend| shared.line_up(self.id, upstream, backend)) {
+        if full.is_some_and(|backend| shared.upstreams.line_up(self.id, upstream, backend)) {
             exchange.state.on_queued(shared.timers.now);
         }
         self.http.phase = Phase::Exchange;
@@ -404,7 +404,7 @@ fn choose_key<N: Net>(
     client: Option<IpAddr>,
     path: Canonical<'_>,
 ) -> Option<BackendId> {
-    let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
+    let upstream = &shared.upstreams[exchange.attempt.upstream];
     let fields = &request.head.fields;
     let cookies = || fields.values(Known::Cookie, request.bytes);
     let by_address = || client.map_or(0, |client| client_key(client, upstream.ipv6_prefix_bits()));
@@ -440,8 +440,10 @@ fn choose_key<N: Net>(
                 exchange.sticky = Some(StickyUse::New);
                 return None;
             };
-            if shared.takes_bound(id)
-                && let Some(lease) = shared.take_lease(id, false)
+            if shared
+                .upstreams
+                .takes_bound(&shared.board, &shared.timers, id)
+                && let Some(lease) = shared.upstreams.take_lease(&mut shared.board, id, false)
             {
                 exchange.attempt.lease = Some(lease);
                 exchange.sticky = Some(StickyUse::Hit);
@@ -449,7 +451,12 @@ fn choose_key<N: Net>(
             }
             // Unless it gets its turn there.
             exchange.sticky = Some(StickyUse::Moved);
-            return shared.backends.get(id).is_bindable().then_some(id);
+            return shared
+                .upstreams
+                .backends
+                .get(id)
+                .is_bindable()
+                .then_some(id);
         }
         None => {}
     }
@@ -466,7 +473,7 @@ fn write_head<N: Net>(
 ) {
     let ActiveExchange { site, state, .. } = exchange;
     let route = &site.routes[exchange.route];
-    let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
+    let upstream = &shared.upstreams[exchange.attempt.upstream];
     let target = Canonical {
         path: match route.strip_prefix && path.path != b"*" {
             true => site.table.strip(exchange.route, path.path),

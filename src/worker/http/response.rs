@@ -16,12 +16,13 @@ use crate::core::http::rewrite::{END, ResponseRewrite, write_response};
 use crate::core::http::sticky::{self, CookieAttributes};
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
+use crate::worker::health::FailedAt;
 use crate::worker::http::Parts;
 use crate::worker::http::exchange::ActiveExchange;
 use crate::worker::io_space::{IoSpace, PipeKey};
 use crate::worker::keys::ConnectionKey;
 use crate::worker::relay::{SPLICE_AFTER_BYTES, SPLICE_BYTES_MAX};
-use crate::worker::shared::{FailedAt, Shared};
+use crate::worker::shared::Shared;
 
 /// A body part up to this size is copied behind the head instead of being written from where it
 /// lies.
@@ -516,7 +517,13 @@ fn note_idle_limit<N: Net>(
         return;
     };
     let says_something = head.fields.has(Known::KeepAlive);
-    if says_something || shared.place(lease.backend).idle_limit.is_announced() {
+    if says_something
+        || shared
+            .upstreams
+            .entry(lease.backend)
+            .idle_limit
+            .is_announced()
+    {
         let timeout_s = keep_alive::timeout_s(head.fields.values(Known::KeepAlive, bytes));
         shared.learn_idle_limit(lease.backend, |limit| limit.on_response(timeout_s));
     }
@@ -540,7 +547,7 @@ fn note_reach<N: Net>(exchange: &mut ActiveExchange, shared: &mut Shared<N>) {
 
 /// An answer has begun: real traffic worked, unless a 5xx is taken for a failure.
 fn note_outcome<N: Net>(exchange: &ActiveExchange, shared: &mut Shared<N>, status: u16) {
-    let upstream = &mut shared.upstreams[exchange.attempt.upstream as usize];
+    let upstream = &mut shared.upstreams[exchange.attempt.upstream];
     upstream.budget.on_request(shared.timers.now);
     let is_failure = status >= 500 && upstream.settings.passive.count_5xx;
     let Some(lease) = &exchange.attempt.lease else {
@@ -548,15 +555,21 @@ fn note_outcome<N: Net>(exchange: &ActiveExchange, shared: &mut Shared<N>, statu
     };
     let backend = lease.backend;
     if is_failure {
-        shared.on_failure(backend, FailedAt::Answer, &format!("HTTP status {status}"));
+        shared.upstreams.on_failure(
+            &shared.board,
+            &mut shared.timers,
+            backend,
+            FailedAt::Answer,
+            &format!("HTTP status {status}"),
+        );
     } else {
-        shared.backends.on_success(backend);
+        shared.upstreams.backends.on_success(backend);
     }
 }
 
 /// Sets the cookie that binds the client to its backend, where it has none or another.
 fn write_sticky<N: Net>(exchange: &mut ActiveExchange, shared: &Shared<N>, out: &mut Vec<u8>) {
-    let upstream = &shared.upstreams[exchange.attempt.upstream as usize];
+    let upstream = &shared.upstreams[exchange.attempt.upstream];
     let (Some(model::Sticky::Insert(cookie)), Some(state), Some(lease)) = (
         &upstream.settings.sticky,
         &upstream.sticky,
@@ -571,7 +584,7 @@ fn write_sticky<N: Net>(exchange: &mut ActiveExchange, shared: &Shared<N>, out: 
     if exchange.sticky == Some(StickyUse::Hit) {
         return;
     }
-    let identity = &shared.backends.get(lease.backend).identity;
+    let identity = &shared.upstreams.backends.get(lease.backend).identity;
     let tag = state.key.tag(&upstream.name, identity);
     let attributes = CookieAttributes {
         name: &cookie.name,
@@ -586,14 +599,17 @@ fn write_sticky<N: Net>(exchange: &mut ActiveExchange, shared: &Shared<N>, out: 
 
 fn count_received<N: Net>(exchange: &ActiveExchange, shared: &Shared<N>, count: usize) {
     if let Some(lease) = &exchange.attempt.lease {
-        shared.count_backend(lease.backend, BackendCell::BytesIn, count as u64);
+        shared.upstreams.count_backend(
+            &shared.board,
+            lease.backend,
+            BackendCell::BytesIn,
+            count as u64,
+        );
     }
 }
 
 fn backend_label<'a, N: Net>(exchange: &ActiveExchange, shared: &'a Shared<N>) -> &'a str {
-    exchange
-        .attempt
-        .lease
-        .as_ref()
-        .map_or("backend", |lease| &shared.place(lease.backend).label)
+    exchange.attempt.lease.as_ref().map_or("backend", |lease| {
+        &shared.upstreams.entry(lease.backend).label
+    })
 }

@@ -291,7 +291,7 @@ impl<N: Net> Parts<'_, N> {
 
 fn count_sent<N: Net>(exchange: &ActiveExchange, shared: &Shared<N>, count: usize) {
     if let Some(lease) = &exchange.attempt.lease {
-        let column = shared.place(lease.backend).column;
+        let column = shared.upstreams.entry(lease.backend).column;
         shared
             .board
             .add(column, BackendCell::BytesOut, count as u64);
