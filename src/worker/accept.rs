@@ -11,9 +11,9 @@ use crate::net::{Accept, Kind, Net};
 use crate::worker::Worker;
 use crate::worker::keys::{ListenerSlot, SessionId, key_of};
 use crate::worker::listeners::Pause;
-use crate::worker::opening::{self, Opening};
-use crate::worker::session::{Protocol, Session};
-use crate::worker::shortage::Shortage;
+use crate::worker::memory_queue::Shortage;
+use crate::worker::opening;
+use crate::worker::session::{Opening, Protocol, Session};
 use crate::worker::timers::Timeout;
 use crate::worker::transport::Endpoint;
 use crate::worker::turn::CloseReason;
@@ -37,7 +37,7 @@ impl<N: Net> Worker<N> {
                 return;
             }
             // What they wait for must not go to those who come after them.
-            if self.shared.starving.len() > 0 {
+            if self.shared.descriptor_queue.len() > 0 {
                 self.pause(slot, Pause::Exhausted);
                 return;
             }
@@ -199,7 +199,7 @@ impl<N: Net> Worker<N> {
             Protocol::Opening(Box::new(Opening::new(state)))
         } else {
             client.put_layer(&mut shared.io.net);
-            opening::protocol(shared, slot, peer, Settled::default())
+            opening::start(shared, slot, peer, Settled::default())
         };
         let session = vacant.insert(Session {
             client,

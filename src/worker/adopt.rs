@@ -10,25 +10,12 @@ use std::sync::Arc;
 use crate::config::model::{self, Config, Mode};
 use crate::core::address::Address;
 use crate::net::Net;
-use crate::worker::Stage;
 use crate::worker::Worker;
 use crate::worker::keys::{ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listeners::{Listener, Pause};
 use crate::worker::listening_sockets::{ListeningSockets, Opened};
 use crate::worker::site::Site;
-
-/// What a change of configuration changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Adopted {
-    /// Backends that are new.
-    pub backends_added: usize,
-    /// Backends that are gone and drain.
-    pub backends_removed: usize,
-    /// Listeners that are new.
-    pub listeners_added: usize,
-    /// Listeners that are gone and close.
-    pub listeners_removed: usize,
-}
+use crate::worker::told::{Adopted, Stage};
 
 impl<N: Net> Worker<N> {
     /// Whether a socket for this listener is open, so that a new configuration need not bring one.

@@ -18,11 +18,11 @@ use crate::core::line::Line;
 use crate::net::Net;
 use crate::worker::LOG_PERIOD_MS;
 use crate::worker::Worker;
-use crate::worker::adopt::Adopted;
 use crate::worker::backend_entry::BackendEntry;
 use crate::worker::keys::{UpstreamSlot, key_of};
 use crate::worker::listeners::Listener;
 use crate::worker::shared::Shared;
+use crate::worker::told::Adopted;
 use crate::worker::upstreams::{StickyTags, Upstream};
 
 impl<N: Net> Worker<N> {

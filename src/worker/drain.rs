@@ -8,6 +8,7 @@ use crate::worker::Worker;
 use crate::worker::keys::{ListenerSlot, key_of};
 use crate::worker::session::Session;
 use crate::worker::timers::Timeout;
+use crate::worker::told::Stage;
 use crate::worker::turn::CloseReason;
 
 /// How often a drain says how many sessions still run.
@@ -16,19 +17,6 @@ const REPORT_PERIOD_MS: u64 = 1_000;
 /// How long a listener that closes waits for handshakes that have begun: the round trip to a client
 /// far away. In that time nobody new comes in.
 const HANDSHAKE_MS: u64 = 200;
-
-/// How far a worker is on its way to the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// It serves.
-    Serving,
-    /// It was asked to end and still accepts for a while.
-    PreDrain,
-    /// It accepts no more; sessions finish.
-    Draining,
-    /// Nothing is left.
-    Finished,
-}
 
 impl<N: Net> Worker<N> {
     /// How far the worker is on its way to the end.

@@ -14,6 +14,9 @@ mod attempt;
 mod backend_entry;
 mod connect;
 mod connections;
+mod descriptor_queue;
+mod descriptors;
+mod direction;
 mod drain;
 mod health;
 mod http;
@@ -24,21 +27,24 @@ mod listeners;
 mod listening_sockets;
 mod loads;
 mod machine;
+mod memory;
+mod memory_queue;
 mod names;
 mod opening;
 mod parked;
 mod probe;
+mod probes;
+mod protocol;
 mod relay;
 mod report;
 mod session;
 mod shared;
-mod shortage;
 mod site;
 mod span;
-mod starve;
 pub mod stats_text;
 mod tcp;
 mod timers;
+mod told;
 mod transport;
 mod turn;
 mod upstreams;
@@ -58,27 +64,26 @@ use crate::core::memory_limit::WAITING_BYTES_MAX;
 use crate::core::rng::Rng;
 use crate::core::time::Tick;
 use crate::net::{Fired, Kind, Net, Target};
-use crate::worker::connections::Connections;
-use crate::worker::http::HttpSpace;
+use crate::worker::connections::{Connections, Owner};
+use crate::worker::descriptor_queue::DescriptorQueue;
+use crate::worker::http::space::HttpSpace;
 use crate::worker::io_space::{IoSpace, PipePool};
 use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId, UpstreamSlot};
 use crate::worker::listeners::ListenerTable;
+use crate::worker::memory_queue::MemoryQueue;
 use crate::worker::probe::Probe;
 use crate::worker::session::Session;
 use crate::worker::shared::Shared;
-use crate::worker::shortage::ShortageLine;
 use crate::worker::span::span;
-use crate::worker::starve::Starving;
 use crate::worker::timers::{Timeout, Timers};
+use crate::worker::told::Reporter;
 use crate::worker::turn::{CloseReason, Turn};
 use crate::worker::upstreams::UpstreamTable;
 
 pub use crate::core::slots::Slots;
-pub use crate::worker::adopt::Adopted;
-pub use crate::worker::drain::Stage;
-pub(crate) use crate::worker::http::PENDING_BYTES_MAX as ACCESS_LINES_BYTES_MAX;
+pub(crate) use crate::worker::http::access_log::PENDING_BYTES_MAX as ACCESS_LINES_BYTES_MAX;
 pub use crate::worker::listening_sockets::Opened;
-pub use crate::worker::report::Census;
+pub use crate::worker::told::{Adopted, Census, Stage};
 
 /// How often at most one kind of warning about single connections is logged.
 const LOG_PERIOD_MS: u64 = 1_000;
@@ -111,7 +116,7 @@ pub struct Worker<N: Net> {
     /// Parked connections that have had an event.
     fired_parked: Vec<ConnectionKey>,
     /// Sessions that wait for memory.
-    short: ShortageLine,
+    memory_queue: MemoryQueue,
     has_full_listener: bool,
     /// The listener that was the first to get a place that became free.
     first_resumed: usize,
@@ -126,7 +131,7 @@ pub struct Worker<N: Net> {
     /// How long it waits for sessions after that.
     drain_timeout: Duration,
     cut: u64,
-    report: report::Reporter,
+    report: Reporter,
     /// Kept between turns for their capacity.
     fired: Vec<Fired>,
     due: Vec<Timeout>,
@@ -203,7 +208,7 @@ impl<N: Net> Worker<N> {
             rng: Rng::new(u64::from_ne_bytes(seed)),
             connections: Connections::new(),
             http: HttpSpace::new(),
-            starving: Starving::new(),
+            descriptor_queue: DescriptorQueue::new(),
         };
         let mut worker = Self {
             shared,
@@ -217,7 +222,7 @@ impl<N: Net> Worker<N> {
             runnable_listeners: VecDeque::new(),
             runnable_probes: VecDeque::new(),
             fired_parked: Vec::new(),
-            short: ShortageLine::new(),
+            memory_queue: MemoryQueue::new(),
             has_full_listener: false,
             first_resumed: 0,
             full_check_armed: false,
@@ -228,7 +233,7 @@ impl<N: Net> Worker<N> {
             pre_drain: Duration::ZERO,
             drain_timeout: Duration::ZERO,
             cut: 0,
-            report: report::Reporter::new(start.now),
+            report: Reporter::new(start.now),
             fired: Vec::new(),
             due: Vec::new(),
         };
@@ -328,6 +333,24 @@ impl<N: Net> Worker<N> {
         is_meant
     }
 
+    /// Notes an event of a connection, and has its owner look at it.
+    fn mark_connection(&mut self, event: &Fired) -> bool {
+        let key = event.target.key;
+        let Some(connection) = self.shared.connections.find(key) else {
+            return false;
+        };
+        let endpoint = &mut connection.endpoint;
+        if !endpoint.mark(event.target.generation, event.ready) {
+            return false;
+        }
+        match connection.owner {
+            Owner::Session(session) => self.queue_session(session),
+            Owner::Parked => self.fired_parked.push(key),
+            Owner::Probe(probe) => self.runnable_probes.push_back(probe),
+        }
+        true
+    }
+
     fn mark_listener(&mut self, event: &Fired) -> bool {
         let Some(listener) = self
             .shared
@@ -377,7 +400,7 @@ impl<N: Net> Worker<N> {
     fn on_timeout(&mut self, timeout: Timeout) {
         match timeout {
             Timeout::Session { key, generation } => self.on_session_timer(key, generation),
-            Timeout::Starving => self.on_starving_timer(),
+            Timeout::Descriptor => self.on_starving_timer(),
             Timeout::Listener(slot) => self.resume_listener(slot),
             Timeout::Close(slot) => self.empty_listener(slot),
             Timeout::Probe { key, generation } => self.on_probe_timer(key, generation),
@@ -405,7 +428,7 @@ impl<N: Net> Worker<N> {
             return;
         }
         session.timer = None;
-        if session::deadline(session, &self.shared) <= self.shared.timers.now {
+        if protocol::deadline(session, &self.shared) <= self.shared.timers.now {
             session.due = true;
             self.queue_session(key);
         } else {
@@ -445,18 +468,18 @@ impl<N: Net> Worker<N> {
         }
         session.queued = false;
         let shared = &mut self.shared;
-        let mut turn = session::run(key, session, shared);
+        let mut turn = protocol::run(key, session, shared);
         // What was ready in this very turn beats the timeout.
         if std::mem::take(&mut session.due)
             && !matches!(turn, Turn::Close(_))
-            && session::deadline(session, shared) <= shared.timers.now
+            && protocol::deadline(session, shared) <= shared.timers.now
         {
-            turn = session::on_timeout(key, session, shared);
+            turn = protocol::on_timeout(key, session, shared);
         }
         // Most turns leave nothing to be done.
         if turn != Turn::Sleep
-            || self.short.concerns(&shared.io)
-            || !session::is_timed(session, shared)
+            || self.memory_queue.concerns(&shared.io)
+            || !protocol::is_timed(session, shared)
         {
             self.end_turn(key, turn);
         }
@@ -481,7 +504,7 @@ impl<N: Net> Worker<N> {
         let Some(session) = self.sessions.get_mut(key as usize) else {
             return;
         };
-        let deadline = session::deadline(session, &self.shared);
+        let deadline = protocol::deadline(session, &self.shared);
         if let Some((at, timer)) = session.timer {
             if at <= deadline {
                 return;
@@ -505,8 +528,8 @@ impl<N: Net> Worker<N> {
         if let Some((_, timer)) = session.timer {
             shared.timers.wheel.cancel(timer);
         }
-        shared.starving.leave(key);
-        shared.starving.on_freed();
+        shared.descriptor_queue.leave(key);
+        shared.descriptor_queue.on_freed();
         if let Some(slot) = session.line() {
             shared.upstreams.leave_line(session.id(key), slot);
         }

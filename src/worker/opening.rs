@@ -12,35 +12,17 @@ use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::attempt::Attempt;
-use crate::worker::http::Http;
+use crate::worker::http;
+use crate::worker::http::client::Http;
 use crate::worker::keys::ListenerSlot;
-use crate::worker::session::{self, Protocol, Session};
+use crate::worker::relay::Relay;
+use crate::worker::session::{Protocol, Session};
 use crate::worker::shared::Shared;
-use crate::worker::tcp::Relay;
+use crate::worker::tcp;
 use crate::worker::turn::{CloseReason, Side, Turn};
 
-/// What has come of an opening.
-pub(crate) struct Opening<N: Net> {
-    state: N::Opening,
-    bytes: Vec<u8>,
-}
-
-impl<N: Net> Opening<N> {
-    pub(crate) fn new(state: N::Opening) -> Self {
-        Self {
-            state,
-            bytes: Vec::new(),
-        }
-    }
-
-    /// What is allocated for bytes that have come.
-    pub(crate) fn kept(&self) -> usize {
-        self.bytes.capacity()
-    }
-}
-
 /// What a session of a listener begins with, once it is settled.
-pub(crate) fn protocol<N: Net>(
+pub(crate) fn start<N: Net>(
     shared: &Shared<N>,
     slot: ListenerSlot,
     peer: Option<SocketAddr>,
@@ -112,7 +94,7 @@ fn begin<N: Net>(
     let slot = session.listener;
     session.moved = shared.timers.now;
     session.peer = settled.peer.or(session.peer);
-    let protocol = protocol(shared, slot, session.peer, settled);
+    let protocol = start(shared, slot, session.peer, settled);
     let Protocol::Opening(opening) = std::mem::replace(&mut session.protocol, protocol) else {
         return Turn::Sleep;
     };
@@ -146,5 +128,9 @@ fn begin<N: Net>(
         }
         Protocol::Opening(_) => {}
     }
-    session::run(key, session, shared)
+    match session.protocol {
+        Protocol::Tcp(_) => tcp::run(key, session, shared),
+        Protocol::Http(_) => http::run(key, session, shared),
+        Protocol::Opening(_) => Turn::Sleep,
+    }
 }

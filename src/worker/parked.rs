@@ -196,7 +196,7 @@ impl<N: Net> Shared<N> {
             since,
             turn,
         });
-        self.starving.on_freed();
+        self.descriptor_queue.on_freed();
     }
 
     /// Closes a connection of a backend that is parked and will not be used; whether there was one.

@@ -1,74 +1,21 @@
 //! What a worker says of itself: the statistics line, and a census for whoever checks it.
 
-use std::time::Duration;
-
 use log::info;
 
 use crate::board::{BackendCell, Cell, ListenerCell, Listeners};
-use crate::config::model::Config;
 use crate::core::account::Purpose;
 use crate::core::http::oddity::Oddity;
-use crate::core::time::Tick;
-use crate::core::timer::TimerKey;
 use crate::net::Net;
 use crate::worker::Worker;
+use crate::worker::connections::Owner;
 use crate::worker::keys::key_of;
+use crate::worker::memory_queue::Shortage;
+use crate::worker::probe::Probe;
 use crate::worker::session::Session;
-use crate::worker::shortage::Shortage;
 use crate::worker::span::span;
 use crate::worker::stats_text;
 use crate::worker::timers::Timeout;
-
-/// The settings and memory of reporting.
-#[derive(Debug)]
-pub(crate) struct Reporter {
-    started: Tick,
-    stats_interval: Option<Duration>,
-    timer: Option<TimerKey>,
-    last_line: String,
-}
-
-impl Reporter {
-    pub(crate) fn new(now: Tick) -> Self {
-        Self {
-            started: now,
-            stats_interval: None,
-            timer: None,
-            last_line: String::new(),
-        }
-    }
-
-    pub(crate) fn adopt(&mut self, config: &Config) {
-        self.stats_interval = config.stats_interval;
-    }
-}
-
-/// How much of everything a worker holds: what a test compares with what it knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Census {
-    /// Sessions.
-    pub sessions: usize,
-    /// Leases on backends that are out.
-    pub leases: usize,
-    /// Buffers that are lent.
-    pub buffers_lent: usize,
-    /// Bytes that the account of all that waits is charged with.
-    pub bytes_waiting: usize,
-    /// Sessions that wait for memory.
-    pub short: usize,
-    /// Pipes that are lent.
-    pub pipes_lent: usize,
-    /// Armed timers.
-    pub timers: usize,
-    /// Listening sockets that are open.
-    pub listeners_open: usize,
-    /// Upstreams in the table: those of the configuration, and those that something still uses.
-    pub upstreams: usize,
-    /// Entries in the run queues.
-    pub queued: usize,
-    /// Events that were for an owner that had gone.
-    pub stale_events: u64,
-}
+use crate::worker::told::Census;
 
 impl<N: Net> Worker<N> {
     /// Bytes of a session in the table, which is all that an idle one takes besides its timer.
@@ -91,7 +38,7 @@ impl<N: Net> Worker<N> {
             leases: self.shared.upstreams.backends.leases(),
             buffers_lent: self.shared.io.buffers.lent(),
             bytes_waiting: self.shared.io.buffers.account().total(),
-            short: self.short.len(),
+            short: self.memory_queue.len(),
             pipes_lent: self.shared.io.pipes.lent(),
             timers: self.shared.timers.wheel.len(),
             listeners_open: self
@@ -207,8 +154,8 @@ impl<N: Net> Worker<N> {
     }
 
     fn check_starving(&self) -> Result<(), String> {
-        let starving = self.sessions.iter().filter(|(_, s)| s.is_starving());
-        let (waiting, line) = (starving.count(), self.shared.starving.len());
+        let descriptor_queue = self.sessions.iter().filter(|(_, s)| s.is_starving());
+        let (waiting, line) = (descriptor_queue.count(), self.shared.descriptor_queue.len());
         if waiting != line {
             return Err(format!(
                 "{waiting} sessions wait for a descriptor, {line} are in line"
@@ -264,7 +211,7 @@ impl<N: Net> Worker<N> {
     fn check_shortage(&self) -> Result<(), String> {
         let waiting = self.sessions.iter();
         let waiting = waiting.filter(|(_, session)| session.shortage == Shortage::InLine);
-        match (waiting.count(), self.short.len()) {
+        match (waiting.count(), self.memory_queue.len()) {
             (waiting, line) if waiting == line => Ok(()),
             (waiting, line) => Err(format!("{waiting} wait for memory, {line} are in line")),
         }
@@ -349,5 +296,40 @@ impl<N: Net> Worker<N> {
         stats_text::oddities(&mut line, |kind| board.oddities(kind));
         stats_text::access_log(&mut line, self.access_lines_lost());
         line
+    }
+
+    /// Every connection has the owner that it names, and nobody else has a key to it.
+    pub(crate) fn check_connections(&self) -> Result<(), String> {
+        let shared = &self.shared;
+        for (key, connection) in shared.connections.iter() {
+            let is_held = match connection.owner {
+                Owner::Session(session) => {
+                    let session = self.sessions.get(session as usize);
+                    session.and_then(Session::connection) == Some(key)
+                }
+                Owner::Parked => shared.is_parked(connection.backend, key),
+                Owner::Probe(probe) => {
+                    let probe = self.probes.get(probe as usize);
+                    probe.and_then(Probe::connection) == Some(key)
+                }
+            };
+            if !is_held {
+                let owner = connection.owner;
+                return Err(format!("connection {key} is not that of {owner:?}"));
+            }
+        }
+        let in_use = self.sessions.iter().filter_map(|(_, it)| it.connection());
+        let parked = shared
+            .upstreams
+            .entries
+            .iter()
+            .flatten()
+            .map(|it| it.parked.len());
+        let probing = self.probes.iter().filter_map(|(_, it)| it.connection());
+        let held = in_use.count() + parked.sum::<usize>() + probing.count();
+        match shared.connections.0.len() {
+            open if open == held => Ok(()),
+            open => Err(format!("{open} connections are open, {held} are held")),
+        }
     }
 }

@@ -1,21 +1,25 @@
 //! What all sessions of a worker share: the seam, the clock, buffers, timers, backends, limits
 //! and counters. A session runs with two disjoint borrows, itself and this.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use log::warn;
 
 use crate::board::{Board, Cell, CodeClass, Listeners};
 use crate::config::model;
+use crate::core::address::Address;
+use crate::core::backend::BackendId;
 use crate::core::rng::Rng;
-use crate::net::Net;
-use crate::worker::connections::Connections;
-use crate::worker::http::HttpSpace;
+use crate::net::{ConnectError, Kind, Net, Target};
+use crate::worker::connections::{Connection, Connections, Owner};
+use crate::worker::descriptor_queue::DescriptorQueue;
+use crate::worker::http::space::HttpSpace;
 use crate::worker::io_space::IoSpace;
-use crate::worker::keys::{ListenerSlot, UpstreamSlot};
+use crate::worker::keys::{ConnectionKey, ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listeners::ListenerTable;
-use crate::worker::starve::Starving;
 use crate::worker::timers::Timers;
+use crate::worker::transport::Endpoint;
 use crate::worker::upstreams::UpstreamTable;
 
 /// What all sessions of a worker share.
@@ -30,7 +34,7 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) connections: Connections<N>,
     pub(crate) http: HttpSpace,
     /// Sessions that wait for a descriptor.
-    pub(crate) starving: Starving,
+    pub(crate) descriptor_queue: DescriptorQueue,
 }
 
 impl<N: Net> Shared<N> {
@@ -71,5 +75,80 @@ impl<N: Net> Shared<N> {
     /// Counts for a listener.
     pub(crate) fn count(&self, listener: ListenerSlot, cell: impl Cell<Listeners>, count: u64) {
         self.board.add(self.listeners[listener].column, cell, count);
+    }
+
+    /// Starts a connection to a backend, at the address that is its turn, and watches it for its
+    /// owner.
+    pub(crate) fn open_connection(
+        &mut self,
+        backend: BackendId,
+        owner: Owner,
+        connect: impl FnOnce(&mut N, &Address) -> Result<N::Stream, ConnectError>,
+    ) -> Result<ConnectionKey, ConnectError> {
+        let generation = self.io.next_generation();
+        let net = &mut self.io.net;
+        let entry = self.upstreams.entries[backend.0 as usize].as_ref();
+        let entry = entry.and_then(|entry| Some((entry, entry.address_now()?)));
+        let (entry, address) = entry.ok_or(ConnectError::Failed(ErrorKind::NotFound))?;
+        let stream = connect(net, address)?;
+        let settings = &self.upstreams[entry.upstream].settings;
+        let kind = match owner {
+            Owner::Probe(_) => Kind::Probe,
+            Owner::Session(_) | Owner::Parked => Kind::Backend,
+        };
+        if let (Kind::Backend, Some(keepalive)) = (kind, &settings.keepalive) {
+            net.set_keepalive(&stream, keepalive);
+        }
+        let vacant = self.connections.0.vacant_entry();
+        let key = key_of(vacant.key());
+        let target = Target {
+            kind,
+            key,
+            generation,
+        };
+        let endpoint = Endpoint::watched(stream, target, net)
+            .map_err(|error| ConnectError::Failed(error.kind()))?;
+        vacant.insert(Connection {
+            endpoint,
+            owner,
+            backend,
+            moves: entry.moves,
+            parked_timer: None,
+        });
+        Ok(key)
+    }
+
+    /// Closes a connection that nobody uses any more.
+    pub(crate) fn close_connection(&mut self, key: ConnectionKey) {
+        if let Some(endpoint) = self.remove_connection(key) {
+            endpoint.close(&mut self.io.net);
+        }
+    }
+
+    /// Closes a connection on which nothing is to be said any more.
+    pub(crate) fn cut_connection(&mut self, key: ConnectionKey) {
+        if let Some(endpoint) = self.remove_connection(key) {
+            endpoint.cut(&mut self.io.net);
+        }
+    }
+
+    /// Ends a connection so that the backend sees that its answer is not wanted.
+    pub(crate) fn reset_connection(&mut self, key: ConnectionKey) {
+        if let Some(endpoint) = self.remove_connection(key) {
+            endpoint.reset(&mut self.io.net);
+        }
+    }
+
+    /// Takes a connection out of the table, to be ended.
+    pub(crate) fn remove_connection(&mut self, key: ConnectionKey) -> Option<Endpoint<N>> {
+        let connection = self.connections.0.try_remove(key as usize)?;
+        if let Some(timer) = connection.parked_timer {
+            self.timers.wheel.cancel(timer);
+        }
+        if connection.owner == Owner::Parked {
+            self.forget_parked(connection.backend, key);
+        }
+        self.descriptor_queue.on_freed();
+        Some(connection.endpoint)
     }
 }

@@ -3,83 +3,21 @@
 //! No client byte is read before the backend has confirmed, so every attempt starts afresh.
 
 use std::io::ErrorKind;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::board::{BackendCell, ListenerCell};
 use crate::core::time::Tick;
 use crate::net::Net;
-use crate::worker::attempt::Attempt;
 use crate::worker::connect::{self, Confirmed, Dialed, NoBackend};
-use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId};
-use crate::worker::relay::{Direction, Held, Limits, Pumped};
+use crate::worker::direction::{Pumped, RelayLimits};
+use crate::worker::keys::{ListenerSlot, SessionId};
+use crate::worker::relay::{Content, Relay, RelayPhase};
 use crate::worker::session::{Protocol, Session};
 use crate::worker::shared::Shared;
 use crate::worker::transport::Endpoint;
 use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
 
-/// What an L4 session has of its backend, and what is on its way.
-pub(crate) struct Relay<N: Net> {
-    pub(crate) attempt: Attempt,
-    pub(crate) connection: Option<ConnectionKey>,
-    /// Client to backend.
-    pub(crate) up: Direction<N>,
-    /// Backend to client.
-    pub(crate) down: Direction<N>,
-    phase: Phase,
-}
-
-/// What a relay carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
-    /// Its connection took so long to be made, in milliseconds.
-    Tcp(u32),
-    /// It began as an HTTP request, whose route may say how long nothing may move, in milliseconds:
-    /// at most 49 days, so that sessions stay small.
-    Tunnel(Option<NonZeroU32>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// No descriptor is left for the backend connection, since then.
-    Starving(Tick),
-    /// The backend connection is being made, since then.
-    Connecting(Tick),
-    /// Bytes are relayed.
-    Relaying(Content),
-}
-
 impl<N: Net> Relay<N> {
-    pub(crate) fn new(attempt: Attempt, now: Tick) -> Self {
-        Self {
-            attempt,
-            connection: None,
-            up: Direction::new(),
-            down: Direction::new(),
-            phase: Phase::Connecting(now),
-        }
-    }
-
-    /// A relay that takes over from HTTP after a change of protocols, on the same connections, with
-    /// the timeout of its route if that has one.
-    pub(crate) fn tunnel(
-        attempt: Attempt,
-        connection: ConnectionKey,
-        timeout: Option<Duration>,
-    ) -> Self {
-        let timeout = timeout.map(|timeout| {
-            let ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-            NonZeroU32::new(ms).unwrap_or(NonZeroU32::MIN)
-        });
-        Self {
-            attempt,
-            connection: Some(connection),
-            up: Direction::new(),
-            down: Direction::new(),
-            phase: Phase::Relaying(Content::Tunnel(timeout)),
-        }
-    }
-
     /// Starts connecting to a backend.
     pub(crate) fn open(&mut self, id: SessionId, shared: &mut Shared<N>) -> Result<(), NoBackend> {
         let dialed = self.attempt.open(shared, id.key)?;
@@ -106,53 +44,16 @@ impl<N: Net> Relay<N> {
         match dialed {
             Dialed::Started(connection) => {
                 self.connection = Some(connection);
-                self.phase = Phase::Connecting(shared.timers.now);
+                self.phase = RelayPhase::Connecting(shared.timers.now);
             }
             Dialed::Starved => {
                 let is_fed = self.is_starving();
                 if !is_fed {
-                    self.phase = Phase::Starving(shared.timers.now);
+                    self.phase = RelayPhase::Starving(shared.timers.now);
                 }
-                shared.starve(id, is_fed);
+                shared.descriptor_queue.join(&mut shared.timers, id, is_fed);
             }
         }
-    }
-
-    /// Whether it waits for a descriptor.
-    pub(crate) fn is_starving(&self) -> bool {
-        matches!(self.phase, Phase::Starving(_))
-    }
-
-    /// Whether one direction is over and the other is not.
-    fn is_half_closed(&self) -> bool {
-        self.up.flow.is_done() != self.down.flow.is_done()
-    }
-
-    /// How many buffers and pipes it holds.
-    pub(crate) fn held(&self) -> (usize, usize) {
-        let count = |wanted: fn(&Held<N>) -> bool| {
-            let both = [&self.up.held, &self.down.held];
-            both.into_iter().filter(|held| wanted(held)).count()
-        };
-        (
-            count(|held| matches!(held, Held::Bytes(_))),
-            count(|held| matches!(held, Held::Pipe { .. })),
-        )
-    }
-
-    /// What is allocated for bytes that wait.
-    pub(crate) fn buffered(&self) -> usize {
-        let held = [&self.up.held, &self.down.held].into_iter();
-        held.map(|held| match held {
-            Held::Bytes(buffer) => buffer.capacity(),
-            Held::Nothing | Held::Pipe { .. } => 0,
-        })
-        .sum()
-    }
-
-    /// Bytes that were read and not yet delivered, both ways.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.up.held_bytes() + self.down.held_bytes()
     }
 }
 
@@ -165,7 +66,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
     if relay.is_starving() {
         return unless_reset(&session.client, shared);
     }
-    if let Phase::Connecting(since) = relay.phase {
+    if let RelayPhase::Connecting(since) = relay.phase {
         let Some(connection) = relay.connection else {
             return Turn::Close(CloseReason::NoBackend);
         };
@@ -224,14 +125,14 @@ pub(crate) fn on_timeout<N: Net>(
         return Turn::Sleep;
     };
     match relay.phase {
-        Phase::Starving(_) => Turn::Close(CloseReason::NoBackend),
-        Phase::Connecting(_) => {
+        RelayPhase::Starving(_) => Turn::Close(CloseReason::NoBackend),
+        RelayPhase::Connecting(_) => {
             relay.attempt.note_failure(ErrorKind::TimedOut);
             relay.on_connect_failed(id, shared, "connect timed out")
         }
-        Phase::Relaying(_) if relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
-        Phase::Relaying(Content::Tcp(_)) => Turn::Close(CloseReason::Idle),
-        Phase::Relaying(Content::Tunnel(_)) => Turn::Close(CloseReason::TunnelIdle),
+        RelayPhase::Relaying(_) if relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
+        RelayPhase::Relaying(Content::Tcp(_)) => Turn::Close(CloseReason::Idle),
+        RelayPhase::Relaying(Content::Tunnel(_)) => Turn::Close(CloseReason::TunnelIdle),
     }
 }
 
@@ -240,10 +141,10 @@ impl<N: Net> Relay<N> {
     pub(crate) fn deadline(&self, session: &Session<N>, shared: &Shared<N>) -> Tick {
         let (listener, upstream) = (session.listener, self.attempt.upstream);
         match self.phase {
-            Phase::Starving(since) | Phase::Connecting(since) => {
+            RelayPhase::Starving(since) | RelayPhase::Connecting(since) => {
                 since.after(shared.timeout(listener, upstream, |o| o.connect, |t| t.connect))
             }
-            Phase::Relaying(content) => session.moved.after(if self.is_half_closed() {
+            RelayPhase::Relaying(content) => session.moved.after(if self.is_half_closed() {
                 shared.timeout(listener, upstream, |o| o.half_closed, |t| t.half_closed)
             } else {
                 match content {
@@ -260,15 +161,17 @@ impl<N: Net> Relay<N> {
     /// How long the connection to the backend took; none while there is none.
     pub(crate) fn connect_ms(&self) -> Option<u64> {
         match self.phase {
-            Phase::Relaying(Content::Tcp(ms)) => Some(ms.into()),
-            Phase::Relaying(Content::Tunnel(_)) | Phase::Starving(_) | Phase::Connecting(_) => None,
+            RelayPhase::Relaying(Content::Tcp(ms)) => Some(ms.into()),
+            RelayPhase::Relaying(Content::Tunnel(_))
+            | RelayPhase::Starving(_)
+            | RelayPhase::Connecting(_) => None,
         }
     }
 
     fn on_connected(&mut self, since: Tick, shared: &mut Shared<N>) {
         let took = shared.timers.now.since_ms(since);
         let connect_ms = u32::try_from(took).unwrap_or(u32::MAX);
-        self.phase = Phase::Relaying(Content::Tcp(connect_ms));
+        self.phase = RelayPhase::Relaying(Content::Tcp(connect_ms));
         self.attempt.on_connected();
         if let Some(lease) = &self.attempt.lease {
             shared.upstreams.backends.on_success(lease.backend);
@@ -324,7 +227,7 @@ fn pump_both<N: Net>(
     let mut budget = TURN_BUDGET_BYTES;
     let mut upward = Pumped::Done;
     if !down.truncated {
-        let limits = Limits {
+        let limits = RelayLimits {
             budget: &mut budget,
             other_is_over: down.flow.is_done(),
         };
@@ -344,7 +247,7 @@ fn pump_both<N: Net>(
             Pumped::Waiting | Pumped::Done | Pumped::Spent => {}
         }
     }
-    let limits = Limits {
+    let limits = RelayLimits {
         budget: &mut budget,
         other_is_over: up.flow.is_done(),
     };

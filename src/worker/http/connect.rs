@@ -9,8 +9,8 @@ use crate::core::http::exchange::{Allowance, Progress, Recovery, or_end};
 use crate::net::{ConnectError, Net};
 use crate::worker::connect::{Dialed, NoBackend};
 use crate::worker::health::FailedAt;
-use crate::worker::http::Parts;
-use crate::worker::http::exchange::ActiveExchange;
+use crate::worker::http::active::ActiveExchange;
+use crate::worker::http::parts::Parts;
 use crate::worker::shared::Shared;
 
 impl<N: Net> Parts<'_, N> {
@@ -65,7 +65,9 @@ impl<N: Net> Parts<'_, N> {
                 exchange.state.on_connecting(shared.timers.now);
             }
             Dialed::Starved => {
-                shared.starve(self.id, exchange.is_starving());
+                shared
+                    .descriptor_queue
+                    .join(&mut shared.timers, self.id, exchange.is_starving());
                 exchange.state.on_waiting(shared.timers.now);
             }
         }

@@ -9,7 +9,9 @@ use crate::core::account::Purpose;
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::net::Net;
-use crate::worker::http::{Next, Parts, Phase, log_incomplete};
+use crate::worker::http::client::ClientPhase;
+use crate::worker::http::log::log_incomplete;
+use crate::worker::http::parts::{Next, Parts};
 use crate::worker::shared::Shared;
 use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
 
@@ -51,10 +53,10 @@ impl<N: Net> Parts<'_, N> {
     pub(super) fn discard(&mut self, shared: &mut Shared<N>, until: Tick, left: u64) -> Next {
         let (count, dropped) = self.drop_input(shared, left);
         if count == left {
-            self.http.phase = Phase::Idle(shared.timers.now);
+            self.http.phase = ClientPhase::Idle(shared.timers.now);
             return Next::Step;
         }
-        self.http.phase = Phase::Discard(until, left - count);
+        self.http.phase = ClientPhase::Discard(until, left - count);
         Next::Turn(match dropped {
             Dropped::Ended => Turn::Close(CloseReason::Done),
             Dropped::Waiting | Dropped::Spent | Dropped::Failed => dropped.turn(),
@@ -69,7 +71,7 @@ impl<N: Net> Parts<'_, N> {
         left: u64,
     ) -> Next {
         let (count, dropped) = self.drop_input(shared, left);
-        self.http.phase = Phase::Discard(until, left - count);
+        self.http.phase = ClientPhase::Discard(until, left - count);
         Next::Turn(dropped.turn())
     }
 
@@ -149,7 +151,7 @@ impl<N: Net> Parts<'_, N> {
         }
         let account = shared.io.buffers.account_mut();
         account.free(Purpose::Input, &mut self.http.input);
-        self.http.phase = Phase::Linger(shared.timers.now.after_ms(DROP_MS), reason);
+        self.http.phase = ClientPhase::Linger(shared.timers.now.after_ms(DROP_MS), reason);
         if !self.is_blocked() {
             self.begin_linger(shared, reason);
         }
@@ -163,14 +165,14 @@ impl<N: Net> Parts<'_, N> {
             return Next::Turn(Turn::Close(reason));
         }
         log_incomplete(self.http, self.facts, shared, reason);
-        self.http.phase = Phase::Linger(shared.timers.now.after_ms(DROP_MS), reason);
+        self.http.phase = ClientPhase::Linger(shared.timers.now.after_ms(DROP_MS), reason);
         Next::Step
     }
 
     /// The last answer has left: the client is told the end, and has its time from here on.
     pub(super) fn begin_linger(&mut self, shared: &mut Shared<N>, reason: CloseReason) {
         *self.moved = shared.timers.now;
-        self.http.phase = Phase::Linger(shared.timers.now.after_ms(DROP_MS), reason);
+        self.http.phase = ClientPhase::Linger(shared.timers.now.after_ms(DROP_MS), reason);
         self.client.expect_end();
         self.client.finish(&mut shared.io.net);
     }

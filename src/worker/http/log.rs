@@ -1,159 +1,20 @@
-//! The access log: one line per request or session into a bounded buffer, which whoever runs the
-//! worker takes away once per turn and writes where it does not block.
+//! What sessions and requests leave in the access log when they end.
 
-use std::net::IpAddr;
-
-use crate::config::model::LogFormat;
-use crate::core::access_log::{
-    CLIENT_LEFT, ClosedBy, Format, HttpRecord, TcpRecord, Timings, VALUE_BYTES_MAX, Why,
-};
+use crate::core::access_log::{CLIENT_LEFT, ClosedBy, HttpRecord, TcpRecord, Timings, Why};
 use crate::core::http::exchange::{End, NO_DESCRIPTOR};
-use crate::core::http::head::Version;
-use crate::core::http::path::escape_beyond_ascii;
-use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::attempt::Attempt;
-use crate::worker::http::exchange::ActiveExchange;
-use crate::worker::http::reply::OwnAnswer;
-use crate::worker::http::request::Request;
-use crate::worker::http::{Facts, Http, Parts, Phase, REQUEST_TIMEOUT};
+use crate::worker::http::access_log::Record;
+use crate::worker::http::active::ActiveExchange;
+use crate::worker::http::client::{ClientPhase, Http};
+use crate::worker::http::parts::{Facts, Parts, REQUEST_TIMEOUT};
+use crate::worker::http::received::OwnAnswer;
+use crate::worker::http::space::unix_ms;
 use crate::worker::keys::ListenerSlot;
+use crate::worker::relay::Relay;
 use crate::worker::session::Session;
 use crate::worker::shared::Shared;
-use crate::worker::tcp::Relay;
 use crate::worker::turn::{CloseReason, Side};
-
-/// Lines that wait for their writer, in bytes; what does not fit is dropped and counted.
-pub(crate) const PENDING_BYTES_MAX: usize = 1024 * 1024;
-
-/// Longest value kept of a request for its line, in bytes: one more than is written, so that the
-/// line shows the cut.
-const KEPT_BYTES_MAX: usize = VALUE_BYTES_MAX + 1;
-
-/// Lines that wait to be written.
-#[derive(Debug)]
-pub(crate) struct AccessLog {
-    format: Format,
-    pending: Vec<u8>,
-    next_id: u64,
-    lost: u64,
-}
-
-impl AccessLog {
-    pub(crate) fn new(format: LogFormat) -> Self {
-        let format = match format {
-            LogFormat::Common => Format::Common,
-            LogFormat::Combined => Format::Combined,
-            LogFormat::Json => Format::Json,
-        };
-        Self {
-            format,
-            pending: Vec::new(),
-            next_id: 0,
-            lost: 0,
-        }
-    }
-
-    /// The lines that wait; the caller clears what it has written.
-    pub(crate) fn pending(&mut self) -> &mut Vec<u8> {
-        &mut self.pending
-    }
-
-    /// Lines that were lost.
-    pub(crate) fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    /// Counts those that wait as lost.
-    pub(crate) fn give_up(&mut self) {
-        let lines = self.pending.iter().filter(|&&byte| byte == b'\n').count();
-        self.pending.clear();
-        self.lost += lines as u64;
-    }
-
-    /// Keeps the lines and numbers of an earlier log.
-    pub(crate) fn inherit(&mut self, earlier: Self) {
-        self.pending = earlier.pending;
-        self.next_id = earlier.next_id;
-        self.lost = earlier.lost;
-    }
-
-    fn id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
-    }
-
-    fn line(&mut self, write: impl FnOnce(Format, &mut Vec<u8>)) {
-        if self.pending.len() >= PENDING_BYTES_MAX {
-            self.lost += 1;
-        } else {
-            write(self.format, &mut self.pending);
-        }
-    }
-}
-
-/// What a line needs of a request after its bytes have gone.
-#[derive(Debug)]
-pub(super) struct Record {
-    host: Vec<u8>,
-    method: Vec<u8>,
-    path: Vec<u8>,
-    proto: &'static str,
-    user_agent: Option<Vec<u8>>,
-    referer: Option<Vec<u8>>,
-    client: Option<IpAddr>,
-    began: Tick,
-    head_bytes: u64,
-    pub(super) status: Option<u16>,
-}
-
-impl Record {
-    pub(super) fn new(request: Request<'_>, client: Option<IpAddr>, began: Tick) -> Self {
-        let Request {
-            head,
-            bytes,
-            head_bytes,
-        } = request;
-        let keep = |value: &[u8]| value[..value.len().min(KEPT_BYTES_MAX)].to_vec();
-        // As it came, but bytes beyond ASCII as they go on: JSON holds no others than UTF-8.
-        let path = |target: &[u8]| {
-            let mut path = Vec::with_capacity(target.len().min(KEPT_BYTES_MAX));
-            escape_beyond_ascii(&target[..target.len().min(KEPT_BYTES_MAX)], &mut path);
-            path
-        };
-        Self {
-            host: keep(head.authority(bytes)),
-            method: keep(head.method(bytes)),
-            path: path(head.target(bytes)),
-            proto: match head.facts.version {
-                Version::Http10 => "HTTP/1.0",
-                Version::Http11 => "HTTP/1.1",
-            },
-            user_agent: head.fields.find(b"user-agent", bytes).map(keep),
-            referer: head.fields.find(b"referer", bytes).map(keep),
-            client,
-            began,
-            head_bytes: head_bytes as u64,
-            status: None,
-        }
-    }
-
-    /// Of a request that cannot be read, or not wholly.
-    fn unread(facts: Facts, began: Tick) -> Self {
-        Self {
-            host: Vec::new(),
-            method: Vec::new(),
-            path: Vec::new(),
-            proto: "HTTP/1.1",
-            user_agent: None,
-            referer: None,
-            client: facts.peer.map(|peer| peer.ip().to_canonical()),
-            began,
-            head_bytes: 0,
-            status: None,
-        }
-    }
-}
 
 /// Logs an exchange that is over.
 pub(super) fn log_exchange<N: Net>(
@@ -238,7 +99,7 @@ pub(crate) fn log_incomplete<N: Net>(
     shared: &mut Shared<N>,
     reason: CloseReason,
 ) {
-    let (Phase::Head(began), true) = (http.phase, shared.http.log.is_some()) else {
+    let (ClientPhase::Head(began), true) = (http.phase, shared.http.log.is_some()) else {
         return;
     };
     let why = if matches!(reason, CloseReason::Cut) {
@@ -249,7 +110,7 @@ pub(crate) fn log_incomplete<N: Net>(
     let record = Record {
         head_bytes: http.input.len() as u64,
         status: left_status(why),
-        ..Record::unread(facts, began)
+        ..Record::unread(facts.peer, began)
     };
     log_short(shared, facts.listener, &record, None, 0, (why, None));
 }
@@ -294,7 +155,7 @@ impl<N: Net> Parts<'_, N> {
         }
         let record = Record {
             status: Some(status),
-            ..Record::unread(self.facts, self.http.phase.began(shared.timers.now))
+            ..Record::unread(self.facts.peer, self.http.phase.began(shared.timers.now))
         };
         let why = if status == REQUEST_TIMEOUT {
             Why::HeaderTimeout
@@ -343,7 +204,7 @@ fn http_record<'a, N: Net>(
     why: Why,
 ) -> HttpRecord<'a> {
     HttpRecord {
-        unix_ms: shared.unix_ms(),
+        unix_ms: unix_ms(&shared.io.net),
         id,
         client: record.client,
         listener: &shared.listeners[listener].name,
@@ -405,7 +266,7 @@ pub(crate) fn log_tcp<N: Net>(
         | CloseReason::Cut => None,
     };
     let line = TcpRecord {
-        unix_ms: shared.unix_ms(),
+        unix_ms: unix_ms(&shared.io.net),
         id: log.id(),
         client: session.peer,
         listener: &shared.listeners[session.listener].name,

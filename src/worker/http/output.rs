@@ -5,7 +5,8 @@ use std::io::{ErrorKind, IoSlice};
 use crate::core::buffer::Buffer;
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
-use crate::worker::http::{Parts, Phase};
+use crate::worker::http::client::ClientPhase;
+use crate::worker::http::parts::Parts;
 use crate::worker::io_space::IoSpace;
 use crate::worker::shared::Shared;
 use crate::worker::transport::Endpoint;
@@ -101,7 +102,7 @@ impl<N: Net> Parts<'_, N> {
                 if count > 0 {
                     *self.moved = shared.timers.now;
                 }
-                if done && let Phase::Linger(_, reason) = self.http.phase {
+                if done && let ClientPhase::Linger(_, reason) = self.http.phase {
                     self.begin_linger(shared, reason);
                 }
                 Ok(done)

@@ -12,11 +12,11 @@ use crate::core::http::reply::{
     self, Page, Reply, ReplyTo, write_error, write_redirect, write_reply,
 };
 use crate::core::http::rewrite::FieldEdits;
-use crate::core::time::Tick;
 use crate::net::Net;
+use crate::worker::http::client::ClientPhase;
 use crate::worker::http::drop::DROP_MS;
-use crate::worker::http::request::Request;
-use crate::worker::http::{Next, Parts, Phase};
+use crate::worker::http::parts::{Next, Parts};
+use crate::worker::http::received::{OwnAnswer, Request};
 use crate::worker::keys::UpstreamSlot;
 use crate::worker::shared::Shared;
 use crate::worker::site::{Fixed, Site};
@@ -30,18 +30,6 @@ const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 
 /// Longest value that a placeholder of a fixed response stands for, in bytes.
 const PLACEHOLDER_BYTES_MAX: usize = 4096;
-
-/// An answer of weir's own to a request whose head is whole.
-pub(super) struct OwnAnswer<'a> {
-    pub(super) request: Request<'a>,
-    pub(super) site: &'a Site,
-    /// The route that matched.
-    pub(super) route: Option<usize>,
-    /// When the request began.
-    pub(super) began: Tick,
-    /// Whether the connection can go on.
-    keep: bool,
-}
 
 impl<N: Net> Parts<'_, N> {
     /// Answers an error to a request whose head is whole.
@@ -140,7 +128,7 @@ impl<N: Net> Parts<'_, N> {
         answer: &Reply<'_>,
         why: (Why, Option<&'static str>),
     ) -> Next {
-        let date = shared.date();
+        let date = shared.http.date(&shared.io.net);
         let to = ReplyTo::request(&own.request.head.facts, own.keep, &date);
         let sent = self.write_out(shared, |out| write_reply(answer, &to, out));
         self.finish_answer(shared, own, sent, (answer.status, why))
@@ -159,7 +147,7 @@ impl<N: Net> Parts<'_, N> {
         let own = self.begin_answer(shared, site, Some(route), request);
         let mut value = Vec::new();
         self.fill_in(shared, site, request, path, location, &mut value);
-        let date = shared.date();
+        let date = shared.http.date(&shared.io.net);
         let to = ReplyTo::request(&request.head.facts, own.keep, &date);
         let sent = self.write_out(shared, |out| write_redirect(status, &value, &to, out));
         self.finish_answer(shared, &own, sent, (status, (Why::Ok, None)))
@@ -192,7 +180,7 @@ impl<N: Net> Parts<'_, N> {
         status: u16,
         keep: bool,
     ) -> Result<u64, Turn> {
-        let date = shared.date();
+        let date = shared.http.date(&shared.io.net);
         let to = match facts {
             Some(facts) => ReplyTo::request(facts, keep, &date),
             None => ReplyTo::unread(&date),
@@ -242,7 +230,7 @@ impl<N: Net> Parts<'_, N> {
             return false;
         };
         let is_kept = self.keep_ahead(shared, &rest[taken..]).is_ok();
-        self.http.phase = Phase::Idle(shared.timers.now);
+        self.http.phase = ClientPhase::Idle(shared.timers.now);
         let may_go_on = is_kept && self.may_go_on(site, shared);
         if body.is_done() {
             return may_go_on;
@@ -251,7 +239,7 @@ impl<N: Net> Parts<'_, N> {
         let left = body.opaque_bytes();
         let is_short = matches!(facts.framing, Framing::Length(_)) && left <= DISCARD_BYTES_MAX;
         if may_go_on && is_short && facts.expect == Expect::Nothing && facts.keep_alive {
-            self.http.phase = Phase::Discard(shared.timers.now.after_ms(DROP_MS), left);
+            self.http.phase = ClientPhase::Discard(shared.timers.now.after_ms(DROP_MS), left);
             return true;
         }
         false

@@ -13,7 +13,7 @@ use crate::core::balance::client_key;
 use crate::core::http::body::Framing;
 use crate::core::http::exchange::{NO_MEMORY, TOO_LARGE};
 use crate::core::http::forwarded::{self, Peer, Scheme};
-use crate::core::http::head::{self, Expect, HeadError, Method, Parsed, RequestHead};
+use crate::core::http::head::{self, Expect, HeadError, Method, Parsed};
 use crate::core::http::known::Known;
 use crate::core::http::path::{Canonical, canonical};
 use crate::core::http::route::Found;
@@ -23,34 +23,15 @@ use crate::core::key::bytes_key;
 use crate::core::readiness::Io;
 use crate::net::Net;
 use crate::worker::attempt::Attempt;
-use crate::worker::http::exchange::ActiveExchange;
-use crate::worker::http::log::Record;
-use crate::worker::http::{Next, Parts, Phase};
+use crate::worker::http::access_log::Record;
+use crate::worker::http::active::ActiveExchange;
+use crate::worker::http::client::ClientPhase;
+use crate::worker::http::parts::{Next, Parts};
+use crate::worker::http::received::Request;
 use crate::worker::keys::UpstreamSlot;
 use crate::worker::shared::Shared;
 use crate::worker::site::{Act, Site};
 use crate::worker::turn::{CloseReason, Side, Turn};
-
-/// A request whose head was parsed, with the bytes it lies in.
-#[derive(Clone, Copy)]
-pub(super) struct Request<'a> {
-    pub(super) head: &'a RequestHead,
-    /// What the head was parsed from, and whatever followed it.
-    pub(super) bytes: &'a [u8],
-    /// Where the head ends.
-    pub(super) head_bytes: usize,
-}
-
-impl<'a> Request<'a> {
-    /// What followed the head.
-    pub(super) fn rest(&self) -> &'a [u8] {
-        &self.bytes[self.head_bytes..]
-    }
-
-    pub(super) fn host(&self) -> &'a [u8] {
-        self.head.authority(self.bytes)
-    }
-}
 
 /// What was found where a head is expected.
 enum Looked {
@@ -65,7 +46,8 @@ enum Looked {
 impl<N: Net> Parts<'_, N> {
     /// Looks for the next request head and begins what it asks for.
     pub(super) fn read_request(&mut self, shared: &mut Shared<N>) -> Next {
-        let is_ahead = matches!(self.http.phase, Phase::Idle(_)) && !self.http.input.is_empty();
+        let is_ahead =
+            matches!(self.http.phase, ClientPhase::Idle(_)) && !self.http.input.is_empty();
         if !is_ahead && !self.client.may_read() {
             return Next::Turn(Turn::Sleep);
         }
@@ -110,9 +92,9 @@ impl<N: Net> Parts<'_, N> {
                 return next;
             }
             let kept = self.keep_ahead(shared, fresh);
-            if let Phase::Idle(_) = self.http.phase {
+            if let ClientPhase::Idle(_) = self.http.phase {
                 // Its time to wait begins now.
-                self.http.phase = Phase::Idle(shared.timers.now);
+                self.http.phase = ClientPhase::Idle(shared.timers.now);
             }
             return self.wait(shared, kept, &found);
         }
@@ -187,8 +169,10 @@ impl<N: Net> Parts<'_, N> {
             return self.refuse_head(shared, (503, Some(NO_MEMORY)));
         }
         match (found, self.http.phase) {
-            (Looked::Waits, Phase::Head(since)) => self.http.phase = Phase::Idle(since),
-            (Looked::Partial, Phase::Idle(_)) => self.http.phase = Phase::Head(shared.timers.now),
+            (Looked::Waits, ClientPhase::Head(since)) => self.http.phase = ClientPhase::Idle(since),
+            (Looked::Partial, ClientPhase::Idle(_)) => {
+                self.http.phase = ClientPhase::Head(shared.timers.now)
+            }
             _ => {}
         }
         if let Looked::Waits = found {
@@ -377,7 +361,7 @@ impl<N: Net> Parts<'_, N> {
         if full.is_some_and(|backend| shared.upstreams.line_up(self.id, upstream, backend)) {
             exchange.state.on_queued(shared.timers.now);
         }
-        self.http.phase = Phase::Exchange;
+        self.http.phase = ClientPhase::Exchange;
         self.http.exchange = Some(exchange);
         Next::Step
     }

@@ -16,12 +16,12 @@ use crate::core::http::rewrite::{END, ResponseRewrite, write_response};
 use crate::core::http::sticky::{self, CookieAttributes};
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
+use crate::worker::direction::{SPLICE_AFTER_BYTES, SPLICE_BYTES_MAX};
 use crate::worker::health::FailedAt;
-use crate::worker::http::Parts;
-use crate::worker::http::exchange::ActiveExchange;
+use crate::worker::http::active::ActiveExchange;
+use crate::worker::http::parts::Parts;
 use crate::worker::io_space::{IoSpace, PipeKey};
 use crate::worker::keys::ConnectionKey;
-use crate::worker::relay::{SPLICE_AFTER_BYTES, SPLICE_BYTES_MAX};
 use crate::worker::shared::Shared;
 
 /// A body part up to this size is copied behind the head instead of being written from where it
@@ -400,7 +400,7 @@ impl<N: Net> Parts<'_, N> {
             ResponseKind::Interim => true,
             ResponseKind::Final { keep_alive } => keep_alive,
         };
-        let date = shared.date();
+        let date = shared.http.date(&shared.io.net);
         let rewrite = ResponseRewrite {
             client: exchange.state.facts().version,
             keep_alive,

@@ -14,9 +14,9 @@ use crate::core::http::body::Framing;
 use crate::core::http::exchange::{BackendState, End, Progress, Relayed, or_end};
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
-use crate::worker::http::exchange::ActiveExchange;
+use crate::worker::http::active::ActiveExchange;
 use crate::worker::http::output::{flush, write, write_or_hold};
-use crate::worker::http::{Next, Parts};
+use crate::worker::http::parts::{Next, Parts};
 use crate::worker::shared::Shared;
 use crate::worker::turn::{TURN_BUDGET_BYTES, Turn};
 

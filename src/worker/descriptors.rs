@@ -1,0 +1,45 @@
+//! Lets sessions go on that wait for a descriptor.
+
+use crate::net::Net;
+use crate::worker::Worker;
+use crate::worker::protocol;
+
+impl<N: Net> Worker<N> {
+    /// The first in line tries again, whatever was closed.
+    pub(crate) fn on_starving_timer(&mut self) {
+        self.shared.descriptor_queue.has_timer = false;
+        self.feed_one();
+        if self.shared.descriptor_queue.len() > 0 {
+            let shared = &mut self.shared;
+            shared.descriptor_queue.arm(&mut shared.timers);
+        }
+    }
+
+    /// As many try again as something became free for in this turn.
+    pub(crate) fn feed_starving(&mut self) {
+        for _ in 0..std::mem::take(&mut self.shared.descriptor_queue.freed) {
+            if !self.feed_one() {
+                return;
+            }
+        }
+    }
+
+    /// Lets the first in line connect; whether it could.
+    fn feed_one(&mut self) -> bool {
+        let Some(id) = self.shared.descriptor_queue.waiting.pop_front() else {
+            return false;
+        };
+        let Some(session) = self.sessions.get_mut(id.key as usize) else {
+            return false;
+        };
+        debug_assert_eq!(
+            session.client.generation(),
+            id.generation,
+            "it left the line"
+        );
+        let before = self.shared.descriptor_queue.len();
+        let turn = protocol::feed(id.key, session, &mut self.shared);
+        self.end_turn(id.key, turn);
+        self.shared.descriptor_queue.len() <= before
+    }
+}

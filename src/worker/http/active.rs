@@ -1,0 +1,147 @@
+//! An exchange under way, with what it holds of the worker.
+
+use std::sync::Arc;
+
+use crate::core::access_log::StickyUse;
+use crate::core::backend::Lease;
+use crate::core::buffer::Buffer;
+use crate::core::http::exchange::{BackendState, Exchange};
+use crate::core::time::Tick;
+use crate::worker::attempt::Attempt;
+use crate::worker::http::access_log::Record;
+use crate::worker::io_space::PipeKey;
+use crate::worker::keys::{ConnectionKey, UpstreamSlot};
+use crate::worker::site::Site;
+
+/// An exchange under way, with what it holds of the worker and what its log line will say.
+pub(crate) struct ActiveExchange {
+    pub(super) state: Exchange,
+    pub(super) site: Arc<Site>,
+    /// Its place in the site's routes.
+    pub(super) route: usize,
+    pub(super) attempt: Attempt,
+    pub(super) connection: Option<ConnectionKey>,
+    /// How long that had been parked, in milliseconds; 0 for a new one.
+    pub(super) idle_ms: u64,
+    /// Body bytes that the backend would not take yet.
+    pub(super) upload: Option<Buffer>,
+    /// A kernel pipe that the response goes through, with bytes in it that wait for the client.
+    pub(super) pipe: Option<PipeKey>,
+    /// A response head that is incomplete.
+    pub(super) response_head: Vec<u8>,
+    /// Bytes of the account that its request takes.
+    pub(super) charged_bytes: usize,
+    pub(super) sticky: Option<StickyUse>,
+    /// Whether the client speaks to this entry over TLS, as a trusted proxy says.
+    pub(super) secure_client: bool,
+    /// When the request's head was whole.
+    pub(super) started: Tick,
+    /// How long it waited for the backend that it is bound to; none if it did not.
+    pub(super) queue_ms: Option<u64>,
+    /// How long the present connection took to stand; 0 for a parked one.
+    pub(super) connect_ms: Option<u64>,
+    /// When the latest part of the request had left or the latest interim response had come, or
+    /// before that, when the connection stood.
+    pub(super) sent_at: Tick,
+    /// From `sent_at` to the first byte of a response.
+    pub(super) ttfb_ms: Option<u64>,
+    /// Whether the response is an event stream: it may be silent for long.
+    pub(super) is_event_stream: bool,
+    /// When the head of the response was whole.
+    pub(super) answered_at: Tick,
+    /// The response has left, and the rest of the request is dropped until then at the latest.
+    pub(super) drops_until: Option<Tick>,
+    /// Bytes of the response for the client, heads included.
+    pub(super) bytes_out: u64,
+    /// What the access log will say; none without one.
+    pub(super) record: Option<Box<Record>>,
+}
+
+impl ActiveExchange {
+    pub(super) fn new(site: Arc<Site>, state: Exchange) -> Self {
+        Self {
+            state,
+            site,
+            route: 0,
+            attempt: Attempt::new(0, 0),
+            connection: None,
+            idle_ms: 0,
+            upload: None,
+            pipe: None,
+            response_head: Vec::new(),
+            charged_bytes: 0,
+            sticky: None,
+            secure_client: false,
+            started: Tick(0),
+            queue_ms: None,
+            connect_ms: None,
+            sent_at: Tick(0),
+            ttfb_ms: None,
+            is_event_stream: false,
+            answered_at: Tick(0),
+            drops_until: None,
+            bytes_out: 0,
+            record: None,
+        }
+    }
+
+    /// Its connection to a backend, if it has one.
+    pub(crate) fn connection(&self) -> Option<ConnectionKey> {
+        self.connection
+    }
+
+    /// Whether it holds a lease on a backend.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.attempt.lease.is_some()
+    }
+
+    /// Whether it waits for a descriptor.
+    pub(crate) fn is_starving(&self) -> bool {
+        matches!(self.state.backend(), BackendState::Waiting(_))
+    }
+
+    /// Whether it waits for a full backend.
+    pub(crate) fn is_queued(&self) -> bool {
+        matches!(self.state.backend(), BackendState::Queued(_))
+    }
+
+    /// The upstream in whose line it waits for a full backend.
+    pub(crate) fn line(&self) -> Option<UpstreamSlot> {
+        self.is_queued().then_some(self.attempt.upstream)
+    }
+
+    /// It has its turn at the backend that it waited for; or without a lease it has none, and is
+    /// bound to nothing any more.
+    pub(crate) fn on_wait_over(&mut self, lease: Option<Lease>, now: Tick) {
+        self.state.on_dequeued();
+        self.note_wait(now);
+        if lease.is_some() {
+            self.sticky = Some(StickyUse::Hit);
+            self.attempt.lease = lease;
+        }
+    }
+
+    /// Its wait is over, which began with the exchange itself.
+    pub(super) fn note_wait(&mut self, now: Tick) {
+        self.queue_ms = Some(now.since_ms(self.started));
+    }
+
+    /// Bytes of the account that its request and an incomplete response head take.
+    pub(crate) fn charged(&self) -> (usize, usize) {
+        (self.charged_bytes, self.response_head.capacity())
+    }
+
+    /// How many buffers and pipes it holds.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let (upload, pipe) = (self.upload.is_some(), self.pipe.is_some());
+        (usize::from(upload), usize::from(pipe))
+    }
+
+    /// The connection that was begun at `since` stands.
+    pub(super) fn on_connected(&mut self, is_reused: bool, since: Tick, now: Tick) {
+        self.state.on_connected(is_reused);
+        self.attempt.on_connected();
+        self.connect_ms = Some(now.since_ms(since));
+        self.sent_at = now;
+    }
+}
