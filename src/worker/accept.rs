@@ -167,7 +167,7 @@ impl<N: Net> Worker<N> {
     /// A limit that all workers share may have room again. Listeners look at it in every turn.
     pub(crate) fn on_full_check(&mut self) {
         self.full_check_armed = false;
-        self.shared.upstreams.must_check_lines |= self.shared.upstreams.backends.waiting() > 0;
+        self.shared.upstreams.must_check_queues |= self.shared.upstreams.backends.waiting() > 0;
     }
 
     /// Closes the sockets of a listener for good. Its sessions go on.

@@ -1,4 +1,4 @@
-//! Takes on a configuration: the first one, and every later one in place.
+//! Adopts a configuration: the first one, and every later one in place.
 //!
 //! What stays the same keeps everything it has. An upstream is known by its name, a backend by
 //! its upstream and identity, a listener by its address. What is gone drains: a removed backend
@@ -12,7 +12,7 @@ use crate::core::address::Address;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::keys::{ListenerSlot, UpstreamSlot, key_of};
-use crate::worker::listeners::{Listener, Pause};
+use crate::worker::listeners::{ListenerState, Pause};
 use crate::worker::listening_sockets::{ListeningSockets, Opened};
 use crate::worker::site::Site;
 use crate::worker::told::{Adopted, Stage};
@@ -24,7 +24,7 @@ impl<N: Net> Worker<N> {
         self.find_listener(settings).is_some()
     }
 
-    /// Takes on `config`. `sockets` has an entry per listener, in order: a new socket, or none
+    /// Adopts `config`. `sockets` has an entry per listener, in order: a new socket, or none
     /// where [`Worker::listens_for`] it.
     ///
     /// # Errors
@@ -93,11 +93,12 @@ impl<N: Net> Worker<N> {
     }
 
     fn find_listener(&self, settings: &model::Listener) -> Option<ListenerSlot> {
-        let open =
-            |listener: &Listener<N>| listener.sockets.is_open() && listener.closes_at.is_none();
+        let open = |listener: &ListenerState<N>| {
+            listener.sockets.is_open() && listener.closes_at.is_none()
+        };
         // With port 0 the kernel chooses, so several listeners may have that address.
         let is_any_port = matches!(&settings.address, Address::Ip(ip) if ip.port() == 0);
-        let is_same = |listener: &Listener<N>| {
+        let is_same = |listener: &ListenerState<N>| {
             listener.address == settings.address && (!is_any_port || listener.name == settings.name)
         };
         let found = self
@@ -176,8 +177,8 @@ impl<N: Net> Worker<N> {
         key_of(self.shared.listeners.list.len() - 1)
     }
 
-    fn blank_listener(&mut self, settings: &model::Listener) -> Listener<N> {
-        Listener {
+    fn blank_listener(&mut self, settings: &model::Listener) -> ListenerState<N> {
+        ListenerState {
             name: settings.name.clone(),
             address: settings.address.clone(),
             port: None,

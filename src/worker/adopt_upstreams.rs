@@ -1,4 +1,4 @@
-//! Takes on the upstreams of a configuration, with their backends and probes.
+//! Adopts the upstreams of a configuration, with their backends and probes.
 //!
 //! One look at each, however many there are: clients wait meanwhile.
 
@@ -20,7 +20,7 @@ use crate::worker::LOG_PERIOD_MS;
 use crate::worker::Worker;
 use crate::worker::backend_entry::BackendEntry;
 use crate::worker::keys::{UpstreamSlot, key_of};
-use crate::worker::listeners::Listener;
+use crate::worker::listeners::ListenerState;
 use crate::worker::shared::Shared;
 use crate::worker::told::Adopted;
 use crate::worker::upstreams::{StickyTags, Upstream};
@@ -98,14 +98,14 @@ impl<N: Net> Worker<N> {
 
     /// Whether a listener may still lead to an upstream, perhaps for the sessions that it has.
     fn is_led_to(&self, slot: UpstreamSlot) -> bool {
-        let leads_there = |listener: &Listener<N>| {
+        let leads_there = |listener: &ListenerState<N>| {
             let site = listener.site.as_ref();
             let is_alive = listener.sockets.is_open() || listener.active > 0;
             let is_target = !listener.is_http && listener.upstream == slot;
             is_alive && (is_target || site.is_some_and(|site| site.leads_to(slot)))
         };
         // Who waits in its line has no backend yet.
-        let has_line = !self.shared.upstreams[slot].line.is_empty();
+        let has_line = !self.shared.upstreams[slot].queue.is_empty();
         has_line || self.shared.listeners.list.iter().any(leads_there)
     }
 
@@ -115,7 +115,7 @@ impl<N: Net> Worker<N> {
             members: Vec::new(),
             balancer: self.balancer(slot, settings),
             sticky: None,
-            line: Line::default(),
+            queue: Line::default(),
             budget: budget(settings),
             settings: settings.clone(),
             column: self.shared.board.open(&settings.column_name()),
@@ -252,12 +252,12 @@ impl<N: Net> Worker<N> {
         let backend = self.shared.upstreams.backends.get_mut(id);
         backend.weight = settings.weight;
         backend.connections_max = settings.connections_max;
-        self.shared.upstreams.recheck_line(id);
+        self.shared.upstreams.recheck_queue(id);
         if self.shared.upstreams.entry(id).address == settings.address {
             return;
         }
         // What they wait for is not there any more.
-        self.shared.upstreams.send_line_away(id);
+        self.shared.upstreams.dismiss_queue(id);
         let entry = self.shared.upstreams.entry_mut(id);
         entry.address = settings.address.clone();
         entry.addresses = fixed_addresses(&settings.address);
@@ -313,7 +313,7 @@ impl<N: Net> Worker<N> {
         shared.upstreams.refresh_up(&shared.board, id);
         shared
             .upstreams
-            .take_on(&shared.board, &mut shared.timers, id);
+            .adopt_backend(&shared.board, &mut shared.timers, id);
         id
     }
 
@@ -344,7 +344,7 @@ impl<N: Net> Shared<N> {
     /// Takes a backend out of service; what it has goes on.
     fn retire(&mut self, id: BackendId) {
         self.close_parked(id);
-        self.upstreams.send_line_away(id);
+        self.upstreams.dismiss_queue(id);
         self.upstreams.backends.retire(id);
         if self.upstreams.backends.try_get(id).is_none() {
             self.upstreams.free_entry(&mut self.board, id);

@@ -23,7 +23,7 @@ pub(crate) enum Dialed {
     /// A connection is being made.
     Started(ConnectionKey),
     /// A backend is picked, but no descriptor is left for it: the session waits for one.
-    Starved,
+    NoDescriptor,
 }
 
 impl Attempt {
@@ -55,7 +55,7 @@ impl Attempt {
             }
             match self.dial(shared, session) {
                 Ok(connection) => return Ok(Dialed::Started(connection)),
-                Err(ConnectError::Exhausted) => return Ok(Dialed::Starved),
+                Err(ConnectError::Exhausted) => return Ok(Dialed::NoDescriptor),
                 Err(ConnectError::Failed(kind)) => self.pass_over(shared, kind),
             }
         }
@@ -76,7 +76,7 @@ impl Attempt {
                 entry.rotate();
                 match self.dial(shared, session) {
                     Ok(connection) => return Ok(Dialed::Started(connection)),
-                    Err(ConnectError::Exhausted) => return Ok(Dialed::Starved),
+                    Err(ConnectError::Exhausted) => return Ok(Dialed::NoDescriptor),
                     Err(ConnectError::Failed(_)) => {}
                 }
             }

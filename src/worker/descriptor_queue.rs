@@ -1,15 +1,15 @@
 //! Sessions that were accepted and then found no descriptor for their backend connection.
 //!
-//! They wait in line, hold back the listeners, and try again as soon as something was closed, or
-//! by a timer: what the machine as a whole has run out of comes back without an event. A session
-//! waits for as long as connecting may take.
+//! They queue, hold back the listeners, and try again as soon as something was closed, or by a
+//! timer: what the machine as a whole has run out of comes back without an event. A session waits
+//! for as long as connecting may take.
 
 use std::collections::VecDeque;
 
 use crate::worker::keys::SessionId;
 use crate::worker::timers::{Timeout, Timers};
 
-/// How long the first in line waits before it tries again unasked.
+/// How long the first in the queue waits before it tries again unasked.
 const RETRY_MS: u64 = 100;
 
 /// The queue. It holds each session once, so it is no longer than the table of sessions.
@@ -47,7 +47,7 @@ impl DescriptorQueue {
         self.waiting.len()
     }
 
-    /// Puts a session in line; back at its head when it has just tried in vain.
+    /// Puts a session in the queue; back at its head when it has just tried in vain.
     pub(crate) fn join(&mut self, timers: &mut Timers, id: SessionId, is_retry: bool) {
         let waiting = &mut self.waiting;
         if is_retry {
@@ -58,12 +58,12 @@ impl DescriptorQueue {
         self.arm(timers);
     }
 
-    /// Sees to it that the first in line tries again.
+    /// Sees to it that the first in the queue tries again.
     pub(crate) fn arm(&mut self, timers: &mut Timers) {
         if !self.has_timer {
             self.has_timer = true;
             let at = timers.now.after_ms(RETRY_MS);
-            timers.wheel.arm(at, Timeout::Descriptor);
+            timers.wheel.arm(at, Timeout::DescriptorRetry);
         }
     }
 }

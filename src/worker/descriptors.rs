@@ -5,10 +5,10 @@ use crate::worker::Worker;
 use crate::worker::protocol;
 
 impl<N: Net> Worker<N> {
-    /// The first in line tries again, whatever was closed.
-    pub(crate) fn on_starving_timer(&mut self) {
+    /// The first in the queue tries again, whatever was closed.
+    pub(crate) fn on_descriptor_timer(&mut self) {
         self.shared.descriptor_queue.has_timer = false;
-        self.feed_one();
+        self.retry_first();
         if self.shared.descriptor_queue.len() > 0 {
             let shared = &mut self.shared;
             shared.descriptor_queue.arm(&mut shared.timers);
@@ -16,16 +16,16 @@ impl<N: Net> Worker<N> {
     }
 
     /// As many try again as something became free for in this turn.
-    pub(crate) fn feed_starving(&mut self) {
+    pub(crate) fn serve_descriptor_queue(&mut self) {
         for _ in 0..std::mem::take(&mut self.shared.descriptor_queue.freed) {
-            if !self.feed_one() {
+            if !self.retry_first() {
                 return;
             }
         }
     }
 
-    /// Lets the first in line connect; whether it could.
-    fn feed_one(&mut self) -> bool {
+    /// Lets the first in the queue connect; whether it could.
+    fn retry_first(&mut self) -> bool {
         let Some(id) = self.shared.descriptor_queue.waiting.pop_front() else {
             return false;
         };
@@ -35,10 +35,10 @@ impl<N: Net> Worker<N> {
         debug_assert_eq!(
             session.client.generation(),
             id.generation,
-            "it left the line"
+            "it left the queue"
         );
         let before = self.shared.descriptor_queue.len();
-        let turn = protocol::feed(id.key, session, &mut self.shared);
+        let turn = protocol::on_descriptor(id.key, session, &mut self.shared);
         self.end_turn(id.key, turn);
         self.shared.descriptor_queue.len() <= before
     }

@@ -31,7 +31,7 @@ impl UpstreamTable {
         reason: &str,
     ) {
         // Whom others have ejected meanwhile counts against ejecting this one.
-        self.take_on_all(board, timers);
+        self.adopt_all(board, timers);
         let entry = self.entry(id);
         let (cell, what) = match stage {
             FailedAt::Connect => (BackendCell::ConnectFailures, "connect failed"),
@@ -161,7 +161,7 @@ impl UpstreamTable {
     /// The health of a backend may have changed: brings its gauge up to date, and has those who
     /// wait for it looked at.
     pub(crate) fn refresh_up(&mut self, board: &Board, id: BackendId) {
-        self.recheck_line(id);
+        self.recheck_queue(id);
         let backend = self.backends.get(id);
         let column = self.entry(id).column;
         if board.is_shared() && backend.is_retired() {

@@ -18,7 +18,7 @@ use crate::worker::listening_sockets::{ListeningSocket, ListeningSockets, Opened
 use crate::worker::site::Site;
 
 /// A listener as its sessions see it.
-pub(crate) struct Listener<N: Net> {
+pub(crate) struct ListenerState<N: Net> {
     pub(crate) name: String,
     pub(crate) address: Address,
     /// The port of its sockets, which the kernel may have chosen; none of Unix sockets.
@@ -55,7 +55,7 @@ pub(crate) enum Pause {
     Exhausted,
 }
 
-impl<N: Net> Listener<N> {
+impl<N: Net> ListenerState<N> {
     /// Whether an event should run it now.
     pub(crate) fn may_run(&self) -> bool {
         self.pause == Pause::No && self.sockets.is_ready()
@@ -64,7 +64,7 @@ impl<N: Net> Listener<N> {
 
 /// The table of listeners.
 pub(crate) struct ListenerTable<N: Net> {
-    pub(crate) list: Vec<Listener<N>>,
+    pub(crate) list: Vec<ListenerState<N>>,
     /// The slots of the listening sockets that are ours to accept from.
     pub(crate) slots: Slots,
     /// When the worker was asked to stop; once it no longer accepts, since then.
@@ -72,15 +72,15 @@ pub(crate) struct ListenerTable<N: Net> {
 }
 
 impl<N: Net> Index<ListenerSlot> for ListenerTable<N> {
-    type Output = Listener<N>;
+    type Output = ListenerState<N>;
 
-    fn index(&self, slot: ListenerSlot) -> &Listener<N> {
+    fn index(&self, slot: ListenerSlot) -> &ListenerState<N> {
         &self.list[slot as usize]
     }
 }
 
 impl<N: Net> IndexMut<ListenerSlot> for ListenerTable<N> {
-    fn index_mut(&mut self, slot: ListenerSlot) -> &mut Listener<N> {
+    fn index_mut(&mut self, slot: ListenerSlot) -> &mut ListenerState<N> {
         &mut self.list[slot as usize]
     }
 }
@@ -197,7 +197,7 @@ impl<N: Net> ListenerTable<N> {
             return Ok(());
         }
         let generation = io.next_generation();
-        let Listener { sockets, .. } = &mut self[key];
+        let ListenerState { sockets, .. } = &mut self[key];
         let socket = &mut sockets.0[at];
         let net = &mut io.net;
         if is_ours {

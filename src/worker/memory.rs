@@ -8,7 +8,7 @@ use crate::worker::keys::SessionId;
 use crate::worker::memory_queue::Shortage;
 
 impl<N: Net> Worker<N> {
-    /// At the end of a session's turn: puts it in line if it found no memory.
+    /// At the end of a session's turn: puts it in the queue if it found no memory.
     pub(crate) fn note_shortage(&mut self, key: u32) {
         let queue = &mut self.memory_queue;
         if !queue.concerns(&self.shared.io) {
@@ -21,9 +21,9 @@ impl<N: Net> Worker<N> {
         queue.is_in_use = true;
         queue.is_free |= !is_short && session.shortage == Shortage::LetOn;
         match session.shortage {
-            Shortage::InLine => {}
+            Shortage::Queued => {}
             Shortage::No | Shortage::LetOn if is_short => {
-                session.shortage = Shortage::InLine;
+                session.shortage = Shortage::Queued;
                 queue.waiting.push_back(session.id(key));
             }
             Shortage::No | Shortage::LetOn => session.shortage = Shortage::No,
@@ -34,7 +34,7 @@ impl<N: Net> Worker<N> {
     pub(crate) fn end_shortage(&mut self, key: u32, shortage: Shortage) {
         match shortage {
             Shortage::No => {}
-            Shortage::InLine => self
+            Shortage::Queued => self
                 .memory_queue
                 .waiting
                 .retain(|waiting| waiting.key != key),

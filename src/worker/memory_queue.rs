@@ -1,6 +1,6 @@
 //! Sessions that could not read for want of memory for what they would have read.
 //!
-//! They wait in line. As soon as somebody has given memory back, as many go on as there is room
+//! They queue. As soon as somebody has given memory back, as many go on as there is room
 //! for, and when one of them did not need it after all, the next. They wait at most as long as
 //! anybody may stand still, and hold back nobody but themselves.
 
@@ -15,8 +15,8 @@ use crate::worker::keys::SessionId;
 pub(crate) enum Shortage {
     /// It has found memory for all that it read.
     No,
-    /// It is in line.
-    InLine,
+    /// It is in the queue.
+    Queued,
     /// It was let on, and has its turn.
     LetOn,
 }

@@ -4,7 +4,7 @@
 //! other workers have changed something. Mark: events only set readiness bits and queue their
 //! owners, so nothing is opened or closed while a batch is being read. Expire timers into the
 //! same queues. Run the owners that were queued, sessions, then probes, then listeners, each
-//! within a budget; whoever has work left goes to the tail. Settle: feed who waits for a
+//! within a budget; whoever has work left goes to the tail. Settle: let those go on who wait for a
 //! descriptor, resume listeners that were full, and end a drain that has nothing left.
 
 mod accept;
@@ -12,6 +12,7 @@ mod adopt;
 mod adopt_upstreams;
 mod attempt;
 mod backend_entry;
+mod backend_queue;
 mod connect;
 mod connections;
 mod descriptor_queue;
@@ -22,11 +23,9 @@ mod health;
 mod http;
 mod io_space;
 mod keys;
-mod line;
 mod listeners;
 mod listening_sockets;
 mod loads;
-mod machine;
 mod memory;
 mod memory_queue;
 mod names;
@@ -39,6 +38,7 @@ mod relay;
 mod report;
 mod session;
 mod shared;
+mod siblings;
 mod site;
 mod span;
 pub mod stats_text;
@@ -149,7 +149,7 @@ impl<N: Net> fmt::Debug for Worker<N> {
 /// What a worker starts with, besides its configuration.
 #[derive(Debug)]
 pub struct Start<N: Net> {
-    /// The door to the outside.
+    /// The seam to the outside.
     pub net: N,
     /// The instant of the start.
     pub now: Tick,
@@ -259,8 +259,8 @@ impl<N: Net> Worker<N> {
         self.mark();
         self.expire();
         self.run();
-        self.feed_starving();
-        self.feed_lines();
+        self.serve_descriptor_queue();
+        self.serve_queues();
         self.relieve_shortage();
         self.resume_full_listeners();
         self.arm_full_check();
@@ -284,7 +284,7 @@ impl<N: Net> Worker<N> {
         self.connections_possible = connections_possible;
     }
 
-    /// The door to the outside, for whoever built it.
+    /// The seam to the outside, for whoever built it.
     pub fn net_mut(&mut self) -> &mut N {
         &mut self.shared.io.net
     }
@@ -293,7 +293,7 @@ impl<N: Net> Worker<N> {
         !self.runnable.is_empty()
             || !self.runnable_listeners.is_empty()
             || !self.runnable_probes.is_empty()
-            || self.shared.upstreams.must_check_lines
+            || self.shared.upstreams.must_check_queues
     }
 
     fn mark(&mut self) {
@@ -400,7 +400,7 @@ impl<N: Net> Worker<N> {
     fn on_timeout(&mut self, timeout: Timeout) {
         match timeout {
             Timeout::Session { key, generation } => self.on_session_timer(key, generation),
-            Timeout::Descriptor => self.on_starving_timer(),
+            Timeout::DescriptorRetry => self.on_descriptor_timer(),
             Timeout::Listener(slot) => self.resume_listener(slot),
             Timeout::Close(slot) => self.empty_listener(slot),
             Timeout::Probe { key, generation } => self.on_probe_timer(key, generation),
@@ -530,8 +530,8 @@ impl<N: Net> Worker<N> {
         }
         shared.descriptor_queue.leave(key);
         shared.descriptor_queue.on_freed();
-        if let Some(slot) = session.line() {
-            shared.upstreams.leave_line(session.id(key), slot);
+        if let Some(slot) = session.queue() {
+            shared.upstreams.leave_queue(session.id(key), slot);
         }
         let ended = shared.end_protocol(&mut session, reason);
         // A clean end may only follow when everything before it was delivered, or where the

@@ -43,6 +43,6 @@ impl<N: Net> Worker<N> {
         }
         self.shared
             .upstreams
-            .take_on(&self.shared.board, &mut self.shared.timers, id);
+            .adopt_backend(&self.shared.board, &mut self.shared.timers, id);
     }
 }

@@ -16,9 +16,9 @@ use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::keys::{UpstreamSlot, key_of};
-use crate::worker::machine::Claimed;
 use crate::worker::probe::{Found, Probe, Running, connect_probe, step};
 use crate::worker::shared::Shared;
+use crate::worker::siblings::Claimed;
 use crate::worker::timers::Timeout;
 
 /// The share of the interval by which the start of a probe is drawn earlier or later, in percent.
@@ -169,11 +169,11 @@ impl<N: Net> Worker<N> {
         ) {
             Claimed::Kept => {}
             // Goes on from what the last prober has found.
-            Claimed::Won => {
-                self.shared
-                    .upstreams
-                    .take_on(&self.shared.board, &mut self.shared.timers, backend)
-            }
+            Claimed::Won => self.shared.upstreams.adopt_backend(
+                &self.shared.board,
+                &mut self.shared.timers,
+                backend,
+            ),
             Claimed::Theirs(until) => return self.await_lease(key, until),
         }
         match connect_probe(key, &mut self.shared, backend, now) {

@@ -25,11 +25,15 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
 }
 
 /// A session that waits for a descriptor tries again to connect.
-pub(crate) fn feed<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+pub(crate) fn on_descriptor<N: Net>(
+    key: u32,
+    session: &mut Session<N>,
+    shared: &mut Shared<N>,
+) -> Turn {
     match session.protocol {
         Protocol::Opening(_) => Turn::Sleep,
-        Protocol::Tcp(_) => tcp::feed(key, session, shared),
-        Protocol::Http(_) => http::feed(key, session, shared),
+        Protocol::Tcp(_) => tcp::on_descriptor(key, session, shared),
+        Protocol::Http(_) => http::on_descriptor(key, session, shared),
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) enum Content {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RelayPhase {
     /// No descriptor is left for the backend connection, since then.
-    Starving(Tick),
+    AwaitingDescriptor(Tick),
     /// The backend connection is being made, since then.
     Connecting(Tick),
     /// Bytes are relayed.
@@ -72,8 +72,8 @@ impl<N: Net> Relay<N> {
     }
 
     /// Whether it waits for a descriptor.
-    pub(crate) fn is_starving(&self) -> bool {
-        matches!(self.phase, RelayPhase::Starving(_))
+    pub(crate) fn awaits_descriptor(&self) -> bool {
+        matches!(self.phase, RelayPhase::AwaitingDescriptor(_))
     }
 
     /// Whether one direction is over and the other is not.

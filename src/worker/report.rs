@@ -144,8 +144,8 @@ impl<N: Net> Worker<N> {
             ));
         }
         self.check_connections()?;
-        self.check_starving()?;
-        self.check_lines()?;
+        self.check_descriptor_queue()?;
+        self.check_queues()?;
         self.check_buffers()?;
         if self.runnable.len() > self.sessions.len() {
             return Err(format!("{} sessions are queued", self.runnable.len()));
@@ -153,33 +153,33 @@ impl<N: Net> Worker<N> {
         Ok(())
     }
 
-    fn check_starving(&self) -> Result<(), String> {
-        let descriptor_queue = self.sessions.iter().filter(|(_, s)| s.is_starving());
-        let (waiting, line) = (descriptor_queue.count(), self.shared.descriptor_queue.len());
-        if waiting != line {
+    fn check_descriptor_queue(&self) -> Result<(), String> {
+        let waiting = self.sessions.iter().filter(|(_, s)| s.awaits_descriptor());
+        let (waiting, queued) = (waiting.count(), self.shared.descriptor_queue.len());
+        if waiting != queued {
             return Err(format!(
-                "{waiting} sessions wait for a descriptor, {line} are in line"
+                "{waiting} sessions wait for a descriptor, {queued} are queued"
             ));
         }
         Ok(())
     }
 
-    /// Who waits for a full backend is in one line, once.
-    fn check_lines(&self) -> Result<(), String> {
+    /// Who waits for a full backend is in one queue, once.
+    fn check_queues(&self) -> Result<(), String> {
         let mut bound = 0;
         for (slot, upstream) in self.shared.upstreams.list.iter().enumerate() {
-            let here = |session: &Session<N>| session.line() == Some(key_of(slot));
+            let here = |session: &Session<N>| session.queue() == Some(key_of(slot));
             let waiting = self.sessions.iter().filter(|(_, session)| here(session));
             let waiting = waiting.map(|(key, session)| session.id(key_of(key)));
-            let mut line: Vec<_> = upstream.line.iter().map(|(id, _)| id).collect();
-            line.sort_by_key(|id| id.key);
-            if !waiting.eq(line.iter().copied()) {
+            let mut queued: Vec<_> = upstream.queue.iter().map(|(id, _)| id).collect();
+            queued.sort_by_key(|id| id.key);
+            if !waiting.eq(queued.iter().copied()) {
                 let name = &upstream.name;
                 return Err(format!(
-                    "upstream {name}: {line:?} do not wait as they are in line"
+                    "upstream {name}: {queued:?} do not wait as they are queued"
                 ));
             }
-            bound += upstream.line.iter().filter(|(_, id)| id.is_some()).count();
+            bound += upstream.queue.iter().filter(|(_, id)| id.is_some()).count();
         }
         let counted = self.shared.upstreams.backends.waiting();
         if bound != counted {
@@ -210,10 +210,10 @@ impl<N: Net> Worker<N> {
 
     fn check_shortage(&self) -> Result<(), String> {
         let waiting = self.sessions.iter();
-        let waiting = waiting.filter(|(_, session)| session.shortage == Shortage::InLine);
+        let waiting = waiting.filter(|(_, session)| session.shortage == Shortage::Queued);
         match (waiting.count(), self.memory_queue.len()) {
             (waiting, line) if waiting == line => Ok(()),
-            (waiting, line) => Err(format!("{waiting} wait for memory, {line} are in line")),
+            (waiting, queued) => Err(format!("{waiting} wait for memory, {queued} are queued")),
         }
     }
 

@@ -77,19 +77,22 @@ impl<N: Net> Session<N> {
     }
 
     /// Whether it waits for a descriptor.
-    pub(crate) fn is_starving(&self) -> bool {
+    pub(crate) fn awaits_descriptor(&self) -> bool {
         match &self.protocol {
             Protocol::Opening(_) => false,
-            Protocol::Tcp(relay) => relay.is_starving(),
-            Protocol::Http(http) => http.exchange.as_ref().is_some_and(|x| x.is_starving()),
+            Protocol::Tcp(relay) => relay.awaits_descriptor(),
+            Protocol::Http(http) => http
+                .exchange
+                .as_ref()
+                .is_some_and(|x| x.awaits_descriptor()),
         }
     }
 
     /// The upstream in whose line it waits for a full backend.
-    pub(crate) fn line(&self) -> Option<UpstreamSlot> {
+    pub(crate) fn queue(&self) -> Option<UpstreamSlot> {
         match &self.protocol {
             Protocol::Tcp(_) | Protocol::Opening(_) => None,
-            Protocol::Http(http) => http.exchange.as_ref().and_then(|x| x.line()),
+            Protocol::Http(http) => http.exchange.as_ref().and_then(|x| x.queue()),
         }
     }
 

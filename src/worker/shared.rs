@@ -1,5 +1,6 @@
-//! What all sessions of a worker share: the seam, the clock, buffers, timers, backends, limits
-//! and counters. A session runs with two disjoint borrows, itself and this.
+//! What all sessions of a worker share, in parts of their own: the seam, the clock, the board, and
+//! the tables of listeners, upstreams and connections. What needs one part takes that part; what
+//! needs several takes all. A session runs with two disjoint borrows, itself and this.
 
 use std::io::ErrorKind;
 use std::time::Duration;

@@ -46,12 +46,14 @@ impl<N: Net> Relay<N> {
                 self.connection = Some(connection);
                 self.phase = RelayPhase::Connecting(shared.timers.now);
             }
-            Dialed::Starved => {
-                let is_fed = self.is_starving();
-                if !is_fed {
-                    self.phase = RelayPhase::Starving(shared.timers.now);
+            Dialed::NoDescriptor => {
+                let is_retry = self.awaits_descriptor();
+                if !is_retry {
+                    self.phase = RelayPhase::AwaitingDescriptor(shared.timers.now);
                 }
-                shared.descriptor_queue.join(&mut shared.timers, id, is_fed);
+                shared
+                    .descriptor_queue
+                    .join(&mut shared.timers, id, is_retry);
             }
         }
     }
@@ -63,7 +65,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
     let Protocol::Tcp(relay) = &mut session.protocol else {
         return Turn::Sleep;
     };
-    if relay.is_starving() {
+    if relay.awaits_descriptor() {
         return unless_reset(&session.client, shared);
     }
     if let RelayPhase::Connecting(since) = relay.phase {
@@ -103,7 +105,11 @@ fn unless_reset<N: Net>(client: &Endpoint<N>, shared: &mut Shared<N>) -> Turn {
 }
 
 /// There may be a descriptor now for a session that waits for one.
-pub(crate) fn feed<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+pub(crate) fn on_descriptor<N: Net>(
+    key: u32,
+    session: &mut Session<N>,
+    shared: &mut Shared<N>,
+) -> Turn {
     let id = session.id(key);
     let Protocol::Tcp(relay) = &mut session.protocol else {
         return Turn::Sleep;
@@ -125,7 +131,7 @@ pub(crate) fn on_timeout<N: Net>(
         return Turn::Sleep;
     };
     match relay.phase {
-        RelayPhase::Starving(_) => Turn::Close(CloseReason::NoBackend),
+        RelayPhase::AwaitingDescriptor(_) => Turn::Close(CloseReason::NoBackend),
         RelayPhase::Connecting(_) => {
             relay.attempt.note_failure(ErrorKind::TimedOut);
             relay.on_connect_failed(id, shared, "connect timed out")
@@ -141,7 +147,7 @@ impl<N: Net> Relay<N> {
     pub(crate) fn deadline(&self, session: &Session<N>, shared: &Shared<N>) -> Tick {
         let (listener, upstream) = (session.listener, self.attempt.upstream);
         match self.phase {
-            RelayPhase::Starving(since) | RelayPhase::Connecting(since) => {
+            RelayPhase::AwaitingDescriptor(since) | RelayPhase::Connecting(since) => {
                 since.after(shared.timeout(listener, upstream, |o| o.connect, |t| t.connect))
             }
             RelayPhase::Relaying(content) => session.moved.after(if self.is_half_closed() {
@@ -163,7 +169,7 @@ impl<N: Net> Relay<N> {
         match self.phase {
             RelayPhase::Relaying(Content::Tcp(ms)) => Some(ms.into()),
             RelayPhase::Relaying(Content::Tunnel(_))
-            | RelayPhase::Starving(_)
+            | RelayPhase::AwaitingDescriptor(_)
             | RelayPhase::Connecting(_) => None,
         }
     }

@@ -11,7 +11,7 @@ pub(crate) enum Timeout {
     /// A session's nearest deadline.
     Session { key: u32, generation: u32 },
     /// Whoever waits for a descriptor tries again.
-    Descriptor,
+    DescriptorRetry,
     /// A paused listener tries again.
     Listener(ListenerSlot),
     /// No handshake ends any more in the queues of a listener that closes.

@@ -24,7 +24,7 @@ pub(crate) struct Upstream {
     pub(crate) balancer: Balancer,
     pub(crate) sticky: Option<StickyTags>,
     /// Requests that wait for the backend they are bound to.
-    pub(crate) line: Line<SessionId>,
+    pub(crate) queue: Line<SessionId>,
     pub(crate) budget: RetryBudget,
     pub(crate) settings: model::Upstream,
     pub(crate) refused_log: RateLimit,
@@ -73,7 +73,7 @@ pub(crate) struct UpstreamTable {
     /// How many changes on the board have been taken on.
     pub(crate) seen_changes: u64,
     /// Whether somebody who waits for a full backend may go on.
-    pub(crate) must_check_lines: bool,
+    pub(crate) must_check_queues: bool,
 }
 
 impl Index<UpstreamSlot> for UpstreamTable {
@@ -102,7 +102,7 @@ impl UpstreamTable {
             entries: Vec::new(),
             loads: Loads::default(),
             seen_changes: 0,
-            must_check_lines: false,
+            must_check_queues: false,
         }
     }
 
@@ -198,7 +198,7 @@ impl UpstreamTable {
             self.see_load(board, owner);
         }
         match self.backends.try_get(id) {
-            Some(backend) => self.must_check_lines |= backend.is_awaited(),
+            Some(backend) => self.must_check_queues |= backend.is_awaited(),
             None => self.free_entry(board, id),
         }
     }

@@ -96,7 +96,7 @@ impl ActiveExchange {
     }
 
     /// Whether it waits for a descriptor.
-    pub(crate) fn is_starving(&self) -> bool {
+    pub(crate) fn awaits_descriptor(&self) -> bool {
         matches!(self.state.backend(), BackendState::Waiting(_))
     }
 
@@ -106,7 +106,7 @@ impl ActiveExchange {
     }
 
     /// The upstream in whose line it waits for a full backend.
-    pub(crate) fn line(&self) -> Option<UpstreamSlot> {
+    pub(crate) fn queue(&self) -> Option<UpstreamSlot> {
         self.is_queued().then_some(self.attempt.upstream)
     }
 

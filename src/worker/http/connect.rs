@@ -45,7 +45,7 @@ impl<N: Net> Parts<'_, N> {
             }
             let dialed = match exchange.attempt.dial(shared, self.id.key) {
                 Ok(connection) => Dialed::Started(connection),
-                Err(ConnectError::Exhausted) => Dialed::Starved,
+                Err(ConnectError::Exhausted) => Dialed::NoDescriptor,
                 Err(ConnectError::Failed(kind)) => {
                     exchange.state.on_connect_failed(false);
                     exchange.attempt.pass_over(shared, kind);
@@ -64,10 +64,12 @@ impl<N: Net> Parts<'_, N> {
                 exchange.idle_ms = 0;
                 exchange.state.on_connecting(shared.timers.now);
             }
-            Dialed::Starved => {
-                shared
-                    .descriptor_queue
-                    .join(&mut shared.timers, self.id, exchange.is_starving());
+            Dialed::NoDescriptor => {
+                shared.descriptor_queue.join(
+                    &mut shared.timers,
+                    self.id,
+                    exchange.awaits_descriptor(),
+                );
                 exchange.state.on_waiting(shared.timers.now);
             }
         }

@@ -398,7 +398,7 @@ impl<N: Net> Parts<'_, N> {
             Due::OtherBackend => {
                 shared
                     .upstreams
-                    .leave_line(self.id, exchange.attempt.upstream);
+                    .leave_queue(self.id, exchange.attempt.upstream);
                 exchange.note_wait(shared.timers.now);
                 Continue(())
             }
@@ -456,11 +456,11 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         end: End,
     ) -> Next {
-        if exchange.is_starving() {
+        if exchange.awaits_descriptor() {
             shared.descriptor_queue.leave(self.id.key);
         }
-        if let Some(slot) = exchange.line() {
-            shared.upstreams.leave_line(self.id, slot);
+        if let Some(slot) = exchange.queue() {
+            shared.upstreams.leave_queue(self.id, slot);
             exchange.note_wait(shared.timers.now);
         }
         shared.count_oddities(&exchange);

@@ -251,7 +251,7 @@ pub(crate) fn log_tcp<N: Net>(
     };
     let reason = match reason {
         CloseReason::Unwatched => Some("its socket could not be watched"),
-        CloseReason::NoBackend if relay.is_starving() => Some(NO_DESCRIPTOR),
+        CloseReason::NoBackend if relay.awaits_descriptor() => Some(NO_DESCRIPTOR),
         CloseReason::NoBackend => failure_behind(why, attempt),
         CloseReason::Done
         | CloseReason::KeepAliveEnd

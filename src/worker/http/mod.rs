@@ -106,7 +106,11 @@ fn switch<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
 }
 
 /// There may be a descriptor now for a request that waits for one.
-pub(crate) fn feed<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+pub(crate) fn on_descriptor<N: Net>(
+    key: u32,
+    session: &mut Session<N>,
+    shared: &mut Shared<N>,
+) -> Turn {
     let Some(mut parts) = Parts::of(key, session) else {
         return Turn::Sleep;
     };

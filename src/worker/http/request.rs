@@ -358,7 +358,7 @@ impl<N: Net> Parts<'_, N> {
             shared.abandon_exchange(exchange);
             return self.answer_error(shared, site, Some(route), request, (503, Some(NO_MEMORY)));
         }
-        if full.is_some_and(|backend| shared.upstreams.line_up(self.id, upstream, backend)) {
+        if full.is_some_and(|backend| shared.upstreams.join_queue(self.id, upstream, backend)) {
             exchange.state.on_queued(shared.timers.now);
         }
         self.http.phase = ClientPhase::Exchange;

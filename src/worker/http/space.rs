@@ -43,7 +43,7 @@ impl HttpSpace {
         }
     }
 
-    /// Takes on the form of the access log; lines that wait stay, and are lost when there is to be
+    /// Adopts the form of the access log; lines that wait stay, and are lost when there is to be
     /// none.
     pub(crate) fn adopt_log(&mut self, format: Option<LogFormat>) {
         let earlier = self.log.take();

@@ -1,6 +1,6 @@
-//! Requests of clients that are bound to a backend which is full: they wait in line for a moment.
+//! Requests of clients that are bound to a backend which is full: they queue for a moment.
 //!
-//! The line is looked at once, at the end of a turn in which it may have moved: a lease came
+//! The queue is looked at once, at the end of a turn in which it may have moved: a lease came
 //! back, a backend changed. Who has its turn holds the lease from then on and runs in the next
 //! turn, as does who waits in vain; a wait that takes too long ends by the session's own timer. Who
 //! waits, and in which order, is in [`Line`](crate::core::line::Line).
@@ -13,9 +13,9 @@ use crate::worker::session::Protocol;
 use crate::worker::upstreams::UpstreamTable;
 
 impl UpstreamTable {
-    /// Puts a request in line for a backend that is full, if it may wait at all; whether it
+    /// Puts a request in the queue of a backend that is full, if it may wait at all; whether it
     /// waits.
-    pub(crate) fn line_up(
+    pub(crate) fn join_queue(
         &mut self,
         id: SessionId,
         slot: UpstreamSlot,
@@ -23,51 +23,51 @@ impl UpstreamTable {
     ) -> bool {
         let upstream = &mut self.list[slot as usize];
         !upstream.settings.sticky_wait().is_zero()
-            && upstream.line.join(id, backend, &mut self.backends)
+            && upstream.queue.join(id, backend, &mut self.backends)
     }
 
     /// A request waits no longer.
-    pub(crate) fn leave_line(&mut self, id: SessionId, slot: UpstreamSlot) {
-        let line = &mut self.list[slot as usize].line;
-        line.leave(id, &mut self.backends);
+    pub(crate) fn leave_queue(&mut self, id: SessionId, slot: UpstreamSlot) {
+        let queue = &mut self.list[slot as usize].queue;
+        queue.leave(id, &mut self.backends);
     }
 
     /// A backend is about to go or to move: nobody waits for it any more.
-    pub(crate) fn send_line_away(&mut self, backend: BackendId) {
-        self.recheck_line(backend);
+    pub(crate) fn dismiss_queue(&mut self, backend: BackendId) {
+        self.recheck_queue(backend);
         let slot = self.entry(backend).upstream;
-        let line = &mut self.list[slot as usize].line;
-        line.forget(backend, &mut self.backends);
+        let queue = &mut self.list[slot as usize].queue;
+        queue.forget(backend, &mut self.backends);
     }
 
     /// A backend may have room, or is not what it was: who waits for it is to be looked at.
-    pub(crate) fn recheck_line(&mut self, backend: BackendId) {
-        self.must_check_lines |= self.backends.get(backend).is_awaited();
+    pub(crate) fn recheck_queue(&mut self, backend: BackendId) {
+        self.must_check_queues |= self.backends.get(backend).is_awaited();
     }
 }
 
 impl<N: Net> Worker<N> {
     /// Lets everybody go on whose wait is over.
-    pub(crate) fn feed_lines(&mut self) {
-        if !std::mem::take(&mut self.shared.upstreams.must_check_lines) {
+    pub(crate) fn serve_queues(&mut self) {
+        if !std::mem::take(&mut self.shared.upstreams.must_check_queues) {
             return;
         }
         for slot in 0..key_of(self.shared.upstreams.list.len()) {
-            if !self.shared.upstreams[slot].line.is_empty() {
-                self.feed_line(slot);
+            if !self.shared.upstreams[slot].queue.is_empty() {
+                self.serve_queue(slot);
             }
         }
     }
 
-    fn feed_line(&mut self, slot: UpstreamSlot) {
+    fn serve_queue(&mut self, slot: UpstreamSlot) {
         self.shared
             .upstreams
             .see_loads(&self.shared.board, &self.shared.timers, slot);
         let mut at = 0;
         loop {
             let table = &mut self.shared.upstreams;
-            let line = &mut table.list[slot as usize].line;
-            let Some((id, backend)) = line.next(&mut at, &mut table.backends) else {
+            let queue = &mut table.list[slot as usize].queue;
+            let Some((id, backend)) = queue.next(&mut at, &mut table.backends) else {
                 return;
             };
             let lease = backend.and_then(|backend| {
@@ -76,7 +76,7 @@ impl<N: Net> Worker<N> {
                     .take_lease(&mut self.shared.board, backend, false)
             });
             if let Some(lease) = self.end_wait(id, lease) {
-                debug_assert!(false, "who ended has left the line");
+                debug_assert!(false, "who ended has left the queue");
                 self.shared
                     .upstreams
                     .give_back(&mut self.shared.board, lease);

@@ -2,7 +2,7 @@
 //! of round robin, what probes have found, ejections, drains, and who probes.
 //!
 //! Nothing here waits for anybody. Each turn looks once whether somebody has changed something
-//! that others should know; if so the worker takes all of it on before it does anything else. A
+//! that others should know; if so the worker adopts all of it before it does anything else. A
 //! worker on its own is a machine of one, and has nobody whose loads it could look at.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -64,11 +64,11 @@ impl<N: Net> Worker<N> {
         found.is_some()
     }
 
-    /// Takes on what others have changed since the last turn.
+    /// Adopts what others have changed since the last turn.
     pub(crate) fn look_again(&mut self) {
         self.shared
             .upstreams
-            .take_on_all(&self.shared.board, &mut self.shared.timers);
+            .adopt_all(&self.shared.board, &mut self.shared.timers);
         // Sessions take on changes as well, and know nothing of probes.
         if self.probes_looked_at != self.shared.upstreams.seen_changes {
             self.probes_looked_at = self.shared.upstreams.seen_changes;
@@ -177,8 +177,8 @@ impl UpstreamTable {
 
 // What is known of backends.
 impl UpstreamTable {
-    /// Takes on what others have changed.
-    pub(crate) fn take_on_all(&mut self, board: &Board, timers: &mut Timers) {
+    /// Adopts what others have changed.
+    pub(crate) fn adopt_all(&mut self, board: &Board, timers: &mut Timers) {
         let changes = board.changes();
         if changes == self.seen_changes {
             return;
@@ -188,26 +188,26 @@ impl UpstreamTable {
         self.loads.are_unknown = true;
         for index in 0..self.entries.len() {
             if self.entries[index].is_some() {
-                self.take_on(board, timers, BackendId(key_of(index)));
+                self.adopt_backend(board, timers, BackendId(key_of(index)));
             }
         }
     }
 
-    /// Takes on what the machine knows of a backend.
-    pub(crate) fn take_on(&mut self, board: &Board, timers: &mut Timers, id: BackendId) {
+    /// Adopts what the machine knows of a backend.
+    pub(crate) fn adopt_backend(&mut self, board: &Board, timers: &mut Timers, id: BackendId) {
         let column = self.entry(id).column;
         if self.backends.get(id).is_retired() {
             return;
         }
         if column.is_listed() {
-            self.take_on_finding(board, id);
-            self.take_on_ejection(board, timers, id);
+            self.adopt_finding(board, id);
+            self.adopt_ejection(board, timers, id);
         }
         self.backends.get_mut(id).draining = board.is_draining(column);
         self.refresh_up(board, id);
     }
 
-    fn take_on_finding(&mut self, board: &Board, id: BackendId) {
+    fn adopt_finding(&mut self, board: &Board, id: BackendId) {
         let entry = self.entry(id);
         let settings = &self.list[entry.upstream as usize].settings;
         let word = read(board, entry.column, BackendWord::Finding);
@@ -234,7 +234,7 @@ impl UpstreamTable {
         }
     }
 
-    fn take_on_ejection(&mut self, board: &Board, timers: &mut Timers, id: BackendId) {
+    fn adopt_ejection(&mut self, board: &Board, timers: &mut Timers, id: BackendId) {
         let now = timers.now;
         let word = read(board, self.entry(id).column, BackendWord::Ejection);
         let ejected = EjectedUntil::read(word).filter(|it| it.until > now);
