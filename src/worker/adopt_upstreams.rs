@@ -265,7 +265,9 @@ impl<N: Net> Worker<N> {
         entry.moves = entry.moves.wrapping_add(1);
         self.shared.close_parked(id);
         let learned = |limit: &mut IdleLimit| *limit = IdleLimit::default();
-        self.shared.learn_idle_limit(id, learned);
+        self.shared
+            .upstreams
+            .learn_idle_limit(&self.shared.board, id, learned);
     }
 
     fn add_backend(

@@ -11,7 +11,7 @@
 
 use log::debug;
 
-use crate::board::BackendCell;
+use crate::board::{BackendCell, Board};
 use crate::core::backend::BackendId;
 use crate::core::idle_limit::IdleLimit;
 use crate::core::readiness::Io;
@@ -22,8 +22,9 @@ use crate::worker::backend_entry::{BackendEntry, Parked};
 use crate::worker::connections::Owner;
 use crate::worker::keys::ConnectionKey;
 use crate::worker::shared::Shared;
-use crate::worker::timers::Timeout;
+use crate::worker::timers::{Timeout, Timers};
 use crate::worker::transport::Endpoint;
+use crate::worker::upstreams::UpstreamTable;
 
 /// What a backend may say before it ends a parked connection, a 408 for example, in bytes. An end
 /// behind more than that is not seen to be one.
@@ -47,6 +48,62 @@ fn is_unused<N: Net>(endpoint: &Endpoint<N>) -> bool {
     !has_input(endpoint) && endpoint.pending_bytes() == 0
 }
 
+impl UpstreamTable {
+    /// The connection that was parked last before this turn, which needs no second look, or else
+    /// one that was parked in it; and none that its backend may be about to end.
+    fn pop_parked(&mut self, timers: &Timers, backend: BackendId) -> Option<Parked> {
+        let (turn, now) = (timers.turn, timers.now);
+        let entry = self.entries[backend.0 as usize].as_mut()?;
+        let reuse_ms = entry.idle_limit.reuse_ms();
+        let is_young = |parked: &Parked| match reuse_ms {
+            Some(reuse_ms) => parked.waiting_ms(now) < reuse_ms,
+            None => true,
+        };
+        let is_earlier = |parked: &Parked| parked.turn != turn && is_young(parked);
+        let parked = &mut entry.parked;
+        let earlier = parked.iter().rposition(is_earlier);
+        let found = earlier.or_else(|| parked.iter().rposition(is_young));
+        found.map(|at| parked.remove(at))
+    }
+
+    /// A connection that was parked is there no more.
+    pub(crate) fn forget_parked(&mut self, backend: BackendId, key: ConnectionKey) {
+        if let Some(Some(entry)) = self.entries.get_mut(backend.0 as usize) {
+            entry.parked.retain(|parked| parked.connection != key);
+        }
+    }
+
+    /// Whether a connection is among those that are parked for this backend.
+    pub(crate) fn is_parked(&self, backend: BackendId, key: ConnectionKey) -> bool {
+        let entry = self.entries[backend.0 as usize].as_ref();
+        entry.is_some_and(|entry| entry.nth_parked(key).is_some())
+    }
+
+    /// Tells what is known of a backend's idle limit something more, and shows what it makes of it.
+    pub(crate) fn learn_idle_limit(
+        &mut self,
+        board: &Board,
+        id: BackendId,
+        tell: impl FnOnce(&mut IdleLimit),
+    ) {
+        let Some(entry) = &mut self.entries[id.0 as usize] else {
+            return;
+        };
+        let before = entry.idle_limit.known_ms();
+        tell(&mut entry.idle_limit);
+        let known = entry.idle_limit.known_ms();
+        if known == before || !self.backends.is_live(id) {
+            return;
+        }
+        let (column, label) = (entry.column, &entry.label);
+        match known {
+            Some(ms) => debug!("backend {label}: ends connections that are idle for {ms} ms"),
+            None => debug!("backend {label}: leaves idle connections open"),
+        }
+        board.set(column, BackendCell::IdleLimit, known.unwrap_or(0));
+    }
+}
+
 impl<N: Net> Shared<N> {
     /// Takes a parked connection of a backend for a session; none when none is fit. Where a request
     /// could not be sent again, the connection is looked at once more: its end may have come
@@ -61,7 +118,7 @@ impl<N: Net> Shared<N> {
         is_repeatable: bool,
     ) -> Option<Taken> {
         loop {
-            let parked = self.pop_parked(backend)?;
+            let parked = self.upstreams.pop_parked(&self.timers, backend)?;
             let key = parked.connection;
             let connection = self.connections.get_mut(key);
             connection.owner = Owner::Session(session);
@@ -81,23 +138,6 @@ impl<N: Net> Shared<N> {
                 idle_ms,
             });
         }
-    }
-
-    /// The connection that was parked last before this turn, which needs no second look, or else
-    /// one that was parked in it; and none that its backend may be about to end.
-    fn pop_parked(&mut self, backend: BackendId) -> Option<Parked> {
-        let (turn, now) = (self.timers.turn, self.timers.now);
-        let entry = self.upstreams.entries[backend.0 as usize].as_mut()?;
-        let reuse_ms = entry.idle_limit.reuse_ms();
-        let is_young = |parked: &Parked| match reuse_ms {
-            Some(reuse_ms) => parked.waiting_ms(now) < reuse_ms,
-            None => true,
-        };
-        let is_earlier = |parked: &Parked| parked.turn != turn && is_young(parked);
-        let parked = &mut entry.parked;
-        let earlier = parked.iter().rposition(is_earlier);
-        let found = earlier.or_else(|| parked.iter().rposition(is_young));
-        found.map(|at| parked.remove(at))
     }
 
     /// Looks whether anything has arrived on a connection that is parked, or was until now. If that
@@ -124,27 +164,8 @@ impl<N: Net> Shared<N> {
     /// idle at all.
     pub(crate) fn on_idle_end(&mut self, backend: BackendId, idle_ms: u64) {
         let now = self.timers.now;
-        self.learn_idle_limit(backend, |limit| limit.on_end(idle_ms, now));
-    }
-
-    /// Tells what is known of a backend's idle limit something more, and shows what it makes of it.
-    pub(crate) fn learn_idle_limit(&mut self, id: BackendId, tell: impl FnOnce(&mut IdleLimit)) {
-        let Some(entry) = &mut self.upstreams.entries[id.0 as usize] else {
-            return;
-        };
-        let before = entry.idle_limit.known_ms();
-        tell(&mut entry.idle_limit);
-        let known = entry.idle_limit.known_ms();
-        if known == before || !self.upstreams.backends.is_live(id) {
-            return;
-        }
-        let (column, label) = (entry.column, &entry.label);
-        match known {
-            Some(ms) => debug!("backend {label}: ends connections that are idle for {ms} ms"),
-            None => debug!("backend {label}: leaves idle connections open"),
-        }
-        self.board
-            .set(column, BackendCell::IdleLimit, known.unwrap_or(0));
+        self.upstreams
+            .learn_idle_limit(&self.board, backend, |limit| limit.on_end(idle_ms, now));
     }
 
     /// Keeps a connection for the next request, if it is silent and there is room. Its backend may
@@ -216,19 +237,6 @@ impl<N: Net> Shared<N> {
         is_unused
     }
 
-    /// A connection that was parked is there no more.
-    pub(crate) fn forget_parked(&mut self, backend: BackendId, key: ConnectionKey) {
-        if let Some(Some(entry)) = self.upstreams.entries.get_mut(backend.0 as usize) {
-            entry.parked.retain(|parked| parked.connection != key);
-        }
-    }
-
-    /// Whether a connection is among those that are parked for this backend.
-    pub(crate) fn is_parked(&self, backend: BackendId, key: ConnectionKey) -> bool {
-        let entry = self.upstreams.entries[backend.0 as usize].as_ref();
-        entry.is_some_and(|entry| entry.nth_parked(key).is_some())
-    }
-
     /// Closes one parked connection, whosever it is, for its descriptor; whether there was one.
     pub(crate) fn close_any_parked(&mut self) -> bool {
         let first = |entry: &BackendEntry| entry.parked.first().map(|parked| parked.connection);
@@ -298,7 +306,8 @@ impl<N: Net> Shared<N> {
             self.timers.now.since_ms(parked.since),
             end <= self.timers.now,
         );
-        self.learn_idle_limit(id, |limit| limit.on_outlived(idle_ms, is_last));
+        self.upstreams
+            .learn_idle_limit(&self.board, id, |limit| limit.on_outlived(idle_ms, is_last));
         None
     }
 

@@ -14,6 +14,7 @@ use crate::net::{ConnectError, Net, Then};
 use crate::worker::connections::Owner;
 use crate::worker::keys::ConnectionKey;
 use crate::worker::shared::Shared;
+use crate::worker::upstreams::UpstreamTable;
 
 /// The probe of one backend.
 pub(crate) struct Probe {
@@ -77,7 +78,7 @@ pub(crate) fn connect_probe<N: Net>(
     backend: BackendId,
     started: Tick,
 ) -> Result<Running, Option<Reason>> {
-    let request = first_words(shared, backend);
+    let request = first_words(&shared.upstreams, backend);
     let connect = match request {
         Some(_) => N::connect,
         None => N::probe,
@@ -162,12 +163,9 @@ fn confirm<N: Net>(running: &mut Running, shared: &mut Shared<N>) -> Found {
 }
 
 /// The request of an HTTP probe; none for TCP.
-fn first_words<N: Net>(shared: &Shared<N>, backend: BackendId) -> Option<Vec<u8>> {
-    let entry = shared.upstreams.entry(backend);
-    let check = shared.upstreams[entry.upstream]
-        .settings
-        .health_check
-        .as_ref()?;
+fn first_words(upstreams: &UpstreamTable, backend: BackendId) -> Option<Vec<u8>> {
+    let entry = upstreams.entry(backend);
+    let check = upstreams[entry.upstream].settings.health_check.as_ref()?;
     match &check.kind {
         ProbeKind::Tcp => None,
         ProbeKind::Http { path, host, .. } => {
@@ -243,7 +241,9 @@ fn listen<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: Backen
             ProbeAnswer::Malformed(error) => {
                 return Found::Outcome(Err(Reason::of_head(error)));
             }
-            ProbeAnswer::Status(status) => return Found::Outcome(judge(shared, backend, status)),
+            ProbeAnswer::Status(status) => {
+                return Found::Outcome(judge(&shared.upstreams, backend, status));
+            }
         },
         Io::Blocked => return Found::Wait,
         Io::Closed => Reason::ClosedEarly,
@@ -253,9 +253,9 @@ fn listen<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: Backen
     Found::Outcome(Err(reason))
 }
 
-fn judge<N: Net>(shared: &Shared<N>, backend: BackendId, status: u16) -> Result<(), Reason> {
-    let upstream = shared.upstreams.entry(backend).upstream;
-    let check = shared.upstreams[upstream].settings.health_check.as_ref();
+fn judge(upstreams: &UpstreamTable, backend: BackendId, status: u16) -> Result<(), Reason> {
+    let upstream = upstreams.entry(backend).upstream;
+    let check = upstreams[upstream].settings.health_check.as_ref();
     let accepted = check.is_some_and(|check| match &check.kind {
         ProbeKind::Tcp => true,
         ProbeKind::Http { statuses, .. } => probe::accepts(statuses, status),

@@ -17,9 +17,9 @@ use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::keys::{UpstreamSlot, key_of};
 use crate::worker::probe::{Found, Probe, Running, connect_probe, step};
-use crate::worker::shared::Shared;
 use crate::worker::siblings::Claimed;
 use crate::worker::timers::Timeout;
+use crate::worker::upstreams::UpstreamTable;
 
 /// The share of the interval by which the start of a probe is drawn earlier or later, in percent.
 const JITTER_PERCENT: u64 = 10;
@@ -96,7 +96,7 @@ impl<N: Net> Worker<N> {
                 // Spread, as whoever died may have left many. Never later than before, or one
                 // change after another would put it off for ever.
                 let due = probe.timer.map(|(due, _)| due);
-                let Some(spans) = check_spans(&self.shared, probe.backend) else {
+                let Some(spans) = check_spans(&self.shared.upstreams, probe.backend) else {
                     continue;
                 };
                 let interval_ms = spans.interval_ms();
@@ -156,7 +156,7 @@ impl<N: Net> Worker<N> {
         if self.shared.upstreams.entry(backend).addresses.is_empty() {
             return self.schedule_probe(key, now);
         }
-        let Some(spans) = check_spans(&self.shared, backend) else {
+        let Some(spans) = check_spans(&self.shared.upstreams, backend) else {
             return;
         };
         let timeout = spans.timeout;
@@ -279,7 +279,7 @@ impl<N: Net> Worker<N> {
     fn schedule_probe(&mut self, key: u32, started: Tick) {
         let shared = &mut self.shared;
         let backend = self.probes[key as usize].backend;
-        let Some(spans) = check_spans(shared, backend) else {
+        let Some(spans) = check_spans(&shared.upstreams, backend) else {
             return;
         };
         let interval_ms = spans.interval_ms();
@@ -340,10 +340,10 @@ impl CheckSpans {
 }
 
 /// None where nothing is checked: such a backend has no probe.
-fn check_spans<N: Net>(shared: &Shared<N>, backend: BackendId) -> Option<CheckSpans> {
-    let health = &shared.upstreams.backends.get(backend).health;
-    let upstream: UpstreamSlot = shared.upstreams.entry(backend).upstream;
-    let settings = &shared.upstreams[upstream].settings;
+fn check_spans(upstreams: &UpstreamTable, backend: BackendId) -> Option<CheckSpans> {
+    let health = &upstreams.backends.get(backend).health;
+    let upstream: UpstreamSlot = upstreams.entry(backend).upstream;
+    let settings = &upstreams[upstream].settings;
     let check = settings.health_check.as_ref()?;
     let interval = if health.is_changing() {
         check.fast_interval

@@ -307,7 +307,7 @@ impl<N: Net> Worker<N> {
                     let session = self.sessions.get(session as usize);
                     session.and_then(Session::connection) == Some(key)
                 }
-                Owner::Parked => shared.is_parked(connection.backend, key),
+                Owner::Parked => shared.upstreams.is_parked(connection.backend, key),
                 Owner::Probe(probe) => {
                     let probe = self.probes.get(probe as usize);
                     probe.and_then(Probe::connection) == Some(key)

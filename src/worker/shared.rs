@@ -147,7 +147,7 @@ impl<N: Net> Shared<N> {
             self.timers.wheel.cancel(timer);
         }
         if connection.owner == Owner::Parked {
-            self.forget_parked(connection.backend, key);
+            self.upstreams.forget_parked(connection.backend, key);
         }
         self.descriptor_queue.on_freed();
         Some(connection.endpoint)

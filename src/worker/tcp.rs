@@ -10,6 +10,7 @@ use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::connect::{self, Confirmed, Dialed, NoBackend};
 use crate::worker::direction::{Pumped, RelayLimits};
+use crate::worker::io_space::IoSpace;
 use crate::worker::keys::{ListenerSlot, SessionId};
 use crate::worker::relay::{Content, Relay, RelayPhase};
 use crate::worker::session::{Protocol, Session};
@@ -66,7 +67,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         return Turn::Sleep;
     };
     if relay.awaits_descriptor() {
-        return unless_reset(&session.client, shared);
+        return unless_reset(&session.client, &mut shared.io);
     }
     if let RelayPhase::Connecting(since) = relay.phase {
         let Some(connection) = relay.connection else {
@@ -74,7 +75,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         };
         let backend = shared.connections.endpoint_mut(connection);
         match connect::confirm(backend, &mut shared.io.net) {
-            Confirmed::NotYet => return unless_reset(&session.client, shared),
+            Confirmed::NotYet => return unless_reset(&session.client, &mut shared.io),
             Confirmed::Yes => {
                 relay.on_connected(since, shared);
                 session.moved = shared.timers.now;
@@ -97,8 +98,8 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
 }
 
 /// Sleeps until there is a connection for the client, unless it is not there any more.
-fn unless_reset<N: Net>(client: &Endpoint<N>, shared: &mut Shared<N>) -> Turn {
-    if client.has_failed(&mut shared.io.net) {
+fn unless_reset<N: Net>(client: &Endpoint<N>, io: &mut IoSpace<N>) -> Turn {
+    if client.has_failed(&mut io.net) {
         return Turn::Close(CloseReason::Reset(Side::Client));
     }
     Turn::Sleep

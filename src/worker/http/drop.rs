@@ -12,6 +12,7 @@ use crate::net::Net;
 use crate::worker::http::client::ClientPhase;
 use crate::worker::http::log::log_incomplete;
 use crate::worker::http::parts::{Next, Parts};
+use crate::worker::io_space::IoSpace;
 use crate::worker::shared::Shared;
 use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
 
@@ -117,8 +118,8 @@ impl<N: Net> Parts<'_, N> {
 
     /// Whether the client has sent more than its last request. Closing on that would reset the
     /// connection, and the reset overtakes the answer.
-    fn has_more_input(&mut self, shared: &mut Shared<N>) -> bool {
-        let net = &mut shared.io.net;
+    fn has_more_input(&mut self, io: &mut IoSpace<N>) -> bool {
+        let net = &mut io.net;
         self.client.may_read() && matches!(self.client.read(net, &mut [0; 1]), Io::Ready(_))
     }
 
@@ -143,7 +144,7 @@ impl<N: Net> Parts<'_, N> {
         // What the client may have sent since would reset the connection before its answer.
         if client_is_done
             && is_out
-            && !self.has_more_input(shared)
+            && !self.has_more_input(&mut shared.io)
             && self.client.finish(&mut shared.io.net)
             && self.client.may_close()
         {

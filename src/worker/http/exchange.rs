@@ -27,12 +27,16 @@ use crate::worker::http::client::{ClientPhase, Http};
 use crate::worker::http::drop::{self, DROP_MS, DROP_SILENT_MS};
 use crate::worker::http::log::log_exchange;
 use crate::worker::http::parts::{Next, Parts, REQUEST_TIMEOUT};
+use crate::worker::http::space::HttpSpace;
+use crate::worker::io_space::IoSpace;
 use crate::worker::keys::ListenerSlot;
+use crate::worker::listeners::ListenerTable;
 use crate::worker::session::{Protocol, Session};
 use crate::worker::shared::Shared;
 use crate::worker::site::Site;
 use crate::worker::transport::Endpoint;
 use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
+use crate::worker::upstreams::UpstreamTable;
 
 /// Spare exchanges kept for reuse, and the longest request that one may keep room for. Together
 /// they take no more than one part in so many of the account's bound, besides it.
@@ -53,9 +57,9 @@ const SHORT_RESPONSE_BYTES_MAX: u64 = 16 * 1024;
 
 impl ActiveExchange {
     /// Whether the end of the client's direction is taken for an abort.
-    pub(super) fn aborts_on_close<N: Net>(&self, shared: &Shared<N>) -> bool {
+    pub(super) fn aborts_on_close(&self, upstreams: &UpstreamTable) -> bool {
         let route = self.site.routes[self.route].abort_on_close;
-        let upstream = &shared.upstreams[self.attempt.upstream].settings;
+        let upstream = &upstreams[self.attempt.upstream].settings;
         route.unwrap_or(upstream.abort_on_close)
     }
 
@@ -64,7 +68,7 @@ impl ActiveExchange {
         let Protocol::Http(http) = &session.protocol else {
             return shared.timers.now;
         };
-        let is_blocked = self.is_client_blocked(http, &session.client, shared);
+        let is_blocked = self.is_client_blocked(http, &session.client, &shared.io);
         let listener = session.listener;
         let end = match self.state.awaited(is_blocked) {
             Awaited::Turn(since) => {
@@ -131,21 +135,21 @@ impl ActiveExchange {
         &self,
         http: &Http,
         client: &Endpoint<N>,
-        shared: &Shared<N>,
+        io: &IoSpace<N>,
     ) -> bool {
-        let pipes = &shared.io.pipes;
+        let pipes = &io.pipes;
         http.is_blocked(client) || self.pipe.is_some_and(|pipe| pipes.bytes(pipe) > 0)
     }
 }
 
-impl<N: Net> Shared<N> {
+impl HttpSpace {
     /// An exchange for a new request, from the spare ones if there is one.
     pub(super) fn spare_exchange(
         &mut self,
         site: Arc<Site>,
         facts: RequestFacts,
     ) -> Box<ActiveExchange> {
-        let Some(mut spare) = self.http.spare.pop() else {
+        let Some(mut spare) = self.spare.pop() else {
             return Box::new(ActiveExchange::new(site, Exchange::new(facts)));
         };
         let mut state = std::mem::replace(&mut spare.state, Exchange::new(facts));
@@ -153,11 +157,13 @@ impl<N: Net> Shared<N> {
         *spare = ActiveExchange::new(site, state);
         spare
     }
+}
 
+impl<N: Net> IoSpace<N> {
     /// How much may be read of a request, which has begun to come or not: the less memory is left
     /// to keep it, the less, and 0 when it has to wait for others.
     pub(super) fn request_room(&self, has_begun: bool) -> usize {
-        let account = self.io.buffers.account();
+        let account = self.buffers.account();
         let left = account
             .room(Purpose::Request)
             .min(account.room(Purpose::Input));
@@ -171,7 +177,7 @@ impl<N: Net> Shared<N> {
     /// Whether there is room for a request of this length, with what is added on its way; or none
     /// will be given back that others have.
     pub(super) fn may_keep_request(&self, bytes: usize) -> bool {
-        let account = self.io.buffers.account();
+        let account = self.buffers.account();
         let wanted = 2 * (bytes + ADDED_BYTES);
         wanted <= account.room(Purpose::Request) || account.used(Purpose::Request) == 0
     }
@@ -179,12 +185,14 @@ impl<N: Net> Shared<N> {
     /// Charges the account for the request of an exchange, which is whole as far as it is kept.
     pub(super) fn charge_request(&mut self, exchange: &mut ActiveExchange) -> Result<(), NoMemory> {
         let bytes = exchange.state.space_bytes();
-        let account = self.io.buffers.account_mut();
+        let account = self.buffers.account_mut();
         account.take(Purpose::Request, bytes)?;
         exchange.charged_bytes = bytes;
         Ok(())
     }
+}
 
+impl<N: Net> Shared<N> {
     /// Keeps an exchange that is over for the next request.
     pub(super) fn keep_spare(&mut self, mut exchange: Box<ActiveExchange>) {
         let account = self.io.buffers.account_mut();
@@ -388,7 +396,7 @@ impl<N: Net> Parts<'_, N> {
         let Some(mut exchange) = self.http.exchange.take() else {
             return Next::Turn(Turn::Close(CloseReason::Idle));
         };
-        let is_blocked = exchange.is_client_blocked(self.http, self.client, shared);
+        let is_blocked = exchange.is_client_blocked(self.http, self.client, &shared.io);
         let outcome = match exchange.state.on_timeout(shared.timers.now, is_blocked) {
             Due::Continue => {
                 let sent = self.send(shared, CONTINUE, &[]);
@@ -444,8 +452,8 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// Whether the client may send another request after this one.
-    pub(super) fn may_go_on(&self, site: &Site, shared: &Shared<N>) -> bool {
-        shared.listeners.parts_since(self.facts.listener).is_none()
+    pub(super) fn may_go_on(&self, site: &Site, listeners: &ListenerTable<N>) -> bool {
+        listeners.parts_since(self.facts.listener).is_none()
             && site.requests_max.is_none_or(|max| self.http.requests < max)
     }
 
@@ -464,7 +472,7 @@ impl<N: Net> Parts<'_, N> {
             exchange.note_wait(shared.timers.now);
         }
         shared.count_oddities(&exchange);
-        let may_go_on = self.may_go_on(&exchange.site, shared);
+        let may_go_on = self.may_go_on(&exchange.site, &shared.listeners);
         let is_received = exchange.state.is_received();
         let drops_until = exchange.drops_until;
         let has_had_its_time = drops_until

@@ -18,6 +18,7 @@ use crate::worker::http::drop::DROP_MS;
 use crate::worker::http::parts::{Next, Parts};
 use crate::worker::http::received::{OwnAnswer, Request};
 use crate::worker::keys::UpstreamSlot;
+use crate::worker::listeners::ListenerTable;
 use crate::worker::shared::Shared;
 use crate::worker::site::{Fixed, Site};
 use crate::worker::turn::Turn;
@@ -159,7 +160,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         (status, reason): (u16, Option<&'static str>),
     ) -> Next {
-        let site = self.site(shared);
+        let site = self.site(&shared.listeners);
         let sent = self.send_error(shared, &site, None, None, status, false);
         shared.count_code(self.facts.listener, status);
         self.log_refused(shared, (status, reason), sent.unwrap_or(0));
@@ -229,9 +230,9 @@ impl<N: Net> Parts<'_, N> {
         let Ok(taken) = body.gather(rest, &mut Vec::new()) else {
             return false;
         };
-        let is_kept = self.keep_ahead(shared, &rest[taken..]).is_ok();
+        let is_kept = self.keep_ahead(&mut shared.io, &rest[taken..]).is_ok();
         self.http.phase = ClientPhase::Idle(shared.timers.now);
-        let may_go_on = is_kept && self.may_go_on(site, shared);
+        let may_go_on = is_kept && self.may_go_on(site, &shared.listeners);
         if body.is_done() {
             return may_go_on;
         }
@@ -300,7 +301,7 @@ impl<N: Net> Parts<'_, N> {
                 rest = after;
                 continue;
             };
-            if self.write_fact(shared, site, request, path, name, out) {
+            if self.write_fact(&shared.listeners, site, request, path, name, out) {
                 rest = tail;
             } else {
                 out.push(b'{');
@@ -312,7 +313,7 @@ impl<N: Net> Parts<'_, N> {
 
     fn write_fact(
         &self,
-        shared: &Shared<N>,
+        listeners: &ListenerTable<N>,
         site: &Site,
         request: Request<'_>,
         path: Canonical<'_>,
@@ -323,7 +324,7 @@ impl<N: Net> Parts<'_, N> {
         let Request { head, bytes, .. } = request;
         match name {
             "listener" => {
-                let listener = &shared.listeners[self.facts.listener];
+                let listener = &listeners[self.facts.listener];
                 out.extend_from_slice(listener.name.as_bytes());
             }
             "method" => out.extend_from_slice(head.method(bytes)),

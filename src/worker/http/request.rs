@@ -28,10 +28,13 @@ use crate::worker::http::active::ActiveExchange;
 use crate::worker::http::client::ClientPhase;
 use crate::worker::http::parts::{Next, Parts};
 use crate::worker::http::received::Request;
+use crate::worker::io_space::IoSpace;
 use crate::worker::keys::UpstreamSlot;
+use crate::worker::listeners::ListenerTable;
 use crate::worker::shared::Shared;
 use crate::worker::site::{Act, Site};
 use crate::worker::turn::{CloseReason, Side, Turn};
+use crate::worker::upstreams::UpstreamTable;
 
 /// What was found where a head is expected.
 enum Looked {
@@ -57,7 +60,7 @@ impl<N: Net> Parts<'_, N> {
         }
         // What was sent ahead is looked at before anything is read.
         if is_ahead {
-            let input = self.take_input(shared);
+            let input = self.take_input(&mut shared.io);
             // The end may have been found behind it, and counts once it is used up.
             self.client.expect_end();
             let fresh = input.len();
@@ -70,9 +73,9 @@ impl<N: Net> Parts<'_, N> {
     }
 
     fn read_more(&mut self, shared: &mut Shared<N>, scratch: &mut [u8]) -> Next {
-        let site_limits = self.site(shared).limits;
+        let site_limits = self.site(&shared.listeners).limits;
         let room = site_limits.head_bytes_max.min(scratch.len());
-        let room = room.min(shared.request_room(!self.http.input.is_empty()));
+        let room = room.min(shared.io.request_room(!self.http.input.is_empty()));
         if room == 0 {
             shared.io.is_short = true;
             return Next::Turn(Turn::Sleep);
@@ -91,14 +94,14 @@ impl<N: Net> Parts<'_, N> {
             if let Looked::Done(next) = found {
                 return next;
             }
-            let kept = self.keep_ahead(shared, fresh);
+            let kept = self.keep_ahead(&mut shared.io, fresh);
             if let ClientPhase::Idle(_) = self.http.phase {
                 // Its time to wait begins now.
                 self.http.phase = ClientPhase::Idle(shared.timers.now);
             }
             return self.wait(shared, kept, &found);
         }
-        let mut input = self.take_input(shared);
+        let mut input = self.take_input(&mut shared.io);
         if input.try_reserve(count).is_err() {
             return self.wait(shared, Err(NoMemory), &Looked::Partial);
         }
@@ -122,32 +125,28 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// What is kept of requests to come, which is not charged to the account any more.
-    fn take_input(&mut self, shared: &mut Shared<N>) -> Vec<u8> {
-        let account = shared.io.buffers.account_mut();
+    fn take_input(&mut self, io: &mut IoSpace<N>) -> Vec<u8> {
+        let account = io.buffers.account_mut();
         account.lift(Purpose::Input, self.http.input.capacity());
         std::mem::take(&mut self.http.input)
     }
 
     /// Keeps what comes ahead of its turn.
-    pub(super) fn keep_ahead(
-        &mut self,
-        shared: &mut Shared<N>,
-        bytes: &[u8],
-    ) -> Result<(), NoMemory> {
-        let account = shared.io.buffers.account_mut();
+    pub(super) fn keep_ahead(&mut self, io: &mut IoSpace<N>, bytes: &[u8]) -> Result<(), NoMemory> {
+        let account = io.buffers.account_mut();
         account.keep(Purpose::Input, &mut self.http.input, bytes)
     }
 
     /// Begins what a head asks for, or refuses it, if it is whole and there is memory for it. The
     /// last `fresh` of the bytes are new.
     fn look_at(&mut self, shared: &mut Shared<N>, bytes: &[u8], fresh: usize) -> Looked {
-        let limits = self.site(shared).limits;
+        let limits = self.site(&shared.listeners).limits;
         if !head::is_worth_parsing(bytes, fresh, limits) {
             return Looked::Partial;
         }
         let mut head = std::mem::take(&mut shared.http.request_head);
         let found = match head.parse(bytes, limits) {
-            Ok(Parsed::Complete(_)) if !shared.may_keep_request(bytes.len()) => Looked::Waits,
+            Ok(Parsed::Complete(_)) if !shared.io.may_keep_request(bytes.len()) => Looked::Waits,
             Ok(Parsed::Complete(head_bytes)) => {
                 let request = Request {
                     head: &head,
@@ -192,8 +191,8 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// The site that new requests begin with.
-    pub(super) fn site(&self, shared: &Shared<N>) -> Arc<Site> {
-        let listener = &shared.listeners[self.facts.listener];
+    pub(super) fn site(&self, listeners: &ListenerTable<N>) -> Arc<Site> {
+        let listener = &listeners[self.facts.listener];
         let site = listener.site.as_ref();
         Arc::clone(site.expect("a listener that takes requests has a site"))
     }
@@ -203,7 +202,7 @@ impl<N: Net> Parts<'_, N> {
         self.http.requests += 1;
         self.http.send = None;
         shared.count(self.facts.listener, ListenerCell::Requests, 1);
-        let site = self.site(shared);
+        let site = self.site(&shared.listeners);
         let facts = request.head.facts;
         if facts.method == Method::Trace {
             return self.answer_error(
@@ -288,7 +287,12 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// Where a request comes from, as far as its peer is believed.
-    fn source_of(&self, shared: &Shared<N>, site: &Site, request: Request<'_>) -> RequestSource {
+    fn source_of(
+        &self,
+        listeners: &ListenerTable<N>,
+        site: &Site,
+        request: Request<'_>,
+    ) -> RequestSource {
         let peer = Peer::new(self.facts.peer.map(|peer| peer.ip()), &site.trusted);
         let claims = request
             .head
@@ -298,7 +302,7 @@ impl<N: Net> Parts<'_, N> {
             peer,
             client: self.client_of(site, request),
             scheme: forwarded::scheme(peer, Scheme::Http, claims),
-            port: shared.listeners[self.facts.listener].port,
+            port: listeners[self.facts.listener].port,
         }
     }
 
@@ -311,16 +315,16 @@ impl<N: Net> Parts<'_, N> {
         request: Request<'_>,
         path: Canonical<'_>,
     ) -> Next {
-        let source = self.source_of(shared, site, request);
+        let source = self.source_of(&shared.listeners, site, request);
         let RequestSource { peer, client, .. } = source;
         let fields = &request.head.fields;
         let facts = request.head.facts;
-        let mut exchange = shared.spare_exchange(Arc::clone(site), facts);
+        let mut exchange = shared.http.spare_exchange(Arc::clone(site), facts);
         exchange.route = route;
         exchange.attempt = Attempt::new(upstream, 0);
         exchange.secure_client = source.scheme == Scheme::Https;
         let full = choose_key(shared, &mut exchange, request, client, path);
-        write_head(shared, &mut exchange, request, source, path);
+        write_head(&shared.upstreams, &mut exchange, request, source, path);
         if fields.names_hop_fields() {
             let names = fields.values(Known::Connection, request.bytes);
             exchange.state.drop_trailers(names);
@@ -350,9 +354,9 @@ impl<N: Net> Parts<'_, N> {
             return self.answer_error(shared, site, Some(route), request, (413, Some(TOO_LARGE)));
         }
         let ahead = &request.rest()[taken..];
-        let charged = shared.charge_request(&mut exchange);
+        let charged = shared.io.charge_request(&mut exchange);
         if charged
-            .and_then(|()| self.keep_ahead(shared, ahead))
+            .and_then(|()| self.keep_ahead(&mut shared.io, ahead))
             .is_err()
         {
             shared.abandon_exchange(exchange);
@@ -448,8 +452,8 @@ fn choose_key<N: Net>(
 }
 
 /// Writes the head for the backend into the exchange.
-fn write_head<N: Net>(
-    shared: &Shared<N>,
+fn write_head(
+    upstreams: &UpstreamTable,
     exchange: &mut ActiveExchange,
     request: Request<'_>,
     source: RequestSource,
@@ -457,7 +461,7 @@ fn write_head<N: Net>(
 ) {
     let ActiveExchange { site, state, .. } = exchange;
     let route = &site.routes[exchange.route];
-    let upstream = &shared.upstreams[exchange.attempt.upstream];
+    let upstream = &upstreams[exchange.attempt.upstream];
     let target = Canonical {
         path: match route.strip_prefix && path.path != b"*" {
             true => site.table.strip(exchange.route, path.path),

@@ -23,6 +23,7 @@ use crate::worker::http::parts::Parts;
 use crate::worker::io_space::{IoSpace, PipeKey};
 use crate::worker::keys::ConnectionKey;
 use crate::worker::shared::Shared;
+use crate::worker::upstreams::UpstreamTable;
 
 /// A body part up to this size is copied behind the head instead of being written from where it
 /// lies.
@@ -306,7 +307,7 @@ impl<N: Net> Parts<'_, N> {
         let bytes = if exchange.response_head.is_empty() {
             bytes
         } else {
-            let Some(whole) = keep_head(exchange, shared, bytes)? else {
+            let Some(whole) = keep_head(exchange, &mut shared.io, bytes)? else {
                 return Continue(());
             };
             kept = whole;
@@ -364,7 +365,7 @@ impl<N: Net> Parts<'_, N> {
                 Err(error) => {
                     log::warn!(
                         "bad response of {}: {error}",
-                        backend_label(exchange, shared)
+                        backend_label(exchange, &shared.upstreams)
                     );
                     return Break(exchange.state.on_bad_response(error));
                 }
@@ -383,12 +384,12 @@ impl<N: Net> Parts<'_, N> {
     ) -> Progress<bool> {
         let facts = head.facts;
         let protocols = head.fields.values(Known::Upgrade, bytes);
-        let may_go_on = self.may_go_on(&exchange.site, shared);
+        let may_go_on = self.may_go_on(&exchange.site, &shared.listeners);
         let verdict = exchange.state.on_head(&facts, protocols, may_go_on);
         let verdict = or_end(verdict.inspect_err(|end| {
             log::warn!(
                 "bad response of {}: {}",
-                backend_label(exchange, shared),
+                backend_label(exchange, &shared.upstreams),
                 end.reason().unwrap_or_default()
             );
         }))?;
@@ -413,7 +414,7 @@ impl<N: Net> Parts<'_, N> {
             out.extend_from_slice(END);
             return Continue(false);
         }
-        write_sticky(exchange, shared, out);
+        write_sticky(exchange, &shared.upstreams, out);
         out.extend_from_slice(END);
         exchange.answered_at = shared.timers.now;
         let content_type = head.fields.first(Known::ContentType, bytes);
@@ -451,7 +452,7 @@ impl<N: Net> Parts<'_, N> {
             Err(end) => {
                 log::warn!(
                     "bad response of {}: {}",
-                    backend_label(exchange, shared),
+                    backend_label(exchange, &shared.upstreams),
                     end.reason().unwrap_or_default()
                 );
                 // What is whole up to here still goes out; the end will be missing.
@@ -480,10 +481,10 @@ impl<N: Net> Parts<'_, N> {
 /// now.
 fn keep_head<N: Net>(
     exchange: &mut ActiveExchange,
-    shared: &mut Shared<N>,
+    io: &mut IoSpace<N>,
     fresh: &[u8],
 ) -> Progress<Option<Vec<u8>>> {
-    let account = shared.io.buffers.account_mut();
+    let account = io.buffers.account_mut();
     let kept = &mut exchange.response_head;
     if account.keep(Purpose::Response, kept, fresh).is_err() {
         return Break(exchange.state.on_no_memory());
@@ -525,7 +526,11 @@ fn note_idle_limit<N: Net>(
             .is_announced()
     {
         let timeout_s = keep_alive::timeout_s(head.fields.values(Known::KeepAlive, bytes));
-        shared.learn_idle_limit(lease.backend, |limit| limit.on_response(timeout_s));
+        shared
+            .upstreams
+            .learn_idle_limit(&shared.board, lease.backend, |limit| {
+                limit.on_response(timeout_s)
+            });
     }
 }
 
@@ -568,8 +573,8 @@ fn note_outcome<N: Net>(exchange: &ActiveExchange, shared: &mut Shared<N>, statu
 }
 
 /// Sets the cookie that binds the client to its backend, where it has none or another.
-fn write_sticky<N: Net>(exchange: &mut ActiveExchange, shared: &Shared<N>, out: &mut Vec<u8>) {
-    let upstream = &shared.upstreams[exchange.attempt.upstream];
+fn write_sticky(exchange: &mut ActiveExchange, upstreams: &UpstreamTable, out: &mut Vec<u8>) {
+    let upstream = &upstreams[exchange.attempt.upstream];
     let (Some(model::Sticky::Insert(cookie)), Some(state), Some(lease)) = (
         &upstream.settings.sticky,
         &upstream.sticky,
@@ -584,7 +589,7 @@ fn write_sticky<N: Net>(exchange: &mut ActiveExchange, shared: &Shared<N>, out: 
     if exchange.sticky == Some(StickyUse::Hit) {
         return;
     }
-    let identity = &shared.upstreams.backends.get(lease.backend).identity;
+    let identity = &upstreams.backends.get(lease.backend).identity;
     let tag = state.key.tag(&upstream.name, identity);
     let attributes = CookieAttributes {
         name: &cookie.name,
@@ -608,8 +613,10 @@ fn count_received<N: Net>(exchange: &ActiveExchange, shared: &Shared<N>, count: 
     }
 }
 
-fn backend_label<'a, N: Net>(exchange: &ActiveExchange, shared: &'a Shared<N>) -> &'a str {
-    exchange.attempt.lease.as_ref().map_or("backend", |lease| {
-        &shared.upstreams.entry(lease.backend).label
-    })
+fn backend_label<'a>(exchange: &ActiveExchange, upstreams: &'a UpstreamTable) -> &'a str {
+    exchange
+        .attempt
+        .lease
+        .as_ref()
+        .map_or("backend", |lease| &upstreams.entry(lease.backend).label)
 }

@@ -209,7 +209,7 @@ impl<N: Net> Parts<'_, N> {
         let relayed = exchange.state.on_request_body(bytes, max, &mut out);
         let outcome = relayed.and_then(|Relayed { direct, consumed }| {
             self.write_body(exchange, shared, &out, &bytes[..direct]);
-            self.keep_ahead(shared, &bytes[consumed..])
+            self.keep_ahead(&mut shared.io, &bytes[consumed..])
                 .map_err(|NoMemory| End::ClientGone)
         });
         shared.http.out = out;
@@ -280,7 +280,8 @@ impl<N: Net> Parts<'_, N> {
                     return Break(End::ClientGone);
                 }
                 // Requests that it has sent ahead are to be answered, whatever it does now.
-                let is_abort = self.http.input.is_empty() && exchange.aborts_on_close(shared);
+                let is_abort =
+                    self.http.input.is_empty() && exchange.aborts_on_close(&shared.upstreams);
                 exchange.state.on_client_closed(is_abort)?;
                 Continue(false)
             }
