@@ -223,6 +223,43 @@ fn no_room_imports_itself_by_way_of_others() {
     }
 }
 
+/// The largest room is one of layers: tables know nothing of those who drive them.
+#[test]
+fn no_file_of_the_worker_imports_itself_by_way_of_others() {
+    let mut files = sources("src");
+    files.retain(|file| within(&file.room, "worker") && !is_test_file(file));
+    let of = |file: &Source| {
+        let code = file.text.split("#[cfg(test)]").next().unwrap_or_default();
+        let paths = paths(&code_only(code)).into_iter();
+        let paths = paths.map(|(_, path)| resolve(&file.room, &path).replace("::", "/"));
+        let imported = |path: String| {
+            let path = path.strip_prefix("crate/")?;
+            let fits = |(_, it): &(usize, &Source)| within(path, &it.room);
+            let fitting = files.iter().enumerate().filter(fits);
+            let found = fitting.max_by_key(|(_, it)| it.room.len());
+            found.map(|(at, _)| at)
+        };
+        paths.filter_map(imported).collect::<Vec<usize>>()
+    };
+    let imports: Vec<Vec<usize>> = files.iter().map(of).collect();
+    for (start, file) in files.iter().enumerate() {
+        let mut reached = imports[start].clone();
+        reached.retain(|&it| it != start);
+        let mut at = 0;
+        while let Some(&it) = reached.get(at) {
+            let (name, by) = (&file.name, &files[it].name);
+            assert!(
+                !imports[it].contains(&start),
+                "{name} imports itself by way of {by}"
+            );
+            let further = imports[it].iter().filter(|next| !reached.contains(next));
+            let further: Vec<usize> = further.copied().collect();
+            reached.extend(further);
+            at += 1;
+        }
+    }
+}
+
 /// What a room of the crate may import of the others.
 fn imported_by(name: &str) -> Vec<&'static str> {
     let rows = ROOMS.iter().filter(|room| top(room.path) == name);
