@@ -163,6 +163,8 @@ impl<N: Net> Worker<N> {
         upstream.has_limits = limits.any(|max| max.is_some());
         upstream.settings = settings.clone();
         let known = self.retire_members(slot, &settings.backends, adopted);
+        let serves = |id: &BackendId| self.shared.upstreams.backends.get(*id).is_in_turn(false);
+        let is_first = at_start || !known.values().any(serves);
         let members = settings
             .backends
             .iter()
@@ -173,7 +175,7 @@ impl<N: Net> Worker<N> {
                 }
                 None => {
                     adopted.backends_added += 1;
-                    self.add_backend(slot, settings, backend, at_start)
+                    self.add_backend(slot, settings, backend, is_first)
                 }
             })
             .collect::<Vec<_>>();
@@ -275,12 +277,12 @@ impl<N: Net> Worker<N> {
         slot: UpstreamSlot,
         upstream: &model::Upstream,
         settings: &model::Backend,
-        at_start: bool,
+        is_first: bool,
     ) -> BackendId {
         let addresses = fixed_addresses(&settings.address);
         let verdict = match addresses.is_empty() {
             true => Verdict::Down,
-            false => assumed(upstream, at_start),
+            false => assumed(upstream, is_first),
         };
         let shared = &mut self.shared;
         let id = shared.upstreams.backends.insert(NewBackend {
@@ -296,7 +298,7 @@ impl<N: Net> Worker<N> {
             addresses,
             current: 0,
             moves: 0,
-            is_first: at_start,
+            is_first,
             parked: Vec::new(),
             idle_limit: IdleLimit::default(),
             probe: None,
@@ -378,10 +380,11 @@ fn algorithm(settings: &model::Algorithm) -> Algorithm {
 }
 
 /// What is assumed of a backend with an address that no probe has reported on. One that a reload
-/// adds beside others is proven first, whatever the settings say.
-pub(super) fn assumed(upstream: &model::Upstream, at_start: bool) -> Verdict {
+/// adds beside others that serve is proven first, whatever the settings say; one that comes in
+/// the place of all of them is not, as nobody else would serve meanwhile.
+pub(super) fn assumed(upstream: &model::Upstream, is_first: bool) -> Verdict {
     match &upstream.health_check {
-        Some(check) if !at_start || check.initial == InitialState::Down => Verdict::Down,
+        Some(check) if !is_first || check.initial == InitialState::Down => Verdict::Down,
         Some(_) | None => Verdict::Up,
     }
 }

@@ -176,6 +176,22 @@ fn a_backend_added_by_a_reload_waits_for_its_first_passed_check() {
 }
 
 #[test]
+fn a_backend_that_a_reload_puts_in_the_place_of_all_others_is_trusted_as_at_a_start() {
+    for (initial, is_trusted) in [("up", true), ("down", false)] {
+        let check = format!("health_check: {{initial: {initial}}}");
+        let mut rig = Rig::still(&config_text(&[1], &check));
+        let moved = config_text(&[1], &check).replace(&origin(0), &origin(1));
+        rig.world()
+            .origin_listen(&origin_address(1), Behaviour::Accept);
+        rig.reload(&moved);
+        rig.client();
+        rig.settle();
+        let picks = rig.backend_count(1, BackendCell::Picks);
+        assert_eq!(picks, u64::from(is_trusted), "{initial}");
+    }
+}
+
+#[test]
 fn a_reload_without_checks_ends_the_probes_and_trusts_everyone() {
     let mut rig = Rig::still(&config_text(&[1, 1], HTTP));
     rig.pass(2_600, 100);
