@@ -9,7 +9,7 @@ use crate::cli::Order;
 use crate::control::pid_file;
 use crate::control::verdict::Outcome;
 use crate::control::{EXIT_OK, orphans};
-use crate::sys::answer::{Answer, Awaiting};
+use crate::sys::order_reply::{Awaiting, OrderReply};
 
 /// It was refused, or nobody can tell.
 pub(super) const EXIT_REFUSED: u8 = 1;
@@ -57,7 +57,7 @@ fn carry_out(order: Order, pid: u32) -> io::Result<Outcome> {
     let awaiting = Awaiting::open(pid)?;
     awaiting.ask(order.word().as_bytes())?;
     match awaiting.wait(VERDICT_MAX)? {
-        Answer::Bytes(bytes) => match Outcome::decode(&bytes) {
+        OrderReply::Bytes(bytes) => match Outcome::decode(&bytes) {
             // It has begun, and may take as long as the configuration lets sessions.
             Some(Outcome::Done(_)) if is_end => {
                 awaiting.wait_end()?;
@@ -66,8 +66,8 @@ fn carry_out(order: Order, pid: u32) -> io::Result<Outcome> {
             Some(outcome) => Ok(outcome),
             None => refused(format!("process {pid} answers what is no verdict")),
         },
-        Answer::Ended if is_end => Ok(Outcome::Done(ended())),
-        Answer::Ended => refused(ended()),
-        Answer::Nothing => refused(format!("process {pid} has not told the outcome in time")),
+        OrderReply::Ended if is_end => Ok(Outcome::Done(ended())),
+        OrderReply::Ended => refused(ended()),
+        OrderReply::Nothing => refused(format!("process {pid} has not told the outcome in time")),
     }
 }

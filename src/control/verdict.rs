@@ -6,9 +6,9 @@ use log::{debug, info, warn};
 
 use crate::cli::Order;
 use crate::config::problem::Problem;
-use crate::sys::answer::{Arrived, MESSAGE_BYTES_MAX, OrderSocket};
+use crate::sys::order_reply::{Arrived, MESSAGE_BYTES_MAX, OrderSocket};
 
-pub(crate) use crate::sys::answer::Asker;
+pub(crate) use crate::sys::order_reply::Asker;
 
 /// What came of it, with a line that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(crate) fn found(problems: &[Problem]) -> String {
     }
 }
 
-/// A verdict with what there is to say besides, a line each, as far as an answer has room.
+/// A verdict with what there is to say besides, a line each, as far as a reply has room.
 pub(crate) fn with_lines(verdict: &str, lines: &[String]) -> String {
     with_more(verdict, "\n", lines, TEXT_BYTES_MAX, " more are in the log")
 }
@@ -74,7 +74,7 @@ fn with_more(text: &str, before: &str, more: &[String], bytes_max: usize, rest: 
     text
 }
 
-/// Leaves room in an answer for what stands around the text.
+/// Leaves room in a reply for what stands around the text.
 const TEXT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 256;
 
 /// Messages that are looked at before everything else has its turn. Anyone on this machine may

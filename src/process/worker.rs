@@ -28,7 +28,7 @@ use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::Listener;
 use crate::sys::{child, code_pages, process};
 use crate::wire::bundle::{Bundle, SocketRef};
-use crate::wire::messages::{Answer, Order};
+use crate::wire::messages::{WorkerOrder, WorkerReport};
 use crate::worker::{Opened, Stage, Start, Worker};
 
 const SIGNALS_KEY: u32 = 0;
@@ -84,16 +84,18 @@ impl Beginning {
                 Arrival::Nothing => continue,
                 Arrival::Closed => return Ok(None),
             };
-            let order = Order::decode(&packet.bytes).ok_or(io::ErrorKind::InvalidData)?;
+            let order = WorkerOrder::decode(&packet.bytes).ok_or(io::ErrorKind::InvalidData)?;
             match order {
-                Order::Begin { row, cpu, quiet } => {
+                WorkerOrder::Begin { row, cpu, quiet } => {
                     pin(cpu);
                     begun = Some((attach(packet, row)?, quiet));
                 }
-                Order::Sockets(ids) => incoming.extend(ids.into_iter().zip(packet.descriptors)),
-                Order::AccessLog => access_log = sink(packet),
-                Order::Accept(accept) => slots = accept,
-                Order::Adopt { .. } => {
+                WorkerOrder::Sockets(ids) => {
+                    incoming.extend(ids.into_iter().zip(packet.descriptors))
+                }
+                WorkerOrder::AccessLog => access_log = sink(packet),
+                WorkerOrder::Accept(accept) => slots = accept,
+                WorkerOrder::Adopt { .. } => {
                     let (board, quiet) = begun.ok_or(io::ErrorKind::InvalidData)?;
                     let bundle = Bundle::read(only(packet)?)?;
                     return Ok(Some(Self {
@@ -106,8 +108,8 @@ impl Beginning {
                         bundle,
                     }));
                 }
-                Order::Leave | Order::Drain | Order::Stop => return Ok(None),
-                Order::Resolved(..) | Order::Look => {}
+                WorkerOrder::Leave | WorkerOrder::Drain | WorkerOrder::Stop => return Ok(None),
+                WorkerOrder::Resolved(..) | WorkerOrder::Look => {}
             }
         }
     }
@@ -159,7 +161,7 @@ impl Beginning {
         };
         confinement.give_up(Keep::Nothing)?;
         confinement.enter_sandbox(Profile::Worker);
-        member.answer(&Answer::Ready);
+        member.report(&WorkerReport::Ready);
         Ok(member)
     }
 }
@@ -219,7 +221,7 @@ impl Member {
             self.serving.end_at_once();
         } else if self.channel.is_some() {
             info!("asked to stop");
-            self.answer(&Answer::Asked);
+            self.report(&WorkerReport::Asked);
         } else {
             self.serving.worker.end(child::is_there);
         }
@@ -236,39 +238,39 @@ impl Member {
     }
 
     fn on_order(&mut self, packet: Packet) {
-        let Some(order) = Order::decode(&packet.bytes) else {
+        let Some(order) = WorkerOrder::decode(&packet.bytes) else {
             return warn!("an order of the supervisor is not understood: ignored");
         };
         match order {
-            Order::Begin { .. } => warn!("begun already: ignored"),
-            Order::Sockets(ids) => {
+            WorkerOrder::Begin { .. } => warn!("begun already: ignored"),
+            WorkerOrder::Sockets(ids) => {
                 self.incoming
                     .extend(ids.into_iter().zip(packet.descriptors));
             }
-            Order::AccessLog => self.serving.set_access_log(sink(packet)),
-            Order::Accept(slots) => self.serving.worker.accept_from(slots),
-            Order::Adopt { round } => self.on_adopt(round, packet),
-            Order::Resolved(name, addresses) => {
+            WorkerOrder::AccessLog => self.serving.set_access_log(sink(packet)),
+            WorkerOrder::Accept(slots) => self.serving.worker.accept_from(slots),
+            WorkerOrder::Adopt { round } => self.on_adopt(round, packet),
+            WorkerOrder::Resolved(name, addresses) => {
                 self.serving.worker.on_resolved(&[(name, addresses)]);
             }
             // This very turn looks.
-            Order::Look => {}
-            Order::Leave => {
+            WorkerOrder::Look => {}
+            WorkerOrder::Leave => {
                 self.serving.worker.leave();
-                self.answer(&Answer::Left);
+                self.report(&WorkerReport::Left);
             }
-            Order::Drain => self.serving.worker.drain(),
-            Order::Stop => self.serving.worker.stop(),
+            WorkerOrder::Drain => self.serving.worker.drain(),
+            WorkerOrder::Stop => self.serving.worker.stop(),
         }
     }
 
     fn on_adopt(&mut self, round: u32, packet: Packet) {
-        let answer = match self.adopt(packet) {
-            Ok(()) => Answer::Adopted { round },
-            Err(reason) => Answer::Refused { round, reason },
+        let report = match self.adopt(packet) {
+            Ok(()) => WorkerReport::Adopted { round },
+            Err(reason) => WorkerReport::Refused { round, reason },
         };
         code_pages::release();
-        self.answer(&answer);
+        self.report(&report);
     }
 
     fn adopt(&mut self, packet: Packet) -> Result<(), String> {
@@ -311,9 +313,9 @@ impl Member {
         }
     }
 
-    fn answer(&self, answer: &Answer) {
+    fn report(&self, report: &WorkerReport) {
         let Some(channel) = &self.channel else { return };
-        if let Err(error) = channel.send(&answer.encode(), &[]) {
+        if let Err(error) = channel.send(&report.encode(), &[]) {
             // It does not read, or has gone, which the next look finds out.
             info!("the supervisor cannot be told: {error}");
         }

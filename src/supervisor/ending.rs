@@ -6,7 +6,7 @@ use crate::control::{EXIT_CUT, EXIT_OK};
 use crate::core::time::Tick;
 use crate::supervisor::member::{Member, Phase};
 use crate::supervisor::{START_TRIES_MAX, Supervisor};
-use crate::wire::messages::Order;
+use crate::wire::messages::WorkerOrder;
 
 /// What a worker may take longer than its own limit on draining before it is killed.
 const GRACE_MS: u64 = 5_000;
@@ -35,7 +35,7 @@ impl Supervisor {
             warn!("asked to stop again: stopping at once");
             ending.kill_at = ending.kill_at.min(self.now.after_ms(GRACE_AT_ONCE_MS));
             for member in &mut self.others {
-                member.send(&Order::Stop);
+                member.send(&WorkerOrder::Stop);
             }
             return;
         }
@@ -48,7 +48,7 @@ impl Supervisor {
         self.sockets.close_slots();
         for member in &mut members {
             member.phase = Phase::Leaving;
-            member.send(&Order::Drain);
+            member.send(&WorkerOrder::Drain);
         }
         self.others.append(&mut members);
         let close_at = self.now.after(self.config.pre_drain);

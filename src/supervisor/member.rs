@@ -9,7 +9,7 @@ use log::warn;
 use crate::core::slots::Slots;
 use crate::core::time::Tick;
 use crate::sys::channel::{Arrival, Channel, MESSAGE_DESCRIPTORS_MAX};
-use crate::wire::messages::{Answer, Order};
+use crate::wire::messages::{WorkerOrder, WorkerReport};
 
 /// Orders that a worker has not read, at most. One that lets so many wait is given up.
 const WAITING_MAX: usize = 1024;
@@ -92,12 +92,12 @@ impl Member {
     }
 
     /// Sends an order, or keeps it until the worker has read earlier ones.
-    pub(crate) fn send(&mut self, order: &Order) {
+    pub(crate) fn send(&mut self, order: &WorkerOrder) {
         self.send_with(order, &[]);
     }
 
     /// The same with descriptors.
-    pub(crate) fn send_with(&mut self, order: &Order, descriptors: &[BorrowedFd<'_>]) {
+    pub(crate) fn send_with(&mut self, order: &WorkerOrder, descriptors: &[BorrowedFd<'_>]) {
         let bytes = order.encode();
         if self.waiting.is_empty() && self.try_send(&bytes, descriptors) {
             return;
@@ -159,7 +159,7 @@ impl Member {
         let new: Vec<_> = all.into_iter().filter(is_new).collect();
         for chunk in new.chunks(MESSAGE_DESCRIPTORS_MAX) {
             let (ids, fds): (Vec<u32>, Vec<BorrowedFd<'_>>) = chunk.iter().copied().unzip();
-            self.send_with(&Order::Sockets(ids), &fds);
+            self.send_with(&WorkerOrder::Sockets(ids), &fds);
         }
     }
 
@@ -177,16 +177,16 @@ impl Member {
     pub(crate) fn accept_from(&mut self, slots: Slots) {
         if self.accepts != Some(slots) {
             self.accepts = Some(slots);
-            self.send(&Order::Accept(slots));
+            self.send(&WorkerOrder::Accept(slots));
         }
     }
 
     /// The next thing that it says.
-    pub(crate) fn answer(&mut self) -> Option<Answer> {
+    pub(crate) fn next_report(&mut self) -> Option<WorkerReport> {
         loop {
             match self.channel.as_ref()?.receive() {
-                Arrival::Packet(packet) => match Answer::decode(&packet.bytes) {
-                    Some(answer) => return Some(answer),
+                Arrival::Packet(packet) => match WorkerReport::decode(&packet.bytes) {
+                    Some(report) => return Some(report),
                     None => warn!("worker {}: says what cannot be understood", self.seat),
                 },
                 Arrival::Nothing => return None,

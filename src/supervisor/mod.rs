@@ -51,7 +51,7 @@ use crate::supervisor::upgrade::Upgrade;
 use crate::sys::shm::Mapping;
 use crate::sys::socket::Listener;
 use crate::sys::{child, memory, process};
-use crate::wire::messages::{Answer, Order};
+use crate::wire::messages::{WorkerOrder, WorkerReport};
 
 /// Keys of the channels of workers: this one and those that follow.
 const FIRST_CHANNEL_KEY: u32 = FIRST_FREE_KEY;
@@ -284,25 +284,27 @@ impl Supervisor {
     }
 
     /// Hears what workers say.
-    fn on_answers(&mut self) {
+    fn on_reports(&mut self) {
         for index in 0..self.seats.len() {
             while let Some(member) = &mut self.seats[index].member
-                && let Some(answer) = member.answer()
+                && let Some(report) = member.next_report()
             {
                 let key = member.key;
-                match answer {
-                    Answer::Ready => self.on_ready(index),
-                    Answer::Asked => self.on_asked(index),
-                    Answer::Left => {}
-                    Answer::Adopted { round } => self.on_adopted(key, round, Ok(())),
-                    Answer::Refused { round, reason } => self.on_adopted(key, round, Err(reason)),
+                match report {
+                    WorkerReport::Ready => self.on_ready(index),
+                    WorkerReport::Asked => self.on_asked(index),
+                    WorkerReport::Left => {}
+                    WorkerReport::Adopted { round } => self.on_adopted(key, round, Ok(())),
+                    WorkerReport::Refused { round, reason } => {
+                        self.on_adopted(key, round, Err(reason))
+                    }
                 }
             }
         }
         let mut left = Vec::new();
         for member in self.others.iter_mut().chain(self.upgrade.old_mut()) {
-            while let Some(answer) = member.answer() {
-                if answer == Answer::Left {
+            while let Some(report) = member.next_report() {
+                if report == WorkerReport::Left {
                     left.push(member.key);
                 }
             }
@@ -340,7 +342,7 @@ impl Supervisor {
         let seated = self.seats.iter_mut().filter_map(|it| it.member.as_mut());
         let all = seated.chain(&mut self.others).chain(self.upgrade.old_mut());
         for member in all {
-            member.send_with(&Order::AccessLog, &file);
+            member.send_with(&WorkerOrder::AccessLog, &file);
         }
     }
 }
@@ -372,7 +374,7 @@ impl Workforce for Supervisor {
     }
 
     fn settle(&mut self, names: &Names) {
-        self.on_answers();
+        self.on_reports();
         self.on_time(names);
     }
 
@@ -389,7 +391,7 @@ impl Workforce for Supervisor {
     }
 
     fn on_resolved(&mut self, name: UnresolvedName, addresses: Vec<SocketAddr>) {
-        self.tell_all(&Order::Resolved(name, addresses));
+        self.tell_all(&WorkerOrder::Resolved(name, addresses));
     }
 
     fn set_access_log(&mut self, access_log: AccessSink) {

@@ -13,7 +13,7 @@ use crate::core::time::Tick;
 use crate::supervisor::Supervisor;
 use crate::supervisor::member::{Member, Phase};
 use crate::wire::bundle::Bundle;
-use crate::wire::messages::Order;
+use crate::wire::messages::WorkerOrder;
 
 /// How long workers may take to take on a configuration before the verdict is given without them.
 const ANSWERS_MAX_MS: u64 = 10_000;
@@ -82,14 +82,14 @@ impl Supervisor {
                 continue;
             };
             member.give_sockets(self.sockets.all());
-            let order = Order::Adopt { round: self.round };
+            let order = WorkerOrder::Adopt { round: self.round };
             member.send_with(&order, &[bundle.as_fd()]);
         }
         // Those who stay accept from all slots before anybody leaves.
         self.share_out_slots();
         for member in &mut self.others[before..] {
             info!("worker {}: no longer wanted, it drains", member.seat);
-            member.send(&Order::Leave);
+            member.send(&WorkerOrder::Leave);
         }
         // Until they have read that, they accept clients under the configuration of before.
         let leaving = &self.others[before..];
@@ -158,7 +158,7 @@ impl Supervisor {
             && let Some(mut member) = self.seats[index].member.take()
         {
             member.phase = Phase::Leaving;
-            member.send(&Order::Leave);
+            member.send(&WorkerOrder::Leave);
             self.others.push(member);
             self.seats[index].start_at = Some(self.now);
             // They accept for it until the other one serves.

@@ -14,7 +14,7 @@ use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor};
 use crate::sys::channel::Channel;
 use crate::sys::child::{self, Fate, OWN_PROGRAM};
 use crate::wire::bundle::Bundle;
-use crate::wire::messages::Order;
+use crate::wire::messages::WorkerOrder;
 
 /// A worker that ends sooner than this after its start counts as one that does not come up.
 const QUICK_END_MS: u64 = 1_000;
@@ -142,7 +142,7 @@ impl Supervisor {
             return Err(error);
         }
         let cpu = self.cpus.get(seat % self.cpus.len().max(1));
-        let begin = Order::Begin {
+        let begin = WorkerOrder::Begin {
             row,
             cpu: cpu.and_then(|&cpu| u16::try_from(cpu).ok()),
             quiet: self.args.quiet,
@@ -150,13 +150,13 @@ impl Supervisor {
         member.send_with(&begin, &[self.board_fd.as_fd()]);
         member.give_sockets(self.sockets.all());
         if let Some(file) = &self.access_log {
-            member.send_with(&Order::AccessLog, &[file.as_fd()]);
+            member.send_with(&WorkerOrder::AccessLog, &[file.as_fd()]);
         }
         let round = self.round;
         // It is told which slots are its own before it begins to accept.
         let slots = self.slots_at_start(seat);
         member.accept_from(slots);
-        member.send_with(&Order::Adopt { round }, &[bundle.as_fd()]);
+        member.send_with(&WorkerOrder::Adopt { round }, &[bundle.as_fd()]);
         Ok(member)
     }
 
@@ -299,12 +299,12 @@ impl Supervisor {
             self.board.bury(row.into());
             let last = self.members().filter_map(|member| member.row).max();
             self.board.limit_rows(usize::from(last.unwrap_or(0)) + 1);
-            self.tell_all(&Order::Look);
+            self.tell_all(&WorkerOrder::Look);
         }
     }
 
     /// Sends an order to every worker that serves or is about to.
-    pub(super) fn tell_all(&mut self, order: &Order) {
+    pub(super) fn tell_all(&mut self, order: &WorkerOrder) {
         let seated = self.seats.iter_mut().filter_map(|it| it.member.as_mut());
         for member in seated.chain(self.upgrade.old_mut()) {
             member.send(order);

@@ -34,7 +34,7 @@ use crate::sys::privileges;
 use crate::sys::shm::Mapping;
 use crate::sys::socket::Listener;
 use crate::wire::handover::{Handover, LeftListener, LeftMember, keep};
-use crate::wire::messages::Order;
+use crate::wire::messages::WorkerOrder;
 
 /// How long the new binary may take to find the configuration good.
 const CHECK_MAX_MS: u64 = 10_000;
@@ -383,7 +383,7 @@ impl Supervisor {
         self.sockets.close_unnamed(&self.config);
         for member in &mut old {
             member.phase = Phase::Leaving;
-            member.send(&Order::Leave);
+            member.send(&WorkerOrder::Leave);
         }
         let awaited = old.iter().map(|member| member.key).collect();
         self.others.append(&mut old);
@@ -466,7 +466,7 @@ impl Supervisor {
         let new = self.seats.drain(..).filter_map(|seat| seat.member);
         for mut member in new {
             member.phase = Phase::Leaving;
-            member.send(&Order::Stop);
+            member.send(&WorkerOrder::Stop);
             member.give_up();
             self.others.push(member);
         }

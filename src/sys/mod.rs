@@ -7,7 +7,6 @@
 
 pub(crate) mod access;
 pub(crate) mod activation;
-pub(crate) mod answer;
 pub(crate) mod channel;
 pub(crate) mod child;
 pub(crate) mod code_pages;
@@ -18,6 +17,7 @@ pub mod landlock;
 pub(crate) mod memory;
 pub(crate) mod memory_file;
 pub(crate) mod notify;
+pub(crate) mod order_reply;
 pub(crate) mod pipe;
 pub mod privileges;
 pub(crate) mod process;

@@ -26,7 +26,7 @@ pub(crate) struct SocketRef {
     pub(crate) id: u32,
 }
 
-/// What goes with [`super::messages::Order::Adopt`].
+/// What goes with [`super::messages::WorkerOrder::Adopt`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Bundle {
     pub(crate) config: Config,

@@ -9,7 +9,7 @@ use crate::config::Source;
 use crate::core::address::Address;
 use crate::core::address::UnresolvedName;
 use crate::core::time::Tick;
-use crate::sys::answer::Asker;
+use crate::sys::order_reply::Asker;
 use crate::sys::{child, memory_file};
 use crate::wire::bundle::{self, SocketRef};
 use crate::wire::codec::{Reader, Writer};

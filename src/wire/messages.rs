@@ -1,8 +1,8 @@
-//! What a supervisor and its workers say to each other: an order or an answer a packet.
+//! What a supervisor and its workers say to each other: an order or a report a packet.
 //!
 //! Descriptors go along with an order. A worker of another version may be there while the binary
-//! is replaced; both know [`Order::Leave`], [`Order::Drain`] and [`Order::Stop`], whose form never
-//! changes.
+//! is replaced; both know [`WorkerOrder::Leave`], [`WorkerOrder::Drain`] and [`WorkerOrder::Stop`],
+//! whose form never changes.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ const REASON_BYTES_MAX: usize = 2048;
 
 /// From the supervisor to a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum WorkerOrder {
     /// The first one; with the board.
     Begin {
         /// The worker's row on the board.
@@ -34,7 +34,7 @@ pub(crate) enum Order {
     AccessLog,
     /// Accept from the sockets in these slots, and no more from others.
     Accept(Slots),
-    /// Take on a configuration; with a bundle.
+    /// Adopt a configuration; with a bundle.
     Adopt {
         /// Numbers the configurations.
         round: u32,
@@ -53,19 +53,19 @@ pub(crate) enum Order {
 
 /// From a worker to the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum WorkerReport {
     /// It serves, with the first configuration it was given.
     Ready,
     /// It accepts nothing any more.
     Left,
     /// A signal to it alone asks it to end; it serves until it is told how to.
     Asked,
-    /// It has taken on a configuration.
+    /// It has adopted a configuration.
     Adopted {
         /// As in the order.
         round: u32,
     },
-    /// It cannot take on a configuration, and goes on with the one it has.
+    /// It cannot adopt a configuration, and goes on with the one it has.
     Refused {
         /// As in the order.
         round: u32,
@@ -91,7 +91,7 @@ const LEFT: u8 = 4;
 const ASKED: u8 = 5;
 const ADOPTED: u8 = 6;
 
-impl Order {
+impl WorkerOrder {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut to = Writer::default();
         match self {
@@ -164,7 +164,7 @@ impl Order {
     }
 }
 
-impl Answer {
+impl WorkerReport {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut to = Writer::default();
         match self {
@@ -186,7 +186,7 @@ impl Answer {
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = Reader::new(bytes);
-        let answer = match from.u8()? {
+        let report = match from.u8()? {
             READY => Self::Ready,
             LEFT => Self::Left,
             ASKED => Self::Asked,
@@ -197,7 +197,7 @@ impl Answer {
             },
             _ => return None,
         };
-        from.end().map(|()| answer)
+        from.end().map(|()| report)
     }
 }
 
@@ -226,33 +226,33 @@ mod tests {
         ("[a-z.-]{1,253}", any::<u16>()).prop_map(|(host, port)| UnresolvedName { host, port })
     }
 
-    fn order() -> impl Strategy<Value = Order> {
+    fn order() -> impl Strategy<Value = WorkerOrder> {
         let address = any::<(std::net::IpAddr, u16)>().prop_map(SocketAddr::from);
         let addresses = prop::collection::vec(address, 0..=ADDRESSES_MAX);
         let ids = prop::collection::vec(any::<u32>(), 0..=MESSAGE_DESCRIPTORS_MAX);
         prop_oneof![
             (any::<u8>(), any::<Option<u16>>(), any::<bool>())
-                .prop_map(|(row, cpu, quiet)| Order::Begin { row, cpu, quiet }),
-            ids.prop_map(Order::Sockets),
-            any::<u128>().prop_map(|bits| Order::Accept(Slots::from_bits(bits))),
-            any::<u32>().prop_map(|round| Order::Adopt { round }),
-            (name(), addresses).prop_map(|(name, found)| Order::Resolved(name, found)),
-            Just(Order::AccessLog),
-            Just(Order::Look),
-            Just(Order::Leave),
-            Just(Order::Drain),
-            Just(Order::Stop),
+                .prop_map(|(row, cpu, quiet)| WorkerOrder::Begin { row, cpu, quiet }),
+            ids.prop_map(WorkerOrder::Sockets),
+            any::<u128>().prop_map(|bits| WorkerOrder::Accept(Slots::from_bits(bits))),
+            any::<u32>().prop_map(|round| WorkerOrder::Adopt { round }),
+            (name(), addresses).prop_map(|(name, found)| WorkerOrder::Resolved(name, found)),
+            Just(WorkerOrder::AccessLog),
+            Just(WorkerOrder::Look),
+            Just(WorkerOrder::Leave),
+            Just(WorkerOrder::Drain),
+            Just(WorkerOrder::Stop),
         ]
     }
 
-    fn answer() -> impl Strategy<Value = Answer> {
+    fn report() -> impl Strategy<Value = WorkerReport> {
         prop_oneof![
-            Just(Answer::Ready),
-            Just(Answer::Left),
-            Just(Answer::Asked),
-            any::<u32>().prop_map(|round| Answer::Adopted { round }),
+            Just(WorkerReport::Ready),
+            Just(WorkerReport::Left),
+            Just(WorkerReport::Asked),
+            any::<u32>().prop_map(|round| WorkerReport::Adopted { round }),
             (any::<u32>(), ".{0,500}")
-                .prop_map(|(round, reason)| Answer::Refused { round, reason }),
+                .prop_map(|(round, reason)| WorkerReport::Refused { round, reason }),
         ]
     }
 
@@ -261,32 +261,32 @@ mod tests {
         fn an_order_is_understood_as_it_was_meant(order in order()) {
             let bytes = order.encode();
             prop_assert!(bytes.len() <= MESSAGE_BYTES_MAX);
-            prop_assert_eq!(Order::decode(&bytes), Some(order));
-            prop_assert_eq!(Order::decode(&bytes[..bytes.len() - 1]), None);
+            prop_assert_eq!(WorkerOrder::decode(&bytes), Some(order));
+            prop_assert_eq!(WorkerOrder::decode(&bytes[..bytes.len() - 1]), None);
         }
 
         #[test]
-        fn an_answer_is_understood_as_it_was_meant(answer in answer()) {
-            let bytes = answer.encode();
+        fn a_report_is_understood_as_it_was_meant(report in report()) {
+            let bytes = report.encode();
             prop_assert!(bytes.len() <= MESSAGE_BYTES_MAX);
-            prop_assert_eq!(Answer::decode(&bytes), Some(answer));
-            prop_assert_eq!(Answer::decode(&bytes[..bytes.len() - 1]), None);
+            prop_assert_eq!(WorkerReport::decode(&bytes), Some(report));
+            prop_assert_eq!(WorkerReport::decode(&bytes[..bytes.len() - 1]), None);
         }
 
         #[test]
         fn nonsense_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..99)) {
-            if let Some(order) = Order::decode(&bytes) {
+            if let Some(order) = WorkerOrder::decode(&bytes) {
                 prop_assert_eq!(order.encode(), &bytes[..]);
             }
-            let _ = Answer::decode(&bytes);
+            let _ = WorkerReport::decode(&bytes);
         }
     }
 
     #[test]
     fn a_long_reason_is_shortened_to_whole_letters() {
         let reason = "ä".repeat(3000);
-        let bytes = Answer::Refused { round: 1, reason }.encode();
-        let Some(Answer::Refused { reason, .. }) = Answer::decode(&bytes) else {
+        let bytes = WorkerReport::Refused { round: 1, reason }.encode();
+        let Some(WorkerReport::Refused { reason, .. }) = WorkerReport::decode(&bytes) else {
             panic!("not understood")
         };
         assert_eq!(reason, "ä".repeat(1024));
@@ -294,8 +294,8 @@ mod tests {
 
     #[test]
     fn what_old_and_new_must_both_understand_stays_the_same() {
-        assert_eq!(Order::Drain.encode(), [1]);
-        assert_eq!(Order::Stop.encode(), [2]);
-        assert_eq!(Order::Leave.encode(), [10]);
+        assert_eq!(WorkerOrder::Drain.encode(), [1]);
+        assert_eq!(WorkerOrder::Stop.encode(), [2]);
+        assert_eq!(WorkerOrder::Leave.encode(), [10]);
     }
 }

@@ -17,12 +17,12 @@ use rustix::process::geteuid;
 use super::child::Handle;
 use super::datagram::{self, Datagram};
 
-/// The longest order or answer, in bytes.
+/// The longest order or reply, in bytes.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 4096;
 /// How long an order may wait until there is room for it.
 const ROOM_MAX: Duration = Duration::from_secs(60);
 
-/// Who has given an order, and is to have the answer: the name of its socket.
+/// Who has given an order, and is to have the reply: the name of its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asker(pub(crate) Vec<u8>);
 
@@ -31,7 +31,7 @@ pub(crate) struct Asker(pub(crate) Vec<u8>);
 pub(crate) struct Arrived {
     /// What it says.
     pub(crate) bytes: Vec<u8>,
-    /// Who waits for the answer; none who has no name.
+    /// Who waits for the reply; none who has no name.
     pub(crate) asker: Option<Asker>,
     /// Whether who sent it may give orders here: root may, and our own user.
     pub(crate) is_permitted: bool,
@@ -69,12 +69,12 @@ impl OrderSocket {
     ///
     /// # Errors
     /// When nobody waits.
-    pub(crate) fn tell(&self, asker: &Asker, answer: &[u8]) -> io::Result<()> {
-        let answer = &answer[..answer.len().min(MESSAGE_BYTES_MAX)];
+    pub(crate) fn tell(&self, asker: &Asker, reply: &[u8]) -> io::Result<()> {
+        let reply = &reply[..reply.len().min(MESSAGE_BYTES_MAX)];
         let to = SocketAddrUnix::new_abstract_name(&asker.0)?;
         sendto(
             &self.0,
-            answer,
+            reply,
             SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
             &to,
         )?;
@@ -94,18 +94,18 @@ impl From<OwnedFd> for OrderSocket {
     }
 }
 
-/// What came of waiting for an answer.
+/// What came of waiting for a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum OrderReply {
     /// It came.
     Bytes(Vec<u8>),
-    /// The process has ended, and answered nothing.
+    /// The process has ended, and replied nothing.
     Ended,
     /// Nothing came in time.
     Nothing,
 }
 
-/// One process, to be given an order, and its answer to be waited for.
+/// One process, to be given an order, and its reply to be waited for.
 #[derive(Debug)]
 pub(crate) struct Awaiting {
     socket: OwnedFd,
@@ -140,11 +140,11 @@ impl Awaiting {
         Ok(())
     }
 
-    /// Waits for the answer, or for the end of the process.
+    /// Waits for the reply, or for the end of the process.
     ///
     /// # Errors
     /// When the kernel cannot wait.
-    pub(crate) fn wait(&self, limit: Duration) -> io::Result<Answer> {
+    pub(crate) fn wait(&self, limit: Duration) -> io::Result<OrderReply> {
         let limit = Timespec::try_from(limit).map_err(|_| io::ErrorKind::InvalidInput)?;
         loop {
             let mut fds = [
@@ -152,16 +152,16 @@ impl Awaiting {
                 PollFd::new(&self.process, PollFlags::IN),
             ];
             if retry_on_intr(|| poll(&mut fds, Some(&limit)))? == 0 {
-                return Ok(Answer::Nothing);
+                return Ok(OrderReply::Nothing);
             }
             if !fds[0].revents().is_empty()
                 && let Ok(message) = receive(&self.socket)
                 && message.sender.is_some_and(|it| it.process == self.id)
             {
-                return Ok(Answer::Bytes(message.bytes));
+                return Ok(OrderReply::Bytes(message.bytes));
             }
             if !fds[1].revents().is_empty() {
-                return Ok(Answer::Ended);
+                return Ok(OrderReply::Ended);
             }
         }
     }
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everyone_who_asks_gets_one_answer() {
+    fn everyone_who_asks_gets_one_reply() {
         let own = std::process::id();
         let early = Awaiting::open(own).expect_err("it takes no orders yet");
         assert_eq!(early.kind(), io::ErrorKind::ConnectionRefused);
@@ -206,7 +206,7 @@ mod tests {
         let askers: Vec<_> = (0..3).map(|_| Awaiting::open(own).expect("ours")).collect();
         for (number, asker) in (0..).zip(&askers) {
             let nothing = asker.wait(Duration::ZERO).expect("a look");
-            assert_eq!(nothing, Answer::Nothing);
+            assert_eq!(nothing, OrderReply::Nothing);
             asker.ask(&[number]).expect("there is room");
         }
         for number in 0..3 {
@@ -217,8 +217,8 @@ mod tests {
             orders.tell(&asker, &[number]).expect("it is awaited");
         }
         for (number, asker) in (0..).zip(askers) {
-            let answer = asker.wait(Duration::from_secs(30)).expect("a wait");
-            assert_eq!(answer, Answer::Bytes(vec![number]));
+            let reply = asker.wait(Duration::from_secs(30)).expect("a wait");
+            assert_eq!(reply, OrderReply::Bytes(vec![number]));
         }
         let taken = OrderSocket::open(own).expect_err("one for a process");
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
