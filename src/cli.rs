@@ -24,7 +24,7 @@ pub enum Command {
     /// Serve as one of several, for the supervisor that has started this process.
     Worker {
         /// The place among the workers, for the log.
-        seat: String,
+        number: String,
     },
     /// Say whether this program could take the place of another weir that serves this file.
     Succeed {
@@ -87,7 +87,7 @@ const ORDERS: [(&str, Order); 5] = [
 ];
 
 /// First arguments that are not for users: a worker is told the process id of its supervisor, for
-/// whoever looks for its workers later (`process::orphans`), and its seat; a program that is to
+/// whoever looks for its workers later (`process::orphans`), and its number; a program that is to
 /// take the place of another the configuration, and one that does so the descriptor where the
 /// other has left its state.
 pub(crate) const WORKER_WORD: &str = "--worker";
@@ -224,8 +224,8 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
     if let [first, value, rest @ ..] = arguments {
         match (first.as_str(), value.parse()) {
             (WORKER_WORD, _) => {
-                let seat = rest.first().cloned().unwrap_or_default();
-                return Ok(Command::Worker { seat });
+                let number = rest.first().cloned().unwrap_or_default();
+                return Ok(Command::Worker { number });
             }
             (SUCCEED_WORD, _) if rest.is_empty() => {
                 let config = value.into();
@@ -386,8 +386,8 @@ mod tests {
 
     #[test]
     fn words_that_are_not_for_users_come_first() {
-        let seat = "3".to_owned();
-        assert_eq!(parse_words("--worker 77 3"), Ok(Command::Worker { seat }));
+        let number = "3".to_owned();
+        assert_eq!(parse_words("--worker 77 3"), Ok(Command::Worker { number }));
         let config = "x.yaml".into();
         assert_eq!(
             parse_words("--succeed x.yaml"),

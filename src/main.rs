@@ -34,8 +34,8 @@ fn main() -> ExitCode {
             eprintln!("weir: {line}");
             code
         }
-        Ok(Command::Worker { seat }) => {
-            start_log(Some(seat));
+        Ok(Command::Worker { number }) => {
+            start_log(Some(number));
             process::worker::run()
         }
         Ok(Command::Run(args)) => serve(&args),
@@ -131,11 +131,14 @@ fn start_log(worker: Option<String>) {
             .filter_level(log::LevelFilter::Warn)
             .filter_module("weir", log::LevelFilter::Trace);
     }
-    if let Some(seat) = worker {
+    if let Some(number) = worker {
         builder.format(move |line, record| {
             let (time, level) = (line.timestamp(), record.level());
             let (target, words) = (record.target(), record.args());
-            writeln!(line, "[{time} {level:<5} {target}] worker {seat}: {words}")
+            writeln!(
+                line,
+                "[{time} {level:<5} {target}] worker {number}: {words}"
+            )
         });
     }
     builder

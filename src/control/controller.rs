@@ -36,7 +36,7 @@ pub(super) enum Doing {
     Nothing,
     /// The configuration file is being read, for whoever asked.
     Loading(Vec<Asker>),
-    /// A configuration is being taken on, of which there is something to say besides.
+    /// A configuration is being adopted, of which there is something to say besides.
     Adopting(Vec<Asker>, Vec<String>),
     /// Another program is to take the place of this one, or is about to have done so.
     Upgrading(Vec<Asker>),

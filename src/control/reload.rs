@@ -1,4 +1,4 @@
-//! A new configuration: taken on by all who serve or, where it is bad, by nobody, and one verdict.
+//! A new configuration: adopted by all who serve or, where it is bad, by nobody, and one verdict.
 
 use log::{error, info, warn};
 
@@ -157,7 +157,7 @@ impl Controller {
         set_log_level(outline.log_level, self.args.quiet);
     }
 
-    /// The workforce has taken a configuration on, or has not wholly.
+    /// The workforce has adopted a configuration, or has not wholly.
     pub(super) fn on_adopted(&mut self, outcome: Outcome) {
         let Doing::Adopting(askers, notes) = std::mem::take(&mut self.doing) else {
             return;

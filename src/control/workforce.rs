@@ -43,7 +43,7 @@ pub(crate) trait Workforce {
     /// Access log lines go there from now on.
     fn set_access_log(&mut self, access_log: AccessSink);
 
-    /// Takes on a configuration. Everything that can fail is done before anything changes; what
+    /// Adopts a configuration. Everything that can fail is done before anything changes; what
     /// came of it is [`News::Adopted`].
     fn adopt(&mut self, revision: Revision, names: &Names) -> Result<(), String>;
 
@@ -66,7 +66,7 @@ pub(crate) trait Workforce {
     fn finish(&mut self, ended: io::Result<()>) -> u8;
 }
 
-/// A configuration to take on, with all that the controller has opened for it.
+/// A configuration to adopt, with all that the controller has opened for it.
 #[derive(Debug)]
 pub(crate) struct Revision {
     pub(crate) source: Source,
@@ -80,7 +80,7 @@ pub(crate) struct Revision {
 pub(crate) enum News {
     /// All serve that are to, for the first time; the rest of the line that says so.
     Serving(String),
-    /// A configuration has been taken on by all, or not by all.
+    /// A configuration has been adopted by all, or not by all.
     Adopted(Outcome),
     /// The program that was tried can take the place of this one.
     SuccessorFits,

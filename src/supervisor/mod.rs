@@ -6,14 +6,14 @@
 //! the supervisor waits for signals, for what workers say, and for the next look at their
 //! heartbeats.
 
-mod ending;
-mod member;
 mod reload;
 mod rescue;
+mod shutdown;
 mod sockets;
 mod spawn;
 mod stats;
 mod upgrade;
+mod worker_handle;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -41,13 +41,13 @@ use crate::core::memory_limit::MemoryLimits;
 use crate::core::time::Tick;
 use crate::net::Net as _;
 use crate::reactor::Reactor;
-use crate::supervisor::ending::Ending;
-use crate::supervisor::member::{Member, Phase};
 use crate::supervisor::reload::Round;
+use crate::supervisor::shutdown::Shutdown;
 use crate::supervisor::sockets::Sockets;
-use crate::supervisor::spawn::Seat;
+use crate::supervisor::spawn::ManagedWorker;
 use crate::supervisor::stats::Stats;
 use crate::supervisor::upgrade::Upgrade;
+use crate::supervisor::worker_handle::{WorkerHandle, WorkerPhase};
 use crate::sys::shm::Mapping;
 use crate::sys::socket::Listener;
 use crate::sys::{child, memory, process};
@@ -133,12 +133,12 @@ struct Supervisor {
     /// None when lines go to standard output.
     access_log: Option<File>,
     cpus: Vec<usize>,
-    seats: Vec<Seat>,
+    workers: Vec<ManagedWorker>,
     /// Workers that were told to end.
-    others: Vec<Member>,
+    leaving: Vec<WorkerHandle>,
     reload: Option<Round>,
     upgrade: Upgrade,
-    ending: Option<Ending>,
+    shutdown: Option<Shutdown>,
     /// The exit status, once there is nothing left to do.
     ended: Option<u8>,
     /// Whether a worker that was told to end had to cut sessions.
@@ -183,11 +183,11 @@ impl Supervisor {
             sockets: Sockets::default(),
             access_log: None,
             cpus,
-            seats: Vec::new(),
-            others: Vec::new(),
+            workers: Vec::new(),
+            leaving: Vec::new(),
             reload: None,
             upgrade: Upgrade::No,
-            ending: None,
+            shutdown: None,
             ended: None,
             was_cut: false,
             has_served: false,
@@ -225,7 +225,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// All that workers need before the first one is started, and a seat for each.
+    /// All that workers need before the first one is started, and how many there are to be.
     fn prepare(&mut self) -> Result<(), Refusal> {
         if self.access_log.is_none() {
             self.access_log = open_access_log(self.config.access_log.as_ref())?;
@@ -236,36 +236,39 @@ impl Supervisor {
             message: full.to_string(),
         })?;
         self.stats.adopt(self.now, self.config.stats_interval);
-        self.set_seats(workers_wanted(&self.args, &self.config));
+        self.set_worker_count(workers_wanted(&self.args, &self.config));
         Ok(())
     }
 
-    /// Makes so many seats, those that are new to be filled at once. Who sits on others leaves.
-    fn set_seats(&mut self, count: usize) {
-        while self.seats.len() > count {
-            if let Some(seat) = self.seats.pop()
-                && let Some(mut member) = seat.member
+    /// So many workers there are to be: those that lack are started at once, and the last leave.
+    fn set_worker_count(&mut self, count: usize) {
+        while self.workers.len() > count {
+            if let Some(managed) = self.workers.pop()
+                && let Some(mut worker) = managed.handle
             {
-                member.phase = Phase::Leaving;
-                self.others.push(member);
+                worker.phase = WorkerPhase::Leaving;
+                self.leaving.push(worker);
             }
         }
-        while self.seats.len() < count {
-            self.seats.push(Seat {
+        while self.workers.len() < count {
+            self.workers.push(ManagedWorker {
                 start_at: Some(self.now),
-                ..Seat::default()
+                ..ManagedWorker::default()
             });
         }
     }
 
     fn next_deadline(&self) -> Tick {
-        let starts = self.seats.iter().filter_map(|seat| match seat.member {
-            None => seat.start_at,
-            Some(_) => None,
-        });
-        let ending = self.ending.as_ref().map(Ending::deadline);
+        let starts = self
+            .workers
+            .iter()
+            .filter_map(|managed| match managed.handle {
+                None => managed.start_at,
+                Some(_) => None,
+            });
+        let shutdown = self.shutdown.as_ref().map(Shutdown::deadline);
         let round = self.reload.as_ref().map(Round::deadline);
-        let others = ending.into_iter().chain(round);
+        let others = shutdown.into_iter().chain(round);
         let others = others.chain(self.upgrade.deadline());
         let others = others.chain(self.stats.deadline());
         starts.chain(others).fold(self.next_look, Tick::min)
@@ -275,8 +278,8 @@ impl Supervisor {
         self.look_at_beats();
         self.end_round_in_time();
         self.end_upgrade_in_time();
-        self.go_on_ending();
-        if self.ending.is_none() {
+        self.go_on_shutting_down();
+        if self.shutdown.is_none() {
             self.give_up_late_starters();
             self.start_due(names);
             self.print_stats_in_time();
@@ -285,11 +288,11 @@ impl Supervisor {
 
     /// Hears what workers say.
     fn on_reports(&mut self) {
-        for index in 0..self.seats.len() {
-            while let Some(member) = &mut self.seats[index].member
-                && let Some(report) = member.next_report()
+        for index in 0..self.workers.len() {
+            while let Some(worker) = &mut self.workers[index].handle
+                && let Some(report) = worker.next_report()
             {
-                let key = member.key;
+                let key = worker.key;
                 match report {
                     WorkerReport::Ready => self.on_ready(index),
                     WorkerReport::Asked => self.on_asked(index),
@@ -302,10 +305,10 @@ impl Supervisor {
             }
         }
         let mut left = Vec::new();
-        for member in self.others.iter_mut().chain(self.upgrade.old_mut()) {
-            while let Some(report) = member.next_report() {
+        for worker in self.leaving.iter_mut().chain(self.upgrade.old_mut()) {
+            while let Some(report) = worker.next_report() {
                 if report == WorkerReport::Left {
-                    left.push(member.key);
+                    left.push(worker.key);
                 }
             }
         }
@@ -315,14 +318,14 @@ impl Supervisor {
     }
 
     fn on_ready(&mut self, index: usize) {
-        if let Some(member) = &mut self.seats[index].member
-            && member.phase == Phase::Starting
+        if let Some(worker) = &mut self.workers[index].handle
+            && worker.phase == WorkerPhase::Starting
         {
-            member.phase = Phase::Serving;
+            worker.phase = WorkerPhase::Serving;
             self.on_started_in_round(index);
         }
         self.share_out_slots();
-        if self.seats.iter().all(Seat::serves) {
+        if self.workers.iter().all(ManagedWorker::serves) {
             self.on_all_ready();
         }
     }
@@ -331,7 +334,7 @@ impl Supervisor {
         self.end_upgrade();
         if !self.has_served {
             self.has_served = true;
-            let words = format!("{} workers", self.seats.len());
+            let words = format!("{} workers", self.workers.len());
             self.news.push_back(News::Serving(words));
         }
     }
@@ -339,10 +342,12 @@ impl Supervisor {
     /// Tells all workers where access log lines go.
     fn give_access_log(&mut self) {
         let file: Vec<_> = self.access_log.iter().map(AsFd::as_fd).collect();
-        let seated = self.seats.iter_mut().filter_map(|it| it.member.as_mut());
-        let all = seated.chain(&mut self.others).chain(self.upgrade.old_mut());
-        for member in all {
-            member.send_with(&WorkerOrder::AccessLog, &file);
+        let running = self.workers.iter_mut().filter_map(|it| it.handle.as_mut());
+        let all = running
+            .chain(&mut self.leaving)
+            .chain(self.upgrade.old_mut());
+        for worker in all {
+            worker.send_with(&WorkerOrder::AccessLog, &file);
         }
     }
 }
@@ -383,7 +388,7 @@ impl Workforce for Supervisor {
     }
 
     fn is_well(&self) -> bool {
-        self.seats.iter().all(Seat::is_well)
+        self.workers.iter().all(ManagedWorker::is_well)
     }
 
     fn on_children(&mut self) {
@@ -400,7 +405,7 @@ impl Workforce for Supervisor {
     }
 
     fn adopt(&mut self, revision: Revision, names: &Names) -> Result<(), String> {
-        self.take_on(revision, names)
+        self.adopt_revision(revision, names)
     }
 
     fn try_successor(&mut self) -> Result<(), String> {
@@ -412,11 +417,11 @@ impl Workforce for Supervisor {
     }
 
     fn is_ending(&self) -> bool {
-        self.ending.is_some()
+        self.shutdown.is_some()
     }
 
     fn end(&mut self) {
-        self.begin_or_hasten_end();
+        self.begin_or_hasten_shutdown();
     }
 
     fn finish(&mut self, ended: io::Result<()>) -> u8 {

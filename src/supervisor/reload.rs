@@ -11,25 +11,25 @@ use crate::control::workforce::{News, Revision};
 use crate::control::{share_memory, workers_wanted};
 use crate::core::time::Tick;
 use crate::supervisor::Supervisor;
-use crate::supervisor::member::{Member, Phase};
+use crate::supervisor::worker_handle::{WorkerHandle, WorkerPhase};
 use crate::wire::bundle::Bundle;
 use crate::wire::messages::WorkerOrder;
 
-/// How long workers may take to take on a configuration before the verdict is given without them.
+/// How long workers may take to adopt a configuration before the verdict is given without them.
 const ANSWERS_MAX_MS: u64 = 10_000;
 
-/// A configuration that workers are taking on.
+/// A configuration that workers are adopting.
 #[derive(Debug)]
 pub(super) struct Round {
     until: Tick,
     /// How many workers are to have it in the end.
     asked: usize,
-    /// Seats whose workers have not answered.
+    /// Numbers of the workers that have not answered.
     awaited: Vec<usize>,
     /// Workers that are no longer wanted and may still accept, by key.
     leaving: Vec<u32>,
     changes: Changes,
-    /// Seats and reasons of those who refused.
+    /// Numbers and reasons of those who refused.
     refused: Vec<(usize, String)>,
 }
 
@@ -41,7 +41,11 @@ impl Round {
 
 impl Supervisor {
     /// Everything that can fail is done before anything changes.
-    pub(super) fn take_on(&mut self, revision: Revision, names: &Names) -> Result<(), String> {
+    pub(super) fn adopt_revision(
+        &mut self,
+        revision: Revision,
+        names: &Names,
+    ) -> Result<(), String> {
         let Revision {
             source,
             mut config,
@@ -51,8 +55,8 @@ impl Supervisor {
         let count = workers_wanted(&self.args, &config);
         // Those that are there keep what they have had from their start.
         share_memory(&mut config, &self.memory, count);
-        if count > self.seats.len() {
-            self.check_rows(count - self.seated())?;
+        if count > self.workers.len() {
+            self.check_rows(count - self.running())?;
         }
         let slots = u8::try_from(count).unwrap_or(u8::MAX);
         let slots = slots.max(self.sockets.slots());
@@ -75,51 +79,51 @@ impl Supervisor {
     }
 
     fn give_configuration(&mut self, bundle: &OwnedFd, count: usize, changes: Changes) {
-        let before = self.others.len();
-        self.set_seats(count);
-        for seat in &mut self.seats {
-            let Some(member) = &mut seat.member else {
+        let before = self.leaving.len();
+        self.set_worker_count(count);
+        for managed in &mut self.workers {
+            let Some(worker) = &mut managed.handle else {
                 continue;
             };
-            member.give_sockets(self.sockets.all());
+            worker.give_sockets(self.sockets.all());
             let order = WorkerOrder::Adopt { round: self.round };
-            member.send_with(&order, &[bundle.as_fd()]);
+            worker.send_with(&order, &[bundle.as_fd()]);
         }
         // Those who stay accept from all slots before anybody leaves.
         self.share_out_slots();
-        for member in &mut self.others[before..] {
-            info!("worker {}: no longer wanted, it drains", member.seat);
-            member.send(&WorkerOrder::Leave);
+        for worker in &mut self.leaving[before..] {
+            info!("worker {}: no longer wanted, it drains", worker.number);
+            worker.send(&WorkerOrder::Leave);
         }
         // Until they have read that, they accept clients under the configuration of before.
-        let leaving = &self.others[before..];
+        let leaving = &self.leaving[before..];
         self.reload = Some(Round {
             until: self.now.after_ms(ANSWERS_MAX_MS),
             asked: count,
             awaited: (0..count).collect(),
-            leaving: leaving.iter().map(|member| member.key).collect(),
+            leaving: leaving.iter().map(|worker| worker.key).collect(),
             changes,
             refused: Vec::new(),
         });
     }
 
-    /// A worker has taken on a configuration, or has not.
+    /// A worker has adopted a configuration, or has not.
     pub(super) fn on_adopted(&mut self, key: u32, round: u32, outcome: Result<(), String>) {
-        let Some(seat) = self.seat_of(key) else {
+        let Some(number) = self.number_of(key) else {
             return;
         };
         let is_current = round == self.round;
         if let Some(reload) = self.reload.as_mut().filter(|_| is_current) {
-            reload.awaited.retain(|it| *it != seat);
+            reload.awaited.retain(|it| *it != number);
             match &outcome {
-                Err(reason) if reload.refused.iter().all(|(it, _)| *it != seat) => {
-                    reload.refused.push((seat, reason.clone()));
+                Err(reason) if reload.refused.iter().all(|(it, _)| *it != number) => {
+                    reload.refused.push((number, reason.clone()));
                 }
                 // Its successor refuses it as well.
                 Ok(()) | Err(_) => {}
             }
         } else if is_current && outcome.is_ok() {
-            info!("worker {seat}: has taken the configuration on");
+            info!("worker {number}: has taken the configuration on");
         }
         if outcome.is_err() {
             // It cannot go on with another configuration than the others.
@@ -129,11 +133,11 @@ impl Supervisor {
     }
 
     /// A worker serves, with the configuration that it was started with.
-    pub(super) fn on_started_in_round(&mut self, seat: usize) {
-        let member = self.seats[seat].member.as_ref();
-        let is_current = member.is_some_and(|member| member.round == self.round);
+    pub(super) fn on_started_in_round(&mut self, number: usize) {
+        let worker = self.workers[number].handle.as_ref();
+        let is_current = worker.is_some_and(|worker| worker.round == self.round);
         if let Some(reload) = self.reload.as_mut().filter(|_| is_current) {
-            reload.awaited.retain(|it| *it != seat);
+            reload.awaited.retain(|it| *it != number);
         }
         self.end_round_if_complete();
     }
@@ -147,20 +151,22 @@ impl Supervisor {
         self.forget_in_upgrade(key);
     }
 
-    fn seat_of(&self, key: u32) -> Option<usize> {
-        let has = |seat: &super::Seat| seat.member.as_ref().is_some_and(|it| it.key == key);
-        self.seats.iter().position(has)
+    fn number_of(&self, key: u32) -> Option<usize> {
+        let has = |managed: &super::ManagedWorker| {
+            managed.handle.as_ref().is_some_and(|it| it.key == key)
+        };
+        self.workers.iter().position(has)
     }
 
     /// Lets a worker drain while another one takes its place.
     pub(super) fn replace(&mut self, key: u32) {
-        if let Some(index) = self.seat_of(key)
-            && let Some(mut member) = self.seats[index].member.take()
+        if let Some(index) = self.number_of(key)
+            && let Some(mut worker) = self.workers[index].handle.take()
         {
-            member.phase = Phase::Leaving;
-            member.send(&WorkerOrder::Leave);
-            self.others.push(member);
-            self.seats[index].start_at = Some(self.now);
+            worker.phase = WorkerPhase::Leaving;
+            worker.send(&WorkerOrder::Leave);
+            self.leaving.push(worker);
+            self.workers[index].start_at = Some(self.now);
             // They accept for it until the other one serves.
             self.share_out_slots();
         }
@@ -175,18 +181,20 @@ impl Supervisor {
     /// Ends it when only those are awaited of whom nothing can be heard for now.
     pub(super) fn end_round_if_complete(&mut self) {
         let Some(round) = &self.reload else { return };
-        let is_idle = |seat: &usize| match self.seats.get(*seat) {
-            Some(seat) => seat.pauses() || seat.member.as_ref().is_some_and(|it| it.stopped),
+        let is_idle = |number: &usize| match self.workers.get(*number) {
+            Some(managed) => {
+                managed.pauses() || managed.handle.as_ref().is_some_and(|it| it.stopped)
+            }
             None => true,
         };
-        let is_stopped = |key: &u32| self.leaving(*key).is_none_or(|member| member.stopped);
+        let is_stopped = |key: &u32| self.find_leaving(*key).is_none_or(|worker| worker.stopped);
         if round.awaited.iter().all(is_idle) && round.leaving.iter().all(is_stopped) {
             self.end_round();
         }
     }
 
-    fn leaving(&self, key: u32) -> Option<&Member> {
-        self.others.iter().find(|member| member.key == key)
+    fn find_leaving(&self, key: u32) -> Option<&WorkerHandle> {
+        self.leaving.iter().find(|worker| worker.key == key)
     }
 
     fn end_round(&mut self) {
@@ -197,22 +205,30 @@ impl Supervisor {
     }
 
     fn verdict(&self, round: &Round) -> Outcome {
-        let refused = |(seat, reason): &(usize, String)| {
-            format!("worker {seat} refused it, and another one is started: {reason}")
+        let refused = |(number, reason): &(usize, String)| {
+            format!("worker {number} refused it, and another one is started: {reason}")
         };
         let mut notes: Vec<String> = round.refused.iter().map(refused).collect();
-        notes.extend(round.awaited.iter().map(|seat| self.note_of_awaited(*seat)));
+        notes.extend(
+            round
+                .awaited
+                .iter()
+                .map(|number| self.note_of_awaited(*number)),
+        );
         let done = round.asked.saturating_sub(notes.len());
-        let leaving = round.leaving.iter().filter_map(|key| self.leaving(*key));
+        let leaving = round
+            .leaving
+            .iter()
+            .filter_map(|key| self.find_leaving(*key));
         // One that is stopped accepts nobody, so that all is as it should be without it.
-        let (stopped, silent): (Vec<_>, Vec<_>) = leaving.partition(|member| member.stopped);
-        notes.extend(stopped.into_iter().map(|member| {
-            let name = member.name();
+        let (stopped, silent): (Vec<_>, Vec<_>) = leaving.partition(|worker| worker.stopped);
+        notes.extend(stopped.into_iter().map(|worker| {
+            let name = worker.name();
             format!("{name}, no longer wanted, is stopped and leaves when it goes on")
         }));
         let is_done = done == round.asked && silent.is_empty();
-        notes.extend(silent.into_iter().map(|member| {
-            let name = member.name();
+        notes.extend(silent.into_iter().map(|worker| {
+            let name = worker.name();
             format!("{name}, no longer wanted, does not answer and may still accept")
         }));
         let by = if done == round.asked {
@@ -229,18 +245,20 @@ impl Supervisor {
         }
     }
 
-    /// Why a worker has not taken on the configuration, and when it will.
-    fn note_of_awaited(&self, seat: usize) -> String {
-        let Some(place) = self.seats.get(seat) else {
-            return format!("worker {seat}: weir ends");
+    /// Why a worker has not adopted the configuration, and when it will.
+    fn note_of_awaited(&self, number: usize) -> String {
+        let Some(managed) = self.workers.get(number) else {
+            return format!("worker {number}: weir ends");
         };
-        match &place.member {
-            None => format!("worker {seat} does not come up: {}", place.reason),
+        match &managed.handle {
+            None => format!("worker {number} does not come up: {}", managed.reason),
             Some(it) if it.stopped => {
                 let name = it.name();
                 format!("{name} is stopped and takes it on when it goes on")
             }
-            Some(it) if it.phase == Phase::Starting => format!("{} is still starting", it.name()),
+            Some(it) if it.phase == WorkerPhase::Starting => {
+                format!("{} is still starting", it.name())
+            }
             Some(it) => format!(
                 "{} does not answer and takes it on when it turns again",
                 it.name()

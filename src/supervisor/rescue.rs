@@ -9,7 +9,7 @@ use crate::board::RowState;
 use crate::core::slots::Slots;
 use crate::core::time::Tick;
 use crate::supervisor::Supervisor;
-use crate::supervisor::member::Phase;
+use crate::supervisor::worker_handle::WorkerPhase;
 
 /// A worker that is awake and has not turned for so long is stuck.
 const BEAT_AGE_MAX_MS: u64 = 50;
@@ -24,12 +24,12 @@ fn is_stuck(row: &RowState, now: Tick) -> bool {
     row.beat > Tick(0) && !row.asleep && now.since_ms(row.beat) > BEAT_AGE_MAX_MS
 }
 
-/// The slots that the worker in `seat` accepts from: every `n`-th is its own, and it stands in
+/// The slots that the worker of that number accepts from: every `n`-th is its own, and it stands in
 /// for those that are not well.
-fn slots_of(seat: usize, well: &[bool], slots: u8) -> Slots {
+fn slots_of(number: usize, well: &[bool], slots: u8) -> Slots {
     let is_ours = |slot: &u8| {
         let owner = usize::from(*slot) % well.len().max(1);
-        owner == seat || !well.get(owner).copied().unwrap_or(false)
+        owner == number || !well.get(owner).copied().unwrap_or(false)
     };
     (0..slots).filter(is_ours).fold(Slots::NONE, Slots::with)
 }
@@ -42,31 +42,31 @@ impl Supervisor {
         }
         let mut is_anyone_awake = false;
         let mut is_changed = false;
-        for seat in &mut self.seats {
-            let Some(member) = &mut seat.member else {
+        for managed in &mut self.workers {
+            let Some(worker) = &mut managed.handle else {
                 continue;
             };
-            member.flush();
-            is_anyone_awake |= member.is_behind();
-            let Some(row) = member.row.filter(|_| member.phase == Phase::Serving) else {
+            worker.flush();
+            is_anyone_awake |= worker.is_behind();
+            let Some(row) = worker.row.filter(|_| worker.phase == WorkerPhase::Serving) else {
                 continue;
             };
             let row = self.board.row(row.into());
             is_anyone_awake |= !row.asleep;
             let stuck = is_stuck(&row, self.now);
-            if stuck != member.stuck {
-                member.stuck = stuck;
+            if stuck != worker.stuck {
+                worker.stuck = stuck;
                 is_changed = true;
-                if member.stopped {
+                if worker.stopped {
                     // It has been said.
                 } else if stuck {
-                    warn!("worker {}: stuck; the others accept for it", member.seat);
+                    warn!("worker {}: stuck; the others accept for it", worker.number);
                 } else {
-                    info!("worker {}: turns again", member.seat);
+                    info!("worker {}: turns again", worker.number);
                 }
             }
         }
-        self.others.iter_mut().for_each(super::Member::flush);
+        self.leaving.iter_mut().for_each(super::WorkerHandle::flush);
         let pause = if is_anyone_awake {
             LOOK_AWAKE_MS
         } else {
@@ -79,21 +79,30 @@ impl Supervisor {
     }
 
     /// The slots that a worker begins with: its own.
-    pub(super) fn slots_at_start(&self, seat: usize) -> Slots {
-        slots_of(seat, &vec![true; self.seats.len()], self.sockets.slots())
+    pub(super) fn slots_at_start(&self, number: usize) -> Slots {
+        slots_of(
+            number,
+            &vec![true; self.workers.len()],
+            self.sockets.slots(),
+        )
     }
 
     /// Tells every worker which slots to accept from.
     pub(super) fn share_out_slots(&mut self) {
         let well: Vec<bool> = self
-            .seats
+            .workers
             .iter()
-            .map(|seat| seat.member.as_ref().is_some_and(super::Member::is_well))
+            .map(|managed| {
+                managed
+                    .handle
+                    .as_ref()
+                    .is_some_and(super::WorkerHandle::is_well)
+            })
             .collect();
         let slots = self.sockets.slots();
-        for (index, seat) in self.seats.iter_mut().enumerate() {
-            if let Some(member) = &mut seat.member {
-                member.accept_from(slots_of(index, &well, slots));
+        for (index, managed) in self.workers.iter_mut().enumerate() {
+            if let Some(worker) = &mut managed.handle {
+                worker.accept_from(slots_of(index, &well, slots));
             }
         }
     }
@@ -122,10 +131,10 @@ mod tests {
     fn every_slot_is_accepted_from_whoever_is_not_well() {
         for n in 1..=5_usize {
             for ill in 0..1_u32 << n {
-                let well: Vec<bool> = (0..n).map(|seat| ill >> seat & 1 == 0).collect();
+                let well: Vec<bool> = (0..n).map(|number| ill >> number & 1 == 0).collect();
                 for slot in 0..6 {
                     let takers: Vec<usize> = (0..n)
-                        .filter(|&seat| well[seat] && slots_of(seat, &well, 6).has(slot))
+                        .filter(|&number| well[number] && slots_of(number, &well, 6).has(slot))
                         .collect();
                     let owner = usize::from(slot) % n;
                     if well[owner] {

@@ -9,7 +9,7 @@ use log::{error, info, warn};
 use crate::cli::WORKER_WORD;
 use crate::control::names::Names;
 use crate::core::time::Tick;
-use crate::supervisor::member::{Member, Phase};
+use crate::supervisor::worker_handle::{WorkerHandle, WorkerPhase};
 use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor};
 use crate::sys::channel::Channel;
 use crate::sys::child::{self, Fate, OWN_PROGRAM};
@@ -34,34 +34,34 @@ const ROWS_SPARE: usize = 8;
 /// What to do where there are too many.
 const ROWS_SHORT: &str = "wait until some have drained, or set a shorter `timeouts: {drain}`";
 
-/// A place for a worker.
+/// One of the workers that there are to be, whichever process it is.
 #[derive(Debug, Default)]
-pub(super) struct Seat {
-    /// Who has it.
-    pub(super) member: Option<Member>,
-    /// Workers in a row that ended soon after their start.
+pub(super) struct ManagedWorker {
+    /// Its process; none until the next one is started.
+    pub(super) handle: Option<WorkerHandle>,
+    /// Processes in a row that ended soon after their start.
     pub(super) quick_ends: u32,
     /// When the next one is started.
     pub(super) start_at: Option<Tick>,
-    /// Why nobody has it.
+    /// Why there is no process.
     pub(super) reason: String,
 }
 
-impl Seat {
-    /// Whether a worker has it that serves and turns.
+impl ManagedWorker {
+    /// Whether it serves and turns.
     pub(super) fn is_well(&self) -> bool {
-        self.member.as_ref().is_some_and(Member::is_well)
+        self.handle.as_ref().is_some_and(WorkerHandle::is_well)
     }
 
-    /// Whether a worker has it that serves.
+    /// Whether it serves.
     pub(super) fn serves(&self) -> bool {
-        let phase = self.member.as_ref().map(|member| member.phase);
-        phase == Some(Phase::Serving)
+        let phase = self.handle.as_ref().map(|worker| worker.phase);
+        phase == Some(WorkerPhase::Serving)
     }
 
-    /// Whether workers do not come up, so that the next one is started after a pause only.
+    /// Whether it does not come up, so that it is started again after a pause only.
     pub(super) fn pauses(&self) -> bool {
-        self.member.is_none() && pause_ms(self.quick_ends) > 0
+        self.handle.is_none() && pause_ms(self.quick_ends) > 0
     }
 }
 
@@ -74,23 +74,23 @@ fn pause_ms(quick_ends: u32) -> u64 {
 }
 
 impl Supervisor {
-    /// Starts workers for the seats that are due.
+    /// Starts those workers that are due.
     pub(super) fn start_due(&mut self, names: &Names) {
-        for index in 0..self.seats.len() {
-            let seat = &self.seats[index];
-            if seat.member.is_some() || seat.start_at.is_none_or(|at| at > self.now) {
+        for index in 0..self.workers.len() {
+            let managed = &self.workers[index];
+            if managed.handle.is_some() || managed.start_at.is_none_or(|at| at > self.now) {
                 continue;
             }
-            self.seats[index].start_at = None;
-            match self.start_member(index, names) {
-                Ok(member) => {
-                    info!("worker {index}: started, process {}", member.pid);
-                    self.seats[index].member = Some(member);
+            self.workers[index].start_at = None;
+            match self.start_worker(index, names) {
+                Ok(worker) => {
+                    info!("worker {index}: started, process {}", worker.pid);
+                    self.workers[index].handle = Some(worker);
                 }
                 Err(error) => {
                     let reason = format!("cannot be started: {error}");
                     error!("worker {index}: {reason}");
-                    self.seats[index].reason = reason;
+                    self.workers[index].reason = reason;
                     self.start_later(index);
                 }
             }
@@ -100,25 +100,25 @@ impl Supervisor {
 
     /// Gives up workers that do not come to serve: others are started in their place.
     pub(super) fn give_up_late_starters(&mut self) {
-        for member in self.seats.iter_mut().filter_map(|it| it.member.as_mut()) {
-            let is_late = self.now.since_ms(member.since) >= START_MAX_MS;
-            if member.phase == Phase::Starting && is_late {
-                let seat = member.seat;
-                error!("worker {seat}: does not serve {START_MAX_MS} ms after its start; killed");
+        for worker in self.workers.iter_mut().filter_map(|it| it.handle.as_mut()) {
+            let is_late = self.now.since_ms(worker.since) >= START_MAX_MS;
+            if worker.phase == WorkerPhase::Starting && is_late {
+                let number = worker.number;
+                error!("worker {number}: does not serve {START_MAX_MS} ms after its start; killed");
                 // Once, until its end is heard of.
-                member.since = self.now;
-                member.give_up();
+                worker.since = self.now;
+                worker.give_up();
             }
         }
     }
 
     fn start_later(&mut self, index: usize) {
-        let seat = &mut self.seats[index];
-        seat.quick_ends = seat.quick_ends.saturating_add(1);
-        seat.start_at = Some(self.now.after_ms(pause_ms(seat.quick_ends)));
+        let managed = &mut self.workers[index];
+        managed.quick_ends = managed.quick_ends.saturating_add(1);
+        managed.start_at = Some(self.now.after_ms(pause_ms(managed.quick_ends)));
     }
 
-    fn start_member(&self, seat: usize, names: &Names) -> io::Result<Member> {
+    fn start_worker(&self, number: usize, names: &Names) -> io::Result<WorkerHandle> {
         let row = self
             .free_row()
             .ok_or_else(|| io::Error::other(ROWS_SHORT))?;
@@ -128,36 +128,36 @@ impl Supervisor {
         let arguments = [
             WORKER_WORD.into(),
             supervisor.into(),
-            seat.to_string().into(),
+            number.to_string().into(),
         ];
         let pid = child::spawn(Path::new(OWN_PROGRAM), &arguments, Some(theirs.into()))?;
         let key = self.free_key();
         let watched = self
             .reactor
             .watch_control(ours.as_fd(), FIRST_CHANNEL_KEY + key);
-        let mut member = Member::new(key, pid, seat, Some(row), ours, self.now);
-        member.round = self.round;
+        let mut worker = WorkerHandle::new(key, pid, number, Some(row), ours, self.now);
+        worker.round = self.round;
         if let Err(error) = watched {
-            member.give_up();
+            worker.give_up();
             return Err(error);
         }
-        let cpu = self.cpus.get(seat % self.cpus.len().max(1));
+        let cpu = self.cpus.get(number % self.cpus.len().max(1));
         let begin = WorkerOrder::Begin {
             row,
             cpu: cpu.and_then(|&cpu| u16::try_from(cpu).ok()),
             quiet: self.args.quiet,
         };
-        member.send_with(&begin, &[self.board_fd.as_fd()]);
-        member.give_sockets(self.sockets.all());
+        worker.send_with(&begin, &[self.board_fd.as_fd()]);
+        worker.give_sockets(self.sockets.all());
         if let Some(file) = &self.access_log {
-            member.send_with(&WorkerOrder::AccessLog, &[file.as_fd()]);
+            worker.send_with(&WorkerOrder::AccessLog, &[file.as_fd()]);
         }
         let round = self.round;
         // It is told which slots are its own before it begins to accept.
-        let slots = self.slots_at_start(seat);
-        member.accept_from(slots);
-        member.send_with(&WorkerOrder::Adopt { round }, &[bundle.as_fd()]);
-        Ok(member)
+        let slots = self.slots_at_start(number);
+        worker.accept_from(slots);
+        worker.send_with(&WorkerOrder::Adopt { round }, &[bundle.as_fd()]);
+        Ok(worker)
     }
 
     /// The configuration as it is now, for a worker.
@@ -166,29 +166,32 @@ impl Supervisor {
         Bundle::write(&self.config, names.known(), &sockets)
     }
 
-    fn members(&self) -> impl Iterator<Item = &Member> {
-        let seated = self.seats.iter().filter_map(|seat| seat.member.as_ref());
-        seated.chain(&self.others).chain(self.upgrade.old())
+    fn all_workers(&self) -> impl Iterator<Item = &WorkerHandle> {
+        let running = self
+            .workers
+            .iter()
+            .filter_map(|managed| managed.handle.as_ref());
+        running.chain(&self.leaving).chain(self.upgrade.old())
     }
 
-    /// How many seats are taken.
-    pub(super) fn seated(&self) -> usize {
-        self.seats.iter().filter(|it| it.member.is_some()).count()
+    /// How many of those that there are to be have a process.
+    pub(super) fn running(&self) -> usize {
+        self.workers.iter().filter(|it| it.handle.is_some()).count()
     }
 
     /// Whether so many workers may be started besides those that are there.
     pub(super) fn check_rows(&self, wanted: usize) -> Result<(), String> {
-        let used = self.members().filter(|it| it.row.is_some()).count();
+        let used = self.all_workers().filter(|it| it.row.is_some()).count();
         rows_suffice(wanted, used, self.board.rows())
     }
 
     fn free_row(&self) -> Option<u8> {
         let mut rows = (1..self.board.rows()).map_while(|row| u8::try_from(row).ok());
-        rows.find(|row| self.members().all(|member| member.row != Some(*row)))
+        rows.find(|row| self.all_workers().all(|worker| worker.row != Some(*row)))
     }
 
     fn free_key(&self) -> u32 {
-        let is_free = |key: &u32| self.members().all(|member| member.key != *key);
+        let is_free = |key: &u32| self.all_workers().all(|worker| worker.key != *key);
         (0..u32::MAX).find(is_free).unwrap_or(u32::MAX)
     }
 
@@ -203,19 +206,24 @@ impl Supervisor {
     }
 
     fn on_stop(&mut self, pid: u32, stopped: bool) {
-        let seated = self.seats.iter_mut().filter_map(|it| it.member.as_mut());
-        let all = seated.chain(&mut self.others).chain(self.upgrade.old_mut());
-        let mut members = all.filter(|member| member.pid == pid);
-        let Some(member) = members.next() else { return };
-        member.stopped = stopped;
-        if stopped && member.phase == Phase::Leaving {
-            warn!("worker {}: stopped; it drains no further", member.seat);
+        let running = self.workers.iter_mut().filter_map(|it| it.handle.as_mut());
+        let all = running
+            .chain(&mut self.leaving)
+            .chain(self.upgrade.old_mut());
+        let mut workers = all.filter(|worker| worker.pid == pid);
+        let Some(worker) = workers.next() else { return };
+        worker.stopped = stopped;
+        if stopped && worker.phase == WorkerPhase::Leaving {
+            warn!("worker {}: stopped; it drains no further", worker.number);
         } else if stopped {
-            warn!("worker {}: stopped; the others accept for it", member.seat);
+            warn!(
+                "worker {}: stopped; the others accept for it",
+                worker.number
+            );
         } else {
             // Its heartbeat is old for a moment still.
-            member.stuck = false;
-            info!("worker {}: goes on", member.seat);
+            worker.stuck = false;
+            info!("worker {}: goes on", worker.number);
         }
         self.share_out_slots();
         self.end_round_if_complete();
@@ -226,63 +234,63 @@ impl Supervisor {
         if self.on_check_end(pid, fate) {
             return;
         }
-        let is_it = |member: &Member| member.pid == pid;
-        if let Some(index) = self.others.iter().position(is_it) {
-            let member = self.others.swap_remove(index);
-            self.on_left(&member, fate);
-            return self.on_accepts_no_more(member.key);
+        let is_it = |worker: &WorkerHandle| worker.pid == pid;
+        if let Some(index) = self.leaving.iter().position(is_it) {
+            let worker = self.leaving.swap_remove(index);
+            self.on_left(&worker, fate);
+            return self.on_accepts_no_more(worker.key);
         }
-        if let Some(member) = self.upgrade.take_old(pid) {
-            self.bury(&member);
-            return warn!("worker {} of before: {}", member.seat, words(fate));
+        if let Some(worker) = self.upgrade.take_old(pid) {
+            self.bury(&worker);
+            return warn!("worker {} of before: {}", worker.number, words(fate));
         }
-        let seated = |seat: &Seat| seat.member.as_ref().is_some_and(is_it);
-        let Some(index) = self.seats.iter().position(seated) else {
+        let running = |managed: &ManagedWorker| managed.handle.as_ref().is_some_and(is_it);
+        let Some(index) = self.workers.iter().position(running) else {
             return;
         };
-        if let Some(member) = self.seats[index].member.take() {
-            self.on_seat_empty(index, &member, fate);
+        if let Some(worker) = self.workers[index].handle.take() {
+            self.on_worker_lost(index, &worker, fate);
         }
     }
 
     /// A worker was asked to end, and no other.
     pub(super) fn on_asked(&mut self, index: usize) {
-        let Some(member) = &self.seats[index].member else {
+        let Some(worker) = &self.workers[index].handle else {
             return;
         };
-        let (key, seat, pid) = (member.key, member.seat, member.pid);
-        info!("worker {seat}, process {pid}: asked to end, it drains; another one is started");
+        let (key, number, pid) = (worker.key, worker.number, worker.pid);
+        info!("worker {number}, process {pid}: asked to end, it drains; another one is started");
         self.replace(key);
     }
 
     /// A worker has ended that was told to.
-    fn on_left(&mut self, member: &Member, fate: Fate) {
-        self.bury(member);
+    fn on_left(&mut self, worker: &WorkerHandle, fate: Fate) {
+        self.bury(worker);
         if fate == Fate::Exited(0) {
-            info!("worker {}: {}", member.seat, words(fate));
+            info!("worker {}: {}", worker.number, words(fate));
         } else {
-            self.was_cut |= self.ending.is_some();
-            warn!("worker {}: {}", member.seat, words(fate));
+            self.was_cut |= self.shutdown.is_some();
+            warn!("worker {}: {}", worker.number, words(fate));
         }
     }
 
     /// A worker has ended that was to go on.
-    fn on_seat_empty(&mut self, index: usize, member: &Member, fate: Fate) {
-        self.bury(member);
+    fn on_worker_lost(&mut self, index: usize, worker: &WorkerHandle, fate: Fate) {
+        self.bury(worker);
         let was_quick =
-            member.phase == Phase::Starting || self.now.since_ms(member.since) < QUICK_END_MS;
-        let seat = &mut self.seats[index];
-        seat.quick_ends = if was_quick {
-            seat.quick_ends.saturating_add(1)
+            worker.phase == WorkerPhase::Starting || self.now.since_ms(worker.since) < QUICK_END_MS;
+        let managed = &mut self.workers[index];
+        managed.quick_ends = if was_quick {
+            managed.quick_ends.saturating_add(1)
         } else {
             0
         };
-        let pause = pause_ms(seat.quick_ends);
-        seat.start_at = Some(self.now.after_ms(pause));
-        seat.reason = words(fate);
+        let pause = pause_ms(managed.quick_ends);
+        managed.start_at = Some(self.now.after_ms(pause));
+        managed.reason = words(fate);
         warn!(
             "worker {index}, process {}: {}; another one is started{}",
-            member.pid,
+            worker.pid,
             words(fate),
             if pause > 0 {
                 format!(" in {pause} ms")
@@ -294,10 +302,10 @@ impl Supervisor {
     }
 
     /// What a worker that has gone had on the board heals, and the others look at it.
-    fn bury(&mut self, member: &Member) {
-        if let Some(row) = member.row {
+    fn bury(&mut self, worker: &WorkerHandle) {
+        if let Some(row) = worker.row {
             self.board.bury(row.into());
-            let last = self.members().filter_map(|member| member.row).max();
+            let last = self.all_workers().filter_map(|worker| worker.row).max();
             self.board.limit_rows(usize::from(last.unwrap_or(0)) + 1);
             self.tell_all(&WorkerOrder::Look);
         }
@@ -305,9 +313,9 @@ impl Supervisor {
 
     /// Sends an order to every worker that serves or is about to.
     pub(super) fn tell_all(&mut self, order: &WorkerOrder) {
-        let seated = self.seats.iter_mut().filter_map(|it| it.member.as_mut());
-        for member in seated.chain(self.upgrade.old_mut()) {
-            member.send(order);
+        let running = self.workers.iter_mut().filter_map(|it| it.handle.as_mut());
+        for worker in running.chain(self.upgrade.old_mut()) {
+            worker.send(order);
         }
     }
 }

@@ -103,11 +103,14 @@ impl Supervisor {
         }
         stats_text::oddities(&mut line, |kind| board.oddities(kind));
         stats_text::access_log(&mut line, board.lines_lost());
-        let _ = write!(line, "; workers {}", self.serving_members());
+        let _ = write!(line, "; workers {}", self.serving_workers());
         line
     }
 
-    fn serving_members(&self) -> usize {
-        self.seats.iter().filter(|seat| seat.serves()).count()
+    fn serving_workers(&self) -> usize {
+        self.workers
+            .iter()
+            .filter(|managed| managed.serves())
+            .count()
     }
 }

@@ -25,15 +25,15 @@ use crate::control::verdict::{Asker, Inbox, with_notes};
 use crate::control::workforce::{Legacy, News};
 use crate::control::{EXIT_CUT, Refusal, workers_wanted};
 use crate::core::time::Tick;
-use crate::supervisor::member::{Member, Phase};
 use crate::supervisor::sockets::{Entry, Held};
-use crate::supervisor::spawn::Seat;
+use crate::supervisor::spawn::ManagedWorker;
+use crate::supervisor::worker_handle::{WorkerHandle, WorkerPhase};
 use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor, new_board};
 use crate::sys::child::{self, Fate};
 use crate::sys::privileges;
 use crate::sys::shm::Mapping;
 use crate::sys::socket::Listener;
-use crate::wire::handover::{Handover, LeftListener, LeftMember, keep};
+use crate::wire::handover::{Handover, LeftListener, LeftWorker, keep};
 use crate::wire::messages::WorkerOrder;
 
 /// How long the new binary may take to find the configuration good.
@@ -54,9 +54,9 @@ pub(super) enum Upgrade {
     Checking { pid: u32, until: Tick },
     /// We are the new binary, and our workers come up beside those of before.
     Relieving {
-        old: Vec<Member>,
+        old: Vec<WorkerHandle>,
         /// How many of them there were to be.
-        seats: usize,
+        wanted: usize,
         until: Tick,
     },
     /// Ours serve, and those of before were told to leave.
@@ -79,14 +79,14 @@ impl Upgrade {
     }
 
     /// The workers of before.
-    pub(super) fn old(&self) -> &[Member] {
+    pub(super) fn old(&self) -> &[WorkerHandle] {
         match self {
             Self::Relieving { old, .. } => old,
             Self::No | Self::Checking { .. } | Self::Leaving { .. } => &[],
         }
     }
 
-    pub(super) fn old_mut(&mut self) -> &mut [Member] {
+    pub(super) fn old_mut(&mut self) -> &mut [WorkerHandle] {
         match self {
             Self::Relieving { old, .. } => old,
             Self::No | Self::Checking { .. } | Self::Leaving { .. } => &mut [],
@@ -94,16 +94,16 @@ impl Upgrade {
     }
 
     /// A worker of before has ended.
-    pub(super) fn take_old(&mut self, pid: u32) -> Option<Member> {
+    pub(super) fn take_old(&mut self, pid: u32) -> Option<WorkerHandle> {
         let Self::Relieving { old, .. } = self else {
             return None;
         };
-        let index = old.iter().position(|member| member.pid == pid)?;
+        let index = old.iter().position(|worker| worker.pid == pid)?;
         Some(old.swap_remove(index))
     }
 
     /// Ends it whatever its state; the workers of before.
-    pub(super) fn abandon(&mut self) -> Vec<Member> {
+    pub(super) fn abandon(&mut self) -> Vec<WorkerHandle> {
         match std::mem::replace(self, Self::No) {
             Self::Relieving { old, .. } => old,
             Self::No | Self::Checking { .. } | Self::Leaving { .. } => Vec::new(),
@@ -118,7 +118,7 @@ impl Supervisor {
         if !self.has_served {
             return Err("busy with a start".to_owned());
         }
-        self.check_rows(self.seats.len())?;
+        self.check_rows(self.workers.len())?;
         info!("upgrade: trying {}", self.program.display());
         let arguments = [SUCCEED_WORD.into(), self.args.config.clone().into()];
         let pid = child::spawn(&self.program, &arguments, None)
@@ -171,9 +171,12 @@ impl Supervisor {
         for (_, fd) in self.sockets.all() {
             keep(fd, kept)?;
         }
-        let members = self.seats.iter().filter_map(|seat| seat.member.as_ref());
-        for member in members.chain(&self.others) {
-            if let Some(channel) = member.channel() {
+        let workers = self
+            .workers
+            .iter()
+            .filter_map(|managed| managed.handle.as_ref());
+        for worker in workers.chain(&self.leaving) {
+            if let Some(channel) = worker.channel() {
                 keep(channel, kept)?;
             }
         }
@@ -191,7 +194,10 @@ impl Supervisor {
                 .map(|held| (held.at, held.listener.as_fd().as_raw_fd()))
                 .collect(),
         });
-        let members = self.seats.iter().filter_map(|seat| seat.member.as_ref());
+        let workers = self
+            .workers
+            .iter()
+            .filter_map(|managed| managed.handle.as_ref());
         Ok(Handover {
             board: self.board_fd.as_raw_fd(),
             round: self.round,
@@ -199,8 +205,8 @@ impl Supervisor {
             names: legacy.names.known().to_vec(),
             listeners: listeners.collect(),
             next_id: self.sockets.next_id,
-            seats: u32::try_from(self.seats.len()).unwrap_or(0),
-            members: members.chain(&self.others).filter_map(left).collect(),
+            wanted: u32::try_from(self.workers.len()).unwrap_or(0),
+            workers: workers.chain(&self.leaving).filter_map(left).collect(),
             pid_file: legacy.pid_file,
             inbox: legacy.inbox,
             started: self.stats.started(),
@@ -210,15 +216,15 @@ impl Supervisor {
     }
 }
 
-fn left(member: &Member) -> Option<LeftMember> {
-    Some(LeftMember {
-        pid: member.pid,
-        seat: u32::try_from(member.seat).ok()?,
-        row: member.row.unwrap_or(0),
-        channel: member.channel()?.as_raw_fd(),
-        leaving: member.phase == Phase::Leaving,
-        stopped: member.stopped,
-        sockets: member.sockets_given().collect(),
+fn left(worker: &WorkerHandle) -> Option<LeftWorker> {
+    Some(LeftWorker {
+        pid: worker.pid,
+        number: u32::try_from(worker.number).ok()?,
+        row: worker.row.unwrap_or(0),
+        channel: worker.channel()?.as_raw_fd(),
+        leaving: worker.phase == WorkerPhase::Leaving,
+        stopped: worker.stopped,
+        sockets: worker.sockets_given().collect(),
     })
 }
 
@@ -264,10 +270,10 @@ pub(super) fn resume(
         let entry = take_listener(listener).map_err(refuse)?;
         this.sockets.entries.push(entry);
     }
-    let old = this.take_members(left.members, is_same_board);
+    let old = this.take_workers(left.workers, is_same_board);
     this.upgrade = Upgrade::Relieving {
         old,
-        seats: usize::try_from(left.seats).unwrap_or(0).min(WORKERS_MAX),
+        wanted: usize::try_from(left.wanted).unwrap_or(0).min(WORKERS_MAX),
         until: this.now.after_ms(COME_UP_MAX_MS),
     };
     let inheritance = Inheritance {
@@ -333,15 +339,15 @@ impl Supervisor {
         self.hear_of_children();
     }
 
-    fn take_members(&mut self, members: Vec<LeftMember>, is_same_board: bool) -> Vec<Member> {
+    fn take_workers(&mut self, workers: Vec<LeftWorker>, is_same_board: bool) -> Vec<WorkerHandle> {
         let mut old = Vec::new();
-        for (key, left) in (0..).zip(members) {
+        for (key, left) in (0..).zip(workers) {
             let channel = match child::take_inherited(left.channel) {
                 Ok(channel) => channel,
                 Err(error) => {
                     error!(
                         "worker {} is lost, process {}: {error}",
-                        left.seat, left.pid
+                        left.number, left.pid
                     );
                     continue;
                 }
@@ -350,19 +356,20 @@ impl Supervisor {
                 .reactor
                 .watch_control(channel.as_fd(), FIRST_CHANNEL_KEY + key);
             if let Err(error) = watched {
-                error!("worker {} cannot be heard: {error}", left.seat);
+                error!("worker {} cannot be heard: {error}", left.number);
             }
             let row = Some(left.row).filter(|row| is_same_board && *row > 0);
-            let seat = usize::try_from(left.seat).unwrap_or(0);
-            let mut member = Member::new(key, left.pid, seat, row, channel.into(), self.now);
-            member.stopped = left.stopped;
-            member.set_sockets_given(left.sockets);
+            let number = usize::try_from(left.number).unwrap_or(0);
+            let mut worker =
+                WorkerHandle::new(key, left.pid, number, row, channel.into(), self.now);
+            worker.stopped = left.stopped;
+            worker.set_sockets_given(left.sockets);
             if left.leaving {
-                member.phase = Phase::Leaving;
-                self.others.push(member);
+                worker.phase = WorkerPhase::Leaving;
+                self.leaving.push(worker);
             } else {
-                member.phase = Phase::Serving;
-                old.push(member);
+                worker.phase = WorkerPhase::Serving;
+                old.push(worker);
             }
         }
         old
@@ -381,16 +388,16 @@ impl Supervisor {
         let count = old.len();
         // Their copies of the sockets go with them; ours of what is no longer named go now.
         self.sockets.close_unnamed(&self.config);
-        for member in &mut old {
-            member.phase = Phase::Leaving;
-            member.send(&WorkerOrder::Leave);
+        for worker in &mut old {
+            worker.phase = WorkerPhase::Leaving;
+            worker.send(&WorkerOrder::Leave);
         }
-        let awaited = old.iter().map(|member| member.key).collect();
-        self.others.append(&mut old);
+        let awaited = old.iter().map(|worker| worker.key).collect();
+        self.leaving.append(&mut old);
         let line = format!(
             "upgrade done: weir {} serves with {} workers, {count} of before drain",
             env!("CARGO_PKG_VERSION"),
-            self.seats.len()
+            self.workers.len()
         );
         self.upgrade = Upgrade::Leaving {
             awaited,
@@ -417,7 +424,7 @@ impl Supervisor {
         else {
             return;
         };
-        let awaited = self.others.iter().filter(|it| awaited.contains(&it.key));
+        let awaited = self.leaving.iter().filter(|it| awaited.contains(&it.key));
         if awaited.clone().all(|it| it.stopped) || *until <= self.now {
             let notes = awaited.map(|it| {
                 let how = if it.stopped {
@@ -448,7 +455,7 @@ impl Supervisor {
                 }
             }
             Upgrade::Relieving { until, .. } => {
-                let tries = self.seats.iter().map(|seat| seat.quick_ends).max();
+                let tries = self.workers.iter().map(|managed| managed.quick_ends).max();
                 if *until <= self.now || tries.unwrap_or(0) >= COME_UP_TRIES_MAX {
                     self.give_up_upgrade("the new workers do not come up");
                 }
@@ -458,28 +465,28 @@ impl Supervisor {
 
     /// Those of before stay.
     fn give_up_upgrade(&mut self, reason: &str) {
-        let Upgrade::Relieving { seats, .. } = self.upgrade else {
+        let Upgrade::Relieving { wanted, .. } = self.upgrade else {
             return;
         };
         let reason = format!("{reason}; the workers of before go on");
         self.news.push_back(News::Upgraded(Err(reason)));
-        let new = self.seats.drain(..).filter_map(|seat| seat.member);
-        for mut member in new {
-            member.phase = Phase::Leaving;
-            member.send(&WorkerOrder::Stop);
-            member.give_up();
-            self.others.push(member);
+        let new = self.workers.drain(..).filter_map(|managed| managed.handle);
+        for mut worker in new {
+            worker.phase = WorkerPhase::Leaving;
+            worker.send(&WorkerOrder::Stop);
+            worker.give_up();
+            self.leaving.push(worker);
         }
         let old = self.upgrade.abandon();
-        let count = old.iter().map(|member| member.seat + 1).max();
-        let count = count.unwrap_or(0).max(seats);
-        self.seats.resize_with(count, Seat::default);
-        for member in old {
-            let seat = member.seat;
-            self.seats[seat].member = Some(member);
+        let count = old.iter().map(|worker| worker.number + 1).max();
+        let count = count.unwrap_or(0).max(wanted);
+        self.workers.resize_with(count, ManagedWorker::default);
+        for worker in old {
+            let number = worker.number;
+            self.workers[number].handle = Some(worker);
         }
-        for seat in &mut self.seats {
-            seat.start_at = Some(self.now);
+        for managed in &mut self.workers {
+            managed.start_at = Some(self.now);
         }
         self.has_served = true;
         self.share_out_slots();

@@ -29,8 +29,8 @@ pub(crate) struct Handover {
     pub(crate) listeners: Vec<LeftListener>,
     pub(crate) next_id: u32,
     /// How many workers there were to be.
-    pub(crate) seats: u32,
-    pub(crate) members: Vec<LeftMember>,
+    pub(crate) wanted: u32,
+    pub(crate) workers: Vec<LeftWorker>,
     pub(crate) pid_file: Option<RawFd>,
     /// Where orders arrive.
     pub(crate) inbox: Option<RawFd>,
@@ -52,9 +52,9 @@ pub(crate) struct LeftListener {
 
 /// A worker that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LeftMember {
+pub(crate) struct LeftWorker {
     pub(crate) pid: u32,
-    pub(crate) seat: u32,
+    pub(crate) number: u32,
     pub(crate) row: u8,
     pub(crate) channel: RawFd,
     pub(crate) leaving: bool,
@@ -104,17 +104,17 @@ impl Handover {
             }
         }
         to.u32(self.next_id);
-        to.u32(self.seats);
-        to.count(self.members.len());
-        for member in &self.members {
-            to.u32(member.pid);
-            to.u32(member.seat);
-            to.u8(member.row);
-            descriptor(&mut to, member.channel);
-            to.bool(member.leaving);
-            to.bool(member.stopped);
-            to.count(member.sockets.len());
-            member.sockets.iter().for_each(|&id| to.u32(id));
+        to.u32(self.wanted);
+        to.count(self.workers.len());
+        for worker in &self.workers {
+            to.u32(worker.pid);
+            to.u32(worker.number);
+            to.u8(worker.row);
+            descriptor(&mut to, worker.channel);
+            to.bool(worker.leaving);
+            to.bool(worker.stopped);
+            to.count(worker.sockets.len());
+            worker.sockets.iter().for_each(|&id| to.u32(id));
         }
         optional_descriptor(&mut to, self.pid_file);
         optional_descriptor(&mut to, self.inbox);
@@ -137,8 +137,8 @@ impl Handover {
             names: from.list(bundle::read_name)?,
             listeners: from.list(read_listener)?,
             next_id: from.u32()?,
-            seats: from.u32()?,
-            members: from.list(read_member)?,
+            wanted: from.u32()?,
+            workers: from.list(read_worker)?,
             pid_file: read_optional_descriptor(&mut from)?,
             inbox: read_optional_descriptor(&mut from)?,
             started: Tick(from.u128()?.try_into().ok()?),
@@ -178,10 +178,10 @@ fn read_listener(from: &mut Reader<'_>) -> Option<LeftListener> {
     })
 }
 
-fn read_member(from: &mut Reader<'_>) -> Option<LeftMember> {
-    Some(LeftMember {
+fn read_worker(from: &mut Reader<'_>) -> Option<LeftWorker> {
+    Some(LeftWorker {
         pid: from.u32()?,
-        seat: from.u32()?,
+        number: from.u32()?,
         row: from.u8()?,
         channel: read_descriptor(from)?,
         leaving: from.bool()?,
@@ -276,10 +276,10 @@ mod tests {
                 },
             ],
             next_id: 8,
-            seats: 3,
-            members: vec![LeftMember {
+            wanted: 3,
+            workers: vec![LeftWorker {
                 pid: 77,
-                seat: 1,
+                number: 1,
                 row: 2,
                 channel: 11,
                 leaving: false,

@@ -16,7 +16,7 @@ const WAITING_MAX: usize = 1024;
 
 /// How far a worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum WorkerPhase {
     /// It was started and has not said that it serves.
     Starting,
     /// It serves.
@@ -27,15 +27,15 @@ pub(crate) enum Phase {
 
 /// A worker process.
 #[derive(Debug)]
-pub(crate) struct Member {
+pub(crate) struct WorkerHandle {
     /// Tells it from others; the key of its channel's events.
     pub(crate) key: u32,
     pub(crate) pid: u32,
-    /// Its place among the workers, from 0: names it in the log.
-    pub(crate) seat: usize,
+    /// Which of the workers it is, from 0: names it in the log.
+    pub(crate) number: usize,
     /// Its row on the board; none when it is on another board than ours.
     pub(crate) row: Option<u8>,
-    pub(crate) phase: Phase,
+    pub(crate) phase: WorkerPhase,
     /// When it was started.
     pub(crate) since: Tick,
     /// The configuration that it was started with.
@@ -51,11 +51,11 @@ pub(crate) struct Member {
     accepts: Option<Slots>,
 }
 
-impl Member {
+impl WorkerHandle {
     pub(crate) fn new(
         key: u32,
         pid: u32,
-        seat: usize,
+        number: usize,
         row: Option<u8>,
         channel: Channel,
         now: Tick,
@@ -63,9 +63,9 @@ impl Member {
         Self {
             key,
             pid,
-            seat,
+            number,
             row,
-            phase: Phase::Starting,
+            phase: WorkerPhase::Starting,
             since: now,
             round: 0,
             stopped: false,
@@ -79,12 +79,12 @@ impl Member {
 
     /// Whether clients in its accept queues are being served.
     pub(crate) fn is_well(&self) -> bool {
-        self.phase == Phase::Serving && !self.stopped && !self.stuck
+        self.phase == WorkerPhase::Serving && !self.stopped && !self.stuck
     }
 
     /// What it is called in a verdict.
     pub(crate) fn name(&self) -> String {
-        format!("worker {} (process {})", self.seat, self.pid)
+        format!("worker {} (process {})", self.number, self.pid)
     }
 
     pub(crate) fn channel(&self) -> Option<BorrowedFd<'_>> {
@@ -111,7 +111,7 @@ impl Member {
             Ok(_) | Err(_) => {
                 warn!(
                     "worker {}: it does not read its orders; given up",
-                    self.seat
+                    self.number
                 );
                 self.give_up();
             }
@@ -187,7 +187,7 @@ impl Member {
             match self.channel.as_ref()?.receive() {
                 Arrival::Packet(packet) => match WorkerReport::decode(&packet.bytes) {
                     Some(report) => return Some(report),
-                    None => warn!("worker {}: says what cannot be understood", self.seat),
+                    None => warn!("worker {}: says what cannot be understood", self.number),
                 },
                 Arrival::Nothing => return None,
                 Arrival::Closed => {
