@@ -61,7 +61,8 @@ const CONNECTION_BYTES_MAX: usize = 48;
 
 /// What an upstream may keep of each backend for the sake of its picks, in bytes.
 const PICK_BYTES_MAX: usize = 48;
-/// What of that stands with the backend (its seat), and where loads of other processes are told.
+/// What of that stands with the backend (its membership), and where loads of other processes are
+/// told.
 const PICK_BYTES_ELSEWHERE: usize = 12 + 4;
 
 /// Rounds before counting, and rounds that are counted.

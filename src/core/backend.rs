@@ -55,12 +55,12 @@ pub struct Backend {
     /// Requests that are bound to it and wait until it has room.
     waiting: u32,
     retired: bool,
-    seat: Option<Seat>,
+    membership: Option<Membership>,
 }
 
 /// Where a backend is a member.
 #[derive(Clone, Copy, Debug)]
-struct Seat {
+struct Membership {
     pool: PoolId,
     /// Its place among the members.
     place: u32,
@@ -96,14 +96,14 @@ impl Backend {
 
     /// Whether a lease more or less changes who is picked.
     fn is_picked_by_load(&self) -> bool {
-        self.connections_max.is_some() || self.seat.is_some_and(|seat| seat.by_load)
+        self.connections_max.is_some() || self.membership.is_some_and(|it| it.by_load)
     }
 
     /// Notes that it may have changed.
     fn note(&mut self, changed: &mut [Vec<u32>]) {
-        if let Some(seat) = self.seat.as_mut().filter(|seat| !seat.is_noted) {
-            seat.is_noted = true;
-            changed[seat.pool.0 as usize].push(seat.place);
+        if let Some(membership) = self.membership.as_mut().filter(|it| !it.is_noted) {
+            membership.is_noted = true;
+            changed[membership.pool.0 as usize].push(membership.place);
         }
     }
 
@@ -218,7 +218,7 @@ impl Backends {
             active: 0,
             waiting: 0,
             retired: false,
-            seat: None,
+            membership: None,
         };
         if let Some(index) = self.free.pop_front() {
             self.slots[index as usize] = Some(backend);
@@ -340,7 +340,7 @@ impl Backends {
     pub fn retire(&mut self, id: BackendId) {
         let backend = self.get_mut(id);
         backend.retired = true;
-        backend.seat = None;
+        backend.membership = None;
         self.free_if_idle(id);
     }
 
@@ -370,14 +370,14 @@ impl Backends {
 
     /// These are the members of the pool from now on, and nobody else. None of them counts as
     /// changed.
-    pub(super) fn seat(&mut self, pool: PoolId, members: &[BackendId], by_load: bool) {
+    pub(super) fn enlist(&mut self, pool: PoolId, members: &[BackendId], by_load: bool) {
         let index = pool.0 as usize;
         if self.changed.len() <= index {
             self.changed.resize_with(index + 1, Vec::new);
         }
         self.changed[index].clear();
         for (place, &id) in (0..).zip(members) {
-            self.slot_mut(id).seat = Some(Seat {
+            self.slot_mut(id).membership = Some(Membership {
                 pool,
                 place,
                 by_load,
@@ -388,8 +388,8 @@ impl Backends {
 
     /// The place of a backend among the members of a pool.
     pub(super) fn place_in(&self, pool: PoolId, id: BackendId) -> Option<u32> {
-        let seat = self.try_get(id)?.seat?;
-        (seat.pool == pool).then_some(seat.place)
+        let membership = self.try_get(id)?.membership?;
+        (membership.pool == pool).then_some(membership.place)
     }
 
     /// The place of a member that may have changed since it was last asked for.
@@ -400,11 +400,11 @@ impl Backends {
     /// The member of the pool at this place, which is looked at now; none where it has gone.
     pub(super) fn look(&mut self, pool: PoolId, place: u32, id: BackendId) -> Option<&Backend> {
         let backend = self.slots.get_mut(id.0 as usize)?.as_mut()?;
-        let seat = backend.seat.as_mut()?;
-        if seat.pool != pool || seat.place != place {
+        let membership = backend.membership.as_mut()?;
+        if membership.pool != pool || membership.place != place {
             return None;
         }
-        seat.is_noted = false;
+        membership.is_noted = false;
         Some(backend)
     }
 

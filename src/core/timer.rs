@@ -102,12 +102,12 @@ impl<T> TimerWheel<T> {
     /// in the order of their deadlines, and of arming where these are equal. An instant before
     /// the present changes nothing.
     pub fn expire(&mut self, now: Tick, due: &mut Vec<T>) {
-        while let Some((place, start)) = self.earliest_slot() {
+        while let Some((position, start)) = self.earliest_slot() {
             if start > now.0 {
                 break;
             }
             self.now = start;
-            self.empty_slot(place, due);
+            self.empty_slot(position, due);
         }
         self.now = self.now.max(now.0);
     }
@@ -135,21 +135,21 @@ impl<T> TimerWheel<T> {
     ///
     /// It is the first one of the lowest level that has any: a timer of a higher level differs
     /// from the present in a higher digit, so it is later than all that do not.
-    fn earliest_slot(&self) -> Option<(Place, u64)> {
+    fn earliest_slot(&self) -> Option<(WheelPosition, u64)> {
         let level = self.levels.iter().position(|level| level.occupied != 0)?;
         let slot = self.levels[level].occupied.trailing_zeros() as usize;
         let shift = shift(level);
         let above = self.now >> shift >> DIGIT_BITS << DIGIT_BITS;
         let start = (above | slot as u64) << shift;
-        Some((Place { level, slot }, start))
+        Some((WheelPosition { level, slot }, start))
     }
 
     /// Fires the timers of a slot that the present has reached, or moves them to lower levels.
-    fn empty_slot(&mut self, place: Place, due: &mut Vec<T>) {
-        let mut index = self.levels[place.level].take(place.slot).first;
+    fn empty_slot(&mut self, position: WheelPosition, due: &mut Vec<T>) {
+        let mut index = self.levels[position.level].take(position.slot).first;
         while index != NONE {
             let next = self.entries[index as usize].next;
-            if place.level == 0 {
+            if position.level == 0 {
                 due.extend(self.release(index));
             } else {
                 self.link(index);
@@ -192,10 +192,10 @@ impl<T> TimerWheel<T> {
 
     /// Appends an entry to the list where its deadline belongs.
     fn link(&mut self, index: u32) {
-        let place = Place::of(self.entries[index as usize].at, self.now);
-        let level = &mut self.levels[place.level];
-        level.occupied |= 1 << place.slot;
-        let list = &mut level.slots[place.slot];
+        let position = WheelPosition::of(self.entries[index as usize].at, self.now);
+        let level = &mut self.levels[position.level];
+        level.occupied |= 1 << position.slot;
+        let list = &mut level.slots[position.slot];
         let last = list.last;
         list.last = index;
         if last == NONE {
@@ -213,9 +213,9 @@ impl<T> TimerWheel<T> {
         let Entry {
             at, previous, next, ..
         } = self.entries[index as usize];
-        let place = Place::of(at, self.now);
-        let level = &mut self.levels[place.level];
-        let list = &mut level.slots[place.slot];
+        let position = WheelPosition::of(at, self.now);
+        let level = &mut self.levels[position.level];
+        let list = &mut level.slots[position.slot];
         match previous {
             NONE => list.first = next,
             _ => self.entries[previous as usize].next = next,
@@ -225,7 +225,7 @@ impl<T> TimerWheel<T> {
             _ => self.entries[next as usize].previous = previous,
         }
         if list.first == NONE {
-            level.occupied &= !(1 << place.slot);
+            level.occupied &= !(1 << position.slot);
         }
     }
 }
@@ -251,12 +251,12 @@ impl List {
 
 /// One slot of one level.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct WheelPosition {
     level: usize,
     slot: usize,
 }
 
-impl Place {
+impl WheelPosition {
     /// Where a deadline belongs, seen from the present.
     fn of(at: u64, now: u64) -> Self {
         let highest_bit = 63 - ((at ^ now) | 1).leading_zeros();

@@ -136,7 +136,7 @@ impl Balancer {
             standings.get(place as usize).copied()
         };
         let standings: Vec<_> = members.iter().map(|id| standing(id).unwrap_or(0)).collect();
-        backends.seat(self.pool, members, self.is_by_load());
+        backends.enlist(self.pool, members, self.is_by_load());
         let had_turns = self.kept[0].is_some() && self.takes_turns();
         self.kept = [None, None];
         self.rendezvous = None;
