@@ -57,7 +57,7 @@ impl fmt::Display for BoardFull {
 
 /// Where a name's column is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// The place of its name in the directory.
     pub(super) number: usize,
     pub(super) table: Table,
@@ -65,7 +65,7 @@ pub(super) struct Place {
     pub(super) at: usize,
 }
 
-impl Place {
+impl Location {
     fn width(self) -> Width {
         Width::of(self.table)
     }
@@ -107,8 +107,8 @@ impl Room {
         self.is_taken.resize(layout.row_cells / UNIT, false);
     }
 
-    /// A place for a column of that table.
-    pub(super) fn take(&mut self, table: Table) -> Option<Place> {
+    /// A location for a column of that table.
+    pub(super) fn take(&mut self, table: Table) -> Option<Location> {
         let free = self.has_number[self.next_number..]
             .iter()
             .position(|it| !it);
@@ -118,32 +118,32 @@ impl Room {
         let runs = self.is_taken[from..].windows(units);
         let free = runs.into_iter().position(|run| !run.contains(&true));
         let unit = from + free?;
-        let place = Place {
+        let location = Location {
             number,
             table,
             at: unit * UNIT,
         };
         self.next_number = number + 1;
         self.next_unit[table as usize] = unit + units;
-        self.mark(place, true);
-        Some(place)
+        self.mark(location, true);
+        Some(location)
     }
 
-    /// Somebody has that place, or nobody any more.
-    fn mark(&mut self, place: Place, is_taken: bool) {
-        let unit = place.at / UNIT;
-        self.has_number[place.number] = is_taken;
-        self.is_taken[unit..unit + place.width().cells / UNIT].fill(is_taken);
+    /// Somebody has that location, or nobody any more.
+    fn mark(&mut self, location: Location, is_taken: bool) {
+        let unit = location.at / UNIT;
+        self.has_number[location.number] = is_taken;
+        self.is_taken[unit..unit + location.width().cells / UNIT].fill(is_taken);
     }
 
-    /// The place is free again.
-    pub(super) fn give(&mut self, place: Place) {
-        self.mark(place, false);
-        self.next_number = self.next_number.min(place.number);
+    /// The location is free again.
+    pub(super) fn give(&mut self, location: Location) {
+        self.mark(location, false);
+        self.next_number = self.next_number.min(location.number);
         for (next, table) in self.next_unit.iter_mut().zip(Table::ALL) {
-            // A free place may begin in front of it.
+            // A free location may begin in front of it.
             let before = Width::of(table).cells / UNIT - 1;
-            let first = (place.at / UNIT)
+            let first = (location.at / UNIT)
                 .saturating_sub(before)
                 .max(CELLS_MAX / UNIT);
             *next = (*next).min(first);
@@ -151,17 +151,17 @@ impl Room {
     }
 
     /// Places for all of these tables, or how many have none.
-    fn take_all(&mut self, tables: impl Iterator<Item = Table>) -> Result<Vec<Place>, usize> {
+    fn take_all(&mut self, tables: impl Iterator<Item = Table>) -> Result<Vec<Location>, usize> {
         let mut missing = 0;
-        let mut places = Vec::new();
+        let mut locations = Vec::new();
         for table in tables {
             match self.take(table) {
-                Some(place) => places.push(place),
+                Some(location) => locations.push(location),
                 None => missing += 1,
             }
         }
         if missing == 0 {
-            Ok(places)
+            Ok(locations)
         } else {
             Err(missing)
         }
@@ -195,20 +195,20 @@ impl Board {
         self.listed(number).and_then(Column::of)
     }
 
-    /// The place of what the directory lists under a number, if it lists anything there.
-    pub(super) fn listed(&self, number: usize) -> Option<Place> {
+    /// The location of what the directory lists under a number, if it lists anything there.
+    pub(super) fn listed(&self, number: usize) -> Option<Location> {
         if self.hashes()[number].load(Ordering::Acquire) == 0 {
             return None;
         }
-        let word = self.words()[self.layout.places_at + number].load(Ordering::Relaxed);
+        let word = self.words()[self.layout.locations_at + number].load(Ordering::Relaxed);
         let table = *Table::ALL.get(usize::try_from(word >> 32).ok()?)?;
         let at = usize::try_from(word & u64::from(u32::MAX)).ok()?;
         let is_inside = at + Width::of(table).cells <= self.layout.row_cells;
-        is_inside.then_some(Place { number, table, at })
+        is_inside.then_some(Location { number, table, at })
     }
 
     /// Everything that the directory lists.
-    pub(super) fn all_listed(&self) -> impl Iterator<Item = Place> {
+    pub(super) fn all_listed(&self) -> impl Iterator<Item = Location> {
         (1..self.layout.names).filter_map(|number| self.listed(number))
     }
 
@@ -246,28 +246,29 @@ impl Board {
         // In the order of the names, in which workers will look them up.
         let hashes = names.iter().map(|name| (name.0, hash_of(name)));
         let fresh: Vec<_> = hashes.filter(|(_, hash)| listed.insert(*hash)).collect();
-        let is_wanted = |place: &Place| wanted.contains(&self.hash_at(place.number));
-        let (stays, goes): (Vec<Place>, Vec<Place>) = self.all_listed().partition(is_wanted);
-        let (open, shut): (Vec<Place>, Vec<Place>) =
-            goes.into_iter().partition(|place| self.is_open(*place));
-        let room_beside = |more: &[Place]| {
+        let is_wanted = |location: &Location| wanted.contains(&self.hash_at(location.number));
+        let (stays, goes): (Vec<Location>, Vec<Location>) = self.all_listed().partition(is_wanted);
+        let (open, shut): (Vec<Location>, Vec<Location>) = goes
+            .into_iter()
+            .partition(|location| self.is_open(*location));
+        let room_beside = |more: &[Location]| {
             let mut room = Room::empty(&self.layout);
             let taken = stays.iter().chain(&open).chain(more);
-            taken.for_each(|place| room.mark(*place, true));
+            taken.for_each(|location| room.mark(*location, true));
             room.take_all(fresh.iter().map(|(table, _)| *table))
         };
         let beside_all = room_beside(&shut);
         let needs_all = beside_all.is_err();
-        let places = beside_all.or_else(|_| room_beside(&[]));
-        let places = places.map_err(|missing| self.full(names, wanted.len(), missing))?;
+        let locations = beside_all.or_else(|_| room_beside(&[]));
+        let locations = locations.map_err(|missing| self.full(names, wanted.len(), missing))?;
         open.iter()
             .chain(&shut)
-            .for_each(|place| self.end_drain(*place));
+            .for_each(|location| self.end_drain(*location));
         if needs_all {
-            shut.iter().for_each(|place| self.unlist(*place));
+            shut.iter().for_each(|location| self.unlist(*location));
         }
-        for (place, (_, hash)) in places.into_iter().zip(fresh) {
-            self.list(place, hash);
+        for (location, (_, hash)) in locations.into_iter().zip(fresh) {
+            self.list(location, hash);
         }
         Ok(())
     }
@@ -291,30 +292,31 @@ impl Board {
         self.hashes()[number].load(Ordering::Relaxed)
     }
 
-    fn end_drain(&self, place: Place) {
-        if place.table == Table::Backends {
-            let at = self.shared_at(place.number) + BackendWord::Draining.index();
+    fn end_drain(&self, location: Location) {
+        if location.table == Table::Backends {
+            let at = self.shared_at(location.number) + BackendWord::Draining.index();
             self.set_drain_word(&self.words()[at], false);
         }
     }
 
-    /// The place is that of a name from now on.
-    pub(super) fn list(&self, place: Place, hash: u64) {
-        self.words()[self.layout.places_at + place.number].store(place.word(), Ordering::Relaxed);
-        self.hashes()[place.number].store(hash, Ordering::Release);
+    /// The location is that of a name from now on.
+    pub(super) fn list(&self, location: Location, hash: u64) {
+        self.words()[self.layout.locations_at + location.number]
+            .store(location.word(), Ordering::Relaxed);
+        self.hashes()[location.number].store(hash, Ordering::Release);
     }
 
-    /// Nobody has that place any more: all of it is zero.
-    pub(super) fn unlist(&self, place: Place) {
-        self.hashes()[place.number].store(0, Ordering::Relaxed);
-        let rows = (0..self.rows_used()).flat_map(|row| self.cells_of(row, place));
-        let shared = &self.words()[self.shared_at(place.number)..][..SHARED_WORDS];
+    /// Nobody has that location any more: all of it is zero.
+    pub(super) fn unlist(&self, location: Location) {
+        self.hashes()[location.number].store(0, Ordering::Relaxed);
+        let rows = (0..self.rows_used()).flat_map(|row| self.cells_of(row, location));
+        let shared = &self.words()[self.shared_at(location.number)..][..SHARED_WORDS];
         rows.chain(shared).for_each(clear);
     }
 
-    fn is_open(&self, place: Place) -> bool {
-        let opened = place.width().opened();
-        let is_open = |row| self.cells_of(row, place)[opened].load(Ordering::Relaxed) != 0;
+    fn is_open(&self, location: Location) -> bool {
+        let opened = location.width().opened();
+        let is_open = |row| self.cells_of(row, location)[opened].load(Ordering::Relaxed) != 0;
         (0..self.rows_used()).any(is_open)
     }
 }

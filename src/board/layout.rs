@@ -72,7 +72,7 @@ pub(super) struct Layout {
     /// Hashes of the names.
     pub(super) hashes_at: usize,
     /// The table and the place in a row of each.
-    pub(super) places_at: usize,
+    pub(super) locations_at: usize,
     /// What all rows share of each.
     pub(super) shared_at: usize,
     pub(super) rows: usize,
@@ -106,14 +106,14 @@ impl Layout {
     pub(super) const fn of(names: usize, rows: usize, row_cells: usize) -> Self {
         let names = names + 1;
         let hashes_at = HEADER_WORDS;
-        let places_at = hashes_at + names;
-        let shared_at = (places_at + names).next_multiple_of(UNIT);
+        let locations_at = hashes_at + names;
+        let shared_at = (locations_at + names).next_multiple_of(UNIT);
         let end = shared_at + names * SHARED_WORDS;
         let page = if rows > 1 { PAGE_WORDS } else { UNIT };
         Self {
             names,
             hashes_at,
-            places_at,
+            locations_at,
             shared_at,
             rows,
             rows_at: end.next_multiple_of(page),
@@ -134,7 +134,7 @@ impl Layout {
         [
             (0, HEADER_WORDS),
             (self.hashes_at, self.names),
-            (self.places_at, self.names),
+            (self.locations_at, self.names),
             (self.shared_at, self.names * SHARED_WORDS),
             (self.rows_at, self.cells_at + self.row_cells),
         ]
@@ -188,7 +188,7 @@ impl Layout {
     fn strides(&self) -> [usize; 13] {
         [
             self.hashes_at,
-            self.places_at,
+            self.locations_at,
             self.shared_at,
             self.names,
             SHARED_WORDS,

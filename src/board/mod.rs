@@ -31,7 +31,7 @@ use crate::core::table::Table;
 use crate::sys::shm::Mapping;
 
 use cells::{SHARED_WORDS, Width};
-use directory::{Place, Room};
+use directory::{Location, Room};
 use layout::{CHANGES_AT, Layout, MAGIC, MAGIC_AT, ROWS_USED_AT, VERSION, VERSION_AT};
 
 pub use cells::{
@@ -77,16 +77,16 @@ impl<K: Counted> Column<K> {
         kind: PhantomData,
     };
 
-    fn of(place: Place) -> Option<Self> {
-        (place.table == K::TABLE).then_some(Self {
-            at: u32::try_from(place.at).ok()?,
-            number: u32::try_from(place.number).ok()?,
+    fn of(location: Location) -> Option<Self> {
+        (location.table == K::TABLE).then_some(Self {
+            at: u32::try_from(location.at).ok()?,
+            number: u32::try_from(location.number).ok()?,
             kind: PhantomData,
         })
     }
 
-    fn place(self) -> Place {
-        Place {
+    fn location(self) -> Location {
+        Location {
             number: self.number(),
             table: K::TABLE,
             at: self.at as usize,
@@ -253,13 +253,13 @@ impl Board {
         if opened.load(Ordering::Relaxed) > 1 {
             return sub(opened, 1);
         }
-        let place = column.place();
-        for gauge in &self.cells_of(self.row, place)[Width::of(K::TABLE).first_gauge..] {
+        let location = column.location();
+        for gauge in &self.cells_of(self.row, location)[Width::of(K::TABLE).first_gauge..] {
             gauge.store(0, Ordering::Relaxed);
         }
         if let Some(mut room) = self.room.take() {
-            self.unlist(place);
-            room.give(place);
+            self.unlist(location);
+            room.give(location);
             self.room = Some(room);
         }
     }
@@ -270,15 +270,15 @@ impl Board {
 
     /// Lists a name of a board that only we see, whether it is listed already or not. None when
     /// there is no memory for it.
-    fn list_one(&mut self, table: Table, name: &str) -> Option<Place> {
-        let place = loop {
-            if let Some(place) = self.room.as_mut()?.take(table) {
-                break place;
+    fn list_one(&mut self, table: Table, name: &str) -> Option<Location> {
+        let location = loop {
+            if let Some(location) = self.room.as_mut()?.take(table) {
+                break location;
             }
             self.grow().ok()?;
         };
-        self.list(place, directory::hash(table, name));
-        Some(place)
+        self.list(location, directory::hash(table, name));
+        Some(location)
     }
 
     /// Moves a board that only we see to where there is twice the room. All columns stay valid.
@@ -391,12 +391,12 @@ impl Board {
         } else {
             0
         };
-        (0..rows).map(move |row| self.cells_of(row, column.place()))
+        (0..rows).map(move |row| self.cells_of(row, column.location()))
     }
 
-    fn cells_of(&self, row: usize, place: Place) -> &[AtomicU64] {
-        let at = self.layout.row_at(row) + self.layout.cells_at + place.at;
-        &self.words()[at..at + Width::of(place.table).cells]
+    fn cells_of(&self, row: usize, location: Location) -> &[AtomicU64] {
+        let at = self.layout.row_at(row) + self.layout.cells_at + location.at;
+        &self.words()[at..at + Width::of(location.table).cells]
     }
 
     fn words(&self) -> &[AtomicU64] {

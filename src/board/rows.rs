@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cells::{BackendWord, RowCell, Width, Word as _};
-use super::directory::Place;
+use super::directory::Location;
 use super::layout::{Layout, ODDITIES_AT, ROWS_USED_AT};
 use super::{Board, add};
 use crate::core::http::oddity::Oddity;
@@ -166,7 +166,7 @@ impl Board {
             return;
         }
         self.all_listed()
-            .for_each(|place| self.bury_column(row, place));
+            .for_each(|location| self.bury_column(row, location));
         inherit(
             self.head(row, RowCell::LinesLost),
             self.head(0, RowCell::LinesLost),
@@ -187,21 +187,22 @@ impl Board {
         self.touch();
     }
 
-    fn bury_column(&self, row: usize, place: Place) {
-        let (dead, kept) = (self.cells_of(row, place), self.cells_of(0, place));
-        let (counters, gauges) = dead.split_at(Width::of(place.table).first_gauge);
+    fn bury_column(&self, row: usize, location: Location) {
+        let (dead, kept) = (self.cells_of(row, location), self.cells_of(0, location));
+        let (counters, gauges) = dead.split_at(Width::of(location.table).first_gauge);
         counters
             .iter()
             .zip(kept)
             .for_each(|(dead, kept)| inherit(dead, kept));
         gauges.iter().for_each(clear);
-        if place.table == Table::Backends {
-            self.free_lease(row, place);
+        if location.table == Table::Backends {
+            self.free_lease(row, location);
         }
     }
 
-    fn free_lease(&self, row: usize, place: Place) {
-        let lease = &self.words()[self.shared_at(place.number) + BackendWord::ProbeLease.index()];
+    fn free_lease(&self, row: usize, location: Location) {
+        let lease =
+            &self.words()[self.shared_at(location.number) + BackendWord::ProbeLease.index()];
         let word = lease.load(Ordering::Acquire);
         if Term::read(word).is_some_and(|term| usize::from(term.holder.row) == row) {
             // Nobody else writes it before it ends, unless it has just been taken over.

@@ -432,14 +432,14 @@ fn columns_of_all_kinds_are_wherever_there_is_room_and_never_overlap() {
             .collect();
         supervisor.publish(&names).expect("room");
         let mut ends = vec![CELLS_MAX];
-        let mut places: Vec<_> = supervisor.all_listed().collect();
-        places.sort_by_key(|place| place.at);
-        for place in places {
+        let mut locations: Vec<_> = supervisor.all_listed().collect();
+        locations.sort_by_key(|location| location.at);
+        for location in locations {
             assert!(
-                ends.last().is_some_and(|&end| end <= place.at),
-                "{round}: {place:?}"
+                ends.last().is_some_and(|&end| end <= location.at),
+                "{round}: {location:?}"
             );
-            ends.push(place.at + Width::of(place.table).cells);
+            ends.push(location.at + Width::of(location.table).cells);
         }
         for (table, name) in &names {
             let is_found = match table {
@@ -579,7 +579,7 @@ fn whoever_reads_the_strides_can_add_up_the_rows() {
     let stride = |at: usize| usize::try_from(read(16 + at)).expect("small");
     let [
         hashes_at,
-        places_at,
+        locations_at,
         _,
         names,
         _,
@@ -592,9 +592,9 @@ fn whoever_reads_the_strides_can_add_up_the_rows() {
     let number = (0..names)
         .find(|number| read(hashes_at + number) == hash)
         .expect("listed");
-    let place = read(places_at + number);
-    assert_eq!(place >> 32, Table::Backends as u64);
-    let at = usize::try_from(place & 0xffff_ffff).expect("small");
+    let location = read(locations_at + number);
+    assert_eq!(location >> 32, Table::Backends as u64);
+    let at = usize::try_from(location & 0xffff_ffff).expect("small");
     let cells = (0..rows).map(|row| rows_at + row * row_words + cells_at + at);
     let sum: u64 = cells
         .map(|cell| read(cell + BackendCell::Retries as usize))
