@@ -25,7 +25,7 @@ const FORMATS: &[(&str, LogFormat)] = &[
 pub(super) fn access_log(config: &mut Config, entry: &Entry, c: &mut Compiler<'_>) {
     config.access_log = read(&entry.value, c);
     let path = config.access_log.as_ref().and_then(|it| it.path.as_ref());
-    c.places.access_log = path.map(|_| path_at(&entry.value));
+    c.positions.access_log = path.map(|_| path_at(&entry.value));
 }
 
 fn read(node: &Node, c: &mut Compiler<'_>) -> Option<AccessLog> {

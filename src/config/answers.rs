@@ -202,7 +202,7 @@ fn page_file(c: &mut Compiler<'_>, node: &Node, status: u16) -> Option<ErrorPage
         fits.then(|| Path::new(path)).ok_or_else(must)
     })?;
     let read = (c.read_file)(path).map_err(|error| format!("cannot be read: {error}"));
-    c.places.files.extend(read.is_ok().then_some(node.at));
+    c.positions.files.extend(read.is_ok().then_some(node.at));
     let body = read.and_then(|body| match String::from_utf8(body) {
         Ok(body) if body.len() <= defaults::PAGE_BYTES_MAX => Ok(body),
         Ok(_) => Err(format!("is longer than {} bytes", defaults::PAGE_BYTES_MAX)),

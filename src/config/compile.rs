@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::defaults;
-use super::key::{Key, Needs, Place};
+use super::key::{Home, Key, Needs};
 use super::listener;
 use super::model::{Config, ForwardedFields, Keepalive, Listener, Mode, Upstream};
 use super::node::{Entry, Node, Value, describe_text};
-use super::places::Places;
+use super::positions::Positions;
 use super::problem::{Position, Problems};
 use super::section::{Section, read_value, report_wrong};
 use super::suggest;
@@ -42,7 +42,7 @@ pub(super) struct Compiler<'a> {
     pub(super) buffer_bytes: usize,
     /// The keys of the part at hand that only HTTP has.
     pub(super) http_keys: Vec<HttpKey>,
-    pub(super) places: Places,
+    pub(super) positions: Positions,
 }
 
 /// The short form's one upstream.
@@ -66,7 +66,7 @@ impl<'a> Compiler<'a> {
             forwarded_fields: ForwardedFields::default(),
             buffer_bytes: defaults::BUFFER_BYTES,
             http_keys: Vec::new(),
-            places: Places::default(),
+            positions: Positions::default(),
         }
     }
 
@@ -94,11 +94,11 @@ impl<'a> Compiler<'a> {
         };
         let full_keys = ["listeners", "upstreams"].into_iter();
         let full_key = full_keys.filter_map(|key| top.peek(key)).next();
-        top.place = full_key.map_or(Place::Short, |_| Place::Top);
+        top.home = full_key.map_or(Home::Short, |_| Home::Top);
         top.walk(TOP, &mut config, self);
         // They are for the listeners that have HTTP.
         self.http_keys.clear();
-        self.places.note_keys(&top);
+        self.positions.note_keys(&top);
         config.listeners = match full_key {
             Some(full_key) => self.full_form(&mut top, full_key),
             None => self.short_form(&mut top),
@@ -136,7 +136,7 @@ impl<'a> Compiler<'a> {
             let message = "the top-level `backends` are not used: every route says where it goes";
             self.problems.warning(at, message);
         }
-        self.places.listeners = listener.iter().map(|(_, at)| *at).collect();
+        self.positions.listeners = listener.iter().map(|(_, at)| *at).collect();
         listener.map(|(listener, _)| listener).into_iter().collect()
     }
 
@@ -154,7 +154,7 @@ impl<'a> Compiler<'a> {
             .iter()
             .filter_map(|node| {
                 let mut section = Section::open("a listener", node, &mut self.problems)?;
-                section.place = Place::Listener;
+                section.home = Home::Listener;
                 let listener = listener::listener(self, &mut section);
                 section.close(&mut self.problems);
                 listener
@@ -162,7 +162,7 @@ impl<'a> Compiler<'a> {
             .collect();
         self.check_listeners(&mut listeners);
         self.check_names_of_free_ports(&listeners);
-        self.places.listeners = listeners.iter().map(|(_, at)| *at).collect();
+        self.positions.listeners = listeners.iter().map(|(_, at)| *at).collect();
         listeners
             .into_iter()
             .map(|(listener, _)| listener)
@@ -177,7 +177,7 @@ impl<'a> Compiler<'a> {
         top: &mut Section<'_>,
         full_key: &Entry,
     ) {
-        for key in keys.iter().filter(|key| key.may_stand(Place::Short)) {
+        for key in keys.iter().filter(|key| key.may_stand(Home::Short)) {
             let name = key.name;
             if let Some(entry) = top.entry(name) {
                 let message = format!(
@@ -221,7 +221,7 @@ impl<'a> Compiler<'a> {
                 continue;
             };
             section.at = entry.key_at;
-            section.place = Place::Upstream;
+            section.home = Home::Upstream;
             let declared = upstream::upstream(self, &mut section, &entry.key);
             section.close(&mut self.problems);
             self.upstreams.push(declared);

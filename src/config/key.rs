@@ -22,8 +22,8 @@ use super::{route, sticky, timeouts, top, upstream};
 #[derive(Debug)]
 pub(super) struct Key<M> {
     pub(super) name: &'static str,
-    /// A bit for each [`Place`].
-    places: u8,
+    /// A bit for each [`Home`].
+    homes: u8,
     pub(super) needs: Needs,
     pub(super) read: fn(&mut M, &Entry, &mut Compiler<'_>),
     write: fn(&M, &Shown<'_>) -> Option<Tree>,
@@ -31,7 +31,7 @@ pub(super) struct Key<M> {
 
 /// Where a mapping stands whose keys depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Home {
     /// The top level of the full form.
     Top = 1,
     /// That of the short form.
@@ -61,7 +61,7 @@ impl<M> Key<M> {
     ) -> Self {
         Self {
             name,
-            places: u8::MAX,
+            homes: u8::MAX,
             needs: Needs::Nothing,
             read,
             write,
@@ -69,11 +69,11 @@ impl<M> Key<M> {
     }
 
     /// It may stand only there.
-    pub(super) const fn at(mut self, places: &[Place]) -> Self {
-        self.places = 0;
+    pub(super) const fn at(mut self, homes: &[Home]) -> Self {
+        self.homes = 0;
         let mut index = 0;
-        while index < places.len() {
-            self.places |= places[index] as u8;
+        while index < homes.len() {
+            self.homes |= homes[index] as u8;
             index += 1;
         }
         self
@@ -84,8 +84,8 @@ impl<M> Key<M> {
         self
     }
 
-    pub(super) fn may_stand(&self, place: Place) -> bool {
-        self.places & place as u8 != 0
+    pub(super) fn may_stand(&self, home: Home) -> bool {
+        self.homes & home as u8 != 0
     }
 
     pub(super) fn written(&self, model: &M, shown: &Shown<'_>) -> Option<Tree> {

@@ -5,7 +5,7 @@ use super::compile::{Compiler, note_use};
 use super::defaults;
 use super::forwarded_fields::{FORWARDED_FIELDS, forwarded_fields};
 use super::keepalive::{KEEPALIVE, keepalive};
-use super::key::{Key, Needs, Place, Shown, key, later, mapping, or_off, written};
+use super::key::{Home, Key, Needs, Shown, key, later, mapping, or_off, written};
 use super::model::{Action, Http, Listener, Mode, Network, Route};
 use super::node::{Entry, Node, Value};
 use super::problem::{Position, Problems};
@@ -33,11 +33,11 @@ pub(super) static LISTENER: &[Key<Listener>] = &[
         |it, entry, c| it.keepalive = keepalive(entry, c),
         |it, shown| or_off(KEEPALIVE, it.keepalive.as_ref(), shown),
     )
-    .at(&[Place::Listener]),
+    .at(&[Home::Listener]),
     Key::<Listener>::new("timeouts", timeouts, |it, shown| {
         Some(Given::from(&it.timeouts).tree(shown))
     })
-    .at(&[Place::Listener]),
+    .at(&[Home::Listener]),
     Key::new("limits", limits, |it, shown| {
         let mut map = written(LIMITS, it, shown);
         if let Mode::Http(http) = &it.mode {
@@ -69,7 +69,7 @@ pub(super) static HTTP: &[Key<Http>] = &[
         |it, entry, c| it.forwarded_fields = forwarded_fields(entry, c),
         |it, shown| mapping(FORWARDED_FIELDS, &it.forwarded_fields, shown),
     )
-    .at(&[Place::Listener]),
+    .at(&[Home::Listener]),
     Key::new(
         "error_pages",
         |it, entry, c| it.error_pages = error_pages(&entry.value, c),
@@ -129,7 +129,7 @@ fn backlog_tree(length: &i32) -> Tree {
 }
 
 fn timeouts(listener: &mut Listener, entry: &Entry, c: &mut Compiler<'_>) {
-    let given = Given::read(entry, Place::Listener, c);
+    let given = Given::read(entry, Home::Listener, c);
     let is_http = matches!(listener.mode, Mode::Http(_));
     listener.timeouts = given.over(listener.timeouts, is_http);
 }
@@ -215,7 +215,7 @@ pub(super) fn listener(
     };
     listener.mode = mode.unwrap_or(Mode::Tcp { upstream: 0 });
     listener.address = address?;
-    if section.place == Place::Short && listener.name.is_empty() {
+    if section.home == Home::Short && listener.name.is_empty() {
         listener.name = values::name_from(&listener.address.to_string());
     }
     Some((listener, at))
@@ -266,7 +266,7 @@ fn tcp(c: &mut Compiler<'_>, section: &mut Section<'_>) -> Option<Mode> {
 
 /// `upstream`, which the short form does not have.
 fn named_upstream<'n>(section: &mut Section<'n>) -> Option<&'n Entry> {
-    if section.place == Place::Short {
+    if section.home == Home::Short {
         return None;
     }
     section.entry("upstream")
@@ -283,7 +283,7 @@ fn the_upstream(
     }
     let found = c.upstream_fallback();
     if found.is_none() {
-        let missing = if section.place == Place::Short {
+        let missing = if section.home == Home::Short {
             "the file has no `backends`"
         } else {
             "a listener has neither `upstream` nor `routes`"

@@ -18,7 +18,7 @@ mod key;
 mod listener;
 pub mod model;
 mod node;
-mod places;
+mod positions;
 pub mod problem;
 mod render;
 mod route;
@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 use model::Config;
 use problem::{Position, Problem, Problems};
 
-pub(crate) use places::Places;
+pub(crate) use positions::Positions;
 pub use render::render;
 
 /// A good file.
@@ -54,7 +54,7 @@ pub struct Compiled {
     /// What is odd about it but does not keep weir from running.
     pub warnings: Vec<Problem>,
     /// Where it says what only a look at the machine can judge.
-    pub(crate) places: Places,
+    pub(crate) positions: Positions,
 }
 
 /// Why a file is refused.
@@ -129,12 +129,12 @@ fn understand(
     };
     let mut compiler = compile::Compiler::new(problems, read_file);
     let config = compiler.root(&root);
-    let places = compiler.places;
+    let positions = compiler.positions;
     let (warnings, errors) = compiler.problems.finish();
     let compiled = Compiled {
         config,
         warnings,
-        places,
+        positions,
     };
     (Some(compiled), errors)
 }

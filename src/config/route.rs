@@ -3,7 +3,7 @@
 use super::answers::{REDIRECT, RESPOND, Redirect, redirect, respond};
 use super::compile::Compiler;
 use super::fields::{edits_tree, headers};
-use super::key::{Key, Needs, Place, Shown, key, later, mapping, unwritten, written};
+use super::key::{Home, Key, Needs, Shown, key, later, mapping, unwritten, written};
 use super::model::{Action, HeaderEdits, HostPattern, Route, TimeoutOverrides};
 use super::node::{Entry, Node, describe_text};
 use super::problem::{Position, Problems};
@@ -33,12 +33,12 @@ pub(super) static ROUTE: &[Key<Route>] = &[
         "abort_on_close", Route.abort_on_close,
         |node| values::boolean(node).map(Some), |it: &Option<bool>| it.map(tree::word),
     }
-    .at(&[Place::Route])
+    .at(&[Home::Route])
     .needs(Needs::Backends),
     key! { "strip_prefix", Route.strip_prefix, values::boolean, tree::word }.needs(Needs::Backends),
     Key::<Route>::new(
         "timeouts",
-        |it, entry, c| it.timeouts = Given::read(entry, Place::Route, c).overrides(),
+        |it, entry, c| it.timeouts = Given::read(entry, Home::Route, c).overrides(),
         |it, shown| {
             let is_given = it.timeouts != TimeoutOverrides::default();
             is_given.then(|| Given::of_overrides(it.timeouts).tree(shown))
@@ -143,9 +143,9 @@ fn overlaps(a: &Route, b: &Route) -> bool {
 
 fn route(c: &mut Compiler<'_>, node: &Node) -> Option<Route> {
     let mut section = Section::open("a route", node, &mut c.problems)?;
-    section.place = match section.peek("backends") {
-        Some(_) => Place::RouteWithBackends,
-        None => Place::Route,
+    section.home = match section.peek("backends") {
+        Some(_) => Home::RouteWithBackends,
+        None => Home::Route,
     };
     let mut route = blank();
     section.walk(ROUTE, &mut route, c);
@@ -285,7 +285,7 @@ fn by_default(c: &mut Compiler<'_>, section: &Section<'_>) -> Option<Action> {
 
 fn refuse_upstream_keys(c: &mut Compiler<'_>, section: &mut Section<'_>) {
     let own = |name: &str| ROUTE.iter().any(|key| key.name == name);
-    let shared = |key: &&Key<_>| key.may_stand(Place::RouteWithBackends) && !own(key.name);
+    let shared = |key: &&Key<_>| key.may_stand(Home::RouteWithBackends) && !own(key.name);
     for key in UPSTREAM.iter().filter(shared) {
         if let Some(entry) = section.entry(key.name) {
             let message = format!("`{}` needs `backends` in the same route", key.name);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::compile::Compiler;
-use super::key::{Key, Needs, Place, home_of};
+use super::key::{Home, Key, Needs, home_of};
 use super::node::{Entry, Node, Value, describe_text};
 use super::problem::{Position, Problems};
 use super::suggest;
@@ -17,7 +17,7 @@ pub(super) struct Section<'n> {
     /// With its article: `a backend`.
     what: &'static str,
     pub(super) at: Position,
-    pub(super) place: Place,
+    pub(super) home: Home,
     entries: &'n [Entry],
     known: Vec<&'static str>,
 }
@@ -49,7 +49,7 @@ impl<'n> Section<'n> {
         Some(Self {
             what,
             at: node.at,
-            place: Place::Top,
+            home: Home::Top,
             entries,
             known: Vec::new(),
         })
@@ -58,7 +58,7 @@ impl<'n> Section<'n> {
     /// Reads the keys of a table that may stand here.
     pub(super) fn walk<M>(&mut self, keys: &[Key<M>], model: &mut M, c: &mut Compiler<'_>) {
         for key in keys {
-            if key.may_stand(self.place)
+            if key.may_stand(self.home)
                 && let Some(entry) = self.noted(key.name, key.needs, c)
             {
                 (key.read)(model, entry, c);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::compile::Compiler;
 use super::defaults::{DRAIN_MAX, TIMEOUT_MAX, TIMEOUT_MIN};
-use super::key::{Key, Needs, Place, Shown, key, unwritten, written};
+use super::key::{Home, Key, Needs, Shown, key, unwritten, written};
 use super::model::{Config, TimeoutOverrides, Timeouts};
 use super::node::{Entry, Node};
 use super::section::{Section, read_value};
@@ -26,9 +26,9 @@ pub(super) struct Given {
     pub(super) pre_drain: Option<Duration>,
 }
 
-const TOP_AND_LISTENER: &[Place] = &[Place::Top, Place::Listener];
-const TOP: &[Place] = &[Place::Top];
-const NO_ROUTE: &[Place] = &[Place::Top, Place::Listener, Place::Upstream];
+const TOP_AND_LISTENER: &[Home] = &[Home::Top, Home::Listener];
+const TOP: &[Home] = &[Home::Top];
+const NO_ROUTE: &[Home] = &[Home::Top, Home::Listener, Home::Upstream];
 
 macro_rules! timeout {
     ($name:literal, $($field:ident).+) => {
@@ -83,9 +83,9 @@ const RELAYED: &str = "the `timeouts` of an upstream, of a listener or of the to
 const PROCESS: &str = "the `timeouts` of the top level: it is about the whole process";
 
 /// Where a key belongs that may not stand here.
-fn home(key: &str, place: Place) -> &'static str {
-    match (key, place) {
-        ("header" | "keep_alive", Place::Route) => BEFORE_ROUTES,
+fn belongs_in(key: &str, home: Home) -> &'static str {
+    match (key, home) {
+        ("header" | "keep_alive", Home::Route) => BEFORE_ROUTES,
         ("header" | "keep_alive", _) => CLIENT_SIDE,
         ("idle", _) => OF_TCP,
         ("half_closed", _) => RELAYED,
@@ -97,10 +97,10 @@ fn home(key: &str, place: Place) -> &'static str {
 const OF_ROUTES: &str = "a route may have `connect`, `upload`, `response`, `response_idle`, \
                          `send` and `tunnel`, or `body`";
 
-fn refuse(entry: &Entry, place: Place, c: &mut Compiler<'_>) {
+fn refuse(entry: &Entry, home: Home, c: &mut Compiler<'_>) {
     let key = &entry.key;
-    let mut message = format!("`{key}` in `timeouts` belongs in {}", home(key, place));
-    if place == Place::Route {
+    let mut message = format!("`{key}` in `timeouts` belongs in {}", belongs_in(key, home));
+    if home == Home::Route {
         message = format!("{message}; {OF_ROUTES}");
     }
     c.problems.error(entry.key_at, message);
@@ -108,20 +108,20 @@ fn refuse(entry: &Entry, place: Place, c: &mut Compiler<'_>) {
 
 impl Given {
     #[inline(never)]
-    pub(super) fn read(entry: &Entry, place: Place, c: &mut Compiler<'_>) -> Self {
+    pub(super) fn read(entry: &Entry, home: Home, c: &mut Compiler<'_>) -> Self {
         let mut given = Self::default();
         let section = Section::open("`timeouts`", &entry.value, &mut c.problems);
         let Some(mut section) = section else {
             return given;
         };
-        section.place = place;
+        section.home = home;
         for key in TIMEOUTS {
-            if key.may_stand(place) {
+            if key.may_stand(home) {
                 section.walk(slice::from_ref(key), &mut given, c);
             } else if section.peek(key.name).is_some() {
                 // It is known, and so suggested, only where it stands.
                 let entry = section.entry(key.name);
-                entry.into_iter().for_each(|entry| refuse(entry, place, c));
+                entry.into_iter().for_each(|entry| refuse(entry, home, c));
             }
         }
         section.close(&mut c.problems);

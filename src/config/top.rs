@@ -6,7 +6,7 @@ use super::access_log::{ACCESS_LOG, access_log};
 use super::compile::Compiler;
 use super::defaults;
 use super::forwarded_fields::forwarded_fields;
-use super::key::{Key, Place, key, later, mapping, or_off, unwritten};
+use super::key::{Home, Key, key, later, mapping, or_off, unwritten};
 use super::model::{Config, WORKERS_MAX};
 use super::node::{Entry, Node};
 use super::section::Section;
@@ -56,8 +56,8 @@ pub(super) static TOP: &[Key<Config>] = &[
         let trees = it.listeners.iter().map(|it| listener::tree(it, shown));
         Some(Tree::List(trees.collect()))
     })
-    .at(&[Place::Top]),
-    Key::new("upstreams", later, |it, _| Some(upstream::trees(it))).at(&[Place::Top]),
+    .at(&[Home::Top]),
+    Key::new("upstreams", later, |it, _| Some(upstream::trees(it))).at(&[Home::Top]),
 ];
 
 /// `size` bounds `memory`, so that both are read at once.
@@ -100,7 +100,7 @@ fn stats_interval(node: &Node) -> Read<Option<Duration>> {
 }
 
 fn timeouts(config: &mut Config, entry: &Entry, c: &mut Compiler<'_>) {
-    c.timeouts = Given::read(entry, Place::Top, c);
+    c.timeouts = Given::read(entry, Home::Top, c);
     config.drain_timeout = c.timeouts.drain.unwrap_or(config.drain_timeout);
     config.pre_drain = c.timeouts.pre_drain.unwrap_or(config.pre_drain);
 }

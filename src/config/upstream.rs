@@ -6,7 +6,7 @@ use super::compile::Compiler;
 use super::defaults;
 use super::health::{HEALTH_CHECK, PASSIVE, health_check, passive};
 use super::keepalive::{KEEPALIVE, keepalive};
-use super::key::{Key, Needs, Place, Shown, key, later, mapping, or_off, written};
+use super::key::{Home, Key, Needs, Shown, key, later, mapping, or_off, written};
 use super::model::{
     Action, Algorithm, Config, HashKey, IPV6_PREFIX_BITS, Keepalive, Mode, TimeoutOverrides,
     Upstream, WhenAllDown,
@@ -61,10 +61,10 @@ pub(super) static UPSTREAM: &[Key<Upstream>] = &[
     .at(NOT_SHORT),
     Key::<Upstream>::new(
         "timeouts",
-        |it, entry, c| it.timeouts = Given::read(entry, Place::Upstream, c).overrides(),
+        |it, entry, c| it.timeouts = Given::read(entry, Home::Upstream, c).overrides(),
         |it, shown| Some(Given::of_overrides(it.timeouts).tree(shown)),
     )
-    .at(&[Place::Upstream]),
+    .at(&[Home::Upstream]),
     Key::<Upstream>::new("reuse", reuse, |it, shown| mapping(REUSE, it, shown)).needs(Needs::Http),
     key! {
         "abort_on_close", Upstream.abort_on_close,
@@ -84,7 +84,7 @@ pub(super) static UPSTREAM: &[Key<Upstream>] = &[
     .needs(Needs::Http),
 ];
 
-const NOT_SHORT: &[Place] = &[Place::Upstream, Place::RouteWithBackends];
+const NOT_SHORT: &[Home] = &[Home::Upstream, Home::RouteWithBackends];
 
 pub(super) static RETRIES: &[Key<Upstream>] = &[
     key! { "tries", Upstream.tries_max, integer(1..=defaults::TRIES_MAX), tree::word },

@@ -159,7 +159,7 @@ impl Look<'_> {
 
     fn too_many_names(&self) -> Option<Problem> {
         let reason = check_names(self.args, self.config(), self.is_supervised()).err()?;
-        Some(self.problem(self.compiled.places.names, reason))
+        Some(self.problem(self.compiled.positions.names, reason))
     }
 
     /// Only a supervisor makes way for another program.
@@ -170,8 +170,8 @@ impl Look<'_> {
     fn unknown_accounts(&self) -> Vec<Problem> {
         let settings = &self.config().privileges;
         let (user, mut group) = (settings.user.as_deref(), settings.group.as_deref());
-        let places = &self.compiled.places;
-        if self.is_wrong(places.group) {
+        let positions = &self.compiled.positions;
+        if self.is_wrong(positions.group) {
             // A user who is not listed needs one, and there is to be one.
             group = Some("0");
         }
@@ -182,8 +182,8 @@ impl Look<'_> {
             .flatten();
         let problem = |unknown| {
             let (key, value, at, why) = match unknown {
-                Unknown::User(why) => ("user", user, places.user, why),
-                Unknown::Group(why) => ("group", group, places.group, why),
+                Unknown::User(why) => ("user", user, positions.user, why),
+                Unknown::Group(why) => ("group", group, positions.group, why),
             };
             let value = value.unwrap_or("auto");
             self.problem(at, format!("`{key}` is {value:?}: {why}"))
@@ -205,7 +205,7 @@ impl Look<'_> {
         };
         let message =
             format!("`chroot` is {folder:?}, which cannot become the root folder: {reason}");
-        Some(self.problem(self.compiled.places.chroot, message))
+        Some(self.problem(self.compiled.positions.chroot, message))
     }
 
     /// What keeps workers out of their root folder, which they enter as the user that they become.
@@ -238,7 +238,7 @@ impl Look<'_> {
             "`access_log` is {path:?}, which cannot be opened: {error}; it must be a file in a \
              folder that is there and may be written to"
         );
-        Some(self.problem(self.compiled.places.access_log, message))
+        Some(self.problem(self.compiled.positions.access_log, message))
     }
 
     fn unfit_sockets(&self) -> Vec<Problem> {
@@ -260,9 +260,9 @@ impl Look<'_> {
     }
 
     fn listeners(&self) -> impl Iterator<Item = (&Listener, Option<Position>)> {
-        let places = self.compiled.places.listeners.iter().map(|at| Some(*at));
-        let places = places.chain(std::iter::repeat(None));
-        self.config().listeners.iter().zip(places)
+        let positions = self.compiled.positions.listeners.iter().map(|at| Some(*at));
+        let positions = positions.chain(std::iter::repeat(None));
+        self.config().listeners.iter().zip(positions)
     }
 
     /// A file that weir writes or makes is for one purpose: it would spoil what is read from it.
@@ -304,7 +304,7 @@ impl Look<'_> {
         }
         let settings = self.config().access_log.as_ref();
         if let Some(path) = settings.and_then(|settings| settings.path.clone()) {
-            let at = self.compiled.places.access_log;
+            let at = self.compiled.positions.access_log;
             uses.push(Use::new("the access log", path).made(at));
         }
         for (listener, at) in self.listeners() {
@@ -384,9 +384,9 @@ impl Look<'_> {
     fn opened_at_reload(&self) -> Vec<(String, PathBuf, Option<Position>, Want)> {
         let config = self.args.config.clone();
         let folder = config.parent().unwrap_or_else(|| Path::new(""));
-        let places = &self.compiled.places;
+        let positions = &self.compiled.positions;
         let mut seen = HashSet::new();
-        let pages = self.source.files.iter().zip(&places.files);
+        let pages = self.source.files.iter().zip(&positions.files);
         let pages = pages.filter(|((page, _), _)| seen.insert(page));
         let pages = pages.map(|((page, _), at)| {
             let what = format!("the error page {page:?}");
@@ -397,7 +397,7 @@ impl Look<'_> {
         let log = settings.and_then(|settings| settings.path.clone());
         let log = log.map(|path| {
             let what = format!("`access_log` is {path:?}, which");
-            (what, path, places.access_log, Want::Write)
+            (what, path, positions.access_log, Want::Write)
         });
         let what = "the file".to_owned();
         let itself = [(what, config, None, Want::Read)];
@@ -406,16 +406,16 @@ impl Look<'_> {
 
     /// What a start says itself, by failing or in its log.
     fn oddities(&self) -> Vec<(Option<Position>, String)> {
-        let (settings, places) = (&self.config().privileges, &self.compiled.places);
+        let (settings, positions) = (&self.config().privileges, &self.compiled.positions);
         let (user, group) = (settings.user.as_deref(), settings.group.as_deref());
         let other = privileges::identity(user, group).err();
         let is_locked = settings.chroot.is_some() && !privileges::may_enter_root();
         let root = is_locked.then(|| "only root can start with a `chroot`".to_owned());
         let excess = excess_connections(self.config(), process::descriptor_limit());
         let found = [
-            (places.user.or(places.group), other),
-            (places.chroot, root),
-            (places.connections_max, excess),
+            (positions.user.or(positions.group), other),
+            (positions.chroot, root),
+            (positions.connections_max, excess),
         ];
         let found = found.into_iter();
         found

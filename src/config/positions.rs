@@ -3,9 +3,9 @@
 use super::problem::Position;
 use super::section::Section;
 
-/// Places of values; none of what the file does not give.
+/// Positions of values; none of what the file does not give.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Places {
+pub(crate) struct Positions {
     /// The path of the access log.
     pub(crate) access_log: Option<Position>,
     /// The user to become.
@@ -24,7 +24,7 @@ pub(crate) struct Places {
     pub(crate) files: Vec<Position>,
 }
 
-impl Places {
+impl Positions {
     /// Notes the keys of the top level.
     pub(super) fn note_keys(&mut self, top: &Section<'_>) {
         let value = |key| top.peek(key).map(|entry| entry.value.at);
