@@ -19,7 +19,7 @@ mod on_the_kernel {
     use weir::core::time::Tick;
     use weir::net::{Accept, Kind, Net, Target, Then};
     use weir::reactor::Reactor;
-    use weir::sys::socket::{self, Listener};
+    use weir::sys::socket::{self, ListenerSocket};
 
     use crate::contract::{End, World, contract};
 
@@ -69,11 +69,11 @@ mod on_the_kernel {
             &mut self.reactor
         }
 
-        fn listen(&mut self) -> Listener {
+        fn listen(&mut self) -> ListenerSocket {
             socket::listen(&Address::Ip(ANY_PORT.into()), 16, None).expect("listening")
         }
 
-        fn connect_client(&mut self, to: &Listener) -> TcpStream {
+        fn connect_client(&mut self, to: &ListenerSocket) -> TcpStream {
             let address = to.local_address().expect("an IP address");
             peer(TcpStream::connect(address).expect("connected"))
         }

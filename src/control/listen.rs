@@ -7,17 +7,17 @@ use log::info;
 use crate::config::model::Listener as Settings;
 use crate::control::{EXIT_BIND, Refusal};
 use crate::core::address::Address;
-use crate::sys::socket::{self, Listener};
+use crate::sys::socket::{self, ListenerSocket};
 
 /// Opens the socket of a listener and logs where it is.
-pub(crate) fn listen(settings: &Settings) -> Result<Listener, Refusal> {
+pub(crate) fn listen(settings: &Settings) -> Result<ListenerSocket, Refusal> {
     let listener = listen_at(settings, &settings.address)?;
     announce(settings, &listener);
     Ok(listener)
 }
 
 /// The same at another address, without a word in the log.
-pub(crate) fn listen_at(settings: &Settings, address: &Address) -> Result<Listener, Refusal> {
+pub(crate) fn listen_at(settings: &Settings, address: &Address) -> Result<ListenerSocket, Refusal> {
     let opened = socket::listen(address, settings.backlog, settings.keepalive.as_ref());
     opened.map_err(|error| {
         let hint = match (error.kind(), address) {
@@ -36,7 +36,7 @@ pub(crate) fn listen_at(settings: &Settings, address: &Address) -> Result<Listen
 }
 
 /// Logs where a listener is, with the port that the kernel chose.
-pub(crate) fn announce(settings: &Settings, listener: &Listener) {
+pub(crate) fn announce(settings: &Settings, listener: &ListenerSocket) {
     let bound = match (listener.local_address(), &settings.address) {
         (Some(local), _) => local.to_string(),
         (None, address @ (Address::Unix(_) | Address::Ip(_))) => address.to_string(),

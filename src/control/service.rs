@@ -13,7 +13,7 @@ use crate::core::address::Address;
 use crate::reactor::Reactor;
 use crate::sys::activation::{self, Passed};
 use crate::sys::notify::{Beat, Notify};
-use crate::sys::socket::{self, Listener};
+use crate::sys::socket::{self, ListenerSocket};
 
 /// The service manager, or none.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Service {
     pub(crate) fn listeners(
         &mut self,
         settings: &[Settings],
-    ) -> Result<Vec<Option<Listener>>, Refusal> {
+    ) -> Result<Vec<Option<ListenerSocket>>, Refusal> {
         let mut found: Vec<Option<Passed>> = settings.iter().map(|_| None).collect();
         let by_address = |s: &Settings, p: &Passed| p.address() == Some(&s.address);
         let by_name = |s: &Settings, p: &Passed| p.name() == s.name && kind_fits(s, p);
@@ -122,7 +122,9 @@ impl Service {
     }
 }
 
-fn adopt((settings, passed): (&Settings, Option<Passed>)) -> Result<Option<Listener>, Refusal> {
+fn adopt(
+    (settings, passed): (&Settings, Option<Passed>),
+) -> Result<Option<ListenerSocket>, Refusal> {
     let Some(passed) = passed else {
         return Ok(None);
     };

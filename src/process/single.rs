@@ -21,7 +21,7 @@ use crate::process::serving::Serving;
 use crate::process::{connections_max, fit_descriptors};
 use crate::sys::privileges::Keep;
 use crate::sys::sandbox::Profile;
-use crate::sys::socket::Listener;
+use crate::sys::socket::ListenerSocket;
 use crate::sys::{memory, process};
 use crate::worker::{Start, Worker};
 
@@ -67,7 +67,7 @@ fn start(args: &Args, mut config: Config) -> Result<Controller, Refusal> {
 /// Opens those that are not open yet, of the listeners that are meant.
 fn open_listeners(
     config: &Config,
-    sockets: &mut [Option<Listener>],
+    sockets: &mut [Option<ListenerSocket>],
     is_meant: impl Fn(&ListenerSettings) -> bool,
 ) -> Result<(), Refusal> {
     for (settings, socket) in config.listeners.iter().zip(sockets) {
@@ -170,7 +170,7 @@ impl Workforce for Single {
 
 impl Single {
     /// A socket for each listener that has none.
-    fn open_missing(&self, config: &Config) -> Result<Vec<Option<Listener>>, String> {
+    fn open_missing(&self, config: &Config) -> Result<Vec<Option<ListenerSocket>>, String> {
         let open = |settings: &ListenerSettings| {
             if self.serving.worker.listens_for(settings) {
                 return Ok(None);

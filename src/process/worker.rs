@@ -25,7 +25,7 @@ use crate::sys::privileges::Keep;
 use crate::sys::sandbox::Profile;
 use crate::sys::shm::Mapping;
 use crate::sys::signal::{Signal, Signals};
-use crate::sys::socket::Listener;
+use crate::sys::socket::ListenerSocket;
 use crate::sys::{child, code_pages, process};
 use crate::wire::bundle::{Bundle, SocketRef};
 use crate::wire::messages::{WorkerOrder, WorkerReport};
@@ -40,7 +40,7 @@ pub fn run() -> ExitCode {
     process::name_process();
     match Beginning::take() {
         Ok(Some(beginning)) => match beginning.start() {
-            Ok(mut member) => ExitCode::from(member.serve()),
+            Ok(mut process) => ExitCode::from(process.serve()),
             Err(Refusal { code, message }) => {
                 error!("{message}");
                 ExitCode::from(code)
@@ -114,7 +114,7 @@ impl Beginning {
         }
     }
 
-    fn start(mut self) -> Result<Member, Refusal> {
+    fn start(mut self) -> Result<WorkerProcess, Refusal> {
         let refuse = |what: &'static str| move |error: io::Error| Refusal::new(what, &error);
         let descriptors = process::raise_descriptor_limit()
             .map_err(refuse("cannot read the descriptor limit"))?;
@@ -134,7 +134,7 @@ impl Beginning {
             .map_err(refuse("no event queue"))?;
         let stops_with_supervisor = config.stops_with_supervisor;
         let confinement = Confinement::of_worker(&config.privileges);
-        let sockets = doors(&sockets, &mut self.incoming);
+        let sockets = received(&sockets, &mut self.incoming);
         check_sockets(&config, &sockets, |_| false).map_err(|message| Refusal {
             code: EXIT_BIND,
             message,
@@ -150,7 +150,7 @@ impl Beginning {
             .map_err(refuse("cannot watch the listeners"))?;
         worker.limit_connections(connections_possible(descriptors));
         worker.on_resolved(&names);
-        let member = Member {
+        let process = WorkerProcess {
             serving: Serving::new(worker, self.access_log),
             signals,
             channel: Some(self.channel),
@@ -161,13 +161,13 @@ impl Beginning {
         };
         confinement.give_up(Keep::Nothing)?;
         confinement.enter_sandbox(Profile::Worker);
-        member.report(&WorkerReport::Ready);
-        Ok(member)
+        process.report(&WorkerReport::Ready);
+        Ok(process)
     }
 }
 
 /// A worker that turns.
-struct Member {
+struct WorkerProcess {
     serving: Serving,
     signals: Signals,
     /// None once the supervisor has gone.
@@ -179,7 +179,7 @@ struct Member {
     is_asked: bool,
 }
 
-impl Member {
+impl WorkerProcess {
     /// The loop. Its exit code.
     fn serve(&mut self) -> u8 {
         code_pages::release();
@@ -282,7 +282,7 @@ impl Member {
         let config = bundle.config;
         let level = config.log_level;
         let stops_with_supervisor = config.stops_with_supervisor;
-        let sockets = doors(&bundle.sockets, &mut self.incoming);
+        let sockets = received(&bundle.sockets, &mut self.incoming);
         let is_there = |settings: &model::Listener| self.serving.worker.listens_for(settings);
         check_sockets(&config, &sockets, is_there)?;
         self.serving
@@ -352,7 +352,7 @@ fn sink(packet: Packet) -> AccessSink {
 /// Every listener must have a socket, a new one or one that is there.
 fn check_sockets(
     config: &Config,
-    sockets: &[Vec<Opened<Listener>>],
+    sockets: &[Vec<Opened<ListenerSocket>>],
     is_there: impl Fn(&model::Listener) -> bool,
 ) -> Result<(), String> {
     if sockets.len() != config.listeners.len() {
@@ -366,25 +366,28 @@ fn check_sockets(
 }
 
 /// The sockets of each listener that have come since the last configuration.
-fn doors(listeners: &[Vec<SocketRef>], incoming: &mut Incoming) -> Vec<Vec<Opened<Listener>>> {
+fn received(
+    listeners: &[Vec<SocketRef>],
+    incoming: &mut Incoming,
+) -> Vec<Vec<Opened<ListenerSocket>>> {
     let mut take = |at: &SocketRef| {
         let fd = incoming.remove(&at.id)?;
         // One for all workers was opened by a service manager, or is a Unix socket, whose file is
         // the supervisor's.
         let socket = match at.slot {
-            Some(_) => Listener::from(fd),
-            None => Listener::lent(fd),
+            Some(_) => ListenerSocket::from(fd),
+            None => ListenerSocket::lent(fd),
         };
         Some(Opened {
             slot: at.slot,
             socket,
         })
     };
-    let mut doors = Vec::new();
+    let mut all = Vec::new();
     for sockets in listeners {
-        doors.push(sockets.iter().filter_map(&mut take).collect());
+        all.push(sockets.iter().filter_map(&mut take).collect());
     }
     // Others were for a configuration that has been overtaken.
     incoming.clear();
-    doors
+    all
 }

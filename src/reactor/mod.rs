@@ -34,7 +34,7 @@ use crate::core::time::Tick;
 use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
 use crate::sys::pipe::{self, Pipe};
 use crate::sys::random;
-use crate::sys::socket::{self, Listener};
+use crate::sys::socket::{self, ListenerSocket};
 use crate::sys::unacknowledged::unacknowledged;
 
 /// Events taken from the kernel by one wait; the rest come with the next.
@@ -209,7 +209,7 @@ impl Reactor {
 }
 
 impl Net for Reactor {
-    type Listener = Listener;
+    type Listener = ListenerSocket;
     type Stream = Stream;
     type Pipe = Pipe;
     type Layer = Infallible;
@@ -234,27 +234,27 @@ impl Net for Reactor {
         Ok(self.now)
     }
 
-    fn watch_listener(&mut self, listener: &Listener, target: Target) -> io::Result<()> {
+    fn watch_listener(&mut self, listener: &ListenerSocket, target: Target) -> io::Result<()> {
         self.register(listener.as_fd(), target, Interest::READABLE)
     }
 
-    fn unwatch_listener(&mut self, listener: &Listener) {
+    fn unwatch_listener(&mut self, listener: &ListenerSocket) {
         // It fails only for what is not registered.
         let raw = listener.as_fd().as_raw_fd();
         let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
     }
 
-    fn admit_no_more(&mut self, listener: &mut Listener) {
+    fn admit_no_more(&mut self, listener: &mut ListenerSocket) {
         listener.admit_no_more();
     }
 
-    fn stop_listening(&mut self, listener: Listener) {
+    fn stop_listening(&mut self, listener: ListenerSocket) {
         // A supervisor may hold the same socket open, and an open socket would go on firing.
         self.unwatch_listener(&listener);
         listener.close();
     }
 
-    fn accept(&mut self, listener: &Listener) -> Accept<Stream> {
+    fn accept(&mut self, listener: &ListenerSocket) -> Accept<Stream> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match acceptfrom_with(listener, flags) {
             Ok((fd, from)) => Accept::Ready(accepted(fd), from.and_then(socket::canonical)),
@@ -363,7 +363,7 @@ impl Net for Reactor {
         socket::local_address(&stream.fd)
     }
 
-    fn listening_port(&self, listener: &Listener) -> Option<u16> {
+    fn listening_port(&self, listener: &ListenerSocket) -> Option<u16> {
         listener.local_address().map(|address| address.port())
     }
 

@@ -49,7 +49,7 @@ use crate::supervisor::stats::Stats;
 use crate::supervisor::upgrade::Upgrade;
 use crate::supervisor::worker_handle::{WorkerHandle, WorkerPhase};
 use crate::sys::shm::Mapping;
-use crate::sys::socket::Listener;
+use crate::sys::socket::ListenerSocket;
 use crate::sys::{child, memory, process};
 use crate::wire::messages::{WorkerOrder, WorkerReport};
 
@@ -198,7 +198,7 @@ impl Supervisor {
     }
 
     /// Takes over sockets that the service manager has opened: each is shared by all workers.
-    fn take_sockets(&mut self, passed: Vec<Option<Listener>>) {
+    fn take_sockets(&mut self, passed: Vec<Option<ListenerSocket>>) {
         for (settings, listener) in self.config.listeners.iter().zip(passed) {
             if let Some(listener) = listener {
                 self.sockets.take(settings, listener);

@@ -9,14 +9,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::config::model::{Config, Listener as Settings};
 use crate::control::listen::{announce, listen_at};
 use crate::core::address::Address;
-use crate::sys::socket::Listener;
+use crate::sys::socket::ListenerSocket;
 use crate::wire::bundle::SocketRef;
 
 /// An open socket.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) at: SocketRef,
-    pub(crate) listener: Listener,
+    pub(crate) listener: ListenerSocket,
 }
 
 /// The sockets of one listener.
@@ -90,7 +90,7 @@ impl Sockets {
     }
 
     /// Takes a socket over that was opened elsewhere; all workers accept from it.
-    pub(crate) fn take(&mut self, settings: &Settings, listener: Listener) {
+    pub(crate) fn take(&mut self, settings: &Settings, listener: ListenerSocket) {
         let at = SocketRef {
             slot: None,
             id: self.next_id,

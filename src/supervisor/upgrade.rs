@@ -32,7 +32,7 @@ use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor, new_board};
 use crate::sys::child::{self, Fate};
 use crate::sys::privileges;
 use crate::sys::shm::Mapping;
-use crate::sys::socket::Listener;
+use crate::sys::socket::ListenerSocket;
 use crate::wire::handover::{Handover, LeftListener, LeftWorker, keep};
 use crate::wire::messages::WorkerOrder;
 
@@ -496,7 +496,7 @@ impl Supervisor {
 fn take_listener(left: LeftListener) -> io::Result<Entry> {
     let sockets = left.sockets.into_iter().map(|(at, number)| {
         let fd = child::take_inherited(number)?;
-        let listener = Listener::inherited(fd, &left.address);
+        let listener = ListenerSocket::inherited(fd, &left.address);
         Ok(Held { at, listener })
     });
     Ok(Entry {

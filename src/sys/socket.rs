@@ -24,7 +24,7 @@ use crate::core::keepalive::Keepalive;
 
 /// A listening socket.
 #[derive(Debug)]
-pub struct Listener {
+pub struct ListenerSocket {
     fd: OwnedFd,
     file: Option<SocketFile>,
     /// Someone else keeps it open and serves who connects after us.
@@ -38,7 +38,7 @@ struct SocketFile {
     identity: (u64, u64),
 }
 
-impl Listener {
+impl ListenerSocket {
     /// Takes over a socket that listens there from the program that ran in this process before,
     /// with the file if it is a Unix socket.
     #[must_use]
@@ -66,7 +66,7 @@ impl Listener {
 
     /// Lets nobody new into the accept queue, through whichever copy of the socket, while
     /// handshakes that have begun still end there: what comes next is to take what is queued, and
-    /// to close. Does nothing to a socket that is [`Listener::lent`].
+    /// to close. Does nothing to a socket that is [`ListenerSocket::lent`].
     ///
     /// TCP: who connects now is refused, as the socket is bound to an interface that there is not
     /// (`SO_BINDTOIFINDEX`, Linux 5.1), so that it is found for no new connection, unless other
@@ -99,13 +99,13 @@ impl Listener {
     }
 }
 
-impl AsFd for Listener {
+impl AsFd for ListenerSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl From<OwnedFd> for Listener {
+impl From<OwnedFd> for ListenerSocket {
     /// Takes a socket that already listens, and whose file (if any) belongs to someone else.
     fn from(fd: OwnedFd) -> Self {
         Self {
@@ -134,7 +134,7 @@ pub fn listen(
     address: &Address,
     backlog: i32,
     keepalive: Option<&Keepalive>,
-) -> io::Result<Listener> {
+) -> io::Result<ListenerSocket> {
     match address {
         Address::Ip(ip) => listen_tcp(*ip, backlog, keepalive),
         Address::Unix(path) => listen_unix(path, backlog),
@@ -146,7 +146,7 @@ pub fn listen(
 ///
 /// # Errors
 /// When it is no socket.
-pub(crate) fn adopt(fd: OwnedFd, keepalive: Option<&Keepalive>) -> io::Result<Listener> {
+pub(crate) fn adopt(fd: OwnedFd, keepalive: Option<&Keepalive>) -> io::Result<ListenerSocket> {
     let socket = SockRef::from(&fd);
     socket.set_nonblocking(true)?;
     if local_address(&fd).is_some() {
@@ -155,14 +155,14 @@ pub(crate) fn adopt(fd: OwnedFd, keepalive: Option<&Keepalive>) -> io::Result<Li
             socket.set_tcp_keepalive(&kernel_keepalive(keepalive))?;
         }
     }
-    Ok(Listener::lent(fd))
+    Ok(ListenerSocket::lent(fd))
 }
 
 fn listen_tcp(
     address: SocketAddr,
     backlog: i32,
     keepalive: Option<&Keepalive>,
-) -> io::Result<Listener> {
+) -> io::Result<ListenerSocket> {
     let socket = match bind_tcp(address) {
         Err(error) if is_without_ipv6(address, &error) => {
             bind_tcp((Ipv4Addr::UNSPECIFIED, address.port()).into())?
@@ -174,7 +174,7 @@ fn listen_tcp(
         socket.set_tcp_keepalive(&kernel_keepalive(keepalive))?;
     }
     socket.listen(backlog)?;
-    Ok(Listener::from(OwnedFd::from(socket)))
+    Ok(ListenerSocket::from(OwnedFd::from(socket)))
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
@@ -197,14 +197,14 @@ fn is_without_ipv6(address: SocketAddr, error: &io::Error) -> bool {
         && matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
-fn listen_unix(path: &Path, backlog: i32) -> io::Result<Listener> {
+fn listen_unix(path: &Path, backlog: i32) -> io::Result<ListenerSocket> {
     remove_stale(path)?;
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::UNIX, kind, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile::at(path)?;
     socket.listen(backlog)?;
-    Ok(Listener {
+    Ok(ListenerSocket {
         fd: socket.into(),
         file: Some(file),
         is_lent: false,
