@@ -22,7 +22,7 @@ const SPARES_MAX: usize = 64;
 /// Sockets of IPv6 are never used again: they remember the interface of a link-local peer, and
 /// whether the last one was reached by IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ReuseStage {
     /// Accepted, not of IPv4, with options of its own, or the peer ended first.
     Never,
     Open,
@@ -32,42 +32,42 @@ enum Stage {
 
 /// The stage of one stream.
 #[derive(Debug)]
-pub(super) struct Reuse(Cell<Stage>);
+pub(super) struct Reuse(Cell<ReuseStage>);
 
 impl Reuse {
     pub(super) const fn never() -> Self {
-        Self(Cell::new(Stage::Never))
+        Self(Cell::new(ReuseStage::Never))
     }
 
     /// Of a socket that was connected to there.
     pub(super) fn after(to: &Address) -> Self {
         Self(Cell::new(match to {
-            Address::Ip(SocketAddr::V4(_)) => Stage::Open,
-            Address::Ip(SocketAddr::V6(_)) | Address::Unix(_) => Stage::Never,
+            Address::Ip(SocketAddr::V4(_)) => ReuseStage::Open,
+            Address::Ip(SocketAddr::V6(_)) | Address::Unix(_) => ReuseStage::Never,
         }))
     }
 
     pub(super) fn on_shutdown(&self) {
-        if self.0.get() == Stage::Open {
-            self.0.set(Stage::ShutDown);
+        if self.0.get() == ReuseStage::Open {
+            self.0.set(ReuseStage::ShutDown);
         }
     }
 
     pub(super) fn on_end_of_input(&self) {
         self.0.set(match self.0.get() {
-            Stage::ShutDown | Stage::Ended => Stage::Ended,
-            Stage::Open | Stage::Never => Stage::Never,
+            ReuseStage::ShutDown | ReuseStage::Ended => ReuseStage::Ended,
+            ReuseStage::Open | ReuseStage::Never => ReuseStage::Never,
         });
     }
 
     /// An option was set that the next connection may not want.
     pub(super) fn on_option(&self) {
-        self.0.set(Stage::Never);
+        self.0.set(ReuseStage::Never);
     }
 
     /// Whether both ends have come, in the right order.
     pub(super) fn has_ended(&self) -> bool {
-        self.0.get() == Stage::Ended
+        self.0.get() == ReuseStage::Ended
     }
 }
 
