@@ -78,16 +78,16 @@ impl Victims {
 
     fn next(&mut self) -> usize {
         let pause = Duration::from_millis(1_200);
-        let seat = eventually("somebody has served for a while", || {
+        let number = eventually("somebody has served for a while", || {
             // Knuth's generator: the same kills in every run.
             self.state = self.state.wrapping_mul(6_364_136_223_846_793_005) | 1;
             self.state = self.state.wrapping_add(1_442_695_040_888_963_406);
-            let seat = (self.state >> 33) % self.killed.len();
-            let is_due = self.killed[seat].is_none_or(|at| at.elapsed() > pause);
-            is_due.then_some(seat)
+            let number = (self.state >> 33) % self.killed.len();
+            let is_due = self.killed[number].is_none_or(|at| at.elapsed() > pause);
+            is_due.then_some(number)
         });
-        self.killed[seat] = Some(Instant::now());
-        seat
+        self.killed[number] = Some(Instant::now());
+        number
     }
 }
 
@@ -101,8 +101,8 @@ fn a_dead_worker_has_no_sessions_and_what_it_counted_stays() {
     let mut clients: Vec<_> = (0..40).map(|_| machine.connect()).collect();
     machine.log.wait(&[STATISTICS, "accepted 40, active 40"]);
     // On a busy machine one of them may have had no turn, and no clients.
-    let seat = (0..4).max_by_key(|&seat| descriptors(machine.worker(seat)));
-    machine.replace_worker(seat.expect("there are four"));
+    let number = (0..4).max_by_key(|&number| descriptors(machine.worker(number)));
+    machine.replace_worker(number.expect("there are four"));
     let live = clients
         .iter_mut()
         .filter_map(|client| crate::chatter::say(client).ok())
@@ -116,10 +116,10 @@ fn a_dead_worker_has_no_sessions_and_what_it_counted_stays() {
 fn who_waits_in_the_queues_of_the_killed_is_served_by_their_successors() {
     let backend = Named::new("A");
     let machine = Machine::start(config().backend(backend.address()), 2);
-    let workers = [0, 1].map(|seat| machine.worker(seat));
-    for seat in 0..2 {
-        machine.signal_worker(seat, Signal::STOP);
-        machine.log.wait(&[&format!("worker {seat}: stopped")]);
+    let workers = [0, 1].map(|number| machine.worker(number));
+    for number in 0..2 {
+        machine.signal_worker(number, Signal::STOP);
+        machine.log.wait(&[&format!("worker {number}: stopped")]);
     }
     let mut queued: Vec<_> = (0..20).map(|_| machine.connect()).collect();
     for worker in workers {
@@ -154,10 +154,10 @@ fn a_worker_that_is_told_to_end_by_itself_is_replaced_without_a_failure() {
     let backend = Named::new("A");
     let machine = Machine::start(config().backend(backend.address()), 3);
     let load = Load::start(machine.address(), 3);
-    for seat in [0, 1, 2, 0] {
+    for number in [0, 1, 2, 0] {
         let mark = machine.log.mark();
-        machine.signal_worker(seat, Signal::TERM);
-        let started = format!("worker {seat}: started");
+        machine.signal_worker(number, Signal::TERM);
+        let started = format!("worker {number}: started");
         machine.log.wait_since(mark, &[&started]);
         load.wait_more(20);
     }
@@ -166,7 +166,7 @@ fn a_worker_that_is_told_to_end_by_itself_is_replaced_without_a_failure() {
 }
 
 #[test]
-fn the_seat_of_a_worker_that_drains_for_long_is_filled_at_once() {
+fn the_place_of_a_worker_that_drains_for_long_is_filled_at_once() {
     let origin = Origin::echo();
     let machine = Machine::start(config().backend(origin.address()), 2);
     let mut held: Vec<_> = (0..16).map(|_| machine.connect()).collect();

@@ -34,9 +34,9 @@ impl Machine {
         Self(launch.start())
     }
 
-    /// The process that has that seat, as the log tells.
-    pub(crate) fn worker(&self, seat: usize) -> u32 {
-        let begin = format!("worker {seat}{STARTED}");
+    /// The process that has that number, as the log tells.
+    pub(crate) fn worker(&self, number: usize) -> u32 {
+        let begin = format!("worker {number}{STARTED}");
         let lines = self.log.lines();
         let last = lines.iter().rev().find_map(|line| line.split_once(&begin));
         let (_, pid) = last.expect("it was started");
@@ -65,17 +65,17 @@ impl Machine {
         });
     }
 
-    /// Kills that worker without mercy, and waits until another one has its seat and serves.
-    pub(crate) fn replace_worker(&self, seat: usize) {
+    /// Kills that worker without mercy, and waits until another one has its number and serves.
+    pub(crate) fn replace_worker(&self, number: usize) {
         let mark = self.log.mark();
-        signal(self.worker(seat), Signal::KILL);
+        signal(self.worker(number), Signal::KILL);
         self.log
-            .wait_since(mark, &[&format!("worker {seat}{STARTED}")]);
+            .wait_since(mark, &[&format!("worker {number}{STARTED}")]);
     }
 
-    /// Sends a signal to the worker that has that seat.
-    pub(crate) fn signal_worker(&self, seat: usize, which: Signal) {
-        signal(self.worker(seat), which);
+    /// Sends a signal to the worker that has that number.
+    pub(crate) fn signal_worker(&self, number: usize, which: Signal) {
+        signal(self.worker(number), which);
     }
 }
 

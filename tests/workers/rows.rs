@@ -14,10 +14,10 @@ const FEW: usize = 2;
 
 /// Workers that are stopped leave as slowly as those with long sessions, without any client.
 fn stop_all_but_few(machine: &Machine) {
-    for seat in FEW..MOST {
+    for number in FEW..MOST {
         let mark = machine.log.mark();
-        signal(machine.worker(seat), Signal::STOP);
-        let line = format!("worker {seat}: stopped");
+        signal(machine.worker(number), Signal::STOP);
+        let line = format!("worker {number}: stopped");
         machine.log.wait_since(mark, &[&line]);
     }
 }

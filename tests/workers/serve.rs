@@ -37,14 +37,14 @@ fn every_worker_has_a_cpu_one_thread_and_a_share_of_the_clients() {
         (origin.accepted() == clients.len()).then_some(())
     });
     assert_eq!(machine.children().len(), 4);
-    for seat in 0..4 {
-        let pid = machine.worker(seat);
+    for number in 0..4 {
+        let pid = machine.worker(number);
         assert_eq!(status(pid, "Threads:"), "1");
         assert_eq!(status(pid, "Name:"), "weir");
         assert!(status(pid, "Cpus_allowed_list:").parse::<usize>().is_ok());
         let sockets = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
         // Fewer than the 4 listening sockets and what it starts with would mean no client.
-        assert!(sockets.count() > 20, "worker {seat} has no clients");
+        assert!(sockets.count() > 20, "worker {number} has no clients");
     }
 }
 

@@ -102,16 +102,16 @@ fn what_is_queued_when_the_end_begins_is_served() {
     let mut machine = Machine::start(config().backend(backend.address()), 2);
     let workers = machine.children();
     // With all of them stopped, clients wait in the accept queues.
-    for seat in 0..2 {
-        machine.signal_worker(seat, Signal::STOP);
+    for number in 0..2 {
+        machine.signal_worker(number, Signal::STOP);
     }
     machine.log.wait(&["worker 0: stopped"]);
     machine.log.wait(&["worker 1: stopped"]);
     let mut queued: Vec<_> = (0..10).map(|_| machine.connect()).collect();
     machine.signal(Signal::TERM);
     machine.log.wait(&[STOPPING, "2 workers to finish"]);
-    for seat in 0..2 {
-        machine.signal_worker(seat, Signal::CONT);
+    for number in 0..2 {
+        machine.signal_worker(number, Signal::CONT);
     }
     for client in &mut queued {
         assert_eq!(ask(client), "A");

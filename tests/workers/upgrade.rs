@@ -145,7 +145,7 @@ fn workers_of_before_stay_when_the_new_ones_do_not_come_up() {
 }
 
 #[test]
-fn an_upgrade_that_fails_costs_no_seat_whose_worker_dies_meanwhile() {
+fn an_upgrade_that_fails_costs_no_worker_that_dies_meanwhile() {
     let backend = Named::new("A");
     let (machine, program) = replaceable(backend.address());
     // The last worker dies as the new program takes over, which can start none.

@@ -11,11 +11,11 @@ fn file(workers: usize, backend: &Named) -> Config {
 }
 
 /// Stops that worker, and waits until the supervisor knows.
-fn stop(machine: &Machine, seat: usize) -> u32 {
+fn stop(machine: &Machine, number: usize) -> u32 {
     let mark = machine.log.mark();
-    let pid = machine.worker(seat);
+    let pid = machine.worker(number);
     signal(pid, Signal::STOP);
-    let line = format!("worker {seat}: stopped");
+    let line = format!("worker {number}: stopped");
     machine.log.wait_since(mark, &[&line]);
     pid
 }
@@ -94,8 +94,8 @@ fn a_reload_that_cannot_be_handed_over_changes_nothing() {
         .log
         .wait_since(mark, &["reload failed, nothing changed", "no memory"]);
     limit_descriptors(machine.pid(), most, most);
-    for seat in 0..2 {
-        machine.replace_worker(seat);
+    for number in 0..2 {
+        machine.replace_worker(number);
     }
     for _ in 0..20 {
         assert_eq!(ask(&mut machine.connect()), "A");
@@ -103,7 +103,7 @@ fn a_reload_that_cannot_be_handed_over_changes_nothing() {
 }
 
 #[test]
-fn a_reload_names_the_seat_whose_worker_cannot_be_started() {
+fn a_reload_names_the_worker_that_cannot_be_started() {
     let a = Named::new("A");
     let machine = Machine::launch(Launch::new(of_our_own(file(2, &a))));
     let (_, most) = machine.descriptor_limits();
