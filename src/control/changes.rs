@@ -13,20 +13,20 @@ use crate::wire::value::to_bytes;
 /// keys says.
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
-    entries: Vec<Entry>,
+    entries: Vec<InventoryEntry>,
     /// Of all entries, in turn.
     said: Vec<u32>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    kind: Kind,
+struct InventoryEntry {
+    kind: PartKind,
     name: u64,
     keys: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+enum PartKind {
     Process,
     Listener,
     Upstream,
@@ -41,7 +41,7 @@ impl Inventory {
         let mut this = Self::default();
         for part in parts(config) {
             let keys = part.keys(config);
-            this.entries.push(Entry {
+            this.entries.push(InventoryEntry {
                 kind: part.kind(),
                 name: part.name(),
                 keys: keys.len(),
@@ -51,7 +51,7 @@ impl Inventory {
         this
     }
 
-    fn entries(&self) -> impl Iterator<Item = ((Kind, u64), &[u32])> {
+    fn entries(&self) -> impl Iterator<Item = ((PartKind, u64), &[u32])> {
         let mut said = self.said.as_slice();
         self.entries.iter().map(move |entry| {
             let (own, rest) = said.split_at(entry.keys);
@@ -63,7 +63,7 @@ impl Inventory {
     /// What changes when `after` takes the place of this: that of `config`.
     pub(crate) fn changes_to(&self, after: &Self, config: &Config) -> Changes {
         let mut changes = Changes::default();
-        let mut left: HashMap<(Kind, u64), &[u32]> = self.entries().collect();
+        let mut left: HashMap<(PartKind, u64), &[u32]> = self.entries().collect();
         for (part, (known, says)) in parts(config).zip(after.entries()) {
             let count = &mut changes.counts[part.kind() as usize];
             match left.remove(&known) {
@@ -84,7 +84,7 @@ impl Inventory {
 
 /// A part of a configuration.
 #[derive(Clone, Copy)]
-enum Part<'a> {
+enum ConfigPart<'a> {
     /// What is said once.
     Process,
     Listener(&'a Listener),
@@ -95,37 +95,39 @@ enum Part<'a> {
 }
 
 /// All parts, those first of which there are few.
-fn parts(config: &Config) -> impl Iterator<Item = Part<'_>> {
+fn parts(config: &Config) -> impl Iterator<Item = ConfigPart<'_>> {
     let (listeners, upstreams) = (&config.listeners, &config.upstreams);
     let routes = listeners.iter().flat_map(|listener| {
         let routes = match &listener.mode {
             Mode::Http(http) => http.routes.as_slice(),
             Mode::Tcp { .. } => &[],
         };
-        routes.iter().map(move |route| Part::Route(listener, route))
+        routes
+            .iter()
+            .map(move |route| ConfigPart::Route(listener, route))
     });
     let backends = upstreams.iter().flat_map(|upstream| {
         let backends = upstream.backends.iter();
-        backends.map(move |backend| Part::Backend(upstream, backend))
+        backends.map(move |backend| ConfigPart::Backend(upstream, backend))
     });
     let checked = upstreams.iter().filter(|it| it.health_check.is_some());
-    std::iter::once(Part::Process)
-        .chain(listeners.iter().map(Part::Listener))
-        .chain(upstreams.iter().map(Part::Upstream))
+    std::iter::once(ConfigPart::Process)
+        .chain(listeners.iter().map(ConfigPart::Listener))
+        .chain(upstreams.iter().map(ConfigPart::Upstream))
         .chain(routes)
         .chain(backends)
-        .chain(checked.map(Part::Check))
+        .chain(checked.map(ConfigPart::Check))
 }
 
-impl Part<'_> {
-    fn kind(self) -> Kind {
+impl ConfigPart<'_> {
+    fn kind(self) -> PartKind {
         match self {
-            Self::Process => Kind::Process,
-            Self::Listener(_) => Kind::Listener,
-            Self::Upstream(_) => Kind::Upstream,
-            Self::Route(..) => Kind::Route,
-            Self::Backend(..) => Kind::Backend,
-            Self::Check(_) => Kind::Check,
+            Self::Process => PartKind::Process,
+            Self::Listener(_) => PartKind::Listener,
+            Self::Upstream(_) => PartKind::Upstream,
+            Self::Route(..) => PartKind::Route,
+            Self::Backend(..) => PartKind::Backend,
+            Self::Check(_) => PartKind::Check,
         }
     }
 
@@ -212,9 +214,9 @@ const TOLD_BYTES_MAX: usize = 1024;
 
 impl Changes {
     /// Notes that a part says other things than before.
-    fn tell(&mut self, part: Part<'_>, config: &Config, said: &[u32], says: &[u32]) {
+    fn tell(&mut self, part: ConfigPart<'_>, config: &Config, said: &[u32], says: &[u32]) {
         // It is a key of its upstream.
-        if let Part::Check(_) = part {
+        if let ConfigPart::Check(_) = part {
             return;
         }
         if self.told.len() < TOLD_BYTES_MAX {
@@ -245,11 +247,11 @@ fn differing(keys: &[Said], said: &[u32], says: &[u32]) -> Vec<&'static str> {
 
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |kind: Kind| self.counts[kind as usize];
-        count(Kind::Backend).write("backends", f)?;
+        let count = |kind: PartKind| self.counts[kind as usize];
+        count(PartKind::Backend).write("backends", f)?;
         f.write_str("; ")?;
-        count(Kind::Listener).write("listeners", f)?;
-        for (name, kind) in [("routes", Kind::Route), ("checks", Kind::Check)] {
+        count(PartKind::Listener).write("listeners", f)?;
+        for (name, kind) in [("routes", PartKind::Route), ("checks", PartKind::Check)] {
             if count(kind) != Count::default() {
                 f.write_str("; ")?;
                 count(kind).write(name, f)?;

@@ -14,12 +14,12 @@ use crate::control::Refusal;
 use crate::control::access_sink::AccessSink;
 use crate::control::basis::Basis;
 use crate::control::changes::Inventory;
+use crate::control::fixed_settings::FixedSettings;
 use crate::control::names::{self, Names};
 use crate::control::orphans::Predecessor;
 use crate::control::pid_file::PidFile;
 use crate::control::reload::Loaded;
 use crate::control::service::Service;
-use crate::control::settled::Settled;
 use crate::control::verdict::{Asker, Inbox, Outcome};
 use crate::control::workforce::{News, Workforce};
 use crate::core::address::{Address, UnresolvedName};
@@ -59,7 +59,7 @@ pub(crate) struct Controller {
     pub(super) listening: Vec<Address>,
     /// Of the configuration.
     pub(super) inventory: Inventory,
-    pub(super) settled: Settled,
+    pub(super) fixed: FixedSettings,
     pub(super) doing: Doing,
     /// A reload was asked for while something else was under way.
     pub(super) load_again: Option<Vec<Asker>>,
@@ -73,7 +73,7 @@ pub(crate) struct Outline {
     pub(super) listening: Vec<Address>,
     pub(super) log_level: log::LevelFilter,
     pub(super) inventory: Inventory,
-    pub(super) settled: Settled,
+    pub(super) fixed: FixedSettings,
 }
 
 impl Outline {
@@ -85,7 +85,7 @@ impl Outline {
             listening: listeners.map(|it| it.address.clone()).collect(),
             log_level: config.log_level,
             inventory: Inventory::of(config),
-            settled: Settled::by(config),
+            fixed: FixedSettings::of(config),
         }
     }
 }
@@ -124,7 +124,7 @@ impl Controller {
             access_log: outline.access_log,
             listening: outline.listening,
             inventory: outline.inventory,
-            settled: outline.settled,
+            fixed: outline.fixed,
             doing: Doing::Nothing,
             load_again: None,
         }

@@ -96,7 +96,7 @@ pub fn load(args: &Args, moment: &Moment) -> Result<(Source, Compiled), Rejectio
         });
     };
     let (source, mut compiled) = *read;
-    let look = Look {
+    let inspection = Inspection {
         args,
         moment,
         source: &source,
@@ -104,22 +104,22 @@ pub fn load(args: &Args, moment: &Moment) -> Result<(Source, Compiled), Rejectio
         errors: &errors,
     };
     let checks = [
-        (EXIT_CONFIG, look.problems()),
-        (EXIT_USAGE, look.problem_of_cpu()),
-        (EXIT_BIND, look.problem_of_pid_file()),
+        (EXIT_CONFIG, inspection.problems()),
+        (EXIT_USAGE, inspection.problem_of_cpu()),
+        (EXIT_BIND, inspection.problem_of_pid_file()),
     ];
     if let Some((code, _)) = checks.iter().find(|(_, found)| !found.is_empty()) {
         let code = *code;
         let problems = checks.into_iter().flat_map(|(_, found)| found).collect();
         return Err(Rejection { code, problems });
     }
-    let warnings = look.warnings();
+    let warnings = inspection.warnings();
     compiled.warnings.extend(warnings);
     Ok((source, compiled))
 }
 
 /// What is looked at.
-struct Look<'a> {
+struct Inspection<'a> {
     args: &'a Args,
     moment: &'a Moment,
     source: &'a Source,
@@ -129,7 +129,7 @@ struct Look<'a> {
     errors: &'a [Problem],
 }
 
-impl Look<'_> {
+impl Inspection<'_> {
     fn config(&self) -> &Config {
         &self.compiled.config
     }

@@ -22,18 +22,18 @@ const STAYS_ALONE: &str = "`workers` and `supervisor` count from the next start 
                            number of workers by a reload";
 
 /// A good file with all that is made of it, or what is wrong with it or with serving it here.
-pub(super) type Loaded = Result<Box<Read>, Vec<Problem>>;
+pub(super) type Loaded = Result<Box<LoadedConfig>, Vec<Problem>>;
 
 /// What is read and made while everybody serves on.
 #[derive(Debug)]
-pub(super) struct Read {
+pub(super) struct LoadedConfig {
     source: Source,
     compiled: Compiled,
     outline: Outline,
 }
 
 /// Why nothing has changed, and what there is to say besides, a line each.
-struct Failure {
+struct ReloadFailure {
     reason: String,
     lines: Vec<String>,
 }
@@ -42,7 +42,7 @@ fn read(args: &Args, moment: &Moment) -> Loaded {
     let loaded = preflight::load(args, moment);
     let (source, compiled) = loaded.map_err(|rejection| rejection.problems)?;
     let outline = Outline::of(&compiled.config);
-    Ok(Box::new(Read {
+    Ok(Box::new(LoadedConfig {
         source,
         compiled,
         outline,
@@ -66,14 +66,14 @@ impl Controller {
         let moment = Moment::Reload {
             listening: self.listening.clone(),
             // A supervisor has stayed outside.
-            is_inside_root: !self.workforce.is_supervised() && self.settled.has_root_folder(),
+            is_inside_root: !self.workforce.is_supervised() && self.fixed.has_root_folder(),
         };
         let args = self.args.clone();
         match self.jobs.load(move || read(&args, &moment)) {
             Ok(()) => self.doing = Doing::Loading(askers),
             Err(error) => {
                 let (reason, lines) = (error.to_string(), Vec::new());
-                self.refuse_reload(&askers, &Failure { reason, lines });
+                self.refuse_reload(&askers, &ReloadFailure { reason, lines });
             }
         }
     }
@@ -90,7 +90,7 @@ impl Controller {
             return;
         };
         let adopted = match loaded {
-            Ok(read) => self.adopt(*read),
+            Ok(loaded) => self.adopt(*loaded),
             Err(problems) => Err(on_bad_file(&problems)),
         };
         code_pages::release();
@@ -104,22 +104,22 @@ impl Controller {
     }
 
     /// What there is to say of it besides.
-    fn adopt(&mut self, read: Read) -> Result<Vec<String>, Failure> {
-        let lines = self.notes_on(&read);
-        match self.try_adopt(read) {
+    fn adopt(&mut self, loaded: LoadedConfig) -> Result<Vec<String>, ReloadFailure> {
+        let lines = self.notes_on(&loaded);
+        match self.try_adopt(loaded) {
             Ok(()) => Ok(lines),
-            Err(reason) => Err(Failure { reason, lines }),
+            Err(reason) => Err(ReloadFailure { reason, lines }),
         }
     }
 
     /// Warnings, and what counts from the next start only, which the log says as well.
-    fn notes_on(&self, read: &Read) -> Vec<String> {
-        let mut later = self.settled.differences(&read.outline.settled);
-        let config = &read.compiled.config;
+    fn notes_on(&self, loaded: &LoadedConfig) -> Vec<String> {
+        let mut later = self.fixed.differences(&loaded.outline.fixed);
+        let config = &loaded.compiled.config;
         if !self.workforce.is_supervised() && is_supervised(&self.args, config) {
             later.push(STAYS_ALONE.to_owned());
         }
-        let warnings = read.compiled.warnings.iter();
+        let warnings = loaded.compiled.warnings.iter();
         let lines: Vec<String> = warnings.map(ToString::to_string).chain(later).collect();
         for line in &lines {
             warn!("{line}");
@@ -128,16 +128,16 @@ impl Controller {
     }
 
     /// Everything that can fail is done before anything changes.
-    fn try_adopt(&mut self, read: Read) -> Result<(), String> {
+    fn try_adopt(&mut self, loaded: LoadedConfig) -> Result<(), String> {
         if self.workforce.is_ending() {
             return Err("stopping".to_owned());
         }
-        let (config, outline) = (read.compiled.config, read.outline);
+        let (config, outline) = (loaded.compiled.config, loaded.outline);
         let access_log = AccessSink::open(config.access_log.as_ref());
         let access_log = access_log.map_err(|refusal| refusal.message)?;
         let revision = Revision {
             changes: self.inventory.changes_to(&outline.inventory, &config),
-            source: read.source,
+            source: loaded.source,
             config,
             access_log,
         };
@@ -153,7 +153,7 @@ impl Controller {
         self.access_log = outline.access_log;
         self.listening = outline.listening;
         self.inventory = outline.inventory;
-        self.settled.renew(outline.settled);
+        self.fixed.renew(outline.fixed);
         set_log_level(outline.log_level, self.args.quiet);
     }
 
@@ -175,7 +175,7 @@ impl Controller {
         self.load_if_asked();
     }
 
-    fn refuse_reload(&self, askers: &[Asker], failure: &Failure) {
+    fn refuse_reload(&self, askers: &[Asker], failure: &ReloadFailure) {
         let line = format!("{FAILED}: {}", failure.reason);
         error!("{line}");
         self.service.reloaded(false);
@@ -184,11 +184,11 @@ impl Controller {
     }
 }
 
-fn on_bad_file(problems: &[Problem]) -> Failure {
+fn on_bad_file(problems: &[Problem]) -> ReloadFailure {
     for problem in problems {
         error!("{problem}");
     }
-    Failure {
+    ReloadFailure {
         reason: found(problems),
         lines: problems.iter().map(ToString::to_string).collect(),
     }

@@ -1,20 +1,20 @@
-//! What is settled when weir starts, or when it opens a listener: a reload does not change it, and
+//! What is fixed when weir starts, or when it opens a listener: a reload does not change it, and
 //! says so.
 
 use crate::config::model::{Config, Keepalive, Privileges};
 
 /// What such parts of a configuration say.
 #[derive(Debug)]
-pub(crate) struct Settled {
+pub(crate) struct FixedSettings {
     privileges: Privileges,
     buffer_bytes: usize,
     buffer_memory_bytes: Option<usize>,
-    listeners: Vec<Opened>,
+    listeners: Vec<FixedListener>,
 }
 
 /// What a listener was opened with.
 #[derive(Clone, Debug)]
-struct Opened {
+struct FixedListener {
     /// What it is known by.
     column: String,
     name: String,
@@ -22,9 +22,9 @@ struct Opened {
     keepalive: Option<Keepalive>,
 }
 
-impl Settled {
-    pub(crate) fn by(config: &Config) -> Self {
-        let listeners = config.listeners.iter().map(|listener| Opened {
+impl FixedSettings {
+    pub(crate) fn of(config: &Config) -> Self {
+        let listeners = config.listeners.iter().map(|listener| FixedListener {
             column: listener.column_name(),
             name: listener.name.clone(),
             backlog: listener.backlog,
@@ -56,8 +56,9 @@ impl Settled {
         }
         for wanted in &wanted.listeners {
             let own = self.opened(wanted);
-            let differs =
-                |own: &Opened| (own.backlog, own.keepalive) != (wanted.backlog, wanted.keepalive);
+            let differs = |own: &FixedListener| {
+                (own.backlog, own.keepalive) != (wanted.backlog, wanted.keepalive)
+            };
             if own.is_some_and(differs) {
                 let name = &wanted.name;
                 lines.push(format!(
@@ -76,7 +77,7 @@ impl Settled {
         self.listeners = listeners.collect();
     }
 
-    fn opened(&self, wanted: &Opened) -> Option<&Opened> {
+    fn opened(&self, wanted: &FixedListener) -> Option<&FixedListener> {
         self.listeners.iter().find(|it| it.column == wanted.column)
     }
 }
@@ -85,32 +86,32 @@ impl Settled {
 mod tests {
     use super::*;
 
-    fn settled(text: &str) -> Settled {
+    fn fixed(text: &str) -> FixedSettings {
         let compiled = crate::config::compile("f", text, &mut |_| Ok(Vec::new()));
-        Settled::by(&compiled.expect("it is good").config)
+        FixedSettings::of(&compiled.expect("it is good").config)
     }
 
     #[test]
     fn what_stays_as_it_was_is_said_for_as_long_as_it_differs() {
         let before = "listen: \":1\"\nbackends: [a:1]\n";
-        let mut own = settled(before);
+        let mut own = fixed(before);
         let wanted = "listen: \":1\"\nbackends: [a:1]\nbacklog: 7\nuser: games\n\
                       buffers: {size: 32KiB}\n";
         for _ in 0..2 {
-            let lines = own.differences(&settled(wanted));
+            let lines = own.differences(&fixed(wanted));
             assert_eq!(lines.len(), 3, "{lines:?}");
-            own.renew(settled(wanted));
+            own.renew(fixed(wanted));
         }
-        assert_eq!(own.differences(&settled(before)), [""; 0]);
+        assert_eq!(own.differences(&fixed(before)), [""; 0]);
     }
 
     #[test]
     fn a_listener_that_is_opened_has_what_is_wanted() {
-        let mut own = settled("listen: \":1\"\nbackends: [a:1]\n");
+        let mut own = fixed("listen: \":1\"\nbackends: [a:1]\n");
         let other = "listen: \":2\"\nbackends: [a:1]\nbacklog: 7\n";
-        assert_eq!(own.differences(&settled(other)), [""; 0]);
-        own.renew(settled(other));
+        assert_eq!(own.differences(&fixed(other)), [""; 0]);
+        own.renew(fixed(other));
         let again = "listen: \":2\"\nbackends: [a:1]\nbacklog: 8\n";
-        assert_eq!(own.differences(&settled(again)).len(), 1);
+        assert_eq!(own.differences(&fixed(again)).len(), 1);
     }
 }
