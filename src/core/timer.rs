@@ -29,7 +29,7 @@ pub struct TimerKey {
 pub struct TimerWheel<T> {
     now: u64,
     levels: Box<[Level; LEVELS]>,
-    entries: Vec<Entry<T>>,
+    entries: Vec<TimerEntry<T>>,
     /// The first free entry; the others follow through `next`.
     free: u32,
     len: usize,
@@ -50,7 +50,7 @@ struct List {
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct TimerEntry<T> {
     at: u64,
     previous: u32,
     next: u32,
@@ -163,7 +163,7 @@ impl<T> TimerWheel<T> {
         if self.free == NONE {
             let index = u32::try_from(self.entries.len()).expect("fewer than 2^32 timers");
             assert!(index != NONE, "fewer than 2^32 - 1 timers");
-            self.entries.push(Entry {
+            self.entries.push(TimerEntry {
                 at,
                 previous: NONE,
                 next: NONE,
@@ -210,7 +210,7 @@ impl<T> TimerWheel<T> {
 
     /// Takes an entry out of its list.
     fn unlink(&mut self, index: u32) {
-        let Entry {
+        let TimerEntry {
             at, previous, next, ..
         } = self.entries[index as usize];
         let position = WheelPosition::of(at, self.now);
@@ -391,6 +391,6 @@ mod tests {
     fn keys_and_entries_are_small() {
         assert_eq!(size_of::<TimerKey>(), 8);
         assert_eq!(size_of::<Option<TimerKey>>(), 8);
-        assert!(size_of::<Entry<[u32; 2]>>() <= 32);
+        assert!(size_of::<TimerEntry<[u32; 2]>>() <= 32);
     }
 }

@@ -68,7 +68,7 @@ struct Group {
 
 /// What a node knows of those below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Node {
+struct Match {
     /// The first of the richest of those with the lowest load for its weight.
     best: u32,
     /// Its weight.
@@ -86,7 +86,7 @@ struct Node {
 }
 
 /// Nobody, whose load is higher than any other.
-const NOTHING: Node = Node {
+const NOTHING: Match = Match {
     best: NOBODY,
     weight: 1,
     load: FULL,
@@ -96,7 +96,7 @@ const NOTHING: Node = Node {
     until: u64::MAX,
 };
 
-impl Node {
+impl Match {
     fn ratio(&self) -> Ratio {
         Ratio {
             load: self.load,
@@ -171,7 +171,7 @@ pub(super) struct Tournament {
     groups: BTreeMap<Ratio, Group>,
     /// The halves of the node 1, which is the top, are 2 and 3, those of 2 are 4 and 5, and so on.
     /// At `i` are the halves of the node `i`; at 0 nobody and the top.
-    halves: Vec<[Node; 2]>,
+    halves: Vec<[Match; 2]>,
     /// Where the nodes of the blocks begin.
     first_block: usize,
     /// What all who take part are owed together.
@@ -400,11 +400,11 @@ impl Tournament {
 
 // The tree.
 impl Tournament {
-    fn node(&self, at: usize) -> &Node {
+    fn node(&self, at: usize) -> &Match {
         &self.halves[at / 2][at % 2]
     }
 
-    fn node_mut(&mut self, at: usize) -> &mut Node {
+    fn node_mut(&mut self, at: usize) -> &mut Match {
         &mut self.halves[at / 2][at % 2]
     }
 
@@ -461,7 +461,7 @@ impl Tournament {
             None => self.best_of_block(at),
         };
         let before = self.node_mut(at);
-        let node = Node {
+        let node = Match {
             shift: before.shift,
             ..node
         };
@@ -470,16 +470,16 @@ impl Tournament {
         is_other
     }
 
-    fn better(&self, halves: &[Node; 2]) -> Node {
+    fn better(&self, halves: &[Match; 2]) -> Match {
         let [left, right] = halves;
         if (left.load, left.weight) == (right.load, right.weight) {
             // They are paid the same, however often that is.
             let is_right = right.owed().more_than(left.owed(), 0) > 0;
-            return Node::of_halves(halves, is_right, left.until.min(right.until));
+            return Match::of_halves(halves, is_right, left.until.min(right.until));
         }
         match left.ratio().cmp(&right.ratio()) {
-            Ordering::Less => Node::of_halves(halves, false, left.until),
-            Ordering::Greater => Node::of_halves(halves, true, right.until),
+            Ordering::Less => Match::of_halves(halves, false, left.until),
+            Ordering::Greater => Match::of_halves(halves, true, right.until),
             Ordering::Equal => {
                 let rounds = self.rounds(left.ratio());
                 let is_right = right.owed().more_than(left.owed(), rounds) > 0;
@@ -490,12 +490,12 @@ impl Tournament {
                 };
                 let until = ahead.owed().ahead_until(behind.owed(), rounds, is_right);
                 let until = until.min(left.until).min(right.until);
-                Node::of_halves(halves, is_right, until)
+                Match::of_halves(halves, is_right, until)
             }
         }
     }
 
-    fn best_of_block(&self, at: usize) -> Node {
+    fn best_of_block(&self, at: usize) -> Match {
         let (first, members) = self.block(at);
         let members = (first..).zip(members).filter(|(_, it)| it.takes_part());
         let mut node = NOTHING;

@@ -274,7 +274,7 @@ impl Body {
         match &self.state {
             State::Done => true,
             State::Length(_) | State::UntilClose => false,
-            State::Chunked(chunked) => chunked.step == Step::Done,
+            State::Chunked(chunked) => chunked.step == ChunkStep::Done,
         }
     }
 
@@ -285,7 +285,7 @@ impl Body {
         match &self.state {
             State::Chunked(Chunked {
                 trailers: Some(trailers),
-                step: Step::Done,
+                step: ChunkStep::Done,
                 ..
             }) => trailers,
             State::Done | State::Length(_) | State::UntilClose | State::Chunked(_) => &[],
@@ -316,7 +316,7 @@ impl Body {
             State::Length(left) => *left,
             State::UntilClose => u64::MAX,
             State::Chunked(Chunked {
-                step: Step::Data(left),
+                step: ChunkStep::Data(left),
                 ..
             }) => *left,
             State::Chunked(_) => 0,
@@ -336,7 +336,7 @@ impl Body {
                 }
             }
             State::Chunked(chunked) => {
-                if let Step::Data(left) = chunked.step {
+                if let ChunkStep::Data(left) = chunked.step {
                     chunked.step = data_left(left - count);
                 }
             }
@@ -367,7 +367,7 @@ fn at_most(left: u64, length: usize) -> usize {
 /// The cursor of a chunked body (RFC 9112 section 7.1).
 #[derive(Debug)]
 struct Chunked {
-    step: Step,
+    step: ChunkStep,
     keep_framing: bool,
     /// It is a response's.
     is_response: bool,
@@ -393,7 +393,7 @@ struct HeldBack {
 
 /// What the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum ChunkStep {
     /// A digit of a chunk size, or what ends it.
     Size { digits: u8, size: u64 },
     /// White space after a chunk size, which in a request only an extension may follow.
@@ -428,26 +428,26 @@ enum Fate {
 }
 
 /// What follows the first line of a chunk.
-const fn after_size(size: u64) -> Step {
+const fn after_size(size: u64) -> ChunkStep {
     if size == 0 {
-        Step::End
+        ChunkStep::End
     } else {
-        Step::Data(size)
+        ChunkStep::Data(size)
     }
 }
 
-const fn data_left(left: u64) -> Step {
+const fn data_left(left: u64) -> ChunkStep {
     if left == 0 {
-        Step::DataReturn
+        ChunkStep::DataReturn
     } else {
-        Step::Data(left)
+        ChunkStep::Data(left)
     }
 }
 
 impl Chunked {
     const fn new(keep_framing: bool) -> Self {
         Self {
-            step: Step::Size { digits: 0, size: 0 },
+            step: ChunkStep::Size { digits: 0, size: 0 },
             keep_framing,
             is_response: false,
             oddities: Oddities::NONE,
@@ -466,11 +466,11 @@ impl Chunked {
     fn feed(&mut self, bytes: &[u8], payload_bytes: &mut u64) -> Result<Piece, BodyError> {
         let mut forward = 0;
         let mut consumed = 0;
-        while consumed < bytes.len() && self.step != Step::Done {
+        while consumed < bytes.len() && self.step != ChunkStep::Done {
             let step = self.step;
             let rest = &bytes[consumed..];
             let (count, fate) = match step {
-                Step::Data(left) => {
+                ChunkStep::Data(left) => {
                     if forward < consumed {
                         break;
                     }
@@ -479,16 +479,16 @@ impl Chunked {
                     *payload_bytes += count as u64;
                     (count, Fate::Forward)
                 }
-                Step::Trailer => (self.gather_trailer(rest)?, Fate::Drop),
-                Step::Size { .. }
-                | Step::SizeBlank { .. }
-                | Step::Extension { .. }
-                | Step::SizeLineFeed { .. }
-                | Step::DataReturn
-                | Step::DataLineFeed
-                | Step::End
-                | Step::EndLineFeed
-                | Step::Done => {
+                ChunkStep::Trailer => (self.gather_trailer(rest)?, Fate::Drop),
+                ChunkStep::Size { .. }
+                | ChunkStep::SizeBlank { .. }
+                | ChunkStep::Extension { .. }
+                | ChunkStep::SizeLineFeed { .. }
+                | ChunkStep::DataReturn
+                | ChunkStep::DataLineFeed
+                | ChunkStep::End
+                | ChunkStep::EndLineFeed
+                | ChunkStep::Done => {
                     let fate = self.on_framing(rest[0], *payload_bytes)?;
                     if fate == Fate::EndLine {
                         return Ok(self.end_line(forward, consumed + 1));
@@ -510,7 +510,7 @@ impl Chunked {
             forward,
             consumed,
             ends_line: false,
-            done: self.step == Step::Done,
+            done: self.step == ChunkStep::Done,
         })
     }
 
@@ -522,7 +522,7 @@ impl Chunked {
             forward,
             consumed,
             ends_line: self.keep_framing,
-            done: self.step == Step::Done,
+            done: self.step == ChunkStep::Done,
         }
     }
 
@@ -534,12 +534,12 @@ impl Chunked {
             Fate::Drop
         };
         match self.step {
-            Step::Size { digits, size } => return self.on_size(byte, digits, size, kept),
-            Step::SizeBlank { size } => {
+            ChunkStep::Size { digits, size } => return self.on_size(byte, digits, size, kept),
+            ChunkStep::SizeBlank { size } => {
                 match byte {
                     b' ' | b'\t' if self.is_response => return self.pad_size(),
                     b' ' | b'\t' => {}
-                    b';' => self.step = Step::Extension { size },
+                    b';' => self.step = ChunkStep::Extension { size },
                     b'\r' | b'\n' if self.is_response => {
                         self.oddities.add(Oddity::PaddedChunkSize);
                         return Ok(self.end_size(byte, size, kept));
@@ -549,10 +549,10 @@ impl Chunked {
                 self.count_extension(payload_bytes)?;
                 return Ok(Fate::Drop);
             }
-            Step::Extension { size } => {
+            ChunkStep::Extension { size } => {
                 match byte {
                     b'\r' => {
-                        self.step = Step::SizeLineFeed { size };
+                        self.step = ChunkStep::SizeLineFeed { size };
                         return Ok(kept);
                     }
                     b'\t' | b' '..=b'~' | 0x80..=0xFF => {}
@@ -563,30 +563,30 @@ impl Chunked {
                 self.count_extension(payload_bytes)?;
                 return Ok(Fate::Drop);
             }
-            Step::SizeLineFeed { size } => {
+            ChunkStep::SizeLineFeed { size } => {
                 self.extension_bytes = 0;
                 self.expect(byte, b'\n', after_size(size))?;
             }
-            Step::DataReturn if byte == b'\n' && self.is_response => {
-                self.step = Step::Size { digits: 0, size: 0 };
+            ChunkStep::DataReturn if byte == b'\n' && self.is_response => {
+                self.step = ChunkStep::Size { digits: 0, size: 0 };
                 return Ok(Fate::EndLine);
             }
-            Step::DataReturn => self.expect(byte, b'\r', Step::DataLineFeed)?,
-            Step::DataLineFeed => {
-                self.expect(byte, b'\n', Step::Size { digits: 0, size: 0 })?;
+            ChunkStep::DataReturn => self.expect(byte, b'\r', ChunkStep::DataLineFeed)?,
+            ChunkStep::DataLineFeed => {
+                self.expect(byte, b'\n', ChunkStep::Size { digits: 0, size: 0 })?;
             }
-            Step::End if byte == b'\r' => self.step = Step::EndLineFeed,
-            Step::End if byte == b'\n' && self.is_response => {
-                self.step = Step::Done;
+            ChunkStep::End if byte == b'\r' => self.step = ChunkStep::EndLineFeed,
+            ChunkStep::End if byte == b'\n' && self.is_response => {
+                self.step = ChunkStep::Done;
                 return Ok(Fate::EndLine);
             }
-            Step::End => {
+            ChunkStep::End => {
                 // The byte opens a trailer; it is gathered with the others.
                 self.gather_trailer(&[byte])?;
                 return Ok(Fate::Drop);
             }
-            Step::EndLineFeed => self.expect(byte, b'\n', Step::Done)?,
-            Step::Data(_) | Step::Trailer | Step::Done => {
+            ChunkStep::EndLineFeed => self.expect(byte, b'\n', ChunkStep::Done)?,
+            ChunkStep::Data(_) | ChunkStep::Trailer | ChunkStep::Done => {
                 unreachable!("these steps are not taken byte by byte")
             }
         }
@@ -603,7 +603,7 @@ impl Chunked {
             if digits == SIZE_DIGITS_MAX || size > CHUNK_BYTES_MAX {
                 return Err(BodyError::ChunkTooLarge);
             }
-            self.step = Step::Size {
+            self.step = ChunkStep::Size {
                 digits: digits + 1,
                 size,
             };
@@ -615,11 +615,11 @@ impl Chunked {
         match byte {
             b'\r' => Ok(self.end_size(byte, size, kept)),
             b';' => {
-                self.step = Step::Extension { size };
+                self.step = ChunkStep::Extension { size };
                 Ok(Fate::Drop)
             }
             b' ' | b'\t' => {
-                self.step = Step::SizeBlank { size };
+                self.step = ChunkStep::SizeBlank { size };
                 Ok(Fate::Drop)
             }
             b'\n' if self.is_response => Ok(self.end_size(byte, size, kept)),
@@ -631,7 +631,7 @@ impl Chunked {
     /// The CR after a chunk size, or an LF alone.
     fn end_size(&mut self, byte: u8, size: u64, kept: Fate) -> Fate {
         if byte == b'\r' {
-            self.step = Step::SizeLineFeed { size };
+            self.step = ChunkStep::SizeLineFeed { size };
             return kept;
         }
         self.extension_bytes = 0;
@@ -649,7 +649,7 @@ impl Chunked {
         Ok(Fate::Drop)
     }
 
-    fn expect(&mut self, byte: u8, wanted: u8, then: Step) -> Result<(), BodyError> {
+    fn expect(&mut self, byte: u8, wanted: u8, then: ChunkStep) -> Result<(), BodyError> {
         if byte != wanted {
             return Err(BodyError::LineEnd);
         }
@@ -670,7 +670,7 @@ impl Chunked {
 
     /// Gathers the trailer section up to its empty line and says how many bytes that took.
     fn gather_trailer(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
-        self.step = Step::Trailer;
+        self.step = ChunkStep::Trailer;
         let gathered = self.trailers.get_or_insert_default();
         for (at, &byte) in bytes.iter().enumerate() {
             if gathered.len() == TRAILER_BYTES_MAX {
@@ -682,7 +682,7 @@ impl Chunked {
                     mend_trailers(gathered, &mut self.oddities)?;
                 }
                 filter_trailers(gathered, self.keep_framing, &self.held_back)?;
-                self.step = Step::Done;
+                self.step = ChunkStep::Done;
                 return Ok(at + 1);
             }
         }

@@ -245,8 +245,8 @@ fn candidates(name: &[u8]) -> &'static [&'static str] {
 /// What an operator adds to the family and takes from it.
 #[derive(Clone, Debug, Default)]
 pub struct Claims {
-    drop: Names,
-    keep: Names,
+    drop: FieldNames,
+    keep: FieldNames,
     /// Those to drop that are known by themselves.
     dropped: KnownSet,
     keeps_forwarded: bool,
@@ -369,11 +369,11 @@ impl ByName<'_> {
     }
 }
 
-/// Names in the order of their folded bytes.
+/// FieldNames in the order of their folded bytes.
 #[derive(Clone, Debug, Default)]
-struct Names(Vec<Box<[u8]>>);
+struct FieldNames(Vec<Box<[u8]>>);
 
-impl Names {
+impl FieldNames {
     const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

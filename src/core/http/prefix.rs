@@ -15,11 +15,11 @@ use crate::core::steps::step;
 /// Canonical prefixes, each with what belongs to it.
 #[derive(Clone, Debug)]
 pub(super) struct Prefixes<T> {
-    nodes: Vec<Node<T>>,
+    nodes: Vec<PrefixNode<T>>,
 }
 
 #[derive(Clone, Debug)]
-struct Node<T> {
+struct PrefixNode<T> {
     text: Vec<u8>,
     /// The longest other prefix that matches this one, if any.
     parent: Option<u32>,
@@ -80,7 +80,7 @@ impl<T> Prefixes<T> {
             Some(at) => (self.jump_of_child(at), self.nodes[at as usize].depth + 1),
             None => (None, 0),
         };
-        self.nodes.push(Node {
+        self.nodes.push(PrefixNode {
             text,
             parent,
             jump,
@@ -104,7 +104,7 @@ impl<T> Prefixes<T> {
     /// What belongs to the prefixes that match the path, the longest first.
     pub(super) fn matching<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = &'a T> {
         let longest = self.longest(path).map(|at| &self.nodes[at]);
-        let up = |node: &&'a Node<T>| Some(&self.nodes[node.parent? as usize]);
+        let up = |node: &&'a PrefixNode<T>| Some(&self.nodes[node.parent? as usize]);
         std::iter::successors(longest, up).map(|node| &node.of)
     }
 

@@ -93,11 +93,11 @@ struct Host {
     /// In lower case.
     name: Vec<u8>,
     /// Those of each prefix in the order of the list.
-    entries: Prefixes<Vec<Entry>>,
+    entries: Prefixes<Vec<RouteEntry>>,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct RouteEntry {
     route: usize,
     methods: Vec<String>,
 }
@@ -180,7 +180,11 @@ impl RouteTable {
     }
 
     /// The entries for a host and path, the most specific first.
-    fn candidates<'a>(&'a self, host: &'a [u8], path: &'a [u8]) -> impl Iterator<Item = &'a Entry> {
+    fn candidates<'a>(
+        &'a self,
+        host: &'a [u8],
+        path: &'a [u8],
+    ) -> impl Iterator<Item = &'a RouteEntry> {
         let named = if host.len() <= HOST_BYTES_MAX {
             host
         } else {
@@ -205,7 +209,7 @@ impl RouteTable {
     }
 }
 
-impl Entry {
+impl RouteEntry {
     fn takes(&self, method: &[u8]) -> bool {
         self.methods.is_empty() || self.methods.iter().any(|one| one.as_bytes() == method)
     }
@@ -273,10 +277,10 @@ fn host_key(host: &HostPattern) -> (u8, Vec<u8>) {
 }
 
 /// What a host has of each prefix; `routes` are in the order of the prefixes.
-fn entries(rules: &[Rule], prefixes: &[Vec<u8>], routes: &[usize]) -> Prefixes<Vec<Entry>> {
+fn entries(rules: &[Rule], prefixes: &[Vec<u8>], routes: &[usize]) -> Prefixes<Vec<RouteEntry>> {
     let groups = routes.chunk_by(|&a, &b| prefixes[a] == prefixes[b]);
     Prefixes::new(groups.map(|group| {
-        let entries = group.iter().map(|&route| Entry {
+        let entries = group.iter().map(|&route| RouteEntry {
             route,
             methods: rules[route].methods.clone(),
         });
