@@ -167,14 +167,14 @@ pub(super) fn or_off<M>(keys: &[Key<M>], model: Option<&M>, shown: &Shown<'_>) -
 }
 
 /// The names of a table, and what a message calls its mapping.
-pub(super) struct Table {
+pub(super) struct KeyTable {
     pub(super) mapping: &'static str,
     pub(super) name: fn(usize) -> Option<&'static str>,
 }
 
 macro_rules! table {
     ($mapping:literal, $keys:expr) => {
-        Table {
+        KeyTable {
             mapping: $mapping,
             name: |index| $keys.get(index).map(|key| key.name),
         }
@@ -182,7 +182,7 @@ macro_rules! table {
 }
 
 /// Every table. Where a key is at home in two, the first counts.
-pub(super) static TABLES: &[Table] = &[
+pub(super) static TABLES: &[KeyTable] = &[
     table!("an upstream", upstream::UPSTREAM),
     table!("a listener", listener::LISTENER),
     table!("a listener", listener::HTTP),
@@ -208,7 +208,7 @@ pub(super) static TABLES: &[Table] = &[
     table!("`redirect`", answers::REDIRECT),
 ];
 
-impl Table {
+impl KeyTable {
     fn has(&self, name: &str) -> bool {
         self.names().any(|it| it == name)
     }

@@ -24,7 +24,7 @@ use crate::core::http::syntax::is_token;
 /// form has `keepalive`, `timeouts` and `error_pages` for all.
 pub(super) static UPSTREAM: &[Key<Upstream>] = &[
     Key::new("algorithm", later, |it, _| {
-        Some(tree::one_of(ALGORITHMS)(&Word::of(&it.algorithm)))
+        Some(tree::one_of(ALGORITHMS)(&AlgorithmWord::of(&it.algorithm)))
     }),
     Key::new("ipv6_prefix", later, |it, _| {
         let Algorithm::Hash(HashKey::ClientIp { ipv6_prefix_bits }) = &it.algorithm else {
@@ -116,17 +116,17 @@ const WHEN_ALL_DOWN: &[(&str, WhenAllDown)] = &[
     ("use_all", WhenAllDown::UseAll),
 ];
 
-const ALGORITHMS: &[(&str, Word)] = &[
-    ("round_robin", Word::RoundRobin),
-    ("least_conn", Word::LeastConn),
-    ("ip_hash", Word::IpHash),
-    ("random_two", Word::RandomTwo),
-    ("hash", Word::Hash),
+const ALGORITHMS: &[(&str, AlgorithmWord)] = &[
+    ("round_robin", AlgorithmWord::RoundRobin),
+    ("least_conn", AlgorithmWord::LeastConn),
+    ("ip_hash", AlgorithmWord::IpHash),
+    ("random_two", AlgorithmWord::RandomTwo),
+    ("hash", AlgorithmWord::Hash),
 ];
 
 /// What `algorithm` says, without the other keys that are part of it.
 #[derive(Clone, Copy, PartialEq)]
-enum Word {
+enum AlgorithmWord {
     RoundRobin,
     LeastConn,
     IpHash,
@@ -134,7 +134,7 @@ enum Word {
     Hash,
 }
 
-impl Word {
+impl AlgorithmWord {
     fn of(algorithm: &Algorithm) -> Self {
         match algorithm {
             Algorithm::RoundRobin => Self::RoundRobin,
@@ -274,27 +274,28 @@ fn algorithm(section: &mut Section<'_>, problems: &mut Problems) -> Option<Algor
     let bits_at = section.peek("ipv6_prefix").map(|entry| entry.key_at);
     let bits = section.read("ipv6_prefix", problems, integer(1..=128));
 
-    if let Some(at) = bits_at.filter(|_| word != Some(Word::IpHash)) {
+    if let Some(at) = bits_at.filter(|_| word != Some(AlgorithmWord::IpHash)) {
         problems.error(at, "`ipv6_prefix` needs `algorithm: ip_hash`");
     }
-    if let Some(at) = hash_at.filter(|_| is_given && word.is_some_and(|w| w != Word::Hash)) {
+    if let Some(at) = hash_at.filter(|_| is_given && word.is_some_and(|w| w != AlgorithmWord::Hash))
+    {
         problems.error(at, "`hash` needs `algorithm: hash`");
         return None;
     }
     match word {
-        Some(Word::RoundRobin) => Some(Algorithm::RoundRobin),
-        Some(Word::LeastConn) => Some(Algorithm::LeastConn),
-        Some(Word::RandomTwo) => Some(Algorithm::RandomTwo),
-        Some(Word::IpHash) => Some(Algorithm::Hash(HashKey::ClientIp {
+        Some(AlgorithmWord::RoundRobin) => Some(Algorithm::RoundRobin),
+        Some(AlgorithmWord::LeastConn) => Some(Algorithm::LeastConn),
+        Some(AlgorithmWord::RandomTwo) => Some(Algorithm::RandomTwo),
+        Some(AlgorithmWord::IpHash) => Some(Algorithm::Hash(HashKey::ClientIp {
             ipv6_prefix_bits: bits.unwrap_or(IPV6_PREFIX_BITS),
         })),
-        Some(Word::Hash) if hash_at.is_none() => {
+        Some(AlgorithmWord::Hash) if hash_at.is_none() => {
             let at = section.peek("algorithm").map_or(section.at, |e| e.value.at);
             let message = format!("`algorithm: hash` needs `hash`, which is {HASH_KEY_MUST}");
             problems.error(at, message);
             None
         }
-        Some(Word::Hash) | None => key.map(Algorithm::Hash),
+        Some(AlgorithmWord::Hash) | None => key.map(Algorithm::Hash),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::core::limit::RateLimit;
 use crate::core::time::Tick;
 use crate::sys::access::append_options;
 use crate::sys::privileges::Identity;
-use crate::sys::stderr::{Progress, write_lines};
+use crate::sys::stderr::{WriteProgress, write_lines};
 
 /// An open access log. Several processes may write to one at once: lines are written whole.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl AccessSink {
     }
 
     /// Writes what does not block; how far that came.
-    pub(crate) fn write(&self, lines: &[u8]) -> Progress {
+    pub(crate) fn write(&self, lines: &[u8]) -> WriteProgress {
         match self {
             Self::Stdout => write_lines(io::stdout(), lines),
             Self::File(file) => write_lines(file, lines),

@@ -56,14 +56,14 @@ pub fn run() -> ExitCode {
 }
 
 /// Sockets that have come and are not in use yet, by number.
-type Incoming = HashMap<u32, OwnedFd>;
+type ReceivedSockets = HashMap<u32, OwnedFd>;
 
 /// All that comes before the first turn.
 struct Beginning {
     channel: Channel,
     board: Board,
     quiet: bool,
-    incoming: Incoming,
+    incoming: ReceivedSockets,
     access_log: AccessSink,
     slots: Slots,
     bundle: Bundle,
@@ -74,7 +74,7 @@ impl Beginning {
     fn take() -> io::Result<Option<Self>> {
         let channel = Channel::from(child::input()?);
         let mut begun = None;
-        let mut incoming = Incoming::new();
+        let mut incoming = ReceivedSockets::new();
         let mut access_log = AccessSink::Stdout;
         let mut slots = Slots::NONE;
         loop {
@@ -173,7 +173,7 @@ struct WorkerProcess {
     /// None once the supervisor has gone.
     channel: Option<Channel>,
     quiet: bool,
-    incoming: Incoming,
+    incoming: ReceivedSockets,
     stops_with_supervisor: bool,
     /// A signal has asked it to end.
     is_asked: bool,
@@ -368,7 +368,7 @@ fn check_sockets(
 /// The sockets of each listener that have come since the last configuration.
 fn received(
     listeners: &[Vec<SocketRef>],
-    incoming: &mut Incoming,
+    incoming: &mut ReceivedSockets,
 ) -> Vec<Vec<Opened<ListenerSocket>>> {
     let mut take = |at: &SocketRef| {
         let fd = incoming.remove(&at.id)?;

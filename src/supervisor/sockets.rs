@@ -14,31 +14,31 @@ use crate::wire::bundle::SocketRef;
 
 /// An open socket.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldSocket {
     pub(crate) at: SocketRef,
     pub(crate) listener: ListenerSocket,
 }
 
 /// The sockets of one listener.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct ListenerEntry {
     /// What the listener is known by: its name on the board.
     pub(crate) key: String,
     /// Where it was asked to be.
     pub(crate) address: Address,
-    pub(crate) sockets: Vec<Held>,
+    pub(crate) sockets: Vec<HeldSocket>,
 }
 
 /// All sockets.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<ListenerEntry>,
     pub(crate) next_id: u32,
 }
 
 /// Sockets that were opened for a configuration that is not in use yet.
 #[derive(Debug)]
-pub(crate) struct Fresh(Vec<Entry>);
+pub(crate) struct Fresh(Vec<ListenerEntry>);
 
 impl Sockets {
     /// Opens what `config` needs with so many slots, and is not there. Changes nothing yet.
@@ -56,7 +56,7 @@ impl Sockets {
         Ok(Fresh(fresh))
     }
 
-    fn open_listener(&mut self, settings: &Settings, slots: u8) -> Result<Entry, String> {
+    fn open_listener(&mut self, settings: &Settings, slots: u8) -> Result<ListenerEntry, String> {
         let key = settings.column_name();
         let known = self.entries.iter().find(|entry| entry.key == key);
         let present = known.map_or(0, |entry| entry.sockets.len());
@@ -80,9 +80,9 @@ impl Sockets {
             let id = self.next_id;
             self.next_id = self.next_id.wrapping_add(1);
             let at = SocketRef { slot, id };
-            sockets.push(Held { at, listener });
+            sockets.push(HeldSocket { at, listener });
         }
-        Ok(Entry {
+        Ok(ListenerEntry {
             key,
             address: settings.address.clone(),
             sockets,
@@ -96,10 +96,10 @@ impl Sockets {
             id: self.next_id,
         };
         self.next_id = self.next_id.wrapping_add(1);
-        self.entries.push(Entry {
+        self.entries.push(ListenerEntry {
             key: settings.column_name(),
             address: settings.address.clone(),
-            sockets: vec![Held { at, listener }],
+            sockets: vec![HeldSocket { at, listener }],
         });
     }
 
@@ -173,7 +173,7 @@ impl Sockets {
     }
 }
 
-fn close(entry: Entry) {
+fn close(entry: ListenerEntry) {
     for held in entry.sockets {
         held.listener.close();
     }
@@ -196,7 +196,7 @@ mod tests {
 
     fn ports(sockets: &Sockets) -> Vec<u16> {
         let held = sockets.entries.iter().flat_map(|entry| &entry.sockets);
-        let address = |held: &Held| held.listener.local_address();
+        let address = |held: &HeldSocket| held.listener.local_address();
         held.filter_map(address).map(|it| it.port()).collect()
     }
 

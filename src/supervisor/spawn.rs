@@ -12,7 +12,7 @@ use crate::core::time::Tick;
 use crate::supervisor::worker_handle::{WorkerHandle, WorkerPhase};
 use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor};
 use crate::sys::channel::Channel;
-use crate::sys::child::{self, Fate, OWN_PROGRAM};
+use crate::sys::child::{self, OWN_PROGRAM, WaitStatus};
 use crate::wire::bundle::Bundle;
 use crate::wire::messages::WorkerOrder;
 
@@ -197,10 +197,12 @@ impl Supervisor {
 
     /// Hears what has become of children.
     pub(super) fn hear_of_children(&mut self) {
-        while let Some((pid, fate)) = child::next_fate() {
-            match fate {
-                Fate::Exited(_) | Fate::Killed(_) => self.on_end(pid, fate),
-                Fate::Stopped | Fate::Continued => self.on_stop(pid, fate == Fate::Stopped),
+        while let Some((pid, status)) = child::next_status() {
+            match status {
+                WaitStatus::Exited(_) | WaitStatus::Killed(_) => self.on_end(pid, status),
+                WaitStatus::Stopped | WaitStatus::Continued => {
+                    self.on_stop(pid, status == WaitStatus::Stopped)
+                }
             }
         }
     }
@@ -230,26 +232,26 @@ impl Supervisor {
         self.end_upgrade_if_complete();
     }
 
-    fn on_end(&mut self, pid: u32, fate: Fate) {
-        if self.on_check_end(pid, fate) {
+    fn on_end(&mut self, pid: u32, status: WaitStatus) {
+        if self.on_check_end(pid, status) {
             return;
         }
         let is_it = |worker: &WorkerHandle| worker.pid == pid;
         if let Some(index) = self.leaving.iter().position(is_it) {
             let worker = self.leaving.swap_remove(index);
-            self.on_left(&worker, fate);
+            self.on_left(&worker, status);
             return self.on_accepts_no_more(worker.key);
         }
         if let Some(worker) = self.upgrade.take_old(pid) {
             self.bury(&worker);
-            return warn!("worker {} of before: {}", worker.number, words(fate));
+            return warn!("worker {} of before: {}", worker.number, words(status));
         }
         let running = |managed: &ManagedWorker| managed.handle.as_ref().is_some_and(is_it);
         let Some(index) = self.workers.iter().position(running) else {
             return;
         };
         if let Some(worker) = self.workers[index].handle.take() {
-            self.on_worker_lost(index, &worker, fate);
+            self.on_worker_lost(index, &worker, status);
         }
     }
 
@@ -264,18 +266,18 @@ impl Supervisor {
     }
 
     /// A worker has ended that was told to.
-    fn on_left(&mut self, worker: &WorkerHandle, fate: Fate) {
+    fn on_left(&mut self, worker: &WorkerHandle, status: WaitStatus) {
         self.bury(worker);
-        if fate == Fate::Exited(0) {
-            info!("worker {}: {}", worker.number, words(fate));
+        if status == WaitStatus::Exited(0) {
+            info!("worker {}: {}", worker.number, words(status));
         } else {
             self.was_cut |= self.shutdown.is_some();
-            warn!("worker {}: {}", worker.number, words(fate));
+            warn!("worker {}: {}", worker.number, words(status));
         }
     }
 
     /// A worker has ended that was to go on.
-    fn on_worker_lost(&mut self, index: usize, worker: &WorkerHandle, fate: Fate) {
+    fn on_worker_lost(&mut self, index: usize, worker: &WorkerHandle, status: WaitStatus) {
         self.bury(worker);
         let was_quick =
             worker.phase == WorkerPhase::Starting || self.now.since_ms(worker.since) < QUICK_END_MS;
@@ -287,11 +289,11 @@ impl Supervisor {
         };
         let pause = pause_ms(managed.quick_ends);
         managed.start_at = Some(self.now.after_ms(pause));
-        managed.reason = words(fate);
+        managed.reason = words(status);
         warn!(
             "worker {index}, process {}: {}; another one is started{}",
             worker.pid,
-            words(fate),
+            words(status),
             if pause > 0 {
                 format!(" in {pause} ms")
             } else {
@@ -332,12 +334,12 @@ fn rows_suffice(wanted: usize, used: usize, rows: usize) -> Result<(), String> {
     ))
 }
 
-fn words(fate: Fate) -> String {
-    match fate {
-        Fate::Exited(0) => "ended".to_owned(),
-        Fate::Exited(status) => format!("ended with status {status}"),
-        Fate::Killed(signal) => format!("killed by signal {signal}"),
-        Fate::Stopped | Fate::Continued => "is there".to_owned(),
+fn words(status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Exited(0) => "ended".to_owned(),
+        WaitStatus::Exited(status) => format!("ended with status {status}"),
+        WaitStatus::Killed(signal) => format!("killed by signal {signal}"),
+        WaitStatus::Stopped | WaitStatus::Continued => "is there".to_owned(),
     }
 }
 

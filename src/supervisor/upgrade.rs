@@ -25,11 +25,11 @@ use crate::control::verdict::{Asker, Inbox, with_notes};
 use crate::control::workforce::{Legacy, News};
 use crate::control::{EXIT_CUT, Refusal, workers_wanted};
 use crate::core::time::Tick;
-use crate::supervisor::sockets::{Entry, Held};
+use crate::supervisor::sockets::{HeldSocket, ListenerEntry};
 use crate::supervisor::spawn::ManagedWorker;
 use crate::supervisor::worker_handle::{WorkerHandle, WorkerPhase};
 use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor, new_board};
-use crate::sys::child::{self, Fate};
+use crate::sys::child::{self, WaitStatus};
 use crate::sys::privileges;
 use crate::sys::shm::Mapping;
 use crate::sys::socket::ListenerSocket;
@@ -129,16 +129,16 @@ impl Supervisor {
     }
 
     /// Whether it was the new binary being tried that has ended.
-    pub(super) fn on_check_end(&mut self, ended: u32, fate: Fate) -> bool {
+    pub(super) fn on_check_end(&mut self, ended: u32, status: WaitStatus) -> bool {
         let is_it = matches!(self.upgrade, Upgrade::Checking { pid, .. } if pid == ended);
         if is_it {
             self.upgrade = Upgrade::No;
-            self.news.push_back(if fate == Fate::Exited(EXIT_SUCCEEDS.into()) {
+            self.news.push_back(if status == WaitStatus::Exited(EXIT_SUCCEEDS.into()) {
                 News::SuccessorFits
             } else {
                 let what = "the new binary does not accept the configuration, or is no weir that \
                             can take over";
-                News::Upgraded(Err(format!("{what}: {fate:?}")))
+                News::Upgraded(Err(format!("{what}: {status:?}")))
             });
         }
         is_it
@@ -493,13 +493,13 @@ impl Supervisor {
     }
 }
 
-fn take_listener(left: LeftListener) -> io::Result<Entry> {
+fn take_listener(left: LeftListener) -> io::Result<ListenerEntry> {
     let sockets = left.sockets.into_iter().map(|(at, number)| {
         let fd = child::take_inherited(number)?;
         let listener = ListenerSocket::inherited(fd, &left.address);
-        Ok(Held { at, listener })
+        Ok(HeldSocket { at, listener })
     });
-    Ok(Entry {
+    Ok(ListenerEntry {
         sockets: sockets.collect::<io::Result<_>>()?,
         key: left.key,
         address: left.address,

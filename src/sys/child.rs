@@ -27,7 +27,7 @@ pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// What has become of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum WaitStatus {
     /// It has ended with this status, and is gone.
     Exited(i32),
     /// This signal has ended it, and it is gone.
@@ -55,7 +55,7 @@ pub(crate) fn spawn(
         .stdin(input.map_or_else(Stdio::null, Stdio::from))
         .process_group(0)
         .spawn()?;
-    // Children are waited for by `next_fate`.
+    // Children are waited for by `next_status`.
     Ok(child.id())
 }
 
@@ -69,22 +69,22 @@ pub(crate) fn input() -> io::Result<OwnedFd> {
 
 /// The next change in the life of a child, and whose. None when there is none for now.
 #[must_use]
-pub(crate) fn next_fate() -> Option<(u32, Fate)> {
+pub(crate) fn next_status() -> Option<(u32, WaitStatus)> {
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
     loop {
         let (pid, status) = rustix::io::retry_on_intr(|| wait(options)).ok()??;
-        let fate = if let Some(code) = status.exit_status() {
-            Fate::Exited(code)
+        let status = if let Some(code) = status.exit_status() {
+            WaitStatus::Exited(code)
         } else if let Some(signal) = status.terminating_signal() {
-            Fate::Killed(signal)
+            WaitStatus::Killed(signal)
         } else if status.stopped() {
-            Fate::Stopped
+            WaitStatus::Stopped
         } else if status.continued() {
-            Fate::Continued
+            WaitStatus::Continued
         } else {
             continue;
         };
-        return Some((pid.as_raw_nonzero().get().cast_unsigned(), fate));
+        return Some((pid.as_raw_nonzero().get().cast_unsigned(), status));
     }
 }
 

@@ -81,7 +81,7 @@ impl<F: AsFd> Write for LossyWriter<F> {
 
 /// How far a write came.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct WriteProgress {
     /// Bytes that were written.
     pub(crate) bytes: usize,
     /// Why no more were; none when that was all, or when more would have blocked.
@@ -91,7 +91,7 @@ pub(crate) struct Progress {
 /// Writes as much of `bytes` as does not block. Each write ends with a line where it can, so that
 /// lines of several processes do not mix: a write of so few bytes is not interrupted by another
 /// one (pipe(7); files opened to append, write(2)).
-pub(crate) fn write_lines(descriptor: impl AsFd, bytes: &[u8]) -> Progress {
+pub(crate) fn write_lines(descriptor: impl AsFd, bytes: &[u8]) -> WriteProgress {
     let mut done = 0;
     while done < bytes.len() {
         let rest = &bytes[done..];
@@ -100,10 +100,10 @@ pub(crate) fn write_lines(descriptor: impl AsFd, bytes: &[u8]) -> Progress {
         done += progress.bytes;
         if progress.bytes < chunk.len() {
             let error = progress.error;
-            return Progress { bytes: done, error };
+            return WriteProgress { bytes: done, error };
         }
     }
-    Progress {
+    WriteProgress {
         bytes: done,
         error: None,
     }
@@ -117,7 +117,7 @@ fn whole_lines(bytes: &[u8]) -> usize {
 }
 
 /// Writes as much of `bytes` as does not block.
-pub(crate) fn write_ready(descriptor: impl AsFd, bytes: &[u8]) -> Progress {
+pub(crate) fn write_ready(descriptor: impl AsFd, bytes: &[u8]) -> WriteProgress {
     let mut done = 0;
     let mut error = None;
     while done < bytes.len() && is_ready(&descriptor) {
@@ -131,7 +131,7 @@ pub(crate) fn write_ready(descriptor: impl AsFd, bytes: &[u8]) -> Progress {
             }
         }
     }
-    Progress { bytes: done, error }
+    WriteProgress { bytes: done, error }
 }
 
 /// Whether a write would return at once, with success or with an error.

@@ -11,7 +11,7 @@ use crate::core::address::UnresolvedName;
 use crate::sys::memory_file;
 use crate::wire::codec::{Reader, Writer};
 use crate::wire::model::FORM;
-use crate::wire::value::Value as _;
+use crate::wire::value::WireValue as _;
 
 /// How it begins: a length that is longer than any bundle for those weirs that read another form
 /// first, and refuse it.

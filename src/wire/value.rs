@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::wire::codec::{Reader, Writer};
 
 /// What can be put into bytes.
-pub(crate) trait Value: Sized {
+pub(crate) trait WireValue: Sized {
     fn write(&self, to: &mut Writer);
 
     /// None where it is not there, or is no such value.
@@ -20,7 +20,7 @@ pub(crate) trait Value: Sized {
 }
 
 /// All that a value says.
-pub(crate) fn to_bytes(value: &impl Value) -> Vec<u8> {
+pub(crate) fn to_bytes(value: &impl WireValue) -> Vec<u8> {
     let mut to = Writer::default();
     value.write(&mut to);
     to.into_bytes()
@@ -29,17 +29,17 @@ pub(crate) fn to_bytes(value: &impl Value) -> Vec<u8> {
 /// Values that are structures: their fields, in turn.
 macro_rules! structures {
     ($($type:ident { $($field:ident),+ $(,)? })+) => {$(
-        impl $crate::wire::value::Value for $type {
+        impl $crate::wire::value::WireValue for $type {
             #[inline(never)]
             fn write(&self, to: &mut $crate::wire::codec::Writer) {
                 let Self { $($field),+ } = self;
-                $($crate::wire::value::Value::write($field, to);)+
+                $($crate::wire::value::WireValue::write($field, to);)+
             }
 
             #[inline(never)]
 
             fn read(from: &mut $crate::wire::codec::Reader<'_>) -> Option<Self> {
-                Some(Self { $($field: $crate::wire::value::Value::read(from)?),+ })
+                Some(Self { $($field: $crate::wire::value::WireValue::read(from)?),+ })
             }
         }
     )+};
@@ -50,14 +50,14 @@ macro_rules! choices {
     ($($type:ident {
         $($tag:literal = $variant:ident $(($inner:ident))? $({ $($field:ident),+ })?),+ $(,)?
     })+) => {$(
-        impl $crate::wire::value::Value for $type {
+        impl $crate::wire::value::WireValue for $type {
             #[inline(never)]
             fn write(&self, to: &mut $crate::wire::codec::Writer) {
                 match self {
                     $(Self::$variant $(($inner))? $({ $($field),+ })? => {
                         to.u8($tag);
-                        $($crate::wire::value::Value::write($inner, to);)?
-                        $($($crate::wire::value::Value::write($field, to);)+)?
+                        $($crate::wire::value::WireValue::write($inner, to);)?
+                        $($($crate::wire::value::WireValue::write($field, to);)+)?
                     })+
                 }
             }
@@ -67,8 +67,8 @@ macro_rules! choices {
             fn read(from: &mut $crate::wire::codec::Reader<'_>) -> Option<Self> {
                 Some(match from.u8()? {
                     $($tag => {
-                        $(let $inner = $crate::wire::value::Value::read(from)?;)?
-                        $($(let $field = $crate::wire::value::Value::read(from)?;)+)?
+                        $(let $inner = $crate::wire::value::WireValue::read(from)?;)?
+                        $($(let $field = $crate::wire::value::WireValue::read(from)?;)+)?
                         Self::$variant $(($inner))? $({ $($field),+ })?
                     })+
                     _ => return None,
@@ -94,7 +94,7 @@ pub(super) const fn fingerprint(text: &str) -> u64 {
 
 macro_rules! numbers {
     ($($type:ident $write:ident)+) => {$(
-        impl Value for $type {
+        impl WireValue for $type {
             fn write(&self, to: &mut Writer) {
                 to.$write(*self);
             }
@@ -108,7 +108,7 @@ macro_rules! numbers {
 
 numbers! { bool bool u8 u8 u16 u16 u32 u32 u64 u64 }
 
-impl Value for i32 {
+impl WireValue for i32 {
     fn write(&self, to: &mut Writer) {
         to.u32(self.cast_unsigned());
     }
@@ -118,7 +118,7 @@ impl Value for i32 {
     }
 }
 
-impl Value for usize {
+impl WireValue for usize {
     fn write(&self, to: &mut Writer) {
         to.u64(*self as u64);
     }
@@ -128,7 +128,7 @@ impl Value for usize {
     }
 }
 
-impl Value for String {
+impl WireValue for String {
     #[inline(never)]
     fn write(&self, to: &mut Writer) {
         to.text(self);
@@ -140,7 +140,7 @@ impl Value for String {
     }
 }
 
-impl Value for PathBuf {
+impl WireValue for PathBuf {
     fn write(&self, to: &mut Writer) {
         to.path(self);
     }
@@ -150,7 +150,7 @@ impl Value for PathBuf {
     }
 }
 
-impl Value for Duration {
+impl WireValue for Duration {
     #[inline(never)]
     fn write(&self, to: &mut Writer) {
         to.u64(self.as_secs());
@@ -164,7 +164,7 @@ impl Value for Duration {
     }
 }
 
-impl Value for IpAddr {
+impl WireValue for IpAddr {
     #[inline(never)]
     fn write(&self, to: &mut Writer) {
         match self {
@@ -189,7 +189,7 @@ impl Value for IpAddr {
     }
 }
 
-impl Value for SocketAddr {
+impl WireValue for SocketAddr {
     #[inline(never)]
     fn write(&self, to: &mut Writer) {
         let (flow, scope) = match self {
@@ -215,7 +215,7 @@ impl Value for SocketAddr {
     }
 }
 
-impl Value for log::LevelFilter {
+impl WireValue for log::LevelFilter {
     fn write(&self, to: &mut Writer) {
         to.text(self.as_str());
     }
@@ -225,7 +225,7 @@ impl Value for log::LevelFilter {
     }
 }
 
-impl<T: Value> Value for Option<T> {
+impl<T: WireValue> WireValue for Option<T> {
     #[inline(never)]
     fn write(&self, to: &mut Writer) {
         to.bool(self.is_some());
@@ -244,7 +244,7 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
-impl<T: Value> Value for Vec<T> {
+impl<T: WireValue> WireValue for Vec<T> {
     #[inline(never)]
     fn write(&self, to: &mut Writer) {
         to.count(self.len());
@@ -259,7 +259,7 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
-impl<T: Value> Value for Box<T> {
+impl<T: WireValue> WireValue for Box<T> {
     fn write(&self, to: &mut Writer) {
         (**self).write(to);
     }
@@ -269,7 +269,7 @@ impl<T: Value> Value for Box<T> {
     }
 }
 
-impl<A: Value, B: Value> Value for (A, B) {
+impl<A: WireValue, B: WireValue> WireValue for (A, B) {
     fn write(&self, to: &mut Writer) {
         self.0.write(to);
         self.1.write(to);
