@@ -220,7 +220,7 @@ mod sticky {
 mod access_log {
     use super::cases;
     use super::*;
-    use weir::core::access_log::{Format, HttpRecord, StickyUse, TcpRecord, Timings, Why};
+    use weir::core::access_log::{HttpRecord, LogFormat, StickyUse, TcpRecord, Timings, Why};
 
     /// Reads one JSON string at the start of `text`, strictly, and gives what follows it.
     fn string(text: &[u8]) -> Option<&[u8]> {
@@ -290,7 +290,7 @@ mod access_log {
         ]
     }
 
-    const FORMATS: [Format; 3] = [Format::Common, Format::Combined, Format::Json];
+    const FORMATS: [LogFormat; 3] = [LogFormat::Common, LogFormat::Combined, LogFormat::Json];
 
     /// One line, printable, with as many quotes as the format has fields for.
     fn check_text(line: &[u8], quotes: usize) -> Result<(), TestCaseError> {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::model::{
-    HealthCheck, InitialState, Keepalive, Passive, Privileges, ProbeKind, Timeouts,
+    EjectPolicy, HealthCheck, InitialState, Keepalive, Passive, Privileges, ProbeKind, Thresholds,
+    Timeouts,
 };
 
 pub(super) const TIMEOUTS: Timeouts = Timeouts {
@@ -90,8 +91,7 @@ pub(super) const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60
 pub(super) const HEALTH_CHECK: HealthCheck = HealthCheck {
     interval: Duration::from_secs(5),
     timeout: Duration::from_secs(2),
-    rise: 2,
-    fall: 3,
+    thresholds: Thresholds { rise: 2, fall: 3 },
     fast_interval: Duration::from_secs(1),
     down_interval: Duration::from_secs(5),
     initial: InitialState::Up,
@@ -101,9 +101,11 @@ pub(super) const CHECK_COUNT_MAX: i128 = 100;
 pub(super) const CHECK_STATUSES: (u16, u16) = (200, 299);
 
 pub(super) const PASSIVE: Passive = Passive {
-    failures: 3,
-    eject: Duration::from_secs(10),
-    eject_max: Duration::from_secs(5 * 60),
+    policy: EjectPolicy {
+        failures: 3,
+        eject: Duration::from_secs(10),
+        eject_max: Duration::from_secs(5 * 60),
+    },
     eject_percent_max: 50,
     count_5xx: false,
 };

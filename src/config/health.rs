@@ -25,8 +25,8 @@ pub(super) static HEALTH_CHECK: &[Key<HealthCheck>] = &[
         },
         |it, _| Some(tree::duration(&it.timeout)),
     ),
-    key! { "rise", HealthCheck.rise, count, tree::word },
-    key! { "fall", HealthCheck.fall, count, tree::word },
+    key! { "rise", HealthCheck.thresholds.rise, count, tree::word },
+    key! { "fall", HealthCheck.thresholds.fall, count, tree::word },
     Key::new(
         "fast_interval",
         |it, entry, c| {
@@ -60,24 +60,24 @@ pub(super) static HEALTH_CHECK: &[Key<HealthCheck>] = &[
 ];
 
 pub(super) static PASSIVE: &[Key<Passive>] = &[
-    key! { "failures", Passive.failures, integer(0..=1_000), tree::word },
+    key! { "failures", Passive.policy.failures, integer(0..=1_000), tree::word },
     Key::new(
         "eject",
         |it, entry, c| {
-            c.set(entry, &mut it.eject, any_interval(&entry.value));
-            it.eject_max = it.eject_max.max(it.eject);
+            c.set(entry, &mut it.policy.eject, any_interval(&entry.value));
+            it.policy.eject_max = it.policy.eject_max.max(it.policy.eject);
         },
-        |it, _| Some(tree::duration(&it.eject)),
+        |it, _| Some(tree::duration(&it.policy.eject)),
     ),
     Key::new(
         "eject_max",
         |it, entry, c| {
-            let from = it.eject..=defaults::CHECK_INTERVAL_MAX;
+            let from = it.policy.eject..=defaults::CHECK_INTERVAL_MAX;
             let read = values::duration(from)(&entry.value);
             let read = read.map_err(|must| format!("{must}, and not below `eject`"));
-            c.set(entry, &mut it.eject_max, read);
+            c.set(entry, &mut it.policy.eject_max, read);
         },
-        |it, _| Some(tree::duration(&it.eject_max)),
+        |it, _| Some(tree::duration(&it.policy.eject_max)),
     ),
     key! { "eject_percent_max", Passive.eject_percent_max, integer(0..=100), tree::word },
     key! { "count_5xx", Passive.count_5xx, values::boolean, tree::word }.needs(Needs::Http),
@@ -101,7 +101,7 @@ pub(super) fn health_check(upstream: &mut Upstream, entry: &Entry, c: &mut Compi
 pub(super) fn passive(upstream: &mut Upstream, entry: &Entry, c: &mut Compiler<'_>) {
     let mut passive = defaults::PASSIVE;
     if values::is_off(&entry.value) {
-        passive.failures = 0;
+        passive.policy.failures = 0;
     } else {
         read_mapping(
             ("`passive`", OR_OFF),

@@ -2,13 +2,17 @@
 //!
 //! Both forms of the file compile to this. References between parts are indices that exist.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::core::address::{Address, BackendAddress};
+use crate::core::balance::Algorithm;
 use crate::core::table::Table;
 
+pub(crate) use crate::core::access_log::LogFormat;
+pub(crate) use crate::core::health::{EjectPolicy, Thresholds};
+pub(crate) use crate::core::http::forwarded::Network;
+pub(crate) use crate::core::http::route::HostPattern;
 pub(crate) use crate::core::keepalive::Keepalive;
 
 /// The most workers: twice as many have a row on the board while the binary is replaced.
@@ -200,7 +204,7 @@ pub struct Upstream {
     /// Unique; names it in logs and statistics.
     pub(crate) name: String,
     /// How a backend is picked.
-    pub(crate) algorithm: Algorithm,
+    pub(crate) algorithm: AlgorithmSettings,
     /// In the order of the file; identities are unique within the upstream.
     pub backends: Vec<Backend>,
     /// Active probes; none when off.
@@ -271,9 +275,9 @@ pub struct Backend {
     pub connections_max: Option<u32>,
 }
 
-/// How a backend is picked.
+/// How a backend is picked, and what of a client decides it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Algorithm {
+pub(crate) enum AlgorithmSettings {
     /// Smooth weighted round robin.
     RoundRobin,
     /// Fewest connections for its weight.
@@ -282,6 +286,18 @@ pub(crate) enum Algorithm {
     RandomTwo,
     /// Weighted rendezvous hashing of a key.
     Hash(HashKey),
+}
+
+impl AlgorithmSettings {
+    /// The algorithm without its settings.
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::RoundRobin => Algorithm::RoundRobin,
+            Self::LeastConn => Algorithm::LeastConnections,
+            Self::RandomTwo => Algorithm::RandomTwo,
+            Self::Hash(_) => Algorithm::Hash,
+        }
+    }
 }
 
 /// Leading bits of an IPv6 address that stand for one client unless the configuration says
@@ -311,10 +327,8 @@ pub(crate) struct HealthCheck {
     pub(crate) interval: Duration,
     /// For one probe; never above the interval.
     pub(crate) timeout: Duration,
-    /// Consecutive passes that bring a backend up.
-    pub(crate) rise: u32,
-    /// Consecutive failures that take a backend down.
-    pub(crate) fall: u32,
+    /// Results in a row that change the verdict.
+    pub(crate) thresholds: Thresholds,
     /// The interval while a change is under way (some results of `rise` or `fall` are in).
     pub(crate) fast_interval: Duration,
     /// The interval while a backend is down.
@@ -353,12 +367,8 @@ pub(crate) enum ProbeKind {
 /// Ejection of backends that fail real traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Passive {
-    /// Consecutive failures that eject; 0 turns it off.
-    pub(crate) failures: u32,
-    /// The first ejection; it doubles with every further one.
-    pub(crate) eject: Duration,
-    /// The longest ejection.
-    pub(crate) eject_max: Duration,
+    /// When a backend is ejected, and for how long.
+    pub(crate) policy: EjectPolicy,
     /// At most this share of the backends is ejected at once, in percent.
     pub(crate) eject_percent_max: u32,
     /// HTTP: whether a 5xx answer counts as a failure.
@@ -439,15 +449,6 @@ pub(crate) struct ForwardedFields {
     pub(crate) keep: Vec<String>,
 }
 
-/// An IP network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Network {
-    /// Its first address.
-    pub(crate) address: IpAddr,
-    /// Leading bits that count.
-    pub(crate) prefix_bits: u8,
-}
-
 /// One route.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Route {
@@ -471,17 +472,6 @@ pub(crate) struct Route {
     pub(crate) timeouts: TimeoutOverrides,
     /// What it does.
     pub(crate) action: Action,
-}
-
-/// Which hosts a route is for; names are in lower case without port or trailing dot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum HostPattern {
-    /// Every host.
-    Any,
-    /// That host.
-    Exact(String),
-    /// Every host that ends in this, which begins with a dot.
-    Suffix(String),
 }
 
 /// What a route does.
@@ -541,15 +531,4 @@ pub(crate) struct AccessLog {
     pub(crate) path: Option<PathBuf>,
     /// One line per request or L4 session.
     pub(crate) format: LogFormat,
-}
-
-/// The form of an access log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    /// The common log format.
-    Common,
-    /// Common with referer and user agent, then upstream facts.
-    Combined,
-    /// One JSON object a line.
-    Json,
 }

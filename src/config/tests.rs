@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::key::TABLES;
-use super::model::{Action, Algorithm, Config, HashKey, HostPattern, Mode, ProbeKind};
+use super::model::{Action, AlgorithmSettings, Config, HashKey, HostPattern, Mode, ProbeKind};
 use super::node::{Node, Value, parse};
 use super::problem::Position;
 use super::{Compiled, compile, render};
@@ -182,7 +182,7 @@ fn the_short_form_is_a_listener_and_an_upstream() {
         panic!("{config:?}");
     };
     assert_eq!(upstream.name, "default");
-    assert_eq!(upstream.algorithm, Algorithm::RoundRobin);
+    assert_eq!(upstream.algorithm, AlgorithmSettings::RoundRobin);
     assert_eq!(upstream.health_check, None);
     let host = "a".to_owned();
     assert_eq!(
@@ -226,11 +226,11 @@ fn top_level_backends_serve_the_routes_that_name_none() {
     let actions = http(&config, 0).routes.iter().map(|r| r.action.clone());
     let expected = [Action::Proxy(0), Action::Proxy(1), Action::Proxy(1)];
     assert_eq!(actions.collect::<Vec<_>>(), expected);
-    let ip = Algorithm::Hash(HashKey::ClientIp {
+    let ip = AlgorithmSettings::Hash(HashKey::ClientIp {
         ipv6_prefix_bits: 64,
     });
     assert_eq!(config.upstreams[0].algorithm, ip);
-    assert_eq!(config.upstreams[1].algorithm, Algorithm::RoundRobin);
+    assert_eq!(config.upstreams[1].algorithm, AlgorithmSettings::RoundRobin);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use super::health::{HEALTH_CHECK, PASSIVE, health_check, passive};
 use super::keepalive::{KEEPALIVE, keepalive};
 use super::key::{Home, Key, Needs, Shown, key, later, mapping, or_off, written};
 use super::model::{
-    Action, Algorithm, Config, HashKey, IPV6_PREFIX_BITS, Keepalive, Mode, TimeoutOverrides,
-    Upstream, WhenAllDown,
+    Action, AlgorithmSettings, Config, HashKey, IPV6_PREFIX_BITS, Keepalive, Mode,
+    TimeoutOverrides, Upstream, WhenAllDown,
 };
 use super::node::{Entry, Node};
 use super::problem::{Position, Problems};
@@ -27,13 +27,13 @@ pub(super) static UPSTREAM: &[Key<Upstream>] = &[
         Some(tree::one_of(ALGORITHMS)(&AlgorithmWord::of(&it.algorithm)))
     }),
     Key::new("ipv6_prefix", later, |it, _| {
-        let Algorithm::Hash(HashKey::ClientIp { ipv6_prefix_bits }) = &it.algorithm else {
+        let AlgorithmSettings::Hash(HashKey::ClientIp { ipv6_prefix_bits }) = &it.algorithm else {
             return None;
         };
         Some(tree::word(ipv6_prefix_bits))
     }),
     Key::new("hash", later, |it, _| {
-        let Algorithm::Hash(key) = &it.algorithm else {
+        let AlgorithmSettings::Hash(key) = &it.algorithm else {
             return None;
         };
         hash_tree(key)
@@ -135,13 +135,15 @@ enum AlgorithmWord {
 }
 
 impl AlgorithmWord {
-    fn of(algorithm: &Algorithm) -> Self {
+    fn of(algorithm: &AlgorithmSettings) -> Self {
         match algorithm {
-            Algorithm::RoundRobin => Self::RoundRobin,
-            Algorithm::LeastConn => Self::LeastConn,
-            Algorithm::RandomTwo => Self::RandomTwo,
-            Algorithm::Hash(HashKey::ClientIp { .. }) => Self::IpHash,
-            Algorithm::Hash(HashKey::Header(_) | HashKey::Cookie(_) | HashKey::Uri) => Self::Hash,
+            AlgorithmSettings::RoundRobin => Self::RoundRobin,
+            AlgorithmSettings::LeastConn => Self::LeastConn,
+            AlgorithmSettings::RandomTwo => Self::RandomTwo,
+            AlgorithmSettings::Hash(HashKey::ClientIp { .. }) => Self::IpHash,
+            AlgorithmSettings::Hash(HashKey::Header(_) | HashKey::Cookie(_) | HashKey::Uri) => {
+                Self::Hash
+            }
         }
     }
 }
@@ -219,7 +221,7 @@ impl Declared {
 pub(super) fn base(keepalive: Option<Keepalive>) -> Upstream {
     Upstream {
         name: String::new(),
-        algorithm: Algorithm::RoundRobin,
+        algorithm: AlgorithmSettings::RoundRobin,
         backends: Vec::new(),
         health_check: None,
         passive: defaults::PASSIVE,
@@ -266,7 +268,7 @@ pub(super) fn settings(
 }
 
 /// `algorithm`, with `hash` and `ipv6_prefix` which are part of it. None when none is given.
-fn algorithm(section: &mut Section<'_>, problems: &mut Problems) -> Option<Algorithm> {
+fn algorithm(section: &mut Section<'_>, problems: &mut Problems) -> Option<AlgorithmSettings> {
     let is_given = section.peek("algorithm").is_some();
     let word = section.read("algorithm", problems, one_of(ALGORITHMS));
     let hash_at = section.peek("hash").map(|entry| entry.key_at);
@@ -283,10 +285,10 @@ fn algorithm(section: &mut Section<'_>, problems: &mut Problems) -> Option<Algor
         return None;
     }
     match word {
-        Some(AlgorithmWord::RoundRobin) => Some(Algorithm::RoundRobin),
-        Some(AlgorithmWord::LeastConn) => Some(Algorithm::LeastConn),
-        Some(AlgorithmWord::RandomTwo) => Some(Algorithm::RandomTwo),
-        Some(AlgorithmWord::IpHash) => Some(Algorithm::Hash(HashKey::ClientIp {
+        Some(AlgorithmWord::RoundRobin) => Some(AlgorithmSettings::RoundRobin),
+        Some(AlgorithmWord::LeastConn) => Some(AlgorithmSettings::LeastConn),
+        Some(AlgorithmWord::RandomTwo) => Some(AlgorithmSettings::RandomTwo),
+        Some(AlgorithmWord::IpHash) => Some(AlgorithmSettings::Hash(HashKey::ClientIp {
             ipv6_prefix_bits: bits.unwrap_or(IPV6_PREFIX_BITS),
         })),
         Some(AlgorithmWord::Hash) if hash_at.is_none() => {
@@ -295,7 +297,7 @@ fn algorithm(section: &mut Section<'_>, problems: &mut Problems) -> Option<Algor
             problems.error(at, message);
             None
         }
-        Some(AlgorithmWord::Hash) | None => key.map(Algorithm::Hash),
+        Some(AlgorithmWord::Hash) | None => key.map(AlgorithmSettings::Hash),
     }
 }
 

@@ -460,10 +460,7 @@ pub(super) fn network(node: &Node) -> Read<Network> {
             "the first address of its network: {first}/{prefix_bits}"
         ));
     }
-    Ok(Network {
-        address,
-        prefix_bits,
-    })
+    Ok(Network::new(address, prefix_bits))
 }
 
 fn first_address(address: IpAddr, prefix_bits: u8) -> IpAddr {

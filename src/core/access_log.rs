@@ -29,7 +29,7 @@ pub(crate) const CLIENT_LEFT: u16 = 499;
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum LogFormat {
     /// The common log format.
     Common,
     /// Common with referer and user agent, then facts of the backend side.
@@ -289,11 +289,11 @@ pub struct TcpRecord<'a> {
 
 impl HttpRecord<'_> {
     /// Appends the line and its newline.
-    pub fn write(&self, format: Format, out: &mut Vec<u8>) {
+    pub fn write(&self, format: LogFormat, out: &mut Vec<u8>) {
         match format {
-            Format::Common => self.write_common(out),
-            Format::Combined => self.write_combined(out),
-            Format::Json => self.write_json(out),
+            LogFormat::Common => self.write_common(out),
+            LogFormat::Combined => self.write_combined(out),
+            LogFormat::Json => self.write_json(out),
         }
         out.push(b'\n');
     }
@@ -369,11 +369,11 @@ impl HttpRecord<'_> {
 
 impl TcpRecord<'_> {
     /// Appends the line and its newline.
-    pub fn write(&self, format: Format, out: &mut Vec<u8>) {
+    pub fn write(&self, format: LogFormat, out: &mut Vec<u8>) {
         match format {
-            Format::Common => self.write_common(out),
-            Format::Combined => self.write_combined(out),
-            Format::Json => self.write_json(out),
+            LogFormat::Common => self.write_common(out),
+            LogFormat::Combined => self.write_combined(out),
+            LogFormat::Json => self.write_json(out),
         }
         out.push(b'\n');
     }
@@ -751,16 +751,16 @@ mod tests {
     fn a_request_has_its_line_in_every_format() {
         let common = "192.0.2.1 - - [09/Sep/2001:01:46:40 +0000] \"GET /x?y=1 HTTP/1.1\" 200 1234";
         for (format, expected) in [
-            (Format::Common, format!("{common}\n")),
+            (LogFormat::Common, format!("{common}\n")),
             (
-                Format::Combined,
+                LogFormat::Combined,
                 format!(
                     "{common} \"-\" \"curl/8\" upstream=app/10.0.0.1:80 attempts=2 \
                      connect_ms=2 ttfb_ms=3 total_ms=9 why=--\n"
                 ),
             ),
             (
-                Format::Json,
+                LogFormat::Json,
                 concat!(
                     r#"{"ts":"2001-09-09T01:46:40.123Z","id":"0000000000000abc","#,
                     r#""client":"192.0.2.1","listener":"web","host":"a.test","method":"GET","#,
@@ -782,16 +782,16 @@ mod tests {
     fn a_session_has_its_line_in_every_format() {
         let common = "192.0.2.1 - - [09/Sep/2001:01:46:40 +0000] \"TCP db\" - 7";
         for (format, expected) in [
-            (Format::Common, format!("{common}\n")),
+            (LogFormat::Common, format!("{common}\n")),
             (
-                Format::Combined,
+                LogFormat::Combined,
                 format!(
                     "{common} \"-\" \"-\" upstream=sql/- attempts=3 connect_ms=- ttfb_ms=- \
                      total_ms=5000 why=sC\n"
                 ),
             ),
             (
-                Format::Json,
+                LogFormat::Json,
                 concat!(
                     r#"{"ts":"2001-09-09T01:46:40.123Z","id":"0000000000000001","#,
                     r#""client":"192.0.2.1:4711","listener":"db","proto":"TCP","bytes_in":0,"#,
@@ -819,25 +819,25 @@ mod tests {
             reason: Some("connection refused"),
             ..tcp()
         };
-        let combined = line(|out| refused.write(Format::Combined, out));
+        let combined = line(|out| refused.write(LogFormat::Combined, out));
         assert!(
             combined.ends_with(" why=PR reason=\"no Host\"\n"),
             "{combined}"
         );
-        let combined = line(|out| failed.write(Format::Combined, out));
+        let combined = line(|out| failed.write(LogFormat::Combined, out));
         assert!(combined.ends_with(" why=SC reason=\"connection refused\"\n"));
-        let json = line(|out| refused.write(Format::Json, out));
+        let json = line(|out| refused.write(LogFormat::Json, out));
         assert!(
             json.contains(r#","why":"refused by proxy: no Host","closed_by":"#),
             "{json}"
         );
-        let json = line(|out| failed.write(Format::Json, out));
+        let json = line(|out| failed.write(LogFormat::Json, out));
         assert!(
             json.contains(r#","why":"connect failed: connection refused","#),
             "{json}"
         );
-        let common = line(|out| refused.write(Format::Common, out));
-        assert_eq!(common, line(|out| http().write(Format::Common, out)));
+        let common = line(|out| refused.write(LogFormat::Common, out));
+        assert_eq!(common, line(|out| http().write(LogFormat::Common, out)));
     }
 
     #[test]
@@ -850,9 +850,9 @@ mod tests {
             status: None,
             ..http()
         };
-        let common = line(|out| record.write(Format::Common, out));
+        let common = line(|out| record.write(LogFormat::Common, out));
         assert_eq!(common, "- - - [09/Sep/2001:01:46:40 +0000] \"-\" - 1234\n");
-        let json = line(|out| record.write(Format::Json, out));
+        let json = line(|out| record.write(LogFormat::Json, out));
         assert!(json.contains(r#""client":null,"listener":"web","host":null,"method":null,"#));
         assert!(json.contains(r#""status":null,"#));
     }
@@ -879,12 +879,12 @@ mod tests {
                 user_agent: Some(value),
                 ..http()
             };
-            let combined = line(|out| record.write(Format::Combined, out));
+            let combined = line(|out| record.write(LogFormat::Combined, out));
             assert!(
                 combined.contains(&format!("\"-\" \"{text}\" upstream=")),
                 "{combined}"
             );
-            let written = line(|out| record.write(Format::Json, out));
+            let written = line(|out| record.write(LogFormat::Json, out));
             assert!(
                 written.contains(&format!("\"ua\":\"{json}\",")),
                 "{written}"
@@ -900,7 +900,7 @@ mod tests {
                 user_agent: Some(value),
                 ..http()
             };
-            for format in [Format::Combined, Format::Json] {
+            for format in [LogFormat::Combined, LogFormat::Json] {
                 let written = line(|out| record.write(format, out));
                 assert!(written.contains(end), "{written}");
                 assert!(!written.contains(&"x".repeat(VALUE_BYTES_MAX + 1)));
@@ -915,7 +915,7 @@ mod tests {
             backend: Some("unix:/a b"),
             ..http()
         };
-        let combined = line(|out| record.write(Format::Combined, out));
+        let combined = line(|out| record.write(LogFormat::Combined, out));
         assert!(
             combined.contains(r" upstream=my\x20pool/unix:/a\x20b attempts"),
             "{combined}"

@@ -437,6 +437,8 @@ impl Backends {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::core::health::{EjectPolicy, Verdict};
     use crate::core::time::Tick;
@@ -559,8 +561,8 @@ mod tests {
         let (mut backends, ids) = table(&["a"]);
         let policy = EjectPolicy {
             failures: 1,
-            eject_ms: 1,
-            eject_max_ms: 1,
+            eject: Duration::from_millis(1),
+            eject_max: Duration::from_millis(1),
         };
         let backend = backends.get_mut(ids[0]);
         backend.health.on_failure(&policy, true, Tick(0));

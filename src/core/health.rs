@@ -5,6 +5,8 @@
 //! its probes look. A backend is usable when it is up and not ejected. This file knows no
 //! clock, no timer and no socket: it is told results and instants, and says what follows.
 
+use std::time::Duration;
+
 use crate::core::time::Tick;
 
 /// What probes say of a backend.
@@ -30,10 +32,10 @@ pub(crate) struct Thresholds {
 pub(crate) struct EjectPolicy {
     /// Consecutive failures that eject; 0 turns ejection off.
     pub(crate) failures: u32,
-    /// The first ejection, in milliseconds; every further one lasts twice as long.
-    pub(crate) eject_ms: u64,
-    /// The longest ejection, in milliseconds.
-    pub(crate) eject_max_ms: u64,
+    /// The first ejection, in whole milliseconds; every further one lasts twice as long.
+    pub(crate) eject: Duration,
+    /// The longest ejection, in whole milliseconds.
+    pub(crate) eject_max: Duration,
 }
 
 /// A change of the verdict, for the log and the statistics.
@@ -289,7 +291,9 @@ impl EjectHistory {
         let factor = 1_u64.checked_shl(self.count).unwrap_or(u64::MAX);
         self.count = self.count.saturating_add(1);
         self.began_at = now;
-        p.eject_ms.saturating_mul(factor).min(p.eject_max_ms)
+        whole_ms(p.eject)
+            .saturating_mul(factor)
+            .min(whole_ms(p.eject_max))
     }
 
     fn end(&mut self, now: Tick) {
@@ -297,6 +301,10 @@ impl EjectHistory {
         self.ended_at = now;
         self.worked = false;
     }
+}
+
+fn whole_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -307,8 +315,8 @@ mod tests {
     const RISE_2_FALL_3: Thresholds = Thresholds { rise: 2, fall: 3 };
     const EJECT: EjectPolicy = EjectPolicy {
         failures: 3,
-        eject_ms: 1000,
-        eject_max_ms: 5000,
+        eject: Duration::from_secs(1),
+        eject_max: Duration::from_secs(5),
     };
 
     /// The verdict after each probe, `U` or `D`, in lower case while a change is under way.

@@ -1,10 +1,10 @@
 //! A compiled configuration as bytes, so that whoever gets it need not compile it again.
 
 use crate::config::model::{
-    AccessLog, Action, Algorithm, Backend, Config, ErrorPage, FixedResponse, ForwardedFields,
-    HashKey, HeaderEdits, HealthCheck, HostPattern, Http, InitialState, Keepalive, Listener,
-    LogFormat, Mode, Network, Passive, Privileges, ProbeKind, Route, Sticky, StickyCookie,
-    TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
+    AccessLog, Action, AlgorithmSettings, Backend, Config, EjectPolicy, ErrorPage, FixedResponse,
+    ForwardedFields, HashKey, HeaderEdits, HealthCheck, HostPattern, Http, InitialState, Keepalive,
+    Listener, LogFormat, Mode, Network, Passive, Privileges, ProbeKind, Route, Sticky,
+    StickyCookie, Thresholds, TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
 };
 use crate::core::address::{Address, BackendAddress};
 use crate::wire::value::{choices, fingerprint, structures};
@@ -58,8 +58,10 @@ parts! {
             retry_budget_percent, retry_budget_min_per_s, error_pages,
         }
         Backend { identity, address, weight, connections_max }
-        HealthCheck { interval, timeout, rise, fall, fast_interval, down_interval, initial, kind }
-        Passive { failures, eject, eject_max, eject_percent_max, count_5xx }
+        HealthCheck { interval, timeout, thresholds, fast_interval, down_interval, initial, kind }
+        Thresholds { rise, fall }
+        Passive { policy, eject_percent_max, count_5xx }
+        EjectPolicy { failures, eject, eject_max }
         StickyCookie {
             name, domain, max_age, same_site, secure, cache_private, secret, wait,
         }
@@ -71,7 +73,7 @@ parts! {
         Mode { 0 = Tcp { upstream }, 1 = Http(http) }
         HostPattern { 0 = Any, 1 = Exact(host), 2 = Suffix(suffix) }
         Action { 0 = Proxy(upstream), 1 = Respond(response), 2 = Redirect { status, location } }
-        Algorithm { 0 = RoundRobin, 1 = LeastConn, 2 = RandomTwo, 3 = Hash(key) }
+        AlgorithmSettings { 0 = RoundRobin, 1 = LeastConn, 2 = RandomTwo, 3 = Hash(key) }
         HashKey { 0 = ClientIp { ipv6_prefix_bits }, 1 = Header(name), 2 = Cookie(name), 3 = Uri }
         InitialState { 0 = Up, 1 = Down }
         ProbeKind { 0 = Tcp, 1 = Http { path, host, statuses } }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use crate::config::model::{self, Config, InitialState};
 use crate::core::address::{Address, BackendAddress};
 use crate::core::backend::{BackendId, NewBackend, PoolId};
-use crate::core::balance::{Algorithm, Ask, Balancer};
+use crate::core::balance::{Ask, Balancer};
 use crate::core::health::{Health, Verdict};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::oddity::Oddities;
@@ -127,7 +127,7 @@ impl<N: Net> Worker<N> {
 
     fn balancer(&mut self, slot: UpstreamSlot, settings: &model::Upstream) -> Balancer {
         let seed = self.shared.rng.next_u64();
-        Balancer::new(algorithm(&settings.algorithm), seed, PoolId(slot))
+        Balancer::new(settings.algorithm.algorithm(), seed, PoolId(slot))
     }
 
     fn adopt_members(&mut self, slot: UpstreamSlot, members: Vec<BackendId>) {
@@ -146,7 +146,7 @@ impl<N: Net> Worker<N> {
         adopted: &mut Adopted,
     ) {
         let had_check = self.shared.upstreams[slot].settings.health_check.clone();
-        if self.shared.upstreams[slot].balancer.algorithm() != algorithm(&settings.algorithm) {
+        if self.shared.upstreams[slot].balancer.algorithm() != settings.algorithm.algorithm() {
             self.shared.upstreams[slot].balancer = self.balancer(slot, settings);
         }
         let upstream = &mut self.shared.upstreams[slot];
@@ -367,15 +367,6 @@ fn fixed_addresses(address: &BackendAddress) -> Vec<Address> {
     match address {
         BackendAddress::Fixed(address) => vec![address.clone()],
         BackendAddress::Name { .. } => Vec::new(),
-    }
-}
-
-fn algorithm(settings: &model::Algorithm) -> Algorithm {
-    match settings {
-        model::Algorithm::RoundRobin => Algorithm::RoundRobin,
-        model::Algorithm::LeastConn => Algorithm::LeastConnections,
-        model::Algorithm::RandomTwo => Algorithm::RandomTwo,
-        model::Algorithm::Hash(_) => Algorithm::Hash,
     }
 }
 

@@ -3,10 +3,9 @@
 use log::{info, warn};
 
 use crate::board::{BackendCell, Board};
-use crate::config::model;
 use crate::core::backend::BackendId;
 use crate::core::finding::Reason;
-use crate::core::health::{EjectPolicy, Verdict};
+use crate::core::health::Verdict;
 use crate::worker::span::span;
 use crate::worker::timers::{Timeout, Timers};
 use crate::worker::upstreams::{Upstream, UpstreamTable};
@@ -40,7 +39,7 @@ impl UpstreamTable {
         self.count_backend(board, id, cell, 1);
         log::debug!("backend {}: {what}: {reason}", entry.label);
         let upstream = &self.list[entry.upstream as usize];
-        let policy = eject_policy(&upstream.settings.passive);
+        let policy = upstream.settings.passive.policy;
         let is_due = self.backends.get(id).health.is_due(&policy);
         let may_eject = is_due && self.may_eject(upstream, id);
         let health = &mut self.backends.get_mut(id).health;
@@ -121,10 +120,7 @@ impl UpstreamTable {
         let Some(check) = &settings.health_check else {
             return;
         };
-        let thresholds = crate::core::health::Thresholds {
-            rise: check.rise,
-            fall: check.fall,
-        };
+        let thresholds = check.thresholds;
         let health = &mut self.backends.get_mut(id).health;
         let was_ejected = health.is_ejected();
         let transition = health.on_probe(outcome.is_ok(), thresholds, timers.now);
@@ -170,14 +166,5 @@ impl UpstreamTable {
         }
         let up = backend.health.is_usable();
         board.set(column, BackendCell::Up, u64::from(up));
-    }
-}
-
-fn eject_policy(passive: &model::Passive) -> EjectPolicy {
-    let ms = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    EjectPolicy {
-        failures: passive.failures,
-        eject_ms: ms(passive.eject),
-        eject_max_ms: ms(passive.eject_max),
     }
 }

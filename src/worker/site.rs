@@ -2,7 +2,6 @@
 //!
 //! A request keeps the site it began with, so a reload never changes a request under way.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::model::{self, Action, FixedResponse};
@@ -10,7 +9,7 @@ use crate::core::http::claims::Claims;
 use crate::core::http::forwarded::Network;
 use crate::core::http::head::HeadLimits;
 use crate::core::http::rewrite::FieldEdits;
-use crate::core::http::route::{HostPattern, RouteTable, Rule};
+use crate::core::http::route::{RouteTable, Rule};
 use crate::worker::keys::UpstreamSlot;
 
 /// What a listener does with requests.
@@ -93,7 +92,7 @@ impl Site {
         Ok(Self {
             table,
             routes: routes.collect::<Result<_, String>>()?,
-            trusted: http.trusted_proxies.iter().map(network).collect(),
+            trusted: http.trusted_proxies.clone(),
             via: http.via.clone(),
             forwarded: http.forwarded,
             claims: Arc::new(claims(&http.forwarded_fields)?),
@@ -115,11 +114,7 @@ impl Site {
 
 fn rule(settings: &model::Route) -> Rule {
     Rule {
-        host: match &settings.host {
-            model::HostPattern::Any => HostPattern::Any,
-            model::HostPattern::Exact(host) => HostPattern::Exact(host.clone()),
-            model::HostPattern::Suffix(suffix) => HostPattern::Suffix(suffix.clone()),
-        },
+        host: settings.host.clone(),
         prefix: settings.prefix.clone(),
         methods: settings.methods.clone(),
     }
@@ -135,11 +130,6 @@ fn claims(settings: &model::ForwardedFields) -> Result<Claims, String> {
         claims.keep(name.as_bytes()).map_err(|_| refused(name))?;
     }
     Ok(claims)
-}
-
-fn network(settings: &model::Network) -> Network {
-    let address: IpAddr = settings.address;
-    Network::new(address, settings.prefix_bits)
 }
 
 fn fixed(settings: &FixedResponse) -> Result<Fixed, String> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};
 
 use crate::board::{BackendCell, Board, UpstreamColumn};
-use crate::config::model::{self, HashKey, IPV6_PREFIX_BITS};
+use crate::config::model::{self, AlgorithmSettings, HashKey, IPV6_PREFIX_BITS};
 use crate::core::backend::{BackendId, Backends, Lease};
 use crate::core::balance::{Algorithm, Ask, Balancer, client_key};
 use crate::core::http::budget::RetryBudget;
@@ -46,11 +46,11 @@ impl Upstream {
     /// Leading bits of a client's IPv6 address that are hashed.
     pub(crate) fn ipv6_prefix_bits(&self) -> u8 {
         match self.settings.algorithm {
-            model::Algorithm::Hash(HashKey::ClientIp { ipv6_prefix_bits }) => ipv6_prefix_bits,
-            model::Algorithm::Hash(_)
-            | model::Algorithm::RoundRobin
-            | model::Algorithm::LeastConn
-            | model::Algorithm::RandomTwo => IPV6_PREFIX_BITS,
+            AlgorithmSettings::Hash(HashKey::ClientIp { ipv6_prefix_bits }) => ipv6_prefix_bits,
+            AlgorithmSettings::Hash(_)
+            | AlgorithmSettings::RoundRobin
+            | AlgorithmSettings::LeastConn
+            | AlgorithmSettings::RandomTwo => IPV6_PREFIX_BITS,
         }
     }
 

@@ -3,9 +3,9 @@
 
 use super::*;
 use crate::config::model::{
-    AccessLog, Backend, ErrorPage, FixedResponse, ForwardedFields, HeaderEdits, HealthCheck, Http,
-    InitialState, Keepalive, Listener, LogFormat, Network, Passive, Privileges, Route, Sticky,
-    StickyCookie, TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
+    AccessLog, Backend, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HeaderEdits,
+    HealthCheck, Http, InitialState, Keepalive, Listener, LogFormat, Network, Passive, Privileges,
+    Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
 };
 use crate::wire::bundle::Bundle;
 
@@ -134,25 +134,30 @@ fn backends() -> BoxedStrategy<Vec<Backend>> {
         .boxed()
 }
 
-fn algorithm(http: bool) -> BoxedStrategy<Algorithm> {
+fn algorithm(http: bool) -> BoxedStrategy<AlgorithmSettings> {
     let all = prop_oneof![
-        Just(Algorithm::RoundRobin),
-        Just(Algorithm::LeastConn),
-        Just(Algorithm::RandomTwo),
-        (1..=128_u8)
-            .prop_map(|ipv6_prefix_bits| Algorithm::Hash(HashKey::ClientIp { ipv6_prefix_bits })),
-        Just(Algorithm::Hash(HashKey::Header("X-User".to_owned()))),
-        Just(Algorithm::Hash(HashKey::Cookie("a|b".to_owned()))),
-        Just(Algorithm::Hash(HashKey::Uri)),
+        Just(AlgorithmSettings::RoundRobin),
+        Just(AlgorithmSettings::LeastConn),
+        Just(AlgorithmSettings::RandomTwo),
+        (1..=128_u8).prop_map(
+            |ipv6_prefix_bits| AlgorithmSettings::Hash(HashKey::ClientIp { ipv6_prefix_bits })
+        ),
+        Just(AlgorithmSettings::Hash(HashKey::Header(
+            "X-User".to_owned()
+        ))),
+        Just(AlgorithmSettings::Hash(HashKey::Cookie("a|b".to_owned()))),
+        Just(AlgorithmSettings::Hash(HashKey::Uri)),
     ];
     all.prop_map(move |algorithm| match algorithm {
-        Algorithm::Hash(HashKey::Header(_) | HashKey::Cookie(_) | HashKey::Uri) if !http => {
-            Algorithm::RoundRobin
+        AlgorithmSettings::Hash(HashKey::Header(_) | HashKey::Cookie(_) | HashKey::Uri)
+            if !http =>
+        {
+            AlgorithmSettings::RoundRobin
         }
-        other @ (Algorithm::RoundRobin
-        | Algorithm::LeastConn
-        | Algorithm::RandomTwo
-        | Algorithm::Hash(_)) => other,
+        other @ (AlgorithmSettings::RoundRobin
+        | AlgorithmSettings::LeastConn
+        | AlgorithmSettings::RandomTwo
+        | AlgorithmSettings::Hash(_)) => other,
     })
     .boxed()
 }
@@ -189,8 +194,7 @@ fn health_check() -> BoxedStrategy<Option<HealthCheck>> {
         all.prop_map(|(times, rise, fall, initial, kind)| HealthCheck {
             interval: times.0,
             timeout: times.1,
-            rise,
-            fall,
+            thresholds: Thresholds { rise, fall },
             fast_interval: times.2,
             down_interval: times.3,
             initial,
@@ -206,9 +210,11 @@ fn passive(http: bool) -> BoxedStrategy<Passive> {
     let all = (0..=1_000_u32, eject, 0..=100_u32, any::<bool>());
     all.prop_map(
         move |(failures, (eject, eject_max), percent, count_5xx)| Passive {
-            failures,
-            eject,
-            eject_max,
+            policy: EjectPolicy {
+                failures,
+                eject,
+                eject_max,
+            },
             eject_percent_max: percent,
             count_5xx: count_5xx && http,
         },
@@ -396,9 +402,8 @@ fn http_mode() -> BoxedStrategy<Http> {
         Just(("2001:db8::", 32)),
         Just(("::", 0)),
     ];
-    let network = network.prop_map(|(address, prefix_bits)| Network {
-        address: address.parse().expect("an address"),
-        prefix_bits,
+    let network = network.prop_map(|(address, prefix_bits)| {
+        Network::new(address.parse().expect("an address"), prefix_bits)
     });
     let all = (
         routes,

@@ -16,8 +16,10 @@ use crate::core::text;
 /// An IP network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
-    address: IpAddr,
-    prefix_bits: u8,
+    /// Its first address.
+    pub(crate) address: IpAddr,
+    /// Leading bits that count.
+    pub(crate) prefix_bits: u8,
 }
 
 impl Network {
@@ -25,19 +27,24 @@ impl Network {
     /// bits than it has mean all of them. An IPv4-mapped network is the IPv4 one.
     #[must_use]
     pub fn new(address: IpAddr, prefix_bits: u8) -> Self {
-        match (address.to_canonical(), prefix_bits.checked_sub(96)) {
-            (IpAddr::V4(ipv4), _) if address.is_ipv4() => Self {
-                address: IpAddr::V4(ipv4),
-                prefix_bits: prefix_bits.min(32),
+        let bits_max = if address.is_ipv4() { 32 } else { 128 };
+        Self {
+            address,
+            prefix_bits: prefix_bits.min(bits_max),
+        }
+    }
+
+    /// The same of the IPv4 addresses that it is mapped from, if it is.
+    fn canonical(self) -> Self {
+        match (
+            self.address.to_canonical(),
+            self.prefix_bits.checked_sub(96),
+        ) {
+            (ipv4 @ IpAddr::V4(_), Some(prefix_bits)) if self.address.is_ipv6() => Self {
+                address: ipv4,
+                prefix_bits,
             },
-            (IpAddr::V4(ipv4), Some(bits)) => Self {
-                address: IpAddr::V4(ipv4),
-                prefix_bits: bits.min(32),
-            },
-            _ => Self {
-                address,
-                prefix_bits: prefix_bits.min(128),
-            },
+            _ => self,
         }
     }
 
@@ -45,16 +52,17 @@ impl Network {
     /// address belongs to a network of the other family, not even to `::/0`.
     #[must_use]
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        let shared = match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                (own.to_bits() ^ other.to_bits()).leading_zeros()
+        let own = self.canonical();
+        let shared = match (own.address, address.to_canonical()) {
+            (IpAddr::V4(first), IpAddr::V4(other)) => {
+                (first.to_bits() ^ other.to_bits()).leading_zeros()
             }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                (own.to_bits() ^ other.to_bits()).leading_zeros()
+            (IpAddr::V6(first), IpAddr::V6(other)) => {
+                (first.to_bits() ^ other.to_bits()).leading_zeros()
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
         };
-        shared >= u32::from(self.prefix_bits)
+        shared >= u32::from(own.prefix_bits)
     }
 }
 

@@ -3,8 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::model::LogFormat;
-use crate::core::access_log::{Format, VALUE_BYTES_MAX};
+use crate::core::access_log::{LogFormat, VALUE_BYTES_MAX};
 use crate::core::http::head::Version;
 use crate::core::http::path::escape_beyond_ascii;
 use crate::core::time::Tick;
@@ -20,7 +19,7 @@ const KEPT_BYTES_MAX: usize = VALUE_BYTES_MAX + 1;
 /// Lines that wait to be written.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
-    format: Format,
+    format: LogFormat,
     pending: Vec<u8>,
     next_id: u64,
     lost: u64,
@@ -28,11 +27,6 @@ pub(crate) struct AccessLog {
 
 impl AccessLog {
     pub(crate) fn new(format: LogFormat) -> Self {
-        let format = match format {
-            LogFormat::Common => Format::Common,
-            LogFormat::Combined => Format::Combined,
-            LogFormat::Json => Format::Json,
-        };
         Self {
             format,
             pending: Vec::new(),
@@ -70,7 +64,7 @@ impl AccessLog {
         self.next_id
     }
 
-    pub(super) fn line(&mut self, write: impl FnOnce(Format, &mut Vec<u8>)) {
+    pub(super) fn line(&mut self, write: impl FnOnce(LogFormat, &mut Vec<u8>)) {
         if self.pending.len() >= PENDING_BYTES_MAX {
             self.lost += 1;
         } else {

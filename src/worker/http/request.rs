@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::board::ListenerCell;
-use crate::config::model::{self, HashKey};
+use crate::config::model::{self, AlgorithmSettings, HashKey};
 use crate::core::access_log::StickyUse;
 use crate::core::account::{NoMemory, Purpose};
 use crate::core::backend::BackendId;
@@ -398,19 +398,19 @@ fn choose_key<N: Net>(
     let by_address = || client.map_or(0, |client| client_key(client, upstream.ipv6_prefix_bits()));
     let or_address = |value: Option<&[u8]>| value.map_or_else(by_address, bytes_key);
     exchange.attempt.hash_key = match &upstream.settings.algorithm {
-        model::Algorithm::Hash(HashKey::ClientIp { .. }) => by_address(),
-        model::Algorithm::Hash(HashKey::Header(name)) => {
+        AlgorithmSettings::Hash(HashKey::ClientIp { .. }) => by_address(),
+        AlgorithmSettings::Hash(HashKey::Header(name)) => {
             or_address(fields.find(name.as_bytes(), request.bytes))
         }
-        model::Algorithm::Hash(HashKey::Cookie(name)) => {
+        AlgorithmSettings::Hash(HashKey::Cookie(name)) => {
             or_address(sticky::cookie_value(cookies(), name))
         }
-        model::Algorithm::Hash(HashKey::Uri) => {
+        AlgorithmSettings::Hash(HashKey::Uri) => {
             bytes_key(path.path) ^ path.query.map_or(0, bytes_key)
         }
-        model::Algorithm::RoundRobin
-        | model::Algorithm::LeastConn
-        | model::Algorithm::RandomTwo => 0,
+        AlgorithmSettings::RoundRobin
+        | AlgorithmSettings::LeastConn
+        | AlgorithmSettings::RandomTwo => 0,
     };
     match &upstream.settings.sticky {
         Some(model::Sticky::HashCookie(name)) => {
