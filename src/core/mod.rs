@@ -1,4 +1,7 @@
 //! Protocol and policy, pure: nothing here opens, reads, waits, logs or asks the time.
+//!
+//! Two contracts are there for what comes: a `layer` of records under a connection, and an
+//! `opening` before its peer, protocol and upstream are settled.
 
 pub mod access_log;
 pub(crate) mod account;
@@ -19,7 +22,6 @@ pub(crate) mod key;
 pub mod layer;
 pub mod lease;
 pub mod limit;
-pub mod line;
 pub(crate) mod memory_limit;
 pub mod opening;
 pub(crate) mod probe;
@@ -32,3 +34,4 @@ pub(crate) mod table;
 pub(crate) mod text;
 pub mod time;
 pub mod timer;
+pub mod wait_queue;

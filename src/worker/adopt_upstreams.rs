@@ -14,7 +14,7 @@ use crate::core::http::oddity::Oddities;
 use crate::core::http::sticky::{TagKey, Tags};
 use crate::core::idle_limit::IdleLimit;
 use crate::core::limit::RateLimit;
-use crate::core::line::Line;
+use crate::core::wait_queue::WaitQueue;
 use crate::net::Net;
 use crate::worker::LOG_PERIOD_MS;
 use crate::worker::Worker;
@@ -115,7 +115,7 @@ impl<N: Net> Worker<N> {
             members: Vec::new(),
             balancer: self.balancer(slot, settings),
             sticky: None,
-            queue: Line::default(),
+            queue: WaitQueue::default(),
             budget: budget(settings),
             settings: settings.clone(),
             column: self.shared.board.open(&settings.column_name()),

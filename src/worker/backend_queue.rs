@@ -3,7 +3,7 @@
 //! The queue is looked at once, at the end of a turn in which it may have moved: a lease came
 //! back, a backend changed. Who has its turn holds the lease from then on and runs in the next
 //! turn, as does who waits in vain; a wait that takes too long ends by the session's own timer. Who
-//! waits, and in which order, is in [`Line`](crate::core::line::Line).
+//! waits, and in which order, is in [`WaitQueue`](crate::core::wait_queue::WaitQueue).
 
 use crate::core::backend::{BackendId, Lease};
 use crate::net::Net;

@@ -10,7 +10,7 @@ use crate::core::balance::{Algorithm, Ask, Balancer, client_key};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::sticky::{TagKey, Tags};
 use crate::core::limit::RateLimit;
-use crate::core::line::Line;
+use crate::core::wait_queue::WaitQueue;
 use crate::worker::attempt::Attempt;
 use crate::worker::backend_entry::BackendEntry;
 use crate::worker::keys::{SessionId, UpstreamSlot};
@@ -24,7 +24,7 @@ pub(crate) struct Upstream {
     pub(crate) balancer: Balancer,
     pub(crate) sticky: Option<StickyTags>,
     /// Requests that wait for the backend they are bound to.
-    pub(crate) queue: Line<SessionId>,
+    pub(crate) queue: WaitQueue<SessionId>,
     pub(crate) budget: RetryBudget,
     pub(crate) settings: model::Upstream,
     pub(crate) refused_log: RateLimit,

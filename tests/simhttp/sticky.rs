@@ -1,6 +1,6 @@
 //! Clients that a cookie binds to a backend, when that is full: they wait a moment for it.
 
-use weir::core::line::WAITING_MAX;
+use weir::core::wait_queue::WAITING_MAX;
 
 use crate::net::PeerId;
 use crate::rig::{self, Rig};

@@ -1,6 +1,6 @@
 //! Who waits for a backend that is full: requests of clients that are bound to it.
 //!
-//! A line belongs to an upstream, and each waits in it for one backend, first come, first served.
+//! A queue belongs to an upstream, and each waits in it for one backend, first come, first served.
 //! As long as somebody waits for a backend it counts as full for everybody else
 //! ([`Backend::is_full`](crate::core::backend::Backend::is_full)), so nobody overtakes.
 
@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 
 use crate::core::backend::{BackendId, Backends};
 
-/// How many may wait in one line. Each holds a client connection and its request.
+/// How many may wait in one queue. Each holds a client connection and its request.
 pub const WAITING_MAX: usize = 1_024;
 
-/// A line of those who are named by a `T`, the longest waiting first.
+/// A queue of those who are named by a `T`, the longest waiting first.
 #[derive(Debug)]
-pub(crate) struct Line<T> {
+pub(crate) struct WaitQueue<T> {
     waiters: VecDeque<Waiter<T>>,
 }
 
@@ -24,7 +24,7 @@ struct Waiter<T> {
     backend: Option<BackendId>,
 }
 
-impl<T> Default for Line<T> {
+impl<T> Default for WaitQueue<T> {
     fn default() -> Self {
         Self {
             waiters: VecDeque::new(),
@@ -32,8 +32,8 @@ impl<T> Default for Line<T> {
     }
 }
 
-impl<T: Copy + PartialEq> Line<T> {
-    /// Goes to the end of the line for `backend`, unless the line is full; whether it did.
+impl<T: Copy + PartialEq> WaitQueue<T> {
+    /// Goes to the end of the queue for `backend`, unless that is full; whether it did.
     #[must_use]
     pub(crate) fn join(&mut self, who: T, backend: BackendId, backends: &mut Backends) -> bool {
         if self.waiters.len() >= WAITING_MAX {
@@ -47,7 +47,7 @@ impl<T: Copy + PartialEq> Line<T> {
         true
     }
 
-    /// Waits no longer. Harmless for who is not in line.
+    /// Waits no longer. Harmless for who is not in it.
     pub(crate) fn leave(&mut self, who: T, backends: &mut Backends) {
         if let Some(at) = self.waiters.iter().position(|waiter| waiter.who == who) {
             self.remove(at, backends);
@@ -55,7 +55,7 @@ impl<T: Copy + PartialEq> Line<T> {
     }
 
     /// The backend is about to go, or is not the same any more: who waits for it waits in vain,
-    /// and is [`Line::next`] to be told so.
+    /// and is [`WaitQueue::next`] to be told so.
     pub(crate) fn forget(&mut self, backend: BackendId, backends: &mut Backends) {
         for waiter in &mut self.waiters {
             if waiter.backend == Some(backend) {
@@ -136,13 +136,16 @@ mod tests {
     }
 
     /// All whose wait is over, each with a lease where there is room.
-    fn feed(line: &mut Line<u32>, backends: &mut Backends) -> (Vec<(u32, bool)>, Vec<Lease>) {
-        let (mut fed, mut leases, mut at) = (Vec::new(), Vec::new(), 0);
-        while let Some((who, backend)) = line.next(&mut at, backends) {
-            fed.push((who, backend.is_some()));
+    fn serve(
+        queue: &mut WaitQueue<u32>,
+        backends: &mut Backends,
+    ) -> (Vec<(u32, bool)>, Vec<Lease>) {
+        let (mut served, mut leases, mut at) = (Vec::new(), Vec::new(), 0);
+        while let Some((who, backend)) = queue.next(&mut at, backends) {
+            served.push((who, backend.is_some()));
             leases.extend(backend.map(|id| backends.take(id)));
         }
-        (fed, leases)
+        (served, leases)
     }
 
     fn give_back(leases: Vec<Lease>, backends: &mut Backends) {
@@ -154,39 +157,39 @@ mod tests {
     #[test]
     fn each_backend_has_its_own_turns_in_the_order_of_coming() {
         let (mut backends, ids) = backends(2);
-        let mut line = Line::default();
+        let mut queue = WaitQueue::default();
         let held = [backends.take(ids[0]), backends.take(ids[1])];
         for (who, backend) in [(1, ids[0]), (2, ids[1]), (3, ids[0]), (4, ids[1])] {
-            assert!(line.join(who, backend, &mut backends));
+            assert!(queue.join(who, backend, &mut backends));
         }
-        assert_eq!(feed(&mut line, &mut backends).0, []);
+        assert_eq!(serve(&mut queue, &mut backends).0, []);
         let [first, second] = held;
         backends.give_back(second);
-        let (fed, second) = feed(&mut line, &mut backends);
-        assert_eq!(fed, [(2, true)]);
+        let (served, second) = serve(&mut queue, &mut backends);
+        assert_eq!(served, [(2, true)]);
         backends.give_back(first);
-        let (fed, first) = feed(&mut line, &mut backends);
-        assert_eq!(fed, [(1, true)]);
-        line.leave(3, &mut backends);
-        line.leave(3, &mut backends);
+        let (served, first) = serve(&mut queue, &mut backends);
+        assert_eq!(served, [(1, true)]);
+        queue.leave(3, &mut backends);
+        queue.leave(3, &mut backends);
         give_back(first, &mut backends);
         give_back(second, &mut backends);
-        let (fed, last) = feed(&mut line, &mut backends);
-        assert_eq!(fed, [(4, true)]);
+        let (served, last) = serve(&mut queue, &mut backends);
+        assert_eq!(served, [(4, true)]);
         give_back(last, &mut backends);
-        assert!(line.is_empty() && backends.waiting() == 0);
+        assert!(queue.is_empty() && backends.waiting() == 0);
     }
 
     #[test]
     fn nobody_overtakes_those_who_wait() {
         let (mut backends, ids) = backends(1);
-        let mut line = Line::default();
+        let mut queue = WaitQueue::default();
         let held = backends.take(ids[0]);
-        assert!(line.join(1, ids[0], &mut backends));
+        assert!(queue.join(1, ids[0], &mut backends));
         backends.give_back(held);
         let backend = backends.get(ids[0]);
         assert!(!backend.takes_new(false) && !backend.takes_bound() && backend.takes_waiting());
-        line.leave(1, &mut backends);
+        queue.leave(1, &mut backends);
         let backend = backends.get(ids[0]);
         assert!(backend.takes_new(false) && backend.takes_bound());
     }
@@ -194,13 +197,13 @@ mod tests {
     #[test]
     fn a_line_is_bounded() {
         let (mut backends, ids) = backends(1);
-        let mut line = Line::default();
+        let mut queue = WaitQueue::default();
         for who in 0..WAITING_MAX {
-            assert!(line.join(who, ids[0], &mut backends));
+            assert!(queue.join(who, ids[0], &mut backends));
         }
-        assert!(!line.join(WAITING_MAX, ids[0], &mut backends));
+        assert!(!queue.join(WAITING_MAX, ids[0], &mut backends));
         assert_eq!(
-            (line.waiters.len(), backends.waiting()),
+            (queue.waiters.len(), backends.waiting()),
             (WAITING_MAX, WAITING_MAX)
         );
     }
@@ -208,26 +211,26 @@ mod tests {
     #[test]
     fn a_backend_that_is_down_is_waited_for_no_longer() {
         let (mut backends, ids) = backends(2);
-        let mut line = Line::default();
+        let mut queue = WaitQueue::default();
         let held = [backends.take(ids[0]), backends.take(ids[1])];
-        assert!(line.join(1, ids[0], &mut backends) && line.join(2, ids[1], &mut backends));
+        assert!(queue.join(1, ids[0], &mut backends) && queue.join(2, ids[1], &mut backends));
         backends.get_mut(ids[1]).health = Health::new(Verdict::Down, Tick(0));
-        assert_eq!(feed(&mut line, &mut backends).0, [(2, false)]);
-        assert_eq!(line.iter().collect::<Vec<_>>(), [(1, Some(ids[0]))]);
+        assert_eq!(serve(&mut queue, &mut backends).0, [(2, false)]);
+        assert_eq!(queue.iter().collect::<Vec<_>>(), [(1, Some(ids[0]))]);
         give_back(held.into(), &mut backends);
     }
 
     #[test]
     fn who_waits_for_a_backend_that_goes_does_not_get_the_next_one_of_its_id() {
         let (mut backends, ids) = backends(1);
-        let mut line = Line::default();
+        let mut queue = WaitQueue::default();
         let held = backends.take(ids[0]);
-        assert!(line.join(1, ids[0], &mut backends));
-        line.forget(ids[0], &mut backends);
+        assert!(queue.join(1, ids[0], &mut backends));
+        queue.forget(ids[0], &mut backends);
         backends.retire(ids[0]);
         backends.give_back(held);
         assert_eq!(backends.insert(new("another")), ids[0]);
-        assert_eq!(feed(&mut line, &mut backends).0, [(1, false)]);
+        assert_eq!(serve(&mut queue, &mut backends).0, [(1, false)]);
         assert_eq!(backends.waiting(), 0);
     }
 }
