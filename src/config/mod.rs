@@ -1,9 +1,13 @@
 //! From a YAML file to a complete model, or to every error in it.
 //!
-//! The way of a file: `node` reads YAML into a tree that knows places; `section` and `values`
+//! The way of a file: `node` reads YAML into a tree that knows positions; `section` and `values`
 //! read keys and values off it and collect what is wrong; `compile`, `listener`, `route` and
-//! `upstream` build the [`model`]. [`render`](fn@render) goes the other way. Only [`read`]
+//! `upstream` build the [`model`]. [`render`](fn@render) goes the other way. Both go by tables of
+//! keys (`key`): a new key is an entry in one of them and a field of the model. Only [`read`]
 //! touches a file.
+//!
+//! Words that the core decides by, such as a host pattern or the policy of ejections, are types of
+//! the core; the model adds what is configured besides.
 
 mod access_log;
 mod answers;

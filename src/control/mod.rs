@@ -2,7 +2,9 @@
 //! pid file, whoever serves.
 //!
 //! There is one loop, of the `controller`, over a `workforce`: the process itself, or workers under
-//! a supervisor. Besides, [`order`] talks to a weir that runs.
+//! a supervisor. What a new configuration changes, whether it can be served here, and what is said
+//! of it (`changes`, [`preflight`], `verdict`) is decided there once. Besides, [`order`] talks to a
+//! weir that runs.
 
 pub(crate) mod access_sink;
 pub(crate) mod basis;

@@ -1,5 +1,6 @@
-//! A serving process: on its own ([`single`]) or as one of several under a supervisor
-//! ([`worker`]). Both turn the same loop.
+//! A serving process: on its own ([`single`]), as the workforce of the controller, or as one of
+//! several under a supervisor ([`worker`]), by whose orders it goes. Both turn a worker in the
+//! same way (`serving`).
 
 mod serving;
 pub mod single;

@@ -2,9 +2,12 @@
 //! gives them configurations, and moves no byte of anybody's data itself.
 //!
 //! Workers are this program, started anew, each on a CPU of its own, and get everything through
-//! one channel (`messages`). What they count and find out they share on the board. The loop of
-//! the supervisor waits for signals, for what workers say, and for the next look at their
-//! heartbeats.
+//! one channel (`wire::messages`). What they count and find out they share on the board. The loop
+//! is the controller's, whose workforce they are; in its turns the supervisor hears what workers
+//! report and what becomes of their processes, and looks at their heartbeats.
+//!
+//! A managed worker has a number and, one after the other, processes; a worker handle is one of
+//! these. Whoever was told to end is managed no more, but leaves.
 
 mod reload;
 mod rescue;

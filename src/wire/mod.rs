@@ -1,5 +1,6 @@
-//! What processes of weir leave or say to each other, as bytes and descriptors: the supervisor to
-//! its workers, and one program to the next that takes its place.
+//! What processes of weir leave or say to each other, as bytes and descriptors: a supervisor and
+//! its workers (`messages`; a `bundle` is a configuration with its sockets), and one program to the
+//! next that takes its place (`handover`).
 
 pub(crate) mod bundle;
 mod codec;
