@@ -35,33 +35,33 @@ pub trait Timed: Counted {
 
 /// Listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listeners {}
+pub enum CountedListeners {}
 
 /// Upstreams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upstreams {}
+pub enum CountedUpstreams {}
 
 /// Backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backends {}
+pub enum CountedBackends {}
 
 /// Routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Routes {}
+pub enum CountedRoutes {}
 
-impl Counted for Listeners {
+impl Counted for CountedListeners {
     const TABLE: Table = Table::Listeners;
 }
 
-impl Counted for Upstreams {
+impl Counted for CountedUpstreams {
     const TABLE: Table = Table::Upstreams;
 }
 
-impl Counted for Backends {
+impl Counted for CountedBackends {
     const TABLE: Table = Table::Backends;
 }
 
-impl Counted for Routes {
+impl Counted for CountedRoutes {
     const TABLE: Table = Table::Routes;
 }
 
@@ -155,7 +155,7 @@ pub enum ListenerCell {
     Active = 37,
 }
 
-impl Cell<Listeners> for ListenerCell {
+impl Cell<CountedListeners> for ListenerCell {
     fn index(self) -> usize {
         self as usize
     }
@@ -193,7 +193,7 @@ pub enum BackendCell {
     IdleLimit,
 }
 
-impl Cell<Backends> for BackendCell {
+impl Cell<CountedBackends> for BackendCell {
     fn index(self) -> usize {
         self as usize
     }
@@ -207,7 +207,7 @@ pub enum RouteCell {
     Requests = 0,
 }
 
-impl Cell<Routes> for RouteCell {
+impl Cell<CountedRoutes> for RouteCell {
     fn index(self) -> usize {
         self as usize
     }
@@ -247,32 +247,32 @@ impl CodeClass {
     }
 }
 
-impl Cell<Listeners> for CodeClass {
+impl Cell<CountedListeners> for CodeClass {
     fn index(self) -> usize {
         LISTENER_CODES_AT + self as usize
     }
 }
 
-impl Cell<Routes> for CodeClass {
+impl Cell<CountedRoutes> for CodeClass {
     fn index(self) -> usize {
         ROUTE_CODES_AT + self as usize
     }
 }
 
 /// How exchanges and sessions have ended.
-impl Cell<Listeners> for Why {
+impl Cell<CountedListeners> for Why {
     fn index(self) -> usize {
         LISTENER_REASONS_AT + self as usize
     }
 }
 
-impl Cell<Routes> for Why {
+impl Cell<CountedRoutes> for Why {
     fn index(self) -> usize {
         ROUTE_REASONS_AT + self as usize
     }
 }
 
-impl Timed for Upstreams {
+impl Timed for CountedUpstreams {
     const HISTOGRAM_AT: usize = UPSTREAM_HISTOGRAM_AT;
 }
 
@@ -293,7 +293,7 @@ pub enum BackendWord {
     Draining,
 }
 
-impl Word<Backends> for BackendWord {
+impl Word<CountedBackends> for BackendWord {
     fn index(self) -> usize {
         self as usize
     }
@@ -307,7 +307,7 @@ pub enum UpstreamWord {
     Turns = 0,
 }
 
-impl Word<Upstreams> for UpstreamWord {
+impl Word<CountedUpstreams> for UpstreamWord {
     fn index(self) -> usize {
         self as usize
     }

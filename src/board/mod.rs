@@ -35,8 +35,8 @@ use directory::{Location, Room};
 use layout::{CHANGES_AT, Layout, MAGIC, MAGIC_AT, ROWS_USED_AT, VERSION, VERSION_AT};
 
 pub use cells::{
-    BackendCell, BackendWord, Backends, Cell, CodeClass, Counted, ListenerCell, Listeners,
-    RouteCell, Routes, Timed, UpstreamWord, Upstreams, Word,
+    BackendCell, BackendWord, Cell, CodeClass, Counted, CountedBackends, CountedListeners,
+    CountedRoutes, CountedUpstreams, ListenerCell, RouteCell, Timed, UpstreamWord, Word,
 };
 pub(crate) use layout::{NAMES_MAX, ROWS_MAX};
 pub(crate) use loads::NotesRead;
@@ -63,11 +63,11 @@ pub struct Column<K: Counted> {
 }
 
 /// The column of a listener.
-pub(crate) type ListenerColumn = Column<Listeners>;
+pub(crate) type ListenerColumn = Column<CountedListeners>;
 /// The column of an upstream.
-pub(crate) type UpstreamColumn = Column<Upstreams>;
+pub(crate) type UpstreamColumn = Column<CountedUpstreams>;
 /// The column of a backend.
-pub type BackendColumn = Column<Backends>;
+pub type BackendColumn = Column<CountedBackends>;
 
 impl<K: Counted> Column<K> {
     /// That of whatever has no name on the board: what is counted there tells nobody anything.

@@ -53,7 +53,7 @@ fn open<K: Counted + PartialEq + Debug>(boards: &mut [Board], name: &str) -> Col
 #[test]
 fn a_private_column_given_back_is_zero_for_its_next_owner() {
     let mut board = private();
-    let (one, other) = (board.open::<Listeners>("one"), board.open("other"));
+    let (one, other) = (board.open::<CountedListeners>("one"), board.open("other"));
     board.set(one, ListenerCell::Active, 2);
     board.add(one, ListenerCell::Accepted, 3);
     board.add(other, ListenerCell::Accepted, 4);
@@ -68,9 +68,12 @@ fn a_private_column_given_back_is_zero_for_its_next_owner() {
 #[test]
 fn a_process_on_its_own_has_all_that_several_share() {
     let mut board = private();
-    let (upstream, backend) = (board.open::<Upstreams>("a"), board.open::<Backends>("a/1"));
+    let (upstream, backend) = (
+        board.open::<CountedUpstreams>("a"),
+        board.open::<CountedBackends>("a/1"),
+    );
     board.publish(&backends(["x"])).expect("nothing is to do");
-    assert_eq!(board.find::<Backends>("x"), None);
+    assert_eq!(board.find::<CountedBackends>("x"), None);
     assert!(!board.is_shared() && backend.is_listed());
     assert_eq!(board.find("a/1"), Some(backend));
     board
@@ -91,7 +94,10 @@ fn a_process_on_its_own_has_all_that_several_share() {
     assert!(!board.is_anyone_staying(|_| true));
     board.close(backend);
     board.close(upstream);
-    let (upstream, backend) = (board.open::<Upstreams>("a"), board.open::<Backends>("a/1"));
+    let (upstream, backend) = (
+        board.open::<CountedUpstreams>("a"),
+        board.open::<CountedBackends>("a/1"),
+    );
     assert!(
         !board.is_draining(backend),
         "whoever comes back does not drain"
@@ -103,7 +109,7 @@ fn a_process_on_its_own_has_all_that_several_share() {
 #[test]
 fn a_name_that_is_opened_twice_in_a_process_on_its_own_is_counted_apart() {
     let mut board = private();
-    let (before, now) = (board.open::<Backends>("a/1"), board.open("a/1"));
+    let (before, now) = (board.open::<CountedBackends>("a/1"), board.open("a/1"));
     board.add(before, BackendCell::Picks, 1);
     assert_eq!(board.total(now, BackendCell::Picks), 0);
 }
@@ -114,7 +120,10 @@ fn a_board_of_one_process_grows_and_keeps_everything() {
     let mut columns = Vec::new();
     board.count_oddity(Oddity::EmptyLine);
     for n in 0..2_000 {
-        let (upstream, backend) = (board.open::<Upstreams>("u"), board.open::<Backends>("b"));
+        let (upstream, backend) = (
+            board.open::<CountedUpstreams>("u"),
+            board.open::<CountedBackends>("b"),
+        );
         board.add(backend, BackendCell::Picks, n);
         board.record_ms(upstream, n);
         board
@@ -140,7 +149,7 @@ fn a_board_of_one_process_grows_and_keeps_everything() {
         board.close(backend);
     }
     for n in 0..4_000 {
-        assert!(board.open::<Backends>("again").is_listed(), "{n}");
+        assert!(board.open::<CountedBackends>("again").is_listed(), "{n}");
     }
     assert_eq!(board.words().len(), words, "what is free is used first");
 }
@@ -256,7 +265,7 @@ fn rows_that_nobody_has_are_not_added_up_until_somebody_has_them_again() {
     supervisor.limit_rows(2);
     assert_eq!(supervisor.sessions_elsewhere(), 1);
     let mut late = worker(&fd, 3);
-    late.open::<Listeners>("a");
+    late.open::<CountedListeners>("a");
     late.add(column, ListenerCell::Accepted, 5);
     assert_eq!(supervisor.sessions_elsewhere(), 3);
     assert_eq!(supervisor.total(column, ListenerCell::Accepted), 5);
@@ -299,10 +308,13 @@ fn a_row_tells_how_its_worker_is() {
 #[test]
 fn a_name_that_is_not_published_is_told_to_nobody() {
     let (supervisor, mut workers, _) = machine(2);
-    let columns = [workers[0].open::<Backends>("a"), workers[1].open("a")];
+    let columns = [
+        workers[0].open::<CountedBackends>("a"),
+        workers[1].open("a"),
+    ];
     let published = of(Table::Upstreams, ["a", "b"]);
     supervisor.publish(&published).expect("room");
-    let listed = open::<Upstreams>(&mut workers, "a");
+    let listed = open::<CountedUpstreams>(&mut workers, "a");
     let read = &mut NotesRead::default();
     noted(&workers[1], read);
     assert!(listed.is_listed() && !columns[0].is_listed() && !columns[1].is_listed());
@@ -318,7 +330,7 @@ fn a_name_that_is_not_published_is_told_to_nobody() {
     for (board, column) in workers.iter_mut().zip(columns) {
         board.close(column);
     }
-    assert_eq!(supervisor.find::<Backends>("a"), None);
+    assert_eq!(supervisor.find::<CountedBackends>("a"), None);
 }
 
 #[test]
@@ -333,7 +345,8 @@ fn a_name_keeps_its_column_over_every_publication() {
     supervisor.publish(&listeners(["b", "a"])).expect("room");
     assert_eq!(supervisor.find("a"), Some(a));
     assert_eq!(supervisor.total(a, ListenerCell::Accepted), 1);
-    let columns = ["a", "b", "c"].map(|it| supervisor.find::<Listeners>(it).expect("listed"));
+    let columns =
+        ["a", "b", "c"].map(|it| supervisor.find::<CountedListeners>(it).expect("listed"));
     assert!(columns[0] != columns[1] && columns[1] != columns[2] && columns[0] != columns[2]);
 }
 
@@ -369,8 +382,10 @@ fn the_column_of_a_name_that_is_gone_is_given_away_when_it_is_needed() {
     supervisor
         .publish(&many("old", 0..NAMES_MAX))
         .expect("just enough");
-    let used = open::<Upstreams>(&mut workers, "old 7");
-    let unused = supervisor.find::<Upstreams>("old 9").expect("listed");
+    let used = open::<CountedUpstreams>(&mut workers, "old 7");
+    let unused = supervisor
+        .find::<CountedUpstreams>("old 9")
+        .expect("listed");
     workers[0].record_ms(used, 1);
     for column in [used, unused] {
         let word = supervisor.word(column, UpstreamWord::Turns);
@@ -379,7 +394,7 @@ fn the_column_of_a_name_that_is_gone_is_given_away_when_it_is_needed() {
     let new = many("new", 1..NAMES_MAX);
     supervisor.publish(&new).expect("all but the one in use");
     assert_eq!(supervisor.find("old 7"), Some(used));
-    assert_eq!(supervisor.find::<Upstreams>("old 9"), None);
+    assert_eq!(supervisor.find::<CountedUpstreams>("old 9"), None);
     let turns = supervisor.word(unused, UpstreamWord::Turns);
     assert_eq!(turns.load(Ordering::Relaxed), 0, "nothing is left behind");
     let more = [&new[..], &backends(["one more"])].concat();
@@ -391,12 +406,14 @@ fn the_column_of_a_name_that_is_gone_is_given_away_when_it_is_needed() {
     };
     assert!(full.to_string().contains("first take out"), "{full}");
     assert_eq!(supervisor.publish(&more), Err(full));
-    assert_eq!(supervisor.find::<Backends>("one more"), None);
+    assert_eq!(supervisor.find::<CountedBackends>("one more"), None);
     workers[0].close(used);
     supervisor.publish(&more).expect("room");
-    let last = supervisor.find::<Backends>("one more").expect("listed");
+    let last = supervisor
+        .find::<CountedBackends>("one more")
+        .expect("listed");
     assert_eq!(supervisor.total(last, BackendCell::Picks), 0);
-    assert_eq!(supervisor.find::<Upstreams>("old 7"), None);
+    assert_eq!(supervisor.find::<CountedUpstreams>("old 7"), None);
 }
 
 #[test]
@@ -406,12 +423,12 @@ fn names_that_are_gone_keep_their_columns_while_there_is_room() {
     supervisor
         .publish(&many("new", 0..NAMES_MAX - 100))
         .expect("room");
-    assert!(supervisor.find::<Backends>("old 98").is_some());
+    assert!(supervisor.find::<CountedBackends>("old 98").is_some());
     supervisor
         .publish(&many("new", 0..NAMES_MAX - 99))
         .expect("room");
-    assert!(supervisor.find::<Backends>("old 98").is_none());
-    assert!(supervisor.find::<Backends>("new 98").is_some());
+    assert!(supervisor.find::<CountedBackends>("old 98").is_none());
+    assert!(supervisor.find::<CountedBackends>("new 98").is_some());
 }
 
 #[test]
@@ -443,14 +460,16 @@ fn columns_of_all_kinds_are_wherever_there_is_room_and_never_overlap() {
         }
         for (table, name) in &names {
             let is_found = match table {
-                Table::Listeners => workers[0].open::<Listeners>(name).is_listed(),
-                Table::Upstreams => supervisor.find::<Upstreams>(name).is_some(),
-                Table::Backends => supervisor.find::<Backends>(name).is_some(),
+                Table::Listeners => workers[0].open::<CountedListeners>(name).is_listed(),
+                Table::Upstreams => supervisor.find::<CountedUpstreams>(name).is_some(),
+                Table::Backends => supervisor.find::<CountedBackends>(name).is_some(),
                 Table::Routes => unreachable!("none is named"),
             };
             assert!(is_found, "{round}: {name}");
             if *table == Table::Listeners {
-                let column = workers[0].find::<Listeners>(name).expect("it is open");
+                let column = workers[0]
+                    .find::<CountedListeners>(name)
+                    .expect("it is open");
                 workers[0].close(column);
             }
         }
@@ -478,8 +497,8 @@ fn codes_and_reasons_are_counted_of_listeners_and_routes() {
     let (supervisor, mut workers, _) = machine(2);
     let names = [(Table::Listeners, "a"), (Table::Routes, "a /")];
     supervisor.publish(&names).expect("room");
-    let listener = open::<Listeners>(&mut workers, "a");
-    let route = open::<Routes>(&mut workers, "a /");
+    let listener = open::<CountedListeners>(&mut workers, "a");
+    let route = open::<CountedRoutes>(&mut workers, "a /");
     let codes = [100, 199, 200, 304, 404, 499, 500, 99, 600, 999];
     for (board, code) in workers.iter().cycle().zip(codes) {
         board.add(listener, CodeClass::of(code), 1);
@@ -514,7 +533,7 @@ fn histograms_are_added_up_over_the_living_and_the_dead() {
     supervisor
         .publish(&of(Table::Upstreams, ["a"]))
         .expect("room");
-    let column = open::<Upstreams>(&mut workers, "a");
+    let column = open::<CountedUpstreams>(&mut workers, "a");
     for (board, ms) in workers
         .iter()
         .cycle()
@@ -546,12 +565,12 @@ fn no_two_things_are_counted_in_one_cell() {
     let mut listener: Vec<usize> = (0..=ListenerCell::Requests as usize).collect();
     let mut route = vec![RouteCell::Requests as usize];
     for code in [1, 100, 200, 300, 400, 500] {
-        listener.push(Cell::<Listeners>::index(CodeClass::of(code)));
-        route.push(Cell::<Routes>::index(CodeClass::of(code)));
+        listener.push(Cell::<CountedListeners>::index(CodeClass::of(code)));
+        route.push(Cell::<CountedRoutes>::index(CodeClass::of(code)));
     }
     for why in Why::ALL {
-        listener.push(Cell::<Listeners>::index(why));
-        route.push(Cell::<Routes>::index(why));
+        listener.push(Cell::<CountedListeners>::index(why));
+        route.push(Cell::<CountedRoutes>::index(why));
     }
     for (table, mut cells) in [(Table::Listeners, listener), (Table::Routes, route)] {
         cells.sort_unstable();
@@ -569,7 +588,7 @@ fn no_two_things_are_counted_in_one_cell() {
 fn whoever_reads_the_strides_can_add_up_the_rows() {
     let (supervisor, mut workers, fd) = machine(3);
     supervisor.publish(&many("name", 0..50)).expect("room");
-    let column = open::<Backends>(&mut workers, "name 40");
+    let column = open::<CountedBackends>(&mut workers, "name 40");
     for (count, board) in (1..).zip(&workers) {
         board.add(column, BackendCell::Retries, count);
     }
@@ -613,7 +632,7 @@ fn a_board_of_another_size_is_used_as_its_header_says() {
     let (supervisor, mut worker) = (attach(0).expect("a board"), attach(3).expect("a board"));
     assert_eq!(attach(4).err(), Some(Unfit::Row));
     supervisor.publish(&many("a", 0..10)).expect("room");
-    let column = worker.open::<Upstreams>("a 9");
+    let column = worker.open::<CountedUpstreams>("a 9");
     worker.record_ms(column, 5);
     assert_eq!(supervisor.histogram(column).sum_ms, 5);
     let full = supervisor.publish(&many("a", 0..11)).expect_err("too many");

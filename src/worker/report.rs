@@ -2,7 +2,7 @@
 
 use log::info;
 
-use crate::board::{BackendCell, Cell, ListenerCell, Listeners};
+use crate::board::{BackendCell, Cell, CountedListeners, ListenerCell};
 use crate::core::account::Purpose;
 use crate::core::http::oddity::Oddity;
 use crate::net::Net;
@@ -82,7 +82,7 @@ impl<N: Net> Worker<N> {
 
     /// A counter or gauge of the listener of that name.
     #[must_use]
-    pub fn listener_count(&self, name: &str, cell: impl Cell<Listeners>) -> Option<u64> {
+    pub fn listener_count(&self, name: &str, cell: impl Cell<CountedListeners>) -> Option<u64> {
         let listener = self
             .shared
             .listeners

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use log::warn;
 
-use crate::board::{Board, Cell, CodeClass, Listeners};
+use crate::board::{Board, Cell, CodeClass, CountedListeners};
 use crate::config::model;
 use crate::core::address::Address;
 use crate::core::backend::BackendId;
@@ -74,7 +74,12 @@ impl<N: Net> Shared<N> {
     }
 
     /// Counts for a listener.
-    pub(crate) fn count(&self, listener: ListenerSlot, cell: impl Cell<Listeners>, count: u64) {
+    pub(crate) fn count(
+        &self,
+        listener: ListenerSlot,
+        cell: impl Cell<CountedListeners>,
+        count: u64,
+    ) {
         self.board.add(self.listeners[listener].column, cell, count);
     }
 

@@ -3,7 +3,7 @@
 use std::cell::RefMut;
 use std::path::Path;
 
-use weir::board::{BackendCell, Board, Cell, Listeners};
+use weir::board::{BackendCell, Board, Cell, CountedListeners};
 use weir::config;
 use weir::config::model::Config;
 use weir::config::problem::Problem;
@@ -220,7 +220,7 @@ impl Rig {
         (client, backend)
     }
 
-    pub(crate) fn listener_count(&self, cell: impl Cell<Listeners>) -> u64 {
+    pub(crate) fn listener_count(&self, cell: impl Cell<CountedListeners>) -> u64 {
         let count = self.worker.listener_count(LISTENER, cell);
         count.expect("the listener is known")
     }
