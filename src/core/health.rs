@@ -181,7 +181,7 @@ impl Health {
 
     /// Another process probes the backend: what it has found counts here as if it had been found
     /// here. `contrary` results in a row speak against the verdict, which stands since `since`.
-    pub(crate) fn take_on(&mut self, verdict: Verdict, contrary: u32, since: Tick) {
+    pub(crate) fn adopt(&mut self, verdict: Verdict, contrary: u32, since: Tick) {
         self.verdict = verdict;
         self.since = since;
         self.contrary = contrary;
@@ -489,10 +489,10 @@ mod tests {
     #[test]
     fn what_another_process_has_found_is_gone_on_from() {
         let mut health = Health::new(Up, Tick(0));
-        health.take_on(Up, 2, Tick(7));
+        health.adopt(Up, 2, Tick(7));
         let change = health.on_probe(false, RISE_2_FALL_3, Tick(10));
         assert_eq!(change.map(|it| (it.results, it.previous_ms)), Some((3, 3)));
-        health.take_on(Up, 0, Tick(20));
+        health.adopt(Up, 0, Tick(20));
         assert!(health.is_usable() && health.is_known() && !health.is_changing());
         assert_eq!((health.since(), health.contrary()), (Tick(20), 0));
     }

@@ -221,7 +221,7 @@ impl UpstreamTable {
         }
         let health = &mut self.backends.get_mut(id).health;
         let is_news = health.verdict() != finding.verdict;
-        health.take_on(finding.verdict, finding.contrary, since);
+        health.adopt(finding.verdict, finding.contrary, since);
         if is_news {
             let label = &self.entry(id).label;
             match (finding.verdict, finding.reason) {

@@ -401,6 +401,7 @@ fn http_mode() -> BoxedStrategy<Http> {
         Just(("192.0.2.1", 32)),
         Just(("2001:db8::", 32)),
         Just(("::", 0)),
+        Just(("::ffff:10.0.0.0", 104)),
     ];
     let network = network.prop_map(|(address, prefix_bits)| {
         Network::new(address.parse().expect("an address"), prefix_bits)
