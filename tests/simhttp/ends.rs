@@ -86,9 +86,19 @@ fn who_leaves_within_a_head_has_a_line() {
         assert!(line.contains(&format!("\"status\":{status},")), "{line}");
         assert!(line.contains("\"bytes_in\":8,"), "{line}");
     }
-    // Between two requests there is nothing to tell.
+    // Between two requests there is nothing to tell, and an empty line begins none.
     let mut rig = rig("");
     let client = rig.client();
+    send(&mut rig, client, b"\r\n");
+    rig.pass(30_000, 1_000);
+    send(&mut rig, client, b"\r\n");
+    assert_eq!(rig.listener_count(ListenerCell::TimedOut), 0);
+    send(&mut rig, client, b"\r\nGET /0 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let backend = rig.accepted(0)[0];
+    send(&mut rig, backend, ANSWER);
+    assert!(rig.world().peer_received(client).ends_with(b"ok"));
+    assert!(line(&mut rig).contains("\"why\":\"ok\""));
+    send(&mut rig, client, b"\r\n");
     rig.world().peer_close_write(client);
     rig.settle();
     assert!(

@@ -46,6 +46,13 @@ enum Looked {
     Done(Next),
 }
 
+/// Whether these are empty lines and nothing else, as some clients send behind a body: no request
+/// begins with them (RFC 9112, section 2.2).
+fn is_blank(bytes: &[u8]) -> bool {
+    let (lines, rest) = bytes.as_chunks();
+    rest.is_empty() && lines.iter().all(|line| line == b"\r\n")
+}
+
 impl<N: Net> Parts<'_, N> {
     /// Looks for the next request head and begins what it asks for.
     pub(super) fn read_request(&mut self, shared: &mut Shared<N>) -> Next {
@@ -169,6 +176,10 @@ impl<N: Net> Parts<'_, N> {
         }
         match (found, self.http.phase) {
             (Looked::Waits, ClientPhase::Head(since)) => self.http.phase = ClientPhase::Idle(since),
+            (Looked::Partial, ClientPhase::Idle(_)) if is_blank(&self.http.input) => {
+                let account = shared.io.buffers.account_mut();
+                account.free(Purpose::Input, &mut self.http.input);
+            }
             (Looked::Partial, ClientPhase::Idle(_)) => {
                 self.http.phase = ClientPhase::Head(shared.timers.now)
             }
