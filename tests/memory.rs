@@ -193,6 +193,8 @@ fn crowds_are_served(more: &str, first: &str, files: &Files) {
     let mut weir = Launch::new(config).first(first).start();
     let address = weir.address();
     let before = processes(&weir);
+    let expected = if more.contains("workers: 2") { 3 } else { 1 };
+    assert_eq!(before.len(), expected);
 
     let mut readers: Vec<_> = (0..READERS)
         .map(|_| narrow_client(address, files.window_bytes))
@@ -270,7 +272,7 @@ fn two_workers_with_16_mb_of_addresses_each_that_copy() {
     crowds_are_served("workers: 2\nsplice: false\n", ADDRESSES, &SHORT);
 }
 
-/// What `auto` gives each of two in a control group of 16 MB.
+/// What `auto` gives each of two in a control group of 16 MB: no process outgrows that.
 #[test]
 fn two_workers_with_a_megabyte_each() {
     let memory = "workers: 2\nbuffers: {memory: 1MiB}\n";
@@ -290,6 +292,16 @@ impl Group {
         let group = Self(home.join(format!("weir-test-{}", std::process::id())));
         fs::create_dir(&group.0).expect("root may make a group");
         fs::write(group.0.join(limit), "16000000").expect("memory is controlled");
+        // Where swap is counted, there is none.
+        for (limit, bytes) in [
+            ("memory.swap.max", "0"),
+            ("memory.memsw.limit_in_bytes", "16000000"),
+        ] {
+            let file = group.0.join(limit);
+            if file.exists() {
+                fs::write(file, bytes).expect("swap is controlled");
+            }
+        }
         group
     }
 

@@ -461,6 +461,12 @@ mod tests {
         }
     }
 
+    /// Part of what picks keep of a backend: tests/footprint.rs counts on it.
+    #[test]
+    fn a_membership_is_small() {
+        assert!(size_of::<Option<Membership>>() <= 12);
+    }
+
     #[test]
     fn leases_are_counted_while_they_are_out() {
         let (mut backends, ids) = table(&["a", "b"]);

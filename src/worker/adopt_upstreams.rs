@@ -104,9 +104,9 @@ impl<N: Net> Worker<N> {
             let is_target = !listener.is_http && listener.upstream == slot;
             is_alive && (is_target || site.is_some_and(|site| site.leads_to(slot)))
         };
-        // Who waits in its line has no backend yet.
-        let has_line = !self.shared.upstreams[slot].queue.is_empty();
-        has_line || self.shared.listeners.list.iter().any(leads_there)
+        // Who waits in its queue has no backend yet.
+        let has_waiting = !self.shared.upstreams[slot].queue.is_empty();
+        has_waiting || self.shared.listeners.list.iter().any(leads_there)
     }
 
     fn blank_upstream(&mut self, slot: UpstreamSlot, settings: &model::Upstream) -> Upstream {

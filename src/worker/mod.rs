@@ -5,7 +5,8 @@
 //! owners, so nothing is opened or closed while a batch is being read. Expire timers into the
 //! same queues. Run the owners that were queued, sessions, then probes, then listeners, each
 //! within a budget; whoever has work left goes to the tail. Settle: let those go on who wait for a
-//! descriptor, resume listeners that were full, and end a drain that has nothing left.
+//! descriptor, for a full backend or for memory, resume listeners that were full, and end a drain
+//! that has nothing left.
 
 mod accept;
 mod adopt;

@@ -18,7 +18,8 @@ use crate::worker::timers::Timeout;
 use crate::worker::told::Census;
 
 impl<N: Net> Worker<N> {
-    /// Bytes of a session in the table, which is all that an idle one takes besides its timer.
+    /// Bytes of a session in the table. An idle HTTP one takes only that and its timer, an idle TCP
+    /// one its backend connection, too.
     #[must_use]
     pub const fn session_bytes() -> usize {
         size_of::<crate::worker::session::Session<N>>()
@@ -212,7 +213,7 @@ impl<N: Net> Worker<N> {
         let waiting = self.sessions.iter();
         let waiting = waiting.filter(|(_, session)| session.shortage == Shortage::Queued);
         match (waiting.count(), self.memory_queue.len()) {
-            (waiting, line) if waiting == line => Ok(()),
+            (waiting, queued) if waiting == queued => Ok(()),
             (waiting, queued) => Err(format!("{waiting} wait for memory, {queued} are queued")),
         }
     }

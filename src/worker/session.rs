@@ -88,7 +88,7 @@ impl<N: Net> Session<N> {
         }
     }
 
-    /// The upstream in whose line it waits for a full backend.
+    /// The upstream in whose queue it waits for a full backend.
     pub(crate) fn queue(&self) -> Option<UpstreamSlot> {
         match &self.protocol {
             Protocol::Tcp(_) | Protocol::Opening(_) => None,

@@ -1,6 +1,7 @@
-//! What all sessions of a worker share, in parts of their own: the seam, the clock, the board, and
-//! the tables of listeners, upstreams and connections. What needs one part takes that part; what
-//! needs several takes all. A session runs with two disjoint borrows, itself and this.
+//! What all sessions of a worker share, in parts of their own: the seam with its buffers, the
+//! clock, the board, the tables of listeners, upstreams and connections, what HTTP sessions use
+//! in turn, and the queue for descriptors. What needs one part takes that part; what needs
+//! several takes all. A session runs with two disjoint borrows, itself and this.
 
 use std::io::ErrorKind;
 use std::time::Duration;

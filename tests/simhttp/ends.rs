@@ -92,6 +92,9 @@ fn who_leaves_within_a_head_has_a_line() {
     send(&mut rig, client, b"\r\n");
     rig.pass(30_000, 1_000);
     send(&mut rig, client, b"\r\n");
+    send(&mut rig, client, b"\r");
+    send(&mut rig, client, b"\n");
+    rig.pass(20_000, 1_000);
     assert_eq!(rig.listener_count(ListenerCell::TimedOut), 0);
     send(&mut rig, client, b"\r\nGET /0 HTTP/1.1\r\nHost: a\r\n\r\n");
     let backend = rig.accepted(0)[0];

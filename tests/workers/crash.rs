@@ -62,7 +62,8 @@ fn gauges_are_what_the_kernel_counts_however_often_workers_are_killed() {
     assert!(failures.is_empty(), "{failures:?}");
 }
 
-/// Seats in no order, none so soon again that its next worker would have to wait for its start.
+/// Numbers of workers in no order, none so soon again that its successor would have to wait for its
+/// start.
 struct Victims {
     killed: Vec<Option<Instant>>,
     state: usize,

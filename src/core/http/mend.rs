@@ -108,7 +108,10 @@ fn status_line(line: &[u8], out: &mut Vec<u8>, oddities: &mut Oddities) -> Resul
     out.push(b' ');
     out.extend_from_slice(code);
     out.push(b' ');
-    let is_mended = append_text(trim_start(reason), out).ok_or(HeadError::Status)?;
+    // Where the parts are as they should be, more blanks belong to the reason.
+    let as_written = line.strip_prefix(&out[start..]);
+    let reason = as_written.unwrap_or_else(|| trim_start(reason));
+    let is_mended = append_text(reason, out).ok_or(HeadError::Status)?;
     if is_mended || !line.starts_with(out[start..].trim_ascii_end()) {
         oddities.add(Oddity::StatusLine);
     }
@@ -277,6 +280,11 @@ mod tests {
             (b"HTTP/1.1  200 OK\r\n\r\n", ok, &[StatusLine]),
             (b"HTTP/1.1 \t 200\tOK\r\n\r\n", ok, &[StatusLine]),
             (b"HTTP/1.1  200 \t OK\r\n\r\n", ok, &[StatusLine]),
+            (
+                b"HTTP/1.1 200  OK\n\n",
+                r"HTTP/1.1 200  OK\r\n\r\n",
+                &[BareLineFeed],
+            ),
             (b"http/1.1 200 OK\r\n\r\n", ok, &[StatusLine]),
             (b"HTTP/1.7 200 OK\r\n\r\n", ok, &[StatusLine]),
             (

@@ -105,7 +105,7 @@ impl ActiveExchange {
         matches!(self.state.backend(), BackendState::Queued(_))
     }
 
-    /// The upstream in whose line it waits for a full backend.
+    /// The upstream in whose queue it waits for a full backend.
     pub(crate) fn queue(&self) -> Option<UpstreamSlot> {
         self.is_queued().then_some(self.attempt.upstream)
     }

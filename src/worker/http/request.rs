@@ -47,8 +47,8 @@ enum Looked {
 }
 
 /// Whether these are empty lines and nothing else, as some clients send behind a body: no request
-/// begins with them (RFC 9112, section 2.2).
-fn is_blank(bytes: &[u8]) -> bool {
+/// begins with them (RFC 9112 section 2.2).
+fn is_only_empty_lines(bytes: &[u8]) -> bool {
     let (lines, rest) = bytes.as_chunks();
     rest.is_empty() && lines.iter().all(|line| line == b"\r\n")
 }
@@ -102,8 +102,8 @@ impl<N: Net> Parts<'_, N> {
                 return next;
             }
             let kept = self.keep_ahead(&mut shared.io, fresh);
-            if let ClientPhase::Idle(_) = self.http.phase {
-                // Its time to wait begins now.
+            if let (Looked::Waits, ClientPhase::Idle(_)) = (&found, self.http.phase) {
+                // Its time to wait for memory begins now.
                 self.http.phase = ClientPhase::Idle(shared.timers.now);
             }
             return self.wait(shared, kept, &found);
@@ -176,9 +176,12 @@ impl<N: Net> Parts<'_, N> {
         }
         match (found, self.http.phase) {
             (Looked::Waits, ClientPhase::Head(since)) => self.http.phase = ClientPhase::Idle(since),
-            (Looked::Partial, ClientPhase::Idle(_)) if is_blank(&self.http.input) => {
+            (Looked::Partial, ClientPhase::Idle(since) | ClientPhase::Head(since))
+                if is_only_empty_lines(&self.http.input) =>
+            {
                 let account = shared.io.buffers.account_mut();
                 account.free(Purpose::Input, &mut self.http.input);
+                self.http.phase = ClientPhase::Idle(since);
             }
             (Looked::Partial, ClientPhase::Idle(_)) => {
                 self.http.phase = ClientPhase::Head(shared.timers.now)
