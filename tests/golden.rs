@@ -7,20 +7,10 @@ use std::path::{Path, PathBuf};
 
 use weir::config;
 
-fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
+use compare::{Comparison, configurations, files, folder};
 
-/// The files of a folder that end so, sorted.
-fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).expect("the folder can be read");
-    let paths = entries.map(|entry| entry.expect("it can be listed").path());
-    let mut found: Vec<PathBuf> = paths
-        .filter(|path| path.extension().is_some_and(|it| it == ending))
-        .collect();
-    found.sort();
-    found
-}
+#[path = "golden/compare.rs"]
+mod compare;
 
 /// Warnings, and what is printed of a good file; or errors.
 fn told(path: &Path) -> String {
@@ -47,33 +37,18 @@ fn golden(path: &Path) -> PathBuf {
 
 #[test]
 fn what_is_printed_and_said_of_each_file_is_as_it_was() {
-    let mut paths = files(&folder("conf"), "yaml");
-    paths.extend(files(&folder("tests/golden"), "yaml"));
+    let paths = configurations();
     assert!(paths.len() > 23, "only {} files", paths.len());
-    let bless = std::env::var_os("WEIR_BLESS").is_some();
-    let mut changed = Vec::new();
+    let mut comparison = Comparison::default();
     for path in &paths {
-        let (golden, told) = (golden(path), told(path));
-        if bless {
-            fs::write(&golden, told).expect("it can be written");
-        } else if fs::read_to_string(&golden).unwrap_or_default() != told {
-            changed.push(format!(
-                "{}, for which it is now:\n{told}",
-                golden.display()
-            ));
-        }
+        comparison.add(&golden(path), &told(path));
     }
-    let changed = changed.join("\n");
-    assert!(
-        changed.is_empty(),
-        "with WEIR_BLESS=1 these are written anew: {changed}"
-    );
+    comparison.finish();
 }
 
 #[test]
 fn no_golden_file_is_left_over() {
-    let mut paths = files(&folder("conf"), "yaml");
-    paths.extend(files(&folder("tests/golden"), "yaml"));
+    let paths = configurations();
     let wanted: Vec<PathBuf> = paths.iter().map(|path| golden(path)).collect();
     for file in files(&folder("tests/golden"), "txt") {
         assert!(wanted.contains(&file), "{} is of no file", file.display());

@@ -87,9 +87,6 @@ pub(crate) fn connect_probe<N: Net>(
         .open_connection(backend, Owner::Probe(key), connect)
         .map_err(|error| match error {
             ConnectError::Exhausted => None,
-            ConnectError::Failed(_) if shared.upstreams.entry(backend).addresses.is_empty() => {
-                Some(Reason::Unresolved)
-            }
             ConnectError::Failed(kind) => Some(Reason::of(kind)),
         })?;
     Ok(Running {

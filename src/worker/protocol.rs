@@ -112,11 +112,7 @@ impl<N: Net> Shared<N> {
                 }
             }
             Protocol::Http(mut http) => {
-                let facts = Facts {
-                    peer: session.peer,
-                    listener: session.listener,
-                };
-                log_incomplete(&http, facts, self, reason);
+                log_incomplete(&http, Facts::of(session), self, reason);
                 let output = http.output.take();
                 let was_undelivered = output.is_some()
                     || http.exchange.is_some()

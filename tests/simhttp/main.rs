@@ -3,6 +3,8 @@
 //!
 //! `WEIR_SIM_SEEDS` says how many seeds run, `WEIR_SIM_SEED` replays one.
 
+#[path = "../golden/compare.rs"]
+mod compare;
 #[path = "../sim/net.rs"]
 mod net;
 #[path = "../sim/over_records.rs"]

@@ -7,13 +7,14 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Once;
 
 use weir::config::model::{Config, Mode};
 use weir::core::address::{Address, BackendAddress, UnresolvedName};
 use weir::worker::Stage;
 
+use crate::compare::{Comparison, configurations, folder};
 use crate::net::{Behaviour, ListenerId, PeerId, Settings};
 use crate::rig::{Rig, compile_with};
 
@@ -223,25 +224,9 @@ fn port(number: usize) -> u16 {
     u16::try_from(number).expect("few backends")
 }
 
-fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
-
-fn configurations() -> Vec<PathBuf> {
-    let entries =
-        ["conf", "tests/golden"].map(|name| fs::read_dir(folder(name)).expect("a folder"));
-    let paths = entries.into_iter().flatten();
-    let paths = paths.map(|entry| entry.expect("it can be listed").path());
-    let is_config = |path: &PathBuf| path.extension().is_some_and(|it| it == "yaml");
-    let mut found: Vec<PathBuf> = paths.filter(is_config).collect();
-    found.sort();
-    found
-}
-
 #[test]
 fn what_is_told_of_the_same_story_is_as_it_was() {
-    let bless = std::env::var_os("WEIR_BLESS").is_some();
-    let (mut count, mut changed) = (0, Vec::new());
+    let (mut count, mut comparison) = (0, Comparison::default());
     for path in configurations() {
         let text = fs::read_to_string(&path).expect("it is text");
         let home = path.parent().expect("it is in a folder");
@@ -252,20 +237,9 @@ fn what_is_told_of_the_same_story_is_as_it_was() {
         let told = told_in(|| Story::new(&text, config).play());
         let name = path.file_stem().expect("it is a file");
         let golden = folder("tests/golden/told").join(Path::new(name).with_extension("log"));
-        if bless {
-            fs::write(&golden, told).expect("it can be written");
-        } else if fs::read_to_string(&golden).unwrap_or_default() != told {
-            changed.push(format!(
-                "{}, for which it is now:\n{told}",
-                golden.display()
-            ));
-        }
+        comparison.add(&golden, &told);
     }
     let golden = fs::read_dir(folder("tests/golden/told")).expect("a folder");
     assert_eq!(count, golden.count(), "one for each good configuration");
-    let changed = changed.join("\n");
-    assert!(
-        changed.is_empty(),
-        "with WEIR_BLESS=1 these are written anew: {changed}"
-    );
+    comparison.finish();
 }

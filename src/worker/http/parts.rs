@@ -34,7 +34,7 @@ pub(crate) struct Parts<'a, N: Net> {
 impl<'a, N: Net> Parts<'a, N> {
     /// The parts of a session that speaks HTTP.
     pub(crate) fn of(key: u32, session: &'a mut Session<N>) -> Option<Self> {
-        let id = session.id(key);
+        let (id, facts) = (session.id(key), Facts::of(session));
         let Protocol::Http(http) = &mut session.protocol else {
             return None;
         };
@@ -42,10 +42,7 @@ impl<'a, N: Net> Parts<'a, N> {
             id,
             client: &mut session.client,
             http,
-            facts: Facts {
-                peer: session.peer,
-                listener: session.listener,
-            },
+            facts,
             moved: &mut session.moved,
         })
     }
@@ -56,4 +53,13 @@ impl<'a, N: Net> Parts<'a, N> {
 pub(crate) struct Facts {
     pub(crate) peer: Option<std::net::SocketAddr>,
     pub(crate) listener: u32,
+}
+
+impl Facts {
+    pub(crate) fn of<N: Net>(session: &Session<N>) -> Self {
+        Self {
+            peer: session.peer,
+            listener: session.listener,
+        }
+    }
 }
