@@ -43,5 +43,6 @@ pub mod process;
 pub mod reactor;
 pub mod supervisor;
 pub mod sys;
+pub mod tls;
 mod wire;
 pub mod worker;

@@ -13,6 +13,7 @@ use crate::core::layer::Layer;
 use crate::core::opening::Opening;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
+use crate::tls::Connection;
 
 /// What a watched descriptor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,10 +176,11 @@ pub trait Net {
         None
     }
 
-    /// The layer of a new stream; none where its bytes go as they are.
-    fn layer(&mut self, _stream: &Self::Stream) -> Option<Self::Layer> {
-        None
-    }
+    /// What stands between the bytes of a stream and those of its session: TLS, if it has any.
+    fn layer(&mut self, stream: &Self::Stream, tls: Option<Connection>) -> Option<Self::Layer>;
+
+    /// Space that is shared by all layers between two operations.
+    fn layer_space(&mut self) -> &mut Vec<u8>;
 
     /// Bytes that were written to a stream and have not reached the peer's kernel as far as that
     /// has said. It may be asked after the end, too; none where it cannot be known.

@@ -45,7 +45,14 @@ const ROOMS: &[Room] = &[
     room("board", &["core", "sys"], &[]),
     room("config", &["core"], &["log", "serde", "serde_yaml"]),
     room("config/model", &["core"], &["log"]),
-    room("net", &["core"], &[]),
+    room("net", &["core", "tls"], &[]),
+    room("tls", &["core"], &["zeroize"]),
+    room(
+        "tls/engine",
+        &["core", "tls"],
+        &["ring", "rustls", "webpki"],
+    ),
+    room("tls/tickets", &["tls"], &["ring"]),
     room(
         "sys",
         &["core"],
@@ -53,12 +60,12 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "reactor",
-        &["core", "net", "sys"],
+        &["core", "net", "sys", "tls"],
         &["mio", "rustix", "socket2"],
     ),
     room(
         "worker",
-        &["board", "config", "core", "net"],
+        &["board", "config", "core", "net", "tls"],
         &["log", "slab"],
     ),
     room("wire", &["config", "core", "sys"], &["log"]),

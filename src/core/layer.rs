@@ -3,32 +3,28 @@
 //! A layer is pure: it is given what came from the socket and what is to be sent, and gives what
 //! is to be read and what the socket is to take. What it holds of either is bounded.
 
-use std::convert::Infallible;
 use std::io::{ErrorKind, IoSlice};
 
+use crate::core::fault::Fault;
 use crate::core::readiness::Io;
 
 /// One connection's layer.
 pub trait Layer {
-    /// These bytes of the socket had come before there was a layer: what followed an opening.
-    ///
-    /// # Errors
-    /// As of [`Layer::on_received`].
-    fn on_received_before(&mut self, bytes: &[u8]) -> Result<(), ErrorKind>;
+    /// Puts what it kept of the socket, an incomplete record, at the beginning of the space. How
+    /// many bytes these are.
+    fn carry(&mut self, space: &mut [u8]) -> usize;
 
-    /// Room for bytes of the socket. Never empty while [`Layer::read`] finds nothing.
-    fn room(&mut self) -> &mut [u8];
-
-    /// So many bytes of the socket are in the room now.
+    /// The space holds what was carried and what has come of the socket behind it. How many bytes
+    /// to be read it put `into`; it keeps the rest.
     ///
     /// # Errors
     /// When they are malformed: the connection is of no use any more.
-    fn on_received(&mut self, count: usize) -> Result<(), ErrorKind>;
+    fn on_received(&mut self, space: &mut [u8], into: &mut [u8]) -> Result<usize, ErrorKind>;
 
     /// The socket has ended. Without the layer's own mark before it, that is no end but a cut.
     fn on_end(&mut self);
 
-    /// Reads what has come, which is not empty. `Closed` is the end by the layer's own mark.
+    /// Reads what is kept, into what is not empty. `Closed` is the end by the layer's own mark.
     fn read(&mut self, into: &mut [u8]) -> Io<usize>;
 
     /// Whether [`Layer::read`] would find bytes, or an end or a failure that was not told yet.
@@ -37,62 +33,59 @@ pub trait Layer {
     /// Whether the end has come, marked or not, though bytes before it may not have been read.
     fn has_ended(&self) -> bool;
 
-    /// Takes bytes to be sent, as many as it has room for.
-    fn write(&mut self, from: &[IoSlice<'_>]) -> usize;
+    /// Makes records of what is to be sent behind its first bytes, as much as the space has room
+    /// for.
+    fn seal(&mut self, from: &[IoSlice<'_>], skipped: usize, space: &mut [u8]) -> Sealed;
 
     /// No more is to be sent: the mark of the end follows. It is called once.
     fn finish(&mut self);
 
-    /// What the socket is to take.
+    /// What it keeps for the socket.
     fn pending(&self) -> &[u8];
 
     /// The socket has taken so much of it.
     fn on_sent(&mut self, count: usize);
+
+    /// Keeps what was sealed and the socket has not taken. Nothing else is pending.
+    fn keep_pending(&mut self, sealed: &[u8]);
+
+    /// What it has allocated for bytes of either direction.
+    fn kept_bytes(&self) -> usize;
+
+    /// Whether both sides have agreed, so that bytes can be sent.
+    fn is_established(&self) -> bool;
+
+    /// Why it failed, if it has.
+    fn fault(&self) -> Option<Fault>;
+
+    /// What both sides have agreed on, once they have.
+    fn secured(&self) -> Option<Secured<'_>>;
 }
 
-/// There is no such layer: bytes are those of the socket.
-impl Layer for Infallible {
-    fn on_received_before(&mut self, _: &[u8]) -> Result<(), ErrorKind> {
-        match *self {}
-    }
+/// What became of bytes that are to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sealed {
+    /// So many of them are in records.
+    pub taken: usize,
+    /// And these are so many bytes.
+    pub bytes: usize,
+}
 
-    fn room(&mut self) -> &mut [u8] {
-        match *self {}
-    }
-
-    fn on_received(&mut self, _: usize) -> Result<(), ErrorKind> {
-        match *self {}
-    }
-
-    fn on_end(&mut self) {
-        match *self {}
-    }
-
-    fn read(&mut self, _: &mut [u8]) -> Io<usize> {
-        match *self {}
-    }
-
-    fn may_read(&self) -> bool {
-        match *self {}
-    }
-
-    fn has_ended(&self) -> bool {
-        match *self {}
-    }
-
-    fn write(&mut self, _: &[IoSlice<'_>]) -> usize {
-        match *self {}
-    }
-
-    fn finish(&mut self) {
-        match *self {}
-    }
-
-    fn pending(&self) -> &[u8] {
-        match *self {}
-    }
-
-    fn on_sent(&mut self, _: usize) {
-        match *self {}
-    }
+/// What a connection is secured by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Secured<'a> {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The IANA name of the cipher suite.
+    pub cipher: &'static str,
+    /// The name by which the client asked for the site.
+    pub name: Option<&'a str>,
+    /// The application protocol (ALPN).
+    pub protocol: Option<&'a [u8]>,
+    /// The client's certificate, verified: DER.
+    pub client_certificate: Option<&'a [u8]>,
+    /// Names what is asked of clients; 0 for nothing.
+    pub client_rules: u64,
+    /// Whether an earlier session was resumed.
+    pub is_resumed: bool,
 }

@@ -36,6 +36,7 @@ use crate::sys::pipe::{self, Pipe};
 use crate::sys::random;
 use crate::sys::socket::{self, ListenerSocket};
 use crate::sys::unacknowledged::unacknowledged;
+use crate::tls::Connection;
 
 /// Events taken from the kernel by one wait; the rest come with the next.
 const EVENTS_MAX: usize = 1024;
@@ -51,6 +52,8 @@ pub struct Reactor {
     now: Tick,
     /// One of each is kept: a wake-up must outlive the thread that sent it.
     wakers: Vec<Waker>,
+    /// Where TLS opens and seals records; empty until the first.
+    layer_space: Vec<u8>,
     spares: Spares,
 }
 
@@ -143,6 +146,7 @@ impl Reactor {
             start_ms,
             now: Tick(start_ms),
             wakers: Vec::new(),
+            layer_space: Vec::new(),
             spares: Spares::default(),
         })
     }
@@ -212,8 +216,16 @@ impl Net for Reactor {
     type Listener = ListenerSocket;
     type Stream = Stream;
     type Pipe = Pipe;
-    type Layer = Infallible;
+    type Layer = Connection;
     type Opening = Infallible;
+
+    fn layer(&mut self, _: &Stream, tls: Option<Connection>) -> Option<Connection> {
+        tls
+    }
+
+    fn layer_space(&mut self) -> &mut Vec<u8> {
+        &mut self.layer_space
+    }
 
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick> {
         let timeout = self.timeout(until);

@@ -198,7 +198,8 @@ impl<N: Net> Worker<N> {
         let protocol = if let Some(state) = opening {
             Protocol::Opening(Box::new(Opening::new(state)))
         } else {
-            client.put_layer(&mut shared.io.net);
+            // Nothing has come that could be malformed.
+            let _ = client.put_layer(&mut shared.io.net, None, &mut []);
             opening::start(shared, slot, peer, Settled::default())
         };
         let session = vacant.insert(Session {

@@ -100,11 +100,11 @@ fn begin<N: Net>(
     };
     let account = shared.io.buffers.account_mut();
     account.give(Purpose::Input, opening.kept());
-    let came = &opening.bytes[settled.own_bytes..];
-    session.client.put_layer(&mut shared.io.net);
-    let came = match session.client.begin_with(came) {
-        Ok(true) => &[],
-        Ok(false) => came,
+    let mut bytes = opening.bytes;
+    let came = &mut bytes[settled.own_bytes..];
+    let came = match session.client.put_layer(&mut shared.io.net, None, came) {
+        Ok(true) => &[][..],
+        Ok(false) => &*came,
         Err(_) => return Turn::Close(CloseReason::Reset(Side::Client)),
     };
     let id = session.id(key);

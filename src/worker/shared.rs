@@ -113,7 +113,7 @@ impl<N: Net> Shared<N> {
             key,
             generation,
         };
-        let endpoint = Endpoint::watched(stream, target, net)
+        let endpoint = Endpoint::watched(stream, target, net, None)
             .map_err(|error| ConnectError::Failed(error.kind()))?;
         vacant.insert(Connection {
             endpoint,

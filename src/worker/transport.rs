@@ -9,9 +9,14 @@ use std::io::{self, ErrorKind, IoSlice};
 use crate::core::layer::Layer;
 use crate::core::readiness::{Io, Readiness};
 use crate::net::{Kind, Net, Target, Then};
+use crate::tls::Connection;
 
 /// What a peer may still have said when its connection is closed, in bytes.
 const LAST_WORDS_BYTES_MAX: usize = 512;
+
+/// Where records are opened and sealed: three that are full and what is gathered for one, or the
+/// longest message of a handshake that is taken.
+const LAYER_SPACE_BYTES: usize = 66 * 1024;
 
 /// One end of a connection.
 pub(crate) struct Endpoint<N: Net> {
@@ -48,24 +53,37 @@ impl<N: Net> Endpoint<N> {
         }
     }
 
-    /// Puts the layer on, if there is one.
-    pub(crate) fn put_layer(&mut self, net: &mut N) {
-        self.layer = net.layer(&self.stream);
-    }
-
-    /// Gives the layer what was read of the socket before; whether there is one.
-    pub(crate) fn begin_with(&mut self, came: &[u8]) -> Result<bool, ErrorKind> {
-        match &mut self.layer {
-            None => Ok(false),
-            Some(layer) => layer.on_received_before(came).map(|()| true),
-        }
+    /// From here on its bytes are those of a layer, if it has one, which is shown what has come
+    /// before. Whether it has.
+    ///
+    /// # Errors
+    /// When that is malformed already.
+    pub(crate) fn put_layer(
+        &mut self,
+        net: &mut N,
+        tls: Option<Connection>,
+        came: &mut [u8],
+    ) -> Result<bool, ErrorKind> {
+        self.layer = net.layer(&self.stream, tls);
+        let Some(layer) = &mut self.layer else {
+            return Ok(false);
+        };
+        let opened = layer.on_received(came, &mut []);
+        // What is to be answered, an alert among it; that this failed is found by whoever writes.
+        let _ = self.flush(net);
+        opened.map(|_| true)
     }
 
     /// Watches a connection that was just started, or closes it.
-    pub(crate) fn watched(stream: N::Stream, target: Target, net: &mut N) -> io::Result<Self> {
+    pub(crate) fn watched(
+        stream: N::Stream,
+        target: Target,
+        net: &mut N,
+        tls: Option<Connection>,
+    ) -> io::Result<Self> {
         match net.watch(&stream, target) {
             Ok(()) => Ok(Self {
-                layer: net.layer(&stream),
+                layer: net.layer(&stream, tls),
                 stream,
                 ready: Readiness::NONE,
                 ending: Ending::No,
@@ -261,6 +279,16 @@ impl<N: Net> Endpoint<N> {
     /// Reads through the layer, from the socket only where that is needed.
     #[cold]
     fn read_layer(&mut self, net: &mut N, into: &mut [u8]) -> Io<usize> {
+        let mut space = std::mem::take(net.layer_space());
+        if space.is_empty() {
+            space.resize(LAYER_SPACE_BYTES, 0);
+        }
+        let found = self.read_records(net, into, &mut space);
+        *net.layer_space() = space;
+        found
+    }
+
+    fn read_records(&mut self, net: &mut N, into: &mut [u8], space: &mut [u8]) -> Io<usize> {
         let mut may_have_more = true;
         while let Some(layer) = &mut self.layer {
             match layer.read(into) {
@@ -268,23 +296,34 @@ impl<N: Net> Endpoint<N> {
                 Io::Closed => return self.note_read(Io::Closed, into.len()),
                 found @ (Io::Ready(_) | Io::Blocked | Io::Failed(_)) => return found,
             }
-            let room = layer.room();
+            let carried = layer.carry(space);
+            let room = &mut space[carried..];
             let wanted = room.len();
-            let found = net.read(&self.stream, room);
-            match found {
-                Io::Ready(count) => {
-                    if let Err(kind) = layer.on_received(count) {
-                        return Io::Failed(kind);
-                    }
-                }
-                Io::Closed => layer.on_end(),
-                Io::Blocked | Io::Failed(_) => return self.note_read(found, wanted),
+            if wanted == 0 {
+                return Io::Failed(ErrorKind::InvalidData);
             }
+            let found = net.read(&self.stream, room);
+            let count = if let Io::Ready(count) = found {
+                count
+            } else {
+                0
+            };
             self.note_read(found, wanted);
             may_have_more = self.ready.has(Readiness::READ);
+            let Some(layer) = &mut self.layer else { break };
+            if found == Io::Closed {
+                layer.on_end();
+            }
+            let opened = layer.on_received(&mut space[..carried + count], into);
             if self.may_write() {
                 // It may have to be answered. That this failed is found by whoever writes.
                 let _ = self.flush(net);
+            }
+            match (opened, found) {
+                (Err(kind), _) => return Io::Failed(kind),
+                (Ok(given), _) if given > 0 => return Io::Ready(given),
+                (Ok(_), Io::Ready(_) | Io::Closed) => {}
+                (Ok(_), Io::Blocked | Io::Failed(_)) => return found,
             }
         }
         Io::Blocked
@@ -337,15 +376,67 @@ impl<N: Net> Endpoint<N> {
             Ok(false) => return Io::Blocked,
             Err(kind) => return Io::Failed(kind),
         }
-        let total = from.iter().map(|slice| slice.len()).sum();
-        let taken = self.layer.as_mut().map_or(0, |layer| layer.write(from));
-        if then == Then::End && taken == total {
-            self.mark_end();
+        let mut space = std::mem::take(net.layer_space());
+        if space.is_empty() {
+            space.resize(LAYER_SPACE_BYTES, 0);
         }
-        match self.flush(net) {
-            Ok(_) => Io::Ready(taken),
-            Err(kind) => Io::Failed(kind),
+        let found = self.write_records(net, from, then, &mut space);
+        *net.layer_space() = space;
+        found
+    }
+
+    fn write_records(
+        &mut self,
+        net: &mut N,
+        from: &[IoSlice<'_>],
+        then: Then,
+        space: &mut [u8],
+    ) -> Io<usize> {
+        let total: usize = from.iter().map(|slice| slice.len()).sum();
+        let mut taken = 0;
+        // As with a socket, a part is taken only when there is no room for more.
+        while taken < total && self.pending_bytes() == 0 {
+            let Some(layer) = &mut self.layer else { break };
+            let sealed = layer.seal(from, taken, space);
+            taken += sealed.taken;
+            let records = &space[..sealed.bytes];
+            let is_last = then == Then::End && taken == total;
+            // What the protocol has to say itself, a new key among it, goes in front.
+            if is_last || !layer.pending().is_empty() {
+                layer.keep_pending(records);
+            } else if let Err(found) = self.write_sealed(net, records) {
+                return found;
+            }
+            if is_last {
+                self.mark_end();
+            }
+            if let Err(kind) = self.flush(net) {
+                return Io::Failed(kind);
+            }
+            if sealed.taken == 0 {
+                break;
+            }
         }
+        if taken == 0 {
+            return Io::Blocked;
+        }
+        Io::Ready(taken)
+    }
+
+    /// Writes records, and keeps what the socket does not take.
+    fn write_sealed(&mut self, net: &mut N, records: &[u8]) -> Result<(), Io<usize>> {
+        let found = net.write(&self.stream, &[IoSlice::new(records)], Then::More);
+        let sent = match self.note_taken(found) {
+            Io::Ready(count) => count,
+            Io::Blocked => 0,
+            Io::Closed | Io::Failed(_) => return Err(found),
+        };
+        if let Some(layer) = &mut self.layer
+            && sent < records.len()
+        {
+            layer.keep_pending(&records[sent..]);
+        }
+        Ok(())
     }
 
     /// Writes what a layer has for the socket, and the end behind its mark; whether all of it has

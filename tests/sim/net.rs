@@ -30,6 +30,7 @@ use weir::core::keepalive::Keepalive;
 use weir::core::readiness::{Io, Readiness};
 use weir::core::time::Tick;
 use weir::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
+use weir::tls::Connection;
 
 use toy::{Opener, Toy, ToyOpening};
 
@@ -188,6 +189,7 @@ pub(crate) struct ListenerId(usize);
 pub(crate) struct SimNet {
     shared: Rc<RefCell<World>>,
     worker: usize,
+    layer_space: Vec<u8>,
 }
 
 /// A listening socket of the fake.
@@ -248,6 +250,7 @@ impl SimNet {
         Self {
             shared: Rc::new(RefCell::new(World::new(seed, settings))),
             worker: 0,
+            layer_space: Vec::new(),
         }
     }
 
@@ -256,6 +259,7 @@ impl SimNet {
         Self {
             shared: Rc::clone(&self.shared),
             worker,
+            layer_space: Vec::new(),
         }
     }
 
@@ -1668,8 +1672,12 @@ impl Net for SimNet {
         self.world().settings.has_opening.then_some(ToyOpening)
     }
 
-    fn layer(&mut self, _: &SimStream) -> Option<Toy> {
-        self.world().settings.has_layer.then(Toy::new)
+    fn layer(&mut self, _: &SimStream, _: Option<Connection>) -> Option<Toy> {
+        self.world().settings.has_layer.then(Toy::default)
+    }
+
+    fn layer_space(&mut self) -> &mut Vec<u8> {
+        &mut self.layer_space
     }
 
     fn unacknowledged(&mut self, stream: &SimStream) -> Option<usize> {

@@ -4,7 +4,8 @@
 
 use std::io::{ErrorKind, IoSlice};
 
-use weir::core::layer::Layer;
+use weir::core::fault::Fault;
+use weir::core::layer::{Layer, Sealed, Secured};
 use weir::core::opening::{Look, Opening, Settled, Speaks};
 use weir::core::readiness::Io;
 
@@ -12,8 +13,6 @@ use weir::core::readiness::Io;
 const PAYLOAD_BYTES_MAX: usize = 300;
 const HEAD_BYTES: usize = 3;
 const TRAILER_BYTES: usize = 1;
-/// Room for what the socket has: a whole record and the beginning of others.
-const ROOM_BYTES: usize = 2 * (HEAD_BYTES + PAYLOAD_BYTES_MAX + TRAILER_BYTES);
 /// Sealed at once.
 const SEALED_BYTES_MAX: usize = 4 * PAYLOAD_BYTES_MAX;
 
@@ -107,9 +106,8 @@ impl Opener {
 }
 
 /// The worker's side of a connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Toy {
-    room: Vec<u8>,
     opener: Opener,
     plain: Vec<u8>,
     /// The socket has ended before the mark came.
@@ -120,38 +118,21 @@ pub(crate) struct Toy {
     is_finished: bool,
 }
 
-impl Toy {
-    pub(crate) fn new() -> Self {
-        Self {
-            room: vec![0; ROOM_BYTES],
-            opener: Opener::default(),
-            plain: Vec::new(),
-            is_cut: false,
-            is_told: false,
-            pending: Vec::new(),
-            is_finished: false,
-        }
-    }
-}
-
 impl Layer for Toy {
-    fn on_received_before(&mut self, bytes: &[u8]) -> Result<(), ErrorKind> {
-        self.opener.open(bytes, &mut self.plain)
+    fn carry(&mut self, space: &mut [u8]) -> usize {
+        let wire = std::mem::take(&mut self.opener.wire);
+        space[..wire.len()].copy_from_slice(&wire);
+        wire.len()
     }
 
-    fn room(&mut self) -> &mut [u8] {
-        let free = ROOM_BYTES - self.opener.wire.len();
-        &mut self.room[..free]
-    }
-
-    fn on_received(&mut self, count: usize) -> Result<(), ErrorKind> {
-        self.opener.open(&self.room[..count], &mut self.plain)?;
+    fn on_received(&mut self, space: &mut [u8], into: &mut [u8]) -> Result<usize, ErrorKind> {
+        self.opener.open(space, &mut self.plain)?;
         for _ in 0..std::mem::take(&mut self.opener.asks) {
             if !self.is_finished {
                 seal_note(&mut self.pending);
             }
         }
-        Ok(())
+        Ok(self.give(into))
     }
 
     fn on_end(&mut self) {
@@ -161,10 +142,7 @@ impl Layer for Toy {
     fn read(&mut self, into: &mut [u8]) -> Io<usize> {
         assert!(!into.is_empty(), "a read of nothing cannot tell the end");
         if !self.plain.is_empty() {
-            let count = self.plain.len().min(into.len());
-            into[..count].copy_from_slice(&self.plain[..count]);
-            self.plain.drain(..count);
-            return Io::Ready(count);
+            return Io::Ready(self.give(into));
         }
         if self.opener.has_ended {
             self.is_told = true;
@@ -185,16 +163,23 @@ impl Layer for Toy {
         self.opener.has_ended || self.is_cut
     }
 
-    fn write(&mut self, from: &[IoSlice<'_>]) -> usize {
+    fn seal(&mut self, from: &[IoSlice<'_>], mut skipped: usize, space: &mut [u8]) -> Sealed {
         assert!(!self.is_finished, "nothing is sent after the end");
+        let mut records = Vec::new();
         let mut taken = 0;
         for slice in from {
+            let behind = &slice[skipped.min(slice.len())..];
+            skipped -= slice.len() - behind.len();
             let room = SEALED_BYTES_MAX - taken;
-            let piece = &slice[..slice.len().min(room)];
-            seal(piece, &mut self.pending);
+            let piece = &behind[..behind.len().min(room)];
+            seal(piece, &mut records);
             taken += piece.len();
         }
-        taken
+        space[..records.len()].copy_from_slice(&records);
+        Sealed {
+            taken,
+            bytes: records.len(),
+        }
     }
 
     fn finish(&mut self) {
@@ -209,6 +194,35 @@ impl Layer for Toy {
 
     fn on_sent(&mut self, count: usize) {
         self.pending.drain(..count);
+    }
+
+    fn keep_pending(&mut self, sealed: &[u8]) {
+        self.pending.extend_from_slice(sealed);
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.opener.wire.capacity() + self.plain.capacity() + self.pending.capacity()
+    }
+
+    fn is_established(&self) -> bool {
+        true
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        None
+    }
+
+    fn secured(&self) -> Option<Secured<'_>> {
+        None
+    }
+}
+
+impl Toy {
+    fn give(&mut self, into: &mut [u8]) -> usize {
+        let count = self.plain.len().min(into.len());
+        into[..count].copy_from_slice(&self.plain[..count]);
+        self.plain.drain(..count);
+        count
     }
 }
 

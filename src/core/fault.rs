@@ -1,0 +1,124 @@
+//! Why a secured connection failed, in words for a log.
+
+use std::fmt;
+
+/// Why a connection failed. Each is counted and told by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// What came is not TLS, or not as its records are.
+    Malformed,
+    /// Well formed, but not what may come there.
+    Misbehaved,
+    /// No version, cipher suite, group or kind of signature that both can do.
+    NothingInCommon,
+    /// The client offers protocols, but none that is spoken here.
+    NoProtocol,
+    /// A certificate is required.
+    NoCertificate,
+    /// Nobody who is trusted has issued the peer's certificate.
+    UnknownIssuer,
+    /// The peer's certificate has expired, or is not valid yet.
+    Expired,
+    /// The peer's certificate was revoked, or nobody knows.
+    Revoked,
+    /// The peer's certificate is for another name.
+    WrongName,
+    /// The peer's certificate is not valid for another reason.
+    BadCertificate,
+    /// The peer did not like what it saw, and said so by an alert.
+    Alert(u8),
+    /// The stream ended before its end was marked.
+    Cut,
+    /// Another reason, which lies here.
+    Internal,
+}
+
+impl Fault {
+    /// One word, as a counter or a field of a log has it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Misbehaved => "misbehaved",
+            Self::NothingInCommon => "nothing_in_common",
+            Self::NoProtocol => "no_protocol",
+            Self::NoCertificate => "no_certificate",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::WrongName => "wrong_name",
+            Self::BadCertificate => "bad_certificate",
+            Self::Alert(_) => "alert",
+            Self::Cut => "cut",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether it is the peer's certificate that is refused.
+    #[must_use]
+    pub const fn is_of_certificate(self) -> bool {
+        matches!(
+            self,
+            Self::NoCertificate
+                | Self::UnknownIssuer
+                | Self::Expired
+                | Self::Revoked
+                | Self::WrongName
+                | Self::BadCertificate
+        )
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Malformed => "malformed TLS",
+            Self::Misbehaved => "a breach of the TLS protocol",
+            Self::NothingInCommon => "no version, cipher suite or signature in common",
+            Self::NoProtocol => "no application protocol in common",
+            Self::NoCertificate => "no certificate was presented",
+            Self::UnknownIssuer => "certificate of an unknown issuer",
+            Self::Expired => "certificate expired or not yet valid",
+            Self::Revoked => "certificate revoked, or its revocation list missing or outdated",
+            Self::WrongName => "certificate for another name",
+            Self::BadCertificate => "invalid certificate",
+            Self::Alert(code) => return write!(formatter, "alert {code} ({})", alert(*code)),
+            Self::Cut => "ended without close_notify",
+            Self::Internal => "an internal error",
+        })
+    }
+}
+
+/// The name of an alert: RFC 8446 section 6, and RFC 5246 section 7.2 for those before it.
+const fn alert(code: u8) -> &'static str {
+    match code {
+        0 => "close_notify",
+        10 => "unexpected_message",
+        20 => "bad_record_mac",
+        22 => "record_overflow",
+        40 => "handshake_failure",
+        42 => "bad_certificate",
+        43 => "unsupported_certificate",
+        44 => "certificate_revoked",
+        45 => "certificate_expired",
+        46 => "certificate_unknown",
+        47 => "illegal_parameter",
+        48 => "unknown_ca",
+        49 => "access_denied",
+        50 => "decode_error",
+        51 => "decrypt_error",
+        70 => "protocol_version",
+        71 => "insufficient_security",
+        80 => "internal_error",
+        86 => "inappropriate_fallback",
+        90 => "user_canceled",
+        109 => "missing_extension",
+        110 => "unsupported_extension",
+        112 => "unrecognized_name",
+        113 => "bad_certificate_status_response",
+        115 => "unknown_psk_identity",
+        116 => "certificate_required",
+        120 => "no_application_protocol",
+        _ => "unknown",
+    }
+}

@@ -1,0 +1,1053 @@
+//! The only file that names rustls, so that another version or library is a change of one file.
+//!
+//! Connections are unbuffered: bytes are opened and sealed in the space of the caller, and an idle
+//! connection keeps none.
+
+use std::fmt;
+use std::io::{ErrorKind, IoSlice};
+use std::sync::Arc;
+
+use ring::digest;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring as provider};
+use rustls::pki_types::pem::{self, PemObject as _, SectionKind};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
+};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+    UnbufferedServerConnection, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus, WriteTraffic};
+use rustls::{
+    AlertDescription, CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error,
+    HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig, SignatureAlgorithm,
+    SignatureScheme, SupportedCipherSuite,
+};
+
+use crate::core::fault::Fault;
+use crate::core::layer::{Layer, Sealed, Secured};
+use crate::core::readiness::Io;
+use crate::tls::fault::{Facts, IdentityFault, KeyKind, PemFault};
+use crate::tls::material::{ClientAuth, Identity, Secret};
+use crate::tls::sites::SiteTable;
+use crate::tls::tickets::{TICKET_LIFETIME_S, TicketKeys, Tickets};
+use crate::tls::{Agreement, ClientParts, ServerParts, x509};
+
+/// What a record may carry: RFC 8446 section 5.1.
+const PLAIN_BYTES_MAX: usize = 16 * 1024;
+/// What a record adds at most: its head, an explicit nonce, the tag and the hidden type.
+const RECORD_BYTES_ADDED: usize = 40;
+/// An alert in a record, with room for what may go in front of it.
+const ALERT_BYTES_MAX: usize = 256;
+/// Sessions that can be resumed with the backends of an upstream.
+const CLIENT_SESSIONS_MAX: usize = 64;
+
+// Files.
+
+/// The certificates in a PEM file, in DER and in order.
+///
+/// # Errors
+/// When there is none, or a section is malformed.
+pub fn certificates_in(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemFault> {
+    sections_in(pem, SectionKind::Certificate)
+}
+
+/// The revocation lists in a PEM file, in DER.
+///
+/// # Errors
+/// When there is none, or a section is malformed.
+pub fn revocations_in(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemFault> {
+    sections_in(pem, SectionKind::Crl)
+}
+
+fn sections_in(pem: &[u8], wanted: SectionKind) -> Result<Vec<Vec<u8>>, PemFault> {
+    let mut found = Vec::new();
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
+        let (kind, der) = section.map_err(|_| PemFault::Malformed)?;
+        if kind == wanted {
+            found.push(der);
+        }
+    }
+    if found.is_empty() {
+        return Err(PemFault::Missing);
+    }
+    Ok(found)
+}
+
+/// The private key in a PEM file: PKCS#8, PKCS#1 or SEC1.
+///
+/// # Errors
+/// When there is not just one, or it is encrypted.
+pub fn key_in(pem: &[u8]) -> Result<Secret, PemFault> {
+    let says = |text: &str| pem.windows(text.len()).any(|at| at == text.as_bytes());
+    if says("-----BEGIN ENCRYPTED PRIVATE KEY") || says("Proc-Type: 4,ENCRYPTED") {
+        return Err(PemFault::Encrypted);
+    }
+    let mut keys = PrivateKeyDer::pem_slice_iter(pem);
+    let key = match keys.next() {
+        Some(Ok(key)) => Secret::new(key.secret_der().to_vec()),
+        Some(Err(pem::Error::NoItemsFound)) | None => return Err(PemFault::Missing),
+        Some(Err(_)) => return Err(PemFault::Malformed),
+    };
+    match keys.next() {
+        None => Ok(key),
+        Some(_) => Err(PemFault::Several),
+    }
+}
+
+/// What an identity says of itself.
+///
+/// # Errors
+/// When its certificate or key cannot be used, or they do not belong together.
+pub fn facts_of(identity: &Identity) -> Result<Facts, IdentityFault> {
+    let certified = certified(identity)?;
+    let leaf = identity
+        .chain
+        .first()
+        .ok_or(IdentityFault::BadCertificate)?;
+    let der = CertificateDer::from_slice(leaf);
+    let parsed =
+        webpki::EndEntityCert::try_from(&der).map_err(|_| IdentityFault::BadCertificate)?;
+    let (not_before_unix_s, not_after_unix_s) =
+        x509::validity(leaf).ok_or(IdentityFault::BadCertificate)?;
+    Ok(Facts {
+        names: parsed
+            .valid_dns_names()
+            .map(str::to_ascii_lowercase)
+            .collect(),
+        not_before_unix_s,
+        not_after_unix_s,
+        key: kind_of(&certified),
+    })
+}
+
+fn certified(identity: &Identity) -> Result<CertifiedKey, IdentityFault> {
+    let chain: Vec<_> = identity
+        .chain
+        .iter()
+        .cloned()
+        .map(CertificateDer::from)
+        .collect();
+    let der = PrivateKeyDer::try_from(identity.key.bytes()).map_err(|_| IdentityFault::BadKey)?;
+    let key = provider::sign::any_supported_type(&der).map_err(|_| IdentityFault::BadKey)?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) => Ok(certified),
+        Err(Error::InconsistentKeys(_)) => Err(IdentityFault::Mismatch),
+        Err(_) => Err(IdentityFault::BadCertificate),
+    }
+}
+
+fn kind_of(certified: &CertifiedKey) -> KeyKind {
+    match certified.key.algorithm() {
+        SignatureAlgorithm::RSA => KeyKind::Rsa,
+        SignatureAlgorithm::ED25519 => KeyKind::Ed25519,
+        _ => KeyKind::Ecdsa,
+    }
+}
+
+/// The cipher suites that there are, by their IANA names.
+pub fn suite_names() -> impl Iterator<Item = &'static str> {
+    provider::ALL_CIPHER_SUITES.iter().filter_map(suite_name)
+}
+
+/// rustls calls those of TLS 1.3 `TLS13_...`, as nobody else does.
+fn suite_name(suite: &SupportedCipherSuite) -> Option<&'static str> {
+    Some(match suite.suite() {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other.as_str()?,
+    })
+}
+
+fn crypto(cipher_suites: &[String]) -> Arc<CryptoProvider> {
+    let mut crypto = provider::default_provider();
+    if !cipher_suites.is_empty() {
+        let is_wanted = |suite: &SupportedCipherSuite| {
+            suite_name(suite).is_some_and(|name| cipher_suites.iter().any(|it| it == name))
+        };
+        crypto.cipher_suites.retain(is_wanted);
+    }
+    crypto.kx_groups = vec![provider::kx_group::X25519, provider::kx_group::SECP256R1];
+    Arc::new(crypto)
+}
+
+fn roots(authorities: &[Vec<u8>]) -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let ders = authorities
+        .iter()
+        .map(|der| CertificateDer::from_slice(der));
+    roots.add_parsable_certificates(ders);
+    Arc::new(roots)
+}
+
+// Listeners.
+
+/// The TLS of a listener.
+#[derive(Debug)]
+pub struct ServerSettings {
+    table: SiteTable,
+    sites: Vec<Site>,
+    is_strict: bool,
+}
+
+/// What one set of names has.
+#[derive(Debug)]
+struct Site {
+    config: Arc<ServerConfig>,
+    /// Names the rules for clients; 0 if there are none.
+    client_rules: u64,
+    signature_us: u32,
+}
+
+/// What a signature is taken to cost, in microseconds of one core.
+const fn signature_us(kind: KeyKind) -> u32 {
+    match kind {
+        KeyKind::Rsa => 700,
+        KeyKind::Ecdsa | KeyKind::Ed25519 => 100,
+    }
+}
+
+impl ServerSettings {
+    /// Made once for each configuration.
+    ///
+    /// # Errors
+    /// What the reading of the material should have refused, in words.
+    pub fn new(parts: &ServerParts<'_>, tickets: &Arc<TicketKeys>) -> Result<Self, String> {
+        let certificates = &parts.material.certificates;
+        let crypto = crypto(&parts.agreement.cipher_suites);
+        let keys: Vec<Arc<CertifiedKey>> = certificates
+            .iter()
+            .map(|it| certified(&it.identity).map(Arc::new))
+            .collect::<Result<_, _>>()
+            .map_err(|fault| fault.to_string())?;
+        let verifiers: Vec<_> = parts
+            .material
+            .client_auths
+            .iter()
+            .map(|auth| client_verifier(auth, &crypto))
+            .collect::<Result<_, _>>()?;
+        let table = SiteTable::new(certificates.iter().map(|it| it.names.as_slice()));
+        let site = |members: &Vec<u32>| {
+            let maker = SiteMaker {
+                parts,
+                crypto: &crypto,
+                keys: &keys,
+                verifiers: &verifiers,
+                tickets,
+            };
+            maker.site(members)
+        };
+        Ok(Self {
+            sites: table.sites().iter().map(site).collect::<Result<_, _>>()?,
+            table,
+            is_strict: parts.is_strict,
+        })
+    }
+
+    fn site(&self, name: Option<&str>) -> Option<&Site> {
+        let found = name.and_then(|name| self.table.find(name));
+        match found {
+            None if self.is_strict => None,
+            None => self.sites.first(),
+            Some(site) => self.sites.get(site),
+        }
+    }
+
+    /// Whether a client that names this site, or none, is served.
+    #[must_use]
+    pub fn serves(&self, name: Option<&str>) -> bool {
+        self.site(name).is_some()
+    }
+
+    /// What the signature of a handshake with that site is taken to cost, in microseconds.
+    #[must_use]
+    pub fn signature_us(&self, name: Option<&str>) -> u32 {
+        self.site(name).map_or(0, |site| site.signature_us)
+    }
+
+    /// Names the rules for clients of that site; 0 if there are none. They are compared.
+    #[must_use]
+    pub fn client_rules(&self, name: Option<&str>) -> u64 {
+        self.site(name).map_or(0, |site| site.client_rules)
+    }
+
+    /// The connection of a client that has named this site, or none. Its ClientHello is still to
+    /// be given. None where nobody is served under that name.
+    #[must_use]
+    pub fn accept(&self, name: Option<&str>) -> Option<Connection> {
+        let site = self.site(name)?;
+        let tls = UnbufferedServerConnection::new(site.config.clone()).ok()?;
+        let mut connection = Connection::new(Side::Server(tls));
+        connection.0.name = name.map(Box::from);
+        connection.0.client_rules = site.client_rules;
+        Some(connection)
+    }
+}
+
+/// What the sites of a listener have in common.
+struct SiteMaker<'a> {
+    parts: &'a ServerParts<'a>,
+    crypto: &'a Arc<CryptoProvider>,
+    keys: &'a [Arc<CertifiedKey>],
+    verifiers: &'a [Arc<dyn ClientCertVerifier>],
+    tickets: &'a Arc<TicketKeys>,
+}
+
+impl SiteMaker<'_> {
+    fn site(&self, members: &[u32]) -> Result<Site, String> {
+        let Agreement {
+            is_tls13_only,
+            protocols,
+            ..
+        } = self.parts.agreement;
+        let certificate = |&at: &u32| &self.parts.material.certificates[at as usize];
+        let keys: Vec<_> = members
+            .iter()
+            .map(|&at| self.keys[at as usize].clone())
+            .collect();
+        let first = members.first().map(certificate);
+        let auth = first.and_then(|it| it.client_auth);
+        let versions: &[_] = if *is_tls13_only {
+            &[&rustls::version::TLS13]
+        } else {
+            &[&rustls::version::TLS13, &rustls::version::TLS12]
+        };
+        let builder = ServerConfig::builder_with_provider(self.crypto.clone())
+            .with_protocol_versions(versions)
+            .map_err(|error| error.to_string())?;
+        let builder = match auth {
+            None => builder.with_no_client_auth(),
+            Some(at) => builder.with_client_cert_verifier(self.verifiers[at].clone()),
+        };
+        let signature_us = keys.iter().map(|key| signature_us(kind_of(key))).max();
+        let mut config = builder.with_cert_resolver(Arc::new(ByAbility(keys)));
+        config.alpn_protocols.clone_from(protocols);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        // A session that is resumed is not verified again.
+        if auth.is_none() {
+            config.send_tls13_tickets = 1;
+            let names = members.iter().flat_map(|at| &certificate(at).names);
+            let purpose = purpose(self.parts.listener, names);
+            let tickets = Tickets::new(self.tickets.clone(), purpose);
+            config.ticketer = Arc::new(Ticketer(tickets));
+        }
+        Ok(Site {
+            config: Arc::new(config),
+            client_rules: auth.map_or(0, |at| rules(&self.parts.material.client_auths[at])),
+            signature_us: signature_us.unwrap_or(0),
+        })
+    }
+}
+
+/// What tickets of a site are good for.
+fn purpose<'a>(listener: &str, names: impl Iterator<Item = &'a String>) -> Box<[u8]> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(listener.as_bytes());
+    for name in names {
+        context.update(&[0]);
+        context.update(name.as_bytes());
+    }
+    context.finish().as_ref().into()
+}
+
+/// A number for what is asked of clients. Never 0.
+fn rules(auth: &ClientAuth) -> u64 {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&[u8::from(auth.is_required)]);
+    for der in auth.authorities.iter().chain(&auth.revoked) {
+        context.update(der);
+    }
+    let digest = context.finish();
+    let first = digest.as_ref().first_chunk().copied().unwrap_or_default();
+    u64::from_be_bytes(first) | 1
+}
+
+fn client_verifier(
+    auth: &ClientAuth,
+    crypto: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let revoked = auth.revoked.iter().cloned();
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(roots(&auth.authorities), crypto.clone())
+            .with_crls(revoked.map(CertificateRevocationListDer::from))
+            .enforce_revocation_expiration();
+    let builder = if auth.is_required {
+        builder
+    } else {
+        builder.allow_unauthenticated()
+    };
+    builder
+        .build()
+        .map_err(|error| format!("client certificates cannot be verified: {error}"))
+}
+
+/// Picks the first certificate that the client can use.
+#[derive(Debug)]
+struct ByAbility(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for ByAbility {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.iter().find(|key| fits(key, &hello)).cloned()
+    }
+}
+
+/// Whether a client can verify a certificate: by its signature, and in TLS 1.2 by a suite of its
+/// kind.
+fn fits(certified: &CertifiedKey, hello: &ClientHello<'_>) -> bool {
+    let signs = certified
+        .key
+        .choose_scheme(hello.signature_schemes())
+        .is_some();
+    let is_rsa = certified.key.algorithm() == SignatureAlgorithm::RSA;
+    let has_suite = provider::ALL_CIPHER_SUITES.iter().any(|suite| {
+        let fits = match suite {
+            SupportedCipherSuite::Tls13(_) => true,
+            SupportedCipherSuite::Tls12(suite) => {
+                suite.sign.iter().any(|scheme| is_rsa == is_of_rsa(*scheme))
+            }
+        };
+        fits && hello.cipher_suites().contains(&suite.suite())
+    });
+    signs && has_suite
+}
+
+const fn is_of_rsa(scheme: SignatureScheme) -> bool {
+    matches!(
+        scheme,
+        SignatureScheme::RSA_PKCS1_SHA256
+            | SignatureScheme::RSA_PKCS1_SHA384
+            | SignatureScheme::RSA_PKCS1_SHA512
+            | SignatureScheme::RSA_PSS_SHA256
+            | SignatureScheme::RSA_PSS_SHA384
+            | SignatureScheme::RSA_PSS_SHA512
+    )
+}
+
+#[derive(Debug)]
+struct Ticketer(Tickets);
+
+impl ProducesTickets for Ticketer {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        TICKET_LIFETIME_S
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.0.seal(plain)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.0.open(ticket)
+    }
+}
+
+// Upstreams.
+
+/// The TLS of an upstream.
+#[derive(Debug)]
+pub struct ClientSettings {
+    config: Arc<ClientConfig>,
+}
+
+impl ClientSettings {
+    /// Made once for each configuration.
+    ///
+    /// # Errors
+    /// What the reading of the material should have refused, in words.
+    pub fn new(parts: &ClientParts<'_>) -> Result<Self, String> {
+        let crypto = crypto(&[]);
+        let algorithms = crypto.signature_verification_algorithms;
+        let builder = ClientConfig::builder_with_provider(crypto)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| error.to_string())?;
+        let builder = match parts.authorities {
+            Some(authorities) => builder.with_root_certificates(roots(authorities)),
+            None => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Unverified(algorithms))),
+        };
+        let mut config = match parts.identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let certified = certified(identity).map_err(|fault| fault.to_string())?;
+                let resolver = rustls::sign::SingleCertAndKey::from(certified);
+                builder.with_client_cert_resolver(Arc::new(resolver))
+            }
+        };
+        config.alpn_protocols = parts.protocols.to_vec();
+        config.resumption = Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX);
+        Ok(Self {
+            config: Arc::new(config),
+        })
+    }
+
+    /// A connection to a backend of this name, which is a host name or an IP address.
+    #[must_use]
+    pub fn connect(&self, name: &str) -> Option<Connection> {
+        let server = ServerName::try_from(name).ok()?.to_owned();
+        let tls = UnbufferedClientConnection::new(self.config.clone(), server).ok()?;
+        let mut connection = Connection::new(Side::Client(tls));
+        // Its ClientHello is sent first.
+        connection.0.open(&mut [], &mut []).ok()?;
+        Some(connection)
+    }
+
+    /// Whether a name can be verified.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        ServerName::try_from(name).is_ok()
+    }
+}
+
+/// Believes every certificate, as the configuration asks for it; that the peer has its key is
+/// still checked.
+#[derive(Debug)]
+struct Unverified(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+// Connections.
+
+/// One connection's TLS.
+pub struct Connection(Box<Inner>);
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Connection")
+    }
+}
+
+struct Inner {
+    side: Side,
+    held: Held,
+    /// The name of the site that the client has asked for.
+    name: Option<Box<str>>,
+    client_rules: u64,
+}
+
+enum Side {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+/// What a connection keeps between two calls: mostly nothing.
+#[derive(Debug, Default)]
+struct Held {
+    /// The beginning of a record, or of a message of the handshake.
+    partial: Vec<u8>,
+    /// What has been opened and not been read, from here on.
+    plain: Vec<u8>,
+    plain_read: usize,
+    /// What the socket has not taken, from here on.
+    pending: Vec<u8>,
+    pending_sent: usize,
+    end: End,
+    fault: Option<Fault>,
+}
+
+/// How the peer's direction ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
+    #[default]
+    No,
+    /// By its mark.
+    Marked,
+    /// Without it, or by a failure.
+    Cut,
+    /// And it was told.
+    Told,
+}
+
+/// What a step of the protocol has come to.
+enum Step {
+    Again,
+    /// More is to come from the socket.
+    Blocked,
+    /// What was opened has to be read first.
+    Full,
+    Failed(Error),
+}
+
+impl Held {
+    fn unread(&self) -> &[u8] {
+        &self.plain[self.plain_read..]
+    }
+
+    /// Puts what was opened where it is wanted, and keeps the rest.
+    fn give(&mut self, payload: &[u8], into: &mut [u8], given: &mut usize) {
+        let room = &mut into[*given..];
+        let (now, later) = payload.split_at(payload.len().min(room.len()));
+        room[..now.len()].copy_from_slice(now);
+        *given += now.len();
+        self.plain.extend_from_slice(later);
+    }
+
+    fn step<D>(
+        &mut self,
+        status: UnbufferedStatus<'_, '_, D>,
+        into: &mut [u8],
+        given: &mut usize,
+    ) -> (usize, Step) {
+        let UnbufferedStatus { discard, state } = status;
+        let step = match state {
+            Err(error) => Step::Failed(error),
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(Ok(record)) = traffic.next_record() {
+                    self.give(record.payload, into, given);
+                }
+                if self.plain.is_empty() {
+                    Step::Again
+                } else {
+                    Step::Full
+                }
+            }
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                let start = self.pending.len();
+                if let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) {
+                    self.pending.resize(start + needed.required_size, 0);
+                    let _ = data.encode(&mut self.pending[start..]);
+                }
+                Step::Again
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                data.done();
+                Step::Again
+            }
+            Ok(ConnectionState::PeerClosed) => {
+                self.end = End::Marked;
+                Step::Again
+            }
+            Ok(_) => Step::Blocked,
+        };
+        (discard, step)
+    }
+}
+
+impl Inner {
+    fn step(&mut self, bytes: &mut [u8], into: &mut [u8], given: &mut usize) -> (usize, Step) {
+        match &mut self.side {
+            Side::Server(tls) => self.held.step(tls.process_tls_records(bytes), into, given),
+            Side::Client(tls) => self.held.step(tls.process_tls_records(bytes), into, given),
+        }
+    }
+
+    /// Opens the records in `bytes`: how many of them are done with, and how many plain bytes
+    /// they gave.
+    fn open(&mut self, bytes: &mut [u8], into: &mut [u8]) -> Result<(usize, usize), ErrorKind> {
+        let (mut done, mut given) = (0, 0);
+        if self.held.fault.is_some() {
+            return Ok((bytes.len(), 0));
+        }
+        loop {
+            let (discard, step) = self.step(&mut bytes[done..], into, &mut given);
+            done += discard;
+            match step {
+                Step::Again => {}
+                Step::Blocked | Step::Full => return Ok((done, given)),
+                Step::Failed(error) => return Err(self.fail(&error, &mut bytes[done..])),
+            }
+        }
+    }
+
+    /// What went wrong is kept, and told to the peer by an alert if that is still possible. After
+    /// that the library is not asked again.
+    #[cold]
+    fn fail(&mut self, error: &Error, rest: &mut [u8]) -> ErrorKind {
+        let mut done = 0;
+        loop {
+            let (discard, step) = self.step(&mut rest[done..], &mut [], &mut 0);
+            done += discard;
+            if !matches!(step, Step::Again) {
+                break;
+            }
+        }
+        self.held.fault = Some(fault_of(error));
+        if self.held.end == End::No {
+            self.held.end = End::Cut;
+        }
+        match error {
+            Error::AlertReceived(_) => ErrorKind::ConnectionReset,
+            _ => ErrorKind::InvalidData,
+        }
+    }
+
+    /// Lets the library write, once it has said what it has to say itself. It wants to see what
+    /// it has not done with. None where it cannot be written.
+    fn write<T>(&mut self, act: impl FnOnce(&mut dyn Traffic) -> T) -> Option<T> {
+        let mut partial = std::mem::take(&mut self.held.partial);
+        let mut done = 0;
+        let found = loop {
+            if self.held.fault.is_some() {
+                break None;
+            }
+            let Self { side, held, .. } = self;
+            let bytes = &mut partial[done..];
+            let (discard, step) = match side {
+                Side::Server(tls) => match tls.process_tls_records(bytes) {
+                    UnbufferedStatus {
+                        state: Ok(ConnectionState::WriteTraffic(mut traffic)),
+                        discard,
+                    } => {
+                        done += discard;
+                        break Some(act(&mut traffic));
+                    }
+                    status => held.step(status, &mut [], &mut 0),
+                },
+                Side::Client(tls) => match tls.process_tls_records(bytes) {
+                    UnbufferedStatus {
+                        state: Ok(ConnectionState::WriteTraffic(mut traffic)),
+                        discard,
+                    } => {
+                        done += discard;
+                        break Some(act(&mut traffic));
+                    }
+                    status => held.step(status, &mut [], &mut 0),
+                },
+            };
+            done += discard;
+            match step {
+                Step::Again => {}
+                Step::Blocked | Step::Full => break None,
+                Step::Failed(error) => {
+                    self.fail(&error, &mut partial[done..]);
+                    break None;
+                }
+            }
+        };
+        if done > 0 {
+            partial = partial[done..].to_vec();
+        }
+        self.held.partial = partial;
+        found
+    }
+}
+
+/// What can be written, on either side.
+trait Traffic {
+    fn encrypt(&mut self, plain: &[u8], space: &mut [u8]) -> Option<usize>;
+    fn end(&mut self, space: &mut [u8]) -> Option<usize>;
+}
+
+impl<D> Traffic for WriteTraffic<'_, D> {
+    fn encrypt(&mut self, plain: &[u8], space: &mut [u8]) -> Option<usize> {
+        WriteTraffic::encrypt(self, plain, space).ok()
+    }
+
+    fn end(&mut self, space: &mut [u8]) -> Option<usize> {
+        self.queue_close_notify(space).ok()
+    }
+}
+
+/// Seals as much as there is room for, each record as full as can be.
+fn seal_traffic(
+    traffic: &mut dyn Traffic,
+    from: &[IoSlice<'_>],
+    mut skipped: usize,
+    space: &mut [u8],
+) -> Sealed {
+    let mut sealed = Sealed::default();
+    let (space, gathered) = space.split_at_mut(space.len().saturating_sub(PLAIN_BYTES_MAX));
+    let behind = from.iter().map(|slice| {
+        let (before, behind) = slice.split_at(skipped.min(slice.len()));
+        skipped -= before.len();
+        behind
+    });
+    let mut slices = behind.filter(|slice| !slice.is_empty()).peekable();
+    while let Some(mut rest) = slices.next() {
+        if slices.peek().is_some() && rest.len() < PLAIN_BYTES_MAX {
+            // Short pieces become one record; what is left of the last goes by itself.
+            let mut filled = 0;
+            loop {
+                let count = rest.len().min(gathered.len() - filled);
+                gathered[filled..filled + count].copy_from_slice(&rest[..count]);
+                filled += count;
+                rest = &rest[count..];
+                if !rest.is_empty() || filled == gathered.len() {
+                    break;
+                }
+                let Some(next) = slices.next() else { break };
+                rest = next;
+            }
+            if !seal_piece(traffic, &gathered[..filled], space, &mut sealed) {
+                return sealed;
+            }
+        }
+        while !rest.is_empty() {
+            let count = rest.len().min(PLAIN_BYTES_MAX);
+            if !seal_piece(traffic, &rest[..count], space, &mut sealed) {
+                return sealed;
+            }
+            rest = &rest[count..];
+        }
+    }
+    sealed
+}
+
+/// Seals one record's worth; false where there is no room for it.
+fn seal_piece(
+    traffic: &mut dyn Traffic,
+    piece: &[u8],
+    space: &mut [u8],
+    sealed: &mut Sealed,
+) -> bool {
+    let room = &mut space[sealed.bytes..];
+    if room.len() < piece.len() + RECORD_BYTES_ADDED {
+        return false;
+    }
+    match traffic.encrypt(piece, room) {
+        Some(count) => {
+            sealed.bytes += count;
+            sealed.taken += piece.len();
+            true
+        }
+        None => false,
+    }
+}
+
+impl Connection {
+    fn new(side: Side) -> Self {
+        Self(Box::new(Inner {
+            side,
+            held: Held::default(),
+            name: None,
+            client_rules: 0,
+        }))
+    }
+
+    fn common(&self) -> &rustls::CommonState {
+        match &self.0.side {
+            Side::Server(tls) => tls,
+            Side::Client(tls) => tls,
+        }
+    }
+}
+
+impl Layer for Connection {
+    fn carry(&mut self, space: &mut [u8]) -> usize {
+        let held = &mut self.0.held;
+        let partial = std::mem::take(&mut held.partial);
+        // There is room, as no more is kept than had been there.
+        let count = partial.len().min(space.len());
+        space[..count].copy_from_slice(&partial[..count]);
+        count
+    }
+
+    fn on_received(&mut self, space: &mut [u8], into: &mut [u8]) -> Result<usize, ErrorKind> {
+        let inner = &mut *self.0;
+        let (done, given) = inner.open(space, into)?;
+        if done < space.len() {
+            inner.held.partial = space[done..].to_vec();
+        }
+        Ok(given)
+    }
+
+    fn on_end(&mut self) {
+        let held = &mut self.0.held;
+        if held.end == End::No {
+            held.end = End::Cut;
+            held.fault = Some(Fault::Cut);
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> Io<usize> {
+        let inner = &mut *self.0;
+        if inner.held.plain.is_empty() && !inner.held.partial.is_empty() {
+            // Records that came with the last one, when that was as much as was wanted.
+            let mut partial = std::mem::take(&mut inner.held.partial);
+            match inner.open(&mut partial, into) {
+                Ok((done, given)) => {
+                    inner.held.partial = partial[done..].to_vec();
+                    if given > 0 {
+                        return Io::Ready(given);
+                    }
+                }
+                Err(kind) => return Io::Failed(kind),
+            }
+        }
+        let held = &mut inner.held;
+        let unread = held.unread();
+        if !unread.is_empty() {
+            let count = unread.len().min(into.len());
+            into[..count].copy_from_slice(&unread[..count]);
+            held.plain_read += count;
+            if held.unread().is_empty() {
+                held.plain = Vec::new();
+                held.plain_read = 0;
+            }
+            return Io::Ready(count);
+        }
+        match held.end {
+            End::Marked => {
+                held.end = End::Told;
+                Io::Closed
+            }
+            End::Cut => {
+                held.end = End::Told;
+                Io::Failed(ErrorKind::UnexpectedEof)
+            }
+            End::No | End::Told => Io::Blocked,
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        let held = &self.0.held;
+        !held.plain.is_empty() || matches!(held.end, End::Marked | End::Cut)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.held.end != End::No
+    }
+
+    fn seal(&mut self, from: &[IoSlice<'_>], skipped: usize, space: &mut [u8]) -> Sealed {
+        let sealed = self
+            .0
+            .write(|traffic| seal_traffic(traffic, from, skipped, space));
+        sealed.unwrap_or_default()
+    }
+
+    fn finish(&mut self) {
+        let inner = &mut *self.0;
+        let mut mark = [0; ALERT_BYTES_MAX];
+        let count = inner.write(|traffic| traffic.end(&mut mark)).flatten();
+        let mark = &mark[..count.unwrap_or(0)];
+        inner.held.pending.extend_from_slice(mark);
+    }
+
+    fn pending(&self) -> &[u8] {
+        &self.0.held.pending[self.0.held.pending_sent..]
+    }
+
+    fn on_sent(&mut self, count: usize) {
+        let held = &mut self.0.held;
+        held.pending_sent += count;
+        if held.pending_sent == held.pending.len() {
+            held.pending = Vec::new();
+            held.pending_sent = 0;
+        }
+    }
+
+    fn keep_pending(&mut self, sealed: &[u8]) {
+        self.0.held.pending.extend_from_slice(sealed);
+    }
+
+    fn kept_bytes(&self) -> usize {
+        let Held {
+            partial,
+            plain,
+            pending,
+            ..
+        } = &self.0.held;
+        partial.capacity() + plain.capacity() + pending.capacity()
+    }
+
+    fn is_established(&self) -> bool {
+        !self.common().is_handshaking()
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        self.0.held.fault
+    }
+
+    fn secured(&self) -> Option<Secured<'_>> {
+        let common = self.common();
+        Some(Secured {
+            version: match common.protocol_version()? {
+                ProtocolVersion::TLSv1_3 => "TLSv1.3",
+                _ => "TLSv1.2",
+            },
+            cipher: common
+                .negotiated_cipher_suite()
+                .and_then(|it| suite_name(&it))?,
+            name: self.0.name.as_deref(),
+            protocol: common.alpn_protocol(),
+            client_certificate: common
+                .peer_certificates()
+                .and_then(|chain| chain.first())
+                .map(AsRef::as_ref),
+            client_rules: self.0.client_rules,
+            is_resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
+        })
+    }
+}
+
+fn fault_of(error: &Error) -> Fault {
+    match error {
+        Error::InvalidMessage(_) | Error::PeerSentOversizedRecord => Fault::Malformed,
+        Error::PeerIncompatible(_) => Fault::NothingInCommon,
+        Error::NoApplicationProtocol => Fault::NoProtocol,
+        Error::NoCertificatesPresented => Fault::NoCertificate,
+        Error::AlertReceived(alert) => Fault::Alert(alert_code(*alert)),
+        Error::InvalidCertificate(error) => certificate_fault(error),
+        Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. }
+        | Error::PeerMisbehaved(_)
+        | Error::DecryptError => Fault::Misbehaved,
+        _ => Fault::Internal,
+    }
+}
+
+fn alert_code(alert: AlertDescription) -> u8 {
+    u8::from(alert)
+}
+
+const fn certificate_fault(error: &CertificateError) -> Fault {
+    use CertificateError as E;
+    match error {
+        E::UnknownIssuer => Fault::UnknownIssuer,
+        E::Expired | E::ExpiredContext { .. } | E::NotValidYet | E::NotValidYetContext { .. } => {
+            Fault::Expired
+        }
+        E::Revoked
+        | E::UnknownRevocationStatus
+        | E::ExpiredRevocationList
+        | E::ExpiredRevocationListContext { .. } => Fault::Revoked,
+        E::NotValidForName | E::NotValidForNameContext { .. } => Fault::WrongName,
+        _ => Fault::BadCertificate,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,358 @@
+//! Both ends in memory, without a socket.
+
+use super::*;
+use crate::tls::material::{Certificate, ListenerMaterial, TicketKey};
+
+fn file(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(path).expect("a file of the tests")
+}
+
+fn identity(name: &str) -> Identity {
+    Identity {
+        chain: certificates_in(&file(&format!("{name}.pem"))).expect("a certificate"),
+        key: key_in(&file(&format!("{name}.key"))).expect("a key"),
+    }
+}
+
+fn certificate(name: &str, client_auth: Option<usize>) -> Certificate {
+    let identity = identity(name);
+    Certificate {
+        names: facts_of(&identity).expect("a good pair").names,
+        identity,
+        client_auth,
+    }
+}
+
+fn client_auth(is_required: bool, has_list: bool) -> ClientAuth {
+    ClientAuth {
+        is_required,
+        authorities: certificates_in(&file("ca.pem")).expect("a certificate"),
+        revoked: if has_list {
+            revocations_in(&file("crl.pem")).expect("a list")
+        } else {
+            Vec::new()
+        },
+    }
+}
+
+fn keys() -> Arc<TicketKeys> {
+    let keys = TicketKeys::default();
+    keys.set(&[TicketKey {
+        name: [7; 16],
+        secret: Secret::new(vec![9; 32]),
+    }]);
+    Arc::new(keys)
+}
+
+fn server(material: &ListenerMaterial, protocols: &[&[u8]], is_strict: bool) -> ServerSettings {
+    let agreement = Agreement {
+        protocols: protocols.iter().map(|name| name.to_vec()).collect(),
+        ..Agreement::default()
+    };
+    let parts = ServerParts {
+        listener: "front",
+        agreement: &agreement,
+        is_strict,
+        material,
+    };
+    ServerSettings::new(&parts, &keys()).expect("good parts")
+}
+
+fn listener(names: &[&str]) -> ListenerMaterial {
+    ListenerMaterial {
+        certificates: names.iter().map(|name| certificate(name, None)).collect(),
+        client_auths: Vec::new(),
+    }
+}
+
+fn client(identity: Option<&Identity>, protocols: &[&[u8]]) -> ClientSettings {
+    let authorities = certificates_in(&file("ca.pem")).expect("a certificate");
+    let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.to_vec()).collect();
+    ClientSettings::new(&ClientParts {
+        authorities: Some(&authorities),
+        identity,
+        protocols: &protocols,
+    })
+    .expect("good parts")
+}
+
+/// Moves what one end has for the other, in pieces of at most so many bytes.
+fn carry(from: &mut Connection, to: &mut Connection, piece: usize) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let mut space = vec![0; 66 * 1024];
+    while !from.pending().is_empty() {
+        let count = from.pending().len().min(piece);
+        let carried = to.carry(&mut space);
+        space[carried..carried + count].copy_from_slice(&from.pending()[..count]);
+        from.on_sent(count);
+        let mut into = [0; 1000];
+        let Ok(given) = to.on_received(&mut space[..carried + count], &mut into) else {
+            break;
+        };
+        plain.extend_from_slice(&into[..given]);
+        while let Io::Ready(count) = to.read(&mut into) {
+            plain.extend_from_slice(&into[..count]);
+        }
+    }
+    plain
+}
+
+fn shake(client: &mut Connection, server: &mut Connection, piece: usize) {
+    for _ in 0..4 {
+        carry(client, server, piece);
+        carry(server, client, piece);
+    }
+}
+
+fn send(from: &mut Connection, bytes: &[u8]) -> usize {
+    let mut space = vec![0; 66 * 1024];
+    let (one, other) = bytes.split_at(bytes.len() / 3);
+    let sealed = from.seal(&[IoSlice::new(one), IoSlice::new(other)], 0, &mut space);
+    from.keep_pending(&space[..sealed.bytes]);
+    sealed.taken
+}
+
+#[test]
+fn bytes_and_ends_pass_in_any_pieces() {
+    let server = server(&listener(&["site"]), &[], false);
+    for piece in [1, 7, 1000, 100_000] {
+        let mut there = client(None, &[]).connect("site.example").expect("a name");
+        let mut here = server.accept(Some("site.example")).expect("a site");
+        assert!(!here.is_established() && here.secured().is_none());
+        shake(&mut there, &mut here, piece);
+        assert!(here.is_established() && there.is_established());
+        let secured = here.secured().expect("established");
+        assert_eq!(secured.version, "TLSv1.3");
+        assert_eq!(secured.name, Some("site.example"));
+        for length in [1, 2, 300, 16_384, 40_000] {
+            let bytes: Vec<u8> = (0..251).cycle().take(length).collect();
+            assert_eq!(send(&mut here, &bytes), length);
+            assert!(carry(&mut here, &mut there, piece) == bytes);
+            assert_eq!(send(&mut there, &bytes), length);
+            assert!(carry(&mut there, &mut here, piece) == bytes);
+        }
+        assert_eq!(here.kept_bytes(), 0, "an idle connection keeps nothing");
+        there.finish();
+        carry(&mut there, &mut here, piece);
+        assert!(here.has_ended());
+        // It was told while it was carried; the other direction goes on.
+        assert_eq!(send(&mut here, b"still"), 5);
+        assert_eq!(carry(&mut here, &mut there, piece), b"still");
+        here.finish();
+        carry(&mut here, &mut there, piece);
+        assert!(there.has_ended());
+        assert_eq!(here.fault(), None);
+    }
+}
+
+#[test]
+fn an_end_without_its_mark_is_a_cut() {
+    let server = server(&listener(&["site"]), &[], false);
+    let mut there = client(None, &[]).connect("site.example").expect("a name");
+    let mut here = server.accept(None).expect("the first");
+    shake(&mut there, &mut here, 1000);
+    here.on_end();
+    let mut into = [0; 10];
+    assert_eq!(here.read(&mut into), Io::Failed(ErrorKind::UnexpectedEof));
+    assert_eq!(here.read(&mut into), Io::Blocked, "it is told once");
+    assert_eq!(here.fault(), Some(Fault::Cut));
+}
+
+#[test]
+fn a_site_is_found_by_its_name() {
+    let material = listener(&["site", "two"]);
+    let strict = server(&material, &[], true);
+    assert!(strict.serves(Some("x.wild.example")) && strict.serves(Some("two.example")));
+    assert!(!strict.serves(Some("elsewhere")) && !strict.serves(None));
+    let lax = server(&material, &[], false);
+    assert!(lax.serves(Some("elsewhere")) && lax.serves(None));
+    let mut there = client(None, &[]).connect("two.example").expect("a name");
+    let mut here = lax.accept(Some("two.example")).expect("a site");
+    shake(&mut there, &mut here, 1000);
+    assert!(there.is_established());
+}
+
+#[test]
+fn a_wrong_name_or_issuer_is_refused_by_the_client() {
+    for (name, shown, fault) in [
+        ("elsewhere.example", "site", Fault::WrongName),
+        ("127.0.0.2", "site", Fault::WrongName),
+        ("localhost", "cn-only", Fault::WrongName),
+        ("site.example", "site-other", Fault::UnknownIssuer),
+    ] {
+        let mut material = listener(&[shown]);
+        material.certificates[0].names = Vec::new();
+        let mut here = server(&material, &[], false)
+            .accept(None)
+            .expect("the first");
+        let mut there = client(None, &[]).connect(name).expect("a name");
+        shake(&mut there, &mut here, 1000);
+        assert_eq!(there.fault(), Some(fault), "{name}");
+        assert!(
+            matches!(here.fault(), Some(Fault::Alert(_))),
+            "{:?}",
+            here.fault()
+        );
+    }
+}
+
+#[test]
+fn protocols_without_one_in_common_are_refused() {
+    let server = server(&listener(&["site"]), &[b"http/1.1"], false);
+    for (offered, agreed) in [
+        (&[&b"h2"[..], b"http/1.1"][..], true),
+        (&[b"h2"], false),
+        (&[], true),
+    ] {
+        let mut here = server.accept(None).expect("the first");
+        let mut there = client(None, offered)
+            .connect("site.example")
+            .expect("a name");
+        shake(&mut there, &mut here, 1000);
+        assert_eq!(here.is_established(), agreed);
+        if !agreed {
+            assert_eq!(here.fault(), Some(Fault::NoProtocol));
+            assert_eq!(there.fault(), Some(Fault::Alert(120)));
+        }
+    }
+}
+
+#[test]
+fn clients_are_asked_for_certificates() {
+    for (is_required, has_list, shown, fault) in [
+        (true, false, Some("client"), None),
+        (true, true, Some("client"), None),
+        (true, false, None, Some(Fault::NoCertificate)),
+        (false, false, None, None),
+        (true, true, Some("client-revoked"), Some(Fault::Revoked)),
+        (
+            true,
+            false,
+            Some("client-other"),
+            Some(Fault::UnknownIssuer),
+        ),
+        (
+            false,
+            false,
+            Some("client-other"),
+            Some(Fault::UnknownIssuer),
+        ),
+    ] {
+        let material = ListenerMaterial {
+            certificates: vec![certificate("site", Some(0))],
+            client_auths: vec![client_auth(is_required, has_list)],
+        };
+        let server = server(&material, &[], false);
+        assert_ne!(server.client_rules(None), 0);
+        let identity = shown.map(identity);
+        let mut here = server.accept(None).expect("the first");
+        let mut there = client(identity.as_ref(), &[])
+            .connect("site.example")
+            .expect("a name");
+        shake(&mut there, &mut here, 1000);
+        assert_eq!(here.fault(), fault, "{shown:?}");
+        if fault.is_none() {
+            let certificate = here.secured().and_then(|it| it.client_certificate);
+            let leaf = identity.as_ref().and_then(|it| it.chain.first());
+            assert_eq!(certificate, leaf.map(Vec::as_slice));
+        }
+    }
+}
+
+#[test]
+fn a_session_is_resumed_where_nothing_is_asked_of_clients() {
+    for (auth, is_resumed) in [(None, true), (Some(0), false)] {
+        let material = ListenerMaterial {
+            certificates: vec![certificate("site", auth)],
+            client_auths: vec![client_auth(false, false)],
+        };
+        // Two workers, which have nothing in common but the keys.
+        let workers = [server(&material, &[], false), server(&material, &[], false)];
+        let client = client(None, &[]);
+        let resumed = workers.each_ref().map(|worker| {
+            let mut here = worker.accept(Some("site.example")).expect("a site");
+            let mut there = client.connect("site.example").expect("a name");
+            shake(&mut there, &mut here, 1000);
+            here.secured().expect("established").is_resumed
+        });
+        assert_eq!(resumed, [false, is_resumed]);
+    }
+}
+
+#[test]
+fn damage_anywhere_ends_in_a_fault_and_never_in_a_panic() {
+    let server = server(&listener(&["site"]), &[], false);
+    let client = client(None, &[]);
+    for at in 0..2000 {
+        let mut here = server.accept(None).expect("the first");
+        let mut there = client.connect("site.example").expect("a name");
+        let mut seen = 0;
+        for _ in 0..3 {
+            let mut bytes = there.pending().to_vec();
+            there.on_sent(bytes.len());
+            if (seen..seen + bytes.len()).contains(&at) {
+                bytes[at - seen] ^= 0x55;
+            }
+            seen += bytes.len();
+            let mut space = vec![0; 66 * 1024];
+            let carried = here.carry(&mut space);
+            let count = carried + bytes.len();
+            space[carried..count].copy_from_slice(&bytes);
+            let _ = here.on_received(&mut space[..count], &mut [0; 100]);
+            carry(&mut here, &mut there, 10_000);
+        }
+        if at > seen {
+            return;
+        }
+    }
+}
+
+#[test]
+fn keys_come_in_all_forms() {
+    let site = file("site.pem");
+    let rsa = file("site-rsa.pem");
+    for (pem, key, kind) in [
+        (&site, "site.key", KeyKind::Ecdsa),
+        (&site, "site-sec1.key", KeyKind::Ecdsa),
+        (&rsa, "site-rsa.key", KeyKind::Rsa),
+        (&rsa, "site-rsa-pkcs1.key", KeyKind::Rsa),
+        (&file("two.pem"), "two.key", KeyKind::Ed25519),
+    ] {
+        let identity = Identity {
+            chain: certificates_in(pem).expect("a certificate"),
+            key: key_in(&file(key)).expect("a key"),
+        };
+        let facts = facts_of(&identity).expect("a good pair");
+        assert_eq!(facts.key, kind, "{key}");
+        assert!(facts.not_before_unix_s < facts.not_after_unix_s);
+    }
+    assert_eq!(
+        key_in(&file("site-encrypted.key")),
+        Err(PemFault::Encrypted)
+    );
+    assert_eq!(key_in(&site), Err(PemFault::Missing));
+    assert_eq!(key_in(b""), Err(PemFault::Missing));
+    assert_eq!(
+        certificates_in(b"-----BEGIN CERTIFICATE-----\nAAAA"),
+        Err(PemFault::Malformed)
+    );
+    let two = [file("site.key"), file("two.key")].concat();
+    assert_eq!(key_in(&two), Err(PemFault::Several));
+    let mismatch = Identity {
+        chain: certificates_in(&site).expect("a certificate"),
+        key: key_in(&file("two.key")).expect("a key"),
+    };
+    assert_eq!(facts_of(&mismatch), Err(IdentityFault::Mismatch));
+    assert_eq!(
+        x509::common_name(&identity("client").chain[0]),
+        Some("client one")
+    );
+}
+
+#[test]
+fn a_site_has_a_certificate_for_each_kind_of_client() {
+    let server = server(&listener(&["site", "site-rsa"]), &[], false);
+    assert_eq!(server.signature_us(Some("localhost")), 700);
+    assert_eq!(server.signature_us(Some("a.wild.example")), 100);
+}
