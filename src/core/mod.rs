@@ -1,7 +1,7 @@
 //! Protocol and policy, pure: nothing here opens, reads, waits, logs or asks the time.
 //!
-//! Two contracts are there for what comes: a `layer` of records under a connection, and an
-//! `opening` before its peer, protocol and upstream are settled.
+//! A `layer` of records may lie under a connection, and an `opening` come before its peer, protocol
+//! and upstream are settled.
 
 pub mod access_log;
 pub(crate) mod account;
@@ -26,6 +26,7 @@ pub mod limit;
 pub(crate) mod memory_limit;
 pub mod opening;
 pub(crate) mod probe;
+pub mod proxy_header;
 pub mod readiness;
 pub mod rng;
 pub(crate) mod slots;
