@@ -10,7 +10,6 @@ use std::time::SystemTime;
 use crate::core::address::Address;
 use crate::core::keepalive::Keepalive;
 use crate::core::layer::Layer;
-use crate::core::opening::Opening;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 use crate::tls::Connection;
@@ -111,8 +110,6 @@ pub trait Net {
     type Pipe;
     /// What may stand between the bytes of a stream and those of its session.
     type Layer: Layer;
-    /// What may have to be read of a client before its session is settled.
-    type Opening: Opening;
 
     /// Waits until `until` (for ever when none) or the next event, appends what fired, and
     /// returns the one `now` of this turn. An `until` in the past only polls.
@@ -170,11 +167,6 @@ pub trait Net {
 
     /// Writes the slices in order; may take only a part.
     fn write(&mut self, stream: &Self::Stream, from: &[IoSlice<'_>], then: Then) -> Io<usize>;
-
-    /// The opening of a connection that was just accepted; none where it is settled.
-    fn opening(&mut self, _stream: &Self::Stream) -> Option<Self::Opening> {
-        None
-    }
 
     /// What stands between the bytes of a stream and those of its session: TLS, if it has any.
     fn layer(&mut self, stream: &Self::Stream, tls: Option<Connection>) -> Option<Self::Layer>;

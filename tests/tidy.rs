@@ -492,12 +492,16 @@ const CRATES: &[&str] = &[
     "libc",
     "log",
     "mio",
+    "ring",
     "rustix",
+    "rustls",
+    "rustls-webpki",
     "seccompiler",
     "serde",
     "serde_yaml",
     "slab",
     "socket2",
+    "zeroize",
 ];
 
 #[test]

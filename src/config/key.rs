@@ -16,7 +16,7 @@ use super::model::Config;
 use super::node::Entry;
 use super::tree::{Map, Tree, word};
 use super::{access_log, answers, backend, fields, forwarded_fields, health, keepalive, listener};
-use super::{route, sticky, timeouts, top, upstream};
+use super::{proxy_protocol, route, sticky, timeouts, top, upstream};
 
 /// A key of a mapping that is read into `M`.
 #[derive(Debug)]
@@ -199,6 +199,7 @@ pub(super) static TABLES: &[KeyTable] = &[
     table!("`reuse`", upstream::REUSE),
     table!("`sticky`", sticky::STICKY),
     table!("`keepalive`", keepalive::KEEPALIVE),
+    table!("`proxy_protocol`", proxy_protocol::PROXY_PROTOCOL),
     table!("`buffers`", top::BUFFERS),
     table!("`access_log`", access_log::ACCESS_LOG),
     table!("`forwarded_fields`", forwarded_fields::FORWARDED_FIELDS),

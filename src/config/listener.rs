@@ -9,6 +9,7 @@ use super::key::{Home, Key, Needs, Shown, key, later, mapping, or_off, written};
 use super::model::{Action, Http, Listener, Mode, Network, Route};
 use super::node::{Entry, Node, Value};
 use super::problem::{Position, Problems};
+use super::proxy_protocol::{self, PROXY_PROTOCOL, proxy_protocol};
 use super::route;
 use super::section::{Section, read_value};
 use super::timeouts::Given;
@@ -34,6 +35,11 @@ pub(super) static LISTENER: &[Key<Listener>] = &[
         |it, shown| or_off(KEEPALIVE, it.keepalive.as_ref(), shown),
     )
     .at(&[Home::Listener]),
+    Key::<Listener>::new(
+        "proxy_protocol",
+        |it, entry, c| it.proxy_protocol = proxy_protocol(entry, c),
+        |it, shown| or_off(PROXY_PROTOCOL, it.proxy_protocol.as_ref(), shown),
+    ),
     Key::<Listener>::new("timeouts", timeouts, |it, shown| {
         Some(Given::from(&it.timeouts).tree(shown))
     })
@@ -58,8 +64,7 @@ pub(super) static WITHOUT_ROUTES: &[Key<Listener>] = &[Key::new("upstream", late
 /// The keys that only HTTP has.
 pub(super) static HTTP: &[Key<Http>] = &[
     Key::new("trusted_proxies", trusted_proxies, |it, _| {
-        let networks = it.trusted_proxies.iter();
-        let networks = networks.map(|it| tree::text(format!("{}/{}", it.address, it.prefix_bits)));
+        let networks = it.trusted_proxies.iter().map(tree::network);
         Some(Tree::List(networks.collect()))
     }),
     key! { "via", Http.via, via, tree::text_or("false") },
@@ -215,6 +220,7 @@ pub(super) fn listener(
     };
     listener.mode = mode.unwrap_or(Mode::Tcp { upstream: 0 });
     listener.address = address?;
+    proxy_protocol::check(section, &listener, &mut c.problems);
     if section.home == Home::Short && listener.name.is_empty() {
         listener.name = values::name_from(&listener.address.to_string());
     }
@@ -235,6 +241,7 @@ fn blank(c: &Compiler<'_>, is_http: bool) -> Listener {
         address: Address::Unix(std::path::PathBuf::new()),
         backlog: defaults::BACKLOG,
         keepalive: c.keepalive,
+        proxy_protocol: None,
         connections_max: None,
         timeouts: c.timeouts.over(defaults::TIMEOUTS, is_http),
         mode: match is_http {

@@ -24,6 +24,7 @@ pub mod model;
 mod node;
 mod positions;
 pub mod problem;
+mod proxy_protocol;
 mod render;
 mod route;
 pub(crate) mod said;

@@ -2,6 +2,7 @@
 //!
 //! Both forms of the file compile to this. References between parts are indices that exist.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -99,6 +100,8 @@ pub struct Listener {
     pub backlog: i32,
     /// TCP keepalive of client connections; none when off.
     pub(crate) keepalive: Option<Keepalive>,
+    /// Who tells by a PROXY header for whom it connects; none where nobody does.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
     /// Connections of this listener at once; none when only the process limit counts.
     pub(crate) connections_max: Option<usize>,
     /// Listener over top over default: complete.
@@ -115,6 +118,25 @@ impl Listener {
         match &self.address {
             Address::Ip(address) if address.port() == 0 => format!("listener {}", self.name),
             Address::Ip(_) | Address::Unix(_) => format!("listener {}", self.address),
+        }
+    }
+}
+
+/// PROXY headers, which then every connection begins with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProxyProtocol {
+    /// Where those connect from who are believed; nobody else is served.
+    pub(crate) from: Vec<Network>,
+    /// Whether peers on Unix sockets are.
+    pub(crate) from_unix: bool,
+}
+
+impl ProxyProtocol {
+    /// Whether the header of this peer is believed; one without an address is on a Unix socket.
+    pub(crate) fn admits(&self, peer: Option<IpAddr>) -> bool {
+        match peer {
+            Some(address) => self.from.iter().any(|network| network.contains(address)),
+            None => self.from_unix,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::model::Network;
 use super::units::{format_duration, format_size};
 
 /// What is written: a scalar is as it stands in the file.
@@ -75,6 +76,10 @@ pub(super) fn size_or_unlimited(bytes: &Option<u64>) -> Tree {
 
 pub(super) fn text<T: AsRef<str>>(text: T) -> Tree {
     Tree::Scalar(quoted(text.as_ref()))
+}
+
+pub(super) fn network(network: &Network) -> Tree {
+    text(format!("{}/{}", network.address, network.prefix_bits))
 }
 
 pub(super) fn text_or(otherwise: &'static str) -> impl Fn(&Option<String>) -> Tree {

@@ -2,22 +2,42 @@
 //! header, or a ClientHello that names its server.
 //!
 //! An opening is pure. It is shown all bytes that have come, and says what they settle. They are
-//! those of the socket: a layer comes behind it.
+//! those of the socket: a layer comes behind it. It has a stage for each thing that its plan asks
+//! for, in their order on the wire.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 
-/// How the first bytes of a connection are understood.
-pub trait Opening {
-    /// What all `bytes` that have come so far settle; at most [`OPENING_BYTES_MAX`].
-    fn look(&mut self, bytes: &[u8]) -> Look;
-}
+use crate::core::proxy_header::{self, HeaderError, Origin, Parsed};
 
 /// The most that an opening may read: a ClientHello with what a TLS record may carry.
 pub const OPENING_BYTES_MAX: usize = 16 * 1024;
 
 /// How long an opening may take in all, in milliseconds.
 pub const OPENING_MS_MAX: u64 = 10_000;
+
+/// What has to be read of the clients of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// A PROXY header comes first.
+    pub proxy_header: bool,
+}
+
+impl Plan {
+    /// Whether everything is settled with the accept.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        !self.proxy_header
+    }
+}
+
+/// The opening of one connection.
+#[derive(Debug)]
+pub struct Opening {
+    /// What is still to come.
+    plan: Plan,
+    /// What has been settled by what came before.
+    settled: Settled,
+}
 
 /// What the bytes of an opening settle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +47,30 @@ pub enum Look {
     /// All that there is to settle.
     Settled(Settled),
     /// They are no opening: the connection ends.
-    Refused,
+    Refused(Refusal),
+}
+
+/// Why bytes are no opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The PROXY header breaks this rule.
+    ProxyHeader(HeaderError),
+    /// More came than an opening may have.
+    TooLong,
+    /// The client has ended within it.
+    CutShort,
+}
+
+impl Refusal {
+    /// How it reads in a log line.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::ProxyHeader(error) => error.words(),
+            Self::TooLong => "an opening without an end",
+            Self::CutShort => "an end within the opening",
+        }
+    }
 }
 
 /// What an opening has settled, each where it says something.
@@ -38,6 +81,11 @@ pub struct Settled {
     pub own_bytes: usize,
     /// Who the client really is.
     pub peer: Option<SocketAddr>,
+    /// Where it has connected to.
+    pub destination: Option<SocketAddr>,
+    /// A proxy has said that the connection is its own, or not whose it is, as it does when it
+    /// looks whether anybody is there.
+    pub may_be_check: bool,
     /// What it speaks, where that is not what its listener says.
     pub speaks: Option<Speaks>,
     /// Where a TCP session goes, as the place of the upstream in the worker.
@@ -53,9 +101,46 @@ pub enum Speaks {
     Http,
 }
 
-/// There is no such opening: everything is settled with the accept.
-impl Opening for Infallible {
-    fn look(&mut self, _: &[u8]) -> Look {
-        match *self {}
+impl Opening {
+    /// Nothing has come.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            settled: Settled::default(),
+        }
+    }
+
+    /// So many of the bytes that it has looked at have been understood.
+    #[must_use]
+    pub const fn own_bytes(&self) -> usize {
+        self.settled.own_bytes
+    }
+
+    /// What all `bytes` that have come so far settle; at most [`OPENING_BYTES_MAX`].
+    pub fn look(&mut self, bytes: &[u8]) -> Look {
+        if self.plan.proxy_header {
+            match proxy_header::parse(bytes) {
+                Ok(Parsed::Partial) => return Look::More,
+                Ok(Parsed::Whole { bytes, origin }) => self.on_proxy_header(bytes, origin),
+                Err(error) => return Look::Refused(Refusal::ProxyHeader(error)),
+            }
+        }
+        Look::Settled(self.settled)
+    }
+
+    fn on_proxy_header(&mut self, bytes: usize, origin: Origin) {
+        self.plan.proxy_header = false;
+        self.settled.own_bytes = bytes;
+        match origin {
+            Origin::Local | Origin::Unknown => self.settled.may_be_check = true,
+            Origin::Client {
+                source,
+                destination,
+            } => {
+                self.settled.peer = Some(source);
+                self.settled.destination = Some(destination);
+            }
+        }
     }
 }

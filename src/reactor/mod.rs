@@ -217,7 +217,6 @@ impl Net for Reactor {
     type Stream = Stream;
     type Pipe = Pipe;
     type Layer = Connection;
-    type Opening = Infallible;
 
     fn layer(&mut self, _: &Stream, tls: Option<Connection>) -> Option<Connection> {
         tls

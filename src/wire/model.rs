@@ -3,8 +3,8 @@
 use crate::config::model::{
     AccessLog, Action, AlgorithmSettings, Backend, Config, EjectPolicy, ErrorPage, FixedResponse,
     ForwardedFields, HashKey, HeaderEdits, HealthCheck, HostPattern, Http, InitialState, Keepalive,
-    Listener, LogFormat, Mode, Network, Passive, Privileges, ProbeKind, Route, Sticky,
-    StickyCookie, Thresholds, TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
+    Listener, LogFormat, Mode, Network, Passive, Privileges, ProbeKind, ProxyProtocol, Route,
+    Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
 };
 use crate::core::address::{Address, BackendAddress};
 use crate::wire::value::{choices, fingerprint, structures};
@@ -31,7 +31,10 @@ parts! {
         Privileges { user, group, chroot, sandbox }
         AccessLog { path, format }
         Keepalive { idle, interval, probes }
-        Listener { name, address, backlog, keepalive, connections_max, timeouts, mode }
+        Listener {
+            name, address, backlog, keepalive, proxy_protocol, connections_max, timeouts, mode,
+        }
+        ProxyProtocol { from, from_unix }
         Timeouts {
             connect, idle, half_closed, header, keep_alive, upload, response, response_idle, send,
             tunnel,

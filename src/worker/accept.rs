@@ -189,31 +189,37 @@ impl<N: Net> Worker<N> {
         let generation = shared.io.next_generation();
         let listener = &mut shared.listeners[slot];
         listener.active += 1;
+        let plan = listener.plan;
+        let is_stranger = !plan.is_empty() && !listener.admits(peer);
         shared.count(slot, ListenerCell::Accepted, 1);
         shared.count(slot, ListenerCell::Active, 1);
         let vacant = self.sessions.vacant_entry();
         let key = key_of(vacant.key());
-        let opening = shared.io.net.opening(&stream);
         let mut client = Endpoint::accepted(stream, generation);
-        let protocol = if let Some(state) = opening {
-            Protocol::Opening(Box::new(Opening::new(state)))
-        } else {
+        let protocol = if plan.is_empty() {
             // Nothing has come that could be malformed.
             let _ = client.put_layer(&mut shared.io.net, None, &mut []);
             opening::start(shared, slot, peer, Settled::default())
+        } else {
+            Protocol::Opening(Box::new(Opening::new(plan)))
         };
         let session = vacant.insert(Session {
             client,
             peer,
+            destination: None,
             listener: slot,
             opened: now,
             moved: now,
             timer: None,
             due: false,
             queued: false,
+            may_be_check: false,
             shortage: Shortage::No,
             protocol,
         });
+        if is_stranger {
+            return self.close_session(key, CloseReason::Stranger);
+        }
         if let Protocol::Tcp(relay) = &mut session.protocol
             && relay.open(SessionId { key, generation }, shared).is_err()
         {

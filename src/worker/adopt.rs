@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use crate::config::model::{self, Config, Mode};
 use crate::core::address::Address;
+use crate::core::limit::RateLimit;
+use crate::core::opening::Plan;
 use crate::net::Net;
-use crate::worker::Worker;
 use crate::worker::keys::{ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listeners::{ListenerState, Pause};
 use crate::worker::listening_sockets::{ListeningSockets, Opened};
 use crate::worker::site::Site;
 use crate::worker::told::{Adopted, Stage};
+use crate::worker::{LOG_PERIOD_MS, Worker};
 
 impl<N: Net> Worker<N> {
     /// Whether a socket for this listener is open, so that a new configuration need not bring one.
@@ -193,6 +195,9 @@ impl<N: Net> Worker<N> {
             upstream: 0,
             is_http: false,
             site: None,
+            plan: Plan::default(),
+            proxies: None,
+            stranger_log: RateLimit::new(LOG_PERIOD_MS),
             column: self.shared.board.open(&settings.column_name()),
         }
     }
@@ -207,6 +212,10 @@ impl<N: Net> Worker<N> {
         listener.name.clone_from(&settings.name);
         listener.connections_max = settings.connections_max;
         listener.timeouts = settings.timeouts;
+        listener.proxies.clone_from(&settings.proxy_protocol);
+        listener.plan = Plan {
+            proxy_header: settings.proxy_protocol.is_some(),
+        };
         match &settings.mode {
             Mode::Tcp { upstream } => {
                 listener.upstream = upstreams[*upstream];

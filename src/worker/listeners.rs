@@ -1,6 +1,7 @@
 //! The listeners of a worker, with those that a reload removed and that still have sessions.
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
@@ -9,6 +10,8 @@ use log::{debug, error};
 use crate::board::ListenerColumn;
 use crate::config::model;
 use crate::core::address::Address;
+use crate::core::limit::RateLimit;
+use crate::core::opening::Plan;
 use crate::core::slots::Slots;
 use crate::core::time::Tick;
 use crate::net::{Kind, Net, Target};
@@ -41,6 +44,11 @@ pub(crate) struct ListenerState<N: Net> {
     /// HTTP: what it does with requests. It stays when a reload makes this a TCP listener, for
     /// the sessions that are there.
     pub(crate) site: Option<Arc<Site>>,
+    /// What is read of its clients before their sessions are settled.
+    pub(crate) plan: Plan,
+    /// Who may send a PROXY header; none where nobody has to.
+    pub(crate) proxies: Option<model::ProxyProtocol>,
+    pub(crate) stranger_log: RateLimit,
     pub(crate) column: ListenerColumn,
 }
 
@@ -59,6 +67,12 @@ impl<N: Net> ListenerState<N> {
     /// Whether an event should run it now.
     pub(crate) fn may_run(&self) -> bool {
         self.pause == Pause::No && self.sockets.is_ready()
+    }
+
+    /// Whether this peer may connect: where a PROXY header is expected, not everybody is believed.
+    pub(crate) fn admits(&self, peer: Option<SocketAddr>) -> bool {
+        let proxies = self.proxies.as_ref();
+        proxies.is_none_or(|proxies| proxies.admits(peer.map(|peer| peer.ip())))
     }
 }
 

@@ -524,6 +524,7 @@ impl<N: Net> Worker<N> {
         let Some(mut session) = self.sessions.try_remove(key as usize) else {
             return;
         };
+        let reason = session.reason_told(reason);
         self.shared.board.set_sessions(self.sessions.len());
         let shared = &mut self.shared;
         if let Some((_, timer)) = session.timer {
@@ -549,7 +550,8 @@ impl<N: Net> Worker<N> {
             CloseReason::NoBackend
             | CloseReason::Reset(_)
             | CloseReason::Unwatched
-            | CloseReason::BadOpening
+            | CloseReason::BadOpening(_)
+            | CloseReason::Stranger
             | CloseReason::Cut => false,
         };
         let backend = ended
@@ -566,6 +568,8 @@ impl<N: Net> Worker<N> {
             }
         }
         self.end_shortage(key, session.shortage);
+        self.shared
+            .log_stranger(session.listener, session.peer, reason);
         self.count_closed(session.listener, ended.upstream, reason);
         log::debug!(
             "listener {}: session of {} ended: {}; {}",
@@ -597,7 +601,9 @@ impl<N: Net> Worker<N> {
                 }
                 ListenerCell::Refused
             }
-            CloseReason::Unwatched | CloseReason::BadOpening => ListenerCell::Refused,
+            CloseReason::Unwatched | CloseReason::BadOpening(_) | CloseReason::Stranger => {
+                ListenerCell::Refused
+            }
             CloseReason::Reset(_) | CloseReason::Truncated => ListenerCell::Reset,
             CloseReason::Idle
             | CloseReason::TunnelIdle

@@ -4,10 +4,8 @@
 use std::net::SocketAddr;
 
 use crate::board::ListenerCell;
-use crate::core::account::Purpose;
-use crate::core::opening::{
-    Look, OPENING_BYTES_MAX, OPENING_MS_MAX, Opening as _, Settled, Speaks,
-};
+use crate::core::account::{NoMemory, Purpose};
+use crate::core::opening::{Look, OPENING_BYTES_MAX, OPENING_MS_MAX, Refusal, Settled, Speaks};
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::net::Net;
@@ -44,39 +42,74 @@ pub(crate) fn start<N: Net>(
 /// Reads until the opening is settled; then the session begins.
 pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
     loop {
+        if let Err(turn) = receive(session, shared) {
+            return turn;
+        }
         let Protocol::Opening(opening) = &mut session.protocol else {
             return Turn::Sleep;
         };
-        if !session.client.may_read() {
-            return Turn::Sleep;
-        }
-        let io = &mut shared.io;
-        let room = OPENING_BYTES_MAX - opening.bytes.len();
-        let account = io.buffers.account_mut();
-        let room = room.min(io.scratch.len());
-        let room = room.min(account.room(Purpose::Input));
-        if room == 0 {
-            io.is_short = true;
-            return Turn::Sleep;
-        }
-        let space = &mut io.scratch[..room];
-        let count = match session.client.read(&mut io.net, space) {
-            Io::Ready(count) => count,
-            Io::Blocked => return Turn::Sleep,
-            // Before it has said anything, it has asked for nothing.
-            Io::Closed => return Turn::Close(CloseReason::Done),
-            Io::Failed(_) => return Turn::Close(CloseReason::Reset(Side::Client)),
-        };
-        let kept = account.keep(Purpose::Input, &mut opening.bytes, &space[..count]);
-        if kept.is_err() {
-            return Turn::Close(CloseReason::BadOpening);
-        }
+        let count = opening.bytes.len();
         match opening.state.look(&opening.bytes) {
+            Look::Settled(settled) if settled.may_be_check && settled.own_bytes == count => {
+                return begin_unless_left(key, session, shared, settled);
+            }
             Look::Settled(settled) => return begin(key, session, shared, settled),
-            Look::More if opening.bytes.len() < OPENING_BYTES_MAX => {}
-            Look::More | Look::Refused => return Turn::Close(CloseReason::BadOpening),
+            Look::More if count < OPENING_BYTES_MAX => {}
+            Look::More => return refused(Refusal::TooLong),
+            Look::Refused(why) => return refused(why),
         }
     }
+}
+
+/// Reads once, or says how the turn ends.
+fn receive<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Result<(), Turn> {
+    let Protocol::Opening(opening) = &mut session.protocol else {
+        return Err(Turn::Sleep);
+    };
+    if !session.client.may_read() {
+        return Err(Turn::Sleep);
+    }
+    let io = &mut shared.io;
+    let room = OPENING_BYTES_MAX - opening.bytes.len();
+    let account = io.buffers.account_mut();
+    let room = room.min(io.scratch.len());
+    let room = room.min(account.room(Purpose::Input));
+    if room == 0 {
+        io.is_short = true;
+        return Err(Turn::Sleep);
+    }
+    let space = &mut io.scratch[..room];
+    let count = match session.client.read(&mut io.net, space) {
+        Io::Ready(count) => count,
+        Io::Blocked => return Err(Turn::Sleep),
+        // Before it has said anything of its own, it has asked for nothing.
+        Io::Closed if opening.state.own_bytes() == opening.bytes.len() => {
+            return Err(Turn::Close(CloseReason::Done));
+        }
+        Io::Closed => return Err(refused(Refusal::CutShort)),
+        Io::Failed(_) => return Err(Turn::Close(CloseReason::Reset(Side::Client))),
+    };
+    let kept = account.keep(Purpose::Input, &mut opening.bytes, &space[..count]);
+    kept.map_err(|NoMemory| refused(Refusal::TooLong))
+}
+
+/// A proxy that only looks whether anybody is there has often left with its header: nobody has to
+/// be asked for it.
+fn begin_unless_left<N: Net>(
+    key: u32,
+    session: &mut Session<N>,
+    shared: &mut Shared<N>,
+    settled: Settled,
+) -> Turn {
+    let is_leaving = session.client.is_closing();
+    match is_leaving.then(|| receive(session, shared)) {
+        Some(Err(Turn::Close(_))) => Turn::Close(CloseReason::Done),
+        Some(Ok(()) | Err(_)) | None => begin(key, session, shared, settled),
+    }
+}
+
+fn refused(why: Refusal) -> Turn {
+    Turn::Close(CloseReason::BadOpening(why))
 }
 
 /// When an opening has taken too long.
@@ -94,6 +127,8 @@ fn begin<N: Net>(
     let slot = session.listener;
     session.moved = shared.timers.now;
     session.peer = settled.peer.or(session.peer);
+    session.destination = settled.destination.map(Box::new);
+    session.may_be_check = settled.may_be_check;
     let protocol = start(shared, slot, session.peer, settled);
     let Protocol::Opening(opening) = std::mem::replace(&mut session.protocol, protocol) else {
         return Turn::Sleep;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::core::opening::{self, Plan};
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::Net;
@@ -10,12 +11,14 @@ use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId, UpstreamSlot};
 use crate::worker::memory_queue::Shortage;
 use crate::worker::relay::Relay;
 use crate::worker::transport::Endpoint;
-use crate::worker::turn::CloseReason;
+use crate::worker::turn::{CloseReason, Side};
 
 /// One client connection and what belongs to it.
 pub(crate) struct Session<N: Net> {
     pub(crate) client: Endpoint<N>,
     pub(crate) peer: Option<SocketAddr>,
+    /// Where the client connected to, where a PROXY header has told that. It has few of these.
+    pub(crate) destination: Option<Box<SocketAddr>>,
     pub(crate) listener: ListenerSlot,
     pub(crate) opened: Tick,
     /// When a byte last moved.
@@ -24,6 +27,8 @@ pub(crate) struct Session<N: Net> {
     /// The timer fired: close at the end of the next turn if nothing moved in it.
     pub(crate) due: bool,
     pub(crate) queued: bool,
+    /// As of [`Settled`](opening::Settled).
+    pub(crate) may_be_check: bool,
     pub(crate) shortage: Shortage,
     pub(crate) protocol: Protocol<N>,
 }
@@ -35,19 +40,19 @@ pub(crate) enum Protocol<N: Net> {
     /// HTTP/1.
     Http(Http),
     /// Not settled yet.
-    Opening(Box<Opening<N>>),
+    Opening(Box<Opening>),
 }
 
 /// What has come of an opening.
-pub(crate) struct Opening<N: Net> {
-    pub(crate) state: N::Opening,
+pub(crate) struct Opening {
+    pub(crate) state: opening::Opening,
     pub(crate) bytes: Vec<u8>,
 }
 
-impl<N: Net> Opening<N> {
-    pub(crate) fn new(state: N::Opening) -> Self {
+impl Opening {
+    pub(crate) fn new(plan: Plan) -> Self {
         Self {
-            state,
+            state: opening::Opening::new(plan),
             bytes: Vec::new(),
         }
     }
@@ -101,6 +106,25 @@ impl<N: Net> Session<N> {
         match &self.protocol {
             Protocol::Tcp(_) | Protocol::Opening(_) => None,
             Protocol::Http(http) => http.answered(&self.client),
+        }
+    }
+
+    /// Why it ends, as it is told: a proxy that looks whether anybody is there may leave as it
+    /// likes.
+    pub(crate) fn reason_told(&self, reason: CloseReason) -> CloseReason {
+        if !self.may_be_check || reason != CloseReason::Reset(Side::Client) {
+            return reason;
+        }
+        let is_unused = match &self.protocol {
+            Protocol::Opening(_) => true,
+            Protocol::Tcp(relay) => {
+                relay.up.flow.moved_bytes() + relay.down.flow.moved_bytes() == 0
+            }
+            Protocol::Http(http) => http.requests == 0 && http.input.is_empty(),
+        };
+        match is_unused {
+            true => CloseReason::Done,
+            false => reason,
         }
     }
 

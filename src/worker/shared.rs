@@ -4,6 +4,7 @@
 //! several takes all. A session runs with two disjoint borrows, itself and this.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use log::warn;
@@ -22,7 +23,16 @@ use crate::worker::keys::{ConnectionKey, ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listeners::ListenerTable;
 use crate::worker::timers::Timers;
 use crate::worker::transport::Endpoint;
+use crate::worker::turn::CloseReason;
 use crate::worker::upstreams::UpstreamTable;
+
+/// What a thinned log line says of those that were left out.
+fn more(suppressed: u64) -> String {
+    match suppressed {
+        0 => String::new(),
+        count => format!(" ({count} more since the last such line)"),
+    }
+}
 
 /// What all sessions of a worker share.
 pub(crate) struct Shared<N: Net> {
@@ -57,14 +67,32 @@ impl<N: Net> Shared<N> {
         let now = self.timers.now;
         let upstream = &mut self.upstreams[upstream];
         if let Some(suppressed) = upstream.refused_log.allow(now) {
-            let more = match suppressed {
-                0 => String::new(),
-                count => format!(" ({count} more since the last such line)"),
-            };
+            let more = more(suppressed);
             warn!(
                 "listener {}: upstream {} has no usable backend{more}",
                 self.listeners[listener].name, upstream.name
             );
+        }
+    }
+
+    /// A client said who it is not as it has to, or may not be here: logged at most once a second
+    /// and listener.
+    pub(crate) fn log_stranger(
+        &mut self,
+        listener: ListenerSlot,
+        peer: Option<SocketAddr>,
+        reason: CloseReason,
+    ) {
+        if !matches!(reason, CloseReason::BadOpening(_) | CloseReason::Stranger) {
+            return;
+        }
+        let now = self.timers.now;
+        let listener = &mut self.listeners[listener];
+        if let Some(suppressed) = listener.stranger_log.allow(now) {
+            let more = more(suppressed);
+            let who = peer.map_or_else(|| "a Unix client".to_owned(), |peer| peer.to_string());
+            let (name, words) = (&listener.name, reason.words());
+            warn!("listener {name}: {who} closed: {words}{more}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! How the turn of a session ends, and why a session does.
 
+use crate::core::opening::Refusal;
+
 /// Bytes that one session may move in one turn before the next one runs.
 pub(crate) const TURN_BUDGET_BYTES: usize = 512 * 1024;
 
@@ -49,7 +51,9 @@ pub(crate) enum CloseReason {
     /// The client connection could not be watched.
     Unwatched,
     /// The first bytes of a client were not what they had to be.
-    BadOpening,
+    BadOpening(Refusal),
+    /// A client that is none of those who may connect.
+    Stranger,
     /// The end of a drain, or a stop at once.
     Cut,
 }
@@ -70,7 +74,8 @@ impl CloseReason {
             Self::Truncated => "response cut short",
             Self::Stalled => "response cut short by a timeout",
             Self::Unwatched => "cannot be watched",
-            Self::BadOpening => "no good opening",
+            Self::BadOpening(refusal) => refusal.words(),
+            Self::Stranger => "not among those of `proxy_protocol`",
             Self::Cut => "cut at the end of the drain",
         }
     }

@@ -32,7 +32,7 @@ use weir::core::time::Tick;
 use weir::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
 use weir::tls::Connection;
 
-use toy::{Opener, Toy, ToyOpening};
+use toy::{Opener, Toy};
 
 /// What the seed may draw, and how often.
 #[derive(Clone, Debug)]
@@ -73,8 +73,6 @@ pub(crate) struct Settings {
     /// Both ends of every connection speak records of a toy layer. By default as the environment
     /// says, so that every scenario can be played over it.
     pub(crate) has_layer: bool,
-    /// Clients say first who they are and where they want to go.
-    pub(crate) has_opening: bool,
 }
 
 impl Settings {
@@ -98,7 +96,6 @@ impl Settings {
             exhausted_percent: 0,
             exhausted_ms: 1..=50,
             has_layer: std::env::var_os("WEIR_SIM_LAYER").is_some(),
-            has_opening: false,
         }
     }
 
@@ -1559,7 +1556,6 @@ impl Net for SimNet {
     type Stream = SimStream;
     type Pipe = SimPipe;
     type Layer = Toy;
-    type Opening = ToyOpening;
 
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick> {
         let mut world = self.world();
@@ -1666,10 +1662,6 @@ impl Net for SimNet {
         world.conns[stream.id].awaits_end = then == Then::End && outcome == Io::Ready(total);
         world.note(|| format!("write {} then {then:?} gives {outcome:?}", stream.id));
         outcome
-    }
-
-    fn opening(&mut self, _: &SimStream) -> Option<ToyOpening> {
-        self.world().settings.has_opening.then_some(ToyOpening)
     }
 
     fn layer(&mut self, _: &SimStream, _: Option<Connection>) -> Option<Toy> {

@@ -6,7 +6,6 @@ use std::io::{ErrorKind, IoSlice};
 
 use weir::core::fault::Fault;
 use weir::core::layer::{Layer, Sealed, Secured};
-use weir::core::opening::{Look, Opening, Settled, Speaks};
 use weir::core::readiness::Io;
 
 /// What a record may carry: little, so that everything takes several.
@@ -223,27 +222,5 @@ impl Toy {
         into[..count].copy_from_slice(&self.plain[..count]);
         self.plain.drain(..count);
         count
-    }
-}
-
-/// A toy of what may have to be read first: `<`, the last byte of an address, a digit that names
-/// the upstream, `>`, or `|` where TCP is spoken whatever the listener says. Any blanks may stand
-/// before it.
-#[derive(Debug)]
-pub(crate) struct ToyOpening;
-
-impl Opening for ToyOpening {
-    fn look(&mut self, bytes: &[u8]) -> Look {
-        let blanks = bytes.iter().take_while(|&&byte| byte == b' ').count();
-        match bytes[blanks..] {
-            [b'<', host, digit @ b'0'..=b'9', last @ (b'>' | b'|'), ..] => Look::Settled(Settled {
-                own_bytes: blanks + 4,
-                peer: Some(([192, 0, 2, host], 7).into()),
-                speaks: (last == b'|').then_some(Speaks::Tcp),
-                upstream: Some(u32::from(digit - b'0')),
-            }),
-            [] | [b'<'] | [b'<', _] | [b'<', _, b'0'..=b'9'] => Look::More,
-            _ => Look::Refused,
-        }
     }
 }

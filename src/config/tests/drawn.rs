@@ -5,7 +5,8 @@ use super::*;
 use crate::config::model::{
     AccessLog, Backend, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HeaderEdits,
     HealthCheck, Http, InitialState, Keepalive, Listener, LogFormat, Network, Passive, Privileges,
-    Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
+    ProxyProtocol, Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, Upstream,
+    WhenAllDown,
 };
 use crate::wire::bundle::Bundle;
 
@@ -392,9 +393,7 @@ fn forwarded_fields() -> impl Strategy<Value = ForwardedFields> {
     (drop, keep).prop_map(|(drop, keep)| ForwardedFields { drop, keep })
 }
 
-fn http_mode() -> BoxedStrategy<Http> {
-    let routes = (route(0), route(1), route(2), 1..=3_usize)
-        .prop_map(|(a, b, c, count)| [a, b, c].into_iter().take(count).collect::<Vec<_>>());
+fn network() -> impl Strategy<Value = Network> {
     let network = prop_oneof![
         Just(("10.0.0.0", 8)),
         Just(("0.0.0.0", 0)),
@@ -403,12 +402,26 @@ fn http_mode() -> BoxedStrategy<Http> {
         Just(("::", 0)),
         Just(("::ffff:10.0.0.0", 104)),
     ];
-    let network = network.prop_map(|(address, prefix_bits)| {
+    network.prop_map(|(address, prefix_bits)| {
         Network::new(address.parse().expect("an address"), prefix_bits)
-    });
+    })
+}
+
+/// Either kind of peers, so that it is good for a listener on any address.
+fn proxy_protocol() -> impl Strategy<Value = ProxyProtocol> {
+    let from = prop::collection::vec(network(), 1..3);
+    from.prop_map(|from| ProxyProtocol {
+        from,
+        from_unix: true,
+    })
+}
+
+fn http_mode() -> BoxedStrategy<Http> {
+    let routes = (route(0), route(1), route(2), 1..=3_usize)
+        .prop_map(|(a, b, c, count)| [a, b, c].into_iter().take(count).collect::<Vec<_>>());
     let all = (
         routes,
-        prop::collection::vec(network, 0..3),
+        prop::collection::vec(network(), 0..3),
         prop::option::of("[a-z0-9_-]{1,8}"),
         any::<bool>(),
         1_024..=4_096_usize,
@@ -449,12 +462,14 @@ fn listener(index: usize, http: bool) -> BoxedStrategy<Listener> {
         prop::option::of(1..=100_000_000_usize),
         timeouts(http),
         http_mode(),
+        prop::option::of(proxy_protocol()),
     );
     all.prop_map(move |all| Listener {
         name: format!("l{index}"),
         address: all.0,
         backlog: all.1,
         keepalive: all.2,
+        proxy_protocol: all.6,
         connections_max: all.3,
         timeouts: all.4,
         mode: if http {

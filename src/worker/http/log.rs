@@ -87,7 +87,8 @@ pub(crate) fn log_unfinished<N: Net>(
         | CloseReason::TunnelIdle
         | CloseReason::HalfClosed
         | CloseReason::Unwatched
-        | CloseReason::BadOpening => exchange.state.end(End::ClientGone, false).why,
+        | CloseReason::BadOpening(_)
+        | CloseReason::Stranger => exchange.state.end(End::ClientGone, false).why,
     };
     log_exchange(exchange, listener, shared, (why, None));
 }
@@ -259,7 +260,8 @@ pub(crate) fn log_tcp<N: Net>(
         | CloseReason::Left
         | CloseReason::Truncated
         | CloseReason::Stalled
-        | CloseReason::BadOpening
+        | CloseReason::BadOpening(_)
+        | CloseReason::Stranger
         | CloseReason::Idle
         | CloseReason::TunnelIdle
         | CloseReason::HalfClosed
@@ -314,7 +316,9 @@ fn outcome(reason: CloseReason) -> (Why, Option<ClosedBy>) {
         CloseReason::Idle => (Why::IdleTimeout, Some(ClosedBy::Weir)),
         CloseReason::TunnelIdle => (Why::TunnelTimeout, Some(ClosedBy::Weir)),
         CloseReason::HalfClosed => (Why::HalfClosedTimeout, Some(ClosedBy::Weir)),
-        CloseReason::Unwatched | CloseReason::BadOpening => (Why::Refused, Some(ClosedBy::Weir)),
+        CloseReason::Unwatched | CloseReason::BadOpening(_) | CloseReason::Stranger => {
+            (Why::Refused, Some(ClosedBy::Weir))
+        }
         CloseReason::Cut => (Why::DrainDeadline, Some(ClosedBy::Weir)),
     }
 }
