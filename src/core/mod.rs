@@ -10,6 +10,7 @@ pub mod backend;
 pub mod balance;
 pub(crate) mod buffer;
 mod calendar;
+pub mod client_hello;
 pub mod fault;
 pub mod finding;
 pub mod flow;
