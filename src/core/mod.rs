@@ -37,4 +37,5 @@ pub(crate) mod table;
 pub(crate) mod text;
 pub mod time;
 pub mod timer;
+pub mod tls_route;
 pub mod wait_queue;
