@@ -374,6 +374,7 @@ mod access_log {
                 id: 0,
                 client: None,
                 listener: &name,
+                sni: Some(&name),
                 pool: &name,
                 backend: Some(&name),
                 attempts: 0,
@@ -391,7 +392,7 @@ mod access_log {
             });
             check_text(&lines[0], 2)?;
             check_text(&lines[1], 6)?;
-            check_json(&lines[2], "ts id client listener proto bytes_in bytes_out pool backend \
+            check_json(&lines[2], "ts id client listener sni proto bytes_in bytes_out pool backend \
                 attempts t_queue t_connect t_total why closed_by")?;
         }
     }

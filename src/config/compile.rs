@@ -11,7 +11,7 @@ use std::path::Path;
 use super::defaults;
 use super::key::{Home, Key, Needs};
 use super::listener;
-use super::model::{Config, ForwardedFields, Keepalive, Listener, Mode, Upstream};
+use super::model::{Config, ForwardedFields, Keepalive, Listener, Upstream};
 use super::node::{Entry, Node, Value, describe_text};
 use super::positions::Positions;
 use super::problem::{Position, Problems};
@@ -321,19 +321,20 @@ impl<'a> Compiler<'a> {
     fn check_usage(&mut self) {
         for declared in &self.upstreams {
             let name = &declared.upstream.name;
-            if !declared.by_http && !declared.by_tcp {
+            if !declared.by_http && declared.relayed.is_none() {
                 let message = format!("the upstream \"{name}\" is not used");
                 self.problems.warning(declared.at, message);
             }
-            if !declared.by_tcp {
+            let Some(relayed) = declared.relayed else {
                 continue;
-            }
+            };
+            let by = relayed.words();
             for (key, at, needs_http) in &declared.http_keys {
                 if *needs_http || !declared.by_http {
                     let user = if declared.is_fallback {
-                        "this file's listener is in mode tcp".to_owned()
+                        format!("this file's listener is {by}")
                     } else {
-                        format!("a listener of mode tcp uses the upstream \"{name}\"")
+                        format!("a listener {by} uses the upstream \"{name}\"")
                     };
                     let message = format!("`{key}` is for HTTP, and {user}");
                     self.problems.error(*at, message);
@@ -386,10 +387,19 @@ fn blank() -> Config {
     }
 }
 
-/// Notes that a listener uses an upstream.
-pub(super) fn note_use(upstreams: &mut [Declared], index: usize, mode: &Mode) {
-    match mode {
-        Mode::Tcp { .. } => upstreams[index].by_tcp = true,
-        Mode::Http(_) => upstreams[index].by_http = true,
+/// What leads to an upstream the bytes of clients as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relayed {
+    Tcp,
+    Tls,
+}
+
+impl Relayed {
+    /// Which listener does, in a message.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Tcp => "of mode tcp",
+            Self::Tls => "of mode tls",
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::model::{
 
 pub(super) const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
+    handshake: Duration::from_secs(10),
     idle: Duration::from_secs(10 * 60),
     half_closed: Duration::from_secs(30),
     header: Duration::from_secs(10),

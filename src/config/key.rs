@@ -15,8 +15,8 @@ use super::compile::Compiler;
 use super::model::Config;
 use super::node::Entry;
 use super::tree::{Map, Tree, word};
-use super::{access_log, answers, backend, fields, forwarded_fields, health, keepalive, listener};
-use super::{proxy_protocol, route, sticky, timeouts, top, upstream};
+use super::{access_log, answers, backend, fields, forwarded_fields, health, keepalive};
+use super::{listener, proxy_protocol, route, sticky, timeouts, tls_route, top, upstream};
 
 /// A key of a mapping that is read into `M`.
 #[derive(Debug)]
@@ -191,6 +191,7 @@ pub(super) static TABLES: &[KeyTable] = &[
     table!("`limits`", listener::LIMITS),
     table!("`limits`", listener::HTTP_LIMITS),
     table!("a route", route::ROUTE),
+    table!("a TLS route", tls_route::TLS_ROUTE),
     table!("`timeouts`", timeouts::TIMEOUTS),
     table!("`health_check`", health::HEALTH_CHECK),
     table!("the top level of the file", top::TOP),
@@ -223,6 +224,6 @@ impl KeyTable {
 /// places to name one.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {
     let mut homes = TABLES.iter().filter(|table| table.has(name));
-    let (first, third) = (homes.next()?, homes.nth(1));
-    third.is_none().then_some(first.mapping)
+    let (first, fourth) = (homes.next()?, homes.nth(2));
+    fourth.is_none().then_some(first.mapping)
 }

@@ -1,7 +1,7 @@
 //! Listeners, from the file to the model and back.
 
 use super::answers::{self, error_pages};
-use super::compile::{Compiler, note_use};
+use super::compile::{Compiler, Relayed};
 use super::defaults;
 use super::forwarded_fields::{FORWARDED_FIELDS, forwarded_fields};
 use super::keepalive::{KEEPALIVE, keepalive};
@@ -13,6 +13,7 @@ use super::proxy_protocol::{self, PROXY_PROTOCOL, proxy_protocol};
 use super::route;
 use super::section::{Section, read_value};
 use super::timeouts::Given;
+use super::tls_route::{self, tls_routes};
 use super::tree::{self, Tree};
 use super::values::{self, Read, integer, one_of, or_word};
 use crate::core::address::Address;
@@ -25,8 +26,7 @@ pub(super) static LISTENER: &[Key<Listener>] = &[
         Some(tree::text(it.address.to_string()))
     }),
     Key::new("mode", later, |it, _| {
-        let is_http = matches!(it.mode, Mode::Http(_));
-        Some(tree::one_of(MODES)(&is_http))
+        Some(tree::one_of(MODES)(&ModeWord::of(&it.mode)))
     }),
     key! { "backlog", Listener.backlog, backlog, backlog_tree },
     Key::<Listener>::new(
@@ -59,6 +59,14 @@ pub(super) static WITHOUT_ROUTES: &[Key<Listener>] = &[Key::new("upstream", late
         return None;
     };
     Some(tree::text(&shown.config.upstreams[upstream].name))
+})];
+
+/// The keys of mode tls.
+pub(super) static ENCRYPTED: &[Key<Listener>] = &[Key::new("routes", later, |it, shown| {
+    let Mode::Tls { routes } = &it.mode else {
+        return None;
+    };
+    Some(tls_route::tree(routes, shown))
 })];
 
 /// The keys that only HTTP has.
@@ -118,8 +126,37 @@ pub(super) static HTTP_LIMITS: &[Key<Http>] = &[
     .needs(Needs::Http),
 ];
 
-/// By whether it is HTTP.
-const MODES: &[(&str, bool)] = &[("tcp", false), ("http", true)];
+/// A mode without what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ModeWord {
+    Tcp,
+    Http,
+    Tls,
+}
+
+const MODES: &[(&str, ModeWord)] = &[
+    ("tcp", ModeWord::Tcp),
+    ("http", ModeWord::Http),
+    ("tls", ModeWord::Tls),
+];
+
+impl ModeWord {
+    const fn of(mode: &Mode) -> Self {
+        match mode {
+            Mode::Tcp { .. } => Self::Tcp,
+            Mode::Http(_) => Self::Http,
+            Mode::Tls { .. } => Self::Tls,
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http => "http",
+            Self::Tls => "tls",
+        }
+    }
+}
 
 fn backlog(node: &Node) -> Read<i32> {
     let length = or_word("max", integer(1..=i128::from(i32::MAX)))(node);
@@ -147,7 +184,7 @@ fn limits(listener: &mut Listener, entry: &Entry, c: &mut Compiler<'_>) {
     let mut unused = blank_http(c);
     let http = match &mut listener.mode {
         Mode::Http(http) => http,
-        Mode::Tcp { .. } => &mut unused,
+        Mode::Tcp { .. } | Mode::Tls { .. } => &mut unused,
     };
     section.walk(HTTP_LIMITS, http, c);
     section.close(&mut c.problems);
@@ -192,6 +229,7 @@ pub(super) fn tree(listener: &Listener, shown: &Shown<'_>) -> Tree {
     match &listener.mode {
         Mode::Tcp { .. } => map.extend(written(WITHOUT_ROUTES, listener, shown)),
         Mode::Http(http) => map.extend(written(HTTP, http, shown)),
+        Mode::Tls { .. } => map.extend(written(ENCRYPTED, listener, shown)),
     }
     Tree::Map(map)
 }
@@ -205,18 +243,19 @@ pub(super) fn listener(
     c.http_keys.clear();
     let at = section.peek("listen").map_or(section.at, |e| e.value.at);
     let address = section.require("listen", &mut c.problems, values::listen_address);
-    let is_http = is_http(section, &mut c.problems);
-    let mut listener = blank(c, is_http);
+    let mode = mode(section, &mut c.problems);
+    let mut listener = blank(c, mode);
     section.walk(LISTENER, &mut listener, c);
     for (key, at, _) in std::mem::take(&mut c.http_keys) {
-        if !is_http {
-            refuse_in_tcp(key, at, &mut c.problems);
+        if mode != ModeWord::Http {
+            refuse_without_http(key, at, mode, &mut c.problems);
         }
     }
     // What is wrong with it was reported; the address can be judged all the same.
     let mode = match listener.mode {
         Mode::Tcp { .. } => tcp(c, section),
         Mode::Http(http) => self::http(c, section, http),
+        Mode::Tls { .. } => tls(c, section),
     };
     listener.mode = mode.unwrap_or(Mode::Tcp { upstream: 0 });
     listener.address = address?;
@@ -228,14 +267,17 @@ pub(super) fn listener(
 }
 
 /// `mode`, or what the other keys say.
-fn is_http(section: &mut Section<'_>, problems: &mut Problems) -> bool {
-    let implied = section.peek("routes").is_some();
+fn mode(section: &mut Section<'_>, problems: &mut Problems) -> ModeWord {
+    let implied = match section.peek("routes") {
+        Some(_) => ModeWord::Http,
+        None => ModeWord::Tcp,
+    };
     let given = section.read("mode", problems, one_of(MODES));
     given.unwrap_or(implied)
 }
 
 /// A listener with every default.
-fn blank(c: &Compiler<'_>, is_http: bool) -> Listener {
+fn blank(c: &Compiler<'_>, mode: ModeWord) -> Listener {
     Listener {
         name: String::new(),
         address: Address::Unix(std::path::PathBuf::new()),
@@ -243,32 +285,57 @@ fn blank(c: &Compiler<'_>, is_http: bool) -> Listener {
         keepalive: c.keepalive,
         proxy_protocol: None,
         connections_max: None,
-        timeouts: c.timeouts.over(defaults::TIMEOUTS, is_http),
-        mode: match is_http {
-            true => Mode::Http(Box::new(blank_http(c))),
-            false => Mode::Tcp { upstream: 0 },
+        timeouts: c.timeouts.over(defaults::TIMEOUTS, mode == ModeWord::Http),
+        mode: match mode {
+            ModeWord::Tcp => Mode::Tcp { upstream: 0 },
+            ModeWord::Http => Mode::Http(Box::new(blank_http(c))),
+            ModeWord::Tls => Mode::Tls { routes: Vec::new() },
         },
     }
 }
 
-fn refuse_in_tcp(key: &str, at: Position, problems: &mut Problems) {
-    problems.error(
-        at,
-        format!("`{key}` is for HTTP, and this listener is in mode tcp"),
-    );
+fn refuse_without_http(key: &str, at: Position, mode: ModeWord, problems: &mut Problems) {
+    let mode = mode.text();
+    let message = format!("`{key}` is for HTTP, and this listener is in mode {mode}");
+    problems.error(at, message);
+}
+
+/// Refuses the keys of HTTP but those that the mode has as well.
+fn refuse_http(section: &mut Section<'_>, mode: ModeWord, problems: &mut Problems) {
+    for key in HTTP {
+        let is_own = mode == ModeWord::Tls && key.name == "routes";
+        if let Some(entry) = section.entry(key.name)
+            && !is_own
+        {
+            refuse_without_http(key.name, entry.key_at, mode, problems);
+        }
+    }
 }
 
 fn tcp(c: &mut Compiler<'_>, section: &mut Section<'_>) -> Option<Mode> {
-    for key in HTTP {
-        if let Some(entry) = section.entry(key.name) {
-            refuse_in_tcp(key.name, entry.key_at, &mut c.problems);
-        }
-    }
+    refuse_http(section, ModeWord::Tcp, &mut c.problems);
     let upstream = named_upstream(section);
     let upstream = the_upstream(c, section, upstream)?;
-    let mode = Mode::Tcp { upstream };
-    note_use(&mut c.upstreams, upstream, &mode);
-    Some(mode)
+    c.upstreams[upstream].relayed.get_or_insert(Relayed::Tcp);
+    Some(Mode::Tcp { upstream })
+}
+
+fn tls(c: &mut Compiler<'_>, section: &mut Section<'_>) -> Option<Mode> {
+    refuse_http(section, ModeWord::Tls, &mut c.problems);
+    let upstream = named_upstream(section);
+    if let Some(entry) = upstream {
+        let message = "a listener of mode tls has `routes`: give one with this upstream alone";
+        c.problems.error(entry.key_at, message);
+    }
+    let Some(entry) = section.entry("routes") else {
+        if upstream.is_none() {
+            let message = "a listener of mode tls has no `routes`";
+            c.problems.error(section.at, message);
+        }
+        return None;
+    };
+    let routes = tls_routes(c, entry, Relayed::Tls);
+    Some(Mode::Tls { routes })
 }
 
 /// `upstream`, which the short form does not have.
@@ -315,15 +382,12 @@ fn http(c: &mut Compiler<'_>, section: &mut Section<'_>, mut http: Box<Http>) ->
         let upstream = the_upstream(c, section, upstream)?;
         http.routes.push(catch_all(upstream));
     }
-    let mode = Mode::Http(http);
-    if let Mode::Http(http) = &mode {
-        for route in &http.routes {
-            if let Action::Proxy(upstream) = route.action {
-                note_use(&mut c.upstreams, upstream, &mode);
-            }
+    for route in &http.routes {
+        if let Action::Proxy(upstream) = route.action {
+            c.upstreams[upstream].by_http = true;
         }
     }
-    Some(mode)
+    Some(Mode::Http(http))
 }
 
 fn check_forwarded(section: &Section<'_>, http: &Http, problems: &mut Problems) {

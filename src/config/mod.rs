@@ -32,6 +32,7 @@ mod section;
 mod sticky;
 mod suggest;
 mod timeouts;
+mod tls_route;
 mod top;
 mod tree;
 mod units;

@@ -151,6 +151,22 @@ pub enum Mode {
     },
     /// Route requests.
     Http(Box<Http>),
+    /// Relay bytes that stay encrypted, by what the ClientHello says.
+    Tls {
+        /// Whatever their order, but among equals.
+        routes: Vec<TlsRoute>,
+    },
+}
+
+/// Where connections go that are not decrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsRoute {
+    /// Which names it is for; a suffix takes one label before it.
+    pub(crate) host: HostPattern,
+    /// The protocol that the client must offer; none is any.
+    pub(crate) alpn: Option<String>,
+    /// Index into [`Config::upstreams`].
+    pub(crate) upstream: usize,
 }
 
 /// All timeouts of a session, complete.
@@ -158,6 +174,8 @@ pub enum Mode {
 pub(crate) struct Timeouts {
     /// For one connection attempt to a backend.
     pub(crate) connect: Duration,
+    /// What a client has to say before it is settled where it goes, in total: a ClientHello.
+    pub(crate) handshake: Duration,
     /// An L4 session on which nothing moves, in either direction.
     pub(crate) idle: Duration,
     /// A session of which one direction has ended and the other does not move.

@@ -66,7 +66,7 @@ pub(super) static ROUTE: &[Key<Route>] = &[
 /// What a route does; exactly one of them.
 pub(super) const ACTIONS: [&str; 4] = ["upstream", "backends", "respond", "redirect"];
 
-fn host_tree(host: &HostPattern) -> Option<Tree> {
+pub(super) fn host_tree(host: &HostPattern) -> Option<Tree> {
     match host {
         HostPattern::Any => None,
         HostPattern::Exact(host) => Some(tree::text(host)),

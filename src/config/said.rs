@@ -3,7 +3,7 @@
 
 use super::backend::BACKEND;
 use super::key::{Key, Shown};
-use super::listener::{HTTP, LISTENER, WITHOUT_ROUTES};
+use super::listener::{ENCRYPTED, HTTP, LISTENER, WITHOUT_ROUTES};
 use super::model::{Backend, Config, Listener, Mode, Route, Upstream};
 use super::route::{ACTIONS, ROUTE};
 use super::top::TOP;
@@ -33,6 +33,8 @@ pub(crate) fn listener(listener: &Listener, config: &Config) -> Vec<Said> {
     keys.extend(match &listener.mode {
         Mode::Tcp { .. } => said(WITHOUT_ROUTES, listener, config),
         Mode::Http(http) => said(HTTP, http, config),
+        // Its routes are no parts of their own.
+        Mode::Tls { .. } => said_all(ENCRYPTED.iter(), listener, config),
     });
     keys
 }
@@ -61,8 +63,16 @@ pub(crate) fn check(upstream: &Upstream, config: &Config) -> Vec<Said> {
 }
 
 fn said<M>(keys: &[Key<M>], model: &M, config: &Config) -> Vec<Said> {
-    let shown = Shown::all_of(config);
     let keys = keys.iter().filter(|key| !PARTS.contains(&key.name));
+    said_all(keys, model, config)
+}
+
+fn said_all<'k, M: 'k>(
+    keys: impl Iterator<Item = &'k Key<M>>,
+    model: &M,
+    config: &Config,
+) -> Vec<Said> {
+    let shown = Shown::all_of(config);
     let says = |key: &Key<M>| {
         let tree = key.written(model, &shown);
         tree.map_or(0, |tree| number(&tree.behind_key()))

@@ -161,7 +161,7 @@ fn every_duration_and_size_that_a_message_suggests_is_accepted_in_its_place() {
 fn http(config: &Config, listener: usize) -> &super::model::Http {
     match &config.listeners[listener].mode {
         Mode::Http(http) => http,
-        Mode::Tcp { .. } => panic!("listener {listener} is in mode tcp"),
+        Mode::Tcp { .. } | Mode::Tls { .. } => panic!("listener {listener} has no HTTP"),
     }
 }
 
@@ -485,7 +485,7 @@ fn the_reference_has_every_key_of_every_table_and_says_what_it_is() {
         let under = match table.mapping {
             "a listener" | "a listener of the full form" => "listeners",
             "a backend" => "backends",
-            "a route" => "routes",
+            "a route" | "a TLS route" => "routes",
             "the top level of the file" => "",
             "`request` or `response`" => "request",
             mapping => mapping.trim_matches('`'),

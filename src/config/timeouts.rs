@@ -20,6 +20,7 @@ use super::values::{self, Read};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Given {
     over: TimeoutOverrides,
+    handshake: Option<Duration>,
     header: Option<Duration>,
     keep_alive: Option<Duration>,
     pub(super) drain: Option<Duration>,
@@ -38,6 +39,7 @@ macro_rules! timeout {
 
 pub(super) static TIMEOUTS: &[Key<Given>] = &[
     timeout!("connect", over.connect),
+    timeout!("handshake", handshake).at(TOP_AND_LISTENER),
     timeout!("idle", over.idle).at(NO_ROUTE),
     timeout!("half_closed", over.half_closed).at(NO_ROUTE),
     timeout!("header", header)
@@ -85,8 +87,8 @@ const PROCESS: &str = "the `timeouts` of the top level: it is about the whole pr
 /// Where a key belongs that may not stand here.
 fn belongs_in(key: &str, home: Home) -> &'static str {
     match (key, home) {
-        ("header" | "keep_alive", Home::Route) => BEFORE_ROUTES,
-        ("header" | "keep_alive", _) => CLIENT_SIDE,
+        ("handshake" | "header" | "keep_alive", Home::Route) => BEFORE_ROUTES,
+        ("handshake" | "header" | "keep_alive", _) => CLIENT_SIDE,
         ("idle", _) => OF_TCP,
         ("half_closed", _) => RELAYED,
         _ => PROCESS,
@@ -134,6 +136,10 @@ impl Given {
 
     /// These over `base`. Without HTTP, its timeouts stay as they are by default.
     pub(super) fn over(&self, base: Timeouts, http: bool) -> Timeouts {
+        let base = Timeouts {
+            handshake: self.handshake.unwrap_or(base.handshake),
+            ..base
+        };
         if !http {
             let over = &self.over;
             return Timeouts {
@@ -184,6 +190,7 @@ impl From<&Timeouts> for Given {
         };
         Self {
             over,
+            handshake: Some(all.handshake),
             header: Some(all.header),
             keep_alive: Some(all.keep_alive),
             ..Self::default()

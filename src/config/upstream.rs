@@ -2,7 +2,7 @@
 
 use super::answers::{self, error_pages};
 use super::backend::{self, backends};
-use super::compile::Compiler;
+use super::compile::{Compiler, Relayed};
 use super::defaults;
 use super::health::{HEALTH_CHECK, PASSIVE, health_check, passive};
 use super::keepalive::{KEEPALIVE, keepalive};
@@ -161,7 +161,7 @@ fn hash_tree(key: &HashKey) -> Option<Tree> {
 pub(super) fn trees(config: &Config) -> Tree {
     let tree = |(index, it): (usize, &Upstream)| {
         let shown = Shown {
-            http: !is_only_tcp(config, index),
+            http: !is_only_relayed(config, index),
             ..Shown::all_of(config)
         };
         (
@@ -172,12 +172,13 @@ pub(super) fn trees(config: &Config) -> Tree {
     Tree::Map(config.upstreams.iter().enumerate().map(tree).collect())
 }
 
-/// Whether only listeners of mode tcp use it, so that keys for HTTP would be errors.
-fn is_only_tcp(config: &Config, index: usize) -> bool {
-    let mut by_tcp = false;
+/// Whether no listener of mode http uses it, so that keys for HTTP would be errors.
+fn is_only_relayed(config: &Config, index: usize) -> bool {
+    let mut is_relayed = false;
     for listener in &config.listeners {
         match &listener.mode {
-            Mode::Tcp { upstream } => by_tcp |= *upstream == index,
+            Mode::Tcp { upstream } => is_relayed |= *upstream == index,
+            Mode::Tls { routes } => is_relayed |= routes.iter().any(|r| r.upstream == index),
             Mode::Http(http) => {
                 if http.routes.iter().any(|r| r.action == Action::Proxy(index)) {
                     return false;
@@ -185,7 +186,7 @@ fn is_only_tcp(config: &Config, index: usize) -> bool {
             }
         }
     }
-    by_tcp
+    is_relayed
 }
 
 /// An upstream as compiled, and what is needed to judge its use.
@@ -194,7 +195,8 @@ pub(super) struct Declared {
     pub(super) upstream: Upstream,
     pub(super) at: Position,
     pub(super) http_keys: Vec<HttpKey>,
-    pub(super) by_tcp: bool,
+    /// The first use of it that is not HTTP.
+    pub(super) relayed: Option<Relayed>,
     pub(super) by_http: bool,
     /// Whether it is the short form's one upstream.
     pub(super) is_fallback: bool,
@@ -210,7 +212,7 @@ impl Declared {
             upstream,
             at,
             http_keys,
-            by_tcp: false,
+            relayed: None,
             by_http: false,
             is_fallback: false,
         }

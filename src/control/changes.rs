@@ -100,7 +100,7 @@ fn parts(config: &Config) -> impl Iterator<Item = ConfigPart<'_>> {
     let routes = listeners.iter().flat_map(|listener| {
         let routes = match &listener.mode {
             Mode::Http(http) => http.routes.as_slice(),
-            Mode::Tcp { .. } => &[],
+            Mode::Tcp { .. } | Mode::Tls { .. } => &[],
         };
         routes
             .iter()

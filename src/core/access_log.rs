@@ -267,6 +267,8 @@ pub struct TcpRecord<'a> {
     pub client: Option<SocketAddr>,
     /// The listener's name.
     pub listener: &'a str,
+    /// The name that the client asked for, where that was read.
+    pub sni: Option<&'a str>,
     /// The upstream's name.
     pub pool: &'a str,
     /// The last backend tried.
@@ -398,6 +400,10 @@ impl TcpRecord<'_> {
             reason: self.reason,
         };
         backend.write(out);
+        if let Some(sni) = self.sni {
+            out.extend_from_slice(b" sni=");
+            push_escaped(sni.as_bytes(), Within::Words, out);
+        }
     }
 
     fn write_json(&self, out: &mut Vec<u8>) {
@@ -405,6 +411,7 @@ impl TcpRecord<'_> {
         json.opening(self.unix_ms, self.id);
         json.plain("client", self.client);
         json.bytes("listener", Some(self.listener.as_bytes()));
+        json.bytes("sni", self.sni.map(str::as_bytes));
         json.plain("proto", Some("TCP"));
         json.number("bytes_in", Some(self.bytes_in));
         json.number("bytes_out", Some(self.bytes_out));
@@ -675,6 +682,7 @@ mod tests {
             id: 1,
             client: Some(SocketAddr::from(([192, 0, 2, 1], 4711))),
             listener: "db",
+            sni: None,
             pool: "sql",
             backend: None,
             attempts: 3,
@@ -794,7 +802,7 @@ mod tests {
                 LogFormat::Json,
                 concat!(
                     r#"{"ts":"2001-09-09T01:46:40.123Z","id":"0000000000000001","#,
-                    r#""client":"192.0.2.1:4711","listener":"db","proto":"TCP","bytes_in":0,"#,
+                    r#""client":"192.0.2.1:4711","listener":"db","sni":null,"proto":"TCP","bytes_in":0,"#,
                     r#""bytes_out":7,"pool":"sql","backend":null,"attempts":3,"t_queue":null,"#,
                     r#""t_connect":null,"t_total":5000,"why":"connect timeout","#,
                     r#""closed_by":"weir"}"#,
@@ -805,6 +813,14 @@ mod tests {
         ] {
             assert_eq!(line(|out| tcp().write(format, out)), expected);
         }
+        let named = TcpRecord {
+            sni: Some("a.example"),
+            ..tcp()
+        };
+        let combined = line(|out| named.write(LogFormat::Combined, out));
+        assert!(combined.ends_with(" why=sC sni=a.example\n"), "{combined}");
+        let json = line(|out| named.write(LogFormat::Json, out));
+        assert!(json.contains(r#","sni":"a.example","#), "{json}");
     }
 
     #[test]

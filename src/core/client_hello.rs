@@ -95,7 +95,7 @@ pub enum BadHello {
 impl BadHello {
     /// What is wrong, for a log line.
     #[must_use]
-    pub fn words(self) -> &'static str {
+    pub const fn words(self) -> &'static str {
         match self {
             Self::Unexpected => "another message in the place of a ClientHello",
             Self::RecordTooLong => "a record of more than 16384 bytes",
@@ -110,7 +110,7 @@ impl BadHello {
 
     /// The alert that says so.
     #[must_use]
-    pub fn alert(self) -> Alert {
+    pub const fn alert(self) -> Alert {
         match self {
             Self::Unexpected | Self::RecordEmpty => Alert::UNEXPECTED_MESSAGE,
             Self::RecordTooLong => Alert::RECORD_OVERFLOW,

@@ -7,26 +7,30 @@
 
 use std::net::SocketAddr;
 
+use crate::core::client_hello::{
+    Alert, BadHello, ClientHello, HelloLook, HelloReader, MESSAGE_BYTES_MAX, NotTls,
+};
 use crate::core::proxy_header::{self, HeaderError, Origin, Parsed};
+use crate::core::tls_route::NoTlsRoute;
 
-/// The most that an opening may read: a ClientHello with what a TLS record may carry.
-pub const OPENING_BYTES_MAX: usize = 16 * 1024;
-
-/// How long an opening may take in all, in milliseconds.
-pub const OPENING_MS_MAX: u64 = 10_000;
+/// The most that an opening may read: a ClientHello with the heads of its records, and what may
+/// stand before it.
+pub const OPENING_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 4 * 1024;
 
 /// What has to be read of the clients of a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// A PROXY header comes first.
     pub proxy_header: bool,
+    /// A ClientHello comes, which is not the opening's own: it is looked at, and passed on.
+    pub client_hello: bool,
 }
 
 impl Plan {
     /// Whether everything is settled with the accept.
     #[must_use]
     pub const fn is_empty(self) -> bool {
-        !self.proxy_header
+        !self.proxy_header && !self.client_hello
     }
 }
 
@@ -35,12 +39,13 @@ impl Plan {
 pub struct Opening {
     /// What is still to come.
     plan: Plan,
+    hello: HelloReader,
     /// What has been settled by what came before.
     settled: Settled,
 }
 
 /// What the bytes of an opening settle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Look {
     /// Nothing yet.
     More,
@@ -55,6 +60,12 @@ pub enum Look {
 pub enum Refusal {
     /// The PROXY header breaks this rule.
     ProxyHeader(HeaderError),
+    /// This comes where TLS is to be.
+    NotTls(NotTls),
+    /// The ClientHello is wrong in this.
+    Hello(BadHello),
+    /// It is good, but leads nowhere.
+    Unrouted(NoTlsRoute),
     /// More came than an opening may have.
     TooLong,
     /// The client has ended within it.
@@ -67,14 +78,46 @@ impl Refusal {
     pub const fn words(self) -> &'static str {
         match self {
             Self::ProxyHeader(error) => error.words(),
+            Self::NotTls(NotTls::Http) => "HTTP where TLS is spoken",
+            Self::NotTls(NotTls::Other) => "something else than TLS",
+            Self::Hello(bad) => bad.words(),
+            Self::Unrouted(NoTlsRoute::Name) => "a server name that no route is for",
+            Self::Unrouted(NoTlsRoute::Protocol) => "no protocol that a route is for",
             Self::TooLong => "an opening without an end",
             Self::CutShort => "an end within the opening",
         }
     }
 }
 
+/// What a client is told for whom a [`Refusal`] ends the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This alert.
+    Alert(Alert),
+    /// A sentence in HTTP: it was asked for that.
+    Http,
+}
+
+impl Refusal {
+    /// What the client is told; nothing where it may not even speak TLS.
+    #[must_use]
+    pub const fn answer(self) -> Option<Answer> {
+        match self {
+            Self::NotTls(NotTls::Http) => Some(Answer::Http),
+            Self::Hello(bad) => Some(Answer::Alert(bad.alert())),
+            Self::Unrouted(NoTlsRoute::Name) => Some(Answer::Alert(Alert::UNRECOGNIZED_NAME)),
+            Self::Unrouted(NoTlsRoute::Protocol) => {
+                Some(Answer::Alert(Alert::NO_APPLICATION_PROTOCOL))
+            }
+            Self::ProxyHeader(_) | Self::NotTls(NotTls::Other) | Self::TooLong | Self::CutShort => {
+                None
+            }
+        }
+    }
+}
+
 /// What an opening has settled, each where it says something.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
     /// So many bytes were the opening's own; the session, or its layer, begins with those behind
     /// them.
@@ -86,6 +129,8 @@ pub struct Settled {
     /// A proxy has said that the connection is its own, or not whose it is, as it does when it
     /// looks whether anybody is there.
     pub may_be_check: bool,
+    /// What the client says of its connection over TLS, which begins with the bytes of it.
+    pub hello: Option<Box<ClientHello>>,
     /// What it speaks, where that is not what its listener says.
     pub speaks: Option<Speaks>,
     /// Where a TCP session goes, as the place of the upstream in the worker.
@@ -107,6 +152,7 @@ impl Opening {
     pub fn new(plan: Plan) -> Self {
         Self {
             plan,
+            hello: HelloReader::default(),
             settled: Settled::default(),
         }
     }
@@ -126,7 +172,24 @@ impl Opening {
                 Err(error) => return Look::Refused(Refusal::ProxyHeader(error)),
             }
         }
-        Look::Settled(self.settled)
+        if self.plan.client_hello {
+            match self.hello.look(&bytes[self.settled.own_bytes..]) {
+                HelloLook::More => return Look::More,
+                HelloLook::Hello(hello) => self.settled.hello = Some(Box::new(hello)),
+                HelloLook::NotTls(what) => return Look::Refused(Refusal::NotTls(what)),
+                HelloLook::Bad(bad) => return Look::Refused(Refusal::Hello(bad)),
+            }
+        }
+        Look::Settled(std::mem::take(&mut self.settled))
+    }
+
+    /// Why it is refused where it goes on beyond what it may have.
+    #[must_use]
+    pub const fn too_long(&self) -> Refusal {
+        match self.plan.proxy_header {
+            false if self.plan.client_hello => Refusal::Hello(BadHello::TooLong),
+            true | false => Refusal::TooLong,
+        }
     }
 
     fn on_proxy_header(&mut self, bytes: usize, origin: Origin) {

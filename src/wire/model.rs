@@ -4,7 +4,7 @@ use crate::config::model::{
     AccessLog, Action, AlgorithmSettings, Backend, Config, EjectPolicy, ErrorPage, FixedResponse,
     ForwardedFields, HashKey, HeaderEdits, HealthCheck, HostPattern, Http, InitialState, Keepalive,
     Listener, LogFormat, Mode, Network, Passive, Privileges, ProbeKind, ProxyProtocol, Route,
-    Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, Upstream, WhenAllDown,
+    Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute, Upstream, WhenAllDown,
 };
 use crate::core::address::{Address, BackendAddress};
 use crate::wire::value::{choices, fingerprint, structures};
@@ -36,9 +36,10 @@ parts! {
         }
         ProxyProtocol { from, from_unix }
         Timeouts {
-            connect, idle, half_closed, header, keep_alive, upload, response, response_idle, send,
-            tunnel,
+            connect, handshake, idle, half_closed, header, keep_alive, upload, response,
+            response_idle, send, tunnel,
         }
+        TlsRoute { host, alpn, upstream }
         TimeoutOverrides {
             connect, idle, half_closed, upload, response, response_idle, send, tunnel,
         }
@@ -73,7 +74,7 @@ parts! {
         LogFormat { 0 = Common, 1 = Combined, 2 = Json }
         Address { 0 = Ip(ip), 1 = Unix(path) }
         BackendAddress { 0 = Fixed(address), 1 = Name { host, port } }
-        Mode { 0 = Tcp { upstream }, 1 = Http(http) }
+        Mode { 0 = Tcp { upstream }, 1 = Http(http), 2 = Tls { routes } }
         HostPattern { 0 = Any, 1 = Exact(host), 2 = Suffix(suffix) }
         Action { 0 = Proxy(upstream), 1 = Respond(response), 2 = Redirect { status, location } }
         AlgorithmSettings { 0 = RoundRobin, 1 = LeastConn, 2 = RandomTwo, 3 = Hash(key) }

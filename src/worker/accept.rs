@@ -199,7 +199,7 @@ impl<N: Net> Worker<N> {
         let protocol = if plan.is_empty() {
             // Nothing has come that could be malformed.
             let _ = client.put_layer(&mut shared.io.net, None, &mut []);
-            opening::start(shared, slot, peer, Settled::default())
+            opening::start(shared, slot, peer, &Settled::default())
         } else {
             Protocol::Opening(Box::new(Opening::new(plan)))
         };
@@ -207,6 +207,7 @@ impl<N: Net> Worker<N> {
             client,
             peer,
             destination: None,
+            hello: None,
             listener: slot,
             opened: now,
             moved: now,

@@ -16,6 +16,7 @@ use crate::worker::keys::{ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listeners::{ListenerState, Pause};
 use crate::worker::listening_sockets::{ListeningSockets, Opened};
 use crate::worker::site::Site;
+use crate::worker::tls_routes::TlsRoutes;
 use crate::worker::told::{Adopted, Stage};
 use crate::worker::{LOG_PERIOD_MS, Worker};
 
@@ -195,6 +196,8 @@ impl<N: Net> Worker<N> {
             upstream: 0,
             is_http: false,
             site: None,
+            tls_routes: TlsRoutes::default(),
+            terminates: false,
             plan: Plan::default(),
             proxies: None,
             stranger_log: RateLimit::new(LOG_PERIOD_MS),
@@ -215,12 +218,19 @@ impl<N: Net> Worker<N> {
         listener.proxies.clone_from(&settings.proxy_protocol);
         listener.plan = Plan {
             proxy_header: settings.proxy_protocol.is_some(),
+            client_hello: matches!(settings.mode, Mode::Tls { .. }),
         };
+        let passed: &[model::TlsRoute] = match &settings.mode {
+            Mode::Tls { routes } => routes,
+            Mode::Tcp { .. } | Mode::Http(_) => &[],
+        };
+        listener.tls_routes = TlsRoutes::new(passed, upstreams);
         match &settings.mode {
             Mode::Tcp { upstream } => {
                 listener.upstream = upstreams[*upstream];
                 listener.is_http = false;
             }
+            Mode::Tls { .. } => listener.is_http = false,
             Mode::Http(http) => match Site::new(http, upstreams) {
                 Ok(site) => {
                     listener.is_http = true;

@@ -99,10 +99,8 @@ impl<N: Net> Worker<N> {
     /// Whether a listener may still lead to an upstream, perhaps for the sessions that it has.
     fn is_led_to(&self, slot: UpstreamSlot) -> bool {
         let leads_there = |listener: &ListenerState<N>| {
-            let site = listener.site.as_ref();
             let is_alive = listener.sockets.is_open() || listener.active > 0;
-            let is_target = !listener.is_http && listener.upstream == slot;
-            is_alive && (is_target || site.is_some_and(|site| site.leads_to(slot)))
+            is_alive && listener.leads_to(slot)
         };
         // Who waits in its queue has no backend yet.
         let has_waiting = !self.shared.upstreams[slot].queue.is_empty();

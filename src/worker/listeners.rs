@@ -19,6 +19,7 @@ use crate::worker::io_space::IoSpace;
 use crate::worker::keys::{ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listening_sockets::{ListeningSocket, ListeningSockets, Opened};
 use crate::worker::site::Site;
+use crate::worker::tls_routes::TlsRoutes;
 
 /// A listener as its sessions see it.
 pub(crate) struct ListenerState<N: Net> {
@@ -44,6 +45,10 @@ pub(crate) struct ListenerState<N: Net> {
     /// HTTP: what it does with requests. It stays when a reload makes this a TCP listener, for
     /// the sessions that are there.
     pub(crate) site: Option<Arc<Site>>,
+    /// Where connections go by what their ClientHello says.
+    pub(crate) tls_routes: TlsRoutes,
+    /// Whether others are decrypted.
+    pub(crate) terminates: bool,
     /// What is read of its clients before their sessions are settled.
     pub(crate) plan: Plan,
     /// Who may send a PROXY header; none where nobody has to.
@@ -67,6 +72,20 @@ impl<N: Net> ListenerState<N> {
     /// Whether an event should run it now.
     pub(crate) fn may_run(&self) -> bool {
         self.pause == Pause::No && self.sockets.is_ready()
+    }
+
+    /// Whether new connections may lead to this upstream, or requests of those that it has.
+    pub(crate) fn leads_to(&self, upstream: UpstreamSlot) -> bool {
+        let site = self.site.as_ref();
+        let is_target = self.is_tcp() && self.upstream == upstream;
+        is_target
+            || self.tls_routes.leads_to(upstream)
+            || site.is_some_and(|site| site.leads_to(upstream))
+    }
+
+    /// Whether new connections are relayed wherever they come from, to one upstream.
+    fn is_tcp(&self) -> bool {
+        !self.is_http && !(self.plan.client_hello && !self.terminates)
     }
 
     /// Whether this peer may connect: where a PROXY header is expected, not everybody is believed.

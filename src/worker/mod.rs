@@ -45,6 +45,7 @@ mod span;
 pub mod stats_text;
 mod tcp;
 mod timers;
+mod tls_routes;
 mod told;
 mod transport;
 mod turn;
@@ -547,10 +548,11 @@ impl<N: Net> Worker<N> {
             CloseReason::Idle | CloseReason::TunnelIdle | CloseReason::HalfClosed => {
                 !ended.was_undelivered
             }
+            // A reset would overtake it.
+            CloseReason::BadOpening(refusal) => refusal.answer().is_some(),
             CloseReason::NoBackend
             | CloseReason::Reset(_)
             | CloseReason::Unwatched
-            | CloseReason::BadOpening(_)
             | CloseReason::Stranger
             | CloseReason::Cut => false,
         };
@@ -568,8 +570,9 @@ impl<N: Net> Worker<N> {
             }
         }
         self.end_shortage(key, session.shortage);
-        self.shared
-            .log_stranger(session.listener, session.peer, reason);
+        let hello = session.hello.as_deref();
+        let (slot, peer) = (session.listener, session.peer);
+        self.shared.log_stranger(slot, peer, hello, reason);
         self.count_closed(session.listener, ended.upstream, reason);
         log::debug!(
             "listener {}: session of {} ended: {}; {}",

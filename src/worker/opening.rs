@@ -1,30 +1,37 @@
 //! The first phase of a session whose listener has to read before it knows whom it serves, how
 //! and where. Every other session begins settled.
 
+use std::io::IoSlice;
 use std::net::SocketAddr;
 
 use crate::board::ListenerCell;
 use crate::core::account::{NoMemory, Purpose};
-use crate::core::opening::{Look, OPENING_BYTES_MAX, OPENING_MS_MAX, Refusal, Settled, Speaks};
+use crate::core::http::https::write_not_tls;
+use crate::core::opening::{Answer, Look, OPENING_BYTES_MAX, Refusal, Settled, Speaks};
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
-use crate::net::Net;
+use crate::net::{Net, Then};
 use crate::worker::attempt::Attempt;
 use crate::worker::http;
 use crate::worker::http::client::Http;
 use crate::worker::keys::ListenerSlot;
 use crate::worker::relay::Relay;
-use crate::worker::session::{Protocol, Session};
+use crate::worker::session::{Opening, Protocol, Session};
 use crate::worker::shared::Shared;
 use crate::worker::tcp;
-use crate::worker::turn::{CloseReason, Side, Turn};
+use crate::worker::tls_routes::Destination;
+use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
+
+/// How long what a client still sends is dropped, once it was told that it is refused, in
+/// milliseconds.
+const FAREWELL_MS: u64 = 5_000;
 
 /// What a session of a listener begins with, once it is settled.
 pub(crate) fn start<N: Net>(
     shared: &Shared<N>,
     slot: ListenerSlot,
     peer: Option<SocketAddr>,
-    settled: Settled,
+    settled: &Settled,
 ) -> Protocol<N> {
     let listener = &shared.listeners[slot];
     let is_http = match settled.speaks {
@@ -41,6 +48,11 @@ pub(crate) fn start<N: Net>(
 
 /// Reads until the opening is settled; then the session begins.
 pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    if let Protocol::Opening(opening) = &session.protocol
+        && let Some(why) = opening.refused
+    {
+        return drop_input(session, shared, why);
+    }
     loop {
         if let Err(turn) = receive(session, shared) {
             return turn;
@@ -53,10 +65,13 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
             Look::Settled(settled) if settled.may_be_check && settled.own_bytes == count => {
                 return begin_unless_left(key, session, shared, settled);
             }
-            Look::Settled(settled) => return begin(key, session, shared, settled),
+            Look::Settled(settled) => return direct(key, session, shared, settled),
             Look::More if count < OPENING_BYTES_MAX => {}
-            Look::More => return refused(Refusal::TooLong),
-            Look::Refused(why) => return refused(why),
+            Look::More => {
+                let why = opening.state.too_long();
+                return refuse(session, shared, why);
+            }
+            Look::Refused(why) => return refuse(session, shared, why),
         }
     }
 }
@@ -112,9 +127,101 @@ fn refused(why: Refusal) -> Turn {
     Turn::Close(CloseReason::BadOpening(why))
 }
 
+/// Decides by the ClientHello, if there was one, where the connection goes.
+fn direct<N: Net>(
+    key: u32,
+    session: &mut Session<N>,
+    shared: &mut Shared<N>,
+    mut settled: Settled,
+) -> Turn {
+    let Some(hello) = &settled.hello else {
+        return begin(key, session, shared, settled);
+    };
+    let listener = &shared.listeners[session.listener];
+    match listener.tls_routes.destination(hello, listener.terminates) {
+        Destination::PassThrough(upstream) => {
+            settled.speaks = Some(Speaks::Tcp);
+            settled.upstream = Some(upstream);
+            begin(key, session, shared, settled)
+        }
+        Destination::Terminate => begin(key, session, shared, settled),
+        Destination::Refuse(why) => {
+            session.peer = settled.peer.or(session.peer);
+            session.hello = settled.hello;
+            refuse(session, shared, why)
+        }
+    }
+}
+
+/// Tells the client why it is refused, as far as it would understand that, and ends.
+fn refuse<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>, why: Refusal) -> Turn {
+    let Protocol::Opening(opening) = &mut session.protocol else {
+        return refused(why);
+    };
+    let mut text = Vec::new();
+    match why.answer() {
+        None => return refused(why),
+        Some(Answer::Alert(alert)) => text.extend_from_slice(&alert.record()),
+        Some(Answer::Http) => write_not_tls(&shared.http.date(&shared.io.net), &mut text),
+    }
+    let io = &mut shared.io;
+    let account = io.buffers.account_mut();
+    account.free(Purpose::Input, &mut opening.bytes);
+    opening.refused = Some(why);
+    session.moved = shared.timers.now;
+    // Nothing was sent before it, so that the socket takes it whole or has failed.
+    let taken = session
+        .client
+        .write(&mut io.net, &[IoSlice::new(&text)], Then::End);
+    if !matches!(taken, Io::Ready(count) if count == text.len()) {
+        return refused(why);
+    }
+    session.client.finish(&mut io.net);
+    drop_input(session, shared, why)
+}
+
+/// Reads what still comes of a client that was told that it is refused, and forgets it, until it
+/// has ended as well.
+fn drop_input<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>, why: Refusal) -> Turn {
+    let io = &mut shared.io;
+    let mut total = 0;
+    while session.client.may_read() {
+        if total >= TURN_BUDGET_BYTES {
+            return Turn::Again;
+        }
+        match session.client.read(&mut io.net, &mut io.scratch) {
+            Io::Ready(count) => total += count,
+            Io::Blocked => {}
+            Io::Closed | Io::Failed(_) => return refused(why),
+        }
+    }
+    Turn::Sleep
+}
+
 /// When an opening has taken too long.
-pub(crate) fn deadline<N: Net>(session: &Session<N>) -> Tick {
-    session.opened.after_ms(OPENING_MS_MAX)
+pub(crate) fn deadline<N: Net>(
+    session: &Session<N>,
+    opening: &Opening,
+    shared: &Shared<N>,
+) -> Tick {
+    match opening.refused {
+        Some(_) => session.moved.after_ms(FAREWELL_MS),
+        None => {
+            let timeouts = &shared.listeners[session.listener].timeouts;
+            session.opened.after(timeouts.handshake)
+        }
+    }
+}
+
+/// It has.
+pub(crate) fn on_timeout<N: Net>(session: &Session<N>) -> Turn {
+    match &session.protocol {
+        Protocol::Opening(opening) => match opening.refused {
+            Some(why) => refused(why),
+            None => Turn::Close(CloseReason::Idle),
+        },
+        Protocol::Tcp(_) | Protocol::Http(_) => Turn::Sleep,
+    }
 }
 
 /// The session begins with what came behind its opening.
@@ -129,7 +236,10 @@ fn begin<N: Net>(
     session.peer = settled.peer.or(session.peer);
     session.destination = settled.destination.map(Box::new);
     session.may_be_check = settled.may_be_check;
-    let protocol = start(shared, slot, session.peer, settled);
+    let protocol = start(shared, slot, session.peer, &settled);
+    // What a client has encrypted for somebody else is passed on as it is.
+    let is_passed_through = settled.hello.is_some() && settled.speaks == Some(Speaks::Tcp);
+    session.hello = settled.hello;
     let Protocol::Opening(opening) = std::mem::replace(&mut session.protocol, protocol) else {
         return Turn::Sleep;
     };
@@ -137,7 +247,11 @@ fn begin<N: Net>(
     account.give(Purpose::Input, opening.kept());
     let mut bytes = opening.bytes;
     let came = &mut bytes[settled.own_bytes..];
-    let came = match session.client.put_layer(&mut shared.io.net, None, came) {
+    let secured = match is_passed_through {
+        true => Ok(false),
+        false => session.client.put_layer(&mut shared.io.net, None, came),
+    };
+    let came = match secured {
         Ok(true) => &[][..],
         Ok(false) => &*came,
         Err(_) => return Turn::Close(CloseReason::Reset(Side::Client)),

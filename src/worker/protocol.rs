@@ -40,7 +40,7 @@ pub(crate) fn on_descriptor<N: Net>(
 /// When something is due on a session if nothing moves until then.
 pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick {
     match &session.protocol {
-        Protocol::Opening(_) => opening::deadline(session),
+        Protocol::Opening(opening) => opening::deadline(session, opening, shared),
         Protocol::Tcp(relay) => relay.deadline(session, shared),
         Protocol::Http(_) => http::deadline(session, shared),
     }
@@ -59,7 +59,7 @@ pub(crate) fn on_timeout<N: Net>(
     shared: &mut Shared<N>,
 ) -> Turn {
     match session.protocol {
-        Protocol::Opening(_) => Turn::Close(CloseReason::Idle),
+        Protocol::Opening(_) => opening::on_timeout(session),
         Protocol::Tcp(_) => tcp::on_timeout(key, session, shared),
         Protocol::Http(_) => http::on_timeout(key, session, shared),
     }

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::core::opening::{self, Plan};
+use crate::core::client_hello::ClientHello;
+use crate::core::opening::{self, Plan, Refusal};
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::Net;
@@ -19,6 +20,8 @@ pub(crate) struct Session<N: Net> {
     pub(crate) peer: Option<SocketAddr>,
     /// Where the client connected to, where a PROXY header has told that. It has few of these.
     pub(crate) destination: Option<Box<SocketAddr>>,
+    /// What the client has said of its connection over TLS.
+    pub(crate) hello: Option<Box<ClientHello>>,
     pub(crate) listener: ListenerSlot,
     pub(crate) opened: Tick,
     /// When a byte last moved.
@@ -47,6 +50,9 @@ pub(crate) enum Protocol<N: Net> {
 pub(crate) struct Opening {
     pub(crate) state: opening::Opening,
     pub(crate) bytes: Vec<u8>,
+    /// Why the client is refused, once it has been told that: what it still sends is dropped, as a
+    /// close on it would overtake the answer.
+    pub(crate) refused: Option<Refusal>,
 }
 
 impl Opening {
@@ -54,6 +60,7 @@ impl Opening {
         Self {
             state: opening::Opening::new(plan),
             bytes: Vec::new(),
+            refused: None,
         }
     }
 
@@ -104,7 +111,8 @@ impl<N: Net> Session<N> {
     /// Why it ends, if its client has all that it asked for.
     pub(crate) fn answered(&self) -> Option<CloseReason> {
         match &self.protocol {
-            Protocol::Tcp(_) | Protocol::Opening(_) => None,
+            Protocol::Tcp(_) => None,
+            Protocol::Opening(opening) => opening.refused.map(CloseReason::BadOpening),
             Protocol::Http(http) => http.answered(&self.client),
         }
     }

@@ -13,6 +13,7 @@ use crate::board::{Board, Cell, CodeClass, CountedListeners};
 use crate::config::model;
 use crate::core::address::Address;
 use crate::core::backend::BackendId;
+use crate::core::client_hello::ClientHello;
 use crate::core::rng::Rng;
 use crate::net::{ConnectError, Kind, Net, Target};
 use crate::worker::connections::{Connection, Connections, Owner};
@@ -81,6 +82,7 @@ impl<N: Net> Shared<N> {
         &mut self,
         listener: ListenerSlot,
         peer: Option<SocketAddr>,
+        hello: Option<&ClientHello>,
         reason: CloseReason,
     ) {
         if !matches!(reason, CloseReason::BadOpening(_) | CloseReason::Stranger) {
@@ -92,7 +94,9 @@ impl<N: Net> Shared<N> {
             let more = more(suppressed);
             let who = peer.map_or_else(|| "a Unix client".to_owned(), |peer| peer.to_string());
             let (name, words) = (&listener.name, reason.words());
-            warn!("listener {name}: {who} closed: {words}{more}");
+            let wanted = hello.and_then(|hello| hello.server_name.as_deref());
+            let wanted = wanted.map_or_else(String::new, |it| format!(", which asked for {it}"));
+            warn!("listener {name}: {who}{wanted} closed: {words}{more}");
         }
     }
 

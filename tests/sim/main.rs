@@ -1,7 +1,7 @@
 //! The deterministic simulation: the real worker over a fake network and clock.
 //!
 //! `rig` turns the worker by hand and checks it after every turn. `seeds` draws whole worlds of
-//! accidents; `rules`, `limits`, `ends`, `health`, `opening`, `doors` (listening sockets) and
+//! accidents; `rules`, `limits`, `ends`, `health`, `opening`, `hello`, `doors` (listening sockets) and
 //! `cost` are scripts, one behaviour each. `layered` is about records under every connection.
 //! `machine` is several workers on one board, with scripts in `board` and seeds in `machines`.
 
@@ -10,6 +10,7 @@ mod cost;
 mod doors;
 mod ends;
 mod health;
+mod hello;
 mod layered;
 mod limits;
 mod machine;

@@ -1,12 +1,14 @@
 //! Sessions that are not settled before their first bytes have been read: behind a PROXY header.
 
 use weir::board::ListenerCell;
-use weir::core::opening::OPENING_MS_MAX;
 use weir::core::proxy_header::{Origin, TlsFacts, Version, write};
 
 use crate::net::{Behaviour, PeerId, Settings};
 use crate::rig::{LISTENER, Rig, config_text, origin, origin_address};
 use crate::rules::bytes;
+
+/// `timeouts.handshake` by default.
+const HANDSHAKE_MS: u64 = 10_000;
 
 /// Clients of the simulation have addresses of this network.
 const PROXY: &str = "proxy_protocol: {from: [10.0.0.0/24]}\n";
@@ -154,7 +156,7 @@ fn nobody_else_may_say_for_whom_it_connects() {
 fn a_header_takes_its_time_in_all_and_not_for_each_byte() {
     let mut rig = rig(false, &text(1));
     let (silent, slow) = (rig.client(), rig.client());
-    let step_ms = OPENING_MS_MAX / 4;
+    let step_ms = HANDSHAKE_MS / 4;
     rig.settle();
     for byte in b"PRO" {
         rig.world().peer_send_raw(slow, &[*byte]);

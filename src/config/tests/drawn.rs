@@ -4,9 +4,9 @@
 use super::*;
 use crate::config::model::{
     AccessLog, Backend, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HeaderEdits,
-    HealthCheck, Http, InitialState, Keepalive, Listener, LogFormat, Network, Passive, Privileges,
-    ProxyProtocol, Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, Upstream,
-    WhenAllDown,
+    HealthCheck, HostPattern, Http, InitialState, Keepalive, Listener, LogFormat, Network, Passive,
+    Privileges, ProxyProtocol, Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts,
+    TlsRoute, Upstream, WhenAllDown,
 };
 use crate::wire::bundle::Bundle;
 
@@ -38,31 +38,34 @@ fn keepalive() -> BoxedStrategy<Option<Keepalive>> {
 }
 
 fn timeouts(http: bool) -> BoxedStrategy<Timeouts> {
-    let l4 = (timeout(), timeout(), timeout());
+    let l4 = (timeout(), timeout(), timeout(), timeout());
     let client = (timeout(), timeout(), timeout(), timeout());
     let backend = (timeout(), timeout(), timeout());
     (l4, client, backend)
-        .prop_map(move |((connect, idle, half_closed), client, backend)| {
-            let l4 = Timeouts {
-                connect,
-                idle,
-                half_closed,
-                ..Timeouts::default()
-            };
-            if !http {
-                return l4;
-            }
-            Timeouts {
-                header: client.0,
-                keep_alive: client.1,
-                upload: client.2,
-                send: client.3,
-                response: backend.0,
-                response_idle: backend.1,
-                tunnel: backend.2,
-                ..l4
-            }
-        })
+        .prop_map(
+            move |((connect, handshake, idle, half_closed), client, backend)| {
+                let l4 = Timeouts {
+                    connect,
+                    handshake,
+                    idle,
+                    half_closed,
+                    ..Timeouts::default()
+                };
+                if !http {
+                    return l4;
+                }
+                Timeouts {
+                    header: client.0,
+                    keep_alive: client.1,
+                    upload: client.2,
+                    send: client.3,
+                    response: backend.0,
+                    response_idle: backend.1,
+                    tunnel: backend.2,
+                    ..l4
+                }
+            },
+        )
         .boxed()
 }
 
@@ -446,6 +449,29 @@ fn http_mode() -> BoxedStrategy<Http> {
     .boxed()
 }
 
+fn relayed_mode() -> impl Strategy<Value = Mode> {
+    let routes = vec![
+        (HostPattern::Any, None),
+        (HostPattern::Any, Some("acme-tls/1".to_owned())),
+        (HostPattern::Exact("a.example".to_owned()), None),
+        (
+            HostPattern::Suffix(".a.example".to_owned()),
+            Some("\"[h2".to_owned()),
+        ),
+    ];
+    let route = |(host, alpn)| TlsRoute {
+        host,
+        alpn,
+        upstream: 2,
+    };
+    let routes = prop::sample::subsequence(routes, 1..=4);
+    let routes = routes.prop_map(move |all| all.into_iter().map(route).collect());
+    prop_oneof![
+        Just(Mode::Tcp { upstream: 2 }),
+        routes.prop_map(|routes| Mode::Tls { routes }),
+    ]
+}
+
 fn listener(index: usize, http: bool) -> BoxedStrategy<Listener> {
     let address = prop_oneof![
         Just(format!("0.0.0.0:{}", index + 1)),
@@ -463,6 +489,7 @@ fn listener(index: usize, http: bool) -> BoxedStrategy<Listener> {
         timeouts(http),
         http_mode(),
         prop::option::of(proxy_protocol()),
+        relayed_mode(),
     );
     all.prop_map(move |all| Listener {
         name: format!("l{index}"),
@@ -475,7 +502,7 @@ fn listener(index: usize, http: bool) -> BoxedStrategy<Listener> {
         mode: if http {
             Mode::Http(Box::new(all.5))
         } else {
-            Mode::Tcp { upstream: 2 }
+            all.7
         },
     })
     .boxed()
@@ -572,6 +599,7 @@ fn yaml_like() -> impl Strategy<Value = String> {
         Just("a"),
         Just("keepalive"),
         Just("trusted_proxies"),
+        Just("alpn"),
         Just("forwarded_fields"),
         Just("access_log"),
         Just("via"),

@@ -11,6 +11,7 @@ pub mod claims;
 pub mod exchange;
 pub mod forwarded;
 pub mod head;
+pub(crate) mod https;
 pub(crate) mod keep_alive;
 pub mod known;
 mod mend;

@@ -272,6 +272,10 @@ pub(crate) fn log_tcp<N: Net>(
         id: log.id(),
         client: session.peer,
         listener: &shared.listeners[session.listener].name,
+        sni: session
+            .hello
+            .as_ref()
+            .and_then(|it| it.server_name.as_deref()),
         pool: &shared.upstreams[attempt.upstream].name,
         backend: backend.map(|backend| backend.identity.as_str()),
         attempts: attempt.count(),

@@ -1,0 +1,56 @@
+//! Where connections go that stay encrypted, in the form that sessions use.
+
+use crate::config::model;
+use crate::core::client_hello::ClientHello;
+use crate::core::opening::Refusal;
+use crate::core::tls_route::{TlsRouteTable, TlsRule};
+use crate::worker::keys::UpstreamSlot;
+
+/// Where a connection goes whose ClientHello was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// To this upstream, as it is.
+    PassThrough(UpstreamSlot),
+    /// Nowhere before it is decrypted, which is done here.
+    Terminate,
+    /// Nowhere.
+    Refuse(Refusal),
+}
+
+/// The routes by name and protocol of one listener.
+#[derive(Debug, Default)]
+pub(crate) struct TlsRoutes {
+    table: TlsRouteTable,
+    /// Where each of them leads.
+    upstreams: Vec<UpstreamSlot>,
+}
+
+impl TlsRoutes {
+    /// Those of the configuration; `upstreams` gives the slot of each of its upstreams.
+    pub(crate) fn new(routes: &[model::TlsRoute], upstreams: &[UpstreamSlot]) -> Self {
+        let rule = |route: &model::TlsRoute| TlsRule {
+            host: route.host.clone(),
+            alpn: route.alpn.clone(),
+        };
+        let rules: Vec<TlsRule> = routes.iter().map(rule).collect();
+        Self {
+            table: TlsRouteTable::new(&rules),
+            upstreams: routes.iter().map(|it| upstreams[it.upstream]).collect(),
+        }
+    }
+
+    /// Where a connection goes whose client says this. `terminates` is whether those are decrypted
+    /// that no route takes.
+    pub(crate) fn destination(&self, hello: &ClientHello, terminates: bool) -> Destination {
+        match self.table.find(hello) {
+            Ok(route) => Destination::PassThrough(self.upstreams[route]),
+            Err(_) if terminates => Destination::Terminate,
+            Err(why) => Destination::Refuse(Refusal::Unrouted(why)),
+        }
+    }
+
+    /// Whether a route leads to this upstream.
+    pub(crate) fn leads_to(&self, upstream: UpstreamSlot) -> bool {
+        self.upstreams.contains(&upstream)
+    }
+}
