@@ -1,7 +1,5 @@
 //! Why a secured connection failed, in words for a log.
 
-use std::fmt;
-
 /// Why a connection failed. Each is counted and told by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -69,9 +67,11 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+impl Fault {
+    /// How it reads in a log line.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
             Self::Malformed => "malformed TLS",
             Self::Misbehaved => "a breach of the TLS protocol",
             Self::NothingInCommon => "no version, cipher suite or signature in common",
@@ -82,43 +82,43 @@ impl fmt::Display for Fault {
             Self::Revoked => "certificate revoked, or its revocation list missing or outdated",
             Self::WrongName => "certificate for another name",
             Self::BadCertificate => "invalid certificate",
-            Self::Alert(code) => return write!(formatter, "alert {code} ({})", alert(*code)),
-            Self::Cut => "ended without close_notify",
+            Self::Alert(code) => alert(code),
+            Self::Cut => "ended within the handshake",
             Self::Internal => "an internal error",
-        })
+        }
     }
 }
 
 /// The name of an alert: RFC 8446 section 6, and RFC 5246 section 7.2 for those before it.
 const fn alert(code: u8) -> &'static str {
     match code {
-        0 => "close_notify",
-        10 => "unexpected_message",
-        20 => "bad_record_mac",
-        22 => "record_overflow",
-        40 => "handshake_failure",
-        42 => "bad_certificate",
-        43 => "unsupported_certificate",
-        44 => "certificate_revoked",
-        45 => "certificate_expired",
-        46 => "certificate_unknown",
-        47 => "illegal_parameter",
-        48 => "unknown_ca",
-        49 => "access_denied",
-        50 => "decode_error",
-        51 => "decrypt_error",
-        70 => "protocol_version",
-        71 => "insufficient_security",
-        80 => "internal_error",
-        86 => "inappropriate_fallback",
-        90 => "user_canceled",
-        109 => "missing_extension",
-        110 => "unsupported_extension",
-        112 => "unrecognized_name",
-        113 => "bad_certificate_status_response",
-        115 => "unknown_psk_identity",
-        116 => "certificate_required",
-        120 => "no_application_protocol",
-        _ => "unknown",
+        0 => "alert close_notify",
+        10 => "alert unexpected_message",
+        20 => "alert bad_record_mac",
+        22 => "alert record_overflow",
+        40 => "alert handshake_failure",
+        42 => "alert bad_certificate",
+        43 => "alert unsupported_certificate",
+        44 => "alert certificate_revoked",
+        45 => "alert certificate_expired",
+        46 => "alert certificate_unknown",
+        47 => "alert illegal_parameter",
+        48 => "alert unknown_ca",
+        49 => "alert access_denied",
+        50 => "alert decode_error",
+        51 => "alert decrypt_error",
+        70 => "alert protocol_version",
+        71 => "alert insufficient_security",
+        80 => "alert internal_error",
+        86 => "alert inappropriate_fallback",
+        90 => "alert user_canceled",
+        109 => "alert missing_extension",
+        110 => "alert unsupported_extension",
+        112 => "alert unrecognized_name",
+        113 => "alert bad_certificate_status_response",
+        115 => "alert unknown_psk_identity",
+        116 => "alert certificate_required",
+        120 => "alert no_application_protocol",
+        _ => "an unknown alert",
     }
 }

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use crate::core::client_hello::{
     Alert, BadHello, ClientHello, HelloLook, HelloReader, MESSAGE_BYTES_MAX, NotTls,
 };
+use crate::core::fault::Fault;
 use crate::core::proxy_header::{self, HeaderError, Origin, Parsed};
 use crate::core::tls_route::NoTlsRoute;
 
@@ -66,6 +67,10 @@ pub enum Refusal {
     Hello(BadHello),
     /// It is good, but leads nowhere.
     Unrouted(NoTlsRoute),
+    /// The handshake has failed.
+    Tls(Fault),
+    /// There were too many of them, and it was the oldest.
+    Crowded,
     /// More came than an opening may have.
     TooLong,
     /// The client has ended within it.
@@ -83,6 +88,8 @@ impl Refusal {
             Self::Hello(bad) => bad.words(),
             Self::Unrouted(NoTlsRoute::Name) => "a server name that no route is for",
             Self::Unrouted(NoTlsRoute::Protocol) => "no protocol that a route is for",
+            Self::Tls(fault) => fault.words(),
+            Self::Crowded => "the oldest of too many handshakes",
             Self::TooLong => "an opening without an end",
             Self::CutShort => "an end within the opening",
         }
@@ -99,6 +106,12 @@ pub enum Answer {
 }
 
 impl Refusal {
+    /// Whether the client was told, so that a reset would overtake that.
+    #[must_use]
+    pub const fn was_told(self) -> bool {
+        matches!(self, Self::Tls(_)) || self.answer().is_some()
+    }
+
     /// What the client is told; nothing where it may not even speak TLS.
     #[must_use]
     pub const fn answer(self) -> Option<Answer> {
@@ -109,9 +122,12 @@ impl Refusal {
             Self::Unrouted(NoTlsRoute::Protocol) => {
                 Some(Answer::Alert(Alert::NO_APPLICATION_PROTOCOL))
             }
-            Self::ProxyHeader(_) | Self::NotTls(NotTls::Other) | Self::TooLong | Self::CutShort => {
-                None
-            }
+            Self::ProxyHeader(_)
+            | Self::NotTls(NotTls::Other)
+            | Self::Tls(_)
+            | Self::Crowded
+            | Self::TooLong
+            | Self::CutShort => None,
         }
     }
 }

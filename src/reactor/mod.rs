@@ -10,7 +10,6 @@ mod spare;
 mod token;
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

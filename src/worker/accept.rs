@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use log::{error, warn};
 
 use crate::board::ListenerCell;
-use crate::core::opening::Settled;
+use crate::core::opening::{Refusal, Settled};
 use crate::core::slots::Slots;
 use crate::net::{Accept, Kind, Net};
 use crate::worker::Worker;
@@ -233,5 +233,22 @@ impl<N: Net> Worker<N> {
         }
         self.shared.board.set_sessions(self.sessions.len());
         self.arm_deadline(key);
+        if plan.client_hello {
+            self.begin_handshake(SessionId { key, generation });
+        }
+    }
+
+    /// If that is one too many, the oldest goes.
+    fn begin_handshake(&mut self, session: SessionId) {
+        self.shared.handshakes.begin(session);
+        while let Some(SessionId { key, generation }) = self.shared.handshakes.surplus() {
+            let session = self.sessions.get(key as usize);
+            let is_there = session.is_some_and(|it| {
+                it.client.generation() == generation && matches!(it.protocol, Protocol::Opening(_))
+            });
+            if is_there {
+                self.close_session(key, CloseReason::BadOpening(Refusal::Crowded));
+            }
+        }
     }
 }

@@ -197,7 +197,7 @@ impl<N: Net> Worker<N> {
             is_http: false,
             site: None,
             tls_routes: TlsRoutes::default(),
-            terminates: false,
+            tls: None,
             plan: Plan::default(),
             proxies: None,
             stranger_log: RateLimit::new(LOG_PERIOD_MS),

@@ -15,6 +15,7 @@ use crate::core::opening::Plan;
 use crate::core::slots::Slots;
 use crate::core::time::Tick;
 use crate::net::{Kind, Net, Target};
+use crate::tls::ServerSettings;
 use crate::worker::io_space::IoSpace;
 use crate::worker::keys::{ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listening_sockets::{ListeningSocket, ListeningSockets, Opened};
@@ -47,8 +48,8 @@ pub(crate) struct ListenerState<N: Net> {
     pub(crate) site: Option<Arc<Site>>,
     /// Where connections go by what their ClientHello says.
     pub(crate) tls_routes: TlsRoutes,
-    /// Whether others are decrypted.
-    pub(crate) terminates: bool,
+    /// What others are decrypted with; none where they are not.
+    pub(crate) tls: Option<Arc<ServerSettings>>,
     /// What is read of its clients before their sessions are settled.
     pub(crate) plan: Plan,
     /// Who may send a PROXY header; none where nobody has to.
@@ -85,7 +86,7 @@ impl<N: Net> ListenerState<N> {
 
     /// Whether new connections are relayed wherever they come from, to one upstream.
     fn is_tcp(&self) -> bool {
-        !self.is_http && !(self.plan.client_hello && !self.terminates)
+        !self.is_http && !(self.plan.client_hello && !self.tls.is_some())
     }
 
     /// Whether this peer may connect: where a PROXY header is expected, not everybody is believed.

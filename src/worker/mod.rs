@@ -20,6 +20,7 @@ mod descriptor_queue;
 mod descriptors;
 mod direction;
 mod drain;
+mod handshakes;
 mod health;
 mod http;
 mod io_space;
@@ -54,6 +55,7 @@ mod upstreams;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
@@ -68,13 +70,14 @@ use crate::core::time::Tick;
 use crate::net::{Fired, Kind, Net, Target};
 use crate::worker::connections::{Connections, Owner};
 use crate::worker::descriptor_queue::DescriptorQueue;
+use crate::worker::handshakes::Handshakes;
 use crate::worker::http::space::HttpSpace;
 use crate::worker::io_space::{IoSpace, PipePool};
 use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId, UpstreamSlot};
 use crate::worker::listeners::ListenerTable;
 use crate::worker::memory_queue::MemoryQueue;
 use crate::worker::probe::Probe;
-use crate::worker::session::Session;
+use crate::worker::session::{Protocol, Session};
 use crate::worker::shared::Shared;
 use crate::worker::span::span;
 use crate::worker::timers::{Timeout, Timers};
@@ -211,6 +214,8 @@ impl<N: Net> Worker<N> {
             connections: Connections::new(),
             http: HttpSpace::new(),
             descriptor_queue: DescriptorQueue::new(),
+            handshakes: Handshakes::default(),
+            ticket_keys: Arc::default(),
         };
         let mut worker = Self {
             shared,
@@ -531,6 +536,11 @@ impl<N: Net> Worker<N> {
         if let Some((_, timer)) = session.timer {
             shared.timers.wheel.cancel(timer);
         }
+        if let Protocol::Opening(opening) = &session.protocol
+            && opening.is_handshake
+        {
+            shared.handshakes.end();
+        }
         shared.descriptor_queue.leave(key);
         shared.descriptor_queue.on_freed();
         if let Some(slot) = session.queue() {
@@ -549,7 +559,7 @@ impl<N: Net> Worker<N> {
                 !ended.was_undelivered
             }
             // A reset would overtake it.
-            CloseReason::BadOpening(refusal) => refusal.answer().is_some(),
+            CloseReason::BadOpening(refusal) => refusal.was_told(),
             CloseReason::NoBackend
             | CloseReason::Reset(_)
             | CloseReason::Unwatched

@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 
 use crate::board::ListenerCell;
 use crate::core::account::{NoMemory, Purpose};
+use crate::core::fault::Fault;
 use crate::core::http::https::write_not_tls;
 use crate::core::opening::{Answer, Look, OPENING_BYTES_MAX, Refusal, Settled, Speaks};
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
+use crate::core::tls_route::NoTlsRoute;
 use crate::net::{Net, Then};
 use crate::worker::attempt::Attempt;
 use crate::worker::http;
@@ -52,6 +54,14 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         && let Some(why) = opening.refused
     {
         return drop_input(session, shared, why);
+    }
+    if session.client.is_secure() {
+        return shake(key, session, shared);
+    }
+    if let Protocol::Opening(opening) = &mut session.protocol
+        && let Some(settled) = opening.settled.take()
+    {
+        return terminate(key, session, shared, settled);
     }
     loop {
         if let Err(turn) = receive(session, shared) {
@@ -138,19 +148,120 @@ fn direct<N: Net>(
         return begin(key, session, shared, settled);
     };
     let listener = &shared.listeners[session.listener];
-    match listener.tls_routes.destination(hello, listener.terminates) {
+    match listener
+        .tls_routes
+        .destination(hello, listener.tls.is_some())
+    {
         Destination::PassThrough(upstream) => {
             settled.speaks = Some(Speaks::Tcp);
             settled.upstream = Some(upstream);
             begin(key, session, shared, settled)
         }
-        Destination::Terminate => begin(key, session, shared, settled),
+        Destination::Terminate => terminate(key, session, shared, settled),
         Destination::Refuse(why) => {
             session.peer = settled.peer.or(session.peer);
             session.hello = settled.hello;
             refuse(session, shared, why)
         }
     }
+}
+
+/// Begins to decrypt, as soon as there is room for a signature in a turn.
+fn terminate<N: Net>(
+    key: u32,
+    session: &mut Session<N>,
+    shared: &mut Shared<N>,
+    settled: Settled,
+) -> Turn {
+    let Protocol::Opening(opening) = &mut session.protocol else {
+        return Turn::Sleep;
+    };
+    let Some(tls) = &shared.listeners[session.listener].tls else {
+        return begin(key, session, shared, settled);
+    };
+    let hello = settled.hello.as_deref();
+    let name = hello.and_then(|hello| hello.server_name.as_deref());
+    let cost_us = tls.signature_us(name);
+    if !shared.handshakes.may_sign(shared.timers.turn, cost_us) {
+        opening.settled = Some(settled);
+        return Turn::Again;
+    }
+    let Some(connection) = tls.accept(name) else {
+        session.hello = settled.hello;
+        return refuse(session, shared, Refusal::Unrouted(NoTlsRoute::Name));
+    };
+    let io = &mut shared.io;
+    io.buffers
+        .account_mut()
+        .give(Purpose::Input, opening.kept());
+    let mut bytes = std::mem::take(&mut opening.bytes);
+    let came = &mut bytes[settled.own_bytes..];
+    opening.settled = Some(settled);
+    match session
+        .client
+        .put_layer(&mut io.net, Some(connection), came)
+    {
+        Ok(_) => shake(key, session, shared),
+        Err(_) => fail(session, shared),
+    }
+}
+
+/// Goes on with the handshake; once it is done, the session begins.
+fn shake<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    let Protocol::Opening(opening) = &mut session.protocol else {
+        return Turn::Sleep;
+    };
+    let io = &mut shared.io;
+    if session.client.may_write() && session.client.flush(&mut io.net).is_err() {
+        return Turn::Close(CloseReason::Reset(Side::Client));
+    }
+    if !session.client.is_established() && session.client.may_read() {
+        match session.client.read(&mut io.net, &mut io.scratch) {
+            Io::Ready(count) => {
+                let account = io.buffers.account_mut();
+                let came = &io.scratch[..count];
+                if account
+                    .keep(Purpose::Input, &mut opening.bytes, came)
+                    .is_err()
+                {
+                    return refused(Refusal::TooLong);
+                }
+            }
+            Io::Blocked => {}
+            Io::Closed => return fail(session, shared),
+            Io::Failed(_) if session.client.fault().is_some() => return fail(session, shared),
+            Io::Failed(_) => return Turn::Close(CloseReason::Reset(Side::Client)),
+        }
+    }
+    if !session.client.is_established() {
+        return Turn::Sleep;
+    }
+    match opening.settled.take() {
+        Some(mut settled) => {
+            settled.own_bytes = 0;
+            begin(key, session, shared, settled)
+        }
+        None => Turn::Sleep,
+    }
+}
+
+/// The handshake has failed. The client was told by an alert, which a close on what it still sends
+/// would overtake.
+#[cold]
+fn fail<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    let Protocol::Opening(opening) = &mut session.protocol else {
+        return Turn::Sleep;
+    };
+    let why = Refusal::Tls(session.client.fault().unwrap_or(Fault::Cut));
+    if let Some(settled) = opening.settled.take() {
+        session.peer = settled.peer.or(session.peer);
+        session.hello = settled.hello;
+    }
+    opening.refused = Some(why);
+    session.moved = shared.timers.now;
+    session.client.abandon_layer(&mut shared.io.net);
+    session.client.finish(&mut shared.io.net);
+    drop_input(session, shared, why)
 }
 
 /// Tells the client why it is refused, as far as it would understand that, and ends.
@@ -243,11 +354,14 @@ fn begin<N: Net>(
     let Protocol::Opening(opening) = std::mem::replace(&mut session.protocol, protocol) else {
         return Turn::Sleep;
     };
+    if opening.is_handshake {
+        shared.handshakes.end();
+    }
     let account = shared.io.buffers.account_mut();
     account.give(Purpose::Input, opening.kept());
     let mut bytes = opening.bytes;
     let came = &mut bytes[settled.own_bytes..];
-    let secured = match is_passed_through {
+    let secured = match is_passed_through || session.client.is_secure() {
         true => Ok(false),
         false => session.client.put_layer(&mut shared.io.net, None, came),
     };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::core::client_hello::ClientHello;
-use crate::core::opening::{self, Plan, Refusal};
+use crate::core::opening::{self, Plan, Refusal, Settled};
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
 use crate::net::Net;
@@ -53,6 +53,11 @@ pub(crate) struct Opening {
     /// Why the client is refused, once it has been told that: what it still sends is dropped, as a
     /// close on it would overtake the answer.
     pub(crate) refused: Option<Refusal>,
+    /// What was settled before the client and weir agree on how they encrypt. The bytes that have
+    /// come are for that; once it has begun, there are none here.
+    pub(crate) settled: Option<Settled>,
+    /// Whether it is among the [handshakes](crate::worker::handshakes).
+    pub(crate) is_handshake: bool,
 }
 
 impl Opening {
@@ -61,6 +66,8 @@ impl Opening {
             state: opening::Opening::new(plan),
             bytes: Vec::new(),
             refused: None,
+            settled: None,
+            is_handshake: plan.client_hello,
         }
     }
 

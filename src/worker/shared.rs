@@ -5,6 +5,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::warn;
@@ -16,8 +17,10 @@ use crate::core::backend::BackendId;
 use crate::core::client_hello::ClientHello;
 use crate::core::rng::Rng;
 use crate::net::{ConnectError, Kind, Net, Target};
+use crate::tls::TicketKeys;
 use crate::worker::connections::{Connection, Connections, Owner};
 use crate::worker::descriptor_queue::DescriptorQueue;
+use crate::worker::handshakes::Handshakes;
 use crate::worker::http::space::HttpSpace;
 use crate::worker::io_space::IoSpace;
 use crate::worker::keys::{ConnectionKey, ListenerSlot, UpstreamSlot, key_of};
@@ -48,6 +51,9 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) http: HttpSpace,
     /// Sessions that wait for a descriptor.
     pub(crate) descriptor_queue: DescriptorQueue,
+    pub(crate) handshakes: Handshakes,
+    /// What seals session tickets, unless a listener has keys of its own.
+    pub(crate) ticket_keys: Arc<TicketKeys>,
 }
 
 impl<N: Net> Shared<N> {

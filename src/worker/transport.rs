@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 
+use crate::core::fault::Fault;
 use crate::core::layer::Layer;
 use crate::core::readiness::{Io, Readiness};
 use crate::net::{Kind, Net, Target, Then};
@@ -216,6 +217,30 @@ impl<N: Net> Endpoint<N> {
     /// end is bytes, which an end by itself is not.
     pub(crate) fn may_close(&self) -> bool {
         self.layer.as_ref().is_none_or(Layer::has_ended)
+    }
+
+    /// Whether a layer secures it.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.layer.is_some()
+    }
+
+    /// Whether bytes of a session can be sent: both sides of a layer have agreed.
+    pub(crate) fn is_established(&self) -> bool {
+        self.layer.as_ref().is_none_or(Layer::is_established)
+    }
+
+    /// Why the layer has failed, if it has.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.layer.as_ref().and_then(Layer::fault)
+    }
+
+    /// The layer has failed: what it still has for the peer leaves, and what comes is of no
+    /// interest.
+    pub(crate) fn abandon_layer(&mut self, net: &mut N) {
+        // That this failed is found by whoever reads.
+        let _ = self.flush(net);
+        self.layer = None;
+        self.ending = Ending::No;
     }
 
     /// Whether its bytes are those of the socket, which the kernel can move by itself.
