@@ -50,6 +50,11 @@ fn chunked_bodies_of_the_corpus_keep_their_meaning() {
 }
 
 #[test]
+fn proxy_headers_of_the_corpus_keep_their_meaning() {
+    run("proxy_header", checks::proxy_header);
+}
+
+#[test]
 fn exchanges_of_the_corpus_keep_their_meaning() {
     run("exchange", exchange::exchange);
 }

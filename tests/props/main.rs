@@ -3,4 +3,5 @@
 mod backends;
 mod balance;
 mod idle_limit;
+mod proxy_header;
 mod timer;
