@@ -126,7 +126,7 @@ pub(super) fn redirect(node: &Node, c: &mut Compiler<'_>) -> Option<Action> {
     })
 }
 
-fn redirect_status(node: &Node) -> Read<u16> {
+pub(super) fn redirect_status(node: &Node) -> Read<u16> {
     let must = || "301, 302, 303, 307 or 308".to_owned();
     let status = values::integer(301..=308)(node).map_err(|_| must())?;
     matches!(status, 301..=303 | 307 | 308)

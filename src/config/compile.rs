@@ -251,6 +251,11 @@ impl<'a> Compiler<'a> {
         read_value("upstream", node, &mut self.problems, |_| found)
     }
 
+    /// Whether there is one.
+    pub(super) fn has_fallback(&self) -> bool {
+        self.fallback.is_some()
+    }
+
     /// The short form's upstream.
     pub(super) fn upstream_fallback(&mut self) -> Option<usize> {
         if let Some(declared) = self.fallback.take() {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::model::{
-    EjectPolicy, HealthCheck, InitialState, Keepalive, Passive, Privileges, ProbeKind, Thresholds,
-    Timeouts,
+    EjectPolicy, HealthCheck, HttpsRedirect, InitialState, Keepalive, Passive, Privileges,
+    ProbeKind, Thresholds, Timeouts,
 };
 
 pub(super) const TIMEOUTS: Timeouts = Timeouts {
@@ -77,6 +77,14 @@ pub(super) const FIELDS: usize = 100;
 pub(super) const VIA: &str = "weir";
 pub(super) const RESPOND_STATUS: u16 = 200;
 pub(super) const REDIRECT_STATUS: u16 = 302;
+/// For good, and with the method and body that the request had.
+pub(super) const HTTPS_REDIRECT: HttpsRedirect = HttpsRedirect {
+    status: 308,
+    port: 443,
+};
+pub(super) const HSTS_MIN: Duration = Duration::from_secs(1);
+/// As long as anybody asks for.
+pub(super) const HSTS_MAX: Duration = Duration::from_secs(730 * 24 * 60 * 60);
 /// Longest page of weir's own, fixed answer or error, in bytes.
 pub(super) const PAGE_BYTES_MAX: usize = 64 << 10;
 /// Longest value of a configured field, in bytes.

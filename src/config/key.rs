@@ -15,7 +15,7 @@ use super::compile::Compiler;
 use super::model::Config;
 use super::node::Entry;
 use super::tree::{Map, Tree, word};
-use super::{access_log, answers, backend, fields, forwarded_fields, health, keepalive};
+use super::{access_log, answers, backend, fields, forwarded_fields, health, https, keepalive};
 use super::{listener, proxy_protocol, route, sticky, timeouts, tls_route, top, upstream};
 
 /// A key of a mapping that is read into `M`.
@@ -208,6 +208,7 @@ pub(super) static TABLES: &[KeyTable] = &[
     table!("`request` or `response`", fields::EDITS),
     table!("`respond`", answers::RESPOND),
     table!("`redirect`", answers::REDIRECT),
+    table!("`redirect_to_https`", https::REDIRECT_TO_HTTPS),
 ];
 
 impl KeyTable {

@@ -4,9 +4,10 @@ use super::answers::{self, error_pages};
 use super::compile::{Compiler, Relayed};
 use super::defaults;
 use super::forwarded_fields::{FORWARDED_FIELDS, forwarded_fields};
+use super::https::{self, REDIRECT_TO_HTTPS, hsts, redirect_to_https};
 use super::keepalive::{KEEPALIVE, keepalive};
 use super::key::{Home, Key, Needs, Shown, key, later, mapping, or_off, written};
-use super::model::{Action, Http, Listener, Mode, Network, Route};
+use super::model::{Action, HostPattern, Http, Listener, Mode, Network, Route};
 use super::node::{Entry, Node, Value};
 use super::problem::{Position, Problems};
 use super::proxy_protocol::{self, PROXY_PROTOCOL, proxy_protocol};
@@ -88,6 +89,12 @@ pub(super) static HTTP: &[Key<Http>] = &[
         |it, entry, c| it.error_pages = error_pages(&entry.value, c),
         |it, shown| Some(answers::pages_tree(&it.error_pages, shown)),
     ),
+    Key::new("redirect_to_https", redirect_to_https, |it, shown| {
+        let off = || Some(tree::word(false));
+        let redirect = it.redirect_to_https.as_ref();
+        redirect.map_or_else(off, |it| mapping(REDIRECT_TO_HTTPS, it, shown))
+    }),
+    key! { "hsts", Http.hsts, hsts, https::hsts_tree },
     Key::new("routes", later, |it, shown| {
         let routes = it.routes.iter().map(|it| route::tree(it, shown));
         Some(Tree::List(routes.collect()))
@@ -270,10 +277,17 @@ pub(super) fn listener(
 fn mode(section: &mut Section<'_>, problems: &mut Problems) -> ModeWord {
     let implied = match section.peek("routes") {
         Some(_) => ModeWord::Http,
+        None if redirects(section) => ModeWord::Http,
         None => ModeWord::Tcp,
     };
     let given = section.read("mode", problems, one_of(MODES));
     given.unwrap_or(implied)
+}
+
+/// Whether it sends requests to https, which it needs no routes for.
+fn redirects(section: &Section<'_>) -> bool {
+    let entry = section.peek("redirect_to_https");
+    entry.is_some_and(|entry| values::switch(&entry.value) != Some(false))
 }
 
 /// A listener with every default.
@@ -378,16 +392,31 @@ fn http(c: &mut Compiler<'_>, section: &mut Section<'_>, mut http: Box<Http>) ->
             c.problems.error(entry.key_at, message);
         }
         http.routes = route::routes(c, &routes.value);
-    } else {
+    } else if upstream.is_some() || c.has_fallback() || !redirects(section) {
         let upstream = the_upstream(c, section, upstream)?;
         http.routes.push(catch_all(upstream));
     }
+    check_redirect(section, &http, &mut c.problems);
     for route in &http.routes {
         if let Action::Proxy(upstream) = route.action {
             c.upstreams[upstream].by_http = true;
         }
     }
     Some(Mode::Http(http))
+}
+
+fn check_redirect(section: &Section<'_>, http: &Http, problems: &mut Problems) {
+    let takes_all = |route: &Route| {
+        route.host == HostPattern::Any && route.prefix == "/" && route.methods.is_empty()
+    };
+    if let Some(entry) = section.peek("redirect_to_https")
+        && http.redirect_to_https.is_some()
+        && http.routes.iter().any(takes_all)
+    {
+        let message = "`redirect_to_https` is for requests that no route takes, and a route takes \
+                       all of them";
+        problems.warning(entry.key_at, message);
+    }
 }
 
 fn check_forwarded(section: &Section<'_>, http: &Http, problems: &mut Problems) {
@@ -421,5 +450,7 @@ fn blank_http(c: &Compiler<'_>) -> Http {
         body_bytes_max: None,
         requests_max: None,
         error_pages: Vec::new(),
+        redirect_to_https: None,
+        hsts: None,
     }
 }

@@ -17,6 +17,7 @@ mod defaults;
 mod fields;
 mod forwarded_fields;
 mod health;
+mod https;
 mod keepalive;
 mod key;
 mod listener;

@@ -478,6 +478,19 @@ pub struct Http {
     pub(crate) requests_max: Option<u64>,
     /// Pages for errors that weir makes itself, by status.
     pub(crate) error_pages: Vec<ErrorPage>,
+    /// What is done with requests that no route takes, if they did not come by https.
+    pub(crate) redirect_to_https: Option<HttpsRedirect>,
+    /// For how long browsers that came over TLS shall use https alone; none does not say so.
+    pub(crate) hsts: Option<Duration>,
+}
+
+/// A redirect to the same host, path and query over https.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HttpsRedirect {
+    /// 301, 302, 303, 307 or 308.
+    pub(crate) status: u16,
+    /// At least 1.
+    pub(crate) port: u16,
 }
 
 /// Changes to the fields that are believed only from trusted proxies.

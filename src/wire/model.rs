@@ -2,9 +2,10 @@
 
 use crate::config::model::{
     AccessLog, Action, AlgorithmSettings, Backend, Config, EjectPolicy, ErrorPage, FixedResponse,
-    ForwardedFields, HashKey, HeaderEdits, HealthCheck, HostPattern, Http, InitialState, Keepalive,
-    Listener, LogFormat, Mode, Network, Passive, Privileges, ProbeKind, ProxyProtocol, Route,
-    Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute, Upstream, WhenAllDown,
+    ForwardedFields, HashKey, HeaderEdits, HealthCheck, HostPattern, Http, HttpsRedirect,
+    InitialState, Keepalive, Listener, LogFormat, Mode, Network, Passive, Privileges, ProbeKind,
+    ProxyProtocol, Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute,
+    Upstream, WhenAllDown,
 };
 use crate::core::address::{Address, BackendAddress};
 use crate::wire::value::{choices, fingerprint, structures};
@@ -45,8 +46,9 @@ parts! {
         }
         Http {
             routes, trusted_proxies, via, forwarded, forwarded_fields, head_bytes_max, fields_max,
-            body_bytes_max, requests_max, error_pages,
+            body_bytes_max, requests_max, error_pages, redirect_to_https, hsts,
         }
+        HttpsRedirect { status, port }
         ForwardedFields { drop, keep }
         Network { address, prefix_bits }
         Route {

@@ -84,9 +84,10 @@ impl<N: Net> ListenerState<N> {
             || site.is_some_and(|site| site.leads_to(upstream))
     }
 
-    /// Whether new connections are relayed wherever they come from, to one upstream.
+    /// Whether new connections go to one upstream.
     fn is_tcp(&self) -> bool {
-        !self.is_http && !(self.plan.client_hello && !self.tls.is_some())
+        let is_by_hello_alone = self.plan.client_hello && self.tls.is_none();
+        !self.is_http && !is_by_hello_alone
     }
 
     /// Whether this peer may connect: where a PROXY header is expected, not everybody is believed.

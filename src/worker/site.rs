@@ -8,8 +8,9 @@ use crate::config::model::{self, Action, FixedResponse};
 use crate::core::http::claims::Claims;
 use crate::core::http::forwarded::Network;
 use crate::core::http::head::HeadLimits;
+use crate::core::http::https::{STRICT_TRANSPORT_SECURITY, hsts_line, hsts_value};
 use crate::core::http::rewrite::FieldEdits;
-use crate::core::http::route::{RouteTable, Rule};
+use crate::core::http::route::{HostPattern, RouteTable, Rule};
 use crate::worker::keys::UpstreamSlot;
 
 /// What a listener does with requests.
@@ -25,6 +26,8 @@ pub(crate) struct Site {
     pub(crate) limits: HeadLimits,
     pub(crate) requests_max: Option<u64>,
     pub(crate) error_pages: Vec<model::ErrorPage>,
+    /// The line of each answer that goes over TLS; empty without one.
+    hsts: Vec<u8>,
 }
 
 /// One route.
@@ -33,7 +36,9 @@ pub(crate) struct Route {
     pub(crate) prefix: String,
     pub(crate) strip_prefix: bool,
     pub(crate) request_edits: FieldEdits,
-    pub(crate) response_edits: FieldEdits,
+    response_edits: FieldEdits,
+    /// The same over TLS, where they differ.
+    secure_response_edits: Option<FieldEdits>,
     pub(crate) body_bytes_max: Option<u64>,
     pub(crate) abort_on_close: Option<bool>,
     /// They win over the upstream's.
@@ -50,6 +55,18 @@ pub(crate) enum Act {
     Respond(Fixed),
     /// Send elsewhere.
     Redirect { status: u16, location: String },
+    /// Send to the same place over https.
+    ToHttps(model::HttpsRedirect),
+}
+
+impl Route {
+    /// How responses of backends are edited for a session.
+    pub(crate) fn response_edits(&self, is_secure: bool) -> &FieldEdits {
+        match &self.secure_response_edits {
+            Some(edits) if is_secure => edits,
+            Some(_) | None => &self.response_edits,
+        }
+    }
 }
 
 /// A fixed answer.
@@ -67,7 +84,9 @@ impl Site {
     /// # Errors
     /// What the configuration should have refused.
     pub(crate) fn new(http: &model::Http, upstreams: &[UpstreamSlot]) -> Result<Self, String> {
-        let rules: Vec<Rule> = http.routes.iter().map(rule).collect();
+        let mut rules: Vec<Rule> = http.routes.iter().map(rule).collect();
+        // Behind all others, so that one for the same requests wins over it.
+        rules.extend(http.redirect_to_https.map(|_| all_requests()));
         let table =
             RouteTable::new(&rules).map_err(|error| format!("route {}: bad prefix", error.rule))?;
         let routes = http.routes.iter().map(|settings| {
@@ -76,6 +95,7 @@ impl Site {
                 strip_prefix: settings.strip_prefix,
                 request_edits: edits(&settings.request_headers)?,
                 response_edits: edits(&settings.response_headers)?,
+                secure_response_edits: secure_edits(http, &settings.response_headers)?,
                 body_bytes_max: settings.body_bytes_max.or(http.body_bytes_max),
                 abort_on_close: settings.abort_on_close,
                 timeouts: settings.timeouts,
@@ -89,9 +109,11 @@ impl Site {
                 },
             })
         });
+        let mut routes = routes.collect::<Result<Vec<Route>, String>>()?;
+        routes.extend(http.redirect_to_https.map(to_https));
         Ok(Self {
             table,
-            routes: routes.collect::<Result<_, String>>()?,
+            routes,
             trusted: http.trusted_proxies.clone(),
             via: http.via.clone(),
             forwarded: http.forwarded,
@@ -102,7 +124,15 @@ impl Site {
             },
             requests_max: http.requests_max,
             error_pages: http.error_pages.clone(),
+            hsts: http
+                .hsts
+                .map_or_else(Vec::new, |it| hsts_line(it.as_secs())),
         })
+    }
+
+    /// What each answer of weir's own on a session says of staying with https.
+    pub(crate) fn hsts(&self, is_secure: bool) -> &[u8] {
+        if is_secure { &self.hsts } else { b"" }
     }
 
     /// Whether a route leads to this upstream.
@@ -118,6 +148,50 @@ fn rule(settings: &model::Route) -> Rule {
         prefix: settings.prefix.clone(),
         methods: settings.methods.clone(),
     }
+}
+
+/// What no other route takes.
+fn all_requests() -> Rule {
+    Rule {
+        host: HostPattern::Any,
+        prefix: "/".to_owned(),
+        methods: Vec::new(),
+    }
+}
+
+fn to_https(redirect: model::HttpsRedirect) -> Route {
+    Route {
+        prefix: "/".to_owned(),
+        strip_prefix: false,
+        request_edits: FieldEdits::none(),
+        response_edits: FieldEdits::none(),
+        secure_response_edits: None,
+        body_bytes_max: None,
+        abort_on_close: None,
+        timeouts: model::TimeoutOverrides::default(),
+        act: Act::ToHttps(redirect),
+    }
+}
+
+/// The edits of responses over TLS: as a browser takes the first of several such fields (RFC 6797
+/// section 8.1), that of the backend is left out, but what the route says wins.
+fn secure_edits(
+    http: &model::Http,
+    settings: &model::HeaderEdits,
+) -> Result<Option<FieldEdits>, String> {
+    let is_hsts = |name: &String| name.eq_ignore_ascii_case(STRICT_TRANSPORT_SECURITY);
+    let written = settings.set.iter().chain(&settings.add);
+    let mut named = settings.remove.iter().chain(written.map(|(name, _)| name));
+    let (Some(max_age), false) = (http.hsts, named.any(is_hsts)) else {
+        return Ok(None);
+    };
+    let mut edits = edits(settings)?;
+    let value = hsts_value(max_age.as_secs());
+    let refused = |_| format!("field {STRICT_TRANSPORT_SECURITY} cannot be set");
+    edits
+        .set(STRICT_TRANSPORT_SECURITY.as_bytes(), &value)
+        .map_err(refused)?;
+    Ok(Some(edits))
 }
 
 fn claims(settings: &model::ForwardedFields) -> Result<Claims, String> {

@@ -219,7 +219,7 @@ impl<N: Net> Endpoint<N> {
         self.layer.as_ref().is_none_or(Layer::has_ended)
     }
 
-    /// Whether a layer secures it.
+    /// Whether nobody on the way can read or change what goes over it.
     pub(crate) fn is_secure(&self) -> bool {
         self.layer.is_some()
     }

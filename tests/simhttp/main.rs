@@ -24,6 +24,7 @@ mod idle;
 mod memory;
 mod message;
 mod play;
+mod secure;
 mod sticky;
 mod timeouts;
 mod told;
@@ -75,9 +76,10 @@ fn still_in(world: Settings) -> Rig {
 }
 
 /// They count calls, or need to know what of a request has reached a backend, which is not told of
-/// the bytes that records carry.
-const LEFT_OUT_OVER_RECORDS: [&str; 2] = [
+/// the bytes that records carry, or are about what comes without them.
+const LEFT_OUT_OVER_RECORDS: [&str; 3] = [
     "idle::a_request_that_never_reached_a_new_connection_goes_to_another_backend",
+    "secure::what_no_route_takes_is_led_to_https",
     "the_last_answer_of_a_connection_goes_out_with_its_end",
 ];
 

@@ -4,9 +4,9 @@
 use super::*;
 use crate::config::model::{
     AccessLog, Backend, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HeaderEdits,
-    HealthCheck, HostPattern, Http, InitialState, Keepalive, Listener, LogFormat, Network, Passive,
-    Privileges, ProxyProtocol, Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts,
-    TlsRoute, Upstream, WhenAllDown,
+    HealthCheck, HostPattern, Http, HttpsRedirect, InitialState, Keepalive, Listener, LogFormat,
+    Network, Passive, Privileges, ProxyProtocol, Route, Sticky, StickyCookie, Thresholds,
+    TimeoutOverrides, Timeouts, TlsRoute, Upstream, WhenAllDown,
 };
 use crate::wire::bundle::Bundle;
 
@@ -433,6 +433,8 @@ fn http_mode() -> BoxedStrategy<Http> {
         prop::option::of(1..=4_000_000_000_u64),
         error_pages(),
         forwarded_fields(),
+        prop::option::of((prop::sample::select(vec![301, 308]), 1..=65_535_u16)),
+        prop::option::of(seconds(0..=730 * 24 * 60 * 60)),
     );
     all.prop_map(|all| Http {
         routes: all.0,
@@ -445,6 +447,8 @@ fn http_mode() -> BoxedStrategy<Http> {
         requests_max: all.7,
         error_pages: all.8,
         forwarded_fields: all.9,
+        redirect_to_https: all.10.map(|(status, port)| HttpsRedirect { status, port }),
+        hsts: all.11,
     })
     .boxed()
 }
@@ -599,6 +603,8 @@ fn yaml_like() -> impl Strategy<Value = String> {
         Just("a"),
         Just("keepalive"),
         Just("trusted_proxies"),
+        Just("redirect_to_https"),
+        Just("hsts"),
         Just("alpn"),
         Just("forwarded_fields"),
         Just("access_log"),

@@ -4,6 +4,7 @@
 //! body for HEAD. It knows no clock: the Date comes from the caller, as [`imf_fixdate`] bytes.
 
 use super::head::{Method, RequestFacts, Version};
+use super::https::STRICT_TRANSPORT_SECURITY;
 use super::known::Known;
 use super::rewrite::{END, FieldEdits, append_field};
 use crate::core::calendar::CivilTime;
@@ -20,6 +21,8 @@ pub(crate) struct ReplyTo<'a> {
     pub(crate) keep_alive: bool,
     /// Now.
     pub(crate) date: &'a [u8; 29],
+    /// The line for Strict-Transport-Security, unless the answer has its own; empty without one.
+    pub(crate) hsts: &'a [u8],
 }
 
 impl<'a> ReplyTo<'a> {
@@ -32,6 +35,7 @@ impl<'a> ReplyTo<'a> {
             is_head: facts.method == Method::Head,
             keep_alive: keep_alive && facts.keep_alive,
             date,
+            hsts: b"",
         }
     }
 
@@ -43,6 +47,7 @@ impl<'a> ReplyTo<'a> {
             is_head: false,
             keep_alive: false,
             date,
+            hsts: b"",
         }
     }
 }
@@ -91,6 +96,9 @@ fn write_with(reply: &Reply<'_>, fields: &[(&[u8], &[u8])], to: &ReplyTo<'_>, ou
     write_connection(to, out);
     for (name, value) in fields {
         append_field(out, name, value);
+    }
+    if !to.hsts.is_empty() && !reply.edits.adds(STRICT_TRANSPORT_SECURITY) {
+        out.extend_from_slice(to.hsts);
     }
     out.extend_from_slice(reply.edits.lines());
     out.extend_from_slice(END);
@@ -287,6 +295,7 @@ mod tests {
         is_head: false,
         keep_alive: true,
         date: NOW,
+        hsts: b"",
     };
 
     #[test]
@@ -413,6 +422,46 @@ mod tests {
             write_reply(&reply, &TO, &mut out);
             assert!(out.ends_with(b"GMT\r\n\r\n"));
         }
+    }
+
+    #[test]
+    fn every_answer_over_tls_may_say_to_stay_there() {
+        let to = ReplyTo {
+            hsts: b"Strict-Transport-Security: max-age=60\r\n",
+            ..TO
+        };
+        let answers: [&dyn Fn(&mut Vec<u8>); 2] =
+            [&|out| write_error(502, 1, None, &to, out), &|out| {
+                write_redirect(302, b"/x", &to, out)
+            }];
+        for write in answers {
+            let mut out = Vec::new();
+            write(&mut out);
+            let text = String::from_utf8(out).unwrap();
+            assert!(
+                text.contains("\r\nStrict-Transport-Security: max-age=60\r\n"),
+                "{text}"
+            );
+        }
+        let mut edits = FieldEdits::none();
+        edits
+            .add(b"strict-transport-security", b"max-age=0")
+            .unwrap();
+        let reply = Reply {
+            status: 200,
+            content_type: TEXT,
+            body: b"",
+            edits: &edits,
+        };
+        let mut out = Vec::new();
+        write_reply(&reply, &to, &mut out);
+        let text = String::from_utf8(out).unwrap().to_lowercase();
+        assert_eq!(
+            text.matches("strict-transport-security").count(),
+            1,
+            "{text}"
+        );
+        assert!(text.contains("max-age=0"), "its own wins");
     }
 
     #[test]

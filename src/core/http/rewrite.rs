@@ -95,6 +95,15 @@ impl FieldEdits {
         &self.lines
     }
 
+    /// Whether a field of this name is added or set.
+    pub(super) fn adds(&self, name: &str) -> bool {
+        let mut lines = self.lines.split(|&byte| byte == b'\n');
+        lines.any(|line| {
+            let given = line.split(|&byte| byte == b':').next();
+            given.is_some_and(|given| given.eq_ignore_ascii_case(name.as_bytes()))
+        })
+    }
+
     /// Whether every field of this name is left out, which nobody shall write either then.
     #[must_use]
     pub(crate) const fn leaves_out(&self, known: Known) -> bool {

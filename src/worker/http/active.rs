@@ -32,7 +32,7 @@ pub(crate) struct ActiveExchange {
     /// Bytes of the account that its request takes.
     pub(super) charged_bytes: usize,
     pub(super) sticky: Option<StickyUse>,
-    /// Whether the client speaks to this entry over TLS, as a trusted proxy says.
+    /// Whether the client speaks over TLS, to this entry or, as a trusted proxy says, to that.
     pub(super) secure_client: bool,
     /// When the request's head was whole.
     pub(super) started: Tick,

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::config::model::ErrorPage;
+use crate::config::model::{ErrorPage, HttpsRedirect};
 use crate::core::access_log::Why;
 use crate::core::http::body::{Body, Framing};
-use crate::core::http::forwarded;
+use crate::core::http::forwarded::{self, Scheme};
 use crate::core::http::head::{Expect, RequestFacts};
+use crate::core::http::https::write_https_uri;
 use crate::core::http::path::Canonical;
 use crate::core::http::reply::{
     self, Page, Reply, ReplyTo, write_error, write_redirect, write_reply,
@@ -130,7 +131,10 @@ impl<N: Net> Parts<'_, N> {
         why: (Why, Option<&'static str>),
     ) -> Next {
         let date = shared.http.date(&shared.io.net);
-        let to = ReplyTo::request(&own.request.head.facts, own.keep, &date);
+        let to = ReplyTo {
+            hsts: own.site.hsts(self.client.is_secure()),
+            ..ReplyTo::request(&own.request.head.facts, own.keep, &date)
+        };
         let sent = self.write_out(shared, |out| write_reply(answer, &to, out));
         self.finish_answer(shared, own, sent, (answer.status, why))
     }
@@ -148,10 +152,50 @@ impl<N: Net> Parts<'_, N> {
         let own = self.begin_answer(shared, site, Some(route), request);
         let mut value = Vec::new();
         self.fill_in(shared, site, request, path, location, &mut value);
+        self.redirect(shared, &own, status, &value)
+    }
+
+    /// Sends the client to the same place over https, where it can be named.
+    pub(super) fn answer_to_https(
+        &mut self,
+        shared: &mut Shared<N>,
+        site: &Arc<Site>,
+        route: usize,
+        request: Request<'_>,
+        path: Canonical<'_>,
+        redirect: HttpsRedirect,
+    ) -> Next {
+        if path.path == b"*" {
+            return self.answer_options(shared, site, request);
+        }
+        // It would be sent here again.
+        if self.source_of(&shared.listeners, site, request).scheme == Scheme::Https {
+            return self.answer_error(shared, site, None, request, (404, None));
+        }
+        let mut uri = Vec::new();
+        let host = request.head.host(request.bytes);
+        if !write_https_uri(host, redirect.port, path, &mut uri) {
+            let refusal = (400, Some("a Host that no redirect can name"));
+            return self.answer_error(shared, site, Some(route), request, refusal);
+        }
+        let own = self.begin_answer(shared, site, Some(route), request);
+        self.redirect(shared, &own, redirect.status, &uri)
+    }
+
+    fn redirect(
+        &mut self,
+        shared: &mut Shared<N>,
+        own: &OwnAnswer<'_>,
+        status: u16,
+        location: &[u8],
+    ) -> Next {
         let date = shared.http.date(&shared.io.net);
-        let to = ReplyTo::request(&request.head.facts, own.keep, &date);
-        let sent = self.write_out(shared, |out| write_redirect(status, &value, &to, out));
-        self.finish_answer(shared, &own, sent, (status, (Why::Ok, None)))
+        let to = ReplyTo {
+            hsts: own.site.hsts(self.client.is_secure()),
+            ..ReplyTo::request(&own.request.head.facts, own.keep, &date)
+        };
+        let sent = self.write_out(shared, |out| write_redirect(status, location, &to, out));
+        self.finish_answer(shared, own, sent, (status, (Why::Ok, None)))
     }
 
     /// Refuses what came in the place of a head; the connection ends.
@@ -185,6 +229,10 @@ impl<N: Net> Parts<'_, N> {
         let to = match facts {
             Some(facts) => ReplyTo::request(facts, keep, &date),
             None => ReplyTo::unread(&date),
+        };
+        let to = ReplyTo {
+            hsts: site.hsts(self.client.is_secure()),
+            ..to
         };
         let mut out = std::mem::take(&mut shared.http.out);
         out.clear();

@@ -297,11 +297,14 @@ impl<N: Net> Parts<'_, N> {
             Act::Redirect { status, location } => {
                 self.answer_redirect(shared, site, index, request, path, (*status, location))
             }
+            Act::ToHttps(redirect) => {
+                self.answer_to_https(shared, site, index, request, path, *redirect)
+            }
         }
     }
 
     /// Where a request comes from, as far as its peer is believed.
-    fn source_of(
+    pub(super) fn source_of(
         &self,
         listeners: &ListenerTable<N>,
         site: &Site,
@@ -312,10 +315,14 @@ impl<N: Net> Parts<'_, N> {
             .head
             .fields
             .values(Known::XForwardedProto, request.bytes);
+        let own = match self.client.is_secure() {
+            true => Scheme::Https,
+            false => Scheme::Http,
+        };
         RequestSource {
             peer,
             client: self.client_of(site, request),
-            scheme: forwarded::scheme(peer, Scheme::Http, claims),
+            scheme: forwarded::scheme(peer, own, claims),
             port: listeners[self.facts.listener].port,
         }
     }

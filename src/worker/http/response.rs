@@ -402,11 +402,12 @@ impl<N: Net> Parts<'_, N> {
             ResponseKind::Final { keep_alive } => keep_alive,
         };
         let date = shared.http.date(&shared.io.net);
+        let is_secure = self.client.is_secure();
         let rewrite = ResponseRewrite {
             client: exchange.state.facts().version,
             keep_alive,
             drop: KnownSet::NONE,
-            edits: &exchange.site.routes[exchange.route].response_edits,
+            edits: exchange.site.routes[exchange.route].response_edits(is_secure),
             date: &date,
         };
         write_response(head, bytes, &rewrite, out);
