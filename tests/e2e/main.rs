@@ -8,6 +8,7 @@ mod addresses;
 mod agreement;
 mod balance;
 mod cli;
+mod encrypted;
 mod failover;
 mod health;
 mod limits;

@@ -430,18 +430,13 @@ mod tests {
             hsts: b"Strict-Transport-Security: max-age=60\r\n",
             ..TO
         };
-        let answers: [&dyn Fn(&mut Vec<u8>); 2] =
-            [&|out| write_error(502, 1, None, &to, out), &|out| {
-                write_redirect(302, b"/x", &to, out)
-            }];
-        for write in answers {
-            let mut out = Vec::new();
-            write(&mut out);
+        let [mut error, mut redirect] = [Vec::new(), Vec::new()];
+        write_error(502, 1, None, &to, &mut error);
+        write_redirect(302, b"/x", &to, &mut redirect);
+        for out in [error, redirect] {
             let text = String::from_utf8(out).unwrap();
-            assert!(
-                text.contains("\r\nStrict-Transport-Security: max-age=60\r\n"),
-                "{text}"
-            );
+            let line = "\r\nStrict-Transport-Security: max-age=60\r\n";
+            assert!(text.contains(line), "{text}");
         }
         let mut edits = FieldEdits::none();
         edits
