@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::defaults;
 use super::key::{Home, Key, Needs};
@@ -77,6 +77,18 @@ impl<'a> Compiler<'a> {
             Ok(value) => *place = value,
             Err(must) => report_wrong(&entry.key, &entry.value, &must, &mut self.problems),
         }
+    }
+
+    /// The path of a file that is read once the whole is known to be good.
+    pub(super) fn file(&mut self, entry: &Entry) -> Option<PathBuf> {
+        self.file_at(&entry.key, &entry.value)
+    }
+
+    #[inline(never)]
+    pub(super) fn file_at(&mut self, key: &str, node: &Node) -> Option<PathBuf> {
+        let path = read_value(key, node, &mut self.problems, values::path)?;
+        self.positions.tls.push((path.clone(), node.at));
+        Some(path)
     }
 
     /// Notes a key that is there and what it needs, which may not be known yet.

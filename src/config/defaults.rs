@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::model::{
-    EjectPolicy, HealthCheck, HttpsRedirect, InitialState, Keepalive, Passive, Privileges,
-    ProbeKind, Thresholds, Timeouts,
+    EjectPolicy, HealthCheck, HttpsRedirect, InitialState, Keepalive, ListenerTls, Passive,
+    Privileges, ProbeKind, Thresholds, Timeouts, TlsVersion,
 };
 
 pub(super) const TIMEOUTS: Timeouts = Timeouts {
@@ -70,6 +70,17 @@ pub(super) const KEEPALIVE: Keepalive = Keepalive {
 pub(super) const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
 /// The kernel's bound (`MAX_TCP_KEEPCNT`).
 pub(super) const KEEPALIVE_PROBES_MAX: i128 = 127;
+
+/// Without a certificate, which has no default.
+pub(super) const LISTENER_TLS: ListenerTls = ListenerTls {
+    certificates: Vec::new(),
+    min_version: TlsVersion::V12,
+    cipher_suites: Vec::new(),
+    strict_sni: false,
+    ticket_keys: Vec::new(),
+};
+/// Where most distributions keep the certificates of those whom the system believes.
+pub(super) const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 pub(super) const HEAD_BYTES: usize = 16 << 10;
 pub(super) const HEAD_BYTES_MIN: u64 = 1 << 10;

@@ -15,8 +15,10 @@ use super::compile::Compiler;
 use super::model::Config;
 use super::node::Entry;
 use super::tree::{Map, Tree, word};
-use super::{access_log, answers, backend, fields, forwarded_fields, health, https, keepalive};
-use super::{listener, proxy_protocol, route, sticky, timeouts, tls_route, top, upstream};
+use super::{
+    access_log, answers, backend, fields, forwarded_fields, health, https, keepalive, listener,
+    proxy_protocol, route, sticky, timeouts, tls, tls_route, top, upstream,
+};
 
 /// A key of a mapping that is read into `M`.
 #[derive(Debug)]
@@ -209,6 +211,9 @@ pub(super) static TABLES: &[KeyTable] = &[
     table!("`respond`", answers::RESPOND),
     table!("`redirect`", answers::REDIRECT),
     table!("`redirect_to_https`", https::REDIRECT_TO_HTTPS),
+    table!("`tls`", tls::TLS),
+    table!("one of `certificates`", tls::CERTIFICATE),
+    table!("`tls`", tls::UPSTREAM_TLS),
 ];
 
 impl KeyTable {

@@ -14,6 +14,7 @@ use super::proxy_protocol::{self, PROXY_PROTOCOL, proxy_protocol};
 use super::route;
 use super::section::{Section, read_value};
 use super::timeouts::Given;
+use super::tls::{TLS, listener_tls};
 use super::tls_route::{self, tls_routes};
 use super::tree::{self, Tree};
 use super::values::{self, Read, integer, one_of, or_word};
@@ -30,6 +31,11 @@ pub(super) static LISTENER: &[Key<Listener>] = &[
         Some(tree::one_of(MODES)(&ModeWord::of(&it.mode)))
     }),
     key! { "backlog", Listener.backlog, backlog, backlog_tree },
+    Key::new(
+        "tls",
+        |it, entry, c| it.tls = listener_tls(entry, c),
+        |it, shown| or_off(TLS, it.tls.as_deref(), shown),
+    ),
     Key::<Listener>::new(
         "keepalive",
         |it, entry, c| it.keepalive = keepalive(entry, c),
@@ -300,6 +306,7 @@ fn blank(c: &Compiler<'_>, mode: ModeWord) -> Listener {
         proxy_protocol: None,
         connections_max: None,
         timeouts: c.timeouts.over(defaults::TIMEOUTS, mode == ModeWord::Http),
+        tls: None,
         mode: match mode {
             ModeWord::Tcp => Mode::Tcp { upstream: 0 },
             ModeWord::Http => Mode::Http(Box::new(blank_http(c))),

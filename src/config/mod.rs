@@ -33,6 +33,7 @@ mod section;
 mod sticky;
 mod suggest;
 mod timeouts;
+mod tls;
 mod tls_route;
 mod top;
 mod tree;

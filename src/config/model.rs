@@ -106,6 +106,8 @@ pub struct Listener {
     pub(crate) connections_max: Option<usize>,
     /// Listener over top over default: complete.
     pub(crate) timeouts: Timeouts,
+    /// How its connections are decrypted; none when they come in plain.
+    pub(crate) tls: Option<Box<ListenerTls>>,
     /// What it does with a connection.
     pub mode: Mode,
 }
@@ -139,6 +141,83 @@ impl ProxyProtocol {
             None => self.from_unix,
         }
     }
+}
+
+/// The server's side of TLS. Files are named here as they are written, relative to the folder of
+/// the configuration; what they hold comes beside the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerTls {
+    /// In the order of the file; the first one is for names that none is for.
+    pub(crate) certificates: Vec<CertificateSource>,
+    /// The oldest version that is spoken.
+    pub(crate) min_version: TlsVersion,
+    /// As IANA calls them; all when empty.
+    pub(crate) cipher_suites: Vec<String>,
+    /// Whether who asks for a name that no certificate is for is refused.
+    pub(crate) strict_sni: bool,
+    /// Files with keys of session tickets, the first of which encrypts; empty when weir makes and
+    /// turns them itself.
+    pub(crate) ticket_keys: Vec<PathBuf>,
+}
+
+/// Where certificates are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CertificateSource {
+    pub(crate) files: CertificateFiles,
+    /// What it is for, in lower case, also as `*.parent`; empty when the certificate says it.
+    pub(crate) names: Vec<String>,
+    /// Which clients are let in; all when there is none.
+    pub(crate) client_auth: Option<ClientAuthSource>,
+}
+
+/// One certificate or many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CertificateFiles {
+    /// One, with its key.
+    Pair(IdentityFiles),
+    /// All that are in a folder, by their names.
+    Directory(PathBuf),
+}
+
+/// A certificate with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IdentityFiles {
+    /// The chain, the certificate itself first.
+    pub(crate) certificate: PathBuf,
+    /// None when it is in the same file.
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// Which certificates of clients are let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientAuthSource {
+    /// A file of those that issue them.
+    pub(crate) authorities: PathBuf,
+    /// Whether a client without one is refused.
+    pub(crate) is_required: bool,
+    /// A file of lists of those that are revoked.
+    pub(crate) revocations: Option<PathBuf>,
+}
+
+/// Of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsVersion {
+    V12,
+    V13,
+}
+
+/// The client's side of TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UpstreamTls {
+    /// A file of those whose certificates are believed.
+    pub(crate) authorities: PathBuf,
+    /// What backends are asked for and must have a certificate for: a name in lower case, or an IP
+    /// address. None when each is asked for its own name, which all of them have.
+    pub(crate) server_name: Option<String>,
+    /// What weir shows to backends that ask for a certificate.
+    pub(crate) identity: Option<IdentityFiles>,
+    /// Whether their certificates are checked.
+    pub(crate) verify: bool,
 }
 
 /// What a listener does with a connection.
@@ -259,6 +338,8 @@ pub struct Upstream {
     pub(crate) tries_max: u32,
     /// TCP keepalive of backend connections; none when off.
     pub(crate) keepalive: Option<Keepalive>,
+    /// How backends are spoken to; none in plain.
+    pub(crate) tls: Option<Box<UpstreamTls>>,
     /// HTTP: sticky sessions.
     pub(crate) sticky: Option<Sticky>,
     /// HTTP: idle backend connections kept for reuse, per backend. Zero turns reuse off.

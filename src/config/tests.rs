@@ -488,6 +488,7 @@ fn the_reference_has_every_key_of_every_table_and_says_what_it_is() {
             "a route" | "a TLS route" => "routes",
             "the top level of the file" => "",
             "`request` or `response`" => "request",
+            "one of `certificates`" => "certificates",
             mapping => mapping.trim_matches('`'),
         };
         for name in table.names() {

@@ -16,6 +16,7 @@ use super::problem::{Position, Problems};
 use super::section::{OR_OFF, Section, read_mapping};
 use super::sticky::{self, sticky};
 use super::timeouts::Given;
+use super::tls::{UPSTREAM_TLS, check_server_name, upstream_tls};
 use super::tree::{self, Tree};
 use super::values::{self, Read, integer, one_of};
 use crate::core::http::syntax::is_token;
@@ -57,6 +58,12 @@ pub(super) static UPSTREAM: &[Key<Upstream>] = &[
         "keepalive",
         |it, entry, c| it.keepalive = keepalive(entry, c),
         |it, shown| or_off(KEEPALIVE, it.keepalive.as_ref(), shown),
+    )
+    .at(NOT_SHORT),
+    Key::<Upstream>::new(
+        "tls",
+        |it, entry, c| it.tls = upstream_tls(entry, c),
+        |it, shown| or_off(UPSTREAM_TLS, it.tls.as_deref(), shown),
     )
     .at(NOT_SHORT),
     Key::<Upstream>::new(
@@ -231,6 +238,7 @@ pub(super) fn base(keepalive: Option<Keepalive>) -> Upstream {
         timeouts: TimeoutOverrides::default(),
         tries_max: defaults::TRIES,
         keepalive,
+        tls: None,
         sticky: None,
         idle_connections_max: defaults::IDLE_CONNECTIONS,
         idle_connection_timeout: defaults::IDLE_CONNECTION_TIMEOUT,
@@ -260,6 +268,9 @@ pub(super) fn settings(
     let around = std::mem::take(&mut c.http_keys);
     let mut upstream = c.base.clone();
     section.walk(UPSTREAM, &mut upstream, c);
+    if section.home != Home::Short {
+        check_server_name(section, &upstream, c);
+    }
     if let Some(chosen) = algorithm(section, &mut c.problems) {
         if let Some(entry) = section.peek("hash") {
             c.http_keys.push(("hash", entry.key_at, true));

@@ -95,6 +95,15 @@ pub(super) fn root_folder(node: &Node) -> Read<Option<PathBuf>> {
     }
 }
 
+/// Where a file or a folder is.
+pub(super) fn path(node: &Node) -> Read<PathBuf> {
+    let path = text(node)
+        .ok()
+        .filter(|path| !path.is_empty() && !path.contains('\0'));
+    path.map(PathBuf::from)
+        .ok_or_else(|| "the path of a file".to_owned())
+}
+
 /// Whether a value that may be turned off is `off` or `false`.
 #[inline(never)]
 pub(super) fn is_off(node: &Node) -> bool {
@@ -129,7 +138,7 @@ pub(super) fn one_of<T: Clone>(words: &'static [(&'static str, T)]) -> impl Fn(&
 }
 
 #[inline(never)]
-fn one_of_must(given: &str, names: &[&str]) -> String {
+pub(super) fn one_of_must(given: &str, names: &[&str]) -> String {
     let near = suggest::hint(given, names.iter().copied());
     format!("one of {}{near}", names.join(", "))
 }

@@ -1,11 +1,12 @@
 //! A compiled configuration as bytes, so that whoever gets it need not compile it again.
 
 use crate::config::model::{
-    AccessLog, Action, AlgorithmSettings, Backend, Config, EjectPolicy, ErrorPage, FixedResponse,
-    ForwardedFields, HashKey, HeaderEdits, HealthCheck, HostPattern, Http, HttpsRedirect,
-    InitialState, Keepalive, Listener, LogFormat, Mode, Network, Passive, Privileges, ProbeKind,
+    AccessLog, Action, AlgorithmSettings, Backend, CertificateFiles, CertificateSource,
+    ClientAuthSource, Config, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HashKey,
+    HeaderEdits, HealthCheck, HostPattern, Http, HttpsRedirect, IdentityFiles, InitialState,
+    Keepalive, Listener, ListenerTls, LogFormat, Mode, Network, Passive, Privileges, ProbeKind,
     ProxyProtocol, Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute,
-    Upstream, WhenAllDown,
+    TlsVersion, Upstream, UpstreamTls, WhenAllDown,
 };
 use crate::core::address::{Address, BackendAddress};
 use crate::wire::value::{choices, fingerprint, structures};
@@ -33,8 +34,14 @@ parts! {
         AccessLog { path, format }
         Keepalive { idle, interval, probes }
         Listener {
-            name, address, backlog, keepalive, proxy_protocol, connections_max, timeouts, mode,
+            name, address, backlog, keepalive, proxy_protocol, connections_max, timeouts, tls,
+            mode,
         }
+        ListenerTls { certificates, min_version, cipher_suites, strict_sni, ticket_keys }
+        CertificateSource { files, names, client_auth }
+        IdentityFiles { certificate, key }
+        ClientAuthSource { authorities, is_required, revocations }
+        UpstreamTls { authorities, server_name, identity, verify }
         ProxyProtocol { from, from_unix }
         Timeouts {
             connect, handshake, idle, half_closed, header, keep_alive, upload, response,
@@ -60,7 +67,7 @@ parts! {
         ErrorPage { status, content_type, body }
         Upstream {
             name, algorithm, backends, health_check, passive, when_all_down, timeouts, tries_max,
-            keepalive, sticky, idle_connections_max, idle_connection_timeout, abort_on_close,
+            keepalive, tls, sticky, idle_connections_max, idle_connection_timeout, abort_on_close,
             retry_budget_percent, retry_budget_min_per_s, error_pages,
         }
         Backend { identity, address, weight, connections_max }
@@ -76,6 +83,8 @@ parts! {
         LogFormat { 0 = Common, 1 = Combined, 2 = Json }
         Address { 0 = Ip(ip), 1 = Unix(path) }
         BackendAddress { 0 = Fixed(address), 1 = Name { host, port } }
+        CertificateFiles { 0 = Pair(files), 1 = Directory(path) }
+        TlsVersion { 0 = V12, 1 = V13 }
         Mode { 0 = Tcp { upstream }, 1 = Http(http), 2 = Tls { routes } }
         HostPattern { 0 = Any, 1 = Exact(host), 2 = Suffix(suffix) }
         Action { 0 = Proxy(upstream), 1 = Respond(response), 2 = Redirect { status, location } }

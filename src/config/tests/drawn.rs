@@ -1,12 +1,15 @@
 //! Properties over drawn files: no text makes the compiler panic, and what is rendered compiles
 //! back to the same model.
 
+use std::path::PathBuf;
+
 use super::*;
 use crate::config::model::{
-    AccessLog, Backend, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HeaderEdits,
-    HealthCheck, HostPattern, Http, HttpsRedirect, InitialState, Keepalive, Listener, LogFormat,
+    AccessLog, Backend, CertificateFiles, CertificateSource, ClientAuthSource, EjectPolicy,
+    ErrorPage, FixedResponse, ForwardedFields, HeaderEdits, HealthCheck, HostPattern, Http,
+    HttpsRedirect, IdentityFiles, InitialState, Keepalive, Listener, ListenerTls, LogFormat,
     Network, Passive, Privileges, ProxyProtocol, Route, Sticky, StickyCookie, Thresholds,
-    TimeoutOverrides, Timeouts, TlsRoute, Upstream, WhenAllDown,
+    TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream, UpstreamTls, WhenAllDown,
 };
 use crate::wire::bundle::Bundle;
 
@@ -277,6 +280,7 @@ fn upstream(name: &'static str, http: bool) -> BoxedStrategy<Upstream> {
         overrides(http),
         1..=100_u32,
         keepalive(),
+        upstream_tls(),
     );
     let l7 = (
         sticky(),
@@ -299,6 +303,7 @@ fn upstream(name: &'static str, http: bool) -> BoxedStrategy<Upstream> {
                 timeouts: l4.5,
                 tries_max: l4.6,
                 keepalive: l4.7,
+                tls: l4.8,
                 ..crate::config::upstream::base(None)
             };
             if !http {
@@ -476,6 +481,75 @@ fn relayed_mode() -> impl Strategy<Value = Mode> {
     ]
 }
 
+fn path() -> BoxedStrategy<PathBuf> {
+    "[a-z/. \"]{1,8}".prop_map(PathBuf::from).boxed()
+}
+
+fn identity() -> BoxedStrategy<IdentityFiles> {
+    (path(), prop::option::of(path()))
+        .prop_map(|(certificate, key)| IdentityFiles { certificate, key })
+        .boxed()
+}
+
+fn certificate() -> impl Strategy<Value = CertificateSource> {
+    let names = prop::collection::vec("(\\*\\.)?[a-z]{1,9}", 0..3);
+    let client = (path(), any::<bool>(), prop::option::of(path()));
+    let client = client.prop_map(|(authorities, is_required, revocations)| ClientAuthSource {
+        authorities,
+        is_required,
+        revocations,
+    });
+    let files = prop_oneof![
+        (identity(), names).prop_map(|(files, names)| (CertificateFiles::Pair(files), names)),
+        path().prop_map(|path| (CertificateFiles::Directory(path), Vec::new())),
+    ];
+    (files, prop::option::of(client)).prop_map(|((files, names), client_auth)| CertificateSource {
+        files,
+        names,
+        client_auth,
+    })
+}
+
+fn listener_tls() -> impl Strategy<Value = Option<Box<ListenerTls>>> {
+    const SUITES: [&str; 2] = [
+        "TLS_AES_128_GCM_SHA256",
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    ];
+    let suite = prop::sample::select(&SUITES[..]).prop_map(str::to_owned);
+    let all = (
+        prop::collection::vec(certificate(), 1..4),
+        any::<bool>(),
+        prop::collection::vec(suite, 0..3),
+        any::<bool>(),
+        prop::collection::vec(path(), 0..3),
+    );
+    let all = all.prop_map(|all| ListenerTls {
+        certificates: all.0,
+        min_version: match all.1
+            && (all.2.is_empty() || all.2.iter().any(|suite| suite == SUITES[0]))
+        {
+            true => TlsVersion::V13,
+            false => TlsVersion::V12,
+        },
+        cipher_suites: all.2,
+        strict_sni: all.3,
+        ticket_keys: all.4,
+    });
+    prop::option::of(all.prop_map(Box::new))
+}
+
+fn upstream_tls() -> impl Strategy<Value = Option<Box<UpstreamTls>>> {
+    let name = prop_oneof![Just("api.internal"), Just("10.0.0.1"), Just("::1")];
+    let all = (path(), name, prop::option::of(identity()), any::<bool>());
+    let all = all.prop_map(|(authorities, name, identity, verify)| UpstreamTls {
+        authorities,
+        server_name: Some(name.to_owned()),
+        identity,
+        verify,
+    });
+    prop::option::of(all.prop_map(Box::new))
+}
+
 fn listener(index: usize, http: bool) -> BoxedStrategy<Listener> {
     let address = prop_oneof![
         Just(format!("0.0.0.0:{}", index + 1)),
@@ -494,6 +568,7 @@ fn listener(index: usize, http: bool) -> BoxedStrategy<Listener> {
         http_mode(),
         prop::option::of(proxy_protocol()),
         relayed_mode(),
+        listener_tls(),
     );
     all.prop_map(move |all| Listener {
         name: format!("l{index}"),
@@ -508,6 +583,7 @@ fn listener(index: usize, http: bool) -> BoxedStrategy<Listener> {
         } else {
             all.7
         },
+        tls: all.8,
     })
     .boxed()
 }
