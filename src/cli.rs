@@ -97,7 +97,7 @@ pub(crate) const RESUME_WORD: &str = "--resume";
 /// How [`Command::Succeed`] says yes: with a status that hardly any other program ends with, so
 /// that one that is no weir, or too old a one, is not taken for a successor. Another one for each
 /// form of what is left to a successor.
-pub const EXIT_SUCCEEDS: u8 = 74;
+pub const EXIT_SUCCEEDS: u8 = 75;
 
 /// How to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]

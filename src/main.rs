@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use weir::cli::{self, Args, Command, EXIT_SUCCEEDS};
-use weir::config::{self, Compiled, Source};
-use weir::control::preflight::{self, Moment};
+use weir::config;
+use weir::control::preflight::{self, Checked, Moment};
 use weir::control::{EXIT_CONFIG, EXIT_USAGE};
 use weir::sys::stderr::LossyWriter;
 use weir::{control, process, supervisor};
@@ -49,20 +49,19 @@ fn serve(args: &Args) -> ExitCode {
     };
     let loaded = load(args, &moment);
     start_log(None);
-    if let Ok((_, compiled)) = &loaded {
+    if let Ok(Checked { compiled, .. }) = &loaded {
         control::set_log_level(compiled.config.log_level, args.quiet);
         for warning in &compiled.warnings {
             log::warn!("{warning}");
         }
     }
-    let loaded = loaded.map(|(source, compiled)| (source, compiled.config));
     match (args.resume, loaded) {
         (Some(state), loaded) => supervisor::resume(args, state, loaded.ok()),
         (None, Err(code)) => ExitCode::from(code),
-        (None, Ok((source, config))) if control::is_supervised(args, &config) => {
-            supervisor::run(args, source, config)
+        (None, Ok(checked)) if control::is_supervised(args, &checked.compiled.config) => {
+            supervisor::run(args, checked)
         }
-        (None, Ok((_, config))) => process::single::run(args, config),
+        (None, Ok(checked)) => process::single::run(args, checked),
     }
 }
 
@@ -80,7 +79,7 @@ fn print(text: &str) -> ExitCode {
 
 /// Reads the configuration, and says everything that is wrong with it or with serving it here. The
 /// exit status if there is anything.
-fn load(args: &Args, moment: &Moment) -> Result<(Source, Compiled), u8> {
+fn load(args: &Args, moment: &Moment) -> Result<Checked, u8> {
     preflight::load(args, moment).map_err(|rejection| {
         let count = rejection.problems.len();
         let lines = rejection.problems.iter().map(|it| format!("{it}\n"));
@@ -94,7 +93,7 @@ fn load(args: &Args, moment: &Moment) -> Result<(Source, Compiled), u8> {
 
 fn check(args: &Args, is_printed: bool) -> ExitCode {
     let compiled = match load(args, &Moment::Test) {
-        Ok((_, compiled)) => compiled,
+        Ok(checked) => checked.compiled,
         Err(code) => return ExitCode::from(code),
     };
     for warning in &compiled.warnings {

@@ -43,8 +43,8 @@ const ROOMS: &[Room] = &[
     room("core/http", &["core"], &["httparse"]),
     room("core/probe", &["core"], &["httparse"]),
     room("board", &["core", "sys"], &[]),
-    room("config", &["core"], &["log", "serde", "serde_yaml"]),
-    room("config/model", &["core"], &["log"]),
+    room("config", &["core", "tls"], &["log", "serde", "serde_yaml"]),
+    room("config/model", &["core", "tls"], &["log"]),
     room("net", &["core", "tls"], &[]),
     room("tls", &["core"], &["zeroize"]),
     room(
@@ -68,7 +68,7 @@ const ROOMS: &[Room] = &[
         &["board", "config", "core", "net", "tls"],
         &["log", "slab"],
     ),
-    room("wire", &["config", "core", "sys"], &["log"]),
+    room("wire", &["config", "core", "sys", "tls"], &["log"]),
     room(
         "control",
         &[
@@ -79,6 +79,7 @@ const ROOMS: &[Room] = &[
             "core",
             "reactor",
             "sys",
+            "tls",
             "wire",
         ],
         &["log"],
@@ -86,14 +87,15 @@ const ROOMS: &[Room] = &[
     room(
         "process",
         &[
-            "board", "cli", "config", "control", "core", "reactor", "sys", "wire", "worker",
+            "board", "cli", "config", "control", "core", "reactor", "sys", "tls", "wire", "worker",
         ],
         &["log"],
     ),
     room(
         "supervisor",
         &[
-            "board", "cli", "config", "control", "core", "net", "reactor", "sys", "wire", "worker",
+            "board", "cli", "config", "control", "core", "net", "reactor", "sys", "tls", "wire",
+            "worker",
         ],
         &["log"],
     ),

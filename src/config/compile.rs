@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::defaults;
 use super::key::{Home, Key, Needs};
 use super::listener;
 use super::model::{Config, ForwardedFields, Keepalive, Listener, Upstream};
 use super::node::{Entry, Node, Value, describe_text};
-use super::positions::Positions;
+use super::positions::{NamedFile, Positions};
 use super::problem::{Position, Problems};
 use super::section::{Section, read_value, report_wrong};
 use super::suggest;
@@ -87,8 +88,17 @@ impl<'a> Compiler<'a> {
     #[inline(never)]
     pub(super) fn file_at(&mut self, key: &str, node: &Node) -> Option<PathBuf> {
         let path = read_value(key, node, &mut self.problems, values::path)?;
-        self.positions.tls.push((path.clone(), node.at));
+        self.note_file(key, &path, node.at);
         Some(path)
+    }
+
+    /// Notes where a file is named.
+    pub(super) fn note_file(&mut self, key: &str, path: &Path, at: Position) {
+        self.positions.tls.push(NamedFile {
+            key: key.to_owned(),
+            path: path.to_owned(),
+            at,
+        });
     }
 
     /// Notes a key that is there and what it needs, which may not be known yet.
@@ -401,6 +411,7 @@ fn blank() -> Config {
         splice: defaults::SPLICE,
         access_log: None,
         privileges: defaults::PRIVILEGES,
+        material: Arc::default(),
     }
 }
 

@@ -4,11 +4,13 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::address::{Address, BackendAddress};
 use crate::core::balance::Algorithm;
 use crate::core::table::Table;
+use crate::tls::material::Material;
 
 pub(crate) use crate::core::access_log::LogFormat;
 pub(crate) use crate::core::health::{EjectPolicy, Thresholds};
@@ -54,6 +56,8 @@ pub struct Config {
     pub(crate) access_log: Option<AccessLog>,
     /// Who the process becomes, and what it may do.
     pub(crate) privileges: Privileges,
+    /// What the files hold that `tls` names; nothing until they are read.
+    pub(crate) material: Arc<Material>,
 }
 
 /// Who the process becomes once its listeners are open, and what it may do from then on. Settled

@@ -1,6 +1,6 @@
 //! Where a good file says what only a look at the machine can judge, for messages about it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::problem::Position;
 use super::section::Section;
@@ -24,17 +24,20 @@ pub(crate) struct Positions {
     pub(crate) listeners: Vec<Position>,
     /// The path of each file that was read, in that order.
     pub(crate) files: Vec<Position>,
-    /// Paths that `tls` names, as they are written, in the order of the file.
-    pub(crate) tls: Vec<(PathBuf, Position)>,
+    /// Files that `tls` names, those of one key in the order of the file.
+    pub(crate) tls: Vec<NamedFile>,
+}
+
+/// A file that is read later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedFile {
+    pub(crate) key: String,
+    /// As it is written.
+    pub(crate) path: PathBuf,
+    pub(crate) at: Position,
 }
 
 impl Positions {
-    /// Where `tls` names that path first.
-    pub(crate) fn of_tls(&self, path: &Path) -> Option<Position> {
-        let mut places = self.tls.iter();
-        places.find(|(named, _)| named == path).map(|(_, at)| *at)
-    }
-
     /// Notes the keys of the top level.
     pub(super) fn note_keys(&mut self, top: &Section<'_>) {
         let value = |key| top.peek(key).map(|entry| entry.value.at);

@@ -351,9 +351,7 @@ pub(super) fn upstream_tls(entry: &Entry, c: &mut Compiler<'_>) -> Option<Box<Up
     section.walk(UPSTREAM_TLS, &mut tls, c);
     // What is said of the system's authorities is said of the key that asks for them.
     if section.peek("ca").is_none() {
-        c.positions
-            .tls
-            .push((tls.authorities.clone(), entry.key_at));
+        c.note_file("ca", &tls.authorities, entry.key_at);
     }
     tls.identity = identity(&mut section, c);
     section.close(&mut c.problems);

@@ -10,8 +10,9 @@ use crate::control::orphans::Predecessor;
 use crate::control::pid_file::PidFile;
 use crate::control::service::Service;
 use crate::control::verdict::Inbox;
-use crate::control::{BEAT_KEY, JOBS_KEY, ORDERS_KEY, Refusal, SIGNALS_KEY};
+use crate::control::{BEAT_KEY, JOBS_KEY, MINUTES_KEY, ORDERS_KEY, Refusal, SIGNALS_KEY};
 use crate::reactor::{Reactor, Waker};
+use crate::sys::notify::Beat;
 use crate::sys::process;
 use crate::sys::signal::Signals;
 
@@ -25,6 +26,8 @@ pub(crate) struct Basis {
     pub(super) signals: Signals,
     pub(super) inbox: Inbox,
     pub(super) waker: Waker,
+    /// Fires when the control loop has something to do every minute.
+    pub(super) minutes: Beat,
     pub(super) pid_file: Option<PidFile>,
     /// Whose workers may still serve, until ours do.
     pub(super) predecessor: Option<Predecessor>,
@@ -74,13 +77,16 @@ impl Basis {
             Signals::open().map_err(|error| Refusal::new("cannot take signals", &error))?;
         let watched = Reactor::new().and_then(|mut reactor| {
             let waker = reactor.waker(JOBS_KEY)?;
+            let minutes = Beat::stopped()?;
+            reactor.watch_control(minutes.as_fd(), MINUTES_KEY)?;
             reactor.watch_control(signals.as_fd(), SIGNALS_KEY)?;
             let orders = inbox.fd();
             orders.map_or(Ok(()), |fd| reactor.watch_control(fd, ORDERS_KEY))?;
             service.watch(&reactor, BEAT_KEY)?;
-            Ok((reactor, waker))
+            Ok((reactor, waker, minutes))
         });
-        let (reactor, waker) = watched.map_err(|error| Refusal::new("no event queue", &error))?;
+        let (reactor, waker, minutes) =
+            watched.map_err(|error| Refusal::new("no event queue", &error))?;
         let this = Self {
             service,
             confinement,
@@ -88,6 +94,7 @@ impl Basis {
             signals,
             inbox,
             waker,
+            minutes,
             pid_file: None,
             predecessor: None,
         };

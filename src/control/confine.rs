@@ -8,7 +8,7 @@ use log::{info, warn};
 use crate::config::model::Privileges;
 use crate::control::Refusal;
 use crate::sys::landlock::Confined;
-use crate::sys::privileges::{self, Identity, Keep};
+use crate::sys::privileges::{self, Heir, Identity, Keep};
 use crate::sys::sandbox::{self, Filter, Profile};
 
 /// What a process is to give up. Found out before anything is given up.
@@ -66,9 +66,13 @@ impl Confinement {
 
     /// The same for a supervisor. It starts programs, and so stays outside of the root folder; its
     /// workers enter that, with the capability that they have from it.
-    pub(crate) fn give_up_as_supervisor(&self) -> Result<(), Refusal> {
+    /// With `reads_all` it keeps the right to read every file, which they do not get.
+    pub(crate) fn give_up_as_supervisor(&self, reads_all: bool) -> Result<(), Refusal> {
         let Some(folder) = &self.settings.chroot else {
-            return self.become_user(Keep::BindService);
+            return self.become_user(Keep::Supervisor {
+                enters_root: false,
+                reads_all,
+            });
         };
         if !privileges::may_enter_root() {
             return Err(cannot_enter(
@@ -76,8 +80,11 @@ impl Confinement {
                 &io::ErrorKind::PermissionDenied.into(),
             ));
         }
-        self.become_user(Keep::BindServiceAndRoot)?;
-        privileges::pass_on_exec().map_err(|error| cannot_enter(folder, &error))
+        self.become_user(Keep::Supervisor {
+            enters_root: true,
+            reads_all,
+        })?;
+        privileges::pass_on_exec(Heir::Worker).map_err(|error| cannot_enter(folder, &error))
     }
 
     fn become_user(&self, keep: Keep) -> Result<(), Refusal> {

@@ -14,6 +14,7 @@ use crate::control::Refusal;
 use crate::control::access_sink::AccessSink;
 use crate::control::basis::Basis;
 use crate::control::changes::Inventory;
+use crate::control::credentials::Watch;
 use crate::control::fixed_settings::FixedSettings;
 use crate::control::names::{self, Names};
 use crate::control::orphans::Predecessor;
@@ -24,6 +25,7 @@ use crate::control::verdict::{Asker, Inbox, Outcome};
 use crate::control::workforce::{News, Workforce};
 use crate::core::address::{Address, UnresolvedName};
 use crate::sys::code_pages;
+use crate::sys::notify::Beat;
 use crate::sys::signal::{Signal, Signals};
 
 /// How long the start waits for the first answers of the name service.
@@ -36,6 +38,8 @@ pub(super) enum Doing {
     Nothing,
     /// The configuration file is being read, for whoever asked.
     Loading(Vec<Asker>),
+    /// Files of `tls` are looked at.
+    Looking,
     /// A configuration is being adopted, of which there is something to say besides.
     Adopting(Vec<Asker>, Vec<String>),
     /// Another program is to take the place of this one, or is about to have done so.
@@ -49,6 +53,9 @@ pub(crate) struct Controller {
     pub(super) signals: Signals,
     pub(super) inbox: Inbox,
     pub(super) jobs: Background<Loaded>,
+    pub(super) minutes: Beat,
+    /// While `tls` is configured.
+    pub(super) watch: Option<Box<Watch>>,
     pub(super) service: Service,
     pub(super) pid_file: Option<PidFile>,
     predecessor: Option<Predecessor>,
@@ -117,6 +124,8 @@ impl Controller {
             signals: basis.signals,
             inbox: basis.inbox,
             jobs: Background::new(basis.waker),
+            minutes: basis.minutes,
+            watch: None,
             service: basis.service,
             pid_file: basis.pid_file,
             predecessor: basis.predecessor,
@@ -155,6 +164,7 @@ impl Controller {
         self.on_signals();
         self.on_orders();
         self.on_jobs();
+        self.on_minute();
         self.workforce.settle(&self.names);
         self.hear();
         if self.workforce.is_well() {
@@ -201,7 +211,8 @@ impl Controller {
 
     fn on_finished(&mut self, finished: Finished<Loaded>) {
         match finished {
-            Finished::Loaded(loaded) => self.on_loaded(loaded),
+            Finished::Loaded(Loaded::File(loaded)) => self.on_loaded(loaded),
+            Finished::Loaded(Loaded::Look(look)) => self.on_looked(look),
             Finished::Resolved(name, addresses) => self.on_resolved(name, addresses),
             Finished::Unresolved(name, reason) => self.names.on_unresolved(name, &reason),
         }

@@ -11,6 +11,7 @@ pub(crate) mod basis;
 pub(crate) mod changes;
 pub(crate) mod confine;
 pub(crate) mod controller;
+pub(crate) mod credentials;
 mod fixed_settings;
 pub(crate) mod listen;
 pub(crate) mod names;
@@ -39,7 +40,8 @@ const SIGNALS_KEY: u32 = 0;
 const JOBS_KEY: u32 = 1;
 const BEAT_KEY: u32 = 2;
 const ORDERS_KEY: u32 = 3;
-pub(crate) const FIRST_FREE_KEY: u32 = 4;
+const MINUTES_KEY: u32 = 4;
+pub(crate) const FIRST_FREE_KEY: u32 = 5;
 
 /// Ended as asked.
 pub(crate) const EXIT_OK: u8 = 0;

@@ -14,12 +14,15 @@ use crate::cli::Args;
 use crate::config::model::{Config, Listener};
 use crate::config::problem::{Position, Problem, by_place};
 use crate::config::{self, Compiled, Source};
+use crate::control::credentials::{self, Credentials};
 use crate::control::pid_file::PidFile;
 use crate::control::{
     EXIT_BIND, EXIT_CONFIG, EXIT_USAGE, check_names, excess_connections, is_supervised,
 };
 use crate::core::address::Address;
-use crate::sys::access::{Want, barrier, has_room_for_socket, may_append, require_folder};
+use crate::sys::access::{
+    Want, barrier, has_room_for_socket, may_append, may_read, require_folder,
+};
 use crate::sys::privileges::{self, Identity, Unknown};
 use crate::sys::{activation, process};
 
@@ -36,6 +39,8 @@ pub enum Moment {
     Reload {
         /// Where it listens.
         listening: Vec<Address>,
+        /// Whether it serves without a supervisor.
+        is_alone: bool,
         /// Whether it has entered its root folder, where neither that folder nor accounts are
         /// found.
         is_inside_root: bool,
@@ -64,9 +69,27 @@ impl Moment {
         )
     }
 
+    /// What is said to who may not read a file of `tls`.
+    fn way(&self) -> &'static str {
+        match self {
+            Self::Test | Self::Start | Self::Succession => "",
+            Self::Reload { is_alone, .. } => credentials::way(*is_alone),
+        }
+    }
+
     fn is_before_start(&self) -> bool {
         matches!(self, Self::Test | Self::Start)
     }
+}
+
+/// A good configuration, and what was read for it.
+#[derive(Debug)]
+pub struct Checked {
+    /// As it was read.
+    pub source: Source,
+    /// What it says, with what the files hold that `tls` names.
+    pub compiled: Compiled,
+    pub(crate) credentials: Credentials,
 }
 
 /// Why nothing is started.
@@ -83,7 +106,7 @@ pub struct Rejection {
 /// # Errors
 /// Everything that is wrong with the file and the command line, as far as it can be known, with the
 /// status of what comes first.
-pub fn load(args: &Args, moment: &Moment) -> Result<(Source, Compiled), Rejection> {
+pub fn load(args: &Args, moment: &Moment) -> Result<Checked, Rejection> {
     let (read, errors) = match config::read(&args.config) {
         Ok(read) => (Some(Box::new(read)), Vec::new()),
         Err(flawed) => (flawed.rest, flawed.problems),
@@ -96,12 +119,16 @@ pub fn load(args: &Args, moment: &Moment) -> Result<(Source, Compiled), Rejectio
         });
     };
     let (source, mut compiled) = *read;
+    let folder = args.config.parent().unwrap_or_else(|| Path::new(""));
+    let way = moment.way();
+    let opened = credentials::read(&compiled, folder, None, way);
     let inspection = Inspection {
         args,
         moment,
         source: &source,
         compiled: &compiled,
         errors: &errors,
+        opened: &opened,
     };
     let checks = [
         (EXIT_CONFIG, inspection.problems()),
@@ -115,7 +142,13 @@ pub fn load(args: &Args, moment: &Moment) -> Result<(Source, Compiled), Rejectio
     }
     let warnings = inspection.warnings();
     compiled.warnings.extend(warnings);
-    Ok((source, compiled))
+    let credentials = opened.credentials;
+    compiled.config.material = credentials.material.clone();
+    Ok(Checked {
+        source,
+        compiled,
+        credentials,
+    })
 }
 
 /// What is looked at.
@@ -127,6 +160,8 @@ struct Inspection<'a> {
     compiled: &'a Compiled,
     /// Those of the file itself.
     errors: &'a [Problem],
+    /// The files that `tls` names.
+    opened: &'a credentials::Outcome,
 }
 
 impl Inspection<'_> {
@@ -154,6 +189,8 @@ impl Inspection<'_> {
         problems.extend(self.closed_access_log());
         problems.extend(self.unfit_sockets());
         problems.extend(self.shared_files());
+        let unfit = self.opened.errors.iter().cloned();
+        problems.extend(unfit.map(|(at, message)| self.problem(at, message)));
         by_place(&problems)
     }
 
@@ -339,7 +376,9 @@ impl Inspection<'_> {
     }
 
     fn warnings(&self) -> Vec<Problem> {
-        let mut found = self.closed_at_reload();
+        let mut found = self.opened.all_warnings();
+        found.extend(self.closed_at_reload());
+        found.extend(self.closed_at_renewal());
         if *self.moment == Moment::Test {
             found.extend(self.oddities());
         }
@@ -379,6 +418,28 @@ impl Inspection<'_> {
             Some((at, message))
         });
         closed.collect()
+    }
+
+    /// What is read for `tls` now, and cannot be once it is renewed.
+    fn closed_at_renewal(&self) -> Option<(Option<Position>, String)> {
+        let is_alone = !is_supervised(self.args, self.config());
+        let has_root = self.config().privileges.chroot.is_some();
+        let keeps_all = !is_alone && privileges::may_read_all();
+        if !self.moment.is_before_start() || keeps_all || (is_alone && has_root) {
+            return None;
+        }
+        let identity = self.identity();
+        let is_closed = |path: &Path| match &identity {
+            Some(identity) => barrier(path, identity.ids(), Want::Read).is_some(),
+            None => privileges::without_reading(|| may_read(path)).is_err(),
+        };
+        let closed = self.opened.credentials.closed(is_closed)?;
+        let way = credentials::way(is_alone);
+        let message = format!("{closed:?} can be read now, but not once it is renewed{way}");
+        Some((
+            self.compiled.positions.tls.first().map(|file| file.at),
+            message,
+        ))
     }
 
     fn opened_at_reload(&self) -> Vec<(String, PathBuf, Option<Position>, Want)> {

@@ -7,6 +7,7 @@ use crate::config::problem::Problem;
 use crate::config::{Compiled, Source};
 use crate::control::access_sink::AccessSink;
 use crate::control::controller::{Controller, Doing, Outline};
+use crate::control::credentials::{Credentials, Look};
 use crate::control::preflight::{self, Moment};
 use crate::control::verdict::{Asker, Outcome, found, with_lines};
 use crate::control::workforce::Revision;
@@ -22,7 +23,16 @@ const STAYS_ALONE: &str = "`workers` and `supervisor` count from the next start 
                            number of workers by a reload";
 
 /// A good file with all that is made of it, or what is wrong with it or with serving it here.
-pub(super) type Loaded = Result<Box<LoadedConfig>, Vec<Problem>>;
+type LoadedFile = Result<Box<LoadedConfig>, Vec<Problem>>;
+
+/// What came of reading files beside the loop.
+#[derive(Debug)]
+pub(super) enum Loaded {
+    /// The configuration and all that it names.
+    File(LoadedFile),
+    /// What `tls` names has been looked at; none where it is as it was.
+    Look(Option<Box<Look>>),
+}
 
 /// What is read and made while everybody serves on.
 #[derive(Debug)]
@@ -30,6 +40,20 @@ pub(super) struct LoadedConfig {
     source: Source,
     compiled: Compiled,
     outline: Outline,
+    pub(super) credentials: Credentials,
+}
+
+impl LoadedConfig {
+    pub(super) fn new(source: Source, mut compiled: Compiled, credentials: Credentials) -> Self {
+        compiled.config.material = credentials.material.clone();
+        let outline = Outline::of(&compiled.config);
+        Self {
+            source,
+            compiled,
+            outline,
+            credentials,
+        }
+    }
 }
 
 /// Why nothing has changed, and what there is to say besides, a line each.
@@ -38,15 +62,15 @@ struct ReloadFailure {
     lines: Vec<String>,
 }
 
-fn read(args: &Args, moment: &Moment) -> Loaded {
-    let loaded = preflight::load(args, moment);
-    let (source, compiled) = loaded.map_err(|rejection| rejection.problems)?;
-    let outline = Outline::of(&compiled.config);
-    Ok(Box::new(LoadedConfig {
+fn read(args: &Args, moment: &Moment) -> LoadedFile {
+    let checked = preflight::load(args, moment);
+    let checked = checked.map_err(|rejection| rejection.problems)?;
+    let (source, compiled) = (checked.source, checked.compiled);
+    Ok(Box::new(LoadedConfig::new(
         source,
         compiled,
-        outline,
-    }))
+        checked.credentials,
+    )))
 }
 
 impl Controller {
@@ -66,10 +90,11 @@ impl Controller {
         let moment = Moment::Reload {
             listening: self.listening.clone(),
             // A supervisor has stayed outside.
+            is_alone: !self.workforce.is_supervised(),
             is_inside_root: !self.workforce.is_supervised() && self.fixed.has_root_folder(),
         };
         let args = self.args.clone();
-        match self.jobs.load(move || read(&args, &moment)) {
+        match self.jobs.load(move || Loaded::File(read(&args, &moment))) {
             Ok(()) => self.doing = Doing::Loading(askers),
             Err(error) => {
                 let (reason, lines) = (error.to_string(), Vec::new());
@@ -85,7 +110,7 @@ impl Controller {
         }
     }
 
-    pub(super) fn on_loaded(&mut self, loaded: Loaded) {
+    pub(super) fn on_loaded(&mut self, loaded: LoadedFile) {
         let Doing::Loading(askers) = std::mem::take(&mut self.doing) else {
             return;
         };
@@ -128,13 +153,14 @@ impl Controller {
     }
 
     /// Everything that can fail is done before anything changes.
-    fn try_adopt(&mut self, loaded: LoadedConfig) -> Result<(), String> {
+    pub(super) fn try_adopt(&mut self, loaded: LoadedConfig) -> Result<(), String> {
         if self.workforce.is_ending() {
             return Err("stopping".to_owned());
         }
         let (config, outline) = (loaded.compiled.config, loaded.outline);
         let access_log = AccessSink::open(config.access_log.as_ref());
         let access_log = access_log.map_err(|refusal| refusal.message)?;
+        let source = loaded.source.clone();
         let revision = Revision {
             changes: self.inventory.changes_to(&outline.inventory, &config),
             source: loaded.source,
@@ -143,6 +169,7 @@ impl Controller {
         };
         self.workforce.adopt(revision, &self.names)?;
         self.keep(outline);
+        self.guard(source, loaded.credentials);
         self.resolve();
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use log::{error, info};
 
 use crate::control::controller::{Controller, Doing};
+use crate::control::credentials::TicketRing;
 use crate::control::pid_file::PidFile;
 use crate::control::verdict::{Asker, Outcome};
 use crate::control::workforce::Legacy;
@@ -20,6 +21,7 @@ pub(crate) struct Inheritance {
     pub(crate) names: Vec<(UnresolvedName, Vec<SocketAddr>)>,
     pub(crate) askers: Vec<Asker>,
     pub(crate) load_again: Option<Vec<Asker>>,
+    pub(crate) ring: TicketRing,
 }
 
 impl Controller {
@@ -28,6 +30,7 @@ impl Controller {
         self.names.inherit(left.names);
         self.doing = Doing::Upgrading(left.askers);
         self.load_again = left.load_again;
+        self.inherit_ring(left.ring);
         self
     }
 
@@ -53,6 +56,10 @@ impl Controller {
         let error = match self.keep_all(true) {
             Ok(()) => self.workforce.make_way(&Legacy {
                 names: &self.names,
+                ring: self
+                    .watch
+                    .as_ref()
+                    .map_or_else(TicketRing::default, |it| it.ring.clone()),
                 pid_file: self.pid_file_fd().map(|fd| fd.as_raw_fd()),
                 inbox: self.inbox.fd().map(|fd| fd.as_raw_fd()),
                 askers: &askers,

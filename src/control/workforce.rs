@@ -9,9 +9,11 @@ use crate::config::model::Config;
 use crate::control::Refusal;
 use crate::control::access_sink::AccessSink;
 use crate::control::changes::Changes;
+use crate::control::credentials::TicketRing;
 use crate::control::names::Names;
 use crate::control::verdict::{Asker, Outcome};
 use crate::core::address::UnresolvedName;
+use crate::tls::material::TicketKey;
 
 /// Whoever serves, and what can be asked of them.
 pub(crate) trait Workforce {
@@ -42,6 +44,9 @@ pub(crate) trait Workforce {
 
     /// Access log lines go there from now on.
     fn set_access_log(&mut self, access_log: AccessSink);
+
+    /// Session tickets are sealed with the first of these keys from now on, and opened with all.
+    fn set_ticket_keys(&mut self, keys: &[TicketKey]);
 
     /// Adopts a configuration. Everything that can fail is done before anything changes; what
     /// came of it is [`News::Adopted`].
@@ -93,6 +98,8 @@ pub(crate) enum News {
 #[derive(Debug)]
 pub(crate) struct Legacy<'a> {
     pub(crate) names: &'a Names,
+    /// Where `tls` is configured.
+    pub(crate) ring: TicketRing,
     pub(crate) pid_file: Option<RawFd>,
     /// Where orders arrive.
     pub(crate) inbox: Option<RawFd>,

@@ -13,6 +13,7 @@ use crate::control::basis::Basis;
 use crate::control::controller::{self, Controller, Outline};
 use crate::control::listen::{is_unix, listen};
 use crate::control::names::Names;
+use crate::control::preflight::Checked;
 use crate::control::verdict::Outcome;
 use crate::control::workforce::{News, Revision, Workforce};
 use crate::control::{Refusal, share_memory};
@@ -23,15 +24,17 @@ use crate::sys::privileges::Keep;
 use crate::sys::sandbox::Profile;
 use crate::sys::socket::ListenerSocket;
 use crate::sys::{memory, process};
+use crate::tls::material::TicketKey;
 use crate::worker::{Start, Worker};
 
 /// Serves until a signal ends it.
 #[must_use]
-pub fn run(args: &Args, config: Config) -> ExitCode {
-    controller::run(start(args, config))
+pub fn run(args: &Args, checked: Checked) -> ExitCode {
+    controller::run(start(args, checked))
 }
 
-fn start(args: &Args, mut config: Config) -> Result<Controller, Refusal> {
+fn start(args: &Args, checked: Checked) -> Result<Controller, Refusal> {
+    let mut config = checked.compiled.config;
     let (mut basis, reactor, access_log) = Basis::open(args, &config)?;
     if let Some(cpu) = args.cpu {
         process::pin_to_cpu(cpu)
@@ -61,7 +64,9 @@ fn start(args: &Args, mut config: Config) -> Result<Controller, Refusal> {
         descriptors: basis.descriptors,
         news: VecDeque::new(),
     };
-    Controller::new(args, basis, outline, single).start()
+    let mut controller = Controller::new(args, basis, outline, single);
+    controller.guard(checked.source, checked.credentials);
+    controller.start()
 }
 
 /// Opens those that are not open yet, of the listeners that are meant.
@@ -125,6 +130,10 @@ impl Workforce for Single {
 
     fn on_resolved(&mut self, name: UnresolvedName, addresses: Vec<SocketAddr>) {
         self.serving.worker.on_resolved(&[(name, addresses)]);
+    }
+
+    fn set_ticket_keys(&mut self, keys: &[TicketKey]) {
+        self.serving.worker.set_ticket_keys(keys);
     }
 
     fn set_access_log(&mut self, access_log: AccessSink) {

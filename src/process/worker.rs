@@ -15,6 +15,7 @@ use crate::board::Board;
 use crate::config::model::{self, Config};
 use crate::control::access_sink::AccessSink;
 use crate::control::confine::Confinement;
+use crate::control::credentials;
 use crate::control::{EXIT_BIND, EXIT_OK, Refusal, connections_possible, set_log_level};
 use crate::core::slots::Slots;
 use crate::process::connections_max;
@@ -27,6 +28,7 @@ use crate::sys::shm::Mapping;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::socket::ListenerSocket;
 use crate::sys::{child, code_pages, process};
+use crate::tls::material::{Secret, TicketKey};
 use crate::wire::bundle::{Bundle, SocketRef};
 use crate::wire::messages::{WorkerOrder, WorkerReport};
 use crate::worker::{Opened, Stage, Start, Worker};
@@ -65,6 +67,7 @@ struct Beginning {
     quiet: bool,
     incoming: ReceivedSockets,
     access_log: AccessSink,
+    ticket_keys: Vec<TicketKey>,
     slots: Slots,
     bundle: Bundle,
 }
@@ -76,6 +79,7 @@ impl Beginning {
         let mut begun = None;
         let mut incoming = ReceivedSockets::new();
         let mut access_log = AccessSink::Stdout;
+        let mut ticket_keys = Vec::new();
         let mut slots = Slots::NONE;
         loop {
             channel.wait()?;
@@ -84,7 +88,8 @@ impl Beginning {
                 Arrival::Nothing => continue,
                 Arrival::Closed => return Ok(None),
             };
-            let order = WorkerOrder::decode(&packet.bytes).ok_or(io::ErrorKind::InvalidData)?;
+            let (order, packet) = understood(packet);
+            let order = order.ok_or(io::ErrorKind::InvalidData)?;
             match order {
                 WorkerOrder::Begin { row, cpu, quiet } => {
                     pin(cpu);
@@ -94,16 +99,18 @@ impl Beginning {
                     incoming.extend(ids.into_iter().zip(packet.descriptors))
                 }
                 WorkerOrder::AccessLog => access_log = sink(packet),
+                WorkerOrder::TicketKeys(keys) => ticket_keys = keys,
                 WorkerOrder::Accept(accept) => slots = accept,
                 WorkerOrder::Adopt { .. } => {
                     let (board, quiet) = begun.ok_or(io::ErrorKind::InvalidData)?;
-                    let bundle = Bundle::read(only(packet)?)?;
+                    let bundle = read(packet)?;
                     return Ok(Some(Self {
                         channel,
                         board,
                         quiet,
                         incoming,
                         access_log,
+                        ticket_keys,
                         slots,
                         bundle,
                     }));
@@ -150,6 +157,7 @@ impl Beginning {
             .map_err(refuse("cannot watch the listeners"))?;
         worker.limit_connections(connections_possible(descriptors));
         worker.on_resolved(&names);
+        worker.set_ticket_keys(&self.ticket_keys);
         let process = WorkerProcess {
             serving: Serving::new(worker, self.access_log),
             signals,
@@ -238,7 +246,8 @@ impl WorkerProcess {
     }
 
     fn on_order(&mut self, packet: Packet) {
-        let Some(order) = WorkerOrder::decode(&packet.bytes) else {
+        let (order, packet) = understood(packet);
+        let Some(order) = order else {
             return warn!("an order of the supervisor is not understood: ignored");
         };
         match order {
@@ -248,6 +257,7 @@ impl WorkerProcess {
                     .extend(ids.into_iter().zip(packet.descriptors));
             }
             WorkerOrder::AccessLog => self.serving.set_access_log(sink(packet)),
+            WorkerOrder::TicketKeys(keys) => self.serving.worker.set_ticket_keys(&keys),
             WorkerOrder::Accept(slots) => self.serving.worker.accept_from(slots),
             WorkerOrder::Adopt { round } => self.on_adopt(round, packet),
             WorkerOrder::Resolved(name, addresses) => {
@@ -277,8 +287,7 @@ impl WorkerProcess {
         if !self.serving.worker.may_adopt() {
             return Err("stopping".to_owned());
         }
-        let bundle = only(packet).and_then(Bundle::read);
-        let bundle = bundle.map_err(|error| format!("no configuration came: {error}"))?;
+        let bundle = read(packet).map_err(|error| format!("no configuration came: {error}"))?;
         let config = bundle.config;
         let level = config.log_level;
         let stops_with_supervisor = config.stops_with_supervisor;
@@ -315,11 +324,31 @@ impl WorkerProcess {
 
     fn report(&self, report: &WorkerReport) {
         let Some(channel) = &self.channel else { return };
-        if let Err(error) = channel.send(&report.encode(), &[]) {
+        if let Err(error) = channel.send(report.encode().bytes(), &[]) {
             // It does not read, or has gone, which the next look finds out.
             info!("the supervisor cannot be told: {error}");
         }
     }
+}
+
+/// What a packet says, with what came besides. It may have said keys.
+fn understood(packet: Packet) -> (Option<WorkerOrder>, Packet) {
+    let bytes = Secret::new(packet.bytes);
+    let order = WorkerOrder::decode(bytes.bytes());
+    let rest = Packet {
+        bytes: Vec::new(),
+        ..packet
+    };
+    (order, rest)
+}
+
+/// Where a configuration has keys, they are about to be in the memory of this process.
+fn read(packet: Packet) -> io::Result<Bundle> {
+    let bundle = Bundle::read(only(packet)?)?;
+    if credentials::are_wanted(&bundle.config) {
+        process::hide_memory();
+    }
+    Ok(bundle)
 }
 
 fn pin(cpu: Option<u16>) {

@@ -35,8 +35,10 @@ use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
 use crate::control::access_sink::{AccessSink, open_file};
 use crate::control::basis::Basis;
 use crate::control::controller::{self, Controller, Outline};
+use crate::control::credentials;
 use crate::control::listen::is_unix;
 use crate::control::names::Names;
+use crate::control::preflight::Checked;
 use crate::control::workforce::{Legacy, News, Revision, Workforce};
 use crate::control::{EXIT_BIND, EXIT_CUT, FIRST_FREE_KEY, Refusal, share_memory, workers_wanted};
 use crate::core::address::UnresolvedName;
@@ -54,6 +56,7 @@ use crate::supervisor::worker_handle::{WorkerHandle, WorkerPhase};
 use crate::sys::shm::Mapping;
 use crate::sys::socket::ListenerSocket;
 use crate::sys::{child, memory, process};
+use crate::tls::material::TicketKey;
 use crate::wire::messages::{WorkerOrder, WorkerReport};
 
 /// Keys of the channels of workers: this one and those that follow.
@@ -64,29 +67,31 @@ const START_TRIES_MAX: u32 = 5;
 
 /// Serves with several workers until a signal ends it.
 #[must_use]
-pub fn run(args: &Args, source: Source, config: Config) -> ExitCode {
-    controller::run(start(args, source, config))
+pub fn run(args: &Args, checked: Checked) -> ExitCode {
+    controller::run(start(args, checked))
 }
 
 /// Goes on where an earlier program has ended in this process, which left its state under that
 /// descriptor's number. Without a configuration goes on with the one of before.
 #[must_use]
-pub fn resume(args: &Args, state: RawFd, loaded: Option<(Source, Config)>) -> ExitCode {
-    controller::run(upgrade::resume(args, state, loaded))
+pub fn resume(args: &Args, state: RawFd, checked: Option<Checked>) -> ExitCode {
+    controller::run(upgrade::resume(args, state, checked))
 }
 
 /// From nothing.
-fn start(args: &Args, source: Source, config: Config) -> Result<Controller, Refusal> {
+fn start(args: &Args, checked: Checked) -> Result<Controller, Refusal> {
+    let (source, config) = (checked.source, checked.compiled.config);
+    let reads_all = credentials::are_wanted(&config);
     let (mut basis, reactor, access_log) = Basis::open(args, &config)?;
     let (board, board_fd) =
         new_board().map_err(|error| Refusal::new("no memory to share with workers", &error))?;
     let outline = Outline::of(&config);
-    let mut this = Supervisor::assemble(args, reactor, board, board_fd, source, config)?;
+    let mut this = Supervisor::assemble(args, reactor, board, board_fd, source.clone(), config)?;
     this.access_log = access_log.into_file();
     this.take_sockets(basis.service.listeners(&this.config.listeners)?);
     // Unix sockets while root, as their folders may be root's; the others as who stays.
     this.open_sockets(0, is_unix)?;
-    basis.confinement.give_up_as_supervisor()?;
+    basis.confinement.give_up_as_supervisor(reads_all)?;
     let count = workers_wanted(args, &this.config);
     this.check_rows(count).map_err(|message| Refusal {
         code: EXIT_BIND,
@@ -94,7 +99,9 @@ fn start(args: &Args, source: Source, config: Config) -> Result<Controller, Refu
     })?;
     this.open_sockets(count, |_| true)?;
     basis.write_pid_file()?;
-    Controller::new(args, basis, outline, this).start()
+    let mut controller = Controller::new(args, basis, outline, this);
+    controller.guard(source, checked.credentials);
+    controller.start()
 }
 
 /// A board for all workers that there may be, as far as the address space goes: each of them maps
@@ -135,6 +142,8 @@ struct Supervisor {
     sockets: Sockets,
     /// None when lines go to standard output.
     access_log: Option<File>,
+    /// None without TLS.
+    ticket_keys: Vec<TicketKey>,
     cpus: Vec<usize>,
     workers: Vec<ManagedWorker>,
     /// Workers that were told to end.
@@ -185,6 +194,7 @@ impl Supervisor {
             round: 0,
             sockets: Sockets::default(),
             access_log: None,
+            ticket_keys: Vec::new(),
             cpus,
             workers: Vec::new(),
             leaving: Vec::new(),
@@ -400,6 +410,11 @@ impl Workforce for Supervisor {
 
     fn on_resolved(&mut self, name: UnresolvedName, addresses: Vec<SocketAddr>) {
         self.tell_all(&WorkerOrder::Resolved(name, addresses));
+    }
+
+    fn set_ticket_keys(&mut self, keys: &[TicketKey]) {
+        self.ticket_keys = keys.to_vec();
+        self.tell_all(&WorkerOrder::TicketKeys(keys.to_vec()));
     }
 
     fn set_access_log(&mut self, access_log: AccessSink) {

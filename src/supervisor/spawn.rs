@@ -152,6 +152,9 @@ impl Supervisor {
         if let Some(file) = &self.access_log {
             worker.send_with(&WorkerOrder::AccessLog, &[file.as_fd()]);
         }
+        if !self.ticket_keys.is_empty() {
+            worker.send(&WorkerOrder::TicketKeys(self.ticket_keys.clone()));
+        }
         let round = self.round;
         // It is told which slots are its own before it begins to accept.
         let slots = self.slots_at_start(number);

@@ -8,17 +8,20 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use log::{error, info, warn};
 
 use crate::board::Board;
 use crate::cli::{Args, EXIT_SUCCEEDS, RESUME_WORD, SUCCEED_WORD};
 use crate::config::Source;
-use crate::config::model::{Config, WORKERS_MAX};
+use crate::config::model::WORKERS_MAX;
 use crate::control::basis::Basis;
 use crate::control::controller::{Controller, Outline};
+use crate::control::credentials::{Credentials, TicketRing};
 use crate::control::names::Names;
 use crate::control::pid_file::PidFile;
+use crate::control::preflight::Checked;
 use crate::control::service::Service;
 use crate::control::succession::Inheritance;
 use crate::control::verdict::{Asker, Inbox, with_notes};
@@ -30,9 +33,11 @@ use crate::supervisor::spawn::ManagedWorker;
 use crate::supervisor::worker_handle::{WorkerHandle, WorkerPhase};
 use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor, new_board};
 use crate::sys::child::{self, WaitStatus};
-use crate::sys::privileges;
+use crate::sys::privileges::{self, Heir};
+use crate::sys::process;
 use crate::sys::shm::Mapping;
 use crate::sys::socket::ListenerSocket;
+use crate::tls::material::Material;
 use crate::wire::handover::{Handover, LeftListener, LeftWorker, keep};
 use crate::wire::messages::WorkerOrder;
 
@@ -121,8 +126,11 @@ impl Supervisor {
         self.check_rows(self.workers.len())?;
         info!("upgrade: trying {}", self.program.display());
         let arguments = [SUCCEED_WORD.into(), self.args.config.clone().into()];
-        let pid = child::spawn(&self.program, &arguments, None)
-            .map_err(|error| format!("the new binary does not run: {error}"))?;
+        let pid = privileges::pass_on_exec(Heir::Successor)
+            .and_then(|()| child::spawn(&self.program, &arguments, None))
+            .map_err(|error| format!("the new binary does not run: {error}"));
+        withhold_reading();
+        let pid = pid?;
         let until = self.now.after_ms(CHECK_MAX_MS);
         self.upgrade = Upgrade::Checking { pid, until };
         Ok(())
@@ -154,12 +162,13 @@ impl Supervisor {
                     vec![RESUME_WORD.into(), state.as_raw_fd().to_string().into()];
                 arguments.extend(own_arguments());
                 info!("upgrade: becoming the new binary");
-                match privileges::pass_on_exec() {
+                match privileges::pass_on_exec(Heir::Successor) {
                     Ok(()) => child::become_program(&self.program, &arguments, &legacy.environment),
                     Err(error) => error,
                 }
             }
         };
+        withhold_reading();
         if let Err(error) = self.keep_all(false) {
             error!("descriptors may leak into children: {error}");
         }
@@ -212,7 +221,16 @@ impl Supervisor {
             started: self.stats.started(),
             askers: legacy.askers.to_vec(),
             load_again: legacy.load_again.map(<[Asker]>::to_vec),
+            material: self.config.material.clone(),
+            ring: (legacy.ring.keys.clone(), legacy.ring.minutes),
         })
+    }
+}
+
+/// It is for successors: workers and programs that are tried do without.
+fn withhold_reading() {
+    if let Err(error) = privileges::withhold_reading() {
+        error!("workers may have the right to read every file until they serve: {error}");
     }
 }
 
@@ -242,19 +260,19 @@ fn own_arguments() -> Vec<OsString> {
 pub(super) fn resume(
     args: &Args,
     state: RawFd,
-    loaded: Option<(Source, Config)>,
+    checked: Option<Checked>,
 ) -> Result<Controller, Refusal> {
     let service = Service::from_environment();
+    withhold_reading();
     let left = Handover::read(state).map_err(refuse)?;
-    let (source, config) = match loaded {
-        Some(loaded) => loaded,
+    let checked = match checked {
+        Some(checked) => checked,
         None => {
             error!("going on with the configuration of before");
-            let compiled = left.source.compile();
-            let compiled = compiled.map_err(|_| refuse(io::ErrorKind::InvalidData.into()))?;
-            (left.source.clone(), compiled.config)
+            go_on(left.source.clone(), left.material.clone())?
         }
     };
+    let (source, config) = (checked.source, checked.compiled.config);
     let inherit = |number: Option<RawFd>| number.map(child::take_inherited).transpose();
     let inbox = inherit(left.inbox).map_err(refuse)?;
     let inbox = inbox.map_or_else(Inbox::open, Inbox::inherited);
@@ -262,7 +280,7 @@ pub(super) fn resume(
     let (basis, reactor) = Basis::inherited(service, &config, inbox, pid_file)?;
     let (board, fd, is_same_board) = take_board(left.board).map_err(refuse)?;
     let outline = Outline::of(&config);
-    let mut this = Supervisor::assemble(args, reactor, board, fd, source, config)?;
+    let mut this = Supervisor::assemble(args, reactor, board, fd, source.clone(), config)?;
     this.stats.go_on_since(left.started);
     this.round = left.round.wrapping_add(1);
     this.sockets.next_id = left.next_id;
@@ -280,10 +298,27 @@ pub(super) fn resume(
         names: left.names,
         askers: left.askers,
         load_again: left.load_again,
+        ring: TicketRing {
+            keys: left.ring.0,
+            minutes: left.ring.1,
+        },
     };
-    Controller::new(args, basis, outline, this)
-        .inheriting(inheritance)
-        .start()
+    let mut controller = Controller::new(args, basis, outline, this);
+    controller.guard(source, checked.credentials);
+    controller.inheriting(inheritance).start()
+}
+
+/// The configuration of before, with what was read for it then.
+fn go_on(source: Source, material: Arc<Material>) -> Result<Checked, Refusal> {
+    let compiled = source.compile();
+    let mut compiled = compiled.map_err(|_| refuse(io::ErrorKind::InvalidData.into()))?;
+    process::hide_memory();
+    compiled.config.material = material.clone();
+    Ok(Checked {
+        source,
+        compiled,
+        credentials: Credentials::left(material),
+    })
 }
 
 fn refuse(error: io::Error) -> Refusal {

@@ -9,6 +9,7 @@ use log::warn;
 use crate::core::slots::Slots;
 use crate::core::time::Tick;
 use crate::sys::channel::{Arrival, Channel, MESSAGE_DESCRIPTORS_MAX};
+use crate::tls::material::Secret;
 use crate::wire::messages::{WorkerOrder, WorkerReport};
 
 /// Orders that a worker has not read, at most. One that lets so many wait is given up.
@@ -45,7 +46,7 @@ pub(crate) struct WorkerHandle {
     /// It does not turn.
     pub(crate) stuck: bool,
     channel: Option<Channel>,
-    waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+    waiting: VecDeque<(Secret, Vec<OwnedFd>)>,
     /// Sockets that it was given.
     sockets: HashSet<u32>,
     accepts: Option<Slots>,
@@ -99,7 +100,7 @@ impl WorkerHandle {
     /// The same with descriptors.
     pub(crate) fn send_with(&mut self, order: &WorkerOrder, descriptors: &[BorrowedFd<'_>]) {
         let bytes = order.encode();
-        if self.waiting.is_empty() && self.try_send(&bytes, descriptors) {
+        if self.waiting.is_empty() && self.try_send(bytes.bytes(), descriptors) {
             return;
         }
         let owned: io::Result<Vec<OwnedFd>> = descriptors
@@ -122,7 +123,7 @@ impl WorkerHandle {
     pub(crate) fn flush(&mut self) {
         while let Some((bytes, descriptors)) = self.waiting.pop_front() {
             let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
-            if !self.try_send(&bytes, &borrowed) {
+            if !self.try_send(bytes.bytes(), &borrowed) {
                 self.waiting.push_front((bytes, descriptors));
                 return;
             }

@@ -1,12 +1,12 @@
 //! What this process may do with a file, without doing it (access(2)).
 
 use std::ffi::OsString;
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD, accessat, getxattr};
+use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat, getxattr};
 use rustix::io::Errno;
 
 /// Whether a file may be appended to, or made where there is none, as far as that can be known
@@ -29,6 +29,24 @@ pub(crate) fn may_append(path: &Path, follows_links: bool) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => may_create(path),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a file or a folder may be read.
+///
+/// # Errors
+/// What opening it would report.
+pub(crate) fn may_read(path: &Path) -> io::Result<()> {
+    may(path, Access::READ_OK)
+}
+
+/// Opens a file to read it, without waiting for anybody: for who writes to a pipe, or lets go of a
+/// lease.
+///
+/// # Errors
+/// What open(2) reports.
+pub(crate) fn open_at_once(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    File::options().read(true).custom_flags(flags).open(path)
 }
 
 /// How to open a file to append to it without waiting for anybody: a pipe is opened for reading

@@ -126,15 +126,32 @@ impl Beat {
     /// # Errors
     /// When the kernel gives no timer.
     pub(crate) fn every(interval: Duration) -> io::Result<Self> {
+        let this = Self::stopped()?;
+        this.set(interval)?;
+        Ok(this)
+    }
+
+    /// Fires once there is an interval.
+    ///
+    /// # Errors
+    /// When the kernel gives no timer.
+    pub(crate) fn stopped() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        Ok(Self(timerfd_create(TimerfdClockId::Monotonic, flags)?))
+    }
+
+    /// Fires at that interval from now on, for the first time after one; at 0 no more.
+    ///
+    /// # Errors
+    /// When the kernel cannot count so far.
+    pub(crate) fn set(&self, interval: Duration) -> io::Result<()> {
         let interval = Timespec::try_from(interval).map_err(io::Error::other)?;
         let times = Itimerspec {
             it_interval: interval,
             it_value: interval,
         };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;
-        Ok(Self(timer))
+        timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &times)?;
+        Ok(())
     }
 
     /// Whether it has fired since the last call.

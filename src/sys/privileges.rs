@@ -90,10 +90,43 @@ pub enum Keep {
     /// `CAP_NET_BIND_SERVICE`, for listeners on ports below 1024 that a reload adds. Only what
     /// the process has is kept.
     BindService,
-    /// That, and `CAP_SYS_CHROOT` for the programs that it starts: see [`pass_on_exec`].
-    BindServiceAndRoot,
+    /// That, and what a supervisor needs besides.
+    Supervisor {
+        /// `CAP_SYS_CHROOT`, for the programs that it starts: see [`pass_on_exec`].
+        enters_root: bool,
+        /// `CAP_DAC_READ_SEARCH`, which is only in effect while it reads: see [`while_reading`].
+        reads_all: bool,
+    },
     /// None.
     Nothing,
+}
+
+impl Keep {
+    fn set(self) -> CapabilitySet {
+        let mut set = CapabilitySet::empty();
+        set.set(CapabilitySet::NET_BIND_SERVICE, self != Self::Nothing);
+        if let Self::Supervisor {
+            enters_root,
+            reads_all,
+        } = self
+        {
+            set.set(CapabilitySet::SYS_CHROOT, enters_root);
+            set.set(READ_ALL, reads_all);
+        }
+        set
+    }
+}
+
+/// To read files whoever they belong to, and to find them (capabilities(7)).
+const READ_ALL: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
+
+/// To whom capabilities are passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heir {
+    /// Workers, which read nothing.
+    Worker,
+    /// A program that takes the place of this one, or is to be tried for that.
+    Successor,
 }
 
 /// The account that settings name and the machine does not know.
@@ -191,12 +224,7 @@ pub(crate) fn may_enter_root() -> bool {
 /// When the kernel refuses. The process may then have lost a part of its rights, and must end.
 pub fn drop_to(identity: Option<&Identity>, keep: Keep) -> io::Result<()> {
     require_one_thread()?;
-    let wanted = match keep {
-        Keep::BindService => CapabilitySet::NET_BIND_SERVICE,
-        Keep::BindServiceAndRoot => CapabilitySet::NET_BIND_SERVICE | CapabilitySet::SYS_CHROOT,
-        Keep::Nothing => CapabilitySet::empty(),
-    };
-    let kept = wanted & capabilities(None)?.permitted;
+    let kept = keep.set() & capabilities(None)?.permitted;
     // Without these on a kernel there is nothing to clear. The set is of no use to a process
     // that may run nothing, and not every process may change it.
     let _ = clear_ambient_capability_set();
@@ -215,7 +243,7 @@ pub fn drop_to(identity: Option<&Identity>, keep: Keep) -> io::Result<()> {
         set_keep_capabilities(false)?;
     }
     let sets = CapabilitySets {
-        effective: kept,
+        effective: kept - READ_ALL,
         permitted: kept,
         inheritable: CapabilitySet::empty(),
     };
@@ -229,14 +257,66 @@ pub fn drop_to(identity: Option<&Identity>, keep: Keep) -> io::Result<()> {
 ///
 /// # Errors
 /// What the kernel reports; it knows this since Linux 4.3.
-pub(crate) fn pass_on_exec() -> io::Result<()> {
+pub(crate) fn pass_on_exec(heir: Heir) -> io::Result<()> {
     let mut sets = capabilities(None)?;
-    sets.inheritable = sets.permitted;
+    let passed = match heir {
+        Heir::Worker => sets.permitted - READ_ALL,
+        Heir::Successor => sets.permitted,
+    };
+    sets.inheritable |= passed;
     set_capabilities(None, sets)?;
-    for capability in sets.permitted.iter() {
+    for capability in passed.iter() {
         configure_capability_in_ambient_set(capability, true)?;
     }
     Ok(())
+}
+
+/// Puts the capability to read every file out of effect, and out of what programs are given that
+/// this process runs from now on: after [`pass_on_exec`] has given it to a successor, and in one.
+///
+/// # Errors
+/// What the kernel reports.
+pub(crate) fn withhold_reading() -> io::Result<()> {
+    let mut sets = capabilities(None)?;
+    if sets.permitted.contains(READ_ALL) {
+        sets.effective -= READ_ALL;
+        // The ambient set follows.
+        sets.inheritable -= READ_ALL;
+        set_capabilities(None, sets)?;
+    }
+    Ok(())
+}
+
+/// Whether this process may read every file, if it takes that up.
+#[must_use]
+pub(crate) fn may_read_all() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.permitted.contains(READ_ALL))
+}
+
+/// Does something with the capability to read every file in effect, for this thread, where it is
+/// there to be taken up.
+pub(crate) fn while_reading<T>(read: impl FnOnce() -> T) -> T {
+    with_reading(true, read)
+}
+
+/// Does something with it out of effect.
+pub(crate) fn without_reading<T>(try_it: impl FnOnce() -> T) -> T {
+    with_reading(false, try_it)
+}
+
+fn with_reading<T>(is_wanted: bool, action: impl FnOnce() -> T) -> T {
+    let before = capabilities(None).ok();
+    let before = before.filter(|sets| sets.permitted.contains(READ_ALL));
+    let changed = before.map(|mut sets| {
+        sets.effective.set(READ_ALL, is_wanted);
+        set_capabilities(None, sets)
+    });
+    let done = action();
+    // What was raised is lowered in any case that the kernel knows.
+    if let (Some(before), Some(Ok(()))) = (before, changed) {
+        let _ = set_capabilities(None, before);
+    }
+    done
 }
 
 /// Capabilities that the kernel does not know yet are no error.

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_name};
 
 /// Raises the soft limit of open descriptors to the hard one, and returns it
@@ -20,6 +22,14 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
         setrlimit(Resource::Nofile, raised)?;
     }
     Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// Keeps the memory of this process from core dumps and from others of its user, until it becomes
+/// another program (`PR_SET_DUMPABLE`, prctl(2)): it holds keys. What /proc shows of it to
+/// everybody stays so.
+pub(crate) fn hide_memory() {
+    // The kernel knows it since before any that weir runs on.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// Gives this process the name that process lists show, where it was started under another one.

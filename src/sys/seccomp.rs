@@ -190,6 +190,9 @@ fn allow_list(profile: Profile) -> seccompiler::Result<BpfProgram> {
     for option in [libc::PR_SET_NAME, libc::PR_SET_VMA, PR_GET_AUXV] {
         when(&mut rules, libc::SYS_prctl, &[is(0, flag(option))])?;
     }
+    // Keys that a later configuration brings are kept from core dumps.
+    let dumpable = flag(libc::PR_SET_DUMPABLE);
+    when(&mut rules, libc::SYS_prctl, &[is(0, dumpable), is(1, 0)])?;
     // What a peer has not acknowledged is asked for where a request was lost.
     for request in [
         request(libc::FIONBIO),

@@ -17,6 +17,17 @@ impl Secret {
         Self(bytes)
     }
 
+    /// Puts more behind them. Where they have to move, nothing stays where they were.
+    pub fn extend(&mut self, more: &[u8]) {
+        if self.0.capacity() - self.0.len() < more.len() {
+            let mut wider = Vec::with_capacity(2 * (self.0.len() + more.len()));
+            wider.extend_from_slice(&self.0);
+            self.0.zeroize();
+            self.0 = wider;
+        }
+        self.0.extend_from_slice(more);
+    }
+
     /// The bytes themselves.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -75,6 +86,10 @@ pub struct ListenerMaterial {
     pub certificates: Vec<Certificate>,
     /// What they name.
     pub client_auths: Vec<ClientAuth>,
+    /// What seals its tickets, the first one, and opens them; weir's own keys if empty.
+    pub ticket_keys: Vec<TicketKey>,
+    /// When the first of its certificates expires, in seconds since 1970; none without one.
+    pub expires_unix_s: Option<i64>,
 }
 
 /// What an upstream needs.

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use crate::config::model::Config;
 use crate::core::address::UnresolvedName;
 use crate::sys::memory_file;
+use crate::tls::material::Secret;
 use crate::wire::codec::{Reader, Writer};
 use crate::wire::model::FORM;
 use crate::wire::value::WireValue as _;
@@ -47,10 +48,11 @@ impl Bundle {
         sockets: &[Vec<SocketRef>],
     ) -> io::Result<OwnedFd> {
         let bytes = encode(config, names, sockets);
+        let bytes = bytes.bytes();
         if bytes.len() as u64 > BUNDLE_BYTES_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        memory_file::create("weir-config", &bytes)
+        memory_file::create("weir-config", bytes)
     }
 
     /// Reads it from such a file.
@@ -58,8 +60,8 @@ impl Bundle {
     /// # Errors
     /// When it holds no bundle, or that of another version.
     pub(crate) fn read(fd: OwnedFd) -> io::Result<Self> {
-        let bytes = memory_file::read(fd, BUNDLE_BYTES_MAX)?;
-        Self::decode(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        let bytes = Secret::new(memory_file::read(fd, BUNDLE_BYTES_MAX)?);
+        Self::decode(bytes.bytes()).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -80,7 +82,7 @@ fn encode(
     config: &Config,
     names: &[(UnresolvedName, Vec<SocketAddr>)],
     sockets: &[Vec<SocketRef>],
-) -> Vec<u8> {
+) -> Secret {
     let mut to = Writer::default();
     to.u32(MARK);
     to.u64(FORM);
@@ -158,7 +160,8 @@ mod tests {
     }
 
     fn bytes(of: &Bundle) -> Vec<u8> {
-        encode(&of.config, &of.names, &of.sockets)
+        let bytes = encode(&of.config, &of.names, &of.sockets);
+        bytes.bytes().to_vec()
     }
 
     #[test]

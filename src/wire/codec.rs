@@ -8,18 +8,26 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-/// Puts values behind one another.
-#[derive(Debug, Default)]
-pub(crate) struct Writer(Vec<u8>);
+use crate::tls::material::Secret;
+
+/// Puts values behind one another. They may be keys, of which nothing is left behind anywhere.
+#[derive(Debug)]
+pub(crate) struct Writer(Secret);
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self(Secret::new(Vec::new()))
+    }
+}
 
 impl Writer {
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Secret {
         self.0
     }
 
     #[inline(never)]
     pub(crate) fn u8(&mut self, value: u8) {
-        self.0.push(value);
+        self.0.extend(&[value]);
     }
 
     pub(crate) fn bool(&mut self, value: bool) {
@@ -27,21 +35,21 @@ impl Writer {
     }
 
     pub(crate) fn u16(&mut self, value: u16) {
-        self.0.extend(value.to_le_bytes());
+        self.0.extend(&value.to_le_bytes());
     }
 
     #[inline(never)]
     pub(crate) fn u32(&mut self, value: u32) {
-        self.0.extend(value.to_le_bytes());
+        self.0.extend(&value.to_le_bytes());
     }
 
     #[inline(never)]
     pub(crate) fn u64(&mut self, value: u64) {
-        self.0.extend(value.to_le_bytes());
+        self.0.extend(&value.to_le_bytes());
     }
 
     pub(crate) fn u128(&mut self, value: u128) {
-        self.0.extend(value.to_le_bytes());
+        self.0.extend(&value.to_le_bytes());
     }
 
     /// A count, of things that are all in memory.
@@ -85,7 +93,7 @@ impl<'a> Reader<'a> {
         self.0.is_empty().then_some(())
     }
 
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (first, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*first)

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use crate::config::Source;
 use crate::core::address::Address;
@@ -11,11 +12,13 @@ use crate::core::address::UnresolvedName;
 use crate::core::time::Tick;
 use crate::sys::order_reply::Asker;
 use crate::sys::{child, memory_file};
+use crate::tls::material::{Material, Secret, TicketKey};
 use crate::wire::bundle::{self, SocketRef};
 use crate::wire::codec::{Reader, Writer};
+use crate::wire::value::WireValue;
 
 /// Of the form of what is left.
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 /// The most bytes that it may have.
 const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -40,6 +43,10 @@ pub(crate) struct Handover {
     pub(crate) askers: Vec<Asker>,
     /// Who has asked for a reload meanwhile, if it was asked for.
     pub(crate) load_again: Option<Vec<Asker>>,
+    /// What was read for the configuration, so that it need not be read again.
+    pub(crate) material: Arc<Material>,
+    /// The keys of session tickets, and for how many minutes the first has been in use.
+    pub(crate) ring: (Vec<TicketKey>, u32),
 }
 
 /// A listener that is open.
@@ -69,7 +76,7 @@ impl Handover {
     /// # Errors
     /// When there is no memory.
     pub(crate) fn write(&self) -> io::Result<OwnedFd> {
-        let fd = memory_file::create("weir-handover", &self.encode())?;
+        let fd = memory_file::create("weir-handover", self.encode().bytes())?;
         child::keep_over_exec(&fd, true)?;
         Ok(fd)
     }
@@ -80,10 +87,11 @@ impl Handover {
     /// When it has left nothing there, or what another version cannot read.
     pub(crate) fn read(number: RawFd) -> io::Result<Self> {
         let bytes = memory_file::read(child::take_inherited(number)?, BYTES_MAX)?;
-        Self::decode(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        let bytes = Secret::new(bytes);
+        Self::decode(bytes.bytes()).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Secret {
         let mut to = Writer::default();
         to.u16(VERSION);
         descriptor(&mut to, self.board);
@@ -122,6 +130,8 @@ impl Handover {
         write_askers(&mut to, &self.askers);
         to.bool(self.load_again.is_some());
         write_askers(&mut to, self.load_again.as_deref().unwrap_or_default());
+        self.material.write(&mut to);
+        self.ring.write(&mut to);
         to.into_bytes()
     }
 
@@ -147,6 +157,8 @@ impl Handover {
                 (true, askers) => Some(askers),
                 (false, _) => None,
             },
+            material: WireValue::read(&mut from)?,
+            ring: WireValue::read(&mut from)?,
         };
         from.end().map(|()| left)
     }
@@ -289,6 +301,8 @@ mod tests {
             pid_file: Some(12),
             inbox: None,
             started: Tick(13),
+            material: Arc::default(),
+            ring: (Vec::new(), 7),
             askers: vec![Asker(b"a".to_vec()), Asker(vec![0xff])],
             load_again: Some(Vec::new()),
         }
@@ -303,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_part_of_it_and_another_version_are_refused() {
-        let mut bytes = handover().encode();
+        let mut bytes = handover().encode().bytes().to_vec();
         for end in 0..bytes.len() {
             assert_eq!(Handover::decode(&bytes[..end]), None, "{end} bytes");
         }

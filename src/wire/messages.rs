@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use crate::core::address::UnresolvedName;
 use crate::core::slots::Slots;
 use crate::sys::channel::{MESSAGE_BYTES_MAX, MESSAGE_DESCRIPTORS_MAX};
+use crate::tls::material::{Secret, TicketKey};
 use crate::wire::codec::{Reader, Writer};
+use crate::wire::value::WireValue;
 
 /// Addresses of a name that are passed on, at most.
 pub(crate) const ADDRESSES_MAX: usize = 32;
@@ -30,6 +32,8 @@ pub(crate) enum WorkerOrder {
     },
     /// Listening sockets by their number; with as many descriptors.
     Sockets(Vec<u32>),
+    /// What seals session tickets from now on, the first one, and opens them.
+    TicketKeys(Vec<TicketKey>),
     /// Where access log lines go from now on: with a file, or without one standard output.
     AccessLog,
     /// Accept from the sockets in these slots, and no more from others.
@@ -84,6 +88,7 @@ const ADOPT: u8 = 7;
 const RESOLVED: u8 = 8;
 const LOOK: u8 = 9;
 const LEAVE: u8 = 10;
+const TICKET_KEYS: u8 = 11;
 
 const READY: u8 = 1;
 const REFUSED: u8 = 3;
@@ -92,7 +97,7 @@ const ASKED: u8 = 5;
 const ADOPTED: u8 = 6;
 
 impl WorkerOrder {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Secret {
         let mut to = Writer::default();
         match self {
             Self::Drain => to.u8(DRAIN),
@@ -110,6 +115,10 @@ impl WorkerOrder {
                 ids.iter().for_each(|&id| to.u32(id));
             }
             Self::AccessLog => to.u8(ACCESS_LOG),
+            Self::TicketKeys(keys) => {
+                to.u8(TICKET_KEYS);
+                keys.write(&mut to);
+            }
             Self::Accept(slots) => {
                 to.u8(ACCEPT);
                 to.u128(slots.bits());
@@ -150,6 +159,7 @@ impl WorkerOrder {
                     .filter(|ids| ids.len() <= MESSAGE_DESCRIPTORS_MAX)?,
             ),
             ACCESS_LOG => Self::AccessLog,
+            TICKET_KEYS => Self::TicketKeys(WireValue::read(&mut from)?),
             ACCEPT => Self::Accept(Slots::from_bits(from.u128()?)),
             ADOPT => Self::Adopt { round: from.u32()? },
             RESOLVED => {
@@ -165,7 +175,7 @@ impl WorkerOrder {
 }
 
 impl WorkerReport {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Secret {
         let mut to = Writer::default();
         match self {
             Self::Ready => to.u8(READY),
@@ -210,9 +220,12 @@ fn shortened(text: &str) -> &str {
 }
 
 /// Everything in a message has a bound, so that it fits.
-fn bounded(to: Writer) -> Vec<u8> {
+fn bounded(to: Writer) -> Secret {
     let bytes = to.into_bytes();
-    debug_assert!(bytes.len() <= MESSAGE_BYTES_MAX, "a message is too long");
+    debug_assert!(
+        bytes.bytes().len() <= MESSAGE_BYTES_MAX,
+        "a message is too long"
+    );
     bytes
 }
 
@@ -221,9 +234,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::tls::material::TICKET_SECRET_BYTES;
 
     fn name() -> impl Strategy<Value = UnresolvedName> {
         ("[a-z.-]{1,253}", any::<u16>()).prop_map(|(host, port)| UnresolvedName { host, port })
+    }
+
+    fn ticket_key() -> impl Strategy<Value = TicketKey> {
+        let secret = prop::collection::vec(any::<u8>(), TICKET_SECRET_BYTES);
+        (any::<[u8; 16]>(), secret).prop_map(|(name, secret)| TicketKey {
+            name,
+            secret: Secret::new(secret),
+        })
     }
 
     fn order() -> impl Strategy<Value = WorkerOrder> {
@@ -238,6 +260,7 @@ mod tests {
             any::<u32>().prop_map(|round| WorkerOrder::Adopt { round }),
             (name(), addresses).prop_map(|(name, found)| WorkerOrder::Resolved(name, found)),
             Just(WorkerOrder::AccessLog),
+            prop::collection::vec(ticket_key(), 0..4).prop_map(WorkerOrder::TicketKeys),
             Just(WorkerOrder::Look),
             Just(WorkerOrder::Leave),
             Just(WorkerOrder::Drain),
@@ -260,23 +283,26 @@ mod tests {
         #[test]
         fn an_order_is_understood_as_it_was_meant(order in order()) {
             let bytes = order.encode();
+            let bytes = bytes.bytes();
             prop_assert!(bytes.len() <= MESSAGE_BYTES_MAX);
-            prop_assert_eq!(WorkerOrder::decode(&bytes), Some(order));
+            prop_assert_eq!(WorkerOrder::decode(bytes), Some(order));
             prop_assert_eq!(WorkerOrder::decode(&bytes[..bytes.len() - 1]), None);
         }
 
         #[test]
         fn a_report_is_understood_as_it_was_meant(report in report()) {
             let bytes = report.encode();
+            let bytes = bytes.bytes();
             prop_assert!(bytes.len() <= MESSAGE_BYTES_MAX);
-            prop_assert_eq!(WorkerReport::decode(&bytes), Some(report));
+            prop_assert_eq!(WorkerReport::decode(bytes), Some(report));
             prop_assert_eq!(WorkerReport::decode(&bytes[..bytes.len() - 1]), None);
         }
 
         #[test]
         fn nonsense_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..99)) {
             if let Some(order) = WorkerOrder::decode(&bytes) {
-                prop_assert_eq!(order.encode(), &bytes[..]);
+                let again = order.encode();
+                prop_assert_eq!(again.bytes(), &bytes[..]);
             }
             let _ = WorkerReport::decode(&bytes);
         }
@@ -286,7 +312,7 @@ mod tests {
     fn a_long_reason_is_shortened_to_whole_letters() {
         let reason = "ä".repeat(3000);
         let bytes = WorkerReport::Refused { round: 1, reason }.encode();
-        let Some(WorkerReport::Refused { reason, .. }) = WorkerReport::decode(&bytes) else {
+        let Some(WorkerReport::Refused { reason, .. }) = WorkerReport::decode(bytes.bytes()) else {
             panic!("not understood")
         };
         assert_eq!(reason, "ä".repeat(1024));
@@ -294,8 +320,8 @@ mod tests {
 
     #[test]
     fn what_old_and_new_must_both_understand_stays_the_same() {
-        assert_eq!(WorkerOrder::Drain.encode(), [1]);
-        assert_eq!(WorkerOrder::Stop.encode(), [2]);
-        assert_eq!(WorkerOrder::Leave.encode(), [10]);
+        assert_eq!(WorkerOrder::Drain.encode().bytes(), [1]);
+        assert_eq!(WorkerOrder::Stop.encode().bytes(), [2]);
+        assert_eq!(WorkerOrder::Leave.encode().bytes(), [10]);
     }
 }

@@ -9,6 +9,9 @@ use crate::config::model::{
     TlsVersion, Upstream, UpstreamTls, WhenAllDown,
 };
 use crate::core::address::{Address, BackendAddress};
+use crate::tls::material::{
+    Certificate, ClientAuth, Identity, ListenerMaterial, Material, TicketKey, UpstreamMaterial,
+};
 use crate::wire::value::{choices, fingerprint, structures};
 
 /// Tells the forms of different versions apart.
@@ -28,7 +31,7 @@ parts! {
         Config {
             listeners, upstreams, workers, always_supervised, stops_with_supervisor,
             drain_timeout, pre_drain, stats_interval, log_level, connections_max, buffer_bytes,
-            buffer_memory_bytes, splice, access_log, privileges,
+            buffer_memory_bytes, splice, access_log, privileges, material,
         }
         Privileges { user, group, chroot, sandbox }
         AccessLog { path, format }
@@ -71,6 +74,13 @@ parts! {
             retry_budget_percent, retry_budget_min_per_s, error_pages,
         }
         Backend { identity, address, weight, connections_max }
+        Material { listeners, upstreams, authorities }
+        ListenerMaterial { certificates, client_auths, ticket_keys, expires_unix_s }
+        Certificate { identity, names, client_auth }
+        Identity { chain, key }
+        ClientAuth { is_required, authorities, revoked }
+        UpstreamMaterial { authorities, identity }
+        TicketKey { name, secret }
         HealthCheck { interval, timeout, thresholds, fast_interval, down_interval, initial, kind }
         Thresholds { rise, fall }
         Passive { policy, eject_percent_max, count_5xx }

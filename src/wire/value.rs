@@ -7,8 +7,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::tls::material::Secret;
 use crate::wire::codec::{Reader, Writer};
 
 /// What can be put into bytes.
@@ -23,7 +25,7 @@ pub(crate) trait WireValue: Sized {
 pub(crate) fn to_bytes(value: &impl WireValue) -> Vec<u8> {
     let mut to = Writer::default();
     value.write(&mut to);
-    to.into_bytes()
+    to.into_bytes().bytes().to_vec()
 }
 
 /// Values that are structures: their fields, in turn.
@@ -115,6 +117,36 @@ impl WireValue for i32 {
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         from.u32().map(u32::cast_signed)
+    }
+}
+
+impl WireValue for i64 {
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.cast_unsigned());
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.u64().map(u64::cast_signed)
+    }
+}
+
+impl WireValue for Secret {
+    fn write(&self, to: &mut Writer) {
+        to.bytes(self.bytes());
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.bytes().map(|bytes| Self::new(bytes.to_vec()))
+    }
+}
+
+impl<const N: usize> WireValue for [u8; N] {
+    fn write(&self, to: &mut Writer) {
+        self.iter().for_each(|byte| to.u8(*byte));
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.take()
     }
 }
 
@@ -260,6 +292,16 @@ impl<T: WireValue> WireValue for Vec<T> {
 }
 
 impl<T: WireValue> WireValue for Box<T> {
+    fn write(&self, to: &mut Writer) {
+        (**self).write(to);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        T::read(from).map(Self::new)
+    }
+}
+
+impl<T: WireValue> WireValue for Arc<T> {
     fn write(&self, to: &mut Writer) {
         (**self).write(to);
     }

@@ -68,6 +68,7 @@ use crate::core::memory_limit::WAITING_BYTES_MAX;
 use crate::core::rng::Rng;
 use crate::core::time::Tick;
 use crate::net::{Fired, Kind, Net, Target};
+use crate::tls::material::TicketKey;
 use crate::worker::connections::{Connections, Owner};
 use crate::worker::descriptor_queue::DescriptorQueue;
 use crate::worker::handshakes::Handshakes;
@@ -140,6 +141,7 @@ pub struct Worker<N: Net> {
     /// Kept between turns for their capacity.
     fired: Vec<Fired>,
     due: Vec<Timeout>,
+    ticket_keys: Vec<TicketKey>,
 }
 
 impl<N: Net> fmt::Debug for Worker<N> {
@@ -243,6 +245,7 @@ impl<N: Net> Worker<N> {
             report: Reporter::new(start.now),
             fired: Vec::new(),
             due: Vec::new(),
+            ticket_keys: Vec::new(),
         };
         worker.adopt_sockets(config, sockets, true)?;
         Ok(worker)
@@ -284,6 +287,11 @@ impl<N: Net> Worker<N> {
     #[must_use]
     pub fn connections_max(&self) -> usize {
         self.connections_max
+    }
+
+    /// Seals session tickets with the first of these keys from now on, and opens them with all.
+    pub fn set_ticket_keys(&mut self, keys: &[TicketKey]) {
+        self.ticket_keys = keys.to_vec();
     }
 
     /// Never has more client connections than this at once, whatever limit all workers have.

@@ -2,6 +2,7 @@
 //! back to the same model.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::*;
 use crate::config::model::{
@@ -635,6 +636,7 @@ fn config() -> BoxedStrategy<Config> {
     );
     (process, listeners, upstreams)
         .prop_map(|(process, listeners, upstreams)| Config {
+            material: Arc::default(),
             listeners: vec![listeners.0, listeners.1],
             upstreams: vec![upstreams.0, upstreams.1, upstreams.2],
             workers: process.9,

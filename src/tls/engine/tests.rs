@@ -63,6 +63,7 @@ fn listener(names: &[&str]) -> ListenerMaterial {
     ListenerMaterial {
         certificates: names.iter().map(|name| certificate(name, None)).collect(),
         client_auths: Vec::new(),
+        ..ListenerMaterial::default()
     }
 }
 
@@ -242,6 +243,7 @@ fn clients_are_asked_for_certificates() {
         let material = ListenerMaterial {
             certificates: vec![certificate("site", Some(0))],
             client_auths: vec![client_auth(is_required, has_list)],
+            ..ListenerMaterial::default()
         };
         let server = server(&material, &[], false);
         assert_ne!(server.client_rules(None), 0);
@@ -266,6 +268,7 @@ fn a_session_is_resumed_where_nothing_is_asked_of_clients() {
         let material = ListenerMaterial {
             certificates: vec![certificate("site", auth)],
             client_auths: vec![client_auth(false, false)],
+            ..ListenerMaterial::default()
         };
         // Two workers, which have nothing in common but the keys.
         let workers = [server(&material, &[], false), server(&material, &[], false)];

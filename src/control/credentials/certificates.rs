@@ -1,0 +1,619 @@
+//! Reads every file that `tls` names, and says all that is wrong with them at once.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::Compiled;
+use crate::config::model::{
+    CertificateFiles, CertificateSource, ClientAuthSource, IdentityFiles, ListenerTls, TlsVersion,
+    UpstreamTls,
+};
+use crate::config::problem::Position;
+use crate::control::credentials::files::{self, FILE_BYTES_MAX, LISTS_BYTES_MAX, Seen};
+use crate::control::credentials::{Credentials, Fault, Outcome, Term};
+use crate::tls::fault::{Facts, IdentityFault, PemFault};
+use crate::tls::material::{
+    Certificate, ClientAuth, Identity, ListenerMaterial, Material, Secret, TICKET_NAME_BYTES,
+    TICKET_SECRET_BYTES, TicketKey, UpstreamMaterial,
+};
+use crate::tls::{self, Agreement, ClientParts, ClientSettings, ServerParts, ServerSettings};
+
+/// Certificates of all listeners, at most.
+const CERTIFICATES_MAX: usize = 10_000;
+/// Names in a folder of certificates, at most.
+const NAMES_MAX: usize = 4 * CERTIFICATES_MAX;
+
+/// Bytes of a file with a key of tickets, as nginx has them: a name, and keys behind it.
+const TICKET_FILE_BYTES: [usize; 2] = [48, 80];
+
+/// Where a certificate and its key are, and how messages begin that tell of them.
+struct Place {
+    certificate: PathBuf,
+    /// None in the same file.
+    key: Option<PathBuf>,
+    at: Option<Position>,
+    key_at: Option<Position>,
+    says: String,
+    key_says: String,
+}
+
+pub(super) struct Reader<'a> {
+    compiled: &'a Compiled,
+    folder: &'a Path,
+    before: Option<&'a Credentials>,
+    way: &'a str,
+    material: Material,
+    /// The paths of `material.authorities`, where they are checked.
+    authorities: Vec<Option<PathBuf>>,
+    origins: Vec<Vec<PathBuf>>,
+    terms: Vec<Term>,
+    seen: Seen,
+    /// Of each file that is named, whether its place was given.
+    is_told: Vec<bool>,
+    count: usize,
+    errors: Vec<Fault>,
+    warnings: Vec<Fault>,
+}
+
+impl<'a> Reader<'a> {
+    /// What is unreadable is told with the way out, if there is one.
+    pub(super) fn new(
+        compiled: &'a Compiled,
+        folder: &'a Path,
+        before: Option<&'a Credentials>,
+        way: &'a str,
+    ) -> Self {
+        Self {
+            compiled,
+            folder,
+            before,
+            way,
+            material: Material::default(),
+            authorities: Vec::new(),
+            origins: Vec::new(),
+            terms: Vec::new(),
+            seen: Seen::default(),
+            is_told: vec![false; compiled.positions.tls.len()],
+            count: 0,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn read_all(mut self) -> Outcome {
+        let config = &self.compiled.config;
+        for (index, listener) in config.listeners.iter().enumerate() {
+            self.origins.push(Vec::new());
+            let tls = listener.tls.as_ref();
+            let read = tls.map(|tls| self.listener(index, &listener.name, tls));
+            self.material.listeners.push(read);
+        }
+        for (index, upstream) in config.upstreams.iter().enumerate() {
+            let tls = upstream.tls.as_ref();
+            let read = tls.and_then(|tls| self.upstream(index, &upstream.name, tls));
+            self.material.upstreams.push(read);
+        }
+        Outcome {
+            credentials: Credentials {
+                material: Arc::new(self.material),
+                origins: self.origins,
+                terms: self.terms,
+                seen: self.seen,
+            },
+            errors: self.errors,
+            warnings: self.warnings,
+        }
+    }
+
+    /// Where a file is named: each time it is asked for, the next time that the file is.
+    fn at(&mut self, key: &str, path: &Path) -> Option<Position> {
+        let named = self.compiled.positions.tls.iter();
+        let fits = named
+            .zip(&mut self.is_told)
+            .filter(|(it, _)| it.key == key && it.path == path);
+        let mut last = None;
+        for (file, is_told) in fits {
+            last = Some(file.at);
+            if !std::mem::replace(is_told, true) {
+                break;
+            }
+        }
+        last
+    }
+
+    fn refuse(&mut self, at: Option<Position>, message: String) {
+        self.errors.push((at, message));
+    }
+
+    // Listeners.
+
+    fn listener(&mut self, index: usize, name: &str, tls: &ListenerTls) -> ListenerMaterial {
+        let (told, terms) = (self.errors.len(), self.terms.len());
+        let mut found = ListenerMaterial::default();
+        let rules = self.client_rules(tls);
+        for source in &tls.certificates {
+            let auth = source.client_auth.as_ref();
+            let client_auth = auth.and_then(|auth| rules.iter().position(|(it, _)| *it == auth));
+            for place in self.places(source) {
+                let read = self.identity(&place);
+                let read = read.or_else(|| self.identity_before(index, &place.certificate));
+                let Some((identity, facts)) = read else {
+                    continue;
+                };
+                self.origins[index].push(place.certificate.clone());
+                let names = self.names(&place, source, facts, found.certificates.is_empty());
+                found.certificates.push(Certificate {
+                    identity,
+                    names,
+                    client_auth,
+                });
+            }
+        }
+        let expiries = self.terms[terms..].iter().map(|term| term.not_after_unix_s);
+        found.expires_unix_s = expiries.min();
+        let ticket_keys = self.ticket_keys(&tls.ticket_keys);
+        let is_sound = ticket_keys.is_some() && rules.iter().all(|(_, auth)| auth.is_some());
+        found.ticket_keys = ticket_keys.unwrap_or_default();
+        found.client_auths = rules.into_iter().filter_map(|(_, auth)| auth).collect();
+        let is_whole = self.errors.len() == told;
+        if (is_whole && !self.can_serve(name, tls, &found)) || !is_sound {
+            return self.listener_before(index).unwrap_or(found);
+        }
+        found
+    }
+
+    /// What is asked of clients, each once; none where it cannot be read.
+    fn client_rules<'t>(
+        &mut self,
+        tls: &'t ListenerTls,
+    ) -> Vec<(&'t ClientAuthSource, Option<ClientAuth>)> {
+        let mut rules: Vec<(&ClientAuthSource, _)> = Vec::new();
+        for auth in tls
+            .certificates
+            .iter()
+            .filter_map(|it| it.client_auth.as_ref())
+        {
+            if rules.iter().all(|(known, _)| *known != auth) {
+                rules.push((auth, self.client_auth(auth)));
+            }
+        }
+        rules
+    }
+
+    fn client_auth(&mut self, source: &ClientAuthSource) -> Option<ClientAuth> {
+        let authorities = self.certificates_of("client_ca", &source.authorities);
+        let revoked = match &source.revocations {
+            None => Some(Vec::new()),
+            Some(path) => {
+                let says = format!("`crl` is {path:?}, which");
+                let at = self.at("crl", path);
+                let pem = self.file(&self.folder.join(path), at, &says, LISTS_BYTES_MAX);
+                pem.and_then(|pem| {
+                    let found = tls::revocations_in(pem.bytes());
+                    self.good(found, at, &says, "revocation list")
+                })
+            }
+        };
+        Some(ClientAuth {
+            is_required: source.is_required,
+            authorities: authorities?,
+            revoked: revoked?,
+        })
+    }
+
+    /// The certificates in a file that has nothing but them.
+    fn certificates_of(&mut self, key: &str, path: &Path) -> Option<Vec<Vec<u8>>> {
+        let says = format!("`{key}` is {path:?}, which");
+        let at = self.at(key, path);
+        let pem = self.file(&self.folder.join(path), at, &says, FILE_BYTES_MAX)?;
+        let found = tls::certificates_in(pem.bytes());
+        self.good(found, at, &says, "certificate")
+    }
+
+    /// Each certificate of an entry. What is wrong with a folder is told.
+    fn places(&mut self, source: &CertificateSource) -> Vec<Place> {
+        let places = match &source.files {
+            CertificateFiles::Pair(files) => vec![self.place(files)],
+            CertificateFiles::Directory(path) => self.places_in(path),
+        };
+        let room = CERTIFICATES_MAX.saturating_sub(self.count);
+        if places.len() > room {
+            let at = places.last().and_then(|place| place.at);
+            let message = format!("there are more than {CERTIFICATES_MAX} certificates");
+            self.refuse(at, message);
+        }
+        self.count += places.len();
+        places.into_iter().take(room).collect()
+    }
+
+    fn place(&mut self, files: &IdentityFiles) -> Place {
+        let IdentityFiles { certificate, key } = files;
+        let at = self.at("certificate", certificate);
+        let key_at = key.as_ref().map(|key| self.at("key", key));
+        Place {
+            says: format!("`certificate` is {certificate:?}, which"),
+            at,
+            key_says: match key {
+                None => format!("`certificate` is {certificate:?}, which, as there is no `key`,"),
+                Some(key) => format!("`key` is {key:?}, which"),
+            },
+            key_at: key_at.unwrap_or(at),
+            certificate: self.folder.join(certificate),
+            key: key.as_ref().map(|key| self.folder.join(key)),
+        }
+    }
+
+    /// By name: `NAME.pem` with its key inside, `NAME.crt` and `NAME.key`, and folders with what
+    /// ACME clients put there.
+    fn places_in(&mut self, directory: &Path) -> Vec<Place> {
+        let at = self.at("directory", directory);
+        let folder = self.folder.join(directory);
+        self.seen.look_at(&folder);
+        let names = match files::names_in(&folder, NAMES_MAX) {
+            Ok(names) => names,
+            Err(error) => {
+                let says = format!("`directory` is {directory:?}, which");
+                self.refuse_unread(at, &says, &error);
+                return Vec::new();
+            }
+        };
+        let says = |name: &str| format!("`directory` is {directory:?}, in which {name:?}");
+        let mut places = Vec::new();
+        let has = |name: &str| names.binary_search_by(|it| it.as_str().cmp(name)).is_ok();
+        for name in &names {
+            let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
+            let own_key = format!("{stem}.key");
+            let found = match ending {
+                "pem" | "crt" => Some((name.clone(), has(&own_key).then(|| own_key.clone()))),
+                "key" if !has(&format!("{stem}.crt")) && !has(&format!("{stem}.pem")) => {
+                    let message = format!("{} has no certificate beside it", says(name));
+                    self.refuse(at, message);
+                    None
+                }
+                _ => self.pair_in(&folder, name),
+            };
+            let Some((certificate, key)) = found else {
+                continue;
+            };
+            places.push(Place {
+                says: says(&certificate),
+                key_says: match &key {
+                    Some(key) => says(key),
+                    None => format!("{} has no {:?} beside it, and", says(name), own_key),
+                },
+                certificate: folder.join(certificate),
+                key: key.map(|key| folder.join(key)),
+                at,
+                key_at: at,
+            });
+        }
+        if places.is_empty() {
+            let message = format!("`directory` is {directory:?}, in which there is no certificate");
+            self.warnings.push((at, message));
+        }
+        places
+    }
+
+    /// What a folder in a folder of certificates has, if it is the folder of one.
+    fn pair_in(&mut self, folder: &Path, name: &str) -> Option<(String, Option<String>)> {
+        let own = folder.join(name);
+        if !own.is_dir() {
+            return None;
+        }
+        self.seen.look_at(&own);
+        let [certificate, key] = ["fullchain.pem", "privkey.pem"].map(|it| own.join(it));
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        let inside = |file: &str| format!("{name}/{file}");
+        (is_there(&certificate) || is_there(&key))
+            .then(|| (inside("fullchain.pem"), Some(inside("privkey.pem"))))
+    }
+
+    /// A certificate with its key, if they can be used, and what they say of themselves.
+    fn identity(&mut self, place: &Place) -> Option<(Identity, Facts)> {
+        let Place { says, key_says, .. } = place;
+        let pem = self.file(&place.certificate, place.at, says, FILE_BYTES_MAX);
+        let own = place.key.as_ref();
+        let own = own.map(|path| self.file(path, place.key_at, key_says, FILE_BYTES_MAX));
+        let chain = pem.as_ref().and_then(|pem| {
+            let found = tls::certificates_in(pem.bytes());
+            self.good(found, place.at, says, "certificate")
+        });
+        let key = own.unwrap_or(pem).and_then(|pem| {
+            let found = tls::key_in(pem.bytes());
+            self.good(found, place.key_at, key_says, "private key")
+        });
+        let identity = Identity {
+            chain: chain?,
+            key: key?,
+        };
+        match tls::facts_of(&identity) {
+            Ok(facts) => {
+                self.terms.push(Term {
+                    what: says.clone(),
+                    at: place.at,
+                    not_before_unix_s: facts.not_before_unix_s,
+                    not_after_unix_s: facts.not_after_unix_s,
+                });
+                Some((identity, facts))
+            }
+            Err(fault) => {
+                self.refuse_identity(place, &identity, &fault);
+                None
+            }
+        }
+    }
+
+    fn refuse_identity(&mut self, place: &Place, identity: &Identity, fault: &IdentityFault) {
+        let is_of_certificate = *fault == IdentityFault::BadCertificate;
+        let (at, says) = match is_of_certificate {
+            true => (place.at, &place.says),
+            false => (place.key_at, &place.key_says),
+        };
+        let others = identity.chain.iter().skip(1).filter(|_| !is_of_certificate);
+        let is_disordered = others.into_iter().any(|other| {
+            let alone = Identity {
+                chain: vec![other.clone()],
+                key: identity.key.clone(),
+            };
+            tls::facts_of(&alone).is_ok()
+        });
+        let help = match is_disordered {
+            true => "; it is that of another one in the file, which must stand first",
+            false => "",
+        };
+        self.refuse(at, format!("{says} cannot be used: {fault}{help}"));
+    }
+
+    /// What a certificate is for: what it says, unless the configuration does.
+    fn names(
+        &mut self,
+        place: &Place,
+        source: &CertificateSource,
+        facts: Facts,
+        is_first: bool,
+    ) -> Vec<String> {
+        if !source.names.is_empty() {
+            return source.names.clone();
+        }
+        if facts.names.is_empty() {
+            let says = &place.says;
+            let message = format!(
+                "{says} names no host in its subjectAltName, where alone clients look: give `names`"
+            );
+            match is_first {
+                true => self.warnings.push((place.at, message)),
+                false => self.refuse(place.at, message),
+            }
+        }
+        facts.names
+    }
+
+    fn ticket_keys(&mut self, paths: &[PathBuf]) -> Option<Vec<TicketKey>> {
+        let keys: Vec<_> = paths.iter().map(|path| self.ticket_key(path)).collect();
+        keys.into_iter().collect()
+    }
+
+    fn ticket_key(&mut self, path: &Path) -> Option<TicketKey> {
+        let says = format!("`ticket_keys` is {path:?}, which");
+        let at = self.at("ticket_keys", path);
+        let bytes = self.file(&self.folder.join(path), at, &says, FILE_BYTES_MAX)?;
+        let key = ticket_key(bytes.bytes());
+        if key.is_none() {
+            let [short, long] = TICKET_FILE_BYTES;
+            let length = bytes.bytes().len();
+            let message = format!(
+                "{says} has {length} bytes; it must have {short} or {long}, as openssl rand {long} \
+                 makes them"
+            );
+            self.refuse(at, message);
+        }
+        key
+    }
+
+    /// Whether it can be served with all that was read; if not, that was told.
+    fn can_serve(&mut self, name: &str, tls: &ListenerTls, found: &ListenerMaterial) -> bool {
+        let parts = ServerParts {
+            listener: name,
+            agreement: &Agreement {
+                is_tls13_only: tls.min_version == TlsVersion::V13,
+                cipher_suites: tls.cipher_suites.clone(),
+                protocols: Vec::new(),
+            },
+            is_strict: tls.strict_sni,
+            material: found,
+        };
+        let problem = match found.certificates.is_empty() {
+            true => Some("there is no certificate".to_owned()),
+            false => contradiction(&found.certificates)
+                .or_else(|| ServerSettings::new(&parts, &Arc::default()).err()),
+        };
+        let is_good = problem.is_none();
+        if let Some(problem) = problem {
+            let message = format!("`tls` of listener {name} cannot be served: {problem}");
+            self.refuse(self.first_at(tls), message);
+        }
+        is_good
+    }
+
+    /// Where a listener names its first certificate.
+    fn first_at(&self, tls: &ListenerTls) -> Option<Position> {
+        let path = match &tls.certificates.first()?.files {
+            CertificateFiles::Pair(files) => &files.certificate,
+            CertificateFiles::Directory(path) => path,
+        };
+        let mut named = self.compiled.positions.tls.iter();
+        named.find(|file| file.path == *path).map(|file| file.at)
+    }
+
+    fn identity_before(&mut self, index: usize, path: &Path) -> Option<(Identity, Facts)> {
+        let before = self.before?;
+        let at = before
+            .origins
+            .get(index)?
+            .iter()
+            .position(|it| it == path)?;
+        let listener = before.material.listeners.get(index)?.as_ref()?;
+        let identity = listener.certificates.get(at)?.identity.clone();
+        let facts = tls::facts_of(&identity).ok()?;
+        let terms = before
+            .terms
+            .iter()
+            .find(|term| term.not_after_unix_s == facts.not_after_unix_s);
+        self.terms.extend(terms.cloned());
+        Some((identity, facts))
+    }
+
+    fn listener_before(&mut self, index: usize) -> Option<ListenerMaterial> {
+        let before = self.before?;
+        self.origins[index].clone_from(before.origins.get(index)?);
+        before.material.listeners.get(index)?.clone()
+    }
+
+    // Upstreams.
+
+    fn upstream(
+        &mut self,
+        index: usize,
+        name: &str,
+        tls: &UpstreamTls,
+    ) -> Option<UpstreamMaterial> {
+        let authorities = self.authorities(tls);
+        let identity = tls.identity.as_ref();
+        let identity = identity.map(|files| {
+            let place = self.place(files);
+            self.identity(&place).map(|(identity, _)| identity)
+        });
+        let found = match (authorities, identity) {
+            (Some(authorities), None) => Some((authorities, None)),
+            (Some(authorities), Some(Some(identity))) => Some((authorities, Some(identity))),
+            (None, _) | (_, Some(None)) => None,
+        };
+        let found = found.map(|(authorities, identity)| UpstreamMaterial {
+            authorities,
+            identity,
+        });
+        let found = found.filter(|found| self.can_connect(name, tls, found));
+        found.or_else(|| self.upstream_before(index))
+    }
+
+    /// Which set holds those whose certificates are believed.
+    fn authorities(&mut self, tls: &UpstreamTls) -> Option<usize> {
+        let path = tls.verify.then(|| tls.authorities.clone());
+        if let Some(known) = self.authorities.iter().position(|it| *it == path) {
+            return Some(known);
+        }
+        let set = match &path {
+            Some(path) => self.certificates_of("ca", path)?,
+            None => Vec::new(),
+        };
+        self.authorities.push(path);
+        self.material.authorities.push(set);
+        Some(self.authorities.len() - 1)
+    }
+
+    fn can_connect(&mut self, name: &str, tls: &UpstreamTls, found: &UpstreamMaterial) -> bool {
+        let authorities = &self.material.authorities[found.authorities];
+        let parts = ClientParts {
+            authorities: tls.verify.then_some(authorities.as_slice()),
+            identity: found.identity.as_ref(),
+            protocols: &[],
+        };
+        let problem = ClientSettings::new(&parts).err();
+        if let Some(problem) = &problem {
+            let at = self.at("ca", &tls.authorities);
+            let message = format!("`tls` of upstream {name} cannot be used: {problem}");
+            self.refuse(at, message);
+        }
+        problem.is_none()
+    }
+
+    fn upstream_before(&mut self, index: usize) -> Option<UpstreamMaterial> {
+        let material = &self.before?.material;
+        let upstream = material.upstreams.get(index)?.clone()?;
+        let set = material.authorities.get(upstream.authorities)?.clone();
+        self.authorities.push(None);
+        self.material.authorities.push(set);
+        Some(UpstreamMaterial {
+            authorities: self.authorities.len() - 1,
+            ..upstream
+        })
+    }
+
+    // Files.
+
+    fn file(
+        &mut self,
+        path: &Path,
+        at: Option<Position>,
+        says: &str,
+        bytes_max: u64,
+    ) -> Option<Secret> {
+        self.seen.look_at(path);
+        let read = files::read(path, bytes_max);
+        read.inspect_err(|error| self.refuse_unread(at, says, error))
+            .ok()
+    }
+
+    fn refuse_unread(&mut self, at: Option<Position>, says: &str, error: &io::Error) {
+        let way = match error.kind() {
+            io::ErrorKind::PermissionDenied => self.way,
+            _ => "",
+        };
+        self.refuse(at, format!("{says} cannot be read: {error}{way}"));
+    }
+
+    /// What was found in a file; what is wrong with it is told.
+    fn good<T>(
+        &mut self,
+        found: Result<T, PemFault>,
+        at: Option<Position>,
+        says: &str,
+        kind: &str,
+    ) -> Option<T> {
+        let wrong = |fault: &PemFault| match fault {
+            PemFault::Missing => format!("{says} holds no {kind} in PEM"),
+            PemFault::Several => format!("{says} holds more than one {kind}"),
+            PemFault::Encrypted | PemFault::Malformed | PemFault::Absent => {
+                format!("{says} cannot be used: {fault}")
+            }
+        };
+        found
+            .inspect_err(|fault| self.refuse(at, wrong(fault)))
+            .ok()
+    }
+}
+
+/// Two certificates of one name, of which one asks for other clients than the other.
+fn contradiction(certificates: &[Certificate]) -> Option<String> {
+    let mut rules: HashMap<&str, Option<usize>> = HashMap::new();
+    for certificate in certificates {
+        for name in &certificate.names {
+            let rule = *rules.entry(name).or_insert(certificate.client_auth);
+            if rule != certificate.client_auth {
+                return Some(format!(
+                    "two certificates are for {name}, and say different things of clients \
+                     (`client_ca`, `client_auth`, `crl`)"
+                ));
+            }
+        }
+    }
+    None
+}
+
+/// nginx has the keys of AES and HMAC in one order for 48 bytes and in the other for 80.
+fn ticket_key(bytes: &[u8]) -> Option<TicketKey> {
+    if !TICKET_FILE_BYTES.contains(&bytes.len()) {
+        return None;
+    }
+    let name = *bytes.first_chunk::<TICKET_NAME_BYTES>()?;
+    let secret = bytes.last_chunk::<TICKET_SECRET_BYTES>()?;
+    Some(TicketKey {
+        name,
+        secret: Secret::new(secret.to_vec()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

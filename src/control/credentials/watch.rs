@@ -1,0 +1,187 @@
+//! What the control loop does while `tls` is configured, once a minute: it looks whether files have
+//! changed, turns the keys of session tickets, and warns of certificates that expire.
+
+use std::path::Path;
+use std::time::Duration;
+
+use log::{error, info, warn};
+
+use crate::config::Source;
+use crate::config::problem::Problem;
+use crate::control::controller::{Controller, Doing};
+use crate::control::credentials::{
+    Credentials, SECONDS_PER_DAY, TicketRing, now_unix_s, problems, read, way,
+};
+use crate::control::reload::{Loaded, LoadedConfig};
+use crate::sys::privileges;
+
+/// How long a change may stay unseen, at most.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the controller keeps for it.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    source: Source,
+    credentials: Credentials,
+    pub(in crate::control) ring: TicketRing,
+    /// What is wrong with files as they are now, and in the log already.
+    told: Vec<Problem>,
+    /// The day on which certificates were last looked at, since 1970.
+    day: i64,
+}
+
+/// Files that have changed, as they are now.
+#[derive(Debug)]
+pub(in crate::control) struct Look {
+    loaded: Box<LoadedConfig>,
+    problems: Vec<Problem>,
+}
+
+/// Reads again what a good configuration names; none when nothing has changed.
+fn look(source: &Source, folder: &Path, before: &Credentials, way: &str) -> Option<Look> {
+    if !privileges::while_reading(|| before.seen.have_changed()) {
+        return None;
+    }
+    let compiled = source.compile().ok()?;
+    let outcome = read(&compiled, folder, Some(before), way);
+    Some(Look {
+        problems: problems(outcome.errors, &source.file_name, true),
+        loaded: Box::new(LoadedConfig::new(
+            source.clone(),
+            compiled,
+            outcome.credentials,
+        )),
+    })
+}
+
+impl Controller {
+    /// What was read for that configuration is in use.
+    pub(crate) fn guard(&mut self, source: Source, credentials: Credentials) {
+        if !credentials.are_any() {
+            self.set_interval(Duration::ZERO);
+            self.watch = None;
+            return;
+        }
+        let day = now_unix_s() / SECONDS_PER_DAY;
+        if let Some(watch) = &mut self.watch {
+            (watch.source, watch.credentials) = (source, credentials);
+            return;
+        }
+        self.watch = Some(Box::new(Watch {
+            source,
+            credentials,
+            ring: TicketRing::default(),
+            told: Vec::new(),
+            day,
+        }));
+        self.set_interval(LOOK_INTERVAL);
+        self.turn_ticket_keys();
+    }
+
+    /// Goes on with the keys of the program before.
+    pub(in crate::control) fn inherit_ring(&mut self, ring: TicketRing) {
+        if let Some(watch) = &mut self.watch
+            && !ring.keys.is_empty()
+        {
+            watch.ring = ring;
+            self.workforce.set_ticket_keys(&watch.ring.keys);
+        }
+    }
+
+    fn set_interval(&self, interval: Duration) {
+        if let Err(error) = self.minutes.set(interval) {
+            error!("files of `tls` are not looked at: {error}");
+        }
+    }
+
+    /// Only while something is watched.
+    pub(in crate::control) fn on_minute(&mut self) {
+        if self.watch.is_none() || !self.minutes.take() {
+            return;
+        }
+        self.turn_ticket_keys();
+        self.warn_daily();
+        self.look();
+    }
+
+    fn turn_ticket_keys(&mut self) {
+        let Some(watch) = &mut self.watch else {
+            return;
+        };
+        match watch.ring.on_minute() {
+            Ok(true) => self.workforce.set_ticket_keys(&watch.ring.keys),
+            Ok(false) => {}
+            Err(error) => error!("no new key for session tickets: {error}"),
+        }
+    }
+
+    fn warn_daily(&mut self) {
+        let now_unix_s = now_unix_s();
+        let Some(watch) = &mut self.watch else {
+            return;
+        };
+        let day = now_unix_s / SECONDS_PER_DAY;
+        if std::mem::replace(&mut watch.day, day) != day {
+            let overdue = watch.credentials.overdue(now_unix_s);
+            for problem in problems(overdue, &watch.source.file_name, true) {
+                warn!("{problem}");
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let (Some(watch), Doing::Nothing) = (&self.watch, &self.doing) else {
+            return;
+        };
+        if self.workforce.is_ending() {
+            return;
+        }
+        let (source, before) = (watch.source.clone(), watch.credentials.clone());
+        let way = way(!self.workforce.is_supervised());
+        let folder = self.args.config.parent().map(Path::to_owned);
+        let job = move || {
+            let folder = folder.unwrap_or_default();
+            Loaded::Look(look(&source, &folder, &before, way).map(Box::new))
+        };
+        match self.jobs.load(job) {
+            Ok(()) => self.doing = Doing::Looking,
+            Err(error) => error!("files of `tls` are not looked at: {error}"),
+        }
+    }
+
+    /// They have been looked at.
+    pub(in crate::control) fn on_looked(&mut self, look: Option<Box<Look>>) {
+        if let Doing::Looking = self.doing {
+            self.doing = Doing::Nothing;
+        }
+        if let (Some(look), Doing::Nothing, false) = (look, &self.doing, self.workforce.is_ending())
+        {
+            self.renew(*look);
+        }
+        if let Doing::Nothing = self.doing {
+            self.load_if_asked();
+        }
+    }
+
+    fn renew(&mut self, look: Look) {
+        let Some(watch) = &mut self.watch else {
+            return;
+        };
+        for problem in look.problems.iter().filter(|it| !watch.told.contains(it)) {
+            warn!("{problem}; what was read before is served on");
+        }
+        watch.told = look.problems;
+        if look.loaded.credentials.material == watch.credentials.material {
+            watch.credentials = look.loaded.credentials;
+            return;
+        }
+        info!("files of `tls` have changed: what they hold now is taken on");
+        match self.try_adopt(*look.loaded) {
+            Ok(()) => self.doing = Doing::Adopting(Vec::new(), Vec::new()),
+            Err(reason) => error!("what they hold is not taken on: {reason}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
