@@ -8,6 +8,7 @@ use log::info;
 use crate::board::{BackendCell, ListenerCell};
 use crate::config::model::Mode;
 use crate::core::time::Tick;
+use crate::net::Net as _;
 use crate::supervisor::Supervisor;
 use crate::worker::stats_text;
 
@@ -101,6 +102,8 @@ impl Supervisor {
                 stats_text::backend(&mut line, &label, is_up, get);
             }
         }
+        let expiries = stats_text::expiries(&self.config);
+        stats_text::certificates(&mut line, expiries, self.reactor.wall());
         stats_text::oddities(&mut line, |kind| board.oddities(kind));
         stats_text::access_log(&mut line, board.lines_lost());
         let _ = write!(line, "; workers {}", self.serving_workers());

@@ -294,6 +294,9 @@ impl<N: Net> Worker<N> {
             let is_up = Some(get(BackendCell::Up) > 0);
             stats_text::backend(&mut line, &entry.label, is_up, get);
         }
+        let expiries = self.report.expiries_unix_s.iter();
+        let expiries = expiries.map(|(name, at)| (name.as_str(), *at));
+        stats_text::certificates(&mut line, expiries, self.shared.io.net.wall());
         stats_text::oddities(&mut line, |kind| board.oddities(kind));
         stats_text::access_log(&mut line, self.access_lines_lost());
         line

@@ -1,8 +1,10 @@
 //! The words of the statistics line, for one worker and for the sums of several.
 
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use crate::board::{BackendCell, ListenerCell};
+use crate::config::model::Config;
 use crate::core::http::oddity::Oddity;
 
 pub use crate::worker::span::span;
@@ -58,6 +60,33 @@ pub fn backend(
     }
 }
 
+/// Adds for how many days the certificates of listeners are valid still: of each, the first that
+/// expires.
+pub fn certificates<'a>(
+    line: &mut String,
+    expiries_unix_s: impl Iterator<Item = (&'a str, i64)>,
+    now: SystemTime,
+) {
+    const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
+    let since = now.duration_since(SystemTime::UNIX_EPOCH);
+    let now_s = since.map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX));
+    let mut separator = "; certificate days left: ";
+    for (name, expiry_s) in expiries_unix_s {
+        let days = expiry_s.saturating_sub(now_s).div_euclid(SECONDS_PER_DAY);
+        let _ = write!(line, "{separator}{name} {days}");
+        separator = ", ";
+    }
+}
+
+/// When the first certificate of each listener that has one expires, in seconds since 1970.
+pub fn expiries(config: &Config) -> impl Iterator<Item = (&str, i64)> {
+    let listeners = config.listeners.iter().zip(&config.material.listeners);
+    listeners.filter_map(|(listener, material)| {
+        let expiry_s = material.as_ref()?.expires_unix_s?;
+        Some((listener.name.as_str(), expiry_s))
+    })
+}
+
 /// Adds how many responses were odd and taken all the same, of each kind that was seen.
 pub fn oddities(line: &mut String, get: impl Fn(Oddity) -> u64) {
     let mut separator = "; odd responses: ";
@@ -94,6 +123,21 @@ mod tests {
         };
         assert!(said(0).ends_with(", retries 0"), "{}", said(0));
         assert!(said(2_000).ends_with(", retries 0, idle limit 2.0s"));
+    }
+
+    #[test]
+    fn days_that_are_left_of_certificates_are_said_where_there_are_any() {
+        let said = |expiries: &[(&str, i64)]| {
+            let mut line = String::new();
+            let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(86_400);
+            certificates(&mut line, expiries.iter().copied(), now);
+            line
+        };
+        assert_eq!(said(&[]), "");
+        assert_eq!(
+            said(&[("web", 4 * 86_400 - 1), ("old", 86_399)]),
+            "; certificate days left: web 2, old -1"
+        );
     }
 
     #[test]

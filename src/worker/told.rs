@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::config::model::Config;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
+use crate::worker::stats_text;
 
 /// How far a worker is on its way to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub(crate) struct Reporter {
     pub(crate) stats_interval: Option<Duration>,
     pub(crate) timer: Option<TimerKey>,
     pub(crate) last_line: String,
+    /// As [`stats_text::expiries`] has them.
+    pub(crate) expiries_unix_s: Vec<(String, i64)>,
 }
 
 impl Reporter {
@@ -75,10 +78,13 @@ impl Reporter {
             stats_interval: None,
             timer: None,
             last_line: String::new(),
+            expiries_unix_s: Vec::new(),
         }
     }
 
     pub(crate) fn adopt(&mut self, config: &Config) {
         self.stats_interval = config.stats_interval;
+        let expiries = stats_text::expiries(config);
+        self.expiries_unix_s = expiries.map(|(name, at)| (name.to_owned(), at)).collect();
     }
 }

@@ -11,6 +11,7 @@ mod chatter;
 mod machine;
 
 mod crash;
+mod keys;
 mod orders;
 mod reload;
 mod root_folder;

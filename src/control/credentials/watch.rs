@@ -64,6 +64,9 @@ impl Controller {
         }
         let day = now_unix_s() / SECONDS_PER_DAY;
         if let Some(watch) = &mut self.watch {
+            if watch.credentials.material != credentials.material {
+                info!("certificates or keys are other ones than before");
+            }
             (watch.source, watch.credentials) = (source, credentials);
             return;
         }
@@ -175,7 +178,6 @@ impl Controller {
             watch.credentials = look.loaded.credentials;
             return;
         }
-        info!("files of `tls` have changed: what they hold now is taken on");
         match self.try_adopt(*look.loaded) {
             Ok(()) => self.doing = Doing::Adopting(Vec::new(), Vec::new()),
             Err(reason) => error!("what they hold is not taken on: {reason}"),
