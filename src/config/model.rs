@@ -17,6 +17,7 @@ pub(crate) use crate::core::health::{EjectPolicy, Thresholds};
 pub(crate) use crate::core::http::forwarded::Network;
 pub(crate) use crate::core::http::route::HostPattern;
 pub(crate) use crate::core::keepalive::Keepalive;
+pub(crate) use crate::core::proxy_header::Version as ProxyVersion;
 
 /// The most workers: twice as many have a row on the board while the binary is replaced.
 pub(crate) const WORKERS_MAX: usize = 60;
@@ -344,6 +345,8 @@ pub struct Upstream {
     pub(crate) keepalive: Option<Keepalive>,
     /// How backends are spoken to; none in plain.
     pub(crate) tls: Option<Box<UpstreamTls>>,
+    /// The PROXY header that connections begin with; none when off.
+    pub(crate) send_proxy: Option<ProxyVersion>,
     /// HTTP: sticky sessions.
     pub(crate) sticky: Option<Sticky>,
     /// HTTP: idle backend connections kept for reuse, per backend. Zero turns reuse off.

@@ -8,7 +8,7 @@ use super::health::{HEALTH_CHECK, PASSIVE, health_check, passive};
 use super::keepalive::{KEEPALIVE, keepalive};
 use super::key::{Home, Key, Needs, Shown, key, later, mapping, or_off, written};
 use super::model::{
-    Action, AlgorithmSettings, Config, HashKey, IPV6_PREFIX_BITS, Keepalive, Mode,
+    Action, AlgorithmSettings, Config, HashKey, IPV6_PREFIX_BITS, Keepalive, Mode, ProxyVersion,
     TimeoutOverrides, Upstream, WhenAllDown,
 };
 use super::node::{Entry, Node};
@@ -60,6 +60,10 @@ pub(super) static UPSTREAM: &[Key<Upstream>] = &[
         |it, shown| or_off(KEEPALIVE, it.keepalive.as_ref(), shown),
     )
     .at(NOT_SHORT),
+    key! {
+        "send_proxy", Upstream.send_proxy,
+        one_of(SEND_PROXY), tree::one_of(SEND_PROXY),
+    },
     Key::<Upstream>::new(
         "tls",
         |it, entry, c| it.tls = upstream_tls(entry, c),
@@ -116,6 +120,12 @@ pub(super) static REUSE: &[Key<Upstream>] = &[
         "idle_timeout", Upstream.idle_connection_timeout,
         values::duration(defaults::TIMEOUT_MIN..=defaults::TIMEOUT_MAX), tree::duration,
     },
+];
+
+const SEND_PROXY: &[(&str, Option<ProxyVersion>)] = &[
+    ("off", None),
+    ("v1", Some(ProxyVersion::V1)),
+    ("v2", Some(ProxyVersion::V2)),
 ];
 
 const WHEN_ALL_DOWN: &[(&str, WhenAllDown)] = &[
@@ -239,6 +249,7 @@ pub(super) fn base(keepalive: Option<Keepalive>) -> Upstream {
         tries_max: defaults::TRIES,
         keepalive,
         tls: None,
+        send_proxy: None,
         sticky: None,
         idle_connections_max: defaults::IDLE_CONNECTIONS,
         idle_connection_timeout: defaults::IDLE_CONNECTION_TIMEOUT,

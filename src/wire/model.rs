@@ -1,12 +1,7 @@
 //! A compiled configuration as bytes, so that whoever gets it need not compile it again.
 
 use crate::config::model::{
-    AccessLog, Action, AlgorithmSettings, Backend, CertificateFiles, CertificateSource,
-    ClientAuthSource, Config, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HashKey,
-    HeaderEdits, HealthCheck, HostPattern, Http, HttpsRedirect, IdentityFiles, InitialState,
-    Keepalive, Listener, ListenerTls, LogFormat, Mode, Network, Passive, Privileges, ProbeKind,
-    ProxyProtocol, Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute,
-    TlsVersion, Upstream, UpstreamTls, WhenAllDown,
+    AccessLog, Action, AlgorithmSettings, Backend, CertificateFiles, CertificateSource, ClientAuthSource, Config, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HashKey, HeaderEdits, HealthCheck, HostPattern, Http, HttpsRedirect, IdentityFiles, InitialState, Keepalive, Listener, ListenerTls, LogFormat, Mode, Network, Passive, Privileges, ProbeKind, ProxyProtocol, ProxyVersion, Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream, UpstreamTls, WhenAllDown,
 };
 use crate::core::address::{Address, BackendAddress};
 use crate::tls::material::{
@@ -70,8 +65,7 @@ parts! {
         ErrorPage { status, content_type, body }
         Upstream {
             name, algorithm, backends, health_check, passive, when_all_down, timeouts, tries_max,
-            keepalive, tls, sticky, idle_connections_max, idle_connection_timeout, abort_on_close,
-            retry_budget_percent, retry_budget_min_per_s, error_pages,
+    abort_on_close, error_pages, idle_connection_timeout, idle_connections_max, keepalive, retry_budget_min_per_s, retry_budget_percent, send_proxy, sticky, tls,
         }
         Backend { identity, address, weight, connections_max }
         Material { listeners, upstreams, authorities }
@@ -103,6 +97,7 @@ parts! {
         InitialState { 0 = Up, 1 = Down }
         ProbeKind { 0 = Tcp, 1 = Http { path, host, statuses } }
         WhenAllDown { 0 = Refuse, 1 = UseAll }
+        ProxyVersion { 1 = V1, 2 = V2 }
         Sticky { 0 = Insert(cookie), 1 = HashCookie(name) }
     }
 }

@@ -159,6 +159,7 @@ impl<N: Net> Worker<N> {
         }
         let mut limits = settings.backends.iter().map(|it| it.connections_max);
         upstream.has_limits = limits.any(|max| max.is_some());
+        let begins_anew = upstream.settings.send_proxy != settings.send_proxy;
         upstream.settings = settings.clone();
         let known = self.retire_members(slot, &settings.backends, adopted);
         let serves = |id: &BackendId| self.shared.upstreams.backends.get(*id).is_in_turn(false);
@@ -169,6 +170,9 @@ impl<N: Net> Worker<N> {
             .map(|backend| match known.get(backend.identity.as_str()) {
                 Some(&id) => {
                     self.update_backend(id, backend);
+                    if begins_anew {
+                        self.shared.forget_connections(id);
+                    }
                     id
                 }
                 None => {
@@ -262,8 +266,7 @@ impl<N: Net> Worker<N> {
         entry.address = settings.address.clone();
         entry.addresses = fixed_addresses(&settings.address);
         entry.current = 0;
-        entry.moves = entry.moves.wrapping_add(1);
-        self.shared.close_parked(id);
+        self.shared.forget_connections(id);
         let learned = |limit: &mut IdleLimit| *limit = IdleLimit::default();
         self.shared
             .upstreams

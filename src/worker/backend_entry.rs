@@ -35,7 +35,7 @@ pub(crate) struct BackendEntry {
     pub(crate) addresses: Vec<Address>,
     /// Which address is used; moves on when it fails.
     pub(crate) current: usize,
-    /// How often a reload gave it another address.
+    /// How often a reload gave it another address, or connections another beginning.
     pub(crate) moves: u32,
     /// HTTP connections that wait for a request, the latest last.
     pub(crate) parked: Vec<Parked>,

@@ -85,6 +85,38 @@ impl<N: Net> Direction<N> {
         self.held = Held::Bytes(buffer);
     }
 
+    /// Reads once, if nothing is held, and holds what comes.
+    pub(crate) fn read_ahead(
+        &mut self,
+        source: &mut Endpoint<N>,
+        io: &mut IoSpace<N>,
+    ) -> Result<(), Pumped> {
+        if !matches!(self.held, Held::Nothing) || !source.may_read() {
+            return Ok(());
+        }
+        if let Some(count) = self.read(source, io)? {
+            self.held = Held::Bytes(io.buffers.hold(&[&io.scratch[..count]]));
+        }
+        Ok(())
+    }
+
+    /// What is held as bytes.
+    pub(crate) fn ahead(&self) -> &[u8] {
+        match &self.held {
+            Held::Bytes(buffer) => buffer.filled(),
+            Held::Nothing | Held::Pipe { .. } => &[],
+        }
+    }
+
+    /// The target has taken so many of them.
+    pub(crate) fn on_ahead_taken(&mut self, count: usize, io: &mut IoSpace<N>) {
+        if let Held::Bytes(buffer) = &mut self.held {
+            buffer.consume(count);
+            self.flow.on_moved(count);
+        }
+        self.rest(io);
+    }
+
     /// Bytes read from the source and not yet taken by the target.
     pub(crate) fn held_bytes(&self) -> usize {
         match &self.held {

@@ -33,6 +33,7 @@ mod memory_queue;
 mod names;
 mod opening;
 mod parked;
+mod preface;
 mod probe;
 mod probes;
 mod protocol;
@@ -77,6 +78,7 @@ use crate::worker::io_space::{IoSpace, PipePool};
 use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId, UpstreamSlot};
 use crate::worker::listeners::ListenerTable;
 use crate::worker::memory_queue::MemoryQueue;
+use crate::worker::preface::Prefaces;
 use crate::worker::probe::Probe;
 use crate::worker::session::{Protocol, Session};
 use crate::worker::shared::Shared;
@@ -214,6 +216,7 @@ impl<N: Net> Worker<N> {
             upstreams: UpstreamTable::new(),
             rng: Rng::new(u64::from_ne_bytes(seed)),
             connections: Connections::new(),
+            prefaces: Prefaces::default(),
             http: HttpSpace::new(),
             descriptor_queue: DescriptorQueue::new(),
             handshakes: Handshakes::default(),

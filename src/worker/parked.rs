@@ -177,7 +177,9 @@ impl<N: Net> Shared<N> {
         let upstream = self.upstreams.entries[backend.0 as usize]
             .as_ref()
             .filter(|entry| entry.moves == connection.moves)
-            .map(|entry| &self.upstreams[entry.upstream].settings);
+            .map(|entry| &self.upstreams[entry.upstream].settings)
+            // It names a client, and what comes next may be another's.
+            .filter(|settings| settings.send_proxy.is_none());
         let Some(settings) = upstream.filter(|_| self.upstreams.backends.is_live(backend)) else {
             return self.close_connection(key);
         };
@@ -245,6 +247,13 @@ impl<N: Net> Shared<N> {
             self.close_connection(key);
         }
         found.is_some()
+    }
+
+    /// No connection that a backend has now is used for another request.
+    pub(crate) fn forget_connections(&mut self, backend: BackendId) {
+        let entry = self.upstreams.entry_mut(backend);
+        entry.moves = entry.moves.wrapping_add(1);
+        self.close_parked(backend);
     }
 
     /// Closes what is parked for a backend.

@@ -1,16 +1,19 @@
 //! One health probe: an ordinary socket of the same loop, and the steps from its connection to
 //! what the server has answered.
 
-use std::io::IoSlice;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 
-use crate::config::model::ProbeKind;
+use crate::config::model::{ProbeKind, ProxyVersion};
+use crate::core::address::{Address, BackendAddress};
 use crate::core::backend::BackendId;
 use crate::core::finding::Reason;
 use crate::core::probe::{self, Incoming, ProbeAnswer};
+use crate::core::proxy_header::Origin;
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
-use crate::net::{ConnectError, Net, Then};
+use crate::net::{ConnectError, Net};
 use crate::worker::connections::Owner;
 use crate::worker::keys::ConnectionKey;
 use crate::worker::shared::Shared;
@@ -35,6 +38,8 @@ pub(crate) struct Running {
     pub(crate) has_asked: bool,
     /// Its outcome is known.
     pub(crate) is_decided: bool,
+    /// The address that it connects to, if that is one of IP.
+    pub(crate) destination: Option<SocketAddr>,
 }
 
 pub(crate) enum ProbeStage {
@@ -43,6 +48,9 @@ pub(crate) enum ProbeStage {
     /// The request, and how much of it is sent.
     Asking(Vec<u8>, usize),
     Listening(Incoming),
+    /// Everything is said and the server was told the end; so many bytes more are read until it
+    /// ends, too.
+    Leaving(usize),
     /// Nothing more is expected.
     Over,
 }
@@ -83,6 +91,10 @@ pub(crate) fn connect_probe<N: Net>(
         Some(_) => N::connect,
         None => N::probe,
     };
+    let destination = match shared.upstreams.entry(backend).address_now() {
+        Some(Address::Ip(address)) => Some(*address),
+        Some(Address::Unix(_)) | None => None,
+    };
     let connection = shared
         .open_connection(backend, Owner::Probe(key), connect)
         .map_err(|error| match error {
@@ -96,6 +108,7 @@ pub(crate) fn connect_probe<N: Net>(
         stage: ProbeStage::Connecting(request),
         has_asked: false,
         is_decided: false,
+        destination,
     })
 }
 
@@ -109,7 +122,11 @@ impl Running {
 
     /// Whether all that the server has to do is to end the connection.
     pub(crate) fn has_answer(&self) -> bool {
-        matches!(&self.stage, ProbeStage::Listening(answer) if answer.is_over())
+        match &self.stage {
+            ProbeStage::Listening(answer) => answer.is_over(),
+            ProbeStage::Leaving(_) => true,
+            ProbeStage::Connecting(_) | ProbeStage::Asking(..) | ProbeStage::Over => false,
+        }
     }
 }
 
@@ -120,18 +137,23 @@ pub(crate) fn step<N: Net>(
     backend: BackendId,
 ) -> Found {
     match &running.stage {
-        ProbeStage::Connecting(_) => confirm(running, shared),
-        ProbeStage::Asking(..) => ask(running, shared),
+        ProbeStage::Connecting(_) => confirm(running, shared, backend),
+        ProbeStage::Asking(..) => ask(running, shared, backend),
+        ProbeStage::Leaving(left) => {
+            let left = *left;
+            leave(running, shared, left)
+        }
         ProbeStage::Listening(..) => listen(running, shared, backend),
         ProbeStage::Over => Found::Over,
     }
 }
 
-fn confirm<N: Net>(running: &mut Running, shared: &mut Shared<N>) -> Found {
+fn confirm<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: BackendId) -> Found {
     let Running {
         connection,
         stage,
         has_asked,
+        destination,
         ..
     } = running;
     let endpoint = shared.connections.endpoint_mut(*connection);
@@ -150,6 +172,11 @@ fn confirm<N: Net>(running: &mut Running, shared: &mut Shared<N>) -> Found {
         Io::Failed(kind) => return Found::Unreachable(Reason::of(kind)),
     }
     if let Some(request) = request.take() {
+        let local = endpoint.local_address(&shared.io.net);
+        if let Some(version) = sends_proxy(&shared.upstreams, backend) {
+            let origin = own_origin(version, local, *destination);
+            shared.prefaces.put(*connection, version, origin);
+        }
         *stage = ProbeStage::Asking(request, 0);
         *has_asked = true;
         Found::Nothing
@@ -159,12 +186,35 @@ fn confirm<N: Net>(running: &mut Running, shared: &mut Shared<N>) -> Found {
     }
 }
 
-/// The request of an HTTP probe; none for TCP.
+/// Which PROXY header connections to a backend begin with, if any.
+fn sends_proxy(upstreams: &UpstreamTable, backend: BackendId) -> Option<ProxyVersion> {
+    let upstream = upstreams.entry(backend).upstream;
+    upstreams[upstream].settings.send_proxy
+}
+
+/// What a probe says of itself. Version 1 has no word for it but UNKNOWN, which servers may refuse:
+/// senders are to give the addresses of the connection instead (section 2.1).
+fn own_origin(
+    version: ProxyVersion,
+    local: Option<SocketAddr>,
+    destination: Option<SocketAddr>,
+) -> Origin {
+    match (version, local, destination) {
+        (ProxyVersion::V1, Some(source), Some(destination)) => Origin::Client {
+            source,
+            destination,
+        },
+        _ => Origin::Local,
+    }
+}
+
+/// The request of an HTTP probe; for TCP an empty one if it says anything at all.
 fn first_words(upstreams: &UpstreamTable, backend: BackendId) -> Option<Vec<u8>> {
     let entry = upstreams.entry(backend);
     let check = upstreams[entry.upstream].settings.health_check.as_ref()?;
     match &check.kind {
-        ProbeKind::Tcp => None,
+        // To say for whom it connects is all that it says.
+        ProbeKind::Tcp => sends_proxy(upstreams, backend).map(|_| Vec::new()),
         ProbeKind::Http { path, host, .. } => {
             let host = host.clone().unwrap_or_else(|| host_of(entry));
             Some(probe::request(path, &host))
@@ -174,7 +224,6 @@ fn first_words(upstreams: &UpstreamTable, backend: BackendId) -> Option<Vec<u8>>
 
 /// The Host field for a backend: its address as configured, `localhost` for Unix sockets.
 fn host_of(entry: &crate::worker::backend_entry::BackendEntry) -> String {
-    use crate::core::address::{Address, BackendAddress};
     match &entry.address {
         BackendAddress::Fixed(Address::Unix(_)) => "localhost".to_owned(),
         BackendAddress::Fixed(Address::Ip(_)) | BackendAddress::Name { .. } => {
@@ -184,32 +233,70 @@ fn host_of(entry: &crate::worker::backend_entry::BackendEntry) -> String {
 }
 
 /// Sends what is left of the request.
-fn ask<N: Net>(running: &mut Running, shared: &mut Shared<N>) -> Found {
+fn ask<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: BackendId) -> Found {
     let Running {
         connection, stage, ..
     } = running;
-    let endpoint = shared.connections.endpoint_mut(*connection);
     let ProbeStage::Asking(request, sent) = stage else {
         return Found::Nothing;
     };
-    if !endpoint.may_write() {
+    match shared.write_first(*connection, &request[*sent..]) {
+        Ok(_) if shared.prefaces.has(*connection) => Found::Wait,
+        Ok(count) => {
+            *sent += count;
+            match request.len() - *sent {
+                0 => on_asked(running, shared, backend),
+                _ if count == 0 => Found::Wait,
+                _ => Found::Nothing,
+            }
+        }
+        Err(kind) => {
+            let reason = match kind {
+                ErrorKind::BrokenPipe => Reason::Closed,
+                kind => Reason::of(kind),
+            };
+            *stage = ProbeStage::Over;
+            Found::Outcome(Err(reason))
+        }
+    }
+}
+
+/// All is said: a server that was asked something is listened to, another told the end.
+fn on_asked<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: BackendId) -> Found {
+    let upstream = shared.upstreams.entry(backend).upstream;
+    let check = shared.upstreams[upstream].settings.health_check.as_ref();
+    if check.is_some_and(|check| check.kind != ProbeKind::Tcp) {
+        running.stage = ProbeStage::Listening(Incoming::new());
+        return Found::Nothing;
+    }
+    let endpoint = shared.connections.endpoint_mut(running.connection);
+    endpoint.finish(&mut shared.io.net);
+    running.stage = ProbeStage::Leaving(probe::ANSWER_BYTES_MAX);
+    Found::Outcome(Ok(()))
+}
+
+/// Reads once what a server says that was asked nothing, and forgets it: a close over it would be a
+/// reset.
+fn leave<N: Net>(running: &mut Running, shared: &mut Shared<N>, left: usize) -> Found {
+    let endpoint = shared.connections.endpoint_mut(running.connection);
+    // The end may not have left. That it failed is found by reading.
+    let _ = endpoint.flush(&mut shared.io.net);
+    if !endpoint.may_read() {
         return Found::Wait;
     }
-    let rest = [IoSlice::new(&request[*sent..])];
-    let reason = match endpoint.write(&mut shared.io.net, &rest, Then::More) {
+    let io = &mut shared.io;
+    let room = left.min(io.scratch.len());
+    if room == 0 {
+        return Found::Over;
+    }
+    match endpoint.read(&mut io.net, &mut io.scratch[..room]) {
         Io::Ready(count) => {
-            *sent += count;
-            if *sent == request.len() {
-                *stage = ProbeStage::Listening(Incoming::new());
-            }
-            return Found::Nothing;
+            running.stage = ProbeStage::Leaving(left - count);
+            Found::Nothing
         }
-        Io::Blocked => return Found::Wait,
-        Io::Closed => Reason::Closed,
-        Io::Failed(kind) => Reason::of(kind),
-    };
-    *stage = ProbeStage::Over;
-    Found::Outcome(Err(reason))
+        Io::Blocked => Found::Wait,
+        Io::Closed | Io::Failed(_) => Found::Over,
+    }
 }
 
 /// Reads once. The head of the answer decides; the rest is read to its end, and then the end of

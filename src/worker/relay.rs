@@ -36,6 +36,8 @@ pub(crate) enum RelayPhase {
     AwaitingDescriptor(Tick),
     /// The backend connection is being made, since then.
     Connecting(Tick),
+    /// It stands, and its preface is on its way; it was begun then.
+    Greeting(Tick),
     /// Bytes are relayed.
     Relaying(Content),
 }

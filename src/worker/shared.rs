@@ -25,6 +25,7 @@ use crate::worker::http::space::HttpSpace;
 use crate::worker::io_space::IoSpace;
 use crate::worker::keys::{ConnectionKey, ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listeners::ListenerTable;
+use crate::worker::preface::Prefaces;
 use crate::worker::timers::Timers;
 use crate::worker::transport::Endpoint;
 use crate::worker::turn::CloseReason;
@@ -48,6 +49,7 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) rng: Rng,
     /// Those to backends, whoever has them.
     pub(crate) connections: Connections<N>,
+    pub(crate) prefaces: Prefaces,
     pub(crate) http: HttpSpace,
     /// Sessions that wait for a descriptor.
     pub(crate) descriptor_queue: DescriptorQueue,
@@ -163,6 +165,16 @@ impl<N: Net> Shared<N> {
         Ok(key)
     }
 
+    /// Writes what a new connection begins with, and this behind it: as [`Prefaces::write`].
+    pub(crate) fn write_first(
+        &mut self,
+        key: ConnectionKey,
+        more: &[u8],
+    ) -> Result<usize, ErrorKind> {
+        let endpoint = self.connections.endpoint_mut(key);
+        self.prefaces.write(key, endpoint, &mut self.io.net, more)
+    }
+
     /// Closes a connection that nobody uses any more.
     pub(crate) fn close_connection(&mut self, key: ConnectionKey) {
         if let Some(endpoint) = self.remove_connection(key) {
@@ -193,6 +205,7 @@ impl<N: Net> Shared<N> {
         if connection.owner == Owner::Parked {
             self.upstreams.forget_parked(connection.backend, key);
         }
+        self.prefaces.forget(key);
         self.descriptor_queue.on_freed();
         Some(connection.endpoint)
     }

@@ -12,6 +12,7 @@ use crate::worker::connect::{self, Confirmed, Dialed, NoBackend};
 use crate::worker::direction::{Pumped, RelayLimits};
 use crate::worker::io_space::IoSpace;
 use crate::worker::keys::{ListenerSlot, SessionId};
+use crate::worker::preface::origin;
 use crate::worker::relay::{Content, Relay, RelayPhase};
 use crate::worker::session::{Protocol, Session};
 use crate::worker::shared::Shared;
@@ -69,6 +70,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
     if relay.awaits_descriptor() {
         return unless_reset(&session.client, &mut shared.io);
     }
+    let before = relay.progress();
     if let RelayPhase::Connecting(since) = relay.phase {
         let Some(connection) = relay.connection else {
             return Turn::Close(CloseReason::NoBackend);
@@ -77,8 +79,17 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         match connect::confirm(backend, &mut shared.io.net) {
             Confirmed::NotYet => return unless_reset(&session.client, &mut shared.io),
             Confirmed::Yes => {
-                relay.on_connected(since, shared);
                 session.moved = shared.timers.now;
+                match shared.upstreams[relay.attempt.upstream].settings.send_proxy {
+                    None => relay.on_connected(since, shared),
+                    Some(version) => {
+                        let (peer, destination) = (session.peer, session.destination.as_deref());
+                        let net = &shared.io.net;
+                        let origin = origin(&session.client, peer, destination.copied(), net);
+                        shared.prefaces.put(connection, version, origin);
+                        relay.phase = RelayPhase::Greeting(since);
+                    }
+                }
             }
             Confirmed::Failed(kind) => {
                 relay.attempt.note_failure(kind);
@@ -86,7 +97,11 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
             }
         }
     }
-    let before = relay.progress();
+    if let RelayPhase::Greeting(since) = relay.phase
+        && let Err(turn) = relay.greet(id, since, &mut session.client, shared)
+    {
+        return turn;
+    }
     let turn = pump_both(&mut session.client, relay, shared);
     let after = relay.progress();
     if before != after {
@@ -133,7 +148,7 @@ pub(crate) fn on_timeout<N: Net>(
     };
     match relay.phase {
         RelayPhase::AwaitingDescriptor(_) => Turn::Close(CloseReason::NoBackend),
-        RelayPhase::Connecting(_) => {
+        RelayPhase::Connecting(_) | RelayPhase::Greeting(_) => {
             relay.attempt.note_failure(ErrorKind::TimedOut);
             relay.on_connect_failed(id, shared, "connect timed out")
         }
@@ -148,7 +163,9 @@ impl<N: Net> Relay<N> {
     pub(crate) fn deadline(&self, session: &Session<N>, shared: &Shared<N>) -> Tick {
         let (listener, upstream) = (session.listener, self.attempt.upstream);
         match self.phase {
-            RelayPhase::AwaitingDescriptor(since) | RelayPhase::Connecting(since) => {
+            RelayPhase::AwaitingDescriptor(since)
+            | RelayPhase::Connecting(since)
+            | RelayPhase::Greeting(since) => {
                 since.after(shared.timeout(listener, upstream, |o| o.connect, |t| t.connect))
             }
             RelayPhase::Relaying(content) => session.moved.after(if self.is_half_closed() {
@@ -171,8 +188,39 @@ impl<N: Net> Relay<N> {
             RelayPhase::Relaying(Content::Tcp(ms)) => Some(ms.into()),
             RelayPhase::Relaying(Content::Tunnel(_))
             | RelayPhase::AwaitingDescriptor(_)
-            | RelayPhase::Connecting(_) => None,
+            | RelayPhase::Connecting(_)
+            | RelayPhase::Greeting(_) => None,
         }
+    }
+
+    /// Sends the preface of the connection, with what the client has said so far in the same
+    /// write: or says how the turn ends, if it has not left.
+    #[cold]
+    fn greet(
+        &mut self,
+        id: SessionId,
+        since: Tick,
+        client: &mut Endpoint<N>,
+        shared: &mut Shared<N>,
+    ) -> Result<(), Turn> {
+        let Some(connection) = self.connection else {
+            return Err(Turn::Close(CloseReason::NoBackend));
+        };
+        if let Err(Pumped::SourceFailed(_)) = self.up.read_ahead(client, &mut shared.io) {
+            return Err(Turn::Close(CloseReason::Reset(Side::Client)));
+        }
+        match shared.write_first(connection, self.up.ahead()) {
+            Ok(_) if shared.prefaces.has(connection) => {
+                return Err(unless_reset(client, &mut shared.io));
+            }
+            Ok(count) => self.up.on_ahead_taken(count, &mut shared.io),
+            Err(kind) => {
+                self.attempt.note_failure(kind);
+                return Err(self.on_connect_failed(id, shared, &connect::reason(kind)));
+            }
+        }
+        self.on_connected(since, shared);
+        Ok(())
     }
 
     fn on_connected(&mut self, since: Tick, shared: &mut Shared<N>) {

@@ -5,6 +5,7 @@
 //! changes, and only once, so what an event said holds until an operation has found the opposite.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
 
 use crate::core::fault::Fault;
 use crate::core::layer::Layer;
@@ -265,6 +266,11 @@ impl<N: Net> Endpoint<N> {
         self.is_closing() && matches!(net.connected(&self.stream), Io::Failed(_))
     }
 
+    /// The address of this end, as [`Net::local_address`] says.
+    pub(crate) fn local_address(&self, net: &N) -> Option<SocketAddr> {
+        net.local_address(&self.stream)
+    }
+
     /// Bytes that have not reached the peer's kernel, as [`Net::unacknowledged`] says. None where
     /// they are records: whose bytes these are is not known.
     pub(crate) fn unacknowledged(&self, net: &mut N) -> Option<usize> {
@@ -391,6 +397,13 @@ impl<N: Net> Endpoint<N> {
             return self.write_layer(net, from, then);
         }
         let found = net.write(&self.stream, from, then);
+        self.note_taken(found)
+    }
+
+    /// Writes slices that no layer is for, before everything else.
+    #[cold]
+    pub(crate) fn write_beneath(&mut self, net: &mut N, from: [&[u8]; 2]) -> Io<usize> {
+        let found = net.write(&self.stream, &from.map(IoSlice::new), Then::More);
         self.note_taken(found)
     }
 

@@ -3,6 +3,9 @@
 //! `rig` turns the worker by hand and checks it after every turn. `seeds` draws whole worlds of
 //! accidents; `rules`, `limits`, `ends`, `health`, `opening`, `hello`, `doors` (listening sockets) and
 //! `cost` are scripts, one behaviour each. `layered` is about records under every connection.
+//! accidents; `rules`, `limits`, `ends`, `health`, `opening`, `send_proxy`, `doors` (listening
+//! sockets) and `cost` are scripts, one behaviour each. `layered` is about records under every
+//! connection.
 //! `machine` is several workers on one board, with scripts in `board` and seeds in `machines`.
 
 mod board;
@@ -23,3 +26,4 @@ mod rig;
 mod rules;
 mod scenario;
 mod seeds;
+mod send_proxy;

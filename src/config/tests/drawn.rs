@@ -6,11 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::model::{
-    AccessLog, Backend, CertificateFiles, CertificateSource, ClientAuthSource, EjectPolicy,
-    ErrorPage, FixedResponse, ForwardedFields, HeaderEdits, HealthCheck, HostPattern, Http,
-    HttpsRedirect, IdentityFiles, InitialState, Keepalive, Listener, ListenerTls, LogFormat,
-    Network, Passive, Privileges, ProxyProtocol, Route, Sticky, StickyCookie, Thresholds,
-    TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream, UpstreamTls, WhenAllDown,
+    AccessLog, Backend, CertificateFiles, CertificateSource, ClientAuthSource, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HeaderEdits, HealthCheck, HostPattern, Http, HttpsRedirect, IdentityFiles, InitialState, Keepalive, Listener, ListenerTls, LogFormat, Network, Passive, Privileges, ProxyProtocol, ProxyVersion, Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream, UpstreamTls, WhenAllDown,
 };
 use crate::wire::bundle::Bundle;
 
@@ -282,6 +278,11 @@ fn upstream(name: &'static str, http: bool) -> BoxedStrategy<Upstream> {
         1..=100_u32,
         keepalive(),
         upstream_tls(),
+        prop_oneof![
+            Just(None),
+            Just(Some(ProxyVersion::V1)),
+            Just(Some(ProxyVersion::V2)),
+        ],
     );
     let l7 = (
         sticky(),
@@ -305,6 +306,7 @@ fn upstream(name: &'static str, http: bool) -> BoxedStrategy<Upstream> {
                 tries_max: l4.6,
                 keepalive: l4.7,
                 tls: l4.8,
+                send_proxy: l4.8,
                 ..crate::config::upstream::base(None)
             };
             if !http {

@@ -29,8 +29,9 @@ use crate::worker::http::log::log_exchange;
 use crate::worker::http::parts::{Next, Parts, REQUEST_TIMEOUT};
 use crate::worker::http::space::HttpSpace;
 use crate::worker::io_space::IoSpace;
-use crate::worker::keys::ListenerSlot;
+use crate::worker::keys::{ConnectionKey, ListenerSlot, UpstreamSlot};
 use crate::worker::listeners::ListenerTable;
+use crate::worker::preface::origin;
 use crate::worker::session::{Protocol, Session};
 use crate::worker::shared::Shared;
 use crate::worker::site::Site;
@@ -349,7 +350,10 @@ impl<N: Net> Parts<'_, N> {
                 let endpoint = shared.connections.endpoint_mut(connection);
                 match connect::confirm(endpoint, &mut shared.io.net) {
                     Confirmed::NotYet => return self.watch_client(exchange, shared),
-                    Confirmed::Yes => exchange.on_connected(false, since, shared.timers.now),
+                    Confirmed::Yes => {
+                        exchange.on_connected(false, since, shared.timers.now);
+                        self.put_preface(exchange.attempt.upstream, connection, shared);
+                    }
                     Confirmed::Failed(kind) => {
                         exchange.attempt.note_failure(kind);
                         self.on_connect_failed(exchange, shared, &connect::reason(kind), false)?;
@@ -367,6 +371,20 @@ impl<N: Net> Parts<'_, N> {
         }
         // A silent response is where a client that has left would not be noticed by writing.
         Continue(up || down || self.watch_client(exchange, shared)?)
+    }
+
+    /// A new connection begins with a PROXY header, where its upstream has one sent.
+    fn put_preface(
+        &self,
+        upstream: UpstreamSlot,
+        connection: ConnectionKey,
+        shared: &mut Shared<N>,
+    ) {
+        if let Some(version) = shared.upstreams[upstream].settings.send_proxy {
+            let (peer, destination) = (self.facts.peer, self.destination.copied());
+            let origin = origin(self.client, peer, destination, &shared.io.net);
+            shared.prefaces.put(connection, version, origin);
+        }
     }
 
     /// The response is whole; the exchange is over if its request is.

@@ -1,5 +1,7 @@
 //! An HTTP session as its steps see it.
 
+use std::net::SocketAddr;
+
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::http::client::Http;
@@ -27,6 +29,8 @@ pub(crate) struct Parts<'a, N: Net> {
     pub(crate) client: &'a mut Endpoint<N>,
     pub(crate) http: &'a mut Http,
     pub(crate) facts: Facts,
+    /// Where the client connected to, if a PROXY header has told that.
+    pub(crate) destination: Option<&'a SocketAddr>,
     /// When something last moved; the idle deadlines count from it.
     pub(crate) moved: &'a mut Tick,
 }
@@ -43,6 +47,7 @@ impl<'a, N: Net> Parts<'a, N> {
             client: &mut session.client,
             http,
             facts,
+            destination: session.destination.as_deref(),
             moved: &mut session.moved,
         })
     }
@@ -51,7 +56,7 @@ impl<'a, N: Net> Parts<'a, N> {
 /// What does not change over the life of a session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    pub(crate) peer: Option<std::net::SocketAddr>,
+    pub(crate) peer: Option<SocketAddr>,
     pub(crate) listener: u32,
 }
 

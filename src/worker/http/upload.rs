@@ -41,8 +41,14 @@ impl<N: Net> Parts<'_, N> {
         let mut has_moved = false;
         let rest = exchange.state.unsent();
         if !rest.is_empty() {
-            let endpoint = shared.connections.endpoint_mut(connection);
-            match write(endpoint, &mut shared.io.net, (rest, &[]), Then::More) {
+            let written = match shared.prefaces.is_empty() {
+                true => {
+                    let endpoint = shared.connections.endpoint_mut(connection);
+                    write(endpoint, &mut shared.io.net, (rest, &[]), Then::More)
+                }
+                false => shared.write_first(connection, rest),
+            };
+            match written {
                 Ok(0) => return Continue(false),
                 Ok(count) => {
                     has_moved = true;
