@@ -13,6 +13,7 @@ mod failover;
 mod health;
 mod limits;
 mod privileges;
+mod proxy_protocol;
 mod relay;
 mod reload;
 mod reset;

@@ -27,6 +27,7 @@ mod limits;
 mod load;
 mod logs;
 mod odd;
+mod proxy_protocol;
 mod real;
 mod reload;
 mod restarts;

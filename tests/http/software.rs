@@ -163,3 +163,62 @@ impl Nginx {
         });
     }
 }
+
+/// A program that listens on a port, with a folder of its own, and is ended with the test.
+pub(crate) struct Served {
+    port: Port,
+    _scratch: Scratch,
+    _running: Running,
+}
+
+impl Served {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+}
+
+fn serve(
+    program: &str,
+    text: impl FnOnce(SocketAddr, &str) -> String,
+    arguments: &[&str],
+) -> Served {
+    let (port, scratch) = (Port::reserve(), Scratch::new());
+    let folder = scratch.file("").display().to_string();
+    let file = scratch.write("its.conf", text(port.address(), &folder));
+    let mut command = Command::new(program);
+    command.args(arguments).arg(file);
+    let running = start(&mut command);
+    eventually("it listens", || Peer::connect(port.address()).ok());
+    Served {
+        port,
+        _scratch: scratch,
+        _running: running,
+    }
+}
+
+/// An HAProxy with these sections, made of its address and folder.
+pub(crate) fn haproxy(sections: impl FnOnce(SocketAddr, &str) -> String) -> Served {
+    let text = |own, folder: &str| {
+        let sections = sections(own, folder);
+        format!(
+            "global\n maxconn 200\ndefaults\n timeout connect 10s\n timeout client 10s\n \
+             timeout server 10s\n{sections}"
+        )
+    };
+    serve("haproxy", text, &["-db", "-f"])
+}
+
+/// An nginx with this file, made of its address and folder.
+pub(crate) fn nginx(text: impl FnOnce(SocketAddr, &str) -> String) -> Served {
+    serve("nginx", text, &["-c"])
+}
+
+/// Where a module of nginx lies that is loaded by hand.
+pub(crate) fn nginx_module(name: &str) -> Option<String> {
+    let path = format!("/usr/lib/nginx/modules/{name}");
+    let found = Path::new(&path).exists();
+    if !found {
+        eprintln!("skipped: nginx has no {name}");
+    }
+    found.then_some(path)
+}
