@@ -75,6 +75,8 @@ pub enum Refusal {
     TooLong,
     /// The client has ended within it.
     CutShort,
+    /// It did not come in time.
+    TooSlow,
 }
 
 impl Refusal {
@@ -92,6 +94,7 @@ impl Refusal {
             Self::Crowded => "the oldest of too many handshakes",
             Self::TooLong => "an opening without an end",
             Self::CutShort => "an end within the opening",
+            Self::TooSlow => "no opening in time",
         }
     }
 }

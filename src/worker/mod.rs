@@ -66,6 +66,7 @@ use crate::config::model::Config;
 use crate::core::buffer::BufferPool;
 use crate::core::limit::RateLimit;
 use crate::core::memory_limit::WAITING_BYTES_MAX;
+use crate::core::opening::Refusal;
 use crate::core::rng::Rng;
 use crate::core::time::Tick;
 use crate::net::{Fired, Kind, Net, Target};
@@ -625,6 +626,7 @@ impl<N: Net> Worker<N> {
                 }
                 ListenerCell::Refused
             }
+            CloseReason::BadOpening(Refusal::TooSlow) => ListenerCell::TimedOut,
             CloseReason::Unwatched | CloseReason::BadOpening(_) | CloseReason::Stranger => {
                 ListenerCell::Refused
             }

@@ -133,7 +133,8 @@ fn begin_unless_left<N: Net>(
     }
 }
 
-fn refused(why: Refusal) -> Turn {
+/// How the turn ends of a client that said something else.
+pub(crate) fn refused(why: Refusal) -> Turn {
     Turn::Close(CloseReason::BadOpening(why))
 }
 

@@ -263,6 +263,7 @@ fn http_begins_behind_a_header() {
         let head = String::from_utf8_lossy(rig.world().peer_received(backend)).into_owned();
         assert!(head.starts_with("GET /x HTTP/1.1\r\n"), "{head}");
         assert!(head.contains("X-Forwarded-For: 192.0.2.9\r\n"), "{head}");
+        assert!(head.contains("X-Forwarded-Port: 443\r\n"), "{head}");
     }
 }
 
