@@ -130,7 +130,8 @@ impl Refusal {
             | Self::Tls(_)
             | Self::Crowded
             | Self::TooLong
-            | Self::CutShort => None,
+            | Self::CutShort
+            | Self::TooSlow => None,
         }
     }
 }

@@ -330,7 +330,7 @@ pub(crate) fn on_timeout<N: Net>(session: &Session<N>) -> Turn {
     match &session.protocol {
         Protocol::Opening(opening) => match opening.refused {
             Some(why) => refused(why),
-            None => Turn::Close(CloseReason::Idle),
+            None => refused(Refusal::TooSlow),
         },
         Protocol::Tcp(_) | Protocol::Http(_) => Turn::Sleep,
     }

@@ -1,7 +1,6 @@
 //! What a session does in each of its protocols.
 
 use crate::core::account::Purpose;
-use crate::core::opening::Refusal;
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::http;
@@ -61,7 +60,6 @@ pub(crate) fn on_timeout<N: Net>(
 ) -> Turn {
     match session.protocol {
         Protocol::Opening(_) => opening::on_timeout(session),
-        Protocol::Opening(_) => opening::refused(Refusal::TooSlow),
         Protocol::Tcp(_) => tcp::on_timeout(key, session, shared),
         Protocol::Http(_) => http::on_timeout(key, session, shared),
     }

@@ -6,7 +6,12 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::model::{
-    AccessLog, Backend, CertificateFiles, CertificateSource, ClientAuthSource, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HeaderEdits, HealthCheck, HostPattern, Http, HttpsRedirect, IdentityFiles, InitialState, Keepalive, Listener, ListenerTls, LogFormat, Network, Passive, Privileges, ProxyProtocol, ProxyVersion, Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream, UpstreamTls, WhenAllDown,
+    AccessLog, Backend, CertificateFiles, CertificateSource, ClientAuthSource, EjectPolicy,
+    ErrorPage, FixedResponse, ForwardedFields, HeaderEdits, HealthCheck, HostPattern, Http,
+    HttpsRedirect, IdentityFiles, InitialState, Keepalive, Listener, ListenerTls, LogFormat,
+    Network, Passive, Privileges, ProxyProtocol, ProxyVersion, Route, Sticky, StickyCookie,
+    Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream, UpstreamTls,
+    WhenAllDown,
 };
 use crate::wire::bundle::Bundle;
 
@@ -306,7 +311,7 @@ fn upstream(name: &'static str, http: bool) -> BoxedStrategy<Upstream> {
                 tries_max: l4.6,
                 keepalive: l4.7,
                 tls: l4.8,
-                send_proxy: l4.8,
+                send_proxy: l4.9,
                 ..crate::config::upstream::base(None)
             };
             if !http {

@@ -323,8 +323,6 @@ impl<N: Net> Parts<'_, N> {
             peer,
             client: self.client_of(site, request),
             scheme: forwarded::scheme(peer, own, claims),
-            port: listeners[self.facts.listener].port,
-            scheme: forwarded::scheme(peer, Scheme::Http, claims),
             port: match self.destination {
                 Some(told) => Some(told.port()),
                 None => listeners[self.facts.listener].port,
