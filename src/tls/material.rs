@@ -7,7 +7,7 @@ use std::fmt;
 use zeroize::Zeroize as _;
 
 /// Bytes that nobody else may see. They are zeroed when dropped and are not shown.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
@@ -48,7 +48,7 @@ impl fmt::Debug for Secret {
 }
 
 /// A certificate with those that lead to its issuer, and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// DER, the leaf first. At least one.
     pub chain: Vec<Vec<u8>>,
@@ -57,7 +57,7 @@ pub struct Identity {
 }
 
 /// What a site asks of its clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClientAuth {
     /// Whether a client without a certificate is refused.
     pub is_required: bool,
@@ -69,7 +69,7 @@ pub struct ClientAuth {
 }
 
 /// A certificate of a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Certificate {
     /// What is shown and proven.
     pub identity: Identity,
@@ -80,7 +80,7 @@ pub struct Certificate {
 }
 
 /// What a listener needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ListenerMaterial {
     /// In the order of the configuration.
     pub certificates: Vec<Certificate>,
@@ -93,7 +93,7 @@ pub struct ListenerMaterial {
 }
 
 /// What an upstream needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamMaterial {
     /// Which of [`Material::authorities`] may issue certificates of its backends.
     pub authorities: usize,
@@ -102,7 +102,7 @@ pub struct UpstreamMaterial {
 }
 
 /// All that a configuration needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Material {
     /// One for each listener of the configuration; none where it has no TLS.
     pub listeners: Vec<Option<ListenerMaterial>>,
@@ -113,7 +113,7 @@ pub struct Material {
 }
 
 /// A key that seals session tickets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TicketKey {
     /// Stands in front of a ticket, so that the key is found again.
     pub name: [u8; TICKET_NAME_BYTES],

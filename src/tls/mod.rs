@@ -36,7 +36,7 @@ pub use tickets::TicketKeys;
 use crate::tls::material::{Identity, ListenerMaterial};
 
 /// What a listener agrees to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Agreement {
     /// Whether TLS 1.2 is refused.
     pub is_tls13_only: bool,
@@ -47,7 +47,7 @@ pub struct Agreement {
 }
 
 /// From what the TLS of a listener is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub struct ServerParts<'a> {
     /// The name of the listener: tickets are good for it alone.
     pub listener: &'a str,
@@ -60,7 +60,7 @@ pub struct ServerParts<'a> {
 }
 
 /// From what the TLS of an upstream is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub struct ClientParts<'a> {
     /// Who may issue certificates of backends: DER. None where nothing is verified.
     pub authorities: Option<&'a [Vec<u8>]>,

@@ -12,9 +12,11 @@ use crate::core::address::Address;
 use crate::core::limit::RateLimit;
 use crate::core::opening::Plan;
 use crate::net::Net;
+use crate::tls::material::ListenerMaterial;
 use crate::worker::keys::{ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listeners::{ListenerState, Pause};
 use crate::worker::listening_sockets::{ListeningSockets, Opened};
+use crate::worker::secure;
 use crate::worker::site::Site;
 use crate::worker::tls_routes::TlsRoutes;
 use crate::worker::told::{Adopted, Stage};
@@ -70,8 +72,10 @@ impl<N: Net> Worker<N> {
         let mut adopted = Adopted::default();
         let slots = self.place_listeners(&config, sockets, &mut adopted)?;
         let upstreams = self.adopt_upstreams(&config, at_start, &mut adopted);
-        for (slot, settings) in slots.iter().zip(&config.listeners) {
-            self.set_listener(*slot, settings, &upstreams);
+        for (place, (slot, settings)) in slots.iter().zip(&config.listeners).enumerate() {
+            let material = config.material.listeners.get(place);
+            let material = material.and_then(Option::as_ref);
+            self.set_listener(*slot, settings, material, &upstreams);
         }
         self.close_missing_listeners(&slots, &mut adopted);
         self.adopt_globals(&config);
@@ -209,16 +213,19 @@ impl<N: Net> Worker<N> {
         &mut self,
         slot: ListenerSlot,
         settings: &model::Listener,
+        material: Option<&ListenerMaterial>,
         upstreams: &[UpstreamSlot],
     ) {
         let listener = &mut self.shared.listeners[slot];
+        let before = listener.tls.take();
+        listener.tls = secure::of_listener(before, settings, material, &self.shared.ticket_keys);
         listener.name.clone_from(&settings.name);
         listener.connections_max = settings.connections_max;
         listener.timeouts = settings.timeouts;
         listener.proxies.clone_from(&settings.proxy_protocol);
         listener.plan = Plan {
             proxy_header: settings.proxy_protocol.is_some(),
-            client_hello: matches!(settings.mode, Mode::Tls { .. }),
+            client_hello: settings.tls.is_some() || matches!(settings.mode, Mode::Tls { .. }),
         };
         let passed: &[model::TlsRoute] = match &settings.mode {
             Mode::Tls { routes } => routes,

@@ -19,6 +19,7 @@ use crate::tls::ServerSettings;
 use crate::worker::io_space::IoSpace;
 use crate::worker::keys::{ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listening_sockets::{ListeningSocket, ListeningSockets, Opened};
+use crate::worker::secure::Made;
 use crate::worker::site::Site;
 use crate::worker::tls_routes::TlsRoutes;
 
@@ -49,7 +50,7 @@ pub(crate) struct ListenerState<N: Net> {
     /// Where connections go by what their ClientHello says.
     pub(crate) tls_routes: TlsRoutes,
     /// What others are decrypted with; none where they are not.
-    pub(crate) tls: Option<Arc<ServerSettings>>,
+    pub(crate) tls: Option<Made<ServerSettings>>,
     /// What is read of its clients before their sessions are settled.
     pub(crate) plan: Plan,
     /// Who may send a PROXY header; none where nobody has to.

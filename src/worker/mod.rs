@@ -39,6 +39,7 @@ mod probes;
 mod protocol;
 mod relay;
 mod report;
+mod secure;
 mod session;
 mod shared;
 mod siblings;
@@ -144,7 +145,6 @@ pub struct Worker<N: Net> {
     /// Kept between turns for their capacity.
     fired: Vec<Fired>,
     due: Vec<Timeout>,
-    ticket_keys: Vec<TicketKey>,
 }
 
 impl<N: Net> fmt::Debug for Worker<N> {
@@ -249,7 +249,6 @@ impl<N: Net> Worker<N> {
             report: Reporter::new(start.now),
             fired: Vec::new(),
             due: Vec::new(),
-            ticket_keys: Vec::new(),
         };
         worker.adopt_sockets(config, sockets, true)?;
         Ok(worker)
@@ -295,7 +294,7 @@ impl<N: Net> Worker<N> {
 
     /// Seals session tickets with the first of these keys from now on, and opens them with all.
     pub fn set_ticket_keys(&mut self, keys: &[TicketKey]) {
-        self.ticket_keys = keys.to_vec();
+        self.shared.ticket_keys.set(keys);
     }
 
     /// Never has more client connections than this at once, whatever limit all workers have.

@@ -178,8 +178,9 @@ fn terminate<N: Net>(
         return Turn::Sleep;
     };
     let Some(tls) = &shared.listeners[session.listener].tls else {
-        return begin(key, session, shared, settled);
+        return refuse(session, shared, Refusal::Unrouted(NoTlsRoute::Name));
     };
+    let tls = tls.settings();
     let hello = settled.hello.as_deref();
     let name = hello.and_then(|hello| hello.server_name.as_deref());
     let cost_us = tls.signature_us(name);

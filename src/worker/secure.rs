@@ -1,0 +1,122 @@
+//! The TLS of listeners and upstreams, made of what a configuration says and of what its files
+//! hold.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use log::error;
+
+use crate::config::model::{self, Mode, TlsVersion};
+use crate::tls::material::{ListenerMaterial, Material};
+use crate::tls::{Agreement, ClientParts, ClientSettings, ServerParts, ServerSettings, TicketKeys};
+
+/// The one protocol that is spoken over HTTP listeners and to HTTP backends so far.
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// What was made, and a number for what it was made of: making it again takes long where there
+/// are many certificates.
+#[derive(Debug)]
+pub(crate) struct Made<T> {
+    settings: Arc<T>,
+    of: u64,
+}
+
+/// What a listener decrypts with. What is there is kept where it would be the same, or something
+/// is wrong that the reading of files should have refused.
+pub(crate) fn of_listener(
+    before: Option<Made<ServerSettings>>,
+    settings: &model::Listener,
+    material: Option<&ListenerMaterial>,
+    own_keys: &Arc<TicketKeys>,
+) -> Option<Made<ServerSettings>> {
+    let tls = settings.tls.as_deref()?;
+    let material = material?;
+    let is_http = matches!(settings.mode, Mode::Http(_));
+    let agreement = Agreement {
+        is_tls13_only: tls.min_version == TlsVersion::V13,
+        cipher_suites: tls.cipher_suites.clone(),
+        protocols: is_http.then(|| HTTP_1_1.to_vec()).into_iter().collect(),
+    };
+    let parts = ServerParts {
+        listener: &settings.name,
+        agreement: &agreement,
+        is_strict: tls.strict_sni,
+        material,
+    };
+    let of = number(&parts);
+    if before.as_ref().is_some_and(|made| made.of == of) {
+        return before;
+    }
+    let given = &material.ticket_keys;
+    let keys = if given.is_empty() {
+        own_keys.clone()
+    } else {
+        let keys = TicketKeys::default();
+        keys.set(given);
+        Arc::new(keys)
+    };
+    match ServerSettings::new(&parts, &keys) {
+        Ok(settings) => Some(Made {
+            settings: Arc::new(settings),
+            of,
+        }),
+        Err(why) => {
+            error!("listener {}: {why}", settings.name);
+            before
+        }
+    }
+}
+
+/// What connections to the backends of an upstream are secured with, likewise. `place` is that of
+/// the upstream in its configuration.
+pub(crate) fn of_upstream(
+    before: Option<Made<ClientSettings>>,
+    settings: &model::Upstream,
+    material: &Material,
+    place: usize,
+    is_http: bool,
+) -> Option<Made<ClientSettings>> {
+    let tls = settings.tls.as_deref()?;
+    let files = material.upstreams.get(place)?.as_ref()?;
+    let authorities = material.authorities.get(files.authorities);
+    let protocols: Vec<Vec<u8>> = is_http.then(|| HTTP_1_1.to_vec()).into_iter().collect();
+    let parts = ClientParts {
+        authorities: tls
+            .verify
+            .then(|| authorities.map_or(&[][..], Vec::as_slice)),
+        identity: files.identity.as_ref(),
+        protocols: &protocols,
+    };
+    let of = number(&parts);
+    if before.as_ref().is_some_and(|made| made.of == of) {
+        return before;
+    }
+    match ClientSettings::new(&parts) {
+        Ok(settings) => Some(Made {
+            settings: Arc::new(settings),
+            of,
+        }),
+        Err(why) => {
+            error!("upstream {}: {why}", settings.name);
+            before
+        }
+    }
+}
+
+fn number(parts: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    parts.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl<T> Made<T> {
+    /// What was made.
+    pub(crate) fn settings(&self) -> &Arc<T> {
+        &self.settings
+    }
+
+    /// Whether the two are the same.
+    pub(crate) fn is_same(one: Option<&Self>, other: Option<&Self>) -> bool {
+        one.map(|made| made.of) == other.map(|made| made.of)
+    }
+}
