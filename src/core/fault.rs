@@ -31,7 +31,55 @@ pub enum Fault {
     Internal,
 }
 
+/// Those that are one thing each, in the order of their numbers.
+const KINDS: [Fault; 12] = [
+    Fault::Internal,
+    Fault::Malformed,
+    Fault::Misbehaved,
+    Fault::NothingInCommon,
+    Fault::NoProtocol,
+    Fault::NoCertificate,
+    Fault::UnknownIssuer,
+    Fault::Expired,
+    Fault::Revoked,
+    Fault::WrongName,
+    Fault::BadCertificate,
+    Fault::Cut,
+];
+
+/// Alerts are numbered from here.
+const ALERT_NUMBER: u16 = 0x100;
+
 impl Fault {
+    /// Every fault, for whoever tries them all.
+    pub fn all() -> impl Iterator<Item = Self> {
+        KINDS.into_iter().chain((0..=u8::MAX).map(Self::Alert))
+    }
+
+    /// Its number, by which another process knows it.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        if let Self::Alert(code) = self {
+            return ALERT_NUMBER + u16::from(code);
+        }
+        let place = KINDS.iter().position(|&kind| kind == self);
+        place
+            .and_then(|place| u16::try_from(place).ok())
+            .unwrap_or(0)
+    }
+
+    /// The fault of a number; of one that is not known, something internal.
+    #[must_use]
+    pub fn read(number: u16) -> Self {
+        if let Ok(code) = u8::try_from(number.wrapping_sub(ALERT_NUMBER)) {
+            return Self::Alert(code);
+        }
+        KINDS
+            .get(usize::from(number))
+            .copied()
+            .unwrap_or(Self::Internal)
+    }
+
     /// One word, as a counter or a field of a log has it.
     #[must_use]
     pub const fn word(self) -> &'static str {

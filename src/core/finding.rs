@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 
+use crate::core::fault::Fault;
 use crate::core::health::Verdict;
 use crate::core::http::head::HeadError;
 use crate::core::time::Tick;
@@ -57,6 +58,8 @@ pub(crate) enum Reason {
     Unresolved,
     /// The head of the answer breaks this rule.
     BadHead(HeadError),
+    /// TLS has failed.
+    Tls(Fault),
     /// The answer has a status that does not count as healthy.
     Status(u16),
 }
@@ -133,6 +136,9 @@ impl Reason {
         if let Self::Status(status) = self {
             return (STATUS_CODE, status);
         }
+        if let Self::Tls(fault) = self {
+            return (TLS_CODE, fault.number());
+        }
         if let Self::BadHead(error) = self {
             let place = HeadError::ALL.iter().position(|&known| known == error);
             let place = place.and_then(|place| u16::try_from(place).ok());
@@ -148,6 +154,7 @@ impl Reason {
         match code {
             0 => None,
             code if code == u16::from(STATUS_CODE) => Some(Self::Status(status)),
+            code if code == u16::from(TLS_CODE) => Some(Self::Tls(Fault::read(status))),
             code if code == u16::from(BAD_HEAD_CODE) => {
                 let known = HeadError::ALL.get(usize::from(status));
                 Some(known.map_or(Self::NotHttp, |&error| Self::BadHead(error)))
@@ -187,6 +194,7 @@ impl Reason {
             Self::ClosedEarly => "closed before it answered",
             Self::NotHttp => "the answer is not HTTP",
             Self::Unresolved => "its name does not resolve",
+            Self::Tls(fault) => fault.words(),
             Self::BadHead(_) | Self::Status(_) => return None,
         })
     }
@@ -196,6 +204,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (*self, self.words()) {
             (Self::Status(status), _) => write!(f, "HTTP status {status}"),
+            (Self::Tls(fault), _) => write!(f, "TLS: {}", fault.words()),
             (Self::BadHead(error), _) => write!(f, "the answer cannot be read: {error}"),
             (_, words) => f.write_str(words.unwrap_or_default()),
         }
@@ -219,6 +228,7 @@ const REASONS: [Reason; 12] = [
 ];
 const STATUS_CODE: u8 = 0xff;
 const BAD_HEAD_CODE: u8 = 0xfe;
+const TLS_CODE: u8 = 0xfd;
 
 const UNTIL_BITS: u32 = 48;
 const UNTIL_MAX: u64 = (1 << UNTIL_BITS) - 1;
@@ -237,7 +247,8 @@ mod tests {
         let reasons = REASONS
             .into_iter()
             .chain([0, 404, u16::MAX].map(Reason::Status))
-            .chain(HeadError::ALL.map(Reason::BadHead));
+            .chain(HeadError::ALL.map(Reason::BadHead))
+            .chain(Fault::all().map(Reason::Tls));
         for reason in reasons.map(Some).chain([None]) {
             for verdict in [Verdict::Up, Verdict::Down] {
                 for contrary in [0, 1, 0xffff] {

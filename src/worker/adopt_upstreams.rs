@@ -21,6 +21,7 @@ use crate::worker::Worker;
 use crate::worker::backend_entry::BackendEntry;
 use crate::worker::keys::{UpstreamSlot, key_of};
 use crate::worker::listeners::ListenerState;
+use crate::worker::secure::{self, Made};
 use crate::worker::shared::Shared;
 use crate::worker::told::Adopted;
 use crate::worker::upstreams::{StickyTags, Upstream};
@@ -43,8 +44,13 @@ impl<N: Net> Worker<N> {
                 self.adopt_members(slot, Vec::new());
             }
         }
-        for (slot, settings) in slots.iter().zip(&config.upstreams) {
-            self.adopt_upstream(*slot, settings, at_start, adopted);
+        for (place, (slot, settings)) in slots.iter().zip(&config.upstreams).enumerate() {
+            let before = self.shared.upstreams[*slot].tls.take();
+            let number = before.as_ref().map(Made::number);
+            let tls = secure::of_upstream(before, settings, &config.material, place);
+            let is_other = number != tls.as_ref().map(Made::number);
+            self.shared.upstreams[*slot].tls = tls;
+            self.adopt_upstream(*slot, settings, (at_start, is_other), adopted);
         }
         slots
     }
@@ -116,6 +122,7 @@ impl<N: Net> Worker<N> {
             queue: WaitQueue::default(),
             budget: budget(settings),
             settings: settings.clone(),
+            tls: None,
             column: self.shared.board.open(&settings.column_name()),
             has_limits: false,
             seen_at: 0,
@@ -140,7 +147,7 @@ impl<N: Net> Worker<N> {
         &mut self,
         slot: UpstreamSlot,
         settings: &model::Upstream,
-        at_start: bool,
+        (at_start, has_other_tls): (bool, bool),
         adopted: &mut Adopted,
     ) {
         let had_check = self.shared.upstreams[slot].settings.health_check.clone();
@@ -159,7 +166,13 @@ impl<N: Net> Worker<N> {
         }
         let mut limits = settings.backends.iter().map(|it| it.connections_max);
         upstream.has_limits = limits.any(|max| max.is_some());
-        let begins_anew = upstream.settings.send_proxy != settings.send_proxy;
+        let name_of = |settings: &model::Upstream| {
+            let tls = settings.tls.as_ref();
+            tls.and_then(|tls| tls.server_name.clone())
+        };
+        let begins_anew = has_other_tls
+            || upstream.settings.send_proxy != settings.send_proxy
+            || name_of(&upstream.settings) != name_of(settings);
         upstream.settings = settings.clone();
         let known = self.retire_members(slot, &settings.backends, adopted);
         let serves = |id: &BackendId| self.shared.upstreams.backends.get(*id).is_in_turn(false);

@@ -214,29 +214,13 @@ fn shake<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> 
         return Turn::Sleep;
     };
     let io = &mut shared.io;
-    if session.client.may_write() && session.client.flush(&mut io.net).is_err() {
-        return Turn::Close(CloseReason::Reset(Side::Client));
-    }
-    if !session.client.is_established() && session.client.may_read() {
-        match session.client.read(&mut io.net, &mut io.scratch) {
-            Io::Ready(count) => {
-                let account = io.buffers.account_mut();
-                let came = &io.scratch[..count];
-                if account
-                    .keep(Purpose::Input, &mut opening.bytes, came)
-                    .is_err()
-                {
-                    return refused(Refusal::TooLong);
-                }
-            }
-            Io::Blocked => {}
-            Io::Closed => return fail(session, shared),
-            Io::Failed(_) if session.client.fault().is_some() => return fail(session, shared),
-            Io::Failed(_) => return Turn::Close(CloseReason::Reset(Side::Client)),
+    match session.client.shake(&mut io.net) {
+        Ok(true) => {}
+        Ok(false) => return Turn::Sleep,
+        Err(_) if session.client.fault().is_none() => {
+            return Turn::Close(CloseReason::Reset(Side::Client));
         }
-    }
-    if !session.client.is_established() {
-        return Turn::Sleep;
+        Err(_) => return fail(session, shared),
     }
     match opening.settled.take() {
         Some(mut settled) => {

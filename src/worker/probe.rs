@@ -45,6 +45,8 @@ pub(crate) struct Running {
 pub(crate) enum ProbeStage {
     /// Holds the request; none where the connection is all that is tried.
     Connecting(Option<Vec<u8>>),
+    /// Connected, in the middle of a handshake; holds the request.
+    Securing(Vec<u8>),
     /// The request, and how much of it is sent.
     Asking(Vec<u8>, usize),
     Listening(Incoming),
@@ -125,7 +127,10 @@ impl Running {
         match &self.stage {
             ProbeStage::Listening(answer) => answer.is_over(),
             ProbeStage::Leaving(_) => true,
-            ProbeStage::Connecting(_) | ProbeStage::Asking(..) | ProbeStage::Over => false,
+            ProbeStage::Connecting(_)
+            | ProbeStage::Securing(_)
+            | ProbeStage::Asking(..)
+            | ProbeStage::Over => false,
         }
     }
 }
@@ -138,6 +143,7 @@ pub(crate) fn step<N: Net>(
 ) -> Found {
     match &running.stage {
         ProbeStage::Connecting(_) => confirm(running, shared, backend),
+        ProbeStage::Securing(_) => secure(running, shared),
         ProbeStage::Asking(..) => ask(running, shared, backend),
         ProbeStage::Leaving(left) => {
             let left = *left;
@@ -177,12 +183,30 @@ fn confirm<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: Backe
             let origin = own_origin(version, local, *destination);
             shared.prefaces.put(*connection, version, origin);
         }
-        *stage = ProbeStage::Asking(request, 0);
+        *stage = ProbeStage::Securing(request);
         *has_asked = true;
         Found::Nothing
     } else {
         *stage = ProbeStage::Over;
         Found::Outcome(Ok(()))
+    }
+}
+
+/// Goes on with the handshake, if there is one.
+fn secure<N: Net>(running: &mut Running, shared: &mut Shared<N>) -> Found {
+    let ProbeStage::Securing(request) = &mut running.stage else {
+        return Found::Nothing;
+    };
+    match shared.shake(running.connection) {
+        Ok(true) => {
+            running.stage = ProbeStage::Asking(std::mem::take(request), 0);
+            Found::Nothing
+        }
+        Ok(false) => Found::Wait,
+        Err(reason) => {
+            running.stage = ProbeStage::Over;
+            Found::Outcome(Err(reason))
+        }
     }
 }
 
@@ -213,8 +237,12 @@ fn first_words(upstreams: &UpstreamTable, backend: BackendId) -> Option<Vec<u8>>
     let entry = upstreams.entry(backend);
     let check = upstreams[entry.upstream].settings.health_check.as_ref()?;
     match &check.kind {
-        // To say for whom it connects is all that it says.
-        ProbeKind::Tcp => sends_proxy(upstreams, backend).map(|_| Vec::new()),
+        // To say for whom it connects, or to agree on how to encrypt, is all that it says.
+        ProbeKind::Tcp => {
+            let is_secure = upstreams[entry.upstream].tls.is_some();
+            let says_something = is_secure || sends_proxy(upstreams, backend).is_some();
+            says_something.then(Vec::new)
+        }
         ProbeKind::Http { path, host, .. } => {
             let host = host.clone().unwrap_or_else(|| host_of(entry));
             Some(probe::request(path, &host))

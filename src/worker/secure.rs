@@ -10,7 +10,7 @@ use crate::config::model::{self, Mode, TlsVersion};
 use crate::tls::material::{ListenerMaterial, Material};
 use crate::tls::{Agreement, ClientParts, ClientSettings, ServerParts, ServerSettings, TicketKeys};
 
-/// The one protocol that is spoken over HTTP listeners and to HTTP backends so far.
+/// The one protocol that is spoken over HTTP listeners so far.
 const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// What was made, and a number for what it was made of: making it again takes long where there
@@ -74,18 +74,17 @@ pub(crate) fn of_upstream(
     settings: &model::Upstream,
     material: &Material,
     place: usize,
-    is_http: bool,
 ) -> Option<Made<ClientSettings>> {
     let tls = settings.tls.as_deref()?;
     let files = material.upstreams.get(place)?.as_ref()?;
     let authorities = material.authorities.get(files.authorities);
-    let protocols: Vec<Vec<u8>> = is_http.then(|| HTTP_1_1.to_vec()).into_iter().collect();
     let parts = ClientParts {
         authorities: tls
             .verify
             .then(|| authorities.map_or(&[][..], Vec::as_slice)),
         identity: files.identity.as_ref(),
-        protocols: &protocols,
+        // Without a word of it, a server speaks HTTP/1.
+        protocols: &[],
     };
     let of = number(&parts);
     if before.as_ref().is_some_and(|made| made.of == of) {
@@ -115,8 +114,8 @@ impl<T> Made<T> {
         &self.settings
     }
 
-    /// Whether the two are the same.
-    pub(crate) fn is_same(one: Option<&Self>, other: Option<&Self>) -> bool {
-        one.map(|made| made.of) == other.map(|made| made.of)
+    /// A number for what it was made of.
+    pub(crate) const fn number(&self) -> u64 {
+        self.of
     }
 }

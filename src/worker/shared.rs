@@ -15,6 +15,7 @@ use crate::config::model;
 use crate::core::address::Address;
 use crate::core::backend::BackendId;
 use crate::core::client_hello::ClientHello;
+use crate::core::finding::Reason;
 use crate::core::rng::Rng;
 use crate::net::{ConnectError, Kind, Net, Target};
 use crate::tls::TicketKeys;
@@ -153,7 +154,8 @@ impl<N: Net> Shared<N> {
             key,
             generation,
         };
-        let endpoint = Endpoint::watched(stream, target, net, None)
+        let tls = self.upstreams[entry.upstream].connect_tls(&entry.address);
+        let endpoint = Endpoint::watched(stream, target, net, tls)
             .map_err(|error| ConnectError::Failed(error.kind()))?;
         vacant.insert(Connection {
             endpoint,
@@ -173,6 +175,33 @@ impl<N: Net> Shared<N> {
     ) -> Result<usize, ErrorKind> {
         let endpoint = self.connections.endpoint_mut(key);
         self.prefaces.write(key, endpoint, &mut self.io.net, more)
+    }
+
+    /// Goes on with what comes before all else on a connection that stands: its preface and its
+    /// handshake, if it has them. `Ready` where bytes of a session can follow, perhaps behind the
+    /// preface; the failure in words for a log.
+    pub(crate) fn shake(&mut self, key: ConnectionKey) -> Result<bool, Reason> {
+        let endpoint = self.connections.endpoint_mut(key);
+        match endpoint.is_established() {
+            true => Ok(true),
+            false => self.shake_secured(key),
+        }
+    }
+
+    #[cold]
+    fn shake_secured(&mut self, key: ConnectionKey) -> Result<bool, Reason> {
+        if self.prefaces.has(key) {
+            self.write_first(key, &[]).map_err(Reason::of)?;
+            if self.prefaces.has(key) {
+                return Ok(false);
+            }
+        }
+        let endpoint = self.connections.endpoint_mut(key);
+        let shaken = endpoint.shake(&mut self.io.net);
+        shaken.map_err(|kind| match endpoint.fault() {
+            Some(fault) => Reason::Tls(fault),
+            None => Reason::of(kind),
+        })
     }
 
     /// Closes a connection that nobody uses any more.

@@ -81,7 +81,8 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
             Confirmed::Yes => {
                 session.moved = shared.timers.now;
                 match shared.upstreams[relay.attempt.upstream].settings.send_proxy {
-                    None => relay.on_connected(since, shared),
+                    None if !backend.is_secure() => relay.on_connected(since, shared),
+                    None => relay.phase = RelayPhase::Greeting(since),
                     Some(version) => {
                         let (peer, destination) = (session.peer, session.destination.as_deref());
                         let net = &shared.io.net;
@@ -206,6 +207,16 @@ impl<N: Net> Relay<N> {
         let Some(connection) = self.connection else {
             return Err(Turn::Close(CloseReason::NoBackend));
         };
+        match shared.shake(connection) {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(unless_reset(client, &mut shared.io));
+            }
+            Err(reason) => {
+                self.attempt.note(reason);
+                return Err(self.on_connect_failed(id, shared, &reason.to_string()));
+            }
+        }
         if let Err(Pumped::SourceFailed(_)) = self.up.read_ahead(client, &mut shared.io) {
             return Err(Turn::Close(CloseReason::Reset(Side::Client)));
         }

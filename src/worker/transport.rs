@@ -28,6 +28,8 @@ pub(crate) struct Endpoint<N: Net> {
     /// What is known of the socket.
     ready: Readiness,
     ending: Ending,
+    /// Whether anything was said on a connection that weir has made.
+    has_begun: bool,
     /// Stamped when it was watched; events of another generation are stale.
     generation: u32,
 }
@@ -41,6 +43,15 @@ enum Ending {
     Told,
 }
 
+/// Takes the space that layers share, to be put back.
+fn take_space<N: Net>(net: &mut N) -> Vec<u8> {
+    let mut space = std::mem::take(net.layer_space());
+    if space.is_empty() {
+        space.resize(LAYER_SPACE_BYTES, 0);
+    }
+    space
+}
+
 // From its start to its end.
 impl<N: Net> Endpoint<N> {
     /// A stream that was just accepted, so far without a layer. It takes bytes before any event
@@ -51,6 +62,7 @@ impl<N: Net> Endpoint<N> {
             layer: None,
             ready: Readiness::WRITE,
             ending: Ending::No,
+            has_begun: true,
             generation,
         }
     }
@@ -89,6 +101,7 @@ impl<N: Net> Endpoint<N> {
                 stream,
                 ready: Readiness::NONE,
                 ending: Ending::No,
+                has_begun: false,
                 generation: target.generation,
             }),
             Err(error) => {
@@ -230,6 +243,47 @@ impl<N: Net> Endpoint<N> {
         self.layer.as_ref().is_none_or(Layer::is_established)
     }
 
+    /// Whether this is the first time that it is asked, before anything is said.
+    pub(crate) fn begin(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_begun, true)
+    }
+
+    /// Goes on until both sides of a layer have agreed; whether they have.
+    pub(crate) fn shake(&mut self, net: &mut N) -> Result<bool, ErrorKind> {
+        match self.is_established() {
+            true => Ok(true),
+            false => self.shake_layer(net),
+        }
+    }
+
+    #[cold]
+    fn shake_layer(&mut self, net: &mut N) -> Result<bool, ErrorKind> {
+        let mut space = take_space(net);
+        let found = self.shake_in(net, &mut space);
+        *net.layer_space() = space;
+        found
+    }
+
+    fn shake_in(&mut self, net: &mut N, space: &mut [u8]) -> Result<bool, ErrorKind> {
+        loop {
+            if self.may_write() {
+                self.flush(net)?;
+            }
+            match &self.layer {
+                Some(layer) if layer.is_established() => return Ok(true),
+                Some(layer) if layer.has_ended() => return Err(ErrorKind::UnexpectedEof),
+                Some(_) => {}
+                None => return Ok(true),
+            }
+            if !self.ready.has(Readiness::READ) {
+                return Ok(false);
+            }
+            if let Io::Failed(kind) = self.receive(net, &mut [], space) {
+                return Err(kind);
+            }
+        }
+    }
+
     /// Why the layer has failed, if it has.
     pub(crate) fn fault(&self) -> Option<Fault> {
         self.layer.as_ref().and_then(Layer::fault)
@@ -310,10 +364,7 @@ impl<N: Net> Endpoint<N> {
     /// Reads through the layer, from the socket only where that is needed.
     #[cold]
     fn read_layer(&mut self, net: &mut N, into: &mut [u8]) -> Io<usize> {
-        let mut space = std::mem::take(net.layer_space());
-        if space.is_empty() {
-            space.resize(LAYER_SPACE_BYTES, 0);
-        }
+        let mut space = take_space(net);
         let found = self.read_records(net, into, &mut space);
         *net.layer_space() = space;
         found
@@ -327,37 +378,50 @@ impl<N: Net> Endpoint<N> {
                 Io::Closed => return self.note_read(Io::Closed, into.len()),
                 found @ (Io::Ready(_) | Io::Blocked | Io::Failed(_)) => return found,
             }
-            let carried = layer.carry(space);
-            let room = &mut space[carried..];
-            let wanted = room.len();
-            if wanted == 0 {
-                return Io::Failed(ErrorKind::InvalidData);
+            match self.receive(net, into, space) {
+                Io::Ready(0) | Io::Closed => {}
+                found @ (Io::Ready(_) | Io::Blocked | Io::Failed(_)) => return found,
             }
-            let found = net.read(&self.stream, room);
-            let count = if let Io::Ready(count) = found {
-                count
-            } else {
-                0
-            };
-            self.note_read(found, wanted);
             may_have_more = self.ready.has(Readiness::READ);
-            let Some(layer) = &mut self.layer else { break };
-            if found == Io::Closed {
-                layer.on_end();
-            }
-            let opened = layer.on_received(&mut space[..carried + count], into);
-            if self.may_write() {
-                // It may have to be answered. That this failed is found by whoever writes.
-                let _ = self.flush(net);
-            }
-            match (opened, found) {
-                (Err(kind), _) => return Io::Failed(kind),
-                (Ok(given), _) if given > 0 => return Io::Ready(given),
-                (Ok(_), Io::Ready(_) | Io::Closed) => {}
-                (Ok(_), Io::Blocked | Io::Failed(_)) => return found,
-            }
         }
         Io::Blocked
+    }
+
+    /// Reads the socket once and lets the layer open what came; how many bytes that put `into`.
+    fn receive(&mut self, net: &mut N, into: &mut [u8], space: &mut [u8]) -> Io<usize> {
+        let Some(layer) = &mut self.layer else {
+            return Io::Blocked;
+        };
+        let carried = layer.carry(space);
+        let room = &mut space[carried..];
+        let wanted = room.len();
+        if wanted == 0 {
+            // A message of the handshake that is longer than any that is taken.
+            return Io::Failed(ErrorKind::InvalidData);
+        }
+        let found = net.read(&self.stream, room);
+        let count = if let Io::Ready(count) = found {
+            count
+        } else {
+            0
+        };
+        self.note_read(found, wanted);
+        let Some(layer) = &mut self.layer else {
+            return Io::Blocked;
+        };
+        if found == Io::Closed {
+            layer.on_end();
+        }
+        let opened = layer.on_received(&mut space[..carried + count], into);
+        if self.may_write() {
+            // It may have to be answered. That this failed is found by whoever writes.
+            let _ = self.flush(net);
+        }
+        match (opened, found) {
+            (Err(kind), _) => Io::Failed(kind),
+            (Ok(given), Io::Ready(_)) => Io::Ready(given),
+            (Ok(_), found) => found,
+        }
     }
 
     /// Moves up to `len` bytes into a kernel pipe that is empty.
@@ -414,10 +478,7 @@ impl<N: Net> Endpoint<N> {
             Ok(false) => return Io::Blocked,
             Err(kind) => return Io::Failed(kind),
         }
-        let mut space = std::mem::take(net.layer_space());
-        if space.is_empty() {
-            space.resize(LAYER_SPACE_BYTES, 0);
-        }
+        let mut space = take_space(net);
         let found = self.write_records(net, from, then, &mut space);
         *net.layer_space() = space;
         found

@@ -5,16 +5,19 @@ use std::ops::{Index, IndexMut};
 
 use crate::board::{BackendCell, Board, UpstreamColumn};
 use crate::config::model::{self, AlgorithmSettings, HashKey, IPV6_PREFIX_BITS};
+use crate::core::address::{Address, BackendAddress};
 use crate::core::backend::{BackendId, Backends, Lease};
 use crate::core::balance::{Algorithm, Ask, Balancer, client_key};
 use crate::core::http::budget::RetryBudget;
 use crate::core::http::sticky::{TagKey, Tags};
 use crate::core::limit::RateLimit;
 use crate::core::wait_queue::WaitQueue;
+use crate::tls::{ClientSettings, Connection};
 use crate::worker::attempt::Attempt;
 use crate::worker::backend_entry::BackendEntry;
 use crate::worker::keys::{SessionId, UpstreamSlot};
 use crate::worker::loads::Loads;
+use crate::worker::secure::Made;
 use crate::worker::timers::Timers;
 
 /// An upstream as the worker uses it.
@@ -27,6 +30,8 @@ pub(crate) struct Upstream {
     pub(crate) queue: WaitQueue<SessionId>,
     pub(crate) budget: RetryBudget,
     pub(crate) settings: model::Upstream,
+    /// What connections to its backends are secured with; none where they are not.
+    pub(crate) tls: Option<Made<ClientSettings>>,
     pub(crate) refused_log: RateLimit,
     pub(crate) column: UpstreamColumn,
     /// Whether a member has a limit of its own.
@@ -51,6 +56,25 @@ impl Upstream {
             | AlgorithmSettings::RoundRobin
             | AlgorithmSettings::LeastConn
             | AlgorithmSettings::RandomTwo => IPV6_PREFIX_BITS,
+        }
+    }
+
+    /// The TLS of a new connection to a backend of this address, if it has any.
+    pub(crate) fn connect_tls(&self, address: &BackendAddress) -> Option<Connection> {
+        match &self.tls {
+            None => None,
+            Some(tls) => self.connect_with(tls.settings(), address),
+        }
+    }
+
+    #[cold]
+    fn connect_with(&self, tls: &ClientSettings, address: &BackendAddress) -> Option<Connection> {
+        let given = self.settings.tls.as_ref()?.server_name.as_deref();
+        match (given, address) {
+            (Some(name), _) => tls.connect(name),
+            (None, BackendAddress::Name { host, .. }) => tls.connect(host),
+            (None, BackendAddress::Fixed(Address::Ip(ip))) => tls.connect(&ip.ip().to_string()),
+            (None, BackendAddress::Fixed(Address::Unix(_))) => None,
         }
     }
 

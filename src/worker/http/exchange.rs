@@ -351,8 +351,23 @@ impl<N: Net> Parts<'_, N> {
                 match connect::confirm(endpoint, &mut shared.io.net) {
                     Confirmed::NotYet => return self.watch_client(exchange, shared),
                     Confirmed::Yes => {
-                        exchange.on_connected(false, since, shared.timers.now);
-                        self.put_preface(exchange.attempt.upstream, connection, shared);
+                        if endpoint.begin() {
+                            self.put_preface(exchange.attempt.upstream, connection, shared);
+                        }
+                        match shared.shake(connection) {
+                            Ok(true) => {
+                                exchange.on_connected(false, since, shared.timers.now);
+                            }
+                            Ok(false) => {
+                                return self.watch_client(exchange, shared);
+                            }
+                            Err(reason) => {
+                                exchange.attempt.note(reason);
+                                let why = reason.to_string();
+                                self.on_connect_failed(exchange, shared, &why, false)?;
+                                return Continue(true);
+                            }
+                        }
                     }
                     Confirmed::Failed(kind) => {
                         exchange.attempt.note_failure(kind);
