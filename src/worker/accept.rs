@@ -206,8 +206,7 @@ impl<N: Net> Worker<N> {
         let session = vacant.insert(Session {
             client,
             peer,
-            destination: None,
-            hello: None,
+            told: None,
             listener: slot,
             opened: now,
             moved: now,

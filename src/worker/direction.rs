@@ -86,6 +86,7 @@ impl<N: Net> Direction<N> {
     }
 
     /// Reads once, if nothing is held, and holds what comes.
+    #[cold]
     pub(crate) fn read_ahead(
         &mut self,
         source: &mut Endpoint<N>,
@@ -258,6 +259,7 @@ impl<N: Net> Direction<N> {
     }
 
     /// One read into the scratch space; none when there was nothing, or the end.
+    #[inline(always)]
     fn read(
         &mut self,
         source: &mut Endpoint<N>,

@@ -82,7 +82,7 @@ use crate::worker::listeners::ListenerTable;
 use crate::worker::memory_queue::MemoryQueue;
 use crate::worker::preface::Prefaces;
 use crate::worker::probe::Probe;
-use crate::worker::session::{Protocol, Session};
+use crate::worker::session::{Protocol, Session, Told};
 use crate::worker::shared::Shared;
 use crate::worker::span::span;
 use crate::worker::timers::{Timeout, Timers};
@@ -591,7 +591,7 @@ impl<N: Net> Worker<N> {
             }
         }
         self.end_shortage(key, session.shortage);
-        let hello = session.hello.as_deref();
+        let hello = session.told.as_deref().and_then(Told::hello);
         let (slot, peer) = (session.listener, session.peer);
         self.shared.log_stranger(slot, peer, hello, reason);
         self.count_closed(session.listener, ended.upstream, reason);

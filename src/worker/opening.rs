@@ -48,7 +48,10 @@ pub(crate) fn start<N: Net>(
     Protocol::Tcp(Relay::new(attempt, shared.timers.now))
 }
 
-/// Reads until the opening is settled; then the session begins.
+/// Reads until the opening is settled; then the session begins. Most sessions have none, and pay
+/// nothing for what is on this stack.
+#[cold]
+#[inline(never)]
 pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
     if let Protocol::Opening(opening) = &session.protocol
         && let Some(why) = opening.refused
@@ -160,8 +163,7 @@ fn direct<N: Net>(
         }
         Destination::Terminate => terminate(key, session, shared, settled),
         Destination::Refuse(why) => {
-            session.peer = settled.peer.or(session.peer);
-            session.hello = settled.hello;
+            session.take_told(&mut settled);
             refuse(session, shared, why)
         }
     }
@@ -172,7 +174,7 @@ fn terminate<N: Net>(
     key: u32,
     session: &mut Session<N>,
     shared: &mut Shared<N>,
-    settled: Settled,
+    mut settled: Settled,
 ) -> Turn {
     let Protocol::Opening(opening) = &mut session.protocol else {
         return Turn::Sleep;
@@ -189,7 +191,7 @@ fn terminate<N: Net>(
         return Turn::Again;
     }
     let Some(connection) = tls.accept(name) else {
-        session.hello = settled.hello;
+        session.take_told(&mut settled);
         return refuse(session, shared, Refusal::Unrouted(NoTlsRoute::Name));
     };
     let io = &mut shared.io;
@@ -239,11 +241,11 @@ fn fail<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
         return Turn::Sleep;
     };
     let why = Refusal::Tls(session.client.fault().unwrap_or(Fault::Cut));
-    if let Some(settled) = opening.settled.take() {
-        session.peer = settled.peer.or(session.peer);
-        session.hello = settled.hello;
-    }
+    let settled = opening.settled.take();
     opening.refused = Some(why);
+    if let Some(mut settled) = settled {
+        session.take_told(&mut settled);
+    }
     session.moved = shared.timers.now;
     session.client.abandon_layer(&mut shared.io.net);
     session.client.finish(&mut shared.io.net);
@@ -326,17 +328,15 @@ fn begin<N: Net>(
     key: u32,
     session: &mut Session<N>,
     shared: &mut Shared<N>,
-    settled: Settled,
+    mut settled: Settled,
 ) -> Turn {
     let slot = session.listener;
     session.moved = shared.timers.now;
-    session.peer = settled.peer.or(session.peer);
-    session.destination = settled.destination.map(Box::new);
-    session.may_be_check = settled.may_be_check;
-    let protocol = start(shared, slot, session.peer, &settled);
     // What a client has encrypted for somebody else is passed on as it is.
     let is_passed_through = settled.hello.is_some() && settled.speaks == Some(Speaks::Tcp);
-    session.hello = settled.hello;
+    session.take_told(&mut settled);
+    session.may_be_check = settled.may_be_check;
+    let protocol = start(shared, slot, session.peer, &settled);
     let Protocol::Opening(opening) = std::mem::replace(&mut session.protocol, protocol) else {
         return Turn::Sleep;
     };

@@ -18,10 +18,8 @@ use crate::worker::turn::{CloseReason, Side};
 pub(crate) struct Session<N: Net> {
     pub(crate) client: Endpoint<N>,
     pub(crate) peer: Option<SocketAddr>,
-    /// Where the client connected to, where a PROXY header has told that. It has few of these.
-    pub(crate) destination: Option<Box<SocketAddr>>,
-    /// What the client has said of its connection over TLS.
-    pub(crate) hello: Option<Box<ClientHello>>,
+    /// What else an opening has told, where it did.
+    pub(crate) told: Option<Box<Told>>,
     pub(crate) listener: ListenerSlot,
     pub(crate) opened: Tick,
     /// When a byte last moved.
@@ -34,6 +32,24 @@ pub(crate) struct Session<N: Net> {
     pub(crate) may_be_check: bool,
     pub(crate) shortage: Shortage,
     pub(crate) protocol: Protocol<N>,
+}
+
+/// What an opening has told of a client, for the life of its session.
+pub(crate) struct Told {
+    /// Where it connected to, by a PROXY header.
+    pub(crate) destination: Option<SocketAddr>,
+    /// What it has said of its connection over TLS.
+    pub(crate) hello: Option<Box<ClientHello>>,
+}
+
+impl Told {
+    pub(crate) fn destination(&self) -> Option<&SocketAddr> {
+        self.destination.as_ref()
+    }
+
+    pub(crate) fn hello(&self) -> Option<&ClientHello> {
+        self.hello.as_deref()
+    }
 }
 
 /// What is spoken on a session.
@@ -83,6 +99,15 @@ impl<N: Net> Session<N> {
         SessionId {
             key,
             generation: self.client.generation(),
+        }
+    }
+
+    /// Takes what an opening has told.
+    pub(crate) fn take_told(&mut self, settled: &mut Settled) {
+        self.peer = settled.peer.or(self.peer);
+        let (destination, hello) = (settled.destination, settled.hello.take());
+        if destination.is_some() || hello.is_some() {
+            self.told = Some(Box::new(Told { destination, hello }));
         }
     }
 

@@ -3,6 +3,7 @@
 //! No client byte is read before the backend has confirmed, so every attempt starts afresh.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::board::{BackendCell, ListenerCell};
@@ -11,10 +12,10 @@ use crate::net::Net;
 use crate::worker::connect::{self, Confirmed, Dialed, NoBackend};
 use crate::worker::direction::{Pumped, RelayLimits};
 use crate::worker::io_space::IoSpace;
-use crate::worker::keys::{ListenerSlot, SessionId};
+use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId};
 use crate::worker::preface::origin;
 use crate::worker::relay::{Content, Relay, RelayPhase};
-use crate::worker::session::{Protocol, Session};
+use crate::worker::session::{Protocol, Session, Told};
 use crate::worker::shared::Shared;
 use crate::worker::transport::Endpoint;
 use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
@@ -61,47 +62,31 @@ impl<N: Net> Relay<N> {
     }
 }
 
+/// A client as it is told to a backend.
+struct Client<'a, N: Net> {
+    endpoint: &'a mut Endpoint<N>,
+    peer: Option<SocketAddr>,
+    destination: Option<&'a SocketAddr>,
+}
+
 /// Runs a session until it has to wait, is over, or has spent its budget.
 pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
     let id = session.id(key);
     let Protocol::Tcp(relay) = &mut session.protocol else {
         return Turn::Sleep;
     };
-    if relay.awaits_descriptor() {
-        return unless_reset(&session.client, &mut shared.io);
-    }
     let before = relay.progress();
-    if let RelayPhase::Connecting(since) = relay.phase {
-        let Some(connection) = relay.connection else {
-            return Turn::Close(CloseReason::NoBackend);
+    if !matches!(relay.phase, RelayPhase::Relaying(_)) {
+        let (peer, told) = (session.peer, session.told.as_deref());
+        let client = Client {
+            endpoint: &mut session.client,
+            peer,
+            destination: told.and_then(Told::destination),
         };
-        let backend = shared.connections.endpoint_mut(connection);
-        match connect::confirm(backend, &mut shared.io.net) {
-            Confirmed::NotYet => return unless_reset(&session.client, &mut shared.io),
-            Confirmed::Yes => {
-                session.moved = shared.timers.now;
-                match shared.upstreams[relay.attempt.upstream].settings.send_proxy {
-                    None if !backend.is_secure() => relay.on_connected(since, shared),
-                    None => relay.phase = RelayPhase::Greeting(since),
-                    Some(version) => {
-                        let (peer, destination) = (session.peer, session.destination.as_deref());
-                        let net = &shared.io.net;
-                        let origin = origin(&session.client, peer, destination.copied(), net);
-                        shared.prefaces.put(connection, version, origin);
-                        relay.phase = RelayPhase::Greeting(since);
-                    }
-                }
-            }
-            Confirmed::Failed(kind) => {
-                relay.attempt.note_failure(kind);
-                return relay.on_connect_failed(id, shared, &connect::reason(kind));
-            }
+        if let Some(turn) = relay.prepare(id, client, shared) {
+            return turn;
         }
-    }
-    if let RelayPhase::Greeting(since) = relay.phase
-        && let Err(turn) = relay.greet(id, since, &mut session.client, shared)
-    {
-        return turn;
+        session.moved = shared.timers.now;
     }
     let turn = pump_both(&mut session.client, relay, shared);
     let after = relay.progress();
@@ -194,9 +179,66 @@ impl<N: Net> Relay<N> {
         }
     }
 
+    /// Whether the backend connection is still to be made, or its preface sent: how the turn ends.
+    /// None where bytes are relayed from now on.
+    #[inline(never)]
+    fn prepare(
+        &mut self,
+        id: SessionId,
+        client: Client<'_, N>,
+        shared: &mut Shared<N>,
+    ) -> Option<Turn> {
+        if self.awaits_descriptor() {
+            return Some(unless_reset(client.endpoint, &mut shared.io));
+        }
+        if let RelayPhase::Connecting(since) = self.phase {
+            let Some(connection) = self.connection else {
+                return Some(Turn::Close(CloseReason::NoBackend));
+            };
+            let backend = shared.connections.endpoint_mut(connection);
+            match connect::confirm(backend, &mut shared.io.net) {
+                Confirmed::NotYet => return Some(unless_reset(client.endpoint, &mut shared.io)),
+                Confirmed::Yes => self.on_confirmed(since, connection, &client, shared),
+                Confirmed::Failed(kind) => {
+                    self.attempt.note_failure(kind);
+                    return Some(self.on_connect_failed(id, shared, &connect::reason(kind)));
+                }
+            }
+        }
+        match self.phase {
+            RelayPhase::Greeting(since) => self.greet(id, since, client.endpoint, shared).err(),
+            RelayPhase::AwaitingDescriptor(_)
+            | RelayPhase::Connecting(_)
+            | RelayPhase::Relaying(_) => None,
+        }
+    }
+
+    /// The connection stands: bytes are relayed, behind a preface where its upstream has one sent,
+    /// and a handshake where it has TLS.
+    fn on_confirmed(
+        &mut self,
+        since: Tick,
+        connection: ConnectionKey,
+        client: &Client<'_, N>,
+        shared: &mut Shared<N>,
+    ) {
+        let version = shared.upstreams[self.attempt.upstream].settings.send_proxy;
+        let is_ready = shared.connections.endpoint(connection).is_established();
+        if version.is_none() && is_ready {
+            return self.on_connected(since, shared);
+        }
+        if let Some(version) = version {
+            let (peer, destination) = (client.peer, client.destination.copied());
+            let origin = origin(client.endpoint, peer, destination, &shared.io.net);
+            shared.prefaces.put(connection, version, origin);
+        }
+        self.phase = RelayPhase::Greeting(since);
+    }
+
     /// Sends the preface of the connection, with what the client has said so far in the same
     /// write: or says how the turn ends, if it has not left.
     #[cold]
+    #[inline(never)]
     fn greet(
         &mut self,
         id: SessionId,

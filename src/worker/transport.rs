@@ -338,6 +338,7 @@ impl<N: Net> Endpoint<N> {
 // What comes.
 impl<N: Net> Endpoint<N> {
     /// Reads once, into what must not be empty. The end is told once.
+    #[inline(always)]
     pub(crate) fn read(&mut self, net: &mut N, into: &mut [u8]) -> Io<usize> {
         if self.layer.is_some() {
             return self.read_layer(net, into);

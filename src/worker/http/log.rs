@@ -12,7 +12,7 @@ use crate::worker::http::received::OwnAnswer;
 use crate::worker::http::space::unix_ms;
 use crate::worker::keys::ListenerSlot;
 use crate::worker::relay::Relay;
-use crate::worker::session::Session;
+use crate::worker::session::{Session, Told};
 use crate::worker::shared::Shared;
 use crate::worker::turn::{CloseReason, Side};
 
@@ -273,8 +273,9 @@ pub(crate) fn log_tcp<N: Net>(
         client: session.peer,
         listener: &shared.listeners[session.listener].name,
         sni: session
-            .hello
-            .as_ref()
+            .told
+            .as_deref()
+            .and_then(Told::hello)
             .and_then(|it| it.server_name.as_deref()),
         pool: &shared.upstreams[attempt.upstream].name,
         backend: backend.map(|backend| backend.identity.as_str()),

@@ -6,7 +6,7 @@ use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::http::client::Http;
 use crate::worker::keys::SessionId;
-use crate::worker::session::{Protocol, Session};
+use crate::worker::session::{Protocol, Session, Told};
 use crate::worker::transport::Endpoint;
 use crate::worker::turn::Turn;
 
@@ -47,7 +47,7 @@ impl<'a, N: Net> Parts<'a, N> {
             client: &mut session.client,
             http,
             facts,
-            destination: session.destination.as_deref(),
+            destination: session.told.as_deref().and_then(Told::destination),
             moved: &mut session.moved,
         })
     }
