@@ -802,8 +802,9 @@ mod tests {
                 LogFormat::Json,
                 concat!(
                     r#"{"ts":"2001-09-09T01:46:40.123Z","id":"0000000000000001","#,
-                    r#""client":"192.0.2.1:4711","listener":"db","sni":null,"proto":"TCP","bytes_in":0,"#,
-                    r#""bytes_out":7,"pool":"sql","backend":null,"attempts":3,"t_queue":null,"#,
+                    r#""client":"192.0.2.1:4711","listener":"db","sni":null,"proto":"TCP","#,
+                    r#""bytes_in":0,"bytes_out":7,"pool":"sql","backend":null,"attempts":3,"#,
+                    r#""t_queue":null,"#,
                     r#""t_connect":null,"t_total":5000,"why":"connect timeout","#,
                     r#""closed_by":"weir"}"#,
                     "\n",

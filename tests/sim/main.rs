@@ -1,11 +1,9 @@
 //! The deterministic simulation: the real worker over a fake network and clock.
 //!
 //! `rig` turns the worker by hand and checks it after every turn. `seeds` draws whole worlds of
-//! accidents; `rules`, `limits`, `ends`, `health`, `opening`, `hello`, `doors` (listening sockets) and
-//! `cost` are scripts, one behaviour each. `layered` is about records under every connection.
-//! accidents; `rules`, `limits`, `ends`, `health`, `opening`, `send_proxy`, `doors` (listening
-//! sockets) and `cost` are scripts, one behaviour each. `layered` is about records under every
-//! connection.
+//! accidents; `rules`, `limits`, `ends`, `health`, `opening`, `hello`, `send_proxy`, `doors`
+//! (listening sockets) and `cost` are scripts, one behaviour each. `layered` is about records under
+//! every connection.
 //! `machine` is several workers on one board, with scripts in `board` and seeds in `machines`.
 
 mod board;

@@ -57,7 +57,8 @@ const ROUTES: &str = "\
     - prefix: /bare\n    upstream: pool\n    headers: {response: {remove: \
     [Strict-Transport-Security]}}\n  \
     - {prefix: /fixed, respond: {body: hi}}\n  \
-    - prefix: /fixed/own\n    respond: {body: hi, headers: {STRICT-Transport-Security: max-age=5}}\n  \
+    - prefix: /fixed/own\n    respond: {body: hi, headers: \
+    {STRICT-Transport-Security: max-age=5}}\n  \
     - {prefix: /get, methods: [GET], respond: {body: hi}}\n  \
     - {prefix: /elsewhere, redirect: {location: \"https://b.example/\"}}";
 
