@@ -497,7 +497,7 @@ const CRATES: &[&str] = &[
     "ring",
     "rustix",
     "rustls",
-    "rustls-webpki",
+    "rustls_webpki",
     "seccompiler",
     "serde",
     "serde_yaml",
