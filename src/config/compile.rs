@@ -420,6 +420,7 @@ fn blank() -> Config {
 pub(super) enum Relayed {
     Tcp,
     Tls,
+    Passthrough,
 }
 
 impl Relayed {
@@ -428,6 +429,7 @@ impl Relayed {
         match self {
             Self::Tcp => "of mode tcp",
             Self::Tls => "of mode tls",
+            Self::Passthrough => "with `passthrough`",
         }
     }
 }

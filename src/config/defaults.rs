@@ -78,6 +78,7 @@ pub(super) const LISTENER_TLS: ListenerTls = ListenerTls {
     cipher_suites: Vec::new(),
     strict_sni: false,
     ticket_keys: Vec::new(),
+    passthrough: Vec::new(),
 };
 /// Where most distributions keep the certificates of those whom the system believes.
 pub(super) const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";

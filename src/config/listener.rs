@@ -343,6 +343,10 @@ fn tcp(c: &mut Compiler<'_>, section: &mut Section<'_>) -> Option<Mode> {
 
 fn tls(c: &mut Compiler<'_>, section: &mut Section<'_>) -> Option<Mode> {
     refuse_http(section, ModeWord::Tls, &mut c.problems);
+    if let Some(entry) = section.peek("tls").filter(|it| !values::is_off(&it.value)) {
+        let message = "`tls` decrypts, and a listener of mode tls does not: leave one of them out";
+        c.problems.error(entry.key_at, message);
+    }
     let upstream = named_upstream(section);
     if let Some(entry) = upstream {
         let message = "a listener of mode tls has `routes`: give one with this upstream alone";

@@ -118,6 +118,15 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// What is led on without being decrypted.
+    pub(crate) fn passed_on(&self) -> &[TlsRoute] {
+        match (&self.mode, &self.tls) {
+            (Mode::Tls { routes }, _) => routes,
+            (_, Some(tls)) => &tls.passthrough,
+            (_, None) => &[],
+        }
+    }
+
     /// Its name on the board: as over a reload it is known by its address, or by its name where
     /// the kernel chooses the port.
     #[must_use]
@@ -163,6 +172,8 @@ pub(crate) struct ListenerTls {
     /// Files with keys of session tickets, the first of which encrypts; empty when weir makes and
     /// turns them itself.
     pub(crate) ticket_keys: Vec<PathBuf>,
+    /// Connections that are led on as they are, by what their ClientHello says.
+    pub(crate) passthrough: Vec<TlsRoute>,
 }
 
 /// Where certificates are.

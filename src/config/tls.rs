@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::compile::Compiler;
+use super::compile::{Compiler, Relayed};
 use super::defaults;
 use super::key::{Key, Shown, key, later, written};
 use super::model::{
@@ -12,6 +12,7 @@ use super::model::{
 };
 use super::node::{Entry, Node, Value};
 use super::section::{OR_OFF, Section, read_value};
+use super::tls_route::{self, tls_routes};
 use super::tree::{self, Tree};
 use super::values::{self, Read, one_of};
 use crate::core::address::BackendAddress;
@@ -44,6 +45,11 @@ pub(super) static TLS: &[Key<ListenerTls>] = &[
         let paths = paths.map(|it| path_tree(it));
         (!it.ticket_keys.is_empty()).then(|| Tree::List(paths.collect()))
     }),
+    Key::new(
+        "passthrough",
+        |it, entry, c| it.passthrough = tls_routes(c, entry, Relayed::Passthrough),
+        |it, shown| (!it.passthrough.is_empty()).then(|| tls_route::tree(&it.passthrough, shown)),
+    ),
 ];
 
 /// Of one of several certificates, or of the only one.

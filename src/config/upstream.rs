@@ -193,9 +193,10 @@ pub(super) fn trees(config: &Config) -> Tree {
 fn is_only_relayed(config: &Config, index: usize) -> bool {
     let mut is_relayed = false;
     for listener in &config.listeners {
+        is_relayed |= listener.passed_on().iter().any(|r| r.upstream == index);
         match &listener.mode {
             Mode::Tcp { upstream } => is_relayed |= *upstream == index,
-            Mode::Tls { routes } => is_relayed |= routes.iter().any(|r| r.upstream == index),
+            Mode::Tls { .. } => {}
             Mode::Http(http) => {
                 if http.routes.iter().any(|r| r.action == Action::Proxy(index)) {
                     return false;

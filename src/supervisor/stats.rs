@@ -1,7 +1,7 @@
 //! The statistics line of the whole machine: the sums of what all workers count.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use log::info;
 
@@ -103,7 +103,9 @@ impl Supervisor {
             }
         }
         let expiries = stats_text::expiries(&self.config);
-        stats_text::certificates(&mut line, expiries, self.reactor.wall());
+        let since = self.reactor.wall().duration_since(SystemTime::UNIX_EPOCH);
+        let now_unix_s = since.map_or(0, |since| since.as_secs());
+        stats_text::certificates(&mut line, expiries, now_unix_s);
         stats_text::oddities(&mut line, |kind| board.oddities(kind));
         stats_text::access_log(&mut line, board.lines_lost());
         let _ = write!(line, "; workers {}", self.serving_workers());

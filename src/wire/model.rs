@@ -40,7 +40,9 @@ parts! {
             name, address, backlog, keepalive, proxy_protocol, connections_max, timeouts, tls,
             mode,
         }
-        ListenerTls { certificates, min_version, cipher_suites, strict_sni, ticket_keys }
+        ListenerTls {
+            certificates, min_version, cipher_suites, strict_sni, ticket_keys, passthrough,
+        }
         CertificateSource { files, names, client_auth }
         IdentityFiles { certificate, key }
         ClientAuthSource { authorities, is_required, revocations }

@@ -227,11 +227,7 @@ impl<N: Net> Worker<N> {
             proxy_header: settings.proxy_protocol.is_some(),
             client_hello: settings.tls.is_some() || matches!(settings.mode, Mode::Tls { .. }),
         };
-        let passed: &[model::TlsRoute] = match &settings.mode {
-            Mode::Tls { routes } => routes,
-            Mode::Tcp { .. } | Mode::Http(_) => &[],
-        };
-        listener.tls_routes = TlsRoutes::new(passed, upstreams);
+        listener.tls_routes = TlsRoutes::new(settings.passed_on(), upstreams);
         match &settings.mode {
             Mode::Tcp { upstream } => {
                 listener.upstream = upstreams[*upstream];

@@ -8,6 +8,7 @@ use crate::core::http::oddity::Oddity;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::connections::Owner;
+use crate::worker::http::space::unix_ms;
 use crate::worker::keys::key_of;
 use crate::worker::memory_queue::Shortage;
 use crate::worker::probe::Probe;
@@ -296,7 +297,7 @@ impl<N: Net> Worker<N> {
         }
         let expiries = self.report.expiries_unix_s.iter();
         let expiries = expiries.map(|(name, at)| (name.as_str(), *at));
-        stats_text::certificates(&mut line, expiries, self.shared.io.net.wall());
+        stats_text::certificates(&mut line, expiries, unix_ms(&self.shared.io.net) / 1000);
         stats_text::oddities(&mut line, |kind| board.oddities(kind));
         stats_text::access_log(&mut line, self.access_lines_lost());
         line

@@ -466,7 +466,7 @@ fn http_mode() -> BoxedStrategy<Http> {
     .boxed()
 }
 
-fn relayed_mode() -> impl Strategy<Value = Mode> {
+fn tls_routes() -> impl Strategy<Value = Vec<TlsRoute>> {
     let routes = vec![
         (HostPattern::Any, None),
         (HostPattern::Any, Some("acme-tls/1".to_owned())),
@@ -482,10 +482,13 @@ fn relayed_mode() -> impl Strategy<Value = Mode> {
         upstream: 2,
     };
     let routes = prop::sample::subsequence(routes, 1..=4);
-    let routes = routes.prop_map(move |all| all.into_iter().map(route).collect());
+    routes.prop_map(move |all| all.into_iter().map(route).collect())
+}
+
+fn relayed_mode() -> impl Strategy<Value = Mode> {
     prop_oneof![
         Just(Mode::Tcp { upstream: 2 }),
-        routes.prop_map(|routes| Mode::Tls { routes }),
+        tls_routes().prop_map(|routes| Mode::Tls { routes }),
     ]
 }
 
@@ -530,6 +533,7 @@ fn listener_tls() -> impl Strategy<Value = Option<Box<ListenerTls>>> {
         prop::collection::vec(suite, 0..3),
         any::<bool>(),
         prop::collection::vec(path(), 0..3),
+        tls_routes(),
     );
     let all = all.prop_map(|all| ListenerTls {
         certificates: all.0,
@@ -542,6 +546,7 @@ fn listener_tls() -> impl Strategy<Value = Option<Box<ListenerTls>>> {
         cipher_suites: all.2,
         strict_sni: all.3,
         ticket_keys: all.4,
+        passthrough: all.5,
     });
     prop::option::of(all.prop_map(Box::new))
 }
@@ -579,6 +584,8 @@ fn listener(index: usize, http: bool) -> BoxedStrategy<Listener> {
         listener_tls(),
     );
     all.prop_map(move |all| Listener {
+        // Nothing is decrypted where all is led on.
+        tls: all.8.filter(|_| http || !matches!(all.7, Mode::Tls { .. })),
         name: format!("l{index}"),
         address: all.0,
         backlog: all.1,
@@ -591,7 +598,6 @@ fn listener(index: usize, http: bool) -> BoxedStrategy<Listener> {
         } else {
             all.7
         },
-        tls: all.8,
     })
     .boxed()
 }

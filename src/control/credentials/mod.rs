@@ -120,8 +120,8 @@ pub(super) fn way(is_alone: bool) -> &'static str {
 const ALONE: &str = "; a process on its own reads with the rights of its user: under a supervisor \
                      (`supervisor: on`, or several `workers`) weir can read what only root may, or \
                      give it a copy that its user may read";
-const FROM_START: &str = "; weir keeps the right to read what only root may if it has that right at \
-                          its start, with `tls` in its configuration";
+const FROM_START: &str = "; weir keeps the right to read what only root may, if it has that right \
+                          at its start, with `tls` in its configuration";
 
 impl Credentials {
     /// With what the program before has left, until it is looked at.

@@ -254,12 +254,17 @@ listeners:
     tls:
       certificates:
         - {certificate: given/site.pem, key: given/site.key}
-        - {certificate: given/two.pem, key: given/two.key, client_ca: given/other.pem, client_auth: optional}
+        - certificate: given/two.pem
+          key: given/two.key
+          client_ca: given/other.pem
+          client_auth: optional
       client_ca: given/ca.pem
       crl: given/crl.pem
       ticket_keys: [t48, t80]
 upstreams:
-  a: {tls: {ca: given/ca.pem, certificate: given/client.pem, key: given/client.key}, backends: [a:1]}
+  a:
+    tls: {ca: given/ca.pem, certificate: given/client.pem, key: given/client.key}
+    backends: [a:1]
   b: {tls: {ca: given/ca.pem}, backends: [a:1]}
   c: {tls: {ca: nowhere.pem, verify: false}, backends: [a:1]}
   d: {backends: [a:1]}
