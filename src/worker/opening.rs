@@ -14,13 +14,11 @@ use crate::core::time::Tick;
 use crate::core::tls_route::NoTlsRoute;
 use crate::net::{Net, Then};
 use crate::worker::attempt::Attempt;
-use crate::worker::http;
 use crate::worker::http::client::Http;
 use crate::worker::keys::ListenerSlot;
 use crate::worker::relay::Relay;
 use crate::worker::session::{Opening, Protocol, Session};
 use crate::worker::shared::Shared;
-use crate::worker::tcp;
 use crate::worker::tls_routes::Destination;
 use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
 
@@ -323,7 +321,7 @@ pub(crate) fn on_timeout<N: Net>(session: &Session<N>) -> Turn {
     }
 }
 
-/// The session begins with what came behind its opening.
+/// The session begins with what came behind its opening, and has its first turn next.
 fn begin<N: Net>(
     key: u32,
     session: &mut Session<N>,
@@ -377,9 +375,5 @@ fn begin<N: Net>(
         }
         Protocol::Opening(_) => {}
     }
-    match session.protocol {
-        Protocol::Tcp(_) => tcp::run(key, session, shared),
-        Protocol::Http(_) => http::run(key, session, shared),
-        Protocol::Opening(_) => Turn::Sleep,
-    }
+    Turn::Again
 }

@@ -31,6 +31,7 @@ impl Prefaces {
     }
 
     /// A connection that stands begins with this.
+    #[cold]
     pub(crate) fn put(&mut self, key: ConnectionKey, version: ProxyVersion, origin: Origin) {
         let mut header = Vec::new();
         proxy_header::write(version, origin, TlsFacts::default(), &mut header);

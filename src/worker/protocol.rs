@@ -17,8 +17,16 @@ use crate::worker::turn::{CloseReason, Turn};
 
 /// Runs a session until it has to wait, is over, or has spent its budget.
 pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    if let Protocol::Opening(_) = session.protocol {
+        let turn = opening::run(key, session, shared);
+        let has_begun = !matches!(session.protocol, Protocol::Opening(_));
+        // It goes on at once, from here: what is called from one place is no call.
+        if !has_begun || turn != Turn::Again {
+            return turn;
+        }
+    }
     match session.protocol {
-        Protocol::Opening(_) => opening::run(key, session, shared),
+        Protocol::Opening(_) => Turn::Sleep,
         Protocol::Tcp(_) => tcp::run(key, session, shared),
         Protocol::Http(_) => http::run(key, session, shared),
     }

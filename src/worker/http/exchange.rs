@@ -326,6 +326,7 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// One round in both directions; whether anything moved.
+    #[inline(always)]
     fn advance(
         &mut self,
         exchange: &mut ActiveExchange,

@@ -42,6 +42,7 @@ pub(super) fn write_or_hold<N: Net>(
 }
 
 /// Writes what the endpoint takes of two slices.
+#[inline(always)]
 pub(super) fn write<N: Net>(
     endpoint: &mut Endpoint<N>,
     net: &mut N,
