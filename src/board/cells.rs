@@ -6,6 +6,7 @@
 //! worker's row is sorted.
 
 use crate::core::access_log::Why;
+use crate::core::handshake::Handshake;
 use crate::core::histogram::BUCKETS;
 use crate::core::table::Table;
 
@@ -49,6 +50,10 @@ pub enum CountedBackends {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountedRoutes {}
 
+/// Handshakes of listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountedHandshakes {}
+
 impl Counted for CountedListeners {
     const TABLE: Table = Table::Listeners;
 }
@@ -63,6 +68,10 @@ impl Counted for CountedBackends {
 
 impl Counted for CountedRoutes {
     const TABLE: Table = Table::Routes;
+}
+
+impl Counted for CountedHandshakes {
+    const TABLE: Table = Table::Handshakes;
 }
 
 /// The cells of a table's columns.
@@ -97,6 +106,8 @@ const BACKEND_GAUGES_AT: usize = 12;
 const ROUTE_CODES_AT: usize = 1;
 const ROUTE_REASONS_AT: usize = ROUTE_CODES_AT + CODE_CLASSES;
 const ROUTE_GAUGES_AT: usize = ROUTE_REASONS_AT + REASONS;
+// Handshakes: a counter for each way to end.
+const HANDSHAKE_GAUGES_AT: usize = Handshake::ALL.len();
 
 // The first gauge says how often the column is open.
 const _: () = assert!(ListenerCell::Active as usize == LISTENER_GAUGES_AT + 1);
@@ -113,6 +124,7 @@ impl Width {
             Table::Upstreams => (48, UPSTREAM_GAUGES_AT, BUCKETS),
             Table::Backends => (16, BACKEND_GAUGES_AT, 0),
             Table::Routes => (32, ROUTE_GAUGES_AT, 0),
+            Table::Handshakes => (16, HANDSHAKE_GAUGES_AT, 0),
         };
         assert!(first_gauge < cells && cells <= CELLS_MAX && cells.is_multiple_of(UNIT));
         Self {
@@ -269,6 +281,12 @@ impl Cell<CountedListeners> for Why {
 impl Cell<CountedRoutes> for Why {
     fn index(self) -> usize {
         ROUTE_REASONS_AT + self as usize
+    }
+}
+
+impl Cell<CountedHandshakes> for Handshake {
+    fn index(self) -> usize {
+        self as usize
     }
 }
 

@@ -35,8 +35,9 @@ use directory::{Location, Room};
 use layout::{CHANGES_AT, Layout, MAGIC, MAGIC_AT, ROWS_USED_AT, VERSION, VERSION_AT};
 
 pub use cells::{
-    BackendCell, BackendWord, Cell, CodeClass, Counted, CountedBackends, CountedListeners,
-    CountedRoutes, CountedUpstreams, ListenerCell, RouteCell, Timed, UpstreamWord, Word,
+    BackendCell, BackendWord, Cell, CodeClass, Counted, CountedBackends, CountedHandshakes,
+    CountedListeners, CountedRoutes, CountedUpstreams, ListenerCell, RouteCell, Timed,
+    UpstreamWord, Word,
 };
 pub(crate) use layout::{NAMES_MAX, ROWS_MAX};
 pub(crate) use loads::NotesRead;
@@ -66,6 +67,8 @@ pub struct Column<K: Counted> {
 pub(crate) type ListenerColumn = Column<CountedListeners>;
 /// The column of an upstream.
 pub(crate) type UpstreamColumn = Column<CountedUpstreams>;
+/// The column of a listener's handshakes.
+pub(crate) type HandshakeColumn = Column<CountedHandshakes>;
 /// The column of a backend.
 pub type BackendColumn = Column<CountedBackends>;
 

@@ -90,7 +90,9 @@ impl Config {
                 .into_iter()
                 .chain(backends)
         });
-        listeners.chain(upstreams).collect()
+        let secured = self.listeners.iter().filter(|it| it.expects_hello());
+        let handshakes = secured.map(|it| (Table::Handshakes, it.column_name()));
+        listeners.chain(upstreams).chain(handshakes).collect()
     }
 }
 
@@ -125,6 +127,11 @@ impl Listener {
             (_, Some(tls)) => &tls.passthrough,
             (_, None) => &[],
         }
+    }
+
+    /// Whether its clients begin with a ClientHello.
+    pub(crate) fn expects_hello(&self) -> bool {
+        self.tls.is_some() || matches!(self.mode, Mode::Tls { .. })
     }
 
     /// Its name on the board: as over a reload it is known by its address, or by its name where

@@ -14,6 +14,7 @@ pub mod client_hello;
 pub mod fault;
 pub mod finding;
 pub mod flow;
+pub mod handshake;
 pub mod health;
 #[cfg_attr(not(test), expect(dead_code, reason = "nothing is measured yet"))]
 pub(crate) mod histogram;

@@ -183,6 +183,12 @@ impl Opening {
         self.settled.own_bytes
     }
 
+    /// Who the client is by what has been understood of it so far.
+    #[must_use]
+    pub const fn peer(&self) -> Option<SocketAddr> {
+        self.settled.peer
+    }
+
     /// What all `bytes` that have come so far settle; at most [`OPENING_BYTES_MAX`].
     pub fn look(&mut self, bytes: &[u8]) -> Look {
         if self.plan.proxy_header {

@@ -12,14 +12,17 @@ pub enum Table {
     Backends,
     /// Routes of HTTP listeners.
     Routes,
+    /// Handshakes of listeners with TLS.
+    Handshakes,
 }
 
 impl Table {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Listeners,
         Self::Upstreams,
         Self::Backends,
         Self::Routes,
+        Self::Handshakes,
     ];
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use log::info;
 
-use crate::board::{BackendCell, ListenerCell};
+use crate::board::{BackendCell, CountedHandshakes, ListenerCell};
 use crate::config::model::Mode;
+use crate::core::handshake::Handshake;
 use crate::core::time::Tick;
 use crate::net::Net as _;
 use crate::supervisor::Supervisor;
@@ -84,6 +85,12 @@ impl Supervisor {
             let get = |cell: ListenerCell| board.total(column, cell);
             let is_http = matches!(listener.mode, Mode::Http(_));
             stats_text::listener(&mut line, &listener.name, is_http, get);
+            if listener.expects_hello()
+                && let Some(column) = board.find::<CountedHandshakes>(&listener.column_name())
+            {
+                let get = |ended: Handshake| board.total(column, ended);
+                stats_text::handshakes(&mut line, listener.tls.is_some(), get);
+            }
         }
         for upstream in &self.config.upstreams {
             for backend in &upstream.backends {

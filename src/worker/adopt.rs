@@ -176,6 +176,9 @@ impl<N: Net> Worker<N> {
         if let Some(slot) = free.filter(|slot| !fresh.contains(slot)) {
             let column = self.shared.listeners[slot].column;
             self.shared.board.close(column);
+            if let Some(column) = self.shared.listeners[slot].handshakes {
+                self.shared.board.close(column);
+            }
             self.shared.listeners[slot] = self.blank_listener(settings);
             return slot;
         }
@@ -206,6 +209,7 @@ impl<N: Net> Worker<N> {
             proxies: None,
             stranger_log: RateLimit::new(LOG_PERIOD_MS),
             column: self.shared.board.open(&settings.column_name()),
+            handshakes: None,
         }
     }
 
@@ -225,8 +229,12 @@ impl<N: Net> Worker<N> {
         listener.proxies.clone_from(&settings.proxy_protocol);
         listener.plan = Plan {
             proxy_header: settings.proxy_protocol.is_some(),
-            client_hello: settings.tls.is_some() || matches!(settings.mode, Mode::Tls { .. }),
+            client_hello: settings.expects_hello(),
         };
+        if listener.plan.client_hello && listener.handshakes.is_none() {
+            let column = self.shared.board.open(&settings.column_name());
+            listener.handshakes = Some(column);
+        }
         listener.tls_routes = TlsRoutes::new(settings.passed_on(), upstreams);
         match &settings.mode {
             Mode::Tcp { upstream } => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use log::{debug, error};
 
-use crate::board::ListenerColumn;
+use crate::board::{HandshakeColumn, ListenerColumn};
 use crate::config::model;
 use crate::core::address::Address;
 use crate::core::limit::RateLimit;
@@ -57,6 +57,8 @@ pub(crate) struct ListenerState<N: Net> {
     pub(crate) proxies: Option<model::ProxyProtocol>,
     pub(crate) stranger_log: RateLimit,
     pub(crate) column: ListenerColumn,
+    /// Once it has expected handshakes.
+    pub(crate) handshakes: Option<HandshakeColumn>,
 }
 
 /// Why a listener does not accept for the moment.

@@ -82,7 +82,7 @@ use crate::worker::listeners::ListenerTable;
 use crate::worker::memory_queue::MemoryQueue;
 use crate::worker::preface::Prefaces;
 use crate::worker::probe::Probe;
-use crate::worker::session::{Protocol, Session, Told};
+use crate::worker::session::{Session, Told};
 use crate::worker::shared::Shared;
 use crate::worker::span::span;
 use crate::worker::timers::{Timeout, Timers};
@@ -547,11 +547,7 @@ impl<N: Net> Worker<N> {
         if let Some((_, timer)) = session.timer {
             shared.timers.wheel.cancel(timer);
         }
-        if let Protocol::Opening(opening) = &session.protocol
-            && opening.is_handshake
-        {
-            shared.handshakes.end();
-        }
+        let handshake = opening::end(&mut session, shared, reason);
         shared.descriptor_queue.leave(key);
         shared.descriptor_queue.on_freed();
         if let Some(slot) = session.queue() {
@@ -593,7 +589,8 @@ impl<N: Net> Worker<N> {
         self.end_shortage(key, session.shortage);
         let hello = session.told.as_deref().and_then(Told::hello);
         let (slot, peer) = (session.listener, session.peer);
-        self.shared.log_stranger(slot, peer, hello, reason);
+        self.shared
+            .log_stranger(slot, peer, hello, reason, handshake);
         self.count_closed(session.listener, ended.upstream, reason);
         log::debug!(
             "listener {}: session of {} ended: {}; {}",

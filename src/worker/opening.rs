@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use crate::board::ListenerCell;
 use crate::core::account::{NoMemory, Purpose};
 use crate::core::fault::Fault;
+use crate::core::handshake::Handshake;
 use crate::core::http::https::write_not_tls;
 use crate::core::opening::{Answer, Look, OPENING_BYTES_MAX, Refusal, Settled, Speaks};
 use crate::core::readiness::Io;
@@ -225,6 +226,12 @@ fn shake<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> 
     match opening.settled.take() {
         Some(mut settled) => {
             settled.own_bytes = 0;
+            let secured = session.client.secured();
+            let ended = match secured.is_some_and(|it| it.is_resumed) {
+                true => Handshake::Resumed,
+                false => Handshake::Full,
+            };
+            shared.count_handshake(session.listener, ended);
             begin(key, session, shared, settled)
         }
         None => Turn::Sleep,
@@ -293,6 +300,37 @@ fn drop_input<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>, why: Ref
         }
     }
     Turn::Sleep
+}
+
+/// The session ends, for this reason. If that is within a handshake, how this has ended; and the
+/// session knows whose it was.
+pub(crate) fn end<N: Net>(
+    session: &mut Session<N>,
+    shared: &mut Shared<N>,
+    reason: CloseReason,
+) -> Option<Handshake> {
+    let Protocol::Opening(opening) = &mut session.protocol else {
+        return None;
+    };
+    if !opening.is_handshake {
+        return None;
+    }
+    shared.handshakes.end();
+    let has_begun = opening.settled.is_some() || opening.bytes.len() > opening.state.own_bytes();
+    let ended = match reason {
+        CloseReason::BadOpening(why) => Handshake::refused(why),
+        CloseReason::Reset(_) if opening.refused.is_none() => has_begun.then_some(Handshake::Cut),
+        _ => opening.refused.and_then(Handshake::refused),
+    };
+    let (peer, settled) = (opening.state.peer(), opening.settled.take());
+    session.peer = peer.or(session.peer);
+    if let Some(mut settled) = settled {
+        session.take_told(&mut settled);
+    }
+    if let Some(ended) = ended {
+        shared.count_handshake(session.listener, ended);
+    }
+    ended
 }
 
 /// When an opening has taken too long.

@@ -4,6 +4,7 @@ use log::info;
 
 use crate::board::{BackendCell, Cell, CountedListeners, ListenerCell};
 use crate::core::account::Purpose;
+use crate::core::handshake::Handshake;
 use crate::core::http::oddity::Oddity;
 use crate::net::Net;
 use crate::worker::Worker;
@@ -92,6 +93,14 @@ impl<N: Net> Worker<N> {
             .iter()
             .find(|listener| listener.name == name)?;
         Some(self.shared.board.get(listener.column, cell))
+    }
+
+    /// How many handshakes of the listener of that name have ended so.
+    #[must_use]
+    pub fn handshake_count(&self, name: &str, ended: Handshake) -> Option<u64> {
+        let mut listeners = self.shared.listeners.list.iter();
+        let listener = listeners.find(|listener| listener.name == name)?;
+        Some(self.shared.board.get(listener.handshakes?, ended))
     }
 
     /// A counter or gauge of a backend, named `upstream/identity`.
@@ -289,6 +298,10 @@ impl<N: Net> Worker<N> {
                 continue;
             }
             stats_text::listener(&mut line, &listener.name, listener.is_http, get);
+            if let Some(column) = listener.handshakes {
+                let get = |ended| board.get(column, ended);
+                stats_text::handshakes(&mut line, listener.tls.is_some(), get);
+            }
         }
         for entry in self.shared.upstreams.entries.iter().flatten() {
             let get = |cell: BackendCell| board.get(entry.column, cell);

@@ -16,6 +16,7 @@ use crate::core::address::Address;
 use crate::core::backend::BackendId;
 use crate::core::client_hello::ClientHello;
 use crate::core::finding::Reason;
+use crate::core::handshake::Handshake;
 use crate::core::rng::Rng;
 use crate::net::{ConnectError, Kind, Net, Target};
 use crate::tls::TicketKeys;
@@ -93,8 +94,11 @@ impl<N: Net> Shared<N> {
         peer: Option<SocketAddr>,
         hello: Option<&ClientHello>,
         reason: CloseReason,
+        handshake: Option<Handshake>,
     ) {
-        if !matches!(reason, CloseReason::BadOpening(_) | CloseReason::Stranger) {
+        let is_stranger = matches!(reason, CloseReason::BadOpening(_) | CloseReason::Stranger);
+        let is_cut = matches!(reason, CloseReason::Reset(_)) && handshake.is_some();
+        if !is_stranger && !is_cut {
             return;
         }
         let now = self.timers.now;
@@ -123,6 +127,14 @@ impl<N: Net> Shared<N> {
         count: u64,
     ) {
         self.board.add(self.listeners[listener].column, cell, count);
+    }
+
+    /// Counts a handshake of a client, where there are any.
+    #[cold]
+    pub(crate) fn count_handshake(&self, listener: ListenerSlot, ended: Handshake) {
+        if let Some(column) = self.listeners[listener].handshakes {
+            self.board.add(column, ended, 1);
+        }
     }
 
     /// Starts a connection to a backend, at the address that is its turn, and watches it for its

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::board::{BackendCell, ListenerCell};
 use crate::config::model::Config;
+use crate::core::handshake::Handshake;
 use crate::core::http::oddity::Oddity;
 
 pub use crate::worker::span::span;
@@ -25,6 +26,27 @@ pub fn listener(line: &mut String, name: &str, is_http: bool, get: impl Fn(Liste
     );
     if is_http {
         let _ = write!(line, ", requests {}", get(ListenerCell::Requests));
+    }
+}
+
+/// Adds how the handshakes of a listener have ended. Where it decrypts nothing itself, none is done
+/// with it.
+pub fn handshakes(line: &mut String, terminates: bool, get: impl Fn(Handshake) -> u64) {
+    if terminates {
+        let (full, resumed) = (get(Handshake::Full), get(Handshake::Resumed));
+        let _ = write!(line, ", handshakes {full}, resumed {resumed}");
+    }
+    let counted = Handshake::failures().map(|each| (each, get(each)));
+    let counted: Vec<_> = counted.filter(|(_, count)| *count > 0).collect();
+    let all: u64 = counted.iter().map(|(_, count)| count).sum();
+    let _ = write!(line, ", handshakes failed {all}");
+    let mut separator = " (";
+    for (each, count) in &counted {
+        let _ = write!(line, "{separator}{} {count}", each.words());
+        separator = ", ";
+    }
+    if !counted.is_empty() {
+        line.push(')');
     }
 }
 
@@ -121,6 +143,35 @@ mod tests {
         };
         assert!(said(0).ends_with(", retries 0"), "{}", said(0));
         assert!(said(2_000).ends_with(", retries 0, idle limit 2.0s"));
+    }
+
+    #[test]
+    fn handshakes_that_failed_are_told_by_reason() {
+        let said = |terminates, counts: &[(Handshake, u64)]| {
+            let mut line = String::new();
+            handshakes(&mut line, terminates, |asked| {
+                let count = counts.iter().find(|(known, _)| *known == asked);
+                count.map_or(0, |(_, count)| *count)
+            });
+            line
+        };
+        assert_eq!(
+            said(true, &[]),
+            ", handshakes 0, resumed 0, handshakes failed 0"
+        );
+        assert_eq!(
+            said(
+                true,
+                &[
+                    (Handshake::Full, 7),
+                    (Handshake::Resumed, 2),
+                    (Handshake::NotTls, 1),
+                    (Handshake::TooSlow, 3)
+                ]
+            ),
+            ", handshakes 7, resumed 2, handshakes failed 4 (not TLS 1, too slow 3)"
+        );
+        assert_eq!(said(false, &[]), ", handshakes failed 0");
     }
 
     #[test]

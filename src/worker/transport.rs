@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 
 use crate::core::fault::Fault;
-use crate::core::layer::Layer;
+use crate::core::layer::{Layer, Secured};
 use crate::core::readiness::{Io, Readiness};
 use crate::net::{Kind, Net, Target, Then};
 use crate::tls::Connection;
@@ -282,6 +282,11 @@ impl<N: Net> Endpoint<N> {
                 return Err(kind);
             }
         }
+    }
+
+    /// What both sides of a layer have agreed on, once they have.
+    pub(crate) fn secured(&self) -> Option<Secured<'_>> {
+        self.layer.as_ref().and_then(Layer::secured)
     }
 
     /// Why the layer has failed, if it has.

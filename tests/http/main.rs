@@ -33,6 +33,7 @@ mod reload;
 mod restarts;
 mod retries;
 mod routing;
+mod secured;
 mod slow;
 mod sticky;
 mod timeouts;

@@ -1,6 +1,7 @@
 //! Sessions that go where their ClientHello says, without being decrypted.
 
 use weir::board::ListenerCell;
+use weir::core::handshake::Handshake;
 
 use crate::net::{Behaviour, PeerId, Settings};
 use crate::rig::{LISTENER, Rig, origin, origin_address};
@@ -170,6 +171,14 @@ fn who_is_refused_is_told_so_however_much_it_still_sends() {
             assert_eq!(rig.listener_count(ListenerCell::Refused), refused);
         }
     }
+    let counted = [
+        Handshake::UnrecognizedName,
+        Handshake::NoProtocol,
+        Handshake::Malformed,
+        Handshake::NothingInCommon,
+    ];
+    let counted = counted.map(|ended| rig.handshake_count(ended));
+    assert_eq!(counted.iter().sum::<u64>(), refused, "{counted:?}");
     assert!(taken(&rig).is_empty());
 }
 
@@ -206,6 +215,7 @@ fn what_is_nothing_that_could_be_answered_is_closed() {
         assert!(rig.world().peer_saw_reset(client));
     }
     assert_eq!(rig.listener_count(ListenerCell::Refused), 3);
+    assert_eq!(rig.handshake_count(Handshake::NotTls), 3);
 }
 
 #[test]
@@ -238,6 +248,7 @@ fn a_thousand_hellos_that_stop_half_way_end_at_their_time() {
     rig.pass(300, 100);
     assert_eq!(rig.worker.census().sessions, 1);
     assert_eq!(rig.listener_count(ListenerCell::TimedOut), 1000);
+    assert_eq!(rig.handshake_count(Handshake::TooSlow), 1000);
 }
 
 #[test]

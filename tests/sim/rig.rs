@@ -8,6 +8,7 @@ use weir::config;
 use weir::config::model::Config;
 use weir::config::problem::Problem;
 use weir::core::address::{Address, BackendAddress};
+use weir::core::handshake::Handshake;
 use weir::core::time::Tick;
 use weir::worker::{Start, Worker};
 
@@ -223,6 +224,11 @@ impl Rig {
     pub(crate) fn listener_count(&self, cell: impl Cell<CountedListeners>) -> u64 {
         let count = self.worker.listener_count(LISTENER, cell);
         count.expect("the listener is known")
+    }
+
+    pub(crate) fn handshake_count(&self, ended: Handshake) -> u64 {
+        let count = self.worker.handshake_count(LISTENER, ended);
+        count.expect("the listener expects handshakes")
     }
 
     /// Of the k-th backend of the short form.
