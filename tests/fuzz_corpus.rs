@@ -9,6 +9,8 @@ mod exchange;
 mod hello;
 #[path = "sim/net.rs"]
 mod net;
+#[path = "fuzz/proxy.rs"]
+mod proxy;
 #[allow(dead_code, reason = "shared with the simulations, which use more")]
 #[path = "sim/rig.rs"]
 mod rig;
@@ -51,7 +53,7 @@ fn chunked_bodies_of_the_corpus_keep_their_meaning() {
 
 #[test]
 fn proxy_headers_of_the_corpus_keep_their_meaning() {
-    run("proxy_header", checks::proxy_header);
+    run("proxy_header", proxy::proxy_header);
 }
 
 #[test]

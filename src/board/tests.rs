@@ -463,7 +463,7 @@ fn columns_of_all_kinds_are_wherever_there_is_room_and_never_overlap() {
                 Table::Listeners => workers[0].open::<CountedListeners>(name).is_listed(),
                 Table::Upstreams => supervisor.find::<CountedUpstreams>(name).is_some(),
                 Table::Backends => supervisor.find::<CountedBackends>(name).is_some(),
-                Table::Routes => unreachable!("none is named"),
+                Table::Routes | Table::Handshakes => unreachable!("none is named"),
             };
             assert!(is_found, "{round}: {name}");
             if *table == Table::Listeners {

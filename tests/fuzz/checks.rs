@@ -13,7 +13,6 @@ use weir::core::http::oddity::{Oddities, Oddity};
 use weir::core::http::rewrite::{
     END, FieldEdits, RequestRewrite, ResponseRewrite, write_request, write_response,
 };
-use weir::core::proxy_header::{self, Origin, Parsed as Parts, TlsFacts};
 
 const LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 4096,
@@ -26,39 +25,6 @@ const LIMITS_OUT: HeadLimits = HeadLimits {
 };
 const HOST_DEFAULT: &[u8] = b"backend.example";
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
-
-/// Of a PROXY header: it is understood the same however it comes, what has been understood does not
-/// change with what follows, and what is written of it is understood as the same.
-pub(crate) fn proxy_header(bytes: &[u8]) {
-    let whole = proxy_header::parse(bytes);
-    if let Ok(Parts::Whole { bytes: own, origin }) = whole {
-        assert!(own <= bytes.len());
-        assert_eq!(proxy_header::parse(&bytes[..own]), whole);
-        for version in [proxy_header::Version::V1, proxy_header::Version::V2] {
-            let mut written = Vec::new();
-            proxy_header::write(version, origin, TlsFacts::default(), &mut written);
-            let again = proxy_header::parse(&written);
-            let origin = match (version, origin) {
-                (proxy_header::Version::V1, Origin::Local) => Origin::Unknown,
-                _ => origin,
-            };
-            let bytes = written.len();
-            assert_eq!(again, Ok(Parts::Whole { bytes, origin }));
-        }
-    }
-    let mut has_ended = false;
-    for length in 0..=bytes.len() {
-        let found = proxy_header::parse(&bytes[..length]);
-        if found == Ok(Parts::Partial) {
-            assert!(!has_ended, "what was decided stays so");
-        } else {
-            assert_eq!(found, whole, "of the first {length} bytes");
-            has_ended = true;
-        }
-    }
-    // Nothing is waited for longer than the longest header.
-    assert!(has_ended || bytes.len() < 16 + 4096);
-}
 
 /// A field, its name in lower case.
 pub(crate) type Line = (Vec<u8>, Vec<u8>);

@@ -1,9 +1,8 @@
-//! Feeds any bytes to `checks::proxy_header`.
+//! Feeds any bytes to `proxy::proxy_header`.
 
 #![no_main]
 
-#[path = "../checks.rs"]
-#[allow(dead_code, reason = "each target runs one of the checks")]
-mod checks;
+#[path = "../proxy.rs"]
+mod proxy;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::proxy_header(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| proxy::proxy_header(bytes));
