@@ -317,10 +317,13 @@ pub(crate) fn end<N: Net>(
     }
     shared.handshakes.end();
     let has_begun = opening.settled.is_some() || opening.bytes.len() > opening.state.own_bytes();
-    let ended = match reason {
-        CloseReason::BadOpening(why) => Handshake::refused(why),
-        CloseReason::Reset(_) if opening.refused.is_none() => has_begun.then_some(Handshake::Cut),
-        _ => opening.refused.and_then(Handshake::refused),
+    let is_cut = matches!(reason, CloseReason::Reset(_)) && opening.refused.is_none();
+    let ended = if let CloseReason::BadOpening(why) = reason {
+        Handshake::refused(why)
+    } else if is_cut {
+        has_begun.then_some(Handshake::Cut)
+    } else {
+        opening.refused.and_then(Handshake::refused)
     };
     let (peer, settled) = (opening.state.peer(), opening.settled.take());
     session.peer = peer.or(session.peer);

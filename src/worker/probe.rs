@@ -1,7 +1,6 @@
 //! One health probe: an ordinary socket of the same loop, and the steps from its connection to
 //! what the server has answered.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use crate::config::model::{ProbeKind, ProxyVersion};
@@ -279,10 +278,7 @@ fn ask<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: BackendId
             }
         }
         Err(kind) => {
-            let reason = match kind {
-                ErrorKind::BrokenPipe => Reason::Closed,
-                kind => Reason::of(kind),
-            };
+            let reason = Reason::of(kind);
             *stage = ProbeStage::Over;
             Found::Outcome(Err(reason))
         }

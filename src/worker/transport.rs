@@ -27,6 +27,10 @@ pub(crate) struct Endpoint<N: Net> {
     layer: Option<N::Layer>,
     /// What is known of the socket.
     ready: Readiness,
+    /// What is known of the layer besides, so that nobody without one has to look.
+    ready_in_layer: Readiness,
+    /// Whether the layer has something for the socket.
+    has_pending: bool,
     ending: Ending,
     /// Whether anything was said on a connection that weir has made.
     has_begun: bool,
@@ -61,6 +65,8 @@ impl<N: Net> Endpoint<N> {
             stream,
             layer: None,
             ready: Readiness::WRITE,
+            ready_in_layer: Readiness::NONE,
+            has_pending: false,
             ending: Ending::No,
             has_begun: true,
             generation,
@@ -83,6 +89,7 @@ impl<N: Net> Endpoint<N> {
             return Ok(false);
         };
         let opened = layer.on_received(came, &mut []);
+        self.note_layer();
         // What is to be answered, an alert among it; that this failed is found by whoever writes.
         let _ = self.flush(net);
         opened.map(|_| true)
@@ -96,14 +103,20 @@ impl<N: Net> Endpoint<N> {
         tls: Option<Connection>,
     ) -> io::Result<Self> {
         match net.watch(&stream, target) {
-            Ok(()) => Ok(Self {
-                layer: net.layer(&stream, tls),
-                stream,
-                ready: Readiness::NONE,
-                ending: Ending::No,
-                has_begun: false,
-                generation: target.generation,
-            }),
+            Ok(()) => {
+                let mut endpoint = Self {
+                    layer: net.layer(&stream, tls),
+                    stream,
+                    ready: Readiness::NONE,
+                    ready_in_layer: Readiness::NONE,
+                    has_pending: false,
+                    ending: Ending::No,
+                    has_begun: false,
+                    generation: target.generation,
+                };
+                endpoint.note_layer();
+                Ok(endpoint)
+            }
             Err(error) => {
                 net.close(stream);
                 Err(error)
@@ -160,6 +173,7 @@ impl<N: Net> Endpoint<N> {
         if let (Some(layer), Ending::No) = (&mut self.layer, self.ending) {
             layer.finish();
             self.ending = Ending::Marked;
+            self.note_layer();
         }
     }
 
@@ -214,17 +228,24 @@ impl<N: Net> Endpoint<N> {
     }
 
     /// All of it, as hints.
+    #[inline]
     pub(crate) fn ready(&self) -> Readiness {
-        let mut ready = self.ready;
-        if let Some(layer) = &self.layer {
-            if layer.may_read() {
-                ready.add(Readiness::READ);
-            }
-            if layer.has_ended() {
-                ready.add(Readiness::CLOSING);
-            }
+        self.ready | self.ready_in_layer
+    }
+
+    /// Notes what the layer has, after all that may have changed it.
+    fn note_layer(&mut self) {
+        let Some(layer) = &self.layer else {
+            return;
+        };
+        self.ready_in_layer = Readiness::NONE;
+        if layer.may_read() {
+            self.ready_in_layer.add(Readiness::READ);
         }
-        ready
+        if layer.has_ended() {
+            self.ready_in_layer.add(Readiness::CLOSING);
+        }
+        self.has_pending = !layer.pending().is_empty();
     }
 
     /// Whether nothing of the peer is to come that a close would answer by a reset: the mark of its
@@ -300,6 +321,8 @@ impl<N: Net> Endpoint<N> {
         // That this failed is found by whoever reads.
         let _ = self.flush(net);
         self.layer = None;
+        self.ready_in_layer = Readiness::NONE;
+        self.has_pending = false;
         self.ending = Ending::No;
     }
 
@@ -309,8 +332,12 @@ impl<N: Net> Endpoint<N> {
     }
 
     /// Bytes that a layer has for the socket, which has not taken them yet.
+    #[inline]
     pub(crate) fn pending_bytes(&self) -> usize {
-        self.layer.as_ref().map_or(0, |layer| layer.pending().len())
+        match self.has_pending {
+            false => 0,
+            true => self.layer.as_ref().map_or(0, |layer| layer.pending().len()),
+        }
     }
 
     /// Whether a connection that was started is established, as [`Net::connected`] says.
@@ -372,6 +399,7 @@ impl<N: Net> Endpoint<N> {
     fn read_layer(&mut self, net: &mut N, into: &mut [u8]) -> Io<usize> {
         let mut space = take_space(net);
         let found = self.read_records(net, into, &mut space);
+        self.note_layer();
         *net.layer_space() = space;
         found
     }
@@ -419,6 +447,7 @@ impl<N: Net> Endpoint<N> {
             layer.on_end();
         }
         let opened = layer.on_received(&mut space[..carried + count], into);
+        self.note_layer();
         if self.may_write() {
             // It may have to be answered. That this failed is found by whoever writes.
             let _ = self.flush(net);
@@ -486,6 +515,7 @@ impl<N: Net> Endpoint<N> {
         }
         let mut space = take_space(net);
         let found = self.write_records(net, from, then, &mut space);
+        self.note_layer();
         *net.layer_space() = space;
         found
     }
@@ -555,6 +585,12 @@ impl<N: Net> Endpoint<N> {
 
     #[cold]
     fn flush_layer(&mut self, net: &mut N) -> Result<bool, ErrorKind> {
+        let found = self.flush_pending(net);
+        self.note_layer();
+        found
+    }
+
+    fn flush_pending(&mut self, net: &mut N) -> Result<bool, ErrorKind> {
         let then = match self.ending {
             Ending::Marked => Then::End,
             Ending::No | Ending::Told => Then::More,

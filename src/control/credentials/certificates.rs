@@ -557,9 +557,10 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse_unread(&mut self, at: Option<Position>, says: &str, error: &io::Error) {
-        let way = match error.kind() {
-            io::ErrorKind::PermissionDenied => self.way,
-            _ => "",
+        let way = if error.kind() == io::ErrorKind::PermissionDenied {
+            self.way
+        } else {
+            ""
         };
         self.refuse(at, format!("{says} cannot be read: {error}{way}"));
     }
