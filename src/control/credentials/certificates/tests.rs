@@ -71,7 +71,13 @@ fn what_is_wrong_with_a_file_is_said_of_its_key() {
     folder.write("two-keys.pem", &[&pem, &key, &folder.given("two.key")]);
     folder.write("disordered.pem", &[&folder.given("ca.pem"), &pem]);
     folder.write("cut.pem", &[&pem[..300]]);
-    folder.write("long.pem", &[&vec![b'x'; FILE_BYTES_MAX as usize + 1]]);
+    folder.write(
+        "long.pem",
+        &[&vec![
+            b'x';
+            usize::try_from(FILE_BYTES_MAX).expect("it fits") + 1
+        ]],
+    );
     folder.write("short.key", &[b"0123"]);
     for (tls, expected) in [
         (
