@@ -578,6 +578,8 @@ enum Side {
 struct Held {
     /// The beginning of a record, or of a message of the handshake.
     partial: Vec<u8>,
+    /// Whole records may stand there, as what had been opened before was to be read first.
+    has_records: bool,
     /// What has been opened and not been read, from here on.
     plain: Vec<u8>,
     plain_read: usize,
@@ -678,15 +680,21 @@ impl Inner {
     /// they gave.
     fn open(&mut self, bytes: &mut [u8], into: &mut [u8]) -> Result<(usize, usize), ErrorKind> {
         let (mut done, mut given) = (0, 0);
-        if self.held.fault.is_some() {
-            return Ok((bytes.len(), 0));
-        }
+        self.held.has_records = false;
         loop {
+            // What comes behind an end is no one's: RFC 8446 section 6.1.
+            if self.held.end != End::No {
+                return Ok((bytes.len(), given));
+            }
             let (discard, step) = self.step(&mut bytes[done..], into, &mut given);
             done += discard;
             match step {
                 Step::Again => {}
-                Step::Blocked | Step::Full => return Ok((done, given)),
+                Step::Blocked => return Ok((done, given)),
+                Step::Full => {
+                    self.held.has_records = done < bytes.len();
+                    return Ok((done, given));
+                }
                 Step::Failed(error) => return Err(self.fail(&error, &mut bytes[done..])),
             }
         }
@@ -718,6 +726,7 @@ impl Inner {
     /// it has not done with. None where it cannot be written.
     fn write<T>(&mut self, act: impl FnOnce(&mut dyn Traffic) -> T) -> Option<T> {
         let mut partial = std::mem::take(&mut self.held.partial);
+        self.held.has_records = false;
         let mut done = 0;
         let found = loop {
             if self.held.fault.is_some() {
@@ -749,8 +758,9 @@ impl Inner {
             };
             done += discard;
             match step {
-                Step::Again => {}
-                Step::Blocked | Step::Full => break None,
+                // What came before it is opened first.
+                Step::Again | Step::Full => {}
+                Step::Blocked => break None,
                 Step::Failed(error) => {
                     self.fail(&error, &mut partial[done..]);
                     break None;
@@ -934,7 +944,7 @@ impl Layer for Connection {
 
     fn may_read(&self) -> bool {
         let held = &self.0.held;
-        !held.plain.is_empty() || matches!(held.end, End::Marked | End::Cut)
+        !held.plain.is_empty() || held.has_records || matches!(held.end, End::Marked | End::Cut)
     }
 
     fn has_ended(&self) -> bool {

@@ -552,10 +552,14 @@ impl<N: Net> Endpoint<N> {
                 break;
             }
         }
-        if taken == 0 {
-            return Io::Blocked;
+        if taken > 0 {
+            return Io::Ready(taken);
         }
-        Io::Ready(taken)
+        // What had come is opened before anything is sealed, and may have failed.
+        match self.fault() {
+            Some(_) => Io::Failed(ErrorKind::InvalidData),
+            None => Io::Blocked,
+        }
     }
 
     /// Writes records, and keeps what the socket does not take.

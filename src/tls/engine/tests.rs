@@ -160,6 +160,73 @@ fn an_end_without_its_mark_is_a_cut() {
     assert_eq!(here.fault(), Some(Fault::Cut));
 }
 
+/// Both ends, after a handshake.
+fn established() -> (Connection, Connection) {
+    let server = server(&listener(&["site"]), &[], false);
+    let mut there = client(None, &[]).connect("site.example").expect("a name");
+    let mut here = server.accept(Some("site.example")).expect("a site");
+    shake(&mut there, &mut here, 1000);
+    (there, here)
+}
+
+/// What one end has for the other, at once.
+fn take(from: &mut Connection) -> Vec<u8> {
+    let bytes = from.pending().to_vec();
+    from.on_sent(bytes.len());
+    bytes
+}
+
+#[test]
+fn records_behind_those_that_are_wanted_are_told_of() {
+    let (mut there, mut here) = established();
+    for part in [b"one", b"two", b"six", b"ten"] {
+        send(&mut there, part);
+    }
+    there.finish();
+    let mut into = [0; 4];
+    let mut found = Vec::new();
+    let given = here.on_received(&mut take(&mut there), &mut into);
+    found.extend_from_slice(&into[..given.expect("good records")]);
+    while here.may_read() {
+        match here.read(&mut into) {
+            Io::Ready(count) => found.extend_from_slice(&into[..count]),
+            Io::Blocked | Io::Closed | Io::Failed(_) => break,
+        }
+    }
+    assert_eq!(found, b"onetwosixten");
+    assert!(here.has_ended());
+    assert_eq!(here.kept_bytes(), 0);
+}
+
+#[test]
+fn what_has_come_and_is_not_read_keeps_nothing_from_being_sent() {
+    let (mut there, mut here) = established();
+    for _ in 0..100 {
+        send(&mut there, b"not read");
+    }
+    let given = here.on_received(&mut take(&mut there), &mut [0; 3]);
+    assert_eq!(given, Ok(3));
+    assert_eq!(send(&mut here, b"answer"), 6);
+    assert_eq!(carry(&mut here, &mut there, 1000), b"answer");
+    let mut into = [0; 1000];
+    assert_eq!(here.read(&mut into), Io::Ready(797));
+    assert!(!here.may_read());
+}
+
+#[test]
+fn what_comes_behind_an_end_is_forgotten() {
+    let (mut there, mut here) = established();
+    there.finish();
+    let mut bytes = take(&mut there);
+    bytes.extend_from_slice(&[23; 3000]);
+    assert_eq!(here.on_received(&mut bytes, &mut [0; 10]), Ok(0));
+    assert_eq!(here.on_received(&mut [23; 3000], &mut [0; 10]), Ok(0));
+    assert_eq!(here.kept_bytes(), 0);
+    assert_eq!(here.read(&mut [0; 10]), Io::Closed);
+    assert_eq!(here.fault(), None);
+    assert_eq!(send(&mut here, b"still"), 5);
+}
+
 #[test]
 fn a_site_is_found_by_its_name() {
     let material = listener(&["site", "two"]);
