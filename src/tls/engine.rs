@@ -20,7 +20,7 @@ use rustls::server::{
     ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
     UnbufferedServerConnection, WebPkiClientVerifier,
 };
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus, WriteTraffic};
 use rustls::{
     AlertDescription, CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error,
@@ -394,7 +394,23 @@ struct ByAbility(Vec<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for ByAbility {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.iter().find(|key| fits(key, &hello)).cloned()
+        let usable = self.0.iter().find(|key| fits(key, &hello)).cloned();
+        usable.or_else(|| Some(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey)))))
+    }
+}
+
+/// What a client is offered that can use no certificate. The library finds that it cannot sign, and
+/// says so as RFC 8446 section 4.4.2.2 asks; without a key it would call that its own fault.
+#[derive(Debug)]
+struct NoKey;
+
+impl SigningKey for NoKey {
+    fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        None
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::Anonymous
     }
 }
 
