@@ -44,6 +44,8 @@ enum Ending {
     No,
     /// The layer has marked it; the socket follows when it has taken the mark.
     Marked,
+    /// It is not to be marked; the socket follows when it has taken what was before.
+    Unmarked,
     Told,
 }
 
@@ -166,6 +168,17 @@ impl<N: Net> Endpoint<N> {
     fn finish_layer(&mut self, net: &mut N) -> bool {
         self.mark_end();
         // That it failed is found by whoever reads.
+        self.flush(net) != Ok(false)
+    }
+
+    /// Ends this direction where what was sent is not whole: a layer must not mark that.
+    pub(crate) fn finish_unmarked(&mut self, net: &mut N) -> bool {
+        if self.layer.is_none() {
+            return self.finish(net);
+        }
+        if self.ending == Ending::No {
+            self.ending = Ending::Unmarked;
+        }
         self.flush(net) != Ok(false)
     }
 
@@ -596,7 +609,7 @@ impl<N: Net> Endpoint<N> {
 
     fn flush_pending(&mut self, net: &mut N) -> Result<bool, ErrorKind> {
         let then = match self.ending {
-            Ending::Marked => Then::End,
+            Ending::Marked | Ending::Unmarked => Then::End,
             Ending::No | Ending::Told => Then::More,
         };
         while let Some(layer) = &mut self.layer
@@ -613,7 +626,7 @@ impl<N: Net> Endpoint<N> {
                 Io::Failed(kind) => return Err(kind),
             }
         }
-        if self.ending == Ending::Marked {
+        if let Ending::Marked | Ending::Unmarked = self.ending {
             net.shutdown(&self.stream);
             self.ending = Ending::Told;
         }

@@ -4,6 +4,8 @@
 //! is reset, and the reset destroys what the client has not read (RFC 9112 section 9.6). So what it
 //! sends is read and dropped, within bounds, until it has ended or the connection can go on.
 
+use std::io::ErrorKind;
+
 use crate::board::ListenerCell;
 use crate::core::account::Purpose;
 use crate::core::readiness::Io;
@@ -105,7 +107,8 @@ impl<N: Net> Parts<'_, N> {
             match self.client.read(&mut io.net, space) {
                 Io::Ready(count) => total += count as u64,
                 Io::Blocked => {}
-                Io::Closed => break Dropped::Ended,
+                // Where nothing more is to be said, it may be left unmarked: RFC 9112 section 9.8.
+                Io::Closed | Io::Failed(ErrorKind::UnexpectedEof) => break Dropped::Ended,
                 Io::Failed(_) => break Dropped::Failed,
             }
         };
@@ -145,7 +148,7 @@ impl<N: Net> Parts<'_, N> {
         if client_is_done
             && is_out
             && !self.has_more_input(&mut shared.io)
-            && self.client.finish(&mut shared.io.net)
+            && self.tell_end(shared, reason)
             && self.client.may_close()
         {
             return Next::Turn(Turn::Close(reason));
@@ -175,6 +178,15 @@ impl<N: Net> Parts<'_, N> {
         *self.moved = shared.timers.now;
         self.http.phase = ClientPhase::Linger(shared.timers.now.after_ms(DROP_MS), reason);
         self.client.expect_end();
-        self.client.finish(&mut shared.io.net);
+        self.tell_end(shared, reason);
+    }
+
+    /// Ends the direction to the client, as what it is; whether all of it has left.
+    fn tell_end(&mut self, shared: &mut Shared<N>, reason: CloseReason) -> bool {
+        let net = &mut shared.io.net;
+        if let CloseReason::Truncated | CloseReason::Stalled = reason {
+            return self.client.finish_unmarked(net);
+        }
+        self.client.finish(net)
     }
 }

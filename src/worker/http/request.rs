@@ -1,6 +1,7 @@
 //! The way of a request from the client's bytes to the head that goes to a backend.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -91,7 +92,8 @@ impl<N: Net> Parts<'_, N> {
         let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
             Io::Blocked => return Next::Turn(Turn::Sleep),
-            Io::Closed => return self.close_idle(shared),
+            // Many clients of TLS mark no end between requests: RFC 9112 section 9.8.
+            Io::Closed | Io::Failed(ErrorKind::UnexpectedEof) => return self.close_idle(shared),
             Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
         };
         shared.count(self.facts.listener, ListenerCell::BytesIn, count as u64);
