@@ -82,7 +82,7 @@ pub enum BadHello {
     RecordEmpty,
     /// It is longer than [`MESSAGE_BYTES_MAX`].
     TooLong,
-    /// It is of no version of TLS.
+    /// It is of no version of TLS, or of none that is spoken.
     Version,
     /// Its parts do not fit into each other.
     Malformed,
@@ -101,7 +101,7 @@ impl BadHello {
             Self::RecordTooLong => "a record of more than 16384 bytes",
             Self::RecordEmpty => "a handshake record without content",
             Self::TooLong => "a ClientHello of more than 16384 bytes",
-            Self::Version => "no version of TLS",
+            Self::Version => "no version of TLS that is spoken",
             Self::Malformed => "a malformed ClientHello",
             Self::Duplicate => "a ClientHello with an extension twice",
             Self::Name => "a server name that is none",

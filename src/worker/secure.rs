@@ -10,8 +10,8 @@ use crate::config::model::{self, Mode, TlsVersion};
 use crate::tls::material::{ListenerMaterial, Material};
 use crate::tls::{Agreement, ClientParts, ClientSettings, ServerParts, ServerSettings, TicketKeys};
 
-/// The one protocol that is spoken over HTTP listeners so far.
-const HTTP_1_1: &[u8] = b"http/1.1";
+/// What is spoken over HTTP listeners, the best first.
+const HTTP: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
 
 /// What was made, and a number for what it was made of: making it again takes long where there
 /// are many certificates.
@@ -31,11 +31,14 @@ pub(crate) fn of_listener(
 ) -> Option<Made<ServerSettings>> {
     let tls = settings.tls.as_deref()?;
     let material = material?;
-    let is_http = matches!(settings.mode, Mode::Http(_));
+    let protocols: &[&[u8]] = match settings.mode {
+        Mode::Http(_) => &HTTP,
+        Mode::Tcp { .. } | Mode::Tls { .. } => &[],
+    };
     let agreement = Agreement {
         is_tls13_only: tls.min_version == TlsVersion::V13,
         cipher_suites: tls.cipher_suites.clone(),
-        protocols: is_http.then(|| HTTP_1_1.to_vec()).into_iter().collect(),
+        protocols: protocols.iter().map(|it| it.to_vec()).collect(),
     };
     let parts = ServerParts {
         listener: &settings.name,

@@ -1,10 +1,13 @@
 //! Where connections go that stay encrypted, in the form that sessions use.
 
 use crate::config::model;
-use crate::core::client_hello::ClientHello;
+use crate::core::client_hello::{BadHello, ClientHello};
 use crate::core::opening::Refusal;
 use crate::core::tls_route::{TlsRouteTable, TlsRule};
 use crate::worker::keys::UpstreamSlot;
+
+/// The oldest version that is decrypted, TLS 1.2.
+const VERSION_MIN: u16 = 0x0303;
 
 /// Where a connection goes whose ClientHello was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,9 @@ impl TlsRoutes {
     pub(crate) fn destination(&self, hello: &ClientHello, terminates: bool) -> Destination {
         match self.table.find(hello) {
             Ok(route) => Destination::PassThrough(self.upstreams[route]),
+            Err(_) if terminates && hello.version < VERSION_MIN => {
+                Destination::Refuse(Refusal::Hello(BadHello::Version))
+            }
             Err(_) if terminates => Destination::Terminate,
             Err(why) => Destination::Refuse(Refusal::Unrouted(why)),
         }
