@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use log::{error, warn};
+use slab::Slab;
 
 use crate::board::ListenerCell;
 use crate::core::opening::{Refusal, Settled};
@@ -239,15 +240,21 @@ impl<N: Net> Worker<N> {
 
     /// If that is one too many, the oldest goes.
     fn begin_handshake(&mut self, session: SessionId) {
-        self.shared.handshakes.begin(session);
-        while let Some(SessionId { key, generation }) = self.shared.handshakes.surplus() {
-            let session = self.sessions.get(key as usize);
-            let is_there = session.is_some_and(|it| {
-                it.client.generation() == generation && matches!(it.protocol, Protocol::Opening(_))
-            });
-            if is_there {
-                self.close_session(key, CloseReason::BadOpening(Refusal::Crowded));
+        let sessions = &self.sessions;
+        let is_there = |id| is_opening(sessions, id);
+        self.shared.handshakes.begin(session, is_there);
+        while let Some(oldest) = self.shared.handshakes.surplus() {
+            if is_opening(&self.sessions, oldest) {
+                let reason = CloseReason::BadOpening(Refusal::Crowded);
+                self.close_session(oldest.key, reason);
             }
         }
     }
+}
+
+/// Whether that session is there and in its opening.
+fn is_opening<N: Net>(sessions: &Slab<Session<N>>, id: SessionId) -> bool {
+    sessions.get(id.key as usize).is_some_and(|it| {
+        it.client.generation() == id.generation && matches!(it.protocol, Protocol::Opening(_))
+    })
 }

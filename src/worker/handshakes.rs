@@ -39,8 +39,12 @@ impl Handshakes {
         true
     }
 
-    /// A client has come.
-    pub(crate) fn begin(&mut self, session: SessionId) {
+    /// A client has come. Those that have left since are forgotten when they are as many as may be
+    /// there.
+    pub(crate) fn begin(&mut self, session: SessionId, is_there: impl Fn(SessionId) -> bool) {
+        if self.order.len() >= 2 * HANDSHAKES_MAX {
+            self.order.retain(|&session| is_there(session));
+        }
         self.under_way += 1;
         self.order.push_back(session);
     }
@@ -82,13 +86,27 @@ mod tests {
         let mut handshakes = Handshakes::default();
         let id = |key| SessionId { key, generation: 1 };
         for key in 0..4_096 {
-            handshakes.begin(id(key));
+            handshakes.begin(id(key), |_| true);
         }
         assert_eq!(handshakes.surplus(), None);
-        handshakes.begin(id(9_999));
+        handshakes.begin(id(9_999), |_| true);
         assert_eq!(handshakes.surplus(), Some(id(0)));
         handshakes.end();
         assert_eq!(handshakes.surplus(), None);
         assert_eq!(handshakes.under_way, 4_096);
+    }
+
+    #[test]
+    fn those_that_have_left_are_forgotten_though_one_is_always_under_way() {
+        let mut handshakes = Handshakes::default();
+        let id = |key| SessionId { key, generation: 1 };
+        handshakes.begin(id(0), |_| true);
+        for key in 1..100_000 {
+            handshakes.begin(id(key), |session| session.key == 0);
+            handshakes.end();
+            assert!(handshakes.order.len() <= 2 * HANDSHAKES_MAX);
+        }
+        assert_eq!(handshakes.order.front(), Some(&id(0)));
+        assert_eq!(handshakes.under_way, 1);
     }
 }
