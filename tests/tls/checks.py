@@ -1,0 +1,732 @@
+"""What clients of TLS find: `checks.py CHECK PORT...` fails by an assertion, or says nothing."""
+
+import hashlib
+import os
+import re
+import select
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+
+from client import (
+    ALERT,
+    CHANGE_CIPHER_SPEC,
+    DATA,
+    HANDSHAKE,
+    V1_0,
+    V1_1,
+    V1_2,
+    V1_3,
+    Client,
+    connect,
+    context,
+    file,
+    record,
+    refused,
+)
+
+BULK_BYTES = 30 * 1024 * 1024
+BOTH = (V1_2, V1_3)
+
+
+# Handshakes.
+
+
+def versions(port, modern_port):
+    for version in (V1_0, V1_1):
+        got = refused(lambda: Client(port, of=context(version)))
+        assert got == "TLSV1_ALERT_PROTOCOL_VERSION", (version, got)
+    for version, word in ((V1_2, "TLSv1.2"), (V1_3, "TLSv1.3")):
+        with Client(port, of=context(version)) as client:
+            assert client.tls.version() == word
+            assert client.get()[0] == 200
+    got = refused(lambda: Client(modern_port, of=context(V1_2)))
+    assert got == "TLSV1_ALERT_PROTOCOL_VERSION", got
+    with Client(modern_port) as client:
+        assert client.tls.version() == "TLSv1.3"
+
+
+def suites(port):
+    """The listener has one suite of each version."""
+    with Client(port, of=context(V1_3)) as client:
+        assert client.tls.cipher()[0] == "TLS_AES_128_GCM_SHA256", client.tls.cipher()
+    with Client(port, of=context(V1_2)) as client:
+        assert client.tls.cipher()[0] == "ECDHE-ECDSA-CHACHA20-POLY1305", client.tls.cipher()
+    for ciphers in ("ECDHE-ECDSA-AES128-GCM-SHA256", "AES128-SHA", "DHE-RSA-AES128-GCM-SHA256"):
+        got = refused(lambda: Client(port, of=context(V1_2, ciphers)))
+        assert got == "SSLV3_ALERT_HANDSHAKE_FAILURE", (ciphers, got)
+
+
+def kinds_of_keys(port):
+    """Of two certificates for a name, a client has the one that it can use."""
+    ecdsa = {"site.example", "*.wild.example", "localhost", "127.0.0.1"}
+    rsa = {"site.example", "localhost"}
+    for ciphers, names in (
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", ecdsa),
+        ("ECDHE-RSA-AES128-GCM-SHA256", rsa),
+        ("ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-CHACHA20-POLY1305", ecdsa),
+    ):
+        with Client(port, of=context(V1_2, ciphers)) as client:
+            assert client.names() == names, (ciphers, client.names())
+            assert client.get()[0] == 200
+    for version, algorithms, kind in (
+        ("-tls1_3", "rsa_pss_rsae_sha256", "RSA-PSS"),
+        ("-tls1_3", "ecdsa_secp256r1_sha256", "ECDSA"),
+        ("-tls1_3", "rsa_pss_rsae_sha256:ecdsa_secp256r1_sha256", "ECDSA"),
+        ("-tls1_2", "rsa_pkcs1_sha256", "RSA"),
+        ("-tls1_2", "ecdsa_secp256r1_sha256", "ECDSA"),
+    ):
+        told = s_client(port, "site.example", version, "-sigalgs", algorithms)
+        assert f"Peer signature type: {kind}\n" in told, (version, algorithms, told)
+    for version, name, algorithms in (
+        ("-tls1_3", "two.example", "ecdsa_secp256r1_sha256"),
+        ("-tls1_2", "site.example", "ed25519"),
+        ("-tls1_3", "site.example", "ed25519"),
+        ("-tls1_2", "two.example", "rsa_pss_rsae_sha256"),
+    ):
+        told = s_client(port, name, version, "-sigalgs", algorithms)
+        assert "alert handshake failure" in told, (version, algorithms, told)
+    for version in ("-tls1_3", "-tls1_2"):
+        told = s_client(port, "two.example", version)
+        assert "Peer signature type: ed25519\n" in told, told
+    for curve in ("X25519", "P-256"):
+        told = s_client(port, "site.example", "-curves", curve)
+        assert re.search(f"Server Temp Key: .*{curve[2:]}", told), told
+    told = s_client(port, "site.example", "-curves", "P-521")
+    assert "alert handshake failure" in told, told
+    # A share that is not taken is asked for again.
+    told = s_client(port, "site.example", "-curves", "P-384:P-256", "-tls1_3")
+    assert "Verification: OK" in told, told
+
+
+def s_client(port, name, *arguments):
+    """What openssl says of a handshake."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", name]
+    command += ["-CAfile", file("ca.pem"), *arguments]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    return done.stdout + done.stderr
+
+
+def names(port, strict_port):
+    """The certificates of `site` and `two`."""
+    wild = "*.wild.example"
+    for name, of in (
+        ("site.example", wild),
+        ("SITE.Example", wild),
+        ("a.wild.example", wild),
+        ("two.example", "two.example"),
+        # Nobody's: the first.
+        ("a.b.wild.example", wild),
+        ("other.example", wild),
+        (None, wild),
+    ):
+        for version in BOTH:
+            with Client(port, name, of=context(version)) as client:
+                assert of in client.names(), (name, client.names())
+    for name in ("other.example", "a.b.wild.example", "wild.example", None):
+        for version in BOTH:
+            got = refused(lambda: Client(strict_port, name, of=context(version)))
+            assert got == "TLSV1_UNRECOGNIZED_NAME", (name, got)
+    for name in ("site.example", "a.wild.example", "two.example"):
+        with Client(strict_port, name) as client:
+            assert client.get(host=name)[0] == 200
+
+
+def protocols(port, tcp_port):
+    for version in BOTH:
+        for offered, chosen in (
+            (["http/1.1"], "http/1.1"),
+            (["h2", "http/1.1"], "http/1.1"),
+            (["http/1.0", "http/1.1"], "http/1.1"),
+            (["http/1.0"], "http/1.0"),
+            (None, None),
+        ):
+            with Client(port, of=context(version, alpn=offered)) as client:
+                assert client.tls.selected_alpn_protocol() == chosen, (offered, chosen)
+                assert client.get()[0] == 200
+        for offered in (["h2"], ["acme-tls/1", "h2c"], ["HTTP/1.1"]):
+            got = refused(lambda: Client(port, of=context(version, alpn=offered)))
+            assert "application protocol" in got, (offered, got)
+        # What a TCP service speaks is not known.
+        with Client(tcp_port, of=context(version, alpn=["redis"])) as client:
+            assert client.tls.selected_alpn_protocol() is None
+
+
+def client_certificates(required_port, optional_port):
+    for version in BOTH:
+        for port in (required_port, optional_port):
+            with Client(port, of=context(version, identity="client")) as client:
+                assert client.get()[0] == 200
+            for identity, alert in (
+                ("client-revoked", "SSLV3_ALERT_CERTIFICATE_REVOKED"),
+                ("client-other", "TLSV1_ALERT_UNKNOWN_CA"),
+            ):
+                got = without_certificate(port, context(version, identity=identity))
+                assert got == alert, (port, identity, version, got)
+        got = without_certificate(required_port, context(version))
+        assert got == "TLSV13_ALERT_CERTIFICATE_REQUIRED", (version, got)
+        with Client(optional_port, of=context(version)) as client:
+            assert client.get()[0] == 200
+    # A certificate that was shown once is shown again: what is revoked since must be found.
+    for version in BOTH:
+        of = context(version, identity="client")
+        with Client(required_port, of=of) as client:
+            client.get()
+            session = client.tls.session
+        with Client(required_port, of=of, session=session) as client:
+            assert not client.tls.session_reused
+
+
+def without_certificate(port, of):
+    """The alert; in TLS 1.3 the server tells it after the client's part is done."""
+
+    def ask():
+        with Client(port, of=of) as client:
+            client.run(lambda: client.tls.read(1))
+
+    return refused(ask)
+
+
+# Resumption.
+
+
+def session_of(port, version, name="site.example"):
+    """A session, and what it agreed to."""
+    of = context(version)
+    with Client(port, name, of=of) as client:
+        # In TLS 1.3 the ticket comes behind the handshake.
+        assert client.get(host=name)[0] == 200
+        assert client.tls.session.has_ticket
+        return client.tls.session, of
+
+
+def is_resumed(port, session, of, name="site.example"):
+    with Client(port, name, of=of, session=session) as client:
+        assert client.get(host=name)[0] == 200
+        return client.tls.session_reused
+
+
+def resumption(port, times):
+    for version in BOTH:
+        session, of = session_of(port, version)
+        for _ in range(int(times)):
+            assert is_resumed(port, session, of), version
+
+
+def resumption_over_events(port):
+    """The sessions outlive what the test does to the server between two lines."""
+    sessions = [session_of(port, version) for version in BOTH]
+    for session, of in sessions:
+        assert is_resumed(port, session, of)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        for session, of in sessions:
+            for _ in range(8):
+                assert is_resumed(port, session, of)
+        print("resumed", flush=True)
+
+
+def foreign_tickets(port, other_port):
+    for version in BOTH:
+        session, of = session_of(port, version)
+        for to, name in ((other_port, "site.example"), (port, "two.example"), (port, None)):
+            host = name or "site.example"
+            with Client(to, name, of=of, session=session) as client:
+                assert client.get(host=host)[0] == 200
+                assert not client.tls.session_reused, (version, to, name)
+        session, of = session_of(port, version, "a.wild.example")
+        assert not is_resumed(port, session, of, "b.wild.example"), version
+
+
+# What openssl does by a command.
+
+
+class Openssl:
+    def __init__(self, port, *arguments):
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *arguments]
+        command += ["-servername", "site.example", "-CAfile", file("ca.pem")]
+        self.child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self.seen = b""
+
+    def say(self, line):
+        self.child.stdin.write(line.encode() + b"\n")
+        self.child.stdin.flush()
+
+    def wait(self, text):
+        fd = self.child.stdout.fileno()
+        while text.encode() not in self.seen:
+            assert select.select([fd], [], [], 30)[0], self.seen
+            part = os.read(fd, 65536)
+            assert part, self.seen
+            self.seen += part
+        self.seen = self.seen.split(text.encode(), 1)[1]
+
+    def close(self):
+        self.child.kill()
+        self.child.wait()
+
+
+def key_update(port):
+    """Of both directions and of one, between lines that are echoed."""
+    client = Openssl(port, "-tls1_3", "-quiet", "-no_ign_eof", "-verify_quiet")
+    try:
+        for number, command in enumerate("KkKKk"):
+            client.say(f"line {number}")
+            client.wait(f"line {number}\n")
+            client.say(command)
+            client.wait("KEYUPDATE\n")
+        client.say("last")
+        client.wait("last\n")
+    finally:
+        client.close()
+
+
+def renegotiation(port):
+    client = Openssl(port, "-tls1_2", "-quiet", "-no_ign_eof", "-verify_quiet")
+    try:
+        client.say("line")
+        client.wait("line\n")
+        client.say("R")
+        client.wait("RENEGOTIATING\n")
+        client.wait("no renegotiation")
+    finally:
+        client.close()
+
+
+# Ends.
+
+
+def silent_ends(port):
+    """Clients that say nothing when they have what they want."""
+    for version in BOTH:
+        for closes in (False, True):
+            with Client(port, of=context(version)) as client:
+                client.get(fields="Connection: close\r\n" if closes else "")
+                if closes:
+                    assert client.rest() == (b"", "end")
+
+
+def relay_ends(echo_port, last_port, first_port):
+    """Backends that echo, that answer after the end, and that end first."""
+    for version in BOTH:
+        of = context(version)
+        with Client(echo_port, of=of) as client:
+            client.send(b"hello")
+            client.expect(b"hello")
+            client.finish()
+            assert client.rest() == (b"", "end")
+        with Client(last_port, of=of) as client:
+            client.send(b"x" * 1000)
+            client.finish()
+            assert client.rest() == (b"1000 bytes", "end")
+        with Client(first_port, of=of) as client:
+            assert client.rest() == (b"bye", "end")
+            for _ in range(100):
+                client.send(b"y" * 1000)
+            client.finish()
+            assert client.raw.recv(1) == b""
+
+
+def cut_up(port):
+    """The client's end has no mark; the backend must not take it for one."""
+    for version in BOTH:
+        with Client(port, of=context(version)) as client:
+            client.send(b"half of it")
+            client.expect(b"seen")
+            client.cut()
+            assert client.rest()[1] != "end"
+
+
+def cut_down(port):
+    """The backend resets within what it sends."""
+    for version in BOTH:
+        with Client(port, of=context(version)) as client:
+            client.send(b"go\n")
+            got, end = client.rest()
+            assert end != "end", (got, end)
+
+
+def answers_by_close(port):
+    for version in BOTH:
+        for path, body in (("/whole", b"by close"), ("/closing", b"a length")):
+            with Client(port, of=context(version)) as client:
+                client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+                got, end = client.rest()
+                assert got.startswith(b"HTTP/1.1 200"), got
+                assert body in got and end == "end", (path, got, end)
+        for path in ("/reset", "/short", "/short-chunked", "/short-reset"):
+            with Client(port, of=context(version)) as client:
+                client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+                got, end = client.rest()
+                assert got.startswith(b"HTTP/1.1 200"), got
+                assert end != "end", (path, got, end)
+        for request, status in (
+            (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+            (b"GET /whole HTTP/1.0\r\n\r\n", b"200"),
+        ):
+            with Client(port, of=context(version)) as client:
+                client.send(request)
+                got, end = client.rest()
+                assert got.startswith(b"HTTP/1.1 " + status), got
+                assert end == "end", (request, got, end)
+
+
+def keep_alive(port):
+    for version in BOTH:
+        with Client(port, of=context(version)) as client:
+            for number in range(20):
+                status, body = client.get(f"/{number}")
+                assert status == 200 and body.startswith(f"GET /{number} ".encode()), body
+            many = range(50)
+            client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in many))
+            for number in many:
+                status, body = client.answer()
+                assert status == 200 and body.startswith(f"GET /{number} ".encode()), body
+            # Each in a record of its own, all of them in one segment, and each in many records.
+            client.raw.sendall(
+                b"".join(client.sealed(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n) for n in many)
+            )
+            for number in many:
+                assert client.answer()[1].startswith(f"GET /{number} ".encode())
+            for byte in b"GET /bytes HTTP/1.1\r\nHost: a\r\n\r\n":
+                client.send(bytes([byte]))
+            assert client.answer()[0] == 200
+            client.finish()
+            assert client.rest() == (b"", "end")
+
+
+def ahead_of_bodies(port):
+    """What comes with the end of a body is in records of its own, which are no other event."""
+    for version in BOTH:
+        with Client(port, of=context(version)) as client:
+            client.send(b"POST /one HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n")
+            client.send(b"Expect: 100-continue\r\n\r\n")
+            client.expect(b"HTTP/1.1 100 Continue\r\n\r\n")
+            get = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+            parts = [b"he", b"llo" + get % 2, *(get % number for number in range(3, 9))]
+            client.raw.sendall(b"".join(client.sealed(part) for part in parts))
+            for path in ("one", *range(2, 9)):
+                status, body = client.answer()
+                assert status == 200 and f"/{path} ".encode() in body, (path, body)
+
+
+# Much.
+
+
+def bulk_bytes():
+    block = b"".join(hashlib.sha256(bytes([n])).digest() for n in range(256)) * 8
+    return block * (BULK_BYTES // len(block))
+
+
+def bulk_http(port):
+    """Up and down, mirrored by the backend."""
+    data = bulk_bytes()
+    digest = hashlib.sha256(data).digest()
+    for version in BOTH:
+        with Client(port, of=context(version)) as client:
+            client.send(b"POST /mirror HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(data))
+            client.send(data)
+            status, body = client.answer()
+            assert status == 200 and len(body) == len(data), (status, len(body))
+            assert hashlib.sha256(body).digest() == digest
+            assert client.get("/")[0] == 200
+
+
+def bulk_tcp(port):
+    """Through an echo, with a client that reads nothing until it cannot write any more."""
+    data = bulk_bytes()
+    for version in BOTH:
+        with Client(port, of=context(version)) as client:
+            sent, got = 0, bytearray()
+            waits = b""
+            client.raw.setblocking(False)
+            while len(got) < len(data):
+                if not waits and sent < len(data):
+                    waits = client.sealed(data[sent : sent + 65536])
+                    sent += 65536
+                try:
+                    waits = waits[client.raw.send(waits) :] if waits else waits
+                    continue_writing = bool(waits) or sent < len(data)
+                    if continue_writing:
+                        continue
+                except BlockingIOError:
+                    pass
+                writes = [client.raw] if waits else []
+                readable, _, _ = select.select([client.raw], writes, [], 30)
+                if readable:
+                    client.fill()
+                    got += read_available(client)
+                else:
+                    assert writes, "it stalls"
+            assert bytes(got) == data
+            client.raw.setblocking(True)
+            client.finish()
+            assert client.rest() == (b"", "end")
+
+
+def read_available(client):
+    got = bytearray()
+    while True:
+        try:
+            got += client.tls.read(65536)
+        except ssl.SSLWantReadError:
+            return got
+
+
+def slow_reader(port):
+    """An answer that says it is the last, read late and slowly, comes whole and with its end."""
+    for version in BOTH:
+        with Client(port, of=context(version)) as client:
+            client.send(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            got, count = bytearray(), 0
+            while isinstance(part := client.read(16384), bytes):
+                got += part
+                count += 1
+                if count % 512 == 0:
+                    select.select([], [], [], 0.001)
+            assert part == "end" and len(got) > BULK_BYTES, (part, len(got))
+
+
+# Abuse.
+
+
+def not_tls(port):
+    raw = connect(port)
+    raw.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    got = bytearray()
+    while part := raw.recv(65536):
+        got += part
+    assert got.startswith(b"HTTP/1.1 400 ") and b"plain HTTP" in got, got
+    for junk in (b"\x00" * 100, b"SSH-2.0-x\r\n", b"\x80\x2e\x01\x00\x02" + b"\x00" * 60):
+        raw = connect(port)
+        raw.sendall(junk)
+        end(raw)
+        assert_closed(raw)
+    for version in BOTH:
+        with Client(port, of=context(version)) as client:
+            assert client.get()[0] == 200
+
+
+def end(raw):
+    """Ends this direction, unless the other side has closed."""
+    try:
+        raw.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+def assert_closed(raw):
+    """Whatever comes, the end does."""
+    try:
+        while raw.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+
+
+def in_pieces(port):
+    """Handshakes and requests of single bytes, and a ClientHello in records of few bytes."""
+    for version in BOTH:
+        with Client(port, of=context(version), pace=1) as client:
+            assert client.get()[0] == 200
+        for size in (1, 5, 100):
+            with Client(port, of=context(version), shakes=False) as client:
+                try:
+                    client.tls.do_handshake()
+                except ssl.SSLWantReadError:
+                    pass
+                hello = client.out.read()[5:]
+                for at in range(0, len(hello), size):
+                    client.raw.sendall(record(HANDSHAKE, hello[at : at + size], b"\x03\x01"))
+                client.run(client.tls.do_handshake)
+                assert client.get()[0] == 200
+
+
+def broken_records(port):
+    """Each is told by an alert, and closed."""
+    for version in BOTH:
+        for what, data, alert in (
+            ("garbage", record(DATA, os.urandom(100)), "SSLV3_ALERT_BAD_RECORD_MAC"),
+            ("empty", record(DATA, b""), None),
+            ("too short", record(DATA, b"12345"), None),
+            ("too long", record(DATA, b"x" * 18500), None),
+            ("unknown type", record(99, b"hello"), None),
+            ("unknown version", b"\x17\x09\x09\x00\x05hello", None),
+            ("plain alert", record(ALERT, b"\x01\x00"), None),
+            ("http", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", None),
+        ):
+            with Client(port, of=context(version)) as client:
+                assert client.get()[0] == 200
+                client.raw.sendall(data)
+                got = refused(lambda: client.run(lambda: client.tls.read(1)))
+                assert got != "reset", (what, version, got)
+                assert alert in (None, got), (what, version, got)
+                assert_closed(client.raw)
+
+
+def flipped(port):
+    """A bit of a good record, anywhere in it."""
+    for version in BOTH:
+        for at in (5, 20, -1):
+            with Client(port, of=context(version)) as client:
+                sealed = bytearray(client.sealed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+                sealed[at] ^= 1
+                client.raw.sendall(sealed)
+                got = refused(lambda: client.run(lambda: client.tls.read(1)))
+                assert got == "SSLV3_ALERT_BAD_RECORD_MAC", got
+
+
+def cut_handshakes(port):
+    """The client leaves after any byte of what it says in its handshake, or says it wrongly."""
+    for version in BOTH:
+        for wrong in (False, True):
+            with Client(port, of=context(version), shakes=False) as client:
+                said = handshake_bytes(client)
+            for at in range(0, len(said), 7):
+                with Client(port, of=context(version), shakes=False) as client:
+                    replay(client, said, at, wrong)
+    with Client(port) as client:
+        assert client.get()[0] == 200
+
+
+def handshake_bytes(client):
+    """What a client says until its handshake is done."""
+    said = bytearray()
+    while True:
+        try:
+            client.tls.do_handshake()
+            return bytes(said + client.out.read())
+        except ssl.SSLWantReadError:
+            part = client.out.read()
+            said += part
+            client.raw.sendall(part)
+            client.fill()
+
+
+def replay(client, said, at, wrong):
+    try:
+        client.tls.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    first = bytearray(client.out.read())
+    if at < len(first):
+        if wrong:
+            first[at] ^= 0xFF
+        client.raw.sendall(first if wrong else first[:at])
+    else:
+        client.raw.sendall(first)
+        client.fill()
+        try:
+            client.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        second = bytearray(client.out.read())
+        at = min(at - len(first), len(second) - 1)
+        if wrong:
+            second[at] ^= 0xFF
+        client.raw.sendall(second if wrong else second[:at])
+    end(client.raw)
+    assert_closed(client.raw)
+
+
+def crowd(port, count):
+    """Handshakes of which each has begun and none goes on, while others are answered."""
+    hello = Client(port, shakes=False)
+    try:
+        hello.tls.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    said = hello.out.read()
+    waiting = [hello.raw]
+    for number in range(int(count)):
+        raw = connect(port)
+        # Nothing, a part of the first record, or all of it.
+        raw.sendall((b"", said[: 3 + number % 200], said)[number % 3])
+        waiting.append(raw)
+    for version in BOTH:
+        for _ in range(20):
+            with Client(port, of=context(version)) as client:
+                assert client.get()[0] == 200
+    print("ready", flush=True)
+    for raw in waiting:
+        assert_closed(raw)
+
+
+def bursts(port):
+    """Records that come at once, of every size and many of them, and an answer to all of them."""
+    for version in BOTH:
+        with Client(port, of=context(version)) as client:
+            for size in (*range(1, 300_000, 9_999), 16384, 32768, 49152, 65536, 131072):
+                data = os.urandom(size)
+                client.raw.sendall(client.sealed(data))
+                client.expect(data)
+            for size, count in ((1, 1000), (100, 600), (5000, 30)):
+                data = os.urandom(size)
+                client.raw.sendall(b"".join(client.sealed(data) for _ in range(count)))
+                client.expect(data * count)
+
+
+def after_the_end(port):
+    """What comes behind a close_notify is not read as anything."""
+    for version in BOTH:
+        with Client(port, of=context(version)) as client:
+            client.send(b"hello")
+            client.expect(b"hello")
+            client.finish()
+            try:
+                for _ in range(300):
+                    client.raw.sendall(record(DATA, os.urandom(1000)))
+            except OSError:
+                pass
+            got, end = client.rest()
+            assert got == b"" and end != "cut", (got, end)
+
+
+# Life.
+
+
+def held_open(port):
+    """A connection that is used before and after what the test does."""
+    clients = [Client(port, of=context(version)) for version in BOTH]
+    for client in clients:
+        assert client.get()[0] == 200
+    print("ready", flush=True)
+    for line in sys.stdin:
+        for client in clients:
+            if line == "get\n":
+                assert client.get()[0] == 200
+            else:
+                assert client.rest() == (b"", "end")
+        print("done", flush=True)
+
+
+def certificate(port, *wanted):
+    for version in BOTH:
+        with Client(port, of=context(version)) as client:
+            assert client.names() == set(wanted), client.names()
+            assert client.get()[0] == 200
+
+
+def requests(port, count):
+    """New connections while something happens; each is served."""
+    for number in range(int(count)):
+        with Client(port, of=context(BOTH[number % 2])) as client:
+            assert client.get()[0] == 200
+        if number == 5:
+            print("ready", flush=True)
+
+
+def main():
+    name, *arguments = sys.argv[1:]
+    check = globals()[name]
+    check(*(int(it) if it.isdigit() else it for it in arguments))
+
+
+if __name__ == "__main__":
+    main()
