@@ -32,8 +32,6 @@ pub(crate) struct Endpoint<N: Net> {
     /// Whether the layer has something for the socket.
     has_pending: bool,
     ending: Ending,
-    /// Whether anything was said on a connection that weir has made.
-    has_begun: bool,
     /// Stamped when it was watched; events of another generation are stale.
     generation: u32,
 }
@@ -41,6 +39,8 @@ pub(crate) struct Endpoint<N: Net> {
 /// How far the end has come that a layer marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
+    /// Nothing was said on a connection that weir has made.
+    NotBegun,
     No,
     /// The layer has marked it; the socket follows when it has taken the mark.
     Marked,
@@ -70,7 +70,6 @@ impl<N: Net> Endpoint<N> {
             ready_in_layer: Readiness::NONE,
             has_pending: false,
             ending: Ending::No,
-            has_begun: true,
             generation,
         }
     }
@@ -112,8 +111,7 @@ impl<N: Net> Endpoint<N> {
                     ready: Readiness::NONE,
                     ready_in_layer: Readiness::NONE,
                     has_pending: false,
-                    ending: Ending::No,
-                    has_begun: false,
+                    ending: Ending::NotBegun,
                     generation: target.generation,
                 };
                 endpoint.note_layer();
@@ -176,14 +174,14 @@ impl<N: Net> Endpoint<N> {
         if self.layer.is_none() {
             return self.finish(net);
         }
-        if self.ending == Ending::No {
+        if let Ending::NotBegun | Ending::No = self.ending {
             self.ending = Ending::Unmarked;
         }
         self.flush(net) != Ok(false)
     }
 
     fn mark_end(&mut self) {
-        if let (Some(layer), Ending::No) = (&mut self.layer, self.ending) {
+        if let (Some(layer), Ending::NotBegun | Ending::No) = (&mut self.layer, self.ending) {
             layer.finish();
             self.ending = Ending::Marked;
             self.note_layer();
@@ -279,7 +277,11 @@ impl<N: Net> Endpoint<N> {
 
     /// Whether this is the first time that it is asked, before anything is said.
     pub(crate) fn begin(&mut self) -> bool {
-        !std::mem::replace(&mut self.has_begun, true)
+        let is_first = self.ending == Ending::NotBegun;
+        if is_first {
+            self.ending = Ending::No;
+        }
+        is_first
     }
 
     /// Goes on until both sides of a layer have agreed; whether they have.
@@ -610,7 +612,7 @@ impl<N: Net> Endpoint<N> {
     fn flush_pending(&mut self, net: &mut N) -> Result<bool, ErrorKind> {
         let then = match self.ending {
             Ending::Marked | Ending::Unmarked => Then::End,
-            Ending::No | Ending::Told => Then::More,
+            Ending::NotBegun | Ending::No | Ending::Told => Then::More,
         };
         while let Some(layer) = &mut self.layer
             && !layer.pending().is_empty()
