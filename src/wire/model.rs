@@ -72,7 +72,8 @@ parts! {
         ErrorPage { status, content_type, body }
         Upstream {
             name, algorithm, backends, health_check, passive, when_all_down, timeouts, tries_max,
-    abort_on_close, error_pages, idle_connection_timeout, idle_connections_max, keepalive, retry_budget_min_per_s, retry_budget_percent, send_proxy, sticky, tls,
+            abort_on_close, error_pages, idle_connection_timeout, idle_connections_max, keepalive,
+            retry_budget_min_per_s, retry_budget_percent, send_proxy, sticky, tls,
         }
         Backend { identity, address, weight, connections_max }
         Material { listeners, upstreams, authorities }

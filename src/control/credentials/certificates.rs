@@ -262,7 +262,7 @@ impl<'a> Reader<'a> {
         let says = |name: &str| format!("`directory` is {directory:?}, in which {name:?}");
         let mut places = Vec::new();
         let has = |name: &str| names.binary_search_by(|it| it.as_str().cmp(name)).is_ok();
-        for name in &names {
+        for name in names.iter().filter(|name| !is_beside(name, has)) {
             let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
             let own_key = format!("{stem}.key");
             let found = match ending {
@@ -584,6 +584,14 @@ impl<'a> Reader<'a> {
             .inspect_err(|fault| self.refuse(at, wrong(fault)))
             .ok()
     }
+}
+
+/// Whether a file only repeats a part of what `NAME.crt` and `NAME.key` beside it are: lego writes
+/// `NAME.issuer.crt`, which is in the chain, and may write both into `NAME.pem`.
+fn is_beside(file: &str, has: impl Fn(&str) -> bool) -> bool {
+    let endings = [".issuer.crt", ".pem"];
+    let stem = endings.iter().find_map(|ending| file.strip_suffix(ending));
+    stem.is_some_and(|stem| has(&format!("{stem}.crt")) && has(&format!("{stem}.key")))
 }
 
 /// Two certificates of one name, of which one asks for other clients than the other.

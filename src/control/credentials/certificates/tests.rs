@@ -222,6 +222,10 @@ fn a_folder_has_certificates_in_three_forms_and_in_order() {
     folder.write("certs/.hidden.pem", &[b"no certificate"]);
     folder.write("certs/README", &[b"no certificate"]);
     folder.write("certs/empty/README", &[b"no certificate"]);
+    // As lego leaves them.
+    folder.write("certs/a.issuer.crt", &[&folder.given("ca.pem")]);
+    folder.write("certs/a.json", &[b"{}"]);
+    folder.write("certs/a.pem", &[&rsa, &rsa_key]);
     let outcome = folder.read(&listening("{directory: certs}"));
     let found = listener(&outcome);
     let names = found.certificates.iter().map(|it| it.names[0].as_str());
