@@ -10,15 +10,21 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use weir_bench::certificates::{self, Certificates};
 use weir_bench::gate::{self, Cost, Totals};
-use weir_bench::sys;
+use weir_bench::workload::{Key, Tls, Version};
+use weir_bench::{sys, tls};
 
 const BASELINE: &str = "bench/gate.txt";
 const WORK_FOLDER: &str = "bench/target/gate";
+const CERTIFICATES_FOLDER: &str = "bench/target/certificates";
 /// Units of the shorter run: pools are filled and tables have grown by then.
 const UNITS_FEW: usize = 200;
 /// Of the crowd, so many backends, each of which is to have a connection by then that is kept.
@@ -68,6 +74,8 @@ enum Setting {
     Crowd(&'static str),
     /// [`ROUTES`] routes to one backend.
     Routes,
+    /// One backend, and TLS on the listeners.
+    Tls,
 }
 
 const WORKS: &[Work] = &[
@@ -79,6 +87,13 @@ const WORKS: &[Work] = &[
     Work::plain("http-connection", http_connections),
     Work::plain("http-64k", |proxy, units| {
         http_requests(proxy, units, "/long")
+    }),
+    Work::tls("tls-connection", tls_connections),
+    Work::tls("tls-request", |proxy, units| {
+        tls_requests(proxy, units, "/short")
+    }),
+    Work::tls("tls-64k", |proxy, units| {
+        tls_requests(proxy, units, "/long")
     }),
     Work::crowd("http-4000-rr", "round_robin", CROWD),
     Work::crowd("http-4000-least", "least_conn", CROWD),
@@ -101,6 +116,13 @@ impl Work {
             units_few: UNITS_FEW,
             units_more: UNITS_MORE,
             run,
+        }
+    }
+
+    const fn tls(name: &'static str, run: fn(&Proxy, usize) -> io::Result<()>) -> Self {
+        Self {
+            setting: Setting::Tls,
+            ..Self::plain(name, run)
         }
     }
 
@@ -221,7 +243,7 @@ impl Proxy {
     fn start(program: &Path, setting: Setting, backends: [u16; 2]) -> io::Result<Self> {
         let [tcp, http] = free_ports()?;
         let config = Path::new(WORK_FOLDER).join("weir.yaml");
-        fs::write(&config, configuration(setting, [tcp, http], backends))?;
+        fs::write(&config, configuration(setting, [tcp, http], backends)?)?;
         let log = Path::new(WORK_FOLDER).join("log");
         // On the load's own CPU and of lower rank it runs when the load waits, so that what is sent
         // at once also comes at once.
@@ -338,15 +360,29 @@ fn check_patience(started: Instant, what: &str) -> io::Result<()> {
 }
 
 /// A configuration with a listener for TCP and one for HTTP.
-fn configuration(setting: Setting, [tcp, http]: [u16; 2], [echo, answer]: [u16; 2]) -> String {
+fn configuration(
+    setting: Setting,
+    [tcp, http]: [u16; 2],
+    [echo, answer]: [u16; 2],
+) -> io::Result<String> {
     let mut text = format!(
         "log_level: warn\nstats_interval: off\nlisteners:\n  \
          - {{listen: \"127.0.0.1:{tcp}\", mode: tcp, upstream: tcp}}\n  \
          - listen: \"127.0.0.1:{http}\"\n    mode: http\n"
     );
+    if let Setting::Tls = setting {
+        let certificates = Certificates::new(Path::new(CERTIFICATES_FOLDER))?;
+        let file = certificates.main(Key::Ecdsa)?;
+        text.push_str(&format!(
+            "    tls: {{certificate: \"{}\"}}\n",
+            file.display()
+        ));
+    }
     let mut line = |arguments: std::fmt::Arguments<'_>| text.push_str(&format!("{arguments}\n"));
     match setting {
-        Setting::Plain | Setting::Crowd(_) => line(format_args!("    upstream: http")),
+        Setting::Plain | Setting::Tls | Setting::Crowd(_) => {
+            line(format_args!("    upstream: http"))
+        }
         Setting::Routes => {
             line(format_args!("    routes:"));
             for path in (0..ROUTES).map(route) {
@@ -359,7 +395,7 @@ fn configuration(setting: Setting, [tcp, http]: [u16; 2], [echo, answer]: [u16; 
          http:\n    health_check: off"
     ));
     let addresses = match setting {
-        Setting::Plain | Setting::Routes => 1,
+        Setting::Plain | Setting::Tls | Setting::Routes => 1,
         Setting::Crowd(algorithm) => {
             line(format_args!("    algorithm: {algorithm}"));
             CROWD
@@ -372,7 +408,7 @@ fn configuration(setting: Setting, [tcp, http]: [u16; 2], [echo, answer]: [u16; 
             "      - {{address: \"127.0.{high}.{low}:{answer}\", id: b{high}-{low}}}"
         ));
     }
-    text
+    Ok(text)
 }
 
 fn route(number: usize) -> String {
@@ -425,7 +461,8 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
         head.extend_from_slice(&bytes[..count]);
         if head.ends_with(b"\r\n\r\n") {
             let is_long = head.starts_with(b"GET /long ");
-            stream.write_all(&response(if is_long { LONG_BODY_BYTES } else { 128 }))?;
+            let path = if is_long { "/long" } else { "/short" };
+            stream.write_all(&response(body_bytes(path)))?;
             head.clear();
         }
     }
@@ -458,7 +495,7 @@ fn message(proxy: &Proxy, stream: &mut TcpStream) -> io::Result<()> {
 }
 
 /// Reads to the end and gives what came.
-fn read_end(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+fn read_end(stream: &mut impl io::Read) -> io::Result<Vec<u8>> {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest)?;
     Ok(rest)
@@ -495,12 +532,15 @@ fn request(path: &str, connection: &str) -> String {
 
 fn http_requests(proxy: &Proxy, units: usize, path: &str) -> io::Result<()> {
     let mut stream = connect(proxy.http)?;
-    let body_bytes = if path == "/long" {
+    (0..units).try_for_each(|_| exchange(proxy, &mut stream, path, body_bytes(path)))
+}
+
+fn body_bytes(path: &str) -> usize {
+    if path == "/long" {
         LONG_BODY_BYTES
     } else {
         128
-    };
-    (0..units).try_for_each(|_| exchange(proxy, &mut stream, path, body_bytes))
+    }
 }
 
 /// Requests with many keys to hash.
@@ -521,14 +561,19 @@ fn routed_requests(proxy: &Proxy, units: usize) -> io::Result<()> {
     })
 }
 
-fn exchange(proxy: &Proxy, stream: &mut TcpStream, path: &str, bytes: usize) -> io::Result<()> {
+fn exchange(
+    proxy: &Proxy,
+    stream: &mut (impl io::Read + io::Write),
+    path: &str,
+    bytes: usize,
+) -> io::Result<()> {
     stream.write_all(request(path, "").as_bytes())?;
     read_answer(stream, bytes)?;
     proxy.settle()
 }
 
 /// Reads an answer with a body of this length.
-fn read_answer(stream: &mut TcpStream, body_bytes: usize) -> io::Result<()> {
+fn read_answer(stream: &mut impl io::Read, body_bytes: usize) -> io::Result<()> {
     let mut answer = Vec::new();
     let mut bytes = [0; 64 << 10];
     loop {
@@ -556,6 +601,53 @@ fn http_connections(proxy: &Proxy, units: usize) -> io::Result<()> {
     for _ in 0..units {
         let mut stream = connect(proxy.http)?;
         proxy.settle()?;
+        stream.write_all(request("/short", "Connection: close\r\n").as_bytes())?;
+        expect_ok(&read_end(&mut stream)?)?;
+        drop(stream);
+        proxy.settle()?;
+    }
+    Ok(())
+}
+
+type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+/// What its clients offer: a handshake is always a new one.
+fn tls_config() -> io::Result<Arc<ClientConfig>> {
+    let tls = Tls::new(Key::Ecdsa, Version::V13);
+    let (config, _) = tls::client_config(tls).map_err(io::Error::other)?;
+    Ok(config)
+}
+
+/// Connects and does the handshake, each step of which finds the proxy asleep.
+fn connect_tls(proxy: &Proxy, config: &Arc<ClientConfig>) -> io::Result<TlsStream> {
+    let mut stream = connect(proxy.http)?;
+    proxy.settle()?;
+    let name = ServerName::try_from(certificates::NAME).map_err(io::Error::other)?;
+    let mut tls = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+    while tls.is_handshaking() || tls.wants_write() {
+        while tls.wants_write() {
+            tls.write_tls(&mut stream)?;
+        }
+        proxy.settle()?;
+        if tls.is_handshaking() {
+            if tls.read_tls(&mut stream)? == 0 {
+                return Err(other("a handshake was cut"));
+            }
+            tls.process_new_packets().map_err(io::Error::other)?;
+        }
+    }
+    Ok(StreamOwned::new(tls, stream))
+}
+
+fn tls_requests(proxy: &Proxy, units: usize, path: &str) -> io::Result<()> {
+    let mut stream = connect_tls(proxy, &tls_config()?)?;
+    (0..units).try_for_each(|_| exchange(proxy, &mut stream, path, body_bytes(path)))
+}
+
+fn tls_connections(proxy: &Proxy, units: usize) -> io::Result<()> {
+    let config = tls_config()?;
+    for _ in 0..units {
+        let mut stream = connect_tls(proxy, &config)?;
         stream.write_all(request("/short", "Connection: close\r\n").as_bytes())?;
         expect_ok(&read_end(&mut stream)?)?;
         drop(stream);
