@@ -53,6 +53,8 @@ if [ ! -e /usr/lib/nginx/modules/ngx_stream_module.so ] && [ -e /etc/debian_vers
     packages="$packages libnginx-mod-stream"
 fi
 has haproxy || packages="$packages haproxy"
+# It makes the certificates.
+has openssl || packages="$packages openssl"
 # shellcheck disable=SC2086
 [ -z "$packages" ] || debian $packages
 

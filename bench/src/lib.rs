@@ -4,6 +4,7 @@
 //! rest runs peers, takes their figures and shows them.
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
+pub mod certificates;
 pub mod chart;
 pub mod engine;
 pub mod gate;
@@ -18,4 +19,5 @@ pub mod settings;
 pub mod stats;
 pub mod sys;
 pub mod syscalls;
+pub mod tls;
 pub mod workload;

@@ -54,6 +54,19 @@ pub struct Setup<'a> {
     pub backends: &'a Backends,
     /// Client connections that must be possible at once.
     pub connections_max: usize,
+    /// What both ports speak TLS with; none is without TLS.
+    pub tls: Option<SetupTls>,
+}
+
+/// Where the certificates are.
+#[derive(Clone, Debug)]
+pub struct SetupTls {
+    /// The file of the certificate that clients ask for, with its key.
+    pub certificate: PathBuf,
+    /// A folder of more such files.
+    pub others: Option<PathBuf>,
+    /// The names that these are for; the file of a name is `NAME.pem`.
+    pub other_names: Vec<String>,
 }
 
 const fn peer(name: &'static str, program: Program, tuning: Tuning) -> Peer {
@@ -99,6 +112,15 @@ impl Peer {
     #[must_use]
     pub fn has_l4(&self) -> bool {
         self.program != Program::Caddy
+    }
+
+    /// Whether it is set up here to speak TLS.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        matches!(
+            self.program,
+            Program::Weir | Program::Nginx | Program::Haproxy
+        ) && self.tuning != Tuning::Splice
     }
 
     /// The program's file, if it is found: `NAME_BIN` in the environment, the project's own
@@ -263,13 +285,14 @@ fn weir(setup: &Setup<'_>) -> String {
     let list = |ports| for_each(ports, |_, port| format!("      - 127.0.0.1:{port}\n"));
     let mut text = String::from("log_level: warn\nstats_interval: off\nlisteners:\n");
     let (l4, http) = (setup.l4_port, setup.http_port);
+    let tls = weir_tls(setup);
     let _ = writeln!(
         text,
-        "  - {{listen: \"127.0.0.1:{l4}\", mode: tcp, upstream: l4}}"
+        "  - {{listen: \"127.0.0.1:{l4}\", mode: tcp, {tls}upstream: l4}}"
     );
     let _ = writeln!(
         text,
-        "  - {{listen: \"127.0.0.1:{http}\", mode: http, upstream: http}}"
+        "  - {{listen: \"127.0.0.1:{http}\", mode: http, {tls}upstream: http}}"
     );
     text.push_str("upstreams:\n");
     for (name, ports) in [("l4", &setup.backends.l4), ("http", &setup.backends.http)] {
@@ -280,6 +303,21 @@ fn weir(setup: &Setup<'_>) -> String {
         let _ = write!(text, "    backends:\n{}", list(ports));
     }
     text
+}
+
+/// The key `tls` of a listener, with what parts it from the next.
+fn weir_tls(setup: &Setup<'_>) -> String {
+    let Some(tls) = &setup.tls else {
+        return String::new();
+    };
+    let main = format!("certificate: \"{}\"", tls.certificate.display());
+    match &tls.others {
+        None => format!("tls: {{{main}}}, "),
+        Some(folder) => {
+            let folder = folder.display();
+            format!("tls: {{certificates: [{{{main}}}, {{directory: \"{folder}\"}}]}}, ")
+        }
+    }
 }
 
 fn nginx(setup: &Setup<'_>, tuning: Tuning) -> String {
@@ -299,6 +337,7 @@ fn nginx(setup: &Setup<'_>, tuning: Tuning) -> String {
     } else {
         String::new()
     };
+    let (ssl, certificate, more) = nginx_tls(setup);
     let folder = setup.folder.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
@@ -311,20 +350,23 @@ worker_rlimit_nofile {files};
 events {{ worker_connections {connections}; {accept} }}
 stream {{
   upstream l4 {{ {l4_servers} }}
-  server {{ listen 127.0.0.1:{l4} backlog=4096; proxy_pass l4; proxy_timeout 1h; {stream} }}
+  server {{
+    listen 127.0.0.1:{l4}{ssl} backlog=4096; {certificate}
+    proxy_pass l4; proxy_timeout 1h; {stream}
+  }}
 }}
 http {{
   access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; tcp_nodelay on;
   {temporary}
   upstream http {{ {http_servers} keepalive 64; keepalive_requests 1000000000; }}
   server {{
-    listen 127.0.0.1:{http_port} backlog=4096;
+    listen 127.0.0.1:{http_port}{ssl} backlog=4096; {certificate}
     location / {{
       proxy_pass http://http; proxy_http_version 1.1; proxy_set_header Connection \"\";
       proxy_set_header Host $host; proxy_max_temp_file_size 0; {http}
     }}
   }}
-}}
+{more}}}
 ",
         connections = setup.connections_max * 2 + 200,
         files = setup.connections_max * 2 + 400,
@@ -333,6 +375,43 @@ http {{
         l4_servers = servers(&setup.backends.l4),
         http_servers = servers(&setup.backends.http),
     )
+}
+
+/// What `listen` says, what the servers say, and the servers of further certificates. Before its
+/// version 1.23.4 nginx spoke TLS 1.3 only where it was told to.
+fn nginx_tls(setup: &Setup<'_>) -> (&'static str, String, String) {
+    let Some(tls) = &setup.tls else {
+        return ("", String::new(), String::new());
+    };
+    let certificate = |file: &Path| {
+        let file = file.display();
+        format!("ssl_certificate {file}; ssl_certificate_key {file};")
+    };
+    let main = certificate(&tls.certificate);
+    let port = setup.http_port;
+    let mut more = String::new();
+    for name in &tls.other_names {
+        let file = tls.others.iter().map(|it| it.join(format!("{name}.pem")));
+        let own: String = file.map(|file| certificate(&file)).collect();
+        let _ = writeln!(
+            more,
+            "  server {{ listen 127.0.0.1:{port} ssl; server_name {name}; {own} return 404; }}"
+        );
+    }
+    let main = format!("ssl_protocols TLSv1.2 TLSv1.3; {main}");
+    (" ssl", main, more)
+}
+
+/// What `bind` says of certificates.
+fn haproxy_tls(setup: &Setup<'_>) -> String {
+    let Some(tls) = &setup.tls else {
+        return String::new();
+    };
+    let mut text = format!(" ssl crt {}", tls.certificate.display());
+    if let Some(folder) = &tls.others {
+        let _ = write!(text, " crt {}", folder.display());
+    }
+    text
 }
 
 fn haproxy(setup: &Setup<'_>, tuning: Tuning) -> String {
@@ -358,15 +437,16 @@ defaults
 {defaults}
 listen l4
   mode tcp
-  bind 127.0.0.1:{l4} backlog 4096
+  bind 127.0.0.1:{l4} backlog 4096{tls}
 {l4_servers}
 listen http
   mode http
   http-reuse always
-  bind 127.0.0.1:{http} backlog 4096
+  bind 127.0.0.1:{http} backlog 4096{tls}
 {http_servers}
 ",
         connections = setup.connections_max + 50,
+        tls = haproxy_tls(setup),
         l4 = setup.l4_port,
         http = setup.http_port,
         l4_servers = servers(&setup.backends.l4),

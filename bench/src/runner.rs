@@ -7,8 +7,9 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::certificates::{self, Certificates};
 use crate::engine::{Backends, Cell, Engine, Outcome};
-use crate::peers::{Peer, Setup};
+use crate::peers::{Peer, Setup, SetupTls};
 use crate::process::{self, Process};
 use crate::sys;
 use crate::syscalls::Counter;
@@ -53,6 +54,7 @@ impl Sample {
 pub struct Runner {
     engine: Engine,
     backends: Backends,
+    certificates: Certificates,
     folder: PathBuf,
     cpus: usize,
     proxy_cpu: Option<usize>,
@@ -91,6 +93,7 @@ impl Runner {
         Ok(Self {
             backends: engine.listen()?,
             engine,
+            certificates: Certificates::new(&folder.with_file_name("certificates"))?,
             folder: folder.canonicalize()?,
             cpus: cpus.len(),
             proxy_cpu,
@@ -193,13 +196,20 @@ impl Runner {
         let folder = self.folder.join(peer.name);
         fs::create_dir_all(&folder).map_err(|e| failed("no folder", e))?;
         let [l4_port, http_port] = free_ports().map_err(|e| failed("no port", e))?;
+        let tls = self
+            .tls_of(workload)
+            .map_err(|e| failed("no certificate", e))?;
         let setup = Setup {
             folder: &folder,
             l4_port,
             http_port,
             backends: &self.backends,
             connections_max: self.idle_connections,
+            tls,
         };
+        self.engine
+            .speak(workload.tls)
+            .map_err(|e| failed("no TLS", io::Error::other(e)))?;
         let command = peer
             .command(program, &setup)
             .map_err(|e| failed("no configuration", e))?;
@@ -213,13 +223,34 @@ impl Runner {
             http: local(http_port),
             start: Duration::ZERO,
         };
-        self.await_answer(&mut running, &FIRST_REQUEST, started)?;
+        let first = |first: Workload| Workload {
+            tls: workload.tls,
+            ..first
+        };
+        self.await_answer(&mut running, &first(FIRST_REQUEST), started)?;
         running.start = started.elapsed();
         if !workload.is_http() {
-            self.await_answer(&mut running, &FIRST_ECHO, started)?;
+            self.await_answer(&mut running, &first(FIRST_ECHO), started)?;
         }
         running.pids = running.process.pids();
         Ok(running)
+    }
+
+    /// What the proxy needs for the TLS of a workload.
+    fn tls_of(&self, workload: &Workload) -> io::Result<Option<SetupTls>> {
+        let Some(tls) = workload.tls else {
+            return Ok(None);
+        };
+        let count = tls.more_certificates;
+        let others = match count {
+            0 => None,
+            _ => Some(self.certificates.others(count)?),
+        };
+        Ok(Some(SetupTls {
+            certificate: self.certificates.main(tls.key)?,
+            others,
+            other_names: (0..count).map(certificates::other_name).collect(),
+        }))
     }
 
     /// Tries until the peer answers.
@@ -264,6 +295,9 @@ impl Runner {
             targets: ports.iter().map(|port| local(*port)).collect(),
             ..self.cell(*workload, local(0), duration)
         };
+        if let Err(what) = self.engine.speak(None) {
+            return Sample::failed(what, String::new());
+        }
         let outcome = self.engine.run(&cell, &|| 0);
         figures_of(workload, outcome)
     }
@@ -353,6 +387,7 @@ const FIRST_REQUEST: Workload = Workload {
     kind: Kind::Start,
     connections: 1,
     rate_per_s: None,
+    tls: None,
 };
 
 const FIRST_ECHO: Workload = Workload {
@@ -363,6 +398,7 @@ const FIRST_ECHO: Workload = Workload {
     },
     connections: 1,
     rate_per_s: None,
+    tls: None,
 };
 
 fn figures_of(workload: &Workload, outcome: Outcome) -> Sample {

@@ -75,7 +75,7 @@ fn chosen<T: Copy>(
         .collect();
     let matches = |item: &T, word: &str| {
         let name = name(item);
-        name == word || (word == "l4" || word == "l7") && name.starts_with(word)
+        name == word || matches!(word, "l4" | "l7" | "tls") && name.starts_with(word)
     };
     if let Some(unknown) = words
         .iter()

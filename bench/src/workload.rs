@@ -15,6 +15,66 @@ pub struct Workload {
     pub connections: usize,
     /// Units per second, at fixed times whatever the answers do; none is as fast as answers come.
     pub rate_per_s: Option<u32>,
+    /// What clients speak to the proxy in; none is without TLS.
+    pub tls: Option<Tls>,
+}
+
+/// How clients speak TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The key of the proxy's certificate.
+    pub key: Key,
+    /// The only version that clients offer.
+    pub version: Version,
+    /// Every handshake but the first resumes an earlier session.
+    pub is_resumed: bool,
+    /// Certificates of other names that the proxy has besides.
+    pub more_certificates: usize,
+}
+
+/// The kind of a certificate's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// ECDSA on P-256.
+    Ecdsa,
+    /// RSA of 2,048 bits.
+    Rsa,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// TLS 1.2.
+    V12,
+    /// TLS 1.3.
+    V13,
+}
+
+impl Tls {
+    /// New sessions with one certificate.
+    #[must_use]
+    pub const fn new(key: Key, version: Version) -> Self {
+        Self {
+            key,
+            version,
+            is_resumed: false,
+            more_certificates: 0,
+        }
+    }
+
+    const fn resumed(self) -> Self {
+        Self {
+            is_resumed: true,
+            ..self
+        }
+    }
+
+    const fn beside(self, more_certificates: usize) -> Self {
+        Self {
+            more_certificates,
+            ..self
+        }
+    }
 }
 
 /// What a connection does.
@@ -117,6 +177,14 @@ const fn closed(
         kind,
         connections,
         rate_per_s: None,
+        tls: None,
+    }
+}
+
+const fn over_tls(tls: Tls, workload: Workload) -> Workload {
+    Workload {
+        tls: Some(tls),
+        ..workload
     }
 }
 
@@ -132,6 +200,11 @@ const BACKEND_CLOSES: Kind = Kind::Churn {
 };
 const UP: Kind = Kind::Bulk { up: true };
 const DOWN: Kind = Kind::Bulk { up: false };
+const ECDSA: Tls = Tls::new(Key::Ecdsa, Version::V13);
+const ECDSA_12: Tls = Tls::new(Key::Ecdsa, Version::V12);
+const RSA: Tls = Tls::new(Key::Rsa, Version::V13);
+/// Certificates of the largest start.
+pub const CERTIFICATES_MAX: usize = 1_000;
 
 /// All of them, in the order of the report.
 pub const ALL: &[Workload] = &[
@@ -187,6 +260,7 @@ pub const ALL: &[Workload] = &[
         kind: CLIENT_CLOSES,
         connections: 0,
         rate_per_s: Some(2000),
+        tls: None,
     },
     Workload {
         name: "l4-rate-messages",
@@ -194,6 +268,7 @@ pub const ALL: &[Workload] = &[
         kind: Kind::Messages,
         connections: 64,
         rate_per_s: Some(2000),
+        tls: None,
     },
     Workload {
         name: "l7-rate",
@@ -201,6 +276,7 @@ pub const ALL: &[Workload] = &[
         kind: http(128, false),
         connections: 64,
         rate_per_s: Some(2000),
+        tls: None,
     },
     closed(
         "idle-l4",
@@ -215,4 +291,107 @@ pub const ALL: &[Workload] = &[
         10_000,
     ),
     closed("start", "Start to the first answer", Kind::Start, 1),
+    over_tls(
+        ECDSA,
+        closed(
+            "tls-new-ecdsa",
+            "TLS 1.3 new connection per request, ECDSA P-256",
+            http(128, true),
+            64,
+        ),
+    ),
+    over_tls(
+        RSA,
+        closed(
+            "tls-new-rsa",
+            "TLS 1.3 new connection per request, RSA 2048",
+            http(128, true),
+            64,
+        ),
+    ),
+    over_tls(
+        ECDSA.resumed(),
+        closed(
+            "tls-resumed",
+            "TLS 1.3 resumed session per request",
+            http(128, true),
+            64,
+        ),
+    ),
+    over_tls(
+        ECDSA_12.resumed(),
+        closed(
+            "tls-resumed-12",
+            "TLS 1.2 resumed session per request",
+            http(128, true),
+            64,
+        ),
+    ),
+    over_tls(
+        ECDSA,
+        closed(
+            "tls-keepalive",
+            "TLS 128-byte answers, 64 kept connections",
+            http(128, false),
+            64,
+        ),
+    ),
+    over_tls(
+        ECDSA,
+        closed(
+            "tls-64k",
+            "TLS 64 KiB answers, 16 kept connections",
+            http(64 << 10, false),
+            16,
+        ),
+    ),
+    over_tls(
+        ECDSA,
+        closed(
+            "tls-1m",
+            "TLS 1 MiB answers, 8 kept connections",
+            http(1 << 20, false),
+            8,
+        ),
+    ),
+    over_tls(
+        ECDSA,
+        closed("tls-up-4", "TLS TCP bulk to the backend, 4 streams", UP, 4),
+    ),
+    over_tls(
+        ECDSA,
+        closed(
+            "tls-down-4",
+            "TLS TCP bulk to the client, 4 streams",
+            DOWN,
+            4,
+        ),
+    ),
+    over_tls(
+        ECDSA,
+        closed(
+            "tls-idle",
+            "TLS idle kept connections",
+            Kind::Idle { http: true },
+            10_000,
+        ),
+    ),
+    over_tls(
+        ECDSA,
+        closed(
+            "tls-start",
+            "TLS start to the first answer, 1 certificate",
+            Kind::Start,
+            1,
+        ),
+    ),
+    over_tls(
+        ECDSA.beside(CERTIFICATES_MAX - 1),
+        closed(
+            "tls-start-1000",
+            "TLS start to the first answer, 1,000 certificates",
+            Kind::Start,
+            1,
+        ),
+    ),
 ];

@@ -89,6 +89,7 @@ fn client(name: &str, arguments: &[String]) -> Result<(), String> {
         own_backends: false,
     };
     let mut engine = Engine::new().map_err(|e| e.to_string())?;
+    engine.speak(workload.tls)?;
     let cpu = || options.pid.and_then(sys::cpu_time_ns).unwrap_or(0);
     let outcome = engine.run(&cell, &cpu);
     print(workload, &outcome, options.pid.is_some());

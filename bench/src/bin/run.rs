@@ -28,7 +28,7 @@ const USAGE: &str = "\
 The comparison of weir and its peers; usually run as `make bench`, in the root of the repository.
 It takes no arguments. The environment says what to run (bench/README.md has more):
 
-  BENCH      workloads by name, `l4` or `l7`: all by default
+  BENCH      workloads by name, `l4`, `l7` or `tls`: all by default
   PEERS      programs by name: all that are found by default; weir is always among them
   REPEAT     how often each cell is run, 1 to 100: 3 by default
   DURATION   seconds of one measurement, 0.1 to 60: 2 by default
@@ -115,7 +115,9 @@ fn find_peers(peers: &[Peer]) -> Vec<Found> {
 fn cells<'a>(settings: &'a Settings, found: &'a [Found]) -> Vec<(&'a Workload, &'a Found)> {
     let can = |workload: &Workload, peer: &Peer| {
         let proxy_only = matches!(workload.kind, Kind::Idle { .. } | Kind::Start);
-        (workload.is_http() || peer.has_l4()) && !(proxy_only && peer.is_direct())
+        (workload.is_http() || peer.has_l4())
+            && !(proxy_only && peer.is_direct())
+            && (workload.tls.is_none() || peer.has_tls())
     };
     let pairs = settings.workloads.iter().flat_map(|workload| {
         let able = found.iter().filter(move |(peer, _)| can(workload, peer));

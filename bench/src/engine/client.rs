@@ -8,7 +8,7 @@ use rustix::net::Shutdown;
 
 use super::http::{self, HEAD_BYTES_MAX};
 use super::l4::{self, CHECK_EVERY, MESSAGE_BYTES, PREFACE_BYTES, Wish};
-use super::{Connection, Engine, Fate, Role, net};
+use super::{Connection, Engine, Fate, Role, SCRATCH_BYTES, net, tls};
 use crate::pattern::Pattern;
 use crate::workload::{Kind, Workload};
 
@@ -16,6 +16,8 @@ use crate::workload::{Kind, Workload};
 pub(super) enum Phase {
     /// The unit's first bytes could not be sent yet.
     Connecting,
+    /// The handshake of TLS is under way, before the unit's first bytes.
+    Shaking,
     /// The answer has not come, or not all of it.
     Waiting,
     /// Sends an upload.
@@ -44,6 +46,7 @@ pub(super) struct Client {
     /// HTTP: the beginning of a head whose end has not come yet.
     partial: Vec<u8>,
     reads: u64,
+    tls: Option<Box<tls::Connection>>,
 }
 
 impl Client {
@@ -52,11 +55,37 @@ impl Client {
     }
 
     fn interest(&self) -> EventFlags {
-        match self.phase {
-            Phase::Connecting => EventFlags::OUT,
-            Phase::Uploading => EventFlags::IN | EventFlags::OUT,
-            Phase::Waiting | Phase::AwaitingEnd | Phase::Idle | Phase::Done => EventFlags::IN,
+        let sealed = match &self.tls {
+            Some(tls) if tls.wants_write() => EventFlags::OUT,
+            Some(_) | None => EventFlags::empty(),
+        };
+        sealed
+            | match self.phase {
+                Phase::Connecting => EventFlags::OUT,
+                Phase::Uploading => EventFlags::IN | EventFlags::OUT,
+                Phase::Shaking
+                | Phase::Waiting
+                | Phase::AwaitingEnd
+                | Phase::Idle
+                | Phase::Done => EventFlags::IN,
+            }
+    }
+
+    fn send(&mut self, fd: &OwnedFd, bytes: &[u8]) -> rustix::io::Result<usize> {
+        match &mut self.tls {
+            Some(tls) => tls.write(fd, bytes),
+            None => net::send(fd, bytes),
         }
+    }
+
+    /// Ends this direction; false while what is before its end waits for the socket.
+    fn finish_sending(&mut self, fd: &OwnedFd) -> rustix::io::Result<bool> {
+        if let Some(tls) = &mut self.tls
+            && !tls.finish(fd)?
+        {
+            return Ok(false);
+        }
+        rustix::net::shutdown(fd, Shutdown::Write).map(|()| true)
     }
 }
 
@@ -78,6 +107,11 @@ impl Engine {
             in_body: false,
             partial: Vec::new(),
             reads: 0,
+            tls: self
+                .tls
+                .as_ref()
+                .and_then(tls::Clients::connection)
+                .map(Box::new),
         };
         self.load.clients += 1;
         if self.begin(&fd, &mut client, due_ns) == Fate::Close {
@@ -133,6 +167,30 @@ impl Engine {
         client.got = 0;
         client.in_body = false;
         client.phase = Phase::Connecting;
+        self.set_out(fd, client)
+    }
+
+    /// Begins the unit, behind the handshake if there has to be one.
+    fn set_out(&mut self, fd: &OwnedFd, client: &mut Client) -> Fate {
+        let (Some(tls), Some(clients)) = (&mut client.tls, &mut self.tls) else {
+            return self.send_wish(fd, client);
+        };
+        if client.phase == Phase::Connecting && !tls.is_shaken() {
+            client.phase = Phase::Shaking;
+        }
+        match tls.shake(clients, fd) {
+            Ok(true) => {}
+            Ok(false) => return Fate::Keep,
+            Err(Errno::CONNREFUSED) => return self.fail("connection refused"),
+            Err(_) => return self.fail("a handshake failed"),
+        }
+        if client.phase == Phase::Shaking {
+            client.phase = Phase::Connecting;
+            let is_measured = self.load.window.contains(&self.now_ns());
+            if let Some(wrong) = objection(self.load.workload, client, is_measured) {
+                self.error(wrong);
+            }
+        }
         self.send_wish(fd, client)
     }
 
@@ -142,7 +200,7 @@ impl Engine {
             return Fate::Close;
         };
         let bytes = wish(&self.pattern, &workload, client.sequence);
-        match net::send(fd, &bytes) {
+        match client.send(fd, &bytes) {
             Ok(n) if n == bytes.len() => {
                 client.phase = Phase::Waiting;
                 if workload.kind == (Kind::Bulk { up: true }) {
@@ -171,18 +229,38 @@ impl Engine {
         client: &mut Client,
         flags: EventFlags,
     ) -> (EventFlags, Fate) {
-        let fate = match client.phase {
-            Phase::Connecting => self.send_wish(fd, client),
+        let mut fate = self.advance(index, fd, client, flags);
+        // What came with an end has no event of its own.
+        while fate == Fate::Keep && client.tls.as_ref().is_some_and(|tls| tls.has_ended()) {
+            fate = self.advance(index, fd, client, EventFlags::IN);
+        }
+        if fate == Fate::Close {
+            self.forget(client);
+        }
+        (client.interest(), fate)
+    }
+
+    fn advance(
+        &mut self,
+        index: usize,
+        fd: &OwnedFd,
+        client: &mut Client,
+        flags: EventFlags,
+    ) -> Fate {
+        if let Some(tls) = &mut client.tls
+            && flags.contains(EventFlags::OUT)
+            && tls.flush(fd).is_err()
+        {
+            return self.on_reset(client);
+        }
+        match client.phase {
+            Phase::Connecting | Phase::Shaking => self.set_out(fd, client),
             Phase::Uploading if !flags.contains(EventFlags::IN) => self.send_upload(fd, client),
             Phase::Waiting if self.is_download() => self.receive_download(fd, client),
             Phase::Uploading | Phase::Waiting | Phase::AwaitingEnd | Phase::Idle | Phase::Done => {
                 self.receive(index, fd, client)
             }
-        };
-        if fate == Fate::Close {
-            self.forget(client);
         }
-        (client.interest(), fate)
     }
 
     /// Settles the accounts of a connection that is being closed.
@@ -211,13 +289,16 @@ impl Engine {
 
     fn send_upload(&mut self, fd: &OwnedFd, client: &mut Client) -> Fate {
         if !self.load.running {
-            client.phase = Phase::AwaitingEnd;
-            return match rustix::net::shutdown(fd, Shutdown::Write) {
-                Ok(()) => Fate::Keep,
+            return match client.finish_sending(fd) {
+                Ok(true) => {
+                    client.phase = Phase::AwaitingEnd;
+                    Fate::Keep
+                }
+                Ok(false) => Fate::Keep,
                 Err(_) => self.fail("closed during an upload"),
             };
         }
-        match net::send(fd, self.pattern.piece(client.sent)) {
+        match client.send(fd, self.pattern.piece(client.sent)) {
             Ok(n) => {
                 client.sent += n as u64;
                 self.load.bytes_sent += n as u64;
@@ -243,6 +324,19 @@ impl Engine {
         }
     }
 
+    /// Reads up to `most` bytes into the scratch space; over TLS all that come.
+    fn recv(
+        &mut self,
+        fd: &OwnedFd,
+        client: &mut Client,
+        most: usize,
+    ) -> rustix::io::Result<usize> {
+        match (&mut client.tls, &mut self.tls) {
+            (Some(tls), Some(clients)) => tls.read(clients, fd, &mut self.scratch),
+            _ => net::recv(fd, &mut self.scratch[..most]),
+        }
+    }
+
     /// Takes up to `most` bytes of the pattern from the socket; compares one read of several.
     fn receive_pattern(
         &mut self,
@@ -253,10 +347,14 @@ impl Engine {
     ) -> rustix::io::Result<usize> {
         client.reads += 1;
         let most = most.min(self.scratch.len());
-        if !client.reads.is_multiple_of(CHECK_EVERY) {
+        let is_compared = client.reads.is_multiple_of(CHECK_EVERY);
+        if !is_compared && client.tls.is_none() {
             return net::discard(fd, &mut self.scratch[..most]);
         }
-        let read = net::recv(fd, &mut self.scratch[..most])?;
+        let read = self.recv(fd, client, most)?;
+        if !is_compared {
+            return Ok(read);
+        }
         if !self.pattern.matches(offset, &self.scratch[..read]) {
             self.error("wrong bytes in an answer");
         }
@@ -267,7 +365,7 @@ impl Engine {
         if client.in_body && client.phase == Phase::Waiting {
             return self.receive_body(index, fd, client);
         }
-        let read = match net::recv(fd, &mut self.scratch) {
+        let read = match self.recv(fd, client, SCRATCH_BYTES) {
             Ok(read) => read,
             Err(Errno::AGAIN) => return Fate::Keep,
             Err(_) => return self.on_reset(client),
@@ -285,7 +383,9 @@ impl Engine {
         self.fail(match client.phase {
             Phase::AwaitingEnd => "reset after the answer",
             Phase::Idle | Phase::Done => "an idle connection was reset",
-            Phase::Connecting | Phase::Waiting | Phase::Uploading => "reset before the answer",
+            Phase::Connecting | Phase::Shaking | Phase::Waiting | Phase::Uploading => {
+                "reset before the answer"
+            }
         })
     }
 
@@ -383,6 +483,7 @@ impl Engine {
         let left = body_bytes - usize::try_from(client.got).unwrap_or(body_bytes);
         match self.receive_pattern(fd, client, client.got, left) {
             Ok(0) => self.fail("closed before the end of the answer"),
+            Ok(read) if read > left => self.fail("bytes that nobody asked for"),
             Ok(read) => {
                 client.got += read as u64;
                 self.on_body(index, fd, client, body_bytes)
@@ -464,6 +565,23 @@ impl Engine {
         client.phase = Phase::Idle;
         Fate::Keep
     }
+}
+
+/// What was wrong with a client's handshake, if anything was: where sessions are resumed, all that
+/// are measured have to be.
+fn objection(
+    workload: Option<Workload>,
+    client: &Client,
+    is_measured: bool,
+) -> Option<&'static str> {
+    let tls = client.tls.as_ref()?;
+    let is_resumed = workload
+        .and_then(|it| it.tls)
+        .is_some_and(|it| it.is_resumed);
+    if is_measured && is_resumed && tls.is_new() {
+        return Some("no session was left to be resumed");
+    }
+    tls.objection()
 }
 
 /// Body of the answers that open idle connections.

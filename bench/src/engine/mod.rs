@@ -8,6 +8,7 @@ mod http;
 mod l4;
 mod net;
 mod run;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -20,7 +21,7 @@ use rustix::io::{Errno, Result};
 
 use crate::histogram::Histogram;
 use crate::pattern::Pattern;
-use crate::workload::Workload;
+use crate::workload::{Tls, Workload};
 
 use client::Client;
 use http::HttpBackend;
@@ -97,6 +98,8 @@ pub struct Engine {
     answers: http::Answers,
     started: Instant,
     served: Served,
+    /// None where clients do not speak TLS.
+    tls: Option<tls::Clients>,
     load: Load,
 }
 
@@ -158,8 +161,22 @@ impl Engine {
             pattern,
             started: Instant::now(),
             served: Served::default(),
+            tls: None,
             load: Load::default(),
         })
+    }
+
+    /// From here on clients speak TLS, or do not; sessions of before are forgotten.
+    ///
+    /// # Errors
+    ///
+    /// In words.
+    pub fn speak(&mut self, tls: Option<Tls>) -> std::result::Result<(), String> {
+        self.tls = tls
+            .map(tls::Clients::new)
+            .transpose()
+            .map_err(|error| error.to_string())?;
+        Ok(())
     }
 
     /// Opens the backends on free ports of 127.0.0.1.
