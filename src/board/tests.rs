@@ -8,6 +8,7 @@ use super::cells::{CELLS_MAX, RowCell};
 use super::directory::BoardFull;
 use super::*;
 use crate::core::access_log::Why;
+use crate::core::handshake::Handshake;
 use crate::core::http::oddity::Oddity;
 use crate::core::lease::Term;
 use crate::core::time::Tick;
@@ -482,7 +483,12 @@ fn so_many_names_of_any_kind_fit_and_the_limit_is_told() {
         let twice = (0..count).chain(0..count);
         twice.map(|n: usize| (table, format!("name {n}"))).collect()
     };
-    for table in [Table::Listeners, Table::Backends, Table::Routes] {
+    for table in [
+        Table::Listeners,
+        Table::Backends,
+        Table::Routes,
+        Table::Handshakes,
+    ] {
         assert_eq!(Board::check(&names(table, NAMES_MAX)), Ok(()), "{table:?}");
     }
     let names = names(Table::Backends, NAMES_MAX + 2);
@@ -572,7 +578,14 @@ fn no_two_things_are_counted_in_one_cell() {
         listener.push(Cell::<CountedListeners>::index(why));
         route.push(Cell::<CountedRoutes>::index(why));
     }
-    for (table, mut cells) in [(Table::Listeners, listener), (Table::Routes, route)] {
+    let handshakes = Handshake::ALL
+        .map(Cell::<CountedHandshakes>::index)
+        .to_vec();
+    for (table, mut cells) in [
+        (Table::Listeners, listener),
+        (Table::Routes, route),
+        (Table::Handshakes, handshakes),
+    ] {
         cells.sort_unstable();
         let all: Vec<usize> = (0..Width::of(table).first_gauge).collect();
         assert_eq!(cells, all, "{table:?}");
