@@ -9,9 +9,11 @@ use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
 
 use crate::config::model::ProxyVersion;
-use crate::core::proxy_header::{self, Origin, TlsFacts};
+use crate::core::client_hello::ClientHello;
+use crate::core::proxy_header::{self, ClientCertificate, Origin, Ssl, TlsFacts};
 use crate::core::readiness::Io;
 use crate::net::{Net, Then};
+use crate::tls::x509::common_name;
 use crate::worker::keys::ConnectionKey;
 use crate::worker::transport::Endpoint;
 
@@ -32,9 +34,15 @@ impl Prefaces {
 
     /// A connection that stands begins with this.
     #[cold]
-    pub(crate) fn put(&mut self, key: ConnectionKey, version: ProxyVersion, origin: Origin) {
+    pub(crate) fn put(
+        &mut self,
+        key: ConnectionKey,
+        version: ProxyVersion,
+        origin: Origin,
+        tls: TlsFacts<'_>,
+    ) {
         let mut header = Vec::new();
-        proxy_header::write(version, origin, TlsFacts::default(), &mut header);
+        proxy_header::write(version, origin, tls, &mut header);
         self.0.insert(key, header);
     }
 
@@ -112,5 +120,35 @@ pub(crate) fn origin<N: Net>(
             destination,
         },
         _ => Origin::Unknown,
+    }
+}
+
+/// What is known of the TLS of a client, whose ClientHello this was: of a connection that stays
+/// encrypted the name alone, as what it agrees on is not seen.
+pub(crate) fn tls_facts<'a, N: Net>(
+    client: &'a Endpoint<N>,
+    hello: Option<&'a ClientHello>,
+) -> TlsFacts<'a> {
+    let Some(secured) = client.secured() else {
+        let name = hello.and_then(|hello| hello.server_name.as_deref());
+        return TlsFacts {
+            authority: name.map(str::as_bytes),
+            ..TlsFacts::default()
+        };
+    };
+    // Sessions with certificates are not resumed.
+    let certificate = secured.client_certificate.map(|der| ClientCertificate {
+        on_connection: true,
+        is_verified: true,
+        common_name: common_name(der),
+    });
+    TlsFacts {
+        authority: secured.name.map(str::as_bytes),
+        alpn: secured.protocol,
+        ssl: Some(Ssl {
+            version: secured.version,
+            cipher: secured.cipher,
+            certificate,
+        }),
     }
 }

@@ -8,7 +8,7 @@ use crate::core::address::{Address, BackendAddress};
 use crate::core::backend::BackendId;
 use crate::core::finding::Reason;
 use crate::core::probe::{self, Incoming, ProbeAnswer};
-use crate::core::proxy_header::Origin;
+use crate::core::proxy_header::{Origin, TlsFacts};
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
@@ -180,7 +180,8 @@ fn confirm<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: Backe
         let local = endpoint.local_address(&shared.io.net);
         if let Some(version) = sends_proxy(&shared.upstreams, backend) {
             let origin = own_origin(version, local, *destination);
-            shared.prefaces.put(*connection, version, origin);
+            let tls = TlsFacts::default();
+            shared.prefaces.put(*connection, version, origin, tls);
         }
         *stage = ProbeStage::Securing(request);
         *has_asked = true;

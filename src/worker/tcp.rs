@@ -13,7 +13,7 @@ use crate::worker::connect::{self, Confirmed, Dialed, NoBackend};
 use crate::worker::direction::{Pumped, RelayLimits};
 use crate::worker::io_space::IoSpace;
 use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId};
-use crate::worker::preface::origin;
+use crate::worker::preface::{origin, tls_facts};
 use crate::worker::relay::{Content, Relay, RelayPhase};
 use crate::worker::session::{Protocol, Session, Told};
 use crate::worker::shared::Shared;
@@ -66,7 +66,7 @@ impl<N: Net> Relay<N> {
 struct Client<'a, N: Net> {
     endpoint: &'a mut Endpoint<N>,
     peer: Option<SocketAddr>,
-    destination: Option<&'a SocketAddr>,
+    told: Option<&'a Told>,
 }
 
 /// Runs a session until it has to wait, is over, or has spent its budget.
@@ -81,7 +81,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
         let client = Client {
             endpoint: &mut session.client,
             peer,
-            destination: told.and_then(Told::destination),
+            told,
         };
         if let Some(turn) = relay.prepare(id, client, shared) {
             return turn;
@@ -228,9 +228,10 @@ impl<N: Net> Relay<N> {
             return self.on_connected(since, shared);
         }
         if let Some(version) = version {
-            let (peer, destination) = (client.peer, client.destination.copied());
-            let origin = origin(client.endpoint, peer, destination, &shared.io.net);
-            shared.prefaces.put(connection, version, origin);
+            let destination = client.told.and_then(Told::destination).copied();
+            let origin = origin(client.endpoint, client.peer, destination, &shared.io.net);
+            let tls = tls_facts(client.endpoint, client.told.and_then(Told::hello));
+            shared.prefaces.put(connection, version, origin, tls);
         }
         self.phase = RelayPhase::Greeting(since);
     }

@@ -31,7 +31,7 @@ use crate::worker::http::space::HttpSpace;
 use crate::worker::io_space::IoSpace;
 use crate::worker::keys::{ConnectionKey, ListenerSlot, UpstreamSlot};
 use crate::worker::listeners::ListenerTable;
-use crate::worker::preface::origin;
+use crate::worker::preface::{origin, tls_facts};
 use crate::worker::session::{Protocol, Session};
 use crate::worker::shared::Shared;
 use crate::worker::site::Site;
@@ -399,7 +399,8 @@ impl<N: Net> Parts<'_, N> {
         if let Some(version) = shared.upstreams[upstream].settings.send_proxy {
             let (peer, destination) = (self.facts.peer, self.destination.copied());
             let origin = origin(self.client, peer, destination, &shared.io.net);
-            shared.prefaces.put(connection, version, origin);
+            let tls = tls_facts(self.client, None);
+            shared.prefaces.put(connection, version, origin, tls);
         }
     }
 
