@@ -220,7 +220,9 @@ mod sticky {
 mod access_log {
     use super::cases;
     use super::*;
-    use weir::core::access_log::{HttpRecord, LogFormat, StickyUse, TcpRecord, Timings, Why};
+    use weir::core::access_log::{
+        HttpRecord, LogFormat, StickyUse, TcpRecord, Timings, TlsRecord, Why,
+    };
 
     /// Reads one JSON string at the start of `text`, strictly, and gives what follows it.
     fn string(text: &[u8]) -> Option<&[u8]> {
@@ -240,7 +242,8 @@ mod access_log {
     }
 
     fn value(text: &[u8]) -> Option<&[u8]> {
-        if let Some(after) = text.strip_prefix(b"null") {
+        let words = [&b"null"[..], b"true", b"false"];
+        if let Some(after) = words.iter().find_map(|word| text.strip_prefix(*word)) {
             return Some(after);
         }
         let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -350,6 +353,13 @@ mod access_log {
                 user_agent: is_known.then_some(&values[3]),
                 referer: Some(&values[4]),
                 sticky: is_known.then_some(StickyUse::Hit),
+                tls: is_known.then_some(TlsRecord {
+                    sni: name,
+                    version: "TLSv1.3",
+                    cipher: "TLS_AES_128_GCM_SHA256",
+                    is_resumed: true,
+                    is_verified: Some(false),
+                }),
             };
             let mut lines = FORMATS.map(|format| {
                 let mut out = b"before".to_vec();
@@ -364,7 +374,7 @@ mod access_log {
             check_text(&lines[1], if is_known { 8 } else { 6 })?;
             check_json(&lines[2], "ts id client listener host method path proto status bytes_in \
                 bytes_out route pool backend attempts t_wait t_queue t_connect t_ttfb t_total why \
-                closed_by ua referer sticky")?;
+                closed_by ua referer sticky sni tls_version tls_cipher tls_resumed client_verify")?;
         }
 
         #[test]
@@ -384,6 +394,7 @@ mod access_log {
                 why: Why::Ok,
                 reason: None,
                 closed_by: None,
+                tls: None,
             };
             let lines = FORMATS.map(|format| {
                 let mut out = Vec::new();
@@ -393,7 +404,8 @@ mod access_log {
             check_text(&lines[0], 2)?;
             check_text(&lines[1], 6)?;
             check_json(&lines[2], "ts id client listener sni proto bytes_in bytes_out pool backend \
-                attempts t_queue t_connect t_total why closed_by")?;
+                attempts t_queue t_connect t_total why closed_by tls_version tls_cipher \
+                tls_resumed client_verify")?;
         }
     }
 }

@@ -9,7 +9,8 @@
 //!   session has `TCP listener` for a request and `-` for a status.
 //! - Combined: the same, then referer and user agent in quotes, then `name=value` facts of the
 //!   backend side: `upstream`, `attempts`, `connect_ms`, `ttfb_ms`, `total_ms`, `why`; and where
-//!   more is known of the why, `reason` in quotes.
+//!   more is known of the why, `reason` in quotes. Of a client over TLS its `sni` and what was
+//!   agreed on follow.
 //! - JSON: one object a line, with every fact. The reason follows the why, after a colon.
 //!
 //! Reasons are texts of weir's own: nothing that was received is in them.
@@ -18,6 +19,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::core::calendar::CivilTime;
+use crate::core::layer::Secured;
 use crate::core::text;
 
 /// Longest value taken from a request, in bytes before escaping; what is longer ends in `...`.
@@ -207,6 +209,62 @@ pub struct Timings {
     pub total_ms: u64,
 }
 
+/// The TLS of a client that weir has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsRecord<'a> {
+    /// The name that the client asked for.
+    pub sni: Option<&'a str>,
+    /// Such as `TLSv1.3`.
+    pub version: &'static str,
+    /// The IANA name of the cipher suite.
+    pub cipher: &'static str,
+    /// Whether an earlier session was resumed.
+    pub is_resumed: bool,
+    /// Whether the client has shown a certificate, which was verified then; none where it was not
+    /// asked for one.
+    pub is_verified: Option<bool>,
+}
+
+impl<'a> TlsRecord<'a> {
+    /// Of a connection that is established.
+    #[must_use]
+    pub fn of(secured: Secured<'a>) -> Self {
+        let is_asked = secured.client_rules != 0;
+        Self {
+            sni: secured.name,
+            version: secured.version,
+            cipher: secured.cipher,
+            is_resumed: secured.is_resumed,
+            is_verified: is_asked.then_some(secured.client_certificate.is_some()),
+        }
+    }
+
+    fn verify_word(&self) -> Option<&'static str> {
+        self.is_verified.map(|it| if it { "ok" } else { "none" })
+    }
+
+    /// What the combined format has of it, behind all else.
+    fn write_facts(&self, out: &mut Vec<u8>) {
+        let resumed = if self.is_resumed { "yes" } else { "no" };
+        let verify = self.verify_word().unwrap_or("-");
+        let (version, cipher) = (self.version, self.cipher);
+        text::push(
+            out,
+            format_args!(
+                " tls_version={version} tls_cipher={cipher} tls_resumed={resumed} \
+                 client_verify={verify}"
+            ),
+        );
+    }
+}
+
+fn write_sni(sni: Option<&str>, out: &mut Vec<u8>) {
+    if let Some(sni) = sni {
+        out.extend_from_slice(b" sni=");
+        push_escaped(sni.as_bytes(), Within::Words, out);
+    }
+}
+
 /// One HTTP request.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpRecord<'a> {
@@ -254,6 +312,8 @@ pub struct HttpRecord<'a> {
     pub referer: Option<&'a [u8]>,
     /// What the sticky cookie did; none without one.
     pub sticky: Option<StickyUse>,
+    /// None where the client speaks in the clear.
+    pub tls: Option<TlsRecord<'a>>,
 }
 
 /// One TCP session.
@@ -287,6 +347,8 @@ pub struct TcpRecord<'a> {
     pub reason: Option<&'static str>,
     /// Who closed first.
     pub closed_by: Option<ClosedBy>,
+    /// None where weir has decrypted nothing.
+    pub tls: Option<TlsRecord<'a>>,
 }
 
 impl HttpRecord<'_> {
@@ -334,6 +396,10 @@ impl HttpRecord<'_> {
             reason: self.reason,
         };
         backend.write(out);
+        if let Some(tls) = &self.tls {
+            write_sni(tls.sni, out);
+            tls.write_facts(out);
+        }
     }
 
     fn write_json(&self, out: &mut Vec<u8>) {
@@ -365,6 +431,9 @@ impl HttpRecord<'_> {
         json.bytes("ua", self.user_agent);
         json.bytes("referer", self.referer);
         json.plain("sticky", self.sticky.map(StickyUse::word));
+        let sni = self.tls.as_ref().and_then(|tls| tls.sni);
+        json.bytes("sni", sni.map(str::as_bytes));
+        json.tls(self.tls.as_ref());
         json.end();
     }
 }
@@ -400,9 +469,9 @@ impl TcpRecord<'_> {
             reason: self.reason,
         };
         backend.write(out);
-        if let Some(sni) = self.sni {
-            out.extend_from_slice(b" sni=");
-            push_escaped(sni.as_bytes(), Within::Words, out);
+        write_sni(self.sni, out);
+        if let Some(tls) = &self.tls {
+            tls.write_facts(out);
         }
     }
 
@@ -422,6 +491,7 @@ impl TcpRecord<'_> {
         json.number("t_connect", self.timings.connect_ms);
         json.number("t_total", Some(self.timings.total_ms));
         json.ending((self.why, self.reason), self.closed_by);
+        json.tls(self.tls.as_ref());
         json.end();
     }
 }
@@ -516,6 +586,21 @@ impl<'a> Object<'a> {
             None => self.plain("why", Some(words)),
         }
         self.plain("closed_by", closed_by.map(ClosedBy::word));
+    }
+
+    fn tls(&mut self, tls: Option<&TlsRecord<'_>>) {
+        let Some(tls) = tls else {
+            let none = concat!(
+                r#","tls_version":null,"tls_cipher":null"#,
+                r#","tls_resumed":null,"client_verify":null"#
+            );
+            return self.out.extend_from_slice(none.as_bytes());
+        };
+        self.plain("tls_version", Some(tls.version));
+        self.plain("tls_cipher", Some(tls.cipher));
+        self.key("tls_resumed");
+        text::push(self.out, format_args!("{}", tls.is_resumed));
+        self.plain("client_verify", tls.verify_word());
     }
 
     fn number(&mut self, key: &str, value: Option<u64>) {
@@ -673,6 +758,7 @@ mod tests {
             user_agent: Some(b"curl/8"),
             referer: None,
             sticky: Some(StickyUse::New),
+            tls: None,
         }
     }
 
@@ -695,6 +781,7 @@ mod tests {
             why: Why::ConnectTimeout,
             reason: None,
             closed_by: Some(ClosedBy::Weir),
+            tls: None,
         }
     }
 
@@ -776,7 +863,8 @@ mod tests {
                     r#""bytes_out":1234,"route":"/","pool":"app","backend":"10.0.0.1:80","#,
                     r#""attempts":2,"t_wait":1,"t_queue":null,"t_connect":2,"t_ttfb":3,"#,
                     r#""t_total":9,"why":"ok","closed_by":null,"ua":"curl/8","#,
-                    r#""referer":null,"sticky":"new"}"#,
+                    r#""referer":null,"sticky":"new","sni":null,"tls_version":null,"#,
+                    r#""tls_cipher":null,"tls_resumed":null,"client_verify":null}"#,
                     "\n",
                 )
                 .into(),
@@ -806,7 +894,8 @@ mod tests {
                     r#""bytes_in":0,"bytes_out":7,"pool":"sql","backend":null,"attempts":3,"#,
                     r#""t_queue":null,"#,
                     r#""t_connect":null,"t_total":5000,"why":"connect timeout","#,
-                    r#""closed_by":"weir"}"#,
+                    r#""closed_by":"weir","tls_version":null,"tls_cipher":null,"#,
+                    r#""tls_resumed":null,"client_verify":null}"#,
                     "\n",
                 )
                 .into(),
@@ -822,6 +911,46 @@ mod tests {
         assert!(combined.ends_with(" why=sC sni=a.example\n"), "{combined}");
         let json = line(|out| named.write(LogFormat::Json, out));
         assert!(json.contains(r#","sni":"a.example","#), "{json}");
+    }
+
+    #[test]
+    fn what_tls_has_agreed_on_follows_all_else() {
+        let tls = TlsRecord {
+            sni: Some("a.example"),
+            version: "TLSv1.3",
+            cipher: "TLS_AES_128_GCM_SHA256",
+            is_resumed: false,
+            is_verified: Some(true),
+        };
+        let secured = HttpRecord {
+            tls: Some(tls),
+            ..http()
+        };
+        let combined = line(|out| secured.write(LogFormat::Combined, out));
+        let facts = " sni=a.example tls_version=TLSv1.3 tls_cipher=TLS_AES_128_GCM_SHA256 \
+                     tls_resumed=no client_verify=ok\n";
+        assert!(combined.ends_with(facts), "{combined}");
+        let json = line(|out| secured.write(LogFormat::Json, out));
+        let facts = concat!(
+            r#","sni":"a.example","tls_version":"TLSv1.3","tls_cipher":"TLS_AES_128_GCM_SHA256","#,
+            r#""tls_resumed":false,"client_verify":"ok"}"#,
+            "\n"
+        );
+        assert!(json.ends_with(facts), "{json}");
+        let resumed = TcpRecord {
+            tls: Some(TlsRecord {
+                is_resumed: true,
+                is_verified: None,
+                ..tls
+            }),
+            ..tcp()
+        };
+        let combined = line(|out| resumed.write(LogFormat::Combined, out));
+        let facts = " tls_resumed=yes client_verify=-\n";
+        assert!(combined.ends_with(facts), "{combined}");
+        let json = line(|out| resumed.write(LogFormat::Json, out));
+        let facts = r#""tls_resumed":true,"client_verify":null}"#;
+        assert!(json.ends_with(&format!("{facts}\n")), "{json}");
     }
 
     #[test]

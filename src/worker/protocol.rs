@@ -120,7 +120,8 @@ impl<N: Net> Shared<N> {
                 }
             }
             Protocol::Http(mut http) => {
-                log_incomplete(&http, Facts::of(session), self, reason);
+                let secured = session.client.secured();
+                log_incomplete(&http, Facts::of(session), secured, self, reason);
                 let output = http.output.take();
                 let was_undelivered = output.is_some()
                     || http.exchange.is_some()

@@ -92,6 +92,11 @@ fn a_json_line_has_every_fact() {
             "ua",
             "referer",
             "sticky",
+            "sni",
+            "tls_version",
+            "tls_cipher",
+            "tls_resumed",
+            "client_verify",
         ] {
             assert!(line.contains(&format!("\"{key}\":")), "{key} in {line}");
         }

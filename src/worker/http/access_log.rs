@@ -3,9 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::core::access_log::{LogFormat, VALUE_BYTES_MAX};
+use crate::core::access_log::{LogFormat, TlsRecord, VALUE_BYTES_MAX};
 use crate::core::http::head::Version;
 use crate::core::http::path::escape_beyond_ascii;
+use crate::core::layer::Secured;
 use crate::core::time::Tick;
 use crate::worker::http::received::Request;
 
@@ -86,6 +87,7 @@ pub(super) struct Record {
     pub(super) began: Tick,
     pub(super) head_bytes: u64,
     pub(super) status: Option<u16>,
+    pub(super) tls: Option<TlsKept>,
 }
 
 impl Record {
@@ -116,6 +118,7 @@ impl Record {
             began,
             head_bytes: head_bytes as u64,
             status: None,
+            tls: None,
         }
     }
 
@@ -132,6 +135,38 @@ impl Record {
             began,
             head_bytes: 0,
             status: None,
+            tls: None,
+        }
+    }
+}
+
+/// What a line needs of the client's TLS.
+#[derive(Debug)]
+pub(super) struct TlsKept {
+    sni: Option<Box<str>>,
+    /// Without the name.
+    rest: TlsRecord<'static>,
+}
+
+impl TlsKept {
+    pub(super) fn of(secured: Secured<'_>) -> Self {
+        let record = TlsRecord::of(secured);
+        Self {
+            sni: record.sni.map(Box::from),
+            rest: TlsRecord {
+                sni: None,
+                version: record.version,
+                cipher: record.cipher,
+                is_resumed: record.is_resumed,
+                is_verified: record.is_verified,
+            },
+        }
+    }
+
+    pub(super) fn record(&self) -> TlsRecord<'_> {
+        TlsRecord {
+            sni: self.sni.as_deref(),
+            ..self.rest
         }
     }
 }

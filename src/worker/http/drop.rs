@@ -168,7 +168,8 @@ impl<N: Net> Parts<'_, N> {
         if self.client.finish_before_close(&mut shared.io.net) {
             return Next::Turn(Turn::Close(reason));
         }
-        log_incomplete(self.http, self.facts, shared, reason);
+        let secured = self.client.secured();
+        log_incomplete(self.http, self.facts, secured, shared, reason);
         self.http.phase = ClientPhase::Linger(shared.timers.now.after_ms(DROP_MS), reason);
         Next::Step
     }

@@ -1,10 +1,13 @@
 //! What sessions and requests leave in the access log when they end.
 
-use crate::core::access_log::{CLIENT_LEFT, ClosedBy, HttpRecord, TcpRecord, Timings, Why};
+use crate::core::access_log::{
+    CLIENT_LEFT, ClosedBy, HttpRecord, TcpRecord, Timings, TlsRecord, Why,
+};
 use crate::core::http::exchange::{End, NO_DESCRIPTOR};
+use crate::core::layer::Secured;
 use crate::net::Net;
 use crate::worker::attempt::Attempt;
-use crate::worker::http::access_log::Record;
+use crate::worker::http::access_log::{Record, TlsKept};
 use crate::worker::http::active::ActiveExchange;
 use crate::worker::http::client::{ClientPhase, Http};
 use crate::worker::http::parts::{Facts, Parts, REQUEST_TIMEOUT};
@@ -97,6 +100,7 @@ pub(crate) fn log_unfinished<N: Net>(
 pub(crate) fn log_incomplete<N: Net>(
     http: &Http,
     facts: Facts,
+    secured: Option<Secured<'_>>,
     shared: &mut Shared<N>,
     reason: CloseReason,
 ) {
@@ -111,6 +115,7 @@ pub(crate) fn log_incomplete<N: Net>(
     let record = Record {
         head_bytes: http.input.len() as u64,
         status: left_status(why),
+        tls: secured.map(TlsKept::of),
         ..Record::unread(facts.peer, began)
     };
     log_short(shared, facts.listener, &record, None, 0, (why, None));
@@ -131,6 +136,7 @@ impl<N: Net> Parts<'_, N> {
         let client = self.client_of(own.site, own.request);
         let mut record = Record::new(own.request, client, own.began);
         record.status = Some(status);
+        record.tls = self.client.secured().map(TlsKept::of);
         let route = own
             .route
             .map(|route| own.site.routes[route].prefix.as_str());
@@ -156,6 +162,7 @@ impl<N: Net> Parts<'_, N> {
         }
         let record = Record {
             status: Some(status),
+            tls: self.client.secured().map(TlsKept::of),
             ..Record::unread(self.facts.peer, self.http.phase.began(shared.timers.now))
         };
         let why = if status == REQUEST_TIMEOUT {
@@ -230,6 +237,7 @@ fn http_record<'a, N: Net>(
         user_agent: record.user_agent.as_deref(),
         referer: record.referer.as_deref(),
         sticky: None,
+        tls: record.tls.as_ref().map(TlsKept::record),
     }
 }
 
@@ -292,6 +300,7 @@ pub(crate) fn log_tcp<N: Net>(
         why,
         reason,
         closed_by,
+        tls: session.client.secured().map(TlsRecord::of),
     };
     log.line(|format, out| line.write(format, out));
     shared.http.log = Some(log);

@@ -24,7 +24,7 @@ use crate::core::key::bytes_key;
 use crate::core::readiness::Io;
 use crate::net::Net;
 use crate::worker::attempt::Attempt;
-use crate::worker::http::access_log::Record;
+use crate::worker::http::access_log::{Record, TlsKept};
 use crate::worker::http::active::ActiveExchange;
 use crate::worker::http::client::ClientPhase;
 use crate::worker::http::parts::{Next, Parts};
@@ -363,7 +363,9 @@ impl<N: Net> Parts<'_, N> {
         exchange.started = shared.timers.now;
         if shared.http.log.is_some() {
             let began = self.http.phase.began(shared.timers.now);
-            exchange.record = Some(Box::new(Record::new(request, client, began)));
+            let mut record = Record::new(request, client, began);
+            record.tls = self.client.secured().map(TlsKept::of);
+            exchange.record = Some(Box::new(record));
         }
         let taken = match exchange.state.on_request(request.rest(), shared.timers.now) {
             Ok(taken) => taken,
