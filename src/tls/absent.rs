@@ -85,6 +85,18 @@ impl ServerSettings {
 
     /// Never called.
     #[must_use]
+    pub const fn tells_clients_apart(&self) -> bool {
+        match self.0 {}
+    }
+
+    /// Never called.
+    #[must_use]
+    pub const fn is_misdirected(&self, _: &str, _: &Secured<'_>) -> bool {
+        match self.0 {}
+    }
+
+    /// Never called.
+    #[must_use]
     pub const fn client_rules(&self, _: Option<&str>) -> u64 {
         match self.0 {}
     }

@@ -194,6 +194,7 @@ pub struct ServerSettings {
     table: SiteTable,
     sites: Vec<Site>,
     is_strict: bool,
+    tells_clients_apart: bool,
 }
 
 /// What one set of names has.
@@ -243,8 +244,11 @@ impl ServerSettings {
             };
             maker.site(members)
         };
+        let sites: Vec<Site> = table.sites().iter().map(site).collect::<Result<_, _>>()?;
+        let has_rules = sites.iter().any(|site| site.client_rules != 0);
         Ok(Self {
-            sites: table.sites().iter().map(site).collect::<Result<_, _>>()?,
+            tells_clients_apart: has_rules || parts.is_strict,
+            sites,
             table,
             is_strict: parts.is_strict,
         })
@@ -275,6 +279,27 @@ impl ServerSettings {
     #[must_use]
     pub fn client_rules(&self, name: Option<&str>) -> u64 {
         self.site(name).map_or(0, |site| site.client_rules)
+    }
+
+    /// Whether a client may be welcome at one site and not at another.
+    #[must_use]
+    pub const fn tells_clients_apart(&self) -> bool {
+        self.tells_clients_apart
+    }
+
+    /// Whether a request for this host, in lower case, may not come over that connection: the host
+    /// is served under no certificate, or asks other things of clients than the site that the
+    /// connection is for.
+    #[must_use]
+    pub fn is_misdirected(&self, host: &str, over: &Secured<'_>) -> bool {
+        let Some(asked) = self.site(Some(host)) else {
+            return true;
+        };
+        // Its own site is served also over a connection from before the rules have changed.
+        let own = self.site(over.name);
+        let is_own = own.is_some_and(|own| std::ptr::eq(own, asked));
+        let rules = [over.client_rules, own.map_or(0, |own| own.client_rules)];
+        !is_own && rules != [asked.client_rules; 2]
     }
 
     /// The connection of a client that has named this site, or none. Its ClientHello is still to

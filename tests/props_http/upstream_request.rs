@@ -12,7 +12,7 @@ use weir::core::http::head::{HeadLimits, Parsed, RequestHead};
 use weir::core::http::path::{Canonical, canonical};
 use weir::core::http::rewrite::FieldEdits;
 use weir::core::http::sticky::cookie_value;
-use weir::core::http::upstream_request::{RequestSource, UpstreamRequest};
+use weir::core::http::upstream_request::{ClientCertificate, RequestSource, UpstreamRequest};
 
 use crate::cases;
 use crate::checks::{Line, Reading};
@@ -366,6 +366,7 @@ proptest! {
                 scheme: Scheme::Http,
                 port: rules.port,
             },
+            certificate: ClientCertificate::default(),
             target,
             host_default: b"pool",
             claims: &claims,

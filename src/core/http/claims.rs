@@ -11,6 +11,7 @@
 //! Express, Flask, gunicorn, mod_wsgi and ASP.NET, of the clouds and delivery networks, and of the
 //! proxies that log users in.
 
+use super::client_cert::is_of_certificate;
 use super::known::{Known, KnownSet};
 use super::syntax::is_token;
 
@@ -320,6 +321,7 @@ impl Claims {
         needed.then_some(ByName {
             claims: self,
             is_trusted,
+            is_certificate_known: false,
         })
     }
 
@@ -354,11 +356,23 @@ impl Claims {
 pub struct ByName<'a> {
     claims: &'a Claims,
     is_trusted: bool,
+    is_certificate_known: bool,
 }
 
 impl ByName<'_> {
+    /// Whether weir knows the client's certificate better than the client says it.
+    pub(super) const fn with_known_certificate(self, is_certificate_known: bool) -> Self {
+        Self {
+            is_certificate_known,
+            ..self
+        }
+    }
+
     /// A listed name of a trusted proxy passes as it is listed; see the module for why.
     pub(super) fn drops(self, known: Known, name: &[u8]) -> bool {
+        if self.is_certificate_known && is_of_certificate(name) {
+            return true;
+        }
         if known == Known::Other {
             let listed = self.claims.drop.find(name);
             listed.is_some_and(|listed| !self.is_trusted || !listed.eq_ignore_ascii_case(name))

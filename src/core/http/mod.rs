@@ -8,6 +8,7 @@
 pub mod body;
 pub mod budget;
 pub mod claims;
+pub mod client_cert;
 pub mod exchange;
 pub mod forwarded;
 pub mod head;

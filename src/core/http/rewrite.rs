@@ -118,7 +118,7 @@ impl FieldEdits {
         self.dropped_names.push(name.into());
     }
 
-    fn drops(&self, name: &[u8]) -> bool {
+    pub(super) fn drops(&self, name: &[u8]) -> bool {
         let mut names = self.dropped_names.iter();
         names.any(|dropped| is_same_name(dropped, name))
     }

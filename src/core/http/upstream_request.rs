@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use super::claims::{self, Claims};
+use super::client_cert::{CLIENT_CERT, is_of_certificate, write_client_cert};
 use super::forwarded::{self, Peer, Scheme};
 use super::head::{RequestHead, Version};
 use super::known::{Known, KnownSet};
@@ -25,6 +26,16 @@ pub struct RequestSource {
     pub port: Option<u16>,
 }
 
+/// What is known of the certificate of a connection's client.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClientCertificate<'a> {
+    /// Whether the client was asked for one, so that what it says itself is not believed.
+    pub is_asked: bool,
+    /// What it has shown and weir has verified: DER, at most
+    /// [`CERTIFICATE_BYTES_MAX`](super::client_cert::CERTIFICATE_BYTES_MAX).
+    pub shown: Option<&'a [u8]>,
+}
+
 /// All that the head is written from.
 #[derive(Clone, Copy, Debug)]
 pub struct UpstreamRequest<'a> {
@@ -34,6 +45,8 @@ pub struct UpstreamRequest<'a> {
     pub bytes: &'a [u8],
     /// Where it comes from.
     pub source: RequestSource,
+    /// The certificate of its peer.
+    pub certificate: ClientCertificate<'a>,
     /// What is asked for, as the backend shall see it.
     pub target: Canonical<'a>,
     /// The Host of a request that has none (HTTP/1.0).
@@ -61,7 +74,10 @@ impl<'a> UpstreamRequest<'a> {
             target: Some(self.target),
             host_default: self.host_default,
             drop: self.replaced(claims),
-            drop_by_name: self.claims.by_name(is_trusted),
+            drop_by_name: self
+                .claims
+                .by_name(is_trusted)
+                .map(|it| it.with_known_certificate(self.certificate.is_asked && !is_trusted)),
             edits: self.edits,
             close: self.close,
         };
@@ -74,6 +90,9 @@ impl<'a> UpstreamRequest<'a> {
         }
         self.write_client(out);
         self.write_hop(out);
+        if let Some(der) = self.certificate.shown {
+            self.write_certificate(der, out);
+        }
         out.extend_from_slice(END);
     }
 
@@ -171,6 +190,19 @@ impl<'a> UpstreamRequest<'a> {
         } = self.source;
         let told = is_told.then_some((scheme, host));
         forwarded::port(peer, port, told, self.came(Known::XForwardedPort))
+    }
+
+    /// Writes the certificate of the peer where that is the client: a trusted proxy speaks for
+    /// others, and says itself which certificates they have.
+    #[cold]
+    fn write_certificate(&self, der: &[u8], out: &mut Vec<u8>) {
+        let RequestSource { peer, client, .. } = self.source;
+        let mut fields = self.head.fields.iter();
+        let is_told =
+            peer.is_trusted && fields.any(|field| is_of_certificate(field.name(self.bytes)));
+        if client == peer.address && !is_told && !self.edits.drops(CLIENT_CERT) {
+            write_client_cert(der, out);
+        }
     }
 
     /// Writes what the standards have for a hop on the way.

@@ -426,3 +426,69 @@ fn a_site_has_a_certificate_for_each_kind_of_client() {
     assert_eq!(server.signature_us(Some("localhost")), 700);
     assert_eq!(server.signature_us(Some("a.wild.example")), 100);
 }
+
+/// A site that asks for certificates, and one that does not.
+fn unlike_sites() -> ListenerMaterial {
+    ListenerMaterial {
+        certificates: vec![certificate("site", Some(0)), certificate("two", None)],
+        client_auths: vec![client_auth(false, false)],
+        ..ListenerMaterial::default()
+    }
+}
+
+fn over<'a>(settings: &ServerSettings, name: Option<&'a str>) -> Secured<'a> {
+    Secured {
+        version: "TLSv1.3",
+        cipher: "",
+        name,
+        protocol: None,
+        client_certificate: None,
+        client_rules: settings.client_rules(name),
+        is_resumed: false,
+    }
+}
+
+#[test]
+fn a_host_is_served_over_connections_of_sites_that_ask_the_same_of_clients() {
+    let settings = server(&unlike_sites(), &[], false);
+    assert!(settings.tells_clients_apart());
+    for (name, host, is_misdirected) in [
+        (Some("site.example"), "site.example", false),
+        (Some("site.example"), "x.wild.example", false),
+        (Some("site.example"), "two.example", true),
+        (Some("two.example"), "two.example", false),
+        (Some("two.example"), "site.example", true),
+        // What no certificate is for is what the first one serves.
+        (Some("site.example"), "other.example", false),
+        (Some("two.example"), "other.example", true),
+        (Some("other.example"), "site.example", false),
+        (None, "127.0.0.1", false),
+        (None, "two.example", true),
+    ] {
+        let found = settings.is_misdirected(host, &over(&settings, name));
+        assert_eq!(found, is_misdirected, "{host} over {name:?}");
+    }
+    let alike = server(&listener(&["site", "two"]), &[], false);
+    assert!(!alike.tells_clients_apart());
+    assert!(!alike.is_misdirected("two.example", &over(&alike, Some("site.example"))));
+    let strict = server(&listener(&["site", "two"]), &[], true);
+    assert!(strict.tells_clients_apart());
+    assert!(!strict.is_misdirected("two.example", &over(&strict, Some("site.example"))));
+    assert!(strict.is_misdirected("other.example", &over(&strict, Some("site.example"))));
+}
+
+#[test]
+fn a_connection_from_before_the_rules_have_changed_serves_its_own_site_only() {
+    let settings = server(&unlike_sites(), &[], false);
+    let old = Secured {
+        client_rules: 7,
+        ..over(&settings, Some("site.example"))
+    };
+    assert!(!settings.is_misdirected("site.example", &old));
+    assert!(settings.is_misdirected("two.example", &old));
+    let none = Secured {
+        client_rules: 0,
+        ..over(&settings, Some("two.example"))
+    };
+    assert!(settings.is_misdirected("site.example", &none));
+}

@@ -18,6 +18,7 @@ mod received;
 mod reply;
 mod request;
 mod response;
+mod secured;
 pub(crate) mod space;
 mod upload;
 

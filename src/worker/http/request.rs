@@ -12,6 +12,7 @@ use crate::core::account::{NoMemory, Purpose};
 use crate::core::backend::BackendId;
 use crate::core::balance::client_key;
 use crate::core::http::body::Framing;
+use crate::core::http::client_cert::CERTIFICATE_BYTES_MAX;
 use crate::core::http::exchange::{NO_MEMORY, TOO_LARGE};
 use crate::core::http::forwarded::{self, Peer, Scheme};
 use crate::core::http::head::{self, Expect, HeadError, Method, Parsed};
@@ -19,7 +20,7 @@ use crate::core::http::known::Known;
 use crate::core::http::path::{Canonical, canonical};
 use crate::core::http::route::Found;
 use crate::core::http::sticky;
-use crate::core::http::upstream_request::{RequestSource, UpstreamRequest};
+use crate::core::http::upstream_request::{ClientCertificate, RequestSource, UpstreamRequest};
 use crate::core::key::bytes_key;
 use crate::core::readiness::Io;
 use crate::net::Net;
@@ -36,6 +37,11 @@ use crate::worker::shared::Shared;
 use crate::worker::site::{Act, Site};
 use crate::worker::turn::{CloseReason, Side, Turn};
 use crate::worker::upstreams::UpstreamTable;
+
+/// Why a request is misdirected.
+const OTHER_SITE: &str = "Host of a site with other rules for clients than that of the connection";
+/// Why a client is refused whose certificate no field can tell.
+const LONG_CERTIFICATE: &str = "client certificate of more than 16384 bytes";
 
 /// What was found where a head is expected.
 enum Looked {
@@ -219,6 +225,9 @@ impl<N: Net> Parts<'_, N> {
         self.http.send = None;
         shared.count(self.facts.listener, ListenerCell::Requests, 1);
         let site = self.site(&shared.listeners);
+        if self.client.is_secure() && self.is_misdirected(&shared.listeners, request) {
+            return self.answer_error(shared, &site, None, request, (421, Some(OTHER_SITE)));
+        }
         let facts = request.head.facts;
         if facts.method == Method::Trace {
             return self.answer_error(
@@ -343,6 +352,14 @@ impl<N: Net> Parts<'_, N> {
     ) -> Next {
         let source = self.source_of(&shared.listeners, site, request);
         let RequestSource { peer, client, .. } = source;
+        let certificate = self.certificate();
+        if certificate
+            .shown
+            .is_some_and(|der| der.len() > CERTIFICATE_BYTES_MAX)
+        {
+            let refusal = (431, Some(LONG_CERTIFICATE));
+            return self.answer_error(shared, site, Some(route), request, refusal);
+        }
         let fields = &request.head.fields;
         let facts = request.head.facts;
         let mut exchange = shared.http.spare_exchange(Arc::clone(site), facts);
@@ -350,7 +367,8 @@ impl<N: Net> Parts<'_, N> {
         exchange.attempt = Attempt::new(upstream, 0);
         exchange.secure_client = source.scheme == Scheme::Https;
         let full = choose_key(shared, &mut exchange, request, client, path);
-        write_head(&shared.upstreams, &mut exchange, request, source, path);
+        let told = (source, certificate);
+        write_head(&shared.upstreams, &mut exchange, request, told, path);
         if fields.names_hop_fields() {
             let names = fields.values(Known::Connection, request.bytes);
             exchange.state.drop_trailers(names);
@@ -484,7 +502,7 @@ fn write_head(
     upstreams: &UpstreamTable,
     exchange: &mut ActiveExchange,
     request: Request<'_>,
-    source: RequestSource,
+    (source, certificate): (RequestSource, ClientCertificate<'_>),
     path: Canonical<'_>,
 ) {
     let ActiveExchange { site, state, .. } = exchange;
@@ -505,6 +523,7 @@ fn write_head(
         head: request.head,
         bytes: request.bytes,
         source,
+        certificate,
         target,
         host_default: upstream.name.as_bytes(),
         claims: &site.claims,
