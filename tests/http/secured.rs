@@ -1,10 +1,10 @@
 //! What weir makes of TLS once it has ended it: what backends, counters and logs are told.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
 use crate::client::Client;
@@ -386,6 +386,71 @@ fn a_host_of_other_rules_than_the_connection_is_misdirected() {
     let plain = Weir::start(Config::pool([web.address()]));
     let told = Client::new(&plain).get_with("/", "Host: site.example\r\n");
     assert_ne!(told.status(), 421);
+}
+
+/// A client over TLS, as `openssl s_client` is one, which says one thing after the other.
+struct Dialogue {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Dialogue {
+    fn with(to: SocketAddr, name: &str) -> Self {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-quiet", "-connect", &to.to_string()]);
+        command.args(["-servername", name]).stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("openssl is installed");
+        let answers = BufReader::new(child.stdout.take().expect("it is piped"));
+        Self { child, answers }
+    }
+
+    /// The head of the answer to a request for this host, which has a short body.
+    fn ask(&mut self, host: &str) -> String {
+        let request = format!("HEAD / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let input = self.child.stdin.as_mut().expect("it is piped");
+        input.write_all(request.as_bytes()).expect("it is read");
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let count = self.answers.read_line(&mut head).expect("text");
+            assert_ne!(count, 0, "an end within {head:?}");
+        }
+        head
+    }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_connection_ends_behind_its_next_answer_once_other_things_are_asked_of_clients() {
+    let web = Web::mirror();
+    let ca = file("ca.pem");
+    let config = |more: &str| {
+        let (site, two) = (pair("site"), pair("two"));
+        let list = format!("certificates: [{{{site}}}, {{{two}{more}}}]");
+        Config::pool([web.address()]).listener(format!("tls: {{{list}}}"))
+    };
+    let weir = Weir::start(config(""));
+    let to = weir.address_of("web");
+    let (mut site, mut two) = (
+        Dialogue::with(to, "site.example"),
+        Dialogue::with(to, "two.example"),
+    );
+    assert!(site.ask("two.example").starts_with("HTTP/1.1 200"));
+    assert!(two.ask("two.example").starts_with("HTTP/1.1 200"));
+    weir.reload(config(&format!(", client_ca: {ca}, client_auth: required")));
+    let last = two.ask("two.example");
+    assert!(last.starts_with("HTTP/1.1 200"), "{last}");
+    assert!(last.contains("Connection: close\r\n"), "{last}");
+    assert!(site.ask("two.example").starts_with("HTTP/1.1 421"));
+    let goes_on = site.ask("site.example");
+    assert!(goes_on.starts_with("HTTP/1.1 200"), "{goes_on}");
+    assert!(!goes_on.contains("Connection: close"), "{goes_on}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::core::http::route::host_name;
 use crate::core::http::upstream_request::ClientCertificate;
+use crate::core::layer::Secured;
 use crate::net::Net;
 use crate::worker::http::parts::Parts;
 use crate::worker::http::received::Request;
@@ -31,10 +32,12 @@ impl<N: Net> Parts<'_, N> {
     /// Whether other things are asked now of clients that connect than were of this one.
     #[cold]
     pub(super) fn has_old_rules(&self, listeners: &ListenerTable<N>) -> bool {
-        let tls = listeners[self.facts.listener].tls.as_ref();
-        let secured = self.client.secured();
-        tls.zip(secured)
-            .is_some_and(|(tls, it)| tls.settings().client_rules(it.name) != it.client_rules)
+        let Some(tls) = &listeners[self.facts.listener].tls else {
+            return false;
+        };
+        let tls = tls.settings();
+        let is_old = |it: Secured<'_>| tls.client_rules(it.name) != it.client_rules;
+        tls.tells_clients_apart() && self.client.secured().is_some_and(is_old)
     }
 
     /// The certificate of the client, if weir knows it.
