@@ -11,6 +11,8 @@ mod harness;
 mod requirements;
 mod run;
 mod script;
+#[cfg(feature = "tls")]
+mod secure;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod wire;
 
@@ -20,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use harness::{Gate, Weir};
-use run::Pace;
+use run::{Pace, Speaks};
 use script::{Act, Case, Step};
 
 /// Cases at once, for each file of cases.
@@ -35,19 +37,27 @@ macro_rules! files {
         )),*];
 
         $(mod $name {
-            use super::{Pace, run_file};
+            use super::{Pace, Speaks, run_file};
 
             const FILE: &str = concat!("tests/conformance/cases/", stringify!($name), ".txt");
             const TEXT: &str = include_str!(concat!("cases/", stringify!($name), ".txt"));
 
             #[test]
             fn holds() {
-                run_file(FILE, TEXT, Pace::Whole);
+                run_file(FILE, TEXT, (Pace::Whole, Speaks::Plain));
             }
 
             #[test]
             fn holds_byte_by_byte() {
-                run_file(FILE, TEXT, Pace::Bytes);
+                run_file(FILE, TEXT, (Pace::Bytes, Speaks::Plain));
+            }
+
+            #[cfg(feature = "tls")]
+            #[test]
+            fn holds_over_tls() {
+                let speaks = Speaks::Tls(super::secure::settings());
+                run_file(FILE, TEXT, (Pace::Whole, speaks.clone()));
+                run_file(FILE, TEXT, (Pace::Bytes, speaks));
             }
         })*
     };
@@ -73,7 +83,7 @@ files![
 ];
 
 /// Runs all cases of a file against one weir, each with a listener and an origin of its own.
-fn run_file(file: &str, text: &str, pace: Pace) {
+fn run_file(file: &str, text: &str, (pace, speaks): (Pace, Speaks)) {
     let filter = std::env::var("WEIR_CASE").unwrap_or_default();
     let mut cases = script::parse(file, text);
     cases.retain(|case| case.name.contains(&filter));
@@ -81,7 +91,7 @@ fn run_file(file: &str, text: &str, pace: Pace) {
         return;
     }
     let gates: Vec<Gate> = cases.iter().map(|_| Gate::new()).collect();
-    let weir = Weir::start(config(&cases, &gates));
+    let weir = Weir::start(config(&cases, &gates, &speaks));
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -89,7 +99,8 @@ fn run_file(file: &str, text: &str, pace: Pace) {
             scope.spawn(|| {
                 while let Some(n) = claim(&next, cases.len()) {
                     let address = weir.address_of(&format!("case{n}"));
-                    if let Err(why) = run::run(file, &cases[n], pace, address, &gates[n]) {
+                    if let Err(why) = run::run(file, &cases[n], (pace, &speaks), address, &gates[n])
+                    {
                         failures.lock().expect("no holder panics").push((n, why));
                     }
                 }
@@ -113,7 +124,12 @@ fn claim(next: &AtomicUsize, count: usize) -> Option<usize> {
     (n < count).then_some(n)
 }
 
-fn config(cases: &[Case], gates: &[Gate]) -> String {
+fn config(cases: &[Case], gates: &[Gate], speaks: &Speaks) -> String {
+    let tls = match speaks {
+        Speaks::Plain => String::new(),
+        #[cfg(feature = "tls")]
+        Speaks::Tls(_) => format!("    tls: {}\n", secure::listener_tls()),
+    };
     let mut listeners = String::new();
     let mut upstreams = String::new();
     for (n, (case, gate)) in cases.iter().zip(gates).enumerate() {
@@ -121,7 +137,7 @@ fn config(cases: &[Case], gates: &[Gate]) -> String {
         let routes = routes.unwrap_or("[{prefix: /, upstream: POOL}]");
         let routes = routes.replace("POOL", &format!("pool{n}"));
         listeners += &format!(
-            "  - name: case{n}\n    listen: \"127.0.0.1:0\"\n    mode: http\n    routes: {routes}\n"
+            "  - name: case{n}\n    listen: \"127.0.0.1:0\"\n    mode: http\n{tls}    routes: {routes}\n"
         );
         for line in &case.listener {
             listeners += &format!("    {line}\n");

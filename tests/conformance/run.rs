@@ -1,6 +1,7 @@
 //! Takes the steps of a case against a running weir, with a scripted origin behind it.
 
 use std::fmt::Write as _;
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,41 @@ pub(crate) enum Pace {
     Bytes,
 }
 
+/// What clients speak.
+#[derive(Clone, Debug)]
+pub(crate) enum Speaks {
+    /// HTTP as it is.
+    Plain,
+    /// HTTP over TLS, with these settings.
+    #[cfg(feature = "tls")]
+    Tls(std::sync::Arc<weir::tls::ClientSettings>),
+}
+
+impl Speaks {
+    /// Connects to a listener.
+    fn connect(&self, to: SocketAddr) -> io::Result<Conn> {
+        let peer = Peer::connect(to)?;
+        match self {
+            Self::Plain => Ok(Conn::new(peer)),
+            #[cfg(feature = "tls")]
+            Self::Tls(settings) => {
+                let mut peer = peer;
+                let secure = super::secure::Secure::shake(&mut peer, settings)?;
+                Ok(Conn::wrapped(peer, Box::new(secure)))
+            }
+        }
+    }
+
+    /// The scheme of what clients ask for.
+    const fn scheme(&self) -> &'static str {
+        match self {
+            Self::Plain => "http",
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => "https",
+        }
+    }
+}
+
 /// What is longer goes in pieces of that many bytes.
 const SINGLY_BYTES_MAX: usize = 400;
 
@@ -77,6 +113,7 @@ fn send(conn: &mut Conn, bytes: &[u8], pace: Pace) {
 struct Run<'a> {
     address: SocketAddr,
     pace: Pace,
+    speaks: &'a Speaks,
     gate: &'a Gate,
     client: Option<Conn>,
     /// Connections that the origin accepted; the last one in use is the current.
@@ -90,13 +127,14 @@ struct Run<'a> {
 pub(crate) fn run(
     file: &str,
     case: &Case,
-    pace: Pace,
+    (pace, speaks): (Pace, &Speaks),
     address: SocketAddr,
     gate: &Gate,
 ) -> Result<(), String> {
     let mut run = Run {
         address,
         pace,
+        speaks,
         gate,
         client: None,
         origins: Vec::new(),
@@ -143,8 +181,8 @@ impl Run<'_> {
 
     fn client(&mut self) -> Result<&mut Conn, String> {
         if self.client.is_none() {
-            let peer = Peer::connect(self.address).map_err(|e| e.to_string())?;
-            self.client = Some(Conn::new(peer));
+            let conn = self.speaks.connect(self.address);
+            self.client = Some(conn.map_err(|e| format!("client: {e}"))?);
         }
         self.client.as_mut().ok_or_else(|| "no client".to_owned())
     }
@@ -184,6 +222,7 @@ impl Run<'_> {
             return Err("an empty expectation".to_owned());
         }
         self.await_request()?;
+        let expected = &of_scheme(expected, self.speaks.scheme());
         let conn = self.origin()?;
         receive(conn, expected, ADDED_TO_REQUESTS).map_err(|why| format!("origin: {why}"))
     }
@@ -226,7 +265,7 @@ impl Run<'_> {
             Act::BadBody => self.bad_body(),
             Act::Kept => self.kept(),
             Act::ClientEnds => {
-                self.client()?.peer().finish();
+                self.client()?.finish();
                 Ok(())
             }
             Act::ClientResets => {
@@ -444,6 +483,22 @@ fn nothing(who: &str, bytes: &[u8]) -> Result<(), String> {
         let shown = bytes.escape_ascii();
         Err(format!("{who} received besides: \"{shown}\""))
     }
+}
+
+/// What a case expects of a request over another scheme than that of the cases. Those that have
+/// another one state it themselves.
+fn of_scheme(expected: &Message, scheme: &str) -> Message {
+    let mut expected = expected.clone();
+    for line in &mut expected.head.lines {
+        if line == b"X-Forwarded-Proto: http" {
+            *line = format!("X-Forwarded-Proto: {scheme}").into_bytes();
+        } else if line.starts_with(b"Forwarded: ") {
+            let text = String::from_utf8_lossy(line);
+            let text = text.replace(";proto=http;", &format!(";proto={scheme};"));
+            *line = text.into_bytes();
+        }
+    }
+    expected
 }
 
 /// Reads a message as far as it is expected and compares it.

@@ -1,6 +1,7 @@
 //! Messages as they lie on the wire: read strictly, byte for byte, by code that shares nothing
 //! with the program under test.
 
+use std::fmt::Debug;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
@@ -12,10 +13,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How much of what passed is kept for failure messages.
 const LOGGED_BYTES_MAX: usize = 4096;
 
+/// What may stand between the bytes of a connection and those of its socket.
+pub(crate) trait Wrap: Debug {
+    /// Sends all of it.
+    fn write_all(&mut self, peer: &mut Peer, bytes: &[u8]) -> io::Result<()>;
+
+    /// Reads once; 0 is the end.
+    fn read(&mut self, peer: &mut Peer, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Ends this direction.
+    fn finish(&mut self, peer: &mut Peer);
+}
+
 /// A connection with the bytes that were read ahead, and all that passed for the failure message.
 #[derive(Debug)]
 pub(crate) struct Conn {
     peer: Peer,
+    wrap: Option<Box<dyn Wrap>>,
     ahead: Vec<u8>,
     received: Vec<u8>,
     sent: Vec<u8>,
@@ -206,9 +220,33 @@ impl Conn {
             .expect("a timeout");
         Self {
             peer,
+            wrap: None,
             ahead: Vec::new(),
             received: Vec::new(),
             sent: Vec::new(),
+        }
+    }
+
+    /// The same with something in between.
+    pub(crate) fn wrapped(peer: Peer, wrap: Box<dyn Wrap>) -> Self {
+        Self {
+            wrap: Some(wrap),
+            ..Self::new(peer)
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match &mut self.wrap {
+            None => self.peer.read(into),
+            Some(wrap) => wrap.read(&mut self.peer, into),
+        }
+    }
+
+    /// Ends the sending direction; the other stays open.
+    pub(crate) fn finish(&mut self) {
+        match &mut self.wrap {
+            None => self.peer.finish(),
+            Some(wrap) => wrap.finish(&mut self.peer),
         }
     }
 
@@ -234,13 +272,17 @@ impl Conn {
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let bytes = bytes.as_ref();
         keep(&mut self.sent, bytes);
-        self.peer.write_all(bytes).is_ok()
+        let sent = match &mut self.wrap {
+            None => self.peer.write_all(bytes),
+            Some(wrap) => wrap.write_all(&mut self.peer, bytes),
+        };
+        sent.is_ok()
     }
 
     /// Reads once; false at the end.
     fn fill(&mut self) -> Result<bool, String> {
         let mut chunk = [0; 64 * 1024];
-        match self.peer.read(&mut chunk) {
+        match self.read(&mut chunk) {
             Ok(0) => Ok(false),
             Ok(n) => {
                 self.take(&chunk[..n]);
@@ -368,11 +410,10 @@ fn keep(log: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Bytes that have arrived but that nobody asked for, without waiting.
 pub(crate) fn surplus(conn: &mut Conn) -> Vec<u8> {
-    let socket = conn.peer.socket();
-    socket.set_nonblocking(true).expect("a socket");
+    conn.peer.socket().set_nonblocking(true).expect("a socket");
     let mut chunk = [0; 4096];
     loop {
-        let got: io::Result<usize> = conn.peer.read(&mut chunk);
+        let got: io::Result<usize> = conn.read(&mut chunk);
         match got {
             Ok(n) if n > 0 => conn.take(&chunk[..n]),
             Ok(_) | Err(_) => break,
