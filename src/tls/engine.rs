@@ -353,6 +353,8 @@ impl SiteMaker<'_> {
         let signature_us = keys.iter().map(|key| signature_us(kind_of(key))).max();
         let mut config = builder.with_cert_resolver(Arc::new(ByAbility(keys)));
         config.alpn_protocols.clone_from(protocols);
+        // The order is ours, the best first: that of a client may be none.
+        config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         // A session that is resumed is not verified again.

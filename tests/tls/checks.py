@@ -48,12 +48,17 @@ def versions(port, modern_port):
         assert client.tls.version() == "TLSv1.3"
 
 
-def suites(port):
-    """The listener has one suite of each version."""
+def suites(port, all_port):
+    """The first listener has one suite of each version."""
     with Client(port, of=context(V1_3)) as client:
         assert client.tls.cipher()[0] == "TLS_AES_128_GCM_SHA256", client.tls.cipher()
     with Client(port, of=context(V1_2)) as client:
         assert client.tls.cipher()[0] == "ECDHE-ECDSA-CHACHA20-POLY1305", client.tls.cipher()
+    # The order is the server's.
+    strong, short = "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256"
+    for ciphers in (f"{strong}:{short}", f"{short}:{strong}"):
+        with Client(all_port, of=context(V1_2, ciphers)) as client:
+            assert client.tls.cipher()[0] == strong, (ciphers, client.tls.cipher())
     for ciphers in ("ECDHE-ECDSA-AES128-GCM-SHA256", "AES128-SHA", "DHE-RSA-AES128-GCM-SHA256"):
         got = refused(lambda: Client(port, of=context(V1_2, ciphers)))
         assert got == "SSLV3_ALERT_HANDSHAKE_FAILURE", (ciphers, got)

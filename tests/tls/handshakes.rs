@@ -27,8 +27,9 @@ fn cipher_suites_are_those_that_are_given() {
     let web = Web::named("A");
     let suites = "TLS_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256";
     let tls = format!("{}, cipher_suites: [{suites}]", pair("site"));
-    let weir = Weir::start(Edge::new().http("front", &tls, web.address()));
-    check("suites", &[&port(&weir, "front")]);
+    let edge = Edge::new().http("front", &tls, web.address());
+    let weir = Weir::start(edge.http("all", &pair("site"), web.address()));
+    check("suites", &[&port(&weir, "front"), &port(&weir, "all")]);
 }
 
 #[test]
