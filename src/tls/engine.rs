@@ -630,6 +630,7 @@ struct Held {
     pending: Vec<u8>,
     pending_sent: usize,
     end: End,
+    is_end_told: bool,
     fault: Option<Fault>,
 }
 
@@ -642,8 +643,6 @@ enum End {
     Marked,
     /// Without it, or by a failure.
     Cut,
-    /// And it was told.
-    Told,
 }
 
 /// What a step of the protocol has come to.
@@ -972,22 +971,19 @@ impl Layer for Connection {
             }
             return Io::Ready(count);
         }
+        // As with a socket, whoever asks again is told again.
+        held.is_end_told = held.end != End::No;
         match held.end {
-            End::Marked => {
-                held.end = End::Told;
-                Io::Closed
-            }
-            End::Cut => {
-                held.end = End::Told;
-                Io::Failed(ErrorKind::UnexpectedEof)
-            }
-            End::No | End::Told => Io::Blocked,
+            End::Marked => Io::Closed,
+            End::Cut => Io::Failed(ErrorKind::UnexpectedEof),
+            End::No => Io::Blocked,
         }
     }
 
     fn may_read(&self) -> bool {
         let held = &self.0.held;
-        !held.plain.is_empty() || held.has_records || matches!(held.end, End::Marked | End::Cut)
+        let has_news = held.end != End::No && !held.is_end_told;
+        !held.plain.is_empty() || held.has_records || has_news
     }
 
     fn has_ended(&self) -> bool {
