@@ -14,6 +14,8 @@
 
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
+#[path = "tls.rs"]
+mod tls;
 #[path = "toy.rs"]
 mod toy;
 
@@ -32,6 +34,7 @@ use weir::core::time::Tick;
 use weir::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
 use weir::tls::Connection;
 
+use tls::{Records, TlsPeer};
 use toy::{Opener, Toy};
 
 /// What the seed may draw, and how often.
@@ -73,6 +76,8 @@ pub(crate) struct Settings {
     /// Both ends of every connection speak records of a toy layer. By default as the environment
     /// says, so that every scenario can be played over it.
     pub(crate) has_layer: bool,
+    /// And these are records of TLS.
+    pub(crate) is_tls: bool,
 }
 
 impl Settings {
@@ -96,6 +101,7 @@ impl Settings {
             exhausted_percent: 0,
             exhausted_ms: 1..=50,
             has_layer: std::env::var_os("WEIR_SIM_LAYER").is_some(),
+            is_tls: std::env::var_os("WEIR_SIM_LAYER").is_some_and(|it| it == "tls"),
         }
     }
 
@@ -455,11 +461,20 @@ struct Conn {
     unacknowledged: usize,
     written: Opener,
     peer: Peer,
+    /// The peer's side of TLS, once the worker has its own.
+    tls: Option<TlsPeer>,
+    /// What was written over it: up to which byte of the socket, and what that carries.
+    carried: VecDeque<(usize, Vec<u8>)>,
+    socket_written: usize,
+    socket_taken: usize,
 }
 
 /// The far end.
 struct Peer {
     unsent: VecDeque<u8>,
+    /// What is to be sent over TLS before there is any, and whether the end is to follow.
+    unsealed: Vec<u8>,
+    ends_later: bool,
     ending: bool,
     closed: bool,
     received: Vec<u8>,
@@ -657,8 +672,15 @@ impl World {
     /// Sends bytes; what does not fit the window follows when there is room.
     pub(crate) fn peer_send(&mut self, peer: PeerId, bytes: &[u8]) {
         let mut records = Vec::new();
-        let unsent = &mut self.conns[peer.0].peer.unsent;
-        if self.settings.has_layer {
+        let conn = &mut self.conns[peer.0];
+        let unsent = &mut conn.peer.unsent;
+        if self.settings.is_tls && self.settings.has_layer {
+            match &mut conn.tls {
+                Some(tls) => tls.seal(bytes, &mut records),
+                None => conn.peer.unsealed.extend(bytes),
+            }
+            unsent.extend(records);
+        } else if self.settings.has_layer {
             toy::seal(bytes, &mut records);
             toy::seal_note(&mut records);
             unsent.extend(records);
@@ -688,15 +710,24 @@ impl World {
 
     /// Bytes that were sent and have not reached the worker's side.
     pub(crate) fn peer_unsent(&self, peer: PeerId) -> usize {
-        self.conns[peer.0].peer.unsent.len()
+        let peer = &self.conns[peer.0].peer;
+        peer.unsent.len() + peer.unsealed.len()
     }
 
     /// Ends the sending direction, after what was sent.
     pub(crate) fn peer_close_write(&mut self, peer: PeerId) {
-        if self.settings.has_layer && !self.conns[peer.0].peer.ending {
+        let conn = &mut self.conns[peer.0];
+        if self.settings.has_layer && !conn.peer.ending {
             let mut mark = Vec::new();
-            toy::seal_end(&mut mark);
-            self.conns[peer.0].peer.unsent.extend(mark);
+            match &mut conn.tls {
+                Some(tls) => tls.seal_end(&mut mark),
+                None if self.settings.is_tls => {
+                    conn.peer.ends_later = true;
+                    return;
+                }
+                None => toy::seal_end(&mut mark),
+            }
+            conn.peer.unsent.extend(mark);
         }
         self.peer_cut_write(peer);
     }
@@ -705,6 +736,20 @@ impl World {
     pub(crate) fn peer_cut_write(&mut self, peer: PeerId) {
         self.conns[peer.0].peer.ending = true;
         self.deliver_soon(peer.0);
+    }
+
+    /// The connection has TLS from here on: what waits for it is sent.
+    fn secure(&mut self, id: usize, mut tls: TlsPeer) {
+        let conn = &mut self.conns[id];
+        let mut records = Vec::new();
+        tls.seal(&std::mem::take(&mut conn.peer.unsealed), &mut records);
+        if conn.peer.ends_later {
+            tls.seal_end(&mut records);
+            conn.peer.ending = true;
+        }
+        conn.peer.unsent.extend(records);
+        conn.tls = Some(tls);
+        self.deliver_soon(id);
     }
 
     /// Closes both directions, as close(2) does: a reset if unread bytes are thrown away, else
@@ -724,6 +769,7 @@ impl World {
         let it = &mut self.conns[peer.0].peer;
         it.closed = true;
         it.unsent.clear();
+        it.unsealed.clear();
         self.enter_soon(Event::Reset(peer.0));
     }
 
@@ -907,8 +953,14 @@ impl World {
             written_bytes: 0,
             unacknowledged: 0,
             written: Opener::default(),
+            tls: None,
+            carried: VecDeque::new(),
+            socket_written: 0,
+            socket_taken: 0,
             peer: Peer {
                 unsent: VecDeque::new(),
+                unsealed: Vec::new(),
+                ends_later: false,
                 ending: false,
                 closed: false,
                 received: Vec::new(),
@@ -1133,7 +1185,18 @@ impl World {
         let Peer {
             received, opener, ..
         } = &mut conn.peer;
-        if self.settings.has_layer {
+        let mut is_marked = false;
+        if let Some(tls) = &conn.tls {
+            conn.outbound.drain(..count);
+            conn.socket_taken += count;
+            while let Some((end, _)) = conn.carried.front()
+                && *end <= conn.socket_taken
+                && let Some((_, plain)) = conn.carried.pop_front()
+            {
+                received.extend(plain);
+            }
+            is_marked = tls.has_ended;
+        } else if self.settings.has_layer {
             let wire: Vec<u8> = conn.outbound.drain(..count).collect();
             opener.open(&wire, received).expect("records of the layer");
         } else {
@@ -1142,7 +1205,8 @@ impl World {
         let shut = conn.outbound_shut || conn.end == End::Closed;
         let has_ended = shut && conn.outbound.is_empty();
         // An end without its mark is a cut.
-        let is_cut = has_ended && self.settings.has_layer && !opener.has_ended;
+        let is_marked = is_marked || opener.has_ended;
+        let is_cut = has_ended && self.settings.has_layer && !is_marked;
         conn.peer.saw_end |= has_ended && !is_cut;
         conn.peer.saw_reset |= is_cut;
         let room_edge = conn.wants_room && conn.has_room();
@@ -1416,7 +1480,13 @@ impl World {
         let conn = &mut self.conns[id];
         conn.outbound.extend(&bytes);
         let mut carried = count;
-        if self.settings.has_layer {
+        conn.socket_written += count;
+        if let Some(tls) = &mut conn.tls {
+            let mut plain = Vec::new();
+            tls.open(&bytes, &mut plain);
+            carried = plain.len();
+            conn.carried.push_back((conn.socket_written, plain));
+        } else if self.settings.has_layer {
             let mut plain = Vec::new();
             conn.written.open(&bytes, &mut plain).expect("records");
             carried = plain.len();
@@ -1555,7 +1625,7 @@ impl Net for SimNet {
     type Listener = SimListener;
     type Stream = SimStream;
     type Pipe = SimPipe;
-    type Layer = Toy;
+    type Layer = Records;
 
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick> {
         let mut world = self.world();
@@ -1664,8 +1734,17 @@ impl Net for SimNet {
         outcome
     }
 
-    fn layer(&mut self, _: &SimStream, _: Option<Connection>) -> Option<Toy> {
-        self.world().settings.has_layer.then(Toy::default)
+    fn layer(&mut self, stream: &SimStream, _: Option<Connection>) -> Option<Records> {
+        let mut world = self.world();
+        if !world.settings.has_layer {
+            return None;
+        }
+        if !world.settings.is_tls {
+            return Some(Records::Toy(Toy::default()));
+        }
+        let (here, there) = tls::pair();
+        world.secure(stream.id, there);
+        Some(Records::Tls(here))
     }
 
     fn layer_space(&mut self) -> &mut Vec<u8> {
