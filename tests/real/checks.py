@@ -23,10 +23,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from stand import HOST, Skip, eventually, find, free_port, output, python_with, sum_up
+
 CHECKS = 60
 INTERVAL_MS = 200
-PATIENCE_S = 60
-HOST = "127.0.0.1"
 
 SLOW = """
 import http.server, sys, time
@@ -41,49 +41,6 @@ class Slow(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"x" * LENGTH)
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Slow).serve_forever()
 """
-
-
-class Skip(Exception):
-    """A server is not installed."""
-
-
-def find(name, *more):
-    """The path of a program, which may be where only root looks."""
-    for folder in [*more, *os.environ["PATH"].split(":"), "/usr/sbin", "/usr/local/sbin"]:
-        if os.access(f"{folder}/{name}", os.X_OK):
-            return f"{folder}/{name}"
-    raise Skip(f"{name} is not installed")
-
-
-def python_with(module):
-    for python in ["python3", "/usr/bin/python3"]:
-        if subprocess.run([python, "-c", f"import {module}"], stderr=subprocess.DEVNULL).returncode == 0:
-            return python
-    raise Skip(f"no Python here has {module}")
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind((HOST, 0))
-        return one.getsockname()[1]
-
-
-def eventually(what, look):
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        try:
-            found = look()
-        except (OSError, subprocess.CalledProcessError):
-            found = None
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"never happened: {what}")
-
-
-def output(*command, **more):
-    more.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.run(command, check=True, text=True, capture_output=True, **more).stdout
 
 
 class Server:
@@ -438,12 +395,7 @@ def main():
     program = os.path.abspath(sys.argv[1])
     wanted = sys.argv[2:] or [kind.__name__ for kind in SERVERS]
     results = [try_on(program, kind) for kind in SERVERS if kind.__name__ in wanted]
-    count = results.count
-    print(f"real servers: {count('ok')} ok, {count('failed')} failed, {count('skipped')} skipped")
-    if count("failed") or not count("ok"):
-        sys.exit(1)
-    if count("skipped") and not os.environ.get("ALLOW_SKIPS"):
-        sys.exit("skips count as failures; ALLOW_SKIPS=1 allows them")
+    sum_up("real servers", results)
 
 
 if __name__ == "__main__":

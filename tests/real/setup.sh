@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the servers that tests/real tries weir on (Debian packages), none of which is started.
+# Installs what tests/real tries weir on (Debian packages), none of which is started; and from PyPI,
+# into target/real, a scanner and a client of PostgreSQL that Debian does not have.
 set -eu
 
 missing=""
@@ -11,5 +12,17 @@ have sshd || missing="$missing openssh-server"
 have python3 || missing="$missing python3"
 { python3 -c 'import aiosmtpd' || /usr/bin/python3 -c 'import aiosmtpd'; } >/dev/null 2>&1 ||
     missing="$missing python3-aiosmtpd"
+for program in certbot certutil:libnss3-tools chromium lego openssl pebble testssl:testssl.sh; do
+    have "${program%%:*}" || missing="$missing ${program##*:}"
+done
+# The module is there without what a new environment is filled with.
+python3 -c 'import ensurepip' >/dev/null 2>&1 || missing="$missing python3-venv"
 # shellcheck disable=SC2086
 sh "$(dirname "$0")/../install.sh" tests/real "trials that need them fail" $missing
+
+folder="$(dirname "$0")/../../target/real"
+if ! [ -x "$folder/bin/sslyze" ] || ! "$folder/bin/python" -c 'import psycopg' >/dev/null 2>&1; then
+    echo "tests/real: installing sslyze and psycopg into target/real"
+    { python3 -m venv "$folder" && "$folder/bin/pip" install --quiet sslyze 'psycopg[binary]'; } ||
+        echo "tests/real: could not install sslyze and psycopg (trials that need them fail)" >&2
+fi
