@@ -413,6 +413,7 @@ class Acme(Trial):
         (self.folder / self.directory).mkdir(parents=True, mode=0o700)
         backend = self.start_application()
         self.weir = self.start_weir(
+            "timeouts: {keep_alive: 10m}\n"
             f"listeners:\n  - listen: '{HOST}:{self.http}'\n    redirect_to_https: {{port: {self.tls}}}\n"
             f"    routes: [{{prefix: {ACME_PATH}, upstream: acme}}]\n"
             f"  - listen: '{HOST}:{self.tls}'\n    tls:\n"
