@@ -6,7 +6,7 @@ use log::{error, warn};
 use slab::Slab;
 
 use crate::board::ListenerCell;
-use crate::core::opening::{Refusal, Settled};
+use crate::core::opening::Refusal;
 use crate::core::slots::Slots;
 use crate::net::{Accept, Kind, Net};
 use crate::worker::Worker;
@@ -200,9 +200,9 @@ impl<N: Net> Worker<N> {
         let protocol = if plan.is_empty() {
             // Nothing has come that could be malformed.
             let _ = client.put_layer(&mut shared.io.net, None, &mut []);
-            opening::start(shared, slot, peer, &Settled::default())
+            opening::start(shared, slot, peer)
         } else {
-            Protocol::Opening(Box::new(Opening::new(plan)))
+            Protocol::Opening(Opening::boxed(plan))
         };
         let session = vacant.insert(Session {
             client,

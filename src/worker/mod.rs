@@ -87,6 +87,7 @@ use crate::worker::shared::Shared;
 use crate::worker::span::span;
 use crate::worker::timers::{Timeout, Timers};
 use crate::worker::told::Reporter;
+use crate::worker::transport::Endpoint;
 use crate::worker::turn::{CloseReason, Turn};
 use crate::worker::upstreams::UpstreamTable;
 
@@ -547,7 +548,6 @@ impl<N: Net> Worker<N> {
         if let Some((_, timer)) = session.timer {
             shared.timers.wheel.cancel(timer);
         }
-        let handshake = opening::end(&mut session, shared, reason);
         shared.descriptor_queue.leave(key);
         shared.descriptor_queue.on_freed();
         if let Some(slot) = session.queue() {
@@ -577,7 +577,7 @@ impl<N: Net> Worker<N> {
             .connection
             .and_then(|key| shared.remove_connection(key));
         let net = &mut shared.io.net;
-        for endpoint in backend.into_iter().chain([session.client]) {
+        let mut end = |endpoint: Endpoint<N>| {
             if let CloseReason::Truncated | CloseReason::Stalled = reason {
                 endpoint.cut(net);
             } else if clean {
@@ -585,12 +585,19 @@ impl<N: Net> Worker<N> {
             } else {
                 endpoint.reset(net);
             }
+        };
+        if let Some(backend) = backend {
+            end(backend);
         }
+        end(session.client);
         self.end_shortage(key, session.shortage);
-        let hello = session.told.as_deref().and_then(Told::hello);
-        let (slot, peer) = (session.listener, session.peer);
-        self.shared
-            .log_stranger(slot, peer, hello, reason, handshake);
+        let is_stranger = matches!(reason, CloseReason::BadOpening(_) | CloseReason::Stranger);
+        let is_cut = matches!(reason, CloseReason::Reset(_)) && ended.handshake.is_some();
+        if is_stranger || is_cut {
+            let hello = session.told.as_deref().and_then(Told::hello);
+            let (slot, peer) = (session.listener, session.peer);
+            self.shared.log_stranger(slot, peer, hello, reason);
+        }
         self.count_closed(session.listener, ended.upstream, reason);
         log::debug!(
             "listener {}: session of {} ended: {}; {}",

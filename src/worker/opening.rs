@@ -16,7 +16,7 @@ use crate::core::tls_route::NoTlsRoute;
 use crate::net::{Net, Then};
 use crate::worker::attempt::Attempt;
 use crate::worker::http::client::Http;
-use crate::worker::keys::ListenerSlot;
+use crate::worker::keys::{ListenerSlot, UpstreamSlot};
 use crate::worker::relay::Relay;
 use crate::worker::session::{Opening, Protocol, Session};
 use crate::worker::shared::Shared;
@@ -27,8 +27,19 @@ use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
 /// milliseconds.
 const FAREWELL_MS: u64 = 5_000;
 
-/// What a session of a listener begins with, once it is settled.
+/// What a session of a listener begins with whose clients have no opening.
+#[inline(always)]
 pub(crate) fn start<N: Net>(
+    shared: &Shared<N>,
+    slot: ListenerSlot,
+    peer: Option<SocketAddr>,
+) -> Protocol<N> {
+    let listener = &shared.listeners[slot];
+    start_as(shared, listener.is_http, listener.upstream, peer)
+}
+
+/// What a session begins with, once its opening has settled that.
+fn start_settled<N: Net>(
     shared: &Shared<N>,
     slot: ListenerSlot,
     peer: Option<SocketAddr>,
@@ -39,10 +50,20 @@ pub(crate) fn start<N: Net>(
         None => listener.is_http,
         Some(speaks) => speaks == Speaks::Http && listener.site.is_some(),
     };
+    let upstream = settled.upstream.unwrap_or(listener.upstream);
+    start_as(shared, is_http, upstream, peer)
+}
+
+#[inline(always)]
+fn start_as<N: Net>(
+    shared: &Shared<N>,
+    is_http: bool,
+    upstream: UpstreamSlot,
+    peer: Option<SocketAddr>,
+) -> Protocol<N> {
     if is_http {
         return Protocol::Http(Http::new(shared.timers.now));
     }
-    let upstream = settled.upstream.unwrap_or(listener.upstream);
     let attempt = Attempt::new(upstream, shared.upstreams[upstream].hash_key(peer));
     Protocol::Tcp(Relay::new(attempt, shared.timers.now))
 }
@@ -302,16 +323,18 @@ fn drop_input<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>, why: Ref
     Turn::Sleep
 }
 
-/// The session ends, for this reason. If that is within a handshake, how this has ended; and the
-/// session knows whose it was.
+/// The session ends within this opening, for this reason. If that is a handshake, how this has
+/// ended; and the session knows whose it was.
+#[cold]
+#[inline(never)]
 pub(crate) fn end<N: Net>(
     session: &mut Session<N>,
+    mut opening: Box<Opening>,
     shared: &mut Shared<N>,
     reason: CloseReason,
 ) -> Option<Handshake> {
-    let Protocol::Opening(opening) = &mut session.protocol else {
-        return None;
-    };
+    let account = shared.io.buffers.account_mut();
+    account.give(Purpose::Input, opening.kept());
     if !opening.is_handshake {
         return None;
     }
@@ -375,7 +398,7 @@ fn begin<N: Net>(
     let is_passed_through = settled.hello.is_some() && settled.speaks == Some(Speaks::Tcp);
     session.take_told(&mut settled);
     session.may_be_check = settled.may_be_check;
-    let protocol = start(shared, slot, session.peer, &settled);
+    let protocol = start_settled(shared, slot, session.peer, &settled);
     let Protocol::Opening(opening) = std::mem::replace(&mut session.protocol, protocol) else {
         return Turn::Sleep;
     };

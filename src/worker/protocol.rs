@@ -1,6 +1,7 @@
 //! What a session does in each of its protocols.
 
 use crate::core::account::Purpose;
+use crate::core::handshake::Handshake;
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::http;
@@ -79,17 +80,8 @@ pub(crate) struct Ended {
     pub(crate) upstream: Option<UpstreamSlot>,
     /// Some bytes had been read and were not delivered.
     pub(crate) was_undelivered: bool,
-}
-
-impl Ended {
-    /// It held nothing.
-    const fn nothing() -> Self {
-        Self {
-            connection: None,
-            upstream: None,
-            was_undelivered: false,
-        }
-    }
+    /// How the handshake has ended that the session was in.
+    pub(crate) handshake: Option<Handshake>,
 }
 
 impl<N: Net> Shared<N> {
@@ -97,11 +89,12 @@ impl<N: Net> Shared<N> {
     pub(crate) fn end_protocol(&mut self, session: &mut Session<N>, reason: CloseReason) -> Ended {
         let blank = Protocol::Http(Http::new(self.timers.now));
         match std::mem::replace(&mut session.protocol, blank) {
-            Protocol::Opening(opening) => {
-                let account = self.io.buffers.account_mut();
-                account.give(Purpose::Input, opening.kept());
-                Ended::nothing()
-            }
+            Protocol::Opening(opening) => Ended {
+                connection: None,
+                upstream: None,
+                was_undelivered: false,
+                handshake: opening::end(session, opening, self, reason),
+            },
             Protocol::Tcp(mut relay) => {
                 let backend = relay.connection.map(|key| self.connections.endpoint(key));
                 let to_backend = backend.map_or(0, Endpoint::pending_bytes);
@@ -117,6 +110,7 @@ impl<N: Net> Shared<N> {
                     connection: relay.connection,
                     upstream: Some(relay.attempt.upstream),
                     was_undelivered,
+                    handshake: None,
                 }
             }
             Protocol::Http(mut http) => {
@@ -139,6 +133,7 @@ impl<N: Net> Shared<N> {
                     connection: None,
                     upstream: None,
                     was_undelivered,
+                    handshake: None,
                 }
             }
         }

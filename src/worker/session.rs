@@ -77,14 +77,16 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    pub(crate) fn new(plan: Plan) -> Self {
-        Self {
+    /// In a box, as it is large and few sessions have one.
+    #[cold]
+    pub(crate) fn boxed(plan: Plan) -> Box<Self> {
+        Box::new(Self {
             state: opening::Opening::new(plan),
             bytes: Vec::new(),
             refused: None,
             settled: None,
             is_handshake: plan.client_hello,
-        }
+        })
     }
 
     /// What is allocated for bytes that have come.

@@ -88,19 +88,14 @@ impl<N: Net> Shared<N> {
 
     /// A client said who it is not as it has to, or may not be here: logged at most once a second
     /// and listener.
+    #[cold]
     pub(crate) fn log_stranger(
         &mut self,
         listener: ListenerSlot,
         peer: Option<SocketAddr>,
         hello: Option<&ClientHello>,
         reason: CloseReason,
-        handshake: Option<Handshake>,
     ) {
-        let is_stranger = matches!(reason, CloseReason::BadOpening(_) | CloseReason::Stranger);
-        let is_cut = matches!(reason, CloseReason::Reset(_)) && handshake.is_some();
-        if !is_stranger && !is_cut {
-            return;
-        }
         let now = self.timers.now;
         let listener = &mut self.listeners[listener];
         if let Some(suppressed) = listener.stranger_log.allow(now) {

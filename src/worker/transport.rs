@@ -25,10 +25,10 @@ pub(crate) struct Endpoint<N: Net> {
     stream: N::Stream,
     /// None where the bytes are those of the socket.
     layer: Option<N::Layer>,
-    /// What is known of the socket.
+    /// What is known of it, its layer included, so that nobody without one has to look.
     ready: Readiness,
-    /// What is known of the layer besides, so that nobody without one has to look.
-    ready_in_layer: Readiness,
+    /// What is known of the socket alone.
+    ready_beneath: Readiness,
     /// Whether the layer has something for the socket.
     has_pending: bool,
     ending: Ending,
@@ -67,7 +67,7 @@ impl<N: Net> Endpoint<N> {
             stream,
             layer: None,
             ready: Readiness::WRITE,
-            ready_in_layer: Readiness::NONE,
+            ready_beneath: Readiness::WRITE,
             has_pending: false,
             ending: Ending::No,
             generation,
@@ -79,6 +79,7 @@ impl<N: Net> Endpoint<N> {
     ///
     /// # Errors
     /// When that is malformed already.
+    #[inline]
     pub(crate) fn put_layer(
         &mut self,
         net: &mut N,
@@ -86,6 +87,14 @@ impl<N: Net> Endpoint<N> {
         came: &mut [u8],
     ) -> Result<bool, ErrorKind> {
         self.layer = net.layer(&self.stream, tls);
+        match self.layer {
+            None => Ok(false),
+            Some(_) => self.begin_layer(net, came),
+        }
+    }
+
+    #[cold]
+    fn begin_layer(&mut self, net: &mut N, came: &mut [u8]) -> Result<bool, ErrorKind> {
         let Some(layer) = &mut self.layer else {
             return Ok(false);
         };
@@ -97,6 +106,7 @@ impl<N: Net> Endpoint<N> {
     }
 
     /// Watches a connection that was just started, or closes it.
+    #[inline(always)]
     pub(crate) fn watched(
         stream: N::Stream,
         target: Target,
@@ -109,12 +119,14 @@ impl<N: Net> Endpoint<N> {
                     layer: net.layer(&stream, tls),
                     stream,
                     ready: Readiness::NONE,
-                    ready_in_layer: Readiness::NONE,
+                    ready_beneath: Readiness::NONE,
                     has_pending: false,
                     ending: Ending::NotBegun,
                     generation: target.generation,
                 };
-                endpoint.note_layer();
+                if endpoint.layer.is_some() {
+                    endpoint.note_layer();
+                }
                 Ok(endpoint)
             }
             Err(error) => {
@@ -142,7 +154,7 @@ impl<N: Net> Endpoint<N> {
     pub(crate) fn mark(&mut self, generation: u32, ready: Readiness) -> bool {
         let is_meant = self.generation == generation;
         if is_meant {
-            self.ready.add(ready);
+            self.add_ready(ready);
         }
         is_meant
     }
@@ -241,20 +253,31 @@ impl<N: Net> Endpoint<N> {
     /// All of it, as hints.
     #[inline]
     pub(crate) fn ready(&self) -> Readiness {
-        self.ready | self.ready_in_layer
+        self.ready
+    }
+
+    fn add_ready(&mut self, ready: Readiness) {
+        self.ready.add(ready);
+        self.ready_beneath.add(ready);
+    }
+
+    fn clear_ready(&mut self, ready: Readiness) {
+        self.ready.clear(ready);
+        self.ready_beneath.clear(ready);
     }
 
     /// Notes what the layer has, after all that may have changed it.
+    #[cold]
     fn note_layer(&mut self) {
         let Some(layer) = &self.layer else {
             return;
         };
-        self.ready_in_layer = Readiness::NONE;
+        self.ready = self.ready_beneath;
         if layer.may_read() {
-            self.ready_in_layer.add(Readiness::READ);
+            self.ready.add(Readiness::READ);
         }
         if layer.has_ended() {
-            self.ready_in_layer.add(Readiness::CLOSING);
+            self.ready.add(Readiness::CLOSING);
         }
         self.has_pending = !layer.pending().is_empty();
     }
@@ -311,7 +334,7 @@ impl<N: Net> Endpoint<N> {
                 Some(_) => {}
                 None => return Ok(true),
             }
-            if !self.ready.has(Readiness::READ) {
+            if !self.ready_beneath.has(Readiness::READ) {
                 return Ok(false);
             }
             if let Io::Failed(kind) = self.receive(net, &mut [], space) {
@@ -336,7 +359,7 @@ impl<N: Net> Endpoint<N> {
         // That this failed is found by whoever reads.
         let _ = self.flush(net);
         self.layer = None;
-        self.ready_in_layer = Readiness::NONE;
+        self.ready = self.ready_beneath;
         self.has_pending = false;
         self.ending = Ending::No;
     }
@@ -399,12 +422,12 @@ impl<N: Net> Endpoint<N> {
     /// it.
     fn note_read(&mut self, found: Io<usize>, wanted: usize) -> Io<usize> {
         let is_empty = match found {
-            Io::Ready(count) => count < wanted && !self.ready.has(Readiness::CLOSING),
+            Io::Ready(count) => count < wanted && !self.ready_beneath.has(Readiness::CLOSING),
             Io::Blocked | Io::Closed => true,
             Io::Failed(_) => false,
         };
         if is_empty {
-            self.ready.clear(Readiness::READ);
+            self.clear_ready(Readiness::READ);
         }
         found
     }
@@ -431,7 +454,7 @@ impl<N: Net> Endpoint<N> {
                 Io::Ready(0) | Io::Closed => {}
                 found @ (Io::Ready(_) | Io::Blocked | Io::Failed(_)) => return found,
             }
-            may_have_more = self.ready.has(Readiness::READ);
+            may_have_more = self.ready_beneath.has(Readiness::READ);
         }
         Io::Blocked
     }
@@ -479,7 +502,7 @@ impl<N: Net> Endpoint<N> {
         debug_assert!(self.can_splice(), "records are not moved as they are");
         let found = net.fill(&self.stream, pipe, len);
         if let Io::Blocked | Io::Closed = found {
-            self.ready.clear(Readiness::READ);
+            self.clear_ready(Readiness::READ);
         }
         found
     }
@@ -487,18 +510,21 @@ impl<N: Net> Endpoint<N> {
     /// The end of the peer's direction may have been told already: it is asked for again.
     pub(crate) fn expect_end(&mut self) {
         if self.is_closing() {
-            self.ready.add(Readiness::READ);
+            self.add_ready(Readiness::READ);
         }
     }
 
     /// There may be something to be read behind a write that failed, which no event will tell.
     pub(crate) fn expect_input(&mut self) {
-        self.ready.add(Readiness::READ | Readiness::CLOSING);
+        self.add_ready(Readiness::READ | Readiness::CLOSING);
     }
 
     /// What has come is of no interest; more of it has an event of its own.
     pub(crate) fn expect_no_input(&mut self) {
-        self.ready.clear(Readiness::READ);
+        self.clear_ready(Readiness::READ);
+        if self.layer.is_some() {
+            self.note_layer();
+        }
     }
 }
 
@@ -644,7 +670,7 @@ impl<N: Net> Endpoint<N> {
 
     fn note_taken<T>(&mut self, found: Io<T>) -> Io<T> {
         if let Io::Blocked = found {
-            self.ready.clear(Readiness::WRITE);
+            self.clear_ready(Readiness::WRITE);
         }
         found
     }

@@ -289,6 +289,7 @@ impl<N: Net> Shared<N> {
 
 impl<N: Net> Parts<'_, N> {
     /// Moves an exchange on as far as both ends allow.
+    #[inline(always)]
     pub(super) fn step_exchange(&mut self, shared: &mut Shared<N>) -> Next {
         let Some(mut exchange) = self.http.exchange.take() else {
             self.http.phase = ClientPhase::Idle(shared.timers.now);
@@ -352,23 +353,14 @@ impl<N: Net> Parts<'_, N> {
                 match connect::confirm(endpoint, &mut shared.io.net) {
                     Confirmed::NotYet => return self.watch_client(exchange, shared),
                     Confirmed::Yes => {
-                        if endpoint.begin() {
-                            self.put_preface(exchange.attempt.upstream, connection, shared);
+                        let is_plain = endpoint.is_established();
+                        let settings = &shared.upstreams[exchange.attempt.upstream].settings;
+                        if (!is_plain || settings.send_proxy.is_some())
+                            && let Some(has_moved) = self.greet(exchange, connection, shared)?
+                        {
+                            return Continue(has_moved);
                         }
-                        match shared.shake(connection) {
-                            Ok(true) => {
-                                exchange.on_connected(false, since, shared.timers.now);
-                            }
-                            Ok(false) => {
-                                return self.watch_client(exchange, shared);
-                            }
-                            Err(reason) => {
-                                exchange.attempt.note(reason);
-                                let why = reason.to_string();
-                                self.on_connect_failed(exchange, shared, &why, false)?;
-                                return Continue(true);
-                            }
-                        }
+                        exchange.on_connected(false, since, shared.timers.now);
                     }
                     Confirmed::Failed(kind) => {
                         exchange.attempt.note_failure(kind);
@@ -389,6 +381,31 @@ impl<N: Net> Parts<'_, N> {
         Continue(up || down || self.watch_client(exchange, shared)?)
     }
 
+    /// Goes on with what a new connection begins with before all else; once that is done, None, or
+    /// whether anything moved.
+    #[cold]
+    #[inline(never)]
+    fn greet(
+        &mut self,
+        exchange: &mut ActiveExchange,
+        connection: ConnectionKey,
+        shared: &mut Shared<N>,
+    ) -> Progress<Option<bool>> {
+        if shared.connections.endpoint_mut(connection).begin() {
+            self.put_preface(exchange.attempt.upstream, connection, shared);
+        }
+        match shared.shake(connection) {
+            Ok(true) => Continue(None),
+            Ok(false) => Continue(Some(self.watch_client(exchange, shared)?)),
+            Err(reason) => {
+                exchange.attempt.note(reason);
+                let why = reason.to_string();
+                self.on_connect_failed(exchange, shared, &why, false)?;
+                Continue(Some(true))
+            }
+        }
+    }
+
     /// A new connection begins with a PROXY header, where its upstream has one sent.
     fn put_preface(
         &self,
@@ -397,7 +414,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
     ) {
         if let Some(version) = shared.upstreams[upstream].settings.send_proxy {
-            let (peer, destination) = (self.facts.peer, self.destination.copied());
+            let (peer, destination) = (self.facts.peer, self.destination().copied());
             let origin = origin(self.client, peer, destination, &shared.io.net);
             let tls = tls_facts(self.client, None);
             shared.prefaces.put(connection, version, origin, tls);

@@ -29,8 +29,7 @@ pub(crate) struct Parts<'a, N: Net> {
     pub(crate) client: &'a mut Endpoint<N>,
     pub(crate) http: &'a mut Http,
     pub(crate) facts: Facts,
-    /// Where the client connected to, if a PROXY header has told that.
-    pub(crate) destination: Option<&'a SocketAddr>,
+    told: Option<&'a Told>,
     /// When something last moved; the idle deadlines count from it.
     pub(crate) moved: &'a mut Tick,
 }
@@ -47,9 +46,14 @@ impl<'a, N: Net> Parts<'a, N> {
             client: &mut session.client,
             http,
             facts,
-            destination: session.told.as_deref().and_then(Told::destination),
+            told: session.told.as_deref(),
             moved: &mut session.moved,
         })
+    }
+
+    /// Where the client connected to, if a PROXY header has told that.
+    pub(crate) fn destination(&self) -> Option<&'a SocketAddr> {
+        self.told.and_then(Told::destination)
     }
 }
 

@@ -156,6 +156,8 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// Sends the client to the same place over https, where it can be named.
+    #[cold]
+    #[inline(never)]
     pub(super) fn answer_to_https(
         &mut self,
         shared: &mut Shared<N>,

@@ -315,6 +315,7 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// Where a request comes from, as far as its peer is believed.
+    #[inline(always)]
     pub(super) fn source_of(
         &self,
         listeners: &ListenerTable<N>,
@@ -334,7 +335,7 @@ impl<N: Net> Parts<'_, N> {
             peer,
             client: self.client_of(site, request),
             scheme: forwarded::scheme(peer, own, claims),
-            port: match self.destination {
+            port: match self.destination() {
                 Some(told) => Some(told.port()),
                 None => listeners[self.facts.listener].port,
             },
