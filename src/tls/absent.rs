@@ -51,7 +51,7 @@ pub fn suite_names() -> impl Iterator<Item = &'static str> {
 
 /// There are none.
 #[derive(Debug, Default)]
-pub struct TicketKeys;
+pub struct TicketKeys(());
 
 impl TicketKeys {
     /// Nothing is sealed.
