@@ -113,6 +113,9 @@ impl Engine {
                 .and_then(tls::Clients::connection)
                 .map(Box::new),
         };
+        if client.tls.as_ref().is_some_and(|tls| tls.is_new()) && self.must_resume() {
+            self.error("no session was left to be resumed");
+        }
         self.load.clients += 1;
         if self.begin(&fd, &mut client, due_ns) == Fate::Close {
             return self.forget(&client);
@@ -123,6 +126,14 @@ impl Engine {
             self.load.in_flight -= 1;
             self.failed_to_open(errno);
         }
+    }
+
+    /// Whether each of the first clients, which may be new, has brought a session by now.
+    fn must_resume(&self) -> bool {
+        let is_late = |workload: Workload| self.load.begun > workload.connections as u64;
+        self.load
+            .workload
+            .is_some_and(|it| it.tls.is_some_and(|tls| tls.is_resumed) && is_late(it))
     }
 
     fn failed_to_open(&mut self, errno: Errno) {
@@ -186,8 +197,7 @@ impl Engine {
         }
         if client.phase == Phase::Shaking {
             client.phase = Phase::Connecting;
-            let is_measured = self.load.window.contains(&self.now_ns());
-            if let Some(wrong) = objection(self.load.workload, client, is_measured) {
+            if let Some(wrong) = tls.objection() {
                 self.error(wrong);
             }
         }
@@ -565,23 +575,6 @@ impl Engine {
         client.phase = Phase::Idle;
         Fate::Keep
     }
-}
-
-/// What was wrong with a client's handshake, if anything was: where sessions are resumed, all that
-/// are measured have to be.
-fn objection(
-    workload: Option<Workload>,
-    client: &Client,
-    is_measured: bool,
-) -> Option<&'static str> {
-    let tls = client.tls.as_ref()?;
-    let is_resumed = workload
-        .and_then(|it| it.tls)
-        .is_some_and(|it| it.is_resumed);
-    if is_measured && is_resumed && tls.is_new() {
-        return Some("no session was left to be resumed");
-    }
-    tls.objection()
 }
 
 /// Body of the answers that open idle connections.
