@@ -28,7 +28,7 @@ pub(crate) struct Session<N: Net> {
     /// The timer fired: close at the end of the next turn if nothing moved in it.
     pub(crate) due: bool,
     pub(crate) queued: bool,
-    /// As of [`Settled`](opening::Settled).
+    /// As of [`Settled`].
     pub(crate) may_be_check: bool,
     pub(crate) shortage: Shortage,
     pub(crate) protocol: Protocol<N>,

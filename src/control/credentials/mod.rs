@@ -10,7 +10,7 @@
 //! once root is given up, and would have to understand the configuration itself, or else read any
 //! file for whoever owns the supervisor. So the supervisor keeps it, but not in effect: the thread
 //! that reads takes it up for as long as it reads
-//! ([`privileges::while_reading`](crate::sys::privileges::while_reading)). The supervisor moves no
+//! ([`privileges::while_reading`]). The supervisor moves no
 //! byte of a client; whoever does has no capability at all.
 
 mod certificates;
