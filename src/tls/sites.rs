@@ -3,6 +3,8 @@
 //! A name is looked up as it is, then as `*.` and its parent: a wildcard stands for one label (RFC
 //! 9525 section 6.3). Names that the same certificates serve are one site.
 
+use std::collections::BTreeMap;
+
 /// The sites of a listener, by name.
 #[derive(Debug)]
 pub struct SiteTable {
@@ -27,22 +29,20 @@ impl SiteTable {
             names: Vec::new(),
             sites: vec![vec![0]],
         };
+        let mut known = BTreeMap::from([(vec![0], 0)]);
         for group in served.chunk_by(|one, other| one.0 == other.0) {
             let certificates: Vec<u32> =
                 group.iter().map(|(_, certificate)| *certificate).collect();
-            let site = table.site_of(certificates);
+            let next = known.len();
+            let site = *known
+                .entry(certificates)
+                .or_insert_with_key(|certificates| {
+                    table.sites.push(certificates.clone());
+                    u32::try_from(next).unwrap_or(0)
+                });
             table.names.push((group[0].0.clone(), site));
         }
         table
-    }
-
-    fn site_of(&mut self, certificates: Vec<u32>) -> u32 {
-        let known = self.sites.iter().position(|site| *site == certificates);
-        let site = known.unwrap_or_else(|| {
-            self.sites.push(certificates);
-            self.sites.len() - 1
-        });
-        u32::try_from(site).unwrap_or(0)
     }
 
     /// For each site, its certificates in order.

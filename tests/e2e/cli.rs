@@ -397,10 +397,42 @@ fn the_log_level_of_the_environment_wins_over_that_of_the_file() {
     assert!(weir.log.count(&["INFO"]) > 0);
 }
 
+/// What the examples name beside themselves, and what of tests/certificates stands for it.
+const CREDENTIALS: [(&str, &str); 10] = [
+    ("site.pem", "site.pem"),
+    ("site.key", "site.key"),
+    ("certs/two.crt", "two.pem"),
+    ("certs/two.key", "two.key"),
+    ("clients.pem", "ca.pem"),
+    ("revoked.pem", "crl.pem"),
+    ("client.pem", "client.pem"),
+    ("client.key", "client.key"),
+    // Any bytes of the right number will do.
+    ("new.key", ""),
+    ("old.key", ""),
+];
+
 #[test]
-fn the_shipped_example_passes_the_test() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
-    let files = std::fs::read_dir(&folder).expect("conf/ is there");
+fn the_shipped_examples_pass_the_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scratch = Scratch::new();
+    let folder = scratch.file("");
+    std::fs::create_dir(folder.join("certs")).expect("a folder");
+    for (name, source) in CREDENTIALS {
+        let bytes = match source {
+            "" => vec![b'k'; 80],
+            source => std::fs::read(root.join("tests/certificates").join(source)).expect("a file"),
+        };
+        std::fs::write(folder.join(name), bytes).expect("it can be written");
+    }
+    for file in std::fs::read_dir(root.join("conf")).expect("conf/ is there") {
+        let path = file.expect("it can be listed").path();
+        if path.is_file() {
+            let name = path.file_name().expect("a name");
+            std::fs::copy(&path, folder.join(name)).expect("it can be copied");
+        }
+    }
+    let files = std::fs::read_dir(&folder).expect("it is there");
     let mut checked = 0;
     for file in files {
         let path = file.expect("it can be listed").path();
