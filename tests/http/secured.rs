@@ -429,7 +429,17 @@ impl Drop for Dialogue {
 #[test]
 fn a_connection_ends_behind_its_next_answer_once_other_things_are_asked_of_clients() {
     let web = Web::mirror();
-    let ca = file("ca.pem");
+    // Whoever weir becomes has to be able to read them again.
+    let scratch = Scratch::new();
+    let copy = |name: &str| {
+        let bytes = std::fs::read(file(name)).expect("a file of the tests");
+        scratch.write(name, bytes).display().to_string()
+    };
+    let pair = |name: &str| {
+        let (certificate, key) = (copy(&format!("{name}.pem")), copy(&format!("{name}.key")));
+        format!("certificate: {certificate}, key: {key}")
+    };
+    let ca = copy("ca.pem");
     let config = |more: &str| {
         let (site, two) = (pair("site"), pair("two"));
         let list = format!("certificates: [{{{site}}}, {{{two}{more}}}]");
