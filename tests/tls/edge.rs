@@ -1,10 +1,13 @@
 //! weir with TLS on its listeners, and scripts that are its clients.
 
 use std::fmt::{self, Display, Write as _};
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use crate::harness::Scratch;
 
 /// Longer than any script takes, in seconds.
 const SCRIPT_S_MAX: &str = "120";
@@ -19,6 +22,18 @@ pub(crate) fn file(name: &str) -> PathBuf {
 pub(crate) fn pair(name: &str) -> String {
     let certificate = file(&format!("{name}.pem"));
     let key = file(&format!("{name}.key"));
+    let (certificate, key) = (certificate.display(), key.display());
+    format!("certificate: {certificate}, key: {key}")
+}
+
+/// The same from copies that whoever weir becomes can read again, as long as they are kept.
+pub(crate) fn readable_pair(copies: &Scratch, name: &str) -> String {
+    let copy = |kind: &str| {
+        let name = format!("{name}.{kind}");
+        let bytes = fs::read(file(&name)).expect("a file of the tests");
+        copies.write(&name, bytes)
+    };
+    let (certificate, key) = (copy("pem"), copy("key"));
     let (certificate, key) = (certificate.display(), key.display());
     format!("certificate: {certificate}, key: {key}")
 }

@@ -2,22 +2,23 @@
 
 use std::fs;
 
-use crate::edge::{Check, Edge, check, file, pair};
+use crate::edge::{Check, Edge, check, file, pair, readable_pair};
 use crate::harness::{Scratch, Signal, Weir};
 use crate::machine::Machine;
 use crate::web::Web;
 
 #[test]
 fn open_connections_go_on_over_a_reload_and_end_marked_at_a_stop() {
-    let web = Web::named("A");
-    let edge = Edge::new().http("front", &pair("site"), web.address());
+    let (web, copies) = (Web::named("A"), Scratch::new());
+    let (site, two) = (
+        readable_pair(&copies, "site"),
+        readable_pair(&copies, "two"),
+    );
+    let edge = Edge::new().http("front", &site, web.address());
     let mut weir = Weir::start(&edge);
     let mut clients = Check::start("held_open", &[&weir.address().port()]);
     clients.expect("ready");
-    for edge in [
-        edge.clone(),
-        edge.http("other", &pair("two"), web.address()),
-    ] {
+    for edge in [edge.clone(), edge.http("other", &two, web.address())] {
         weir.reload(&edge);
         clients.say("get");
         clients.expect("done");

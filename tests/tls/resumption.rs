@@ -1,7 +1,7 @@
 //! Sessions that go on from an earlier one, wherever the client comes back to.
 
-use crate::edge::{Check, Edge, check, pair, pairs};
-use crate::harness::{Launch, Signal, Weir};
+use crate::edge::{Check, Edge, check, pair, pairs, readable_pair};
+use crate::harness::{Launch, Scratch, Signal, Weir};
 use crate::machine::Machine;
 use crate::web::Web;
 
@@ -43,8 +43,8 @@ fn tickets_are_taken_by_all_workers_and_those_after_them() {
 
 #[test]
 fn tickets_survive_a_reload_of_one_process() {
-    let web = Web::named("A");
-    let edge = Edge::new().http("front", &pair("site"), web.address());
+    let (web, copies) = (Web::named("A"), Scratch::new());
+    let edge = Edge::new().http("front", &readable_pair(&copies, "site"), web.address());
     let weir = Launch::new(&edge).start();
     let mut clients = Check::start("resumption_over_events", &[&weir.address().port()]);
     clients.expect("ready");
