@@ -70,6 +70,9 @@ fn sections_in(pem: &[u8], wanted: SectionKind) -> Result<Vec<Vec<u8>>, PemFault
         let (kind, der) = section.map_err(|_| PemFault::Malformed)?;
         if kind == wanted {
             found.push(der);
+        } else {
+            // It may be a key.
+            drop(Secret::new(der));
         }
     }
     if found.is_empty() {
@@ -839,6 +842,7 @@ fn seal_traffic(
     from: &[IoSlice<'_>],
     mut skipped: usize,
     space: &mut [u8],
+    is_spent: &mut bool,
 ) -> Sealed {
     let mut sealed = Sealed::default();
     let (space, gathered) = space.split_at_mut(space.len().saturating_sub(PLAIN_BYTES_MAX));
@@ -863,13 +867,13 @@ fn seal_traffic(
                 let Some(next) = slices.next() else { break };
                 rest = next;
             }
-            if !seal_piece(traffic, &gathered[..filled], space, &mut sealed) {
+            if !seal_piece(traffic, &gathered[..filled], space, &mut sealed, is_spent) {
                 return sealed;
             }
         }
         while !rest.is_empty() {
             let count = rest.len().min(PLAIN_BYTES_MAX);
-            if !seal_piece(traffic, &rest[..count], space, &mut sealed) {
+            if !seal_piece(traffic, &rest[..count], space, &mut sealed, is_spent) {
                 return sealed;
             }
             rest = &rest[count..];
@@ -884,6 +888,7 @@ fn seal_piece(
     piece: &[u8],
     space: &mut [u8],
     sealed: &mut Sealed,
+    is_spent: &mut bool,
 ) -> bool {
     let room = &mut space[sealed.bytes..];
     if room.len() < piece.len() + RECORD_BYTES_ADDED {
@@ -895,7 +900,10 @@ fn seal_piece(
             sealed.taken += piece.len();
             true
         }
-        None => false,
+        None => {
+            *is_spent = true;
+            false
+        }
     }
 }
 
@@ -991,10 +999,17 @@ impl Layer for Connection {
     }
 
     fn seal(&mut self, from: &[IoSlice<'_>], skipped: usize, space: &mut [u8]) -> Sealed {
-        let sealed = self
-            .0
-            .write(|traffic| seal_traffic(traffic, from, skipped, space));
-        sealed.unwrap_or_default()
+        let inner = &mut *self.0;
+        let mut is_spent = false;
+        let seal =
+            |traffic: &mut dyn Traffic| seal_traffic(traffic, from, skipped, space, &mut is_spent);
+        let sealed = inner.write(seal).unwrap_or_default();
+        if is_spent {
+            // The key has sealed as many records as it may: TLS 1.2 has no other.
+            inner.held.fault = Some(Fault::Internal);
+            inner.held.end = End::Cut;
+        }
+        sealed
     }
 
     fn finish(&mut self) {

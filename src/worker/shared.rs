@@ -145,8 +145,14 @@ impl<N: Net> Shared<N> {
         let entry = self.upstreams.entries[backend.0 as usize].as_ref();
         let entry = entry.and_then(|entry| Some((entry, entry.address_now()?)));
         let (entry, address) = entry.ok_or(ConnectError::Failed(ErrorKind::NotFound))?;
+        let upstream = &self.upstreams[entry.upstream];
+        let settings = &upstream.settings;
+        let tls = upstream.connect_tls(&entry.address);
+        if settings.tls.is_some() && tls.is_none() {
+            // Never as if it had none.
+            return Err(ConnectError::Failed(ErrorKind::InvalidInput));
+        }
         let stream = connect(net, address)?;
-        let settings = &self.upstreams[entry.upstream].settings;
         let kind = match owner {
             Owner::Probe(_) => Kind::Probe,
             Owner::Session(_) | Owner::Parked => Kind::Backend,
@@ -161,7 +167,6 @@ impl<N: Net> Shared<N> {
             key,
             generation,
         };
-        let tls = self.upstreams[entry.upstream].connect_tls(&entry.address);
         let endpoint = Endpoint::watched(stream, target, net, tls)
             .map_err(|error| ConnectError::Failed(error.kind()))?;
         vacant.insert(Connection {

@@ -507,7 +507,11 @@ impl<N: Net> Parts<'_, N> {
     pub(super) fn may_go_on(&self, site: &Site, listeners: &ListenerTable<N>) -> bool {
         listeners.parts_since(self.facts.listener).is_none()
             && site.requests_max.is_none_or(|max| self.http.requests < max)
-            && !(self.client.is_secure() && self.has_old_rules(listeners))
+            && match self.client.is_secure() {
+                true => !self.has_old_rules(listeners),
+                // It came before its listener had TLS.
+                false => listeners[self.facts.listener].tls.is_none(),
+            }
     }
 
     /// Does what follows from the end of an exchange.
