@@ -240,6 +240,12 @@ impl<N: Net> Worker<N> {
 
     /// If that is one too many, the oldest goes.
     fn begin_handshake(&mut self, session: SessionId) {
+        let at = session.key as usize;
+        if let Some(Protocol::Opening(opening)) =
+            self.sessions.get_mut(at).map(|it| &mut it.protocol)
+        {
+            opening.is_handshake = true;
+        }
         let sessions = &self.sessions;
         let is_there = |id| is_opening(sessions, id);
         self.shared.handshakes.begin(session, is_there);

@@ -72,7 +72,8 @@ pub(crate) struct Opening {
     /// What was settled before the client and weir agree on how they encrypt. The bytes that have
     /// come are for that; once it has begun, there are none here.
     pub(crate) settled: Option<Settled>,
-    /// Whether it is among the [handshakes](crate::worker::handshakes).
+    /// Whether it was counted among the [handshakes](crate::worker::handshakes), and is to be
+    /// counted out.
     pub(crate) is_handshake: bool,
 }
 
@@ -85,7 +86,7 @@ impl Opening {
             bytes: Vec::new(),
             refused: None,
             settled: None,
-            is_handshake: plan.client_hello,
+            is_handshake: false,
         })
     }
 

@@ -270,6 +270,25 @@ fn a_hello_may_stand_behind_a_proxy_header() {
 }
 
 #[test]
+fn strangers_take_no_place_among_the_handshakes() {
+    let mut rig = rig(&text("  proxy_protocol: {from: [10.0.0.0/24]}\n"));
+    let listener = rig.listeners[0].1;
+    for _ in 0..3 {
+        let from = ([10, 0, 1, 1], 9).into();
+        let stranger = rig.world().client_connect_from(listener, from);
+        rig.settle();
+        assert!(rig.world().peer_saw_reset(stranger));
+    }
+    let header = b"PROXY TCP4 192.0.2.1 203.0.113.1 7 443\r\n";
+    let says = [&header[..], &hello("a.example", "")].concat();
+    for _ in 0..10 {
+        client(&mut rig, &says);
+    }
+    assert_eq!(taken(&rig).len(), 10);
+    assert_eq!(rig.handshake_count(Handshake::Crowded), 0);
+}
+
+#[test]
 fn the_routes_of_now_decide_of_a_hello_that_was_under_way() {
     let mut rig = rig(&text(""));
     let says = hello("other.test", "");
