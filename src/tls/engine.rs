@@ -637,6 +637,10 @@ struct Held {
     fault: Option<Fault>,
 }
 
+/// What may wait for the rest of a message of the handshake, in bytes: three records, so that there
+/// is room for one more in the space of [`Layer::carry`].
+const PARTIAL_BYTES_MAX: usize = 3 * (16 * 1024 + 5 + 256);
+
 /// How the peer's direction ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum End {
@@ -765,6 +769,18 @@ impl Inner {
             Error::AlertReceived(_) => ErrorKind::ConnectionReset,
             _ => ErrorKind::InvalidData,
         }
+    }
+
+    /// A message that does not end has filled all the space that there is for the next record. The
+    /// library has taken note of where it lies: it is not asked again, and so sees no other bytes.
+    fn refuse_the_endless(&mut self) -> Result<(), ErrorKind> {
+        let held = &mut self.held;
+        if held.has_records || held.end != End::No || held.partial.len() <= PARTIAL_BYTES_MAX {
+            return Ok(());
+        }
+        held.fault = Some(Fault::Malformed);
+        held.end = End::Cut;
+        Err(ErrorKind::InvalidData)
     }
 
     /// Lets the library write, once it has said what it has to say itself. It wants to see what
@@ -941,6 +957,7 @@ impl Layer for Connection {
         if done < space.len() {
             inner.held.partial = space[done..].to_vec();
         }
+        inner.refuse_the_endless()?;
         Ok(given)
     }
 
@@ -960,6 +977,9 @@ impl Layer for Connection {
             match inner.open(&mut partial, into) {
                 Ok((done, given)) => {
                     inner.held.partial = partial[done..].to_vec();
+                    if let Err(kind) = inner.refuse_the_endless() {
+                        return Io::Failed(kind);
+                    }
                     if given > 0 {
                         return Io::Ready(given);
                     }

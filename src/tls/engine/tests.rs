@@ -386,6 +386,39 @@ fn damage_anywhere_ends_in_a_fault_and_never_in_a_panic() {
 }
 
 #[test]
+fn a_message_that_does_not_end_fails_and_the_library_is_not_asked_again() {
+    let server = server(&listener(&["site"]), &[], false);
+    let client = client(None, &[]);
+    for kind in [1, 2, 11] {
+        for mut end in [
+            server.accept(None).expect("the first"),
+            client.connect("site.example").expect("a name"),
+        ] {
+            let head = [kind, 0, 0xea, 0x60];
+            let message = head.into_iter().chain(std::iter::repeat_n(0, 30_000));
+            let records = message.flat_map(|byte| [22, 3, 3, 0, 1, byte]);
+            let records: Vec<u8> = records.collect();
+            let mut space = vec![0; 66 * 1024];
+            let mut ended = Ok(0);
+            for part in records.chunks(1_000) {
+                let carried = end.carry(&mut space);
+                assert!(
+                    carried + part.len() <= space.len(),
+                    "there is room for more"
+                );
+                space[carried..carried + part.len()].copy_from_slice(part);
+                ended = ended.and(end.on_received(&mut space[..carried + part.len()], &mut [0; 9]));
+            }
+            assert!(ended.is_err(), "{kind}");
+            assert!(end.fault().is_some());
+            assert_eq!(send(&mut end, b"more"), 0);
+            end.finish();
+            assert!(matches!(end.read(&mut [0; 9]), Io::Failed(_)));
+        }
+    }
+}
+
+#[test]
 fn keys_come_in_all_forms() {
     let site = file("site.pem");
     let rsa = file("site-rsa.pem");
