@@ -138,6 +138,7 @@ const ANY_SINGLE: &[c_long] = &[
     // resolver reads.
     libc::SYS_openat,
     libc::SYS_newfstatat,
+    libc::SYS_getdents64,
     libc::SYS_statx,
     libc::SYS_fstatfs,
     libc::SYS_faccessat,
