@@ -323,16 +323,18 @@ fn drop_input<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>, why: Ref
     Turn::Sleep
 }
 
-/// The session ends within this opening, for this reason. If that is a handshake, how this has
+/// The session ends within its opening, for this reason. If that is a handshake, how this has
 /// ended; and the session knows whose it was.
 #[cold]
 #[inline(never)]
 pub(crate) fn end<N: Net>(
     session: &mut Session<N>,
-    mut opening: Box<Opening>,
     shared: &mut Shared<N>,
     reason: CloseReason,
 ) -> Option<Handshake> {
+    let Protocol::Opening(opening) = &mut session.protocol else {
+        return None;
+    };
     let account = shared.io.buffers.account_mut();
     account.give(Purpose::Input, opening.kept());
     if !opening.is_handshake {
@@ -360,6 +362,8 @@ pub(crate) fn end<N: Net>(
 }
 
 /// When an opening has taken too long.
+#[cold]
+#[inline(never)]
 pub(crate) fn deadline<N: Net>(
     session: &Session<N>,
     opening: &Opening,
@@ -375,6 +379,7 @@ pub(crate) fn deadline<N: Net>(
 }
 
 /// It has.
+#[cold]
 pub(crate) fn on_timeout<N: Net>(session: &Session<N>) -> Turn {
     match &session.protocol {
         Protocol::Opening(opening) => match opening.refused {

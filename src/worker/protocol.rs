@@ -5,7 +5,6 @@ use crate::core::handshake::Handshake;
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::http;
-use crate::worker::http::client::Http;
 use crate::worker::http::log::{log_incomplete, log_tcp, log_unfinished};
 use crate::worker::http::parts::Facts;
 use crate::worker::keys::{ConnectionKey, UpstreamSlot};
@@ -84,58 +83,77 @@ pub(crate) struct Ended {
     pub(crate) handshake: Option<Handshake>,
 }
 
+impl Ended {
+    /// It held nothing.
+    const fn nothing() -> Self {
+        Self {
+            connection: None,
+            upstream: None,
+            was_undelivered: false,
+            handshake: None,
+        }
+    }
+}
+
 impl<N: Net> Shared<N> {
     /// Takes back what a session that ends holds: buffers, pipes, lease and backend connection.
+    /// The session goes next, so what is left of its protocol stays where it is.
     pub(crate) fn end_protocol(&mut self, session: &mut Session<N>, reason: CloseReason) -> Ended {
-        let blank = Protocol::Http(Http::new(self.timers.now));
-        match std::mem::replace(&mut session.protocol, blank) {
-            Protocol::Opening(opening) => Ended {
-                connection: None,
-                upstream: None,
-                was_undelivered: false,
-                handshake: opening::end(session, opening, self, reason),
+        match session.protocol {
+            Protocol::Opening(_) => Ended {
+                handshake: opening::end(session, self, reason),
+                ..Ended::nothing()
             },
-            Protocol::Tcp(mut relay) => {
-                let backend = relay.connection.map(|key| self.connections.endpoint(key));
-                let to_backend = backend.map_or(0, Endpoint::pending_bytes);
-                let to_client = session.client.pending_bytes();
-                let was_undelivered = relay.held_bytes() + to_backend + to_client > 0;
-                log_tcp(session, &relay, self, reason);
-                relay.up.discard(&mut self.io);
-                relay.down.discard(&mut self.io);
-                if let Some(lease) = relay.attempt.lease.take() {
-                    self.upstreams.give_back(&mut self.board, lease);
-                }
-                Ended {
-                    connection: relay.connection,
-                    upstream: Some(relay.attempt.upstream),
-                    was_undelivered,
-                    handshake: None,
-                }
+            Protocol::Tcp(_) => {
+                log_tcp(session, self, reason);
+                self.end_relay(session)
             }
-            Protocol::Http(mut http) => {
-                let secured = session.client.secured();
-                log_incomplete(&http, Facts::of(session), secured, self, reason);
-                let output = http.output.take();
-                let was_undelivered = output.is_some()
-                    || http.exchange.is_some()
-                    || session.client.pending_bytes() > 0;
-                let buffers = &mut self.io.buffers;
-                if let Some(buffer) = output {
-                    buffers.give(buffer);
-                }
-                buffers.account_mut().free(Purpose::Input, &mut http.input);
-                if let Some(mut exchange) = http.exchange.take() {
-                    log_unfinished(&mut exchange, session.listener, self, reason);
-                    self.abandon_exchange(exchange);
-                }
-                Ended {
-                    connection: None,
-                    upstream: None,
-                    was_undelivered,
-                    handshake: None,
-                }
-            }
+            Protocol::Http(_) => self.end_http(session, reason),
+        }
+    }
+
+    fn end_relay(&mut self, session: &mut Session<N>) -> Ended {
+        let Protocol::Tcp(relay) = &mut session.protocol else {
+            return Ended::nothing();
+        };
+        let backend = relay.connection.map(|key| self.connections.endpoint(key));
+        let to_backend = backend.map_or(0, Endpoint::pending_bytes);
+        let to_client = session.client.pending_bytes();
+        let was_undelivered = relay.held_bytes() + to_backend + to_client > 0;
+        relay.up.discard(&mut self.io);
+        relay.down.discard(&mut self.io);
+        if let Some(lease) = relay.attempt.lease.take() {
+            self.upstreams.give_back(&mut self.board, lease);
+        }
+        Ended {
+            connection: relay.connection,
+            upstream: Some(relay.attempt.upstream),
+            was_undelivered,
+            handshake: None,
+        }
+    }
+
+    fn end_http(&mut self, session: &mut Session<N>, reason: CloseReason) -> Ended {
+        let facts = Facts::of(session);
+        let Protocol::Http(http) = &mut session.protocol else {
+            return Ended::nothing();
+        };
+        log_incomplete(http, facts, session.client.secured(), self, reason);
+        let output = http.output.take();
+        let was_undelivered =
+            output.is_some() || http.exchange.is_some() || session.client.pending_bytes() > 0;
+        let buffers = &mut self.io.buffers;
+        if let Some(buffer) = output {
+            buffers.give(buffer);
+        }
+        buffers.account_mut().free(Purpose::Input, &mut http.input);
+        if let Some(mut exchange) = http.exchange.take() {
+            log_unfinished(&mut exchange, session.listener, self, reason);
+            self.abandon_exchange(exchange);
+        }
+        Ended {
+            was_undelivered,
+            ..Ended::nothing()
         }
     }
 }

@@ -14,8 +14,7 @@ use crate::worker::http::parts::{Facts, Parts, REQUEST_TIMEOUT};
 use crate::worker::http::received::OwnAnswer;
 use crate::worker::http::space::unix_ms;
 use crate::worker::keys::ListenerSlot;
-use crate::worker::relay::Relay;
-use crate::worker::session::{Session, Told};
+use crate::worker::session::{Protocol, Session, Told};
 use crate::worker::shared::Shared;
 use crate::worker::turn::{CloseReason, Side};
 
@@ -242,12 +241,10 @@ fn http_record<'a, N: Net>(
 }
 
 /// Logs an L4 session that is over.
-pub(crate) fn log_tcp<N: Net>(
-    session: &Session<N>,
-    relay: &Relay<N>,
-    shared: &mut Shared<N>,
-    reason: CloseReason,
-) {
+pub(crate) fn log_tcp<N: Net>(session: &Session<N>, shared: &mut Shared<N>, reason: CloseReason) {
+    let Protocol::Tcp(relay) = &session.protocol else {
+        return;
+    };
     let Some(mut log) = shared.http.log.take() else {
         return;
     };
