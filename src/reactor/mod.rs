@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
@@ -45,9 +45,6 @@ const EVENTS_MAX: usize = 1024;
 pub struct Reactor {
     poll: Poll,
     events: Events,
-    start: Instant,
-    /// The start on the machine's clock.
-    start_ms: u64,
     now: Tick,
     /// One of each is kept: a wake-up must outlive the thread that sent it.
     wakers: Vec<Waker>,
@@ -137,13 +134,10 @@ impl Reactor {
     /// # Errors
     /// When the kernel gives no epoll descriptor.
     pub fn new() -> io::Result<Self> {
-        let start_ms = monotonic_ms();
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
-            start: Instant::now(),
-            start_ms,
-            now: Tick(start_ms),
+            now: machine_now(),
             wakers: Vec::new(),
             layer_space: Vec::new(),
             spares: Spares::default(),
@@ -205,9 +199,8 @@ impl Reactor {
         if until <= self.now {
             return Some(Duration::ZERO);
         }
-        // mio rounds up to the millisecond, so the wait does not end before `until`.
-        let at = Duration::from_millis(until.0.saturating_sub(self.start_ms));
-        Some(at.saturating_sub(self.start.elapsed()))
+        // The part of a millisecond that has passed makes the wait longer, never shorter.
+        Some(Duration::from_millis(until.since_ms(machine_now())))
     }
 }
 
@@ -233,9 +226,7 @@ impl Net for Reactor {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        let since_start = self.start.elapsed().as_millis();
-        let since_start = u64::try_from(since_start).unwrap_or(u64::MAX);
-        self.now = Tick(self.start_ms).after_ms(since_start);
+        self.now = machine_now();
         fired.extend(self.events.iter().filter_map(|event| {
             let target = token::unpack(event.token())?;
             let ready = readiness(event);
@@ -386,12 +377,12 @@ impl Net for Reactor {
     }
 }
 
-/// The machine's clock. Read once: what has passed since is asked of the standard library, whose
-/// clock is the same one.
-fn monotonic_ms() -> u64 {
+/// The machine's clock, which is the one of [`std::time::Instant`]. That has no number of its own,
+/// and the difference of two costs more than the reading.
+fn machine_now() -> Tick {
     let now = clock_gettime(ClockId::Monotonic);
     let (s, ns) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    s.unwrap_or(0) * 1_000 + ns.unwrap_or(0) / 1_000_000
+    Tick(s.unwrap_or(0) * 1_000 + ns.unwrap_or(0) / 1_000_000)
 }
 
 const BOTH: Interest = Interest::READABLE
