@@ -289,7 +289,7 @@ impl<N: Net> Shared<N> {
 
 impl<N: Net> Parts<'_, N> {
     /// Moves an exchange on as far as both ends allow.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn step_exchange(&mut self, shared: &mut Shared<N>) -> Next {
         let Some(mut exchange) = self.http.exchange.take() else {
             self.http.phase = ClientPhase::Idle(shared.timers.now);

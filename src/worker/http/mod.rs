@@ -45,11 +45,11 @@ const DRAIN_LINGER_MS: u64 = 250;
 
 /// Runs a session until it has to wait, is over, or has spent its budget.
 pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
+    let Some(mut parts) = Parts::of(key, session) else {
+        return Turn::Again;
+    };
     let mut begun = 0;
     loop {
-        let Some(mut parts) = Parts::of(key, session) else {
-            return Turn::Again;
-        };
         let is_out = match parts.flush(shared) {
             Ok(is_out) => is_out,
             Err(turn) => return turn,

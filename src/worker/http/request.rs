@@ -267,12 +267,14 @@ impl<N: Net> Parts<'_, N> {
         next
     }
 
+    /// The other end of the connection, and whether it is a trusted proxy.
+    fn peer(&self, site: &Site) -> Peer {
+        Peer::new(self.facts.peer.map(|peer| peer.ip()), &site.trusted)
+    }
+
     /// The client's address, through trusted proxies; none over a Unix socket.
     pub(super) fn client_of(&self, site: &Site, request: Request<'_>) -> Option<IpAddr> {
-        let peer = Peer::new(self.facts.peer.map(|peer| peer.ip()), &site.trusted);
-        let fields = &request.head.fields;
-        let chain = fields.values(Known::XForwardedFor, request.bytes);
-        forwarded::client_address(peer, &site.trusted, chain)
+        client_behind(self.peer(site), site, request)
     }
 
     fn route(
@@ -322,7 +324,7 @@ impl<N: Net> Parts<'_, N> {
         site: &Site,
         request: Request<'_>,
     ) -> RequestSource {
-        let peer = Peer::new(self.facts.peer.map(|peer| peer.ip()), &site.trusted);
+        let peer = self.peer(site);
         let claims = request
             .head
             .fields
@@ -333,7 +335,7 @@ impl<N: Net> Parts<'_, N> {
         };
         RequestSource {
             peer,
-            client: self.client_of(site, request),
+            client: client_behind(peer, site, request),
             scheme: forwarded::scheme(peer, own, claims),
             port: match self.destination() {
                 Some(told) => Some(told.port()),
@@ -428,6 +430,13 @@ impl fmt::Display for ClientName {
             None => f.write_str("a Unix socket"),
         }
     }
+}
+
+/// The address of the client that is behind this peer.
+fn client_behind(peer: Peer, site: &Site, request: Request<'_>) -> Option<IpAddr> {
+    let fields = &request.head.fields;
+    let chain = fields.values(Known::XForwardedFor, request.bytes);
+    forwarded::client_address(peer, &site.trusted, chain)
 }
 
 /// Decides what the upstream's algorithm hashes, and whether the client is bound to a backend:
