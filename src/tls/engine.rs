@@ -10,7 +10,9 @@ use std::sync::Arc;
 use ring::digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, UnbufferedClientConnection};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring as provider};
+use rustls::crypto::{
+    CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, ring as provider,
+};
 use rustls::pki_types::pem::{self, PemObject as _, SectionKind};
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
@@ -168,7 +170,10 @@ fn suite_name(suite: &SupportedCipherSuite) -> Option<&'static str> {
     })
 }
 
-fn crypto(cipher_suites: &[String]) -> Arc<CryptoProvider> {
+fn crypto(
+    cipher_suites: &[String],
+    more_groups: &[&'static dyn SupportedKxGroup],
+) -> Arc<CryptoProvider> {
     let mut crypto = provider::default_provider();
     if !cipher_suites.is_empty() {
         let is_wanted = |suite: &SupportedCipherSuite| {
@@ -177,6 +182,7 @@ fn crypto(cipher_suites: &[String]) -> Arc<CryptoProvider> {
         crypto.cipher_suites.retain(is_wanted);
     }
     crypto.kx_groups = vec![provider::kx_group::X25519, provider::kx_group::SECP256R1];
+    crypto.kx_groups.extend_from_slice(more_groups);
     Arc::new(crypto)
 }
 
@@ -224,7 +230,7 @@ impl ServerSettings {
     /// What the reading of the material should have refused, in words.
     pub fn new(parts: &ServerParts<'_>, tickets: &Arc<TicketKeys>) -> Result<Self, String> {
         let certificates = &parts.material.certificates;
-        let crypto = crypto(&parts.agreement.cipher_suites);
+        let crypto = crypto(&parts.agreement.cipher_suites, &[]);
         let keys: Vec<Arc<CertifiedKey>> = certificates
             .iter()
             .map(|it| certified(&it.identity).map(Arc::new))
@@ -511,7 +517,9 @@ impl ClientSettings {
     /// # Errors
     /// What the reading of the material should have refused, in words.
     pub fn new(parts: &ClientParts<'_>) -> Result<Self, String> {
-        let crypto = crypto(&[]);
+        // Some backends have a certificate on it, which in TLS 1.2 must be offered here as well (RFC
+        // 8422 section 5.1).
+        let crypto = crypto(&[], &[provider::kx_group::SECP384R1]);
         let algorithms = crypto.signature_verification_algorithms;
         let builder = ClientConfig::builder_with_provider(crypto)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])

@@ -577,8 +577,15 @@ impl<N: Net> Worker<N> {
             .connection
             .and_then(|key| shared.remove_connection(key));
         let net = &mut shared.io.net;
+        let is_over_time = matches!(
+            reason,
+            CloseReason::Idle | CloseReason::TunnelIdle | CloseReason::HalfClosed
+        );
         let mut end = |endpoint: Endpoint<N>| {
             if let CloseReason::Truncated | CloseReason::Stalled = reason {
+                endpoint.cut(net);
+            } else if clean && is_over_time && endpoint.is_secure() {
+                // Who was relayed had not ended: a mark would say so.
                 endpoint.cut(net);
             } else if clean {
                 endpoint.close(net);

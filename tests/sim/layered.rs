@@ -118,6 +118,20 @@ fn what_a_layer_still_holds_at_a_timeout_is_not_ended_as_if_it_had_left() {
 }
 
 #[test]
+fn a_timeout_marks_no_end() {
+    let mut rig = rig("timeouts: {idle: 10s}");
+    let (client, backend) = rig.session();
+    rig.world().peer_send(backend, b"half of an answer");
+    rig.settle();
+    rig.pass(11_000, 1_000);
+    assert_eq!(rig.worker.census().sessions, 0);
+    for peer in [client, backend] {
+        assert!(rig.world().peer_saw_reset(peer) && !rig.world().peer_saw_end(peer));
+    }
+    assert_eq!(rig.world().peer_received(client), b"half of an answer");
+}
+
+#[test]
 fn a_layer_answers_though_its_session_has_nothing_to_say() {
     let mut rig = rig("");
     let (client, backend) = rig.session();

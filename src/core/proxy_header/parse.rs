@@ -196,7 +196,11 @@ fn binary(bytes: &[u8]) -> Result<Parsed, HeaderError> {
     let Some(&second) = rest.get(1) else {
         return Ok(Parsed::Partial);
     };
-    let family = Family::of(second)?;
+    // With LOCAL the family is ignored, whatever it is (section 2.2).
+    let family = match Family::of(second) {
+        Err(_) if is_local => Family::UNSPECIFIED,
+        family => family?,
+    };
     let (Some(&high), Some(&low)) = (rest.get(2), rest.get(3)) else {
         return Ok(Parsed::Partial);
     };
@@ -248,6 +252,11 @@ enum FamilyKind {
 }
 
 impl Family {
+    const UNSPECIFIED: Self = Self {
+        kind: FamilyKind::Unspecified,
+        has_transport: false,
+    };
+
     fn of(byte: u8) -> Result<Self, HeaderError> {
         let kind = match byte >> 4 {
             0 => FamilyKind::Unspecified,

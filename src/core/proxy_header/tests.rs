@@ -190,6 +190,9 @@ fn where_addresses_do_not_count_those_of_the_socket_do() {
         (0x20, 0x11, &IPV4, Origin::Local),
         (0x20, 0x11, b"", Origin::Local),
         (0x20, 0x00, b"anything", Origin::Local),
+        (0x20, 0x41, b"anything", Origin::Local),
+        (0x20, 0x13, &IPV4, Origin::Local),
+        (0x20, 0xff, b"", Origin::Local),
         (0x21, 0x00, b"", Origin::Unknown),
         (0x21, 0x00, &IPV4, Origin::Unknown),
         (0x21, 0x10, &IPV4, Origin::Unknown),
@@ -214,9 +217,9 @@ fn what_is_unassigned_is_refused() {
     }
     for family in 0..=255_u8 {
         let is_known = family >> 4 <= 3 && family & 0xf <= 2;
-        for command in [0x20, 0x21] {
+        for (command, is_good) in [(0x20, true), (0x21, is_known)] {
             let found = parse(&binary(command, family, &[0; 216]));
-            assert_eq!(found.is_ok(), is_known, "{command:x} {family:x}");
+            assert_eq!(found.is_ok(), is_good, "{command:x} {family:x}");
         }
     }
 }
