@@ -55,6 +55,13 @@ pub trait Layer {
     /// Whether both sides have agreed, so that bytes can be sent.
     fn is_established(&self) -> bool;
 
+    /// What asymmetric cryptography may follow before they have, in microseconds of one core: work
+    /// that whoever gives it more of what came has to have room for.
+    fn work_left_us(&self) -> u32;
+
+    /// What was done of it since this was last asked.
+    fn take_work_us(&mut self) -> u32;
+
     /// Why it failed, if it has.
     fn fault(&self) -> Option<Fault>;
 

@@ -79,7 +79,7 @@ impl ServerSettings {
 
     /// Never called.
     #[must_use]
-    pub const fn signature_us(&self, _: Option<&str>) -> u32 {
+    pub const fn handshake_us(&self, _: Option<&str>) -> u32 {
         match self.0 {}
     }
 
@@ -188,6 +188,14 @@ impl Layer for Connection {
     }
 
     fn is_established(&self) -> bool {
+        match self.0 {}
+    }
+
+    fn work_left_us(&self) -> u32 {
+        match self.0 {}
+    }
+
+    fn take_work_us(&mut self) -> u32 {
         match self.0 {}
     }
 

@@ -25,9 +25,9 @@ use rustls::server::{
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus, WriteTraffic};
 use rustls::{
-    AlertDescription, CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error,
-    HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig, SignatureAlgorithm,
-    SignatureScheme, SupportedCipherSuite,
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, HandshakeKind,
+    ProtocolVersion, RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme,
+    SupportedCipherSuite,
 };
 
 use crate::core::fault::Fault;
@@ -35,14 +35,12 @@ use crate::core::layer::{Layer, Sealed, Secured};
 use crate::core::readiness::Io;
 use crate::tls::fault::{Facts, IdentityFault, KeyKind, PemFault};
 use crate::tls::material::{ClientAuth, Identity, Secret};
+use crate::tls::sealing::{Traffic, seal_traffic};
 use crate::tls::sites::SiteTable;
-use crate::tls::tickets::{TICKET_LIFETIME_S, TicketKeys, Tickets};
+use crate::tls::tickets::{self, TICKET_LIFETIME_S, TicketKeys, Tickets};
+use crate::tls::work::{self, Costs, Progress};
 use crate::tls::{Agreement, ClientParts, ServerParts, x509};
 
-/// What a record may carry: RFC 8446 section 5.1.
-const PLAIN_BYTES_MAX: usize = 16 * 1024;
-/// What a record adds at most: its head, an explicit nonce, the tag and the hidden type.
-const RECORD_BYTES_ADDED: usize = 40;
 /// An alert in a record, with room for what may go in front of it.
 const ALERT_BYTES_MAX: usize = 256;
 /// Sessions that can be resumed with the backends of an upstream.
@@ -212,15 +210,14 @@ struct Site {
     config: Arc<ServerConfig>,
     /// Names the rules for clients; 0 if there are none.
     client_rules: u64,
-    signature_us: u32,
+    costs: Costs,
 }
 
-/// What a signature is taken to cost, in microseconds of one core.
-const fn signature_us(kind: KeyKind) -> u32 {
-    match kind {
-        KeyKind::Rsa => 700,
-        KeyKind::Ecdsa | KeyKind::Ed25519 => 100,
-    }
+/// What a signature with that key is taken to cost.
+fn signature_us(certified: &CertifiedKey) -> u32 {
+    let public_key = certified.key.public_key();
+    let public_bytes = public_key.map_or(0, |info| info.len());
+    work::signature_us(kind_of(certified), public_bytes)
 }
 
 impl ServerSettings {
@@ -278,10 +275,11 @@ impl ServerSettings {
         self.site(name).is_some()
     }
 
-    /// What the signature of a handshake with that site is taken to cost, in microseconds.
+    /// What the cryptography of a handshake with that site is taken to cost, in microseconds: what
+    /// [`Layer::work_left_us`] says of its connections before anything has come.
     #[must_use]
-    pub fn signature_us(&self, name: Option<&str>) -> u32 {
-        self.site(name).map_or(0, |site| site.signature_us)
+    pub fn handshake_us(&self, name: Option<&str>) -> u32 {
+        self.site(name).map_or(0, |site| site.costs.total_us())
     }
 
     /// Names the rules for clients of that site; 0 if there are none. They are compared.
@@ -320,6 +318,7 @@ impl ServerSettings {
         let mut connection = Connection::new(Side::Server(tls));
         connection.0.name = name.map(Box::from);
         connection.0.client_rules = site.client_rules;
+        connection.0.costs = site.costs;
         Some(connection)
     }
 }
@@ -359,7 +358,11 @@ impl SiteMaker<'_> {
             None => builder.with_no_client_auth(),
             Some(at) => builder.with_client_cert_verifier(self.verifiers[at].clone()),
         };
-        let signature_us = keys.iter().map(|key| signature_us(kind_of(key))).max();
+        let signatures_us = keys.iter().map(|key| signature_us(key));
+        let costs = Costs {
+            signature_us: signatures_us.max().unwrap_or(0),
+            checks_us: auth.map_or(0, |_| work::checks_us_expected(true)),
+        };
         let mut config = builder.with_cert_resolver(Arc::new(ByAbility(keys)));
         config.alpn_protocols.clone_from(protocols);
         // The order is ours, the best first: that of a client may be none.
@@ -370,27 +373,16 @@ impl SiteMaker<'_> {
         if auth.is_none() {
             config.send_tls13_tickets = 1;
             let names = members.iter().flat_map(|at| &certificate(at).names);
-            let purpose = purpose(self.parts.listener, names);
+            let purpose = tickets::purpose(self.parts.listener, names);
             let tickets = Tickets::new(self.tickets.clone(), purpose);
             config.ticketer = Arc::new(Ticketer(tickets));
         }
         Ok(Site {
             config: Arc::new(config),
             client_rules: auth.map_or(0, |at| rules(&self.parts.material.client_auths[at])),
-            signature_us: signature_us.unwrap_or(0),
+            costs,
         })
     }
-}
-
-/// What tickets of a site are good for.
-fn purpose<'a>(listener: &str, names: impl Iterator<Item = &'a String>) -> Box<[u8]> {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(listener.as_bytes());
-    for name in names {
-        context.update(&[0]);
-        context.update(name.as_bytes());
-    }
-    context.finish().as_ref().into()
 }
 
 /// A number for what is asked of clients. Never 0.
@@ -509,6 +501,7 @@ impl ProducesTickets for Ticketer {
 #[derive(Debug)]
 pub struct ClientSettings {
     config: Arc<ClientConfig>,
+    costs: Costs,
 }
 
 impl ClientSettings {
@@ -530,10 +523,15 @@ impl ClientSettings {
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Unverified(algorithms))),
         };
+        let mut costs = Costs {
+            signature_us: 0,
+            checks_us: work::checks_us_expected(parts.authorities.is_some()),
+        };
         let mut config = match parts.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
                 let certified = certified(identity).map_err(|fault| fault.to_string())?;
+                costs.signature_us = signature_us(&certified);
                 let resolver = rustls::sign::SingleCertAndKey::from(certified);
                 builder.with_client_cert_resolver(Arc::new(resolver))
             }
@@ -542,6 +540,7 @@ impl ClientSettings {
         config.resumption = Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX);
         Ok(Self {
             config: Arc::new(config),
+            costs,
         })
     }
 
@@ -551,6 +550,7 @@ impl ClientSettings {
         let server = ServerName::try_from(name).ok()?.to_owned();
         let tls = UnbufferedClientConnection::new(self.config.clone(), server).ok()?;
         let mut connection = Connection::new(Side::Client(tls));
+        connection.0.costs = self.costs;
         // Its ClientHello is sent first.
         connection.0.open(&mut [], &mut []).ok()?;
         Some(connection)
@@ -620,6 +620,9 @@ struct Inner {
     /// The name of the site that the client has asked for.
     name: Option<Box<str>>,
     client_rules: u64,
+    costs: Costs,
+    /// What of it was done and not been asked for.
+    done_us: u32,
 }
 
 enum Side {
@@ -730,6 +733,65 @@ impl Inner {
         match &mut self.side {
             Side::Server(tls) => self.held.step(tls.process_tls_records(bytes), into, given),
             Side::Client(tls) => self.held.step(tls.process_tls_records(bytes), into, given),
+        }
+    }
+
+    fn common(&self) -> &rustls::CommonState {
+        match &self.side {
+            Side::Server(tls) => tls,
+            Side::Client(tls) => tls,
+        }
+    }
+
+    fn is_tls12(&self) -> bool {
+        self.common().protocol_version() == Some(ProtocolVersion::TLSv1_2)
+    }
+
+    /// How far the handshake has come; none once nothing of it follows.
+    fn progress(&self) -> Option<Progress> {
+        let common = self.common();
+        if !common.is_handshaking() || self.held.fault.is_some() {
+            return None;
+        }
+        Some(self.progress_made())
+    }
+
+    #[cold]
+    fn progress_made(&self) -> Progress {
+        let common = self.common();
+        let is_server = matches!(self.side, Side::Server(_));
+        let kind = common.handshake_kind();
+        let has_agreed = common.negotiated_key_exchange_group().is_some();
+        let has_verified = common.peer_certificates().is_some();
+        Progress {
+            is_server,
+            is_resumed: kind == Some(HandshakeKind::Resumed),
+            has_agreed,
+            has_signed: match (is_server, self.is_tls12()) {
+                (true, true) => kind.is_some(),
+                (true, false) => has_agreed,
+                (false, true) => has_verified,
+                // In the same step as the end.
+                (false, false) => false,
+            },
+            has_verified,
+        }
+    }
+
+    fn work_left_us(&self) -> u32 {
+        self.progress().map_or(0, |it| it.left_us(self.costs))
+    }
+
+    /// Notes what was done of the work that was left before.
+    #[cold]
+    fn note_work(&mut self, before: u32, has_taken: bool) {
+        let after = self.work_left_us();
+        if has_taken || after != before {
+            let shown = self.common().peer_certificates().map_or(0, <[_]>::len);
+            let done_us = self
+                .progress_made()
+                .done_us(self.costs, before, after, shown);
+            self.done_us += done_us;
         }
     }
 
@@ -844,12 +906,6 @@ impl Inner {
     }
 }
 
-/// What can be written, on either side.
-trait Traffic {
-    fn encrypt(&mut self, plain: &[u8], space: &mut [u8]) -> Option<usize>;
-    fn end(&mut self, space: &mut [u8]) -> Option<usize>;
-}
-
 impl<D> Traffic for WriteTraffic<'_, D> {
     fn encrypt(&mut self, plain: &[u8], space: &mut [u8]) -> Option<usize> {
         WriteTraffic::encrypt(self, plain, space).ok()
@@ -860,77 +916,6 @@ impl<D> Traffic for WriteTraffic<'_, D> {
     }
 }
 
-/// Seals as much as there is room for, each record as full as can be.
-fn seal_traffic(
-    traffic: &mut dyn Traffic,
-    from: &[IoSlice<'_>],
-    mut skipped: usize,
-    space: &mut [u8],
-    is_spent: &mut bool,
-) -> Sealed {
-    let mut sealed = Sealed::default();
-    let (space, gathered) = space.split_at_mut(space.len().saturating_sub(PLAIN_BYTES_MAX));
-    let behind = from.iter().map(|slice| {
-        let (before, behind) = slice.split_at(skipped.min(slice.len()));
-        skipped -= before.len();
-        behind
-    });
-    let mut slices = behind.filter(|slice| !slice.is_empty()).peekable();
-    while let Some(mut rest) = slices.next() {
-        if slices.peek().is_some() && rest.len() < PLAIN_BYTES_MAX {
-            // Short pieces become one record; what is left of the last goes by itself.
-            let mut filled = 0;
-            loop {
-                let count = rest.len().min(gathered.len() - filled);
-                gathered[filled..filled + count].copy_from_slice(&rest[..count]);
-                filled += count;
-                rest = &rest[count..];
-                if !rest.is_empty() || filled == gathered.len() {
-                    break;
-                }
-                let Some(next) = slices.next() else { break };
-                rest = next;
-            }
-            if !seal_piece(traffic, &gathered[..filled], space, &mut sealed, is_spent) {
-                return sealed;
-            }
-        }
-        while !rest.is_empty() {
-            let count = rest.len().min(PLAIN_BYTES_MAX);
-            if !seal_piece(traffic, &rest[..count], space, &mut sealed, is_spent) {
-                return sealed;
-            }
-            rest = &rest[count..];
-        }
-    }
-    sealed
-}
-
-/// Seals one record's worth; false where there is no room for it.
-fn seal_piece(
-    traffic: &mut dyn Traffic,
-    piece: &[u8],
-    space: &mut [u8],
-    sealed: &mut Sealed,
-    is_spent: &mut bool,
-) -> bool {
-    let room = &mut space[sealed.bytes..];
-    if room.len() < piece.len() + RECORD_BYTES_ADDED {
-        return false;
-    }
-    match traffic.encrypt(piece, room) {
-        Some(count) => {
-            sealed.bytes += count;
-            sealed.taken += piece.len();
-            true
-        }
-        None => {
-            *is_spent = true;
-            false
-        }
-    }
-}
-
 impl Connection {
     fn new(side: Side) -> Self {
         Self(Box::new(Inner {
@@ -938,14 +923,9 @@ impl Connection {
             held: Held::default(),
             name: None,
             client_rules: 0,
+            costs: Costs::default(),
+            done_us: 0,
         }))
-    }
-
-    fn common(&self) -> &rustls::CommonState {
-        match &self.0.side {
-            Side::Server(tls) => tls,
-            Side::Client(tls) => tls,
-        }
     }
 }
 
@@ -961,7 +941,13 @@ impl Layer for Connection {
 
     fn on_received(&mut self, space: &mut [u8], into: &mut [u8]) -> Result<usize, ErrorKind> {
         let inner = &mut *self.0;
-        let (done, given) = inner.open(space, into)?;
+        let left_us = inner.work_left_us();
+        let opened = inner.open(space, into);
+        if left_us > 0 {
+            let has_taken = opened.is_ok_and(|(done, _)| done > 0);
+            inner.note_work(left_us, has_taken);
+        }
+        let (done, given) = opened?;
         if done < space.len() {
             inner.held.partial = space[done..].to_vec();
         }
@@ -1076,7 +1062,15 @@ impl Layer for Connection {
     }
 
     fn is_established(&self) -> bool {
-        !self.common().is_handshaking()
+        !self.0.common().is_handshaking()
+    }
+
+    fn work_left_us(&self) -> u32 {
+        self.0.work_left_us()
+    }
+
+    fn take_work_us(&mut self) -> u32 {
+        std::mem::take(&mut self.0.done_us)
     }
 
     fn fault(&self) -> Option<Fault> {
@@ -1084,7 +1078,7 @@ impl Layer for Connection {
     }
 
     fn secured(&self) -> Option<Secured<'_>> {
-        let common = self.common();
+        let common = self.0.common();
         Some(Secured {
             version: match common.protocol_version()? {
                 ProtocolVersion::TLSv1_3 => "TLSv1.3",
@@ -1111,7 +1105,7 @@ fn fault_of(error: &Error) -> Fault {
         Error::PeerIncompatible(_) => Fault::NothingInCommon,
         Error::NoApplicationProtocol => Fault::NoProtocol,
         Error::NoCertificatesPresented => Fault::NoCertificate,
-        Error::AlertReceived(alert) => Fault::Alert(alert_code(*alert)),
+        Error::AlertReceived(alert) => Fault::Alert(u8::from(*alert)),
         Error::InvalidCertificate(error) => certificate_fault(error),
         Error::InappropriateMessage { .. }
         | Error::InappropriateHandshakeMessage { .. }
@@ -1119,10 +1113,6 @@ fn fault_of(error: &Error) -> Fault {
         | Error::DecryptError => Fault::Misbehaved,
         _ => Fault::Internal,
     }
-}
-
-fn alert_code(alert: AlertDescription) -> u8 {
-    u8::from(alert)
 }
 
 const fn certificate_fault(error: &CertificateError) -> Fault {

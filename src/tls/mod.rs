@@ -15,9 +15,13 @@ mod absent;
 mod engine;
 pub mod fault;
 pub mod material;
+#[cfg(feature = "tls")]
+mod sealing;
 pub mod sites;
 #[cfg(feature = "tls")]
 mod tickets;
+#[cfg(feature = "tls")]
+mod work;
 pub mod x509;
 
 #[cfg(not(feature = "tls"))]

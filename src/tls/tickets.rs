@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::{Arc, RwLock};
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::digest;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::tls::material::{TICKET_NAME_BYTES, TicketKey};
@@ -84,6 +85,17 @@ impl Tickets {
     pub(crate) fn open(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         self.keys.open(ticket, &self.purpose)
     }
+}
+
+/// What tickets of a site are good for: a listener, and the names of the site.
+pub(crate) fn purpose<'a>(listener: &str, names: impl Iterator<Item = &'a String>) -> Box<[u8]> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(listener.as_bytes());
+    for name in names {
+        context.update(&[0]);
+        context.update(name.as_bytes());
+    }
+    context.finish().as_ref().into()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod descriptor_queue;
 mod descriptors;
 mod direction;
 mod drain;
+mod handshake_turn;
 mod handshakes;
 mod health;
 mod http;
@@ -313,6 +314,7 @@ impl<N: Net> Worker<N> {
             || !self.runnable_listeners.is_empty()
             || !self.runnable_probes.is_empty()
             || self.shared.upstreams.must_check_queues
+            || self.shared.handshakes.is_awaited()
     }
 
     fn mark(&mut self) {
@@ -476,6 +478,9 @@ impl<N: Net> Worker<N> {
                 }
             }
         }
+        if self.shared.handshakes.is_awaited() {
+            self.run_handshakes();
+        }
     }
 
     fn run_session(&mut self, SessionId { key, generation }: SessionId) {
@@ -547,6 +552,9 @@ impl<N: Net> Worker<N> {
         let shared = &mut self.shared;
         if let Some((_, timer)) = session.timer {
             shared.timers.wheel.cancel(timer);
+        }
+        if session.client.awaits_work() {
+            shared.handshakes.leave();
         }
         shared.descriptor_queue.leave(key);
         shared.descriptor_queue.on_freed();

@@ -13,7 +13,7 @@ use crate::core::opening::{Answer, Look, OPENING_BYTES_MAX, Refusal, Settled, Sp
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
 use crate::core::tls_route::NoTlsRoute;
-use crate::net::{Net, Then};
+use crate::net::{Kind, Net, Then};
 use crate::worker::attempt::Attempt;
 use crate::worker::http::client::Http;
 use crate::worker::keys::{ListenerSlot, UpstreamSlot};
@@ -189,7 +189,7 @@ fn direct<N: Net>(
     }
 }
 
-/// Begins to decrypt, as soon as there is room for a signature in a turn.
+/// Begins to decrypt, as soon as there is room for that in a turn.
 fn terminate<N: Net>(
     key: u32,
     session: &mut Session<N>,
@@ -205,10 +205,15 @@ fn terminate<N: Net>(
     let tls = tls.settings();
     let hello = settled.hello.as_deref();
     let name = hello.and_then(|hello| hello.server_name.as_deref());
-    let cost_us = tls.signature_us(name);
-    if !shared.handshakes.may_sign(shared.timers.turn, cost_us) {
+    let cost_us = tls.handshake_us(name);
+    let known_as = (Kind::Client, key);
+    let client = &mut session.client;
+    if !client.may_work(&mut shared.handshakes, known_as, cost_us) {
         opening.settled = Some(settled);
-        return Turn::Again;
+        return match client.has_failed(&mut shared.io.net) {
+            true => Turn::Close(CloseReason::Reset(Side::Client)),
+            false => Turn::Sleep,
+        };
     }
     let Some(connection) = tls.accept(name) else {
         session.take_told(&mut settled);
@@ -221,10 +226,11 @@ fn terminate<N: Net>(
     let mut bytes = std::mem::take(&mut opening.bytes);
     let came = &mut bytes[settled.own_bytes..];
     opening.settled = Some(settled);
-    match session
+    let begun = session
         .client
-        .put_layer(&mut io.net, Some(connection), came)
-    {
+        .put_layer(&mut io.net, Some(connection), came);
+    session.client.settle_work(&mut shared.handshakes, cost_us);
+    match begun {
         Ok(_) => shake(key, session, shared),
         Err(_) => fail(session, shared),
     }
@@ -235,8 +241,8 @@ fn shake<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Shared<N>) -> 
     let Protocol::Opening(opening) = &mut session.protocol else {
         return Turn::Sleep;
     };
-    let io = &mut shared.io;
-    match session.client.shake(&mut io.net) {
+    let (net, handshakes) = (&mut shared.io.net, &mut shared.handshakes);
+    match session.client.shake(net, handshakes, (Kind::Client, key)) {
         Ok(true) => {}
         Ok(false) => return Turn::Sleep,
         Err(_) if session.client.fault().is_none() => {

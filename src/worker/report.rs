@@ -157,6 +157,7 @@ impl<N: Net> Worker<N> {
         self.check_connections()?;
         self.check_descriptor_queue()?;
         self.check_queues()?;
+        self.check_handshakes()?;
         self.check_buffers()?;
         if self.runnable.len() > self.sessions.len() {
             return Err(format!("{} sessions are queued", self.runnable.len()));
@@ -197,6 +198,18 @@ impl<N: Net> Worker<N> {
             return Err(format!("{bound} wait for a backend, {counted} are counted"));
         }
         Ok(())
+    }
+
+    /// Who waits for the turn of handshakes is in a line, and nobody else but those who have gone.
+    fn check_handshakes(&self) -> Result<(), String> {
+        let clients = self.sessions.iter().map(|(_, session)| &session.client);
+        let backends = self.shared.connections.iter().map(|(_, it)| &it.endpoint);
+        let waiting = clients.chain(backends).filter(|it| it.awaits_work());
+        let handshakes = &self.shared.handshakes;
+        match (waiting.count(), handshakes.waiting() - handshakes.gone()) {
+            (waiting, queued) if waiting == queued => Ok(()),
+            (waiting, queued) => Err(format!("{waiting} handshakes wait, {queued} are queued")),
+        }
     }
 
     fn check_buffers(&self) -> Result<(), String> {

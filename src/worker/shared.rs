@@ -209,7 +209,8 @@ impl<N: Net> Shared<N> {
             }
         }
         let endpoint = self.connections.endpoint_mut(key);
-        let shaken = endpoint.shake(&mut self.io.net);
+        let known_as = (Kind::Backend, key);
+        let shaken = endpoint.shake(&mut self.io.net, &mut self.handshakes, known_as);
         shaken.map_err(|kind| match endpoint.fault() {
             Some(fault) => Reason::Tls(fault),
             None => Reason::of(kind),
@@ -247,6 +248,9 @@ impl<N: Net> Shared<N> {
             self.upstreams.forget_parked(connection.backend, key);
         }
         self.prefaces.forget(key);
+        if connection.endpoint.awaits_work() {
+            self.handshakes.leave();
+        }
         self.descriptor_queue.on_freed();
         Some(connection.endpoint)
     }

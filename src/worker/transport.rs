@@ -12,6 +12,7 @@ use crate::core::layer::{Layer, Secured};
 use crate::core::readiness::{Io, Readiness};
 use crate::net::{Kind, Net, Target, Then};
 use crate::tls::Connection;
+use crate::worker::handshakes::Handshakes;
 
 /// What a peer may still have said when its connection is closed, in bytes.
 const LAST_WORDS_BYTES_MAX: usize = 512;
@@ -19,6 +20,11 @@ const LAST_WORDS_BYTES_MAX: usize = 512;
 /// Where records are opened and sealed: three that are full and what is gathered for one, or the
 /// longest message of a handshake that is taken.
 const LAYER_SPACE_BYTES: usize = 66 * 1024;
+
+/// The layer has something for the socket.
+const HAS_PENDING: u8 = 1;
+/// It waits for its turn in the [handshakes](Handshakes).
+const AWAITS_WORK: u8 = 2;
 
 /// One end of a connection.
 pub(crate) struct Endpoint<N: Net> {
@@ -29,8 +35,8 @@ pub(crate) struct Endpoint<N: Net> {
     ready: Readiness,
     /// What is known of the socket alone.
     ready_beneath: Readiness,
-    /// Whether the layer has something for the socket.
-    has_pending: bool,
+    /// [`HAS_PENDING`], [`AWAITS_WORK`]: in one byte, as there are many of these.
+    marks: u8,
     ending: Ending,
     /// Stamped when it was watched; events of another generation are stale.
     generation: u32,
@@ -68,7 +74,7 @@ impl<N: Net> Endpoint<N> {
             layer: None,
             ready: Readiness::WRITE,
             ready_beneath: Readiness::WRITE,
-            has_pending: false,
+            marks: 0,
             ending: Ending::No,
             generation,
         }
@@ -120,7 +126,7 @@ impl<N: Net> Endpoint<N> {
                     stream,
                     ready: Readiness::NONE,
                     ready_beneath: Readiness::NONE,
-                    has_pending: false,
+                    marks: 0,
                     ending: Ending::NotBegun,
                     generation: target.generation,
                 };
@@ -215,6 +221,10 @@ impl<N: Net> Endpoint<N> {
         if self.may_write() {
             self.finish_layer(net);
         }
+        if !self.is_established() {
+            // There is no work to be done for it any more.
+            self.abandon_layer(net);
+        }
         let mut space = [0; LAST_WORDS_BYTES_MAX];
         if self.may_read() && matches!(self.read(net, &mut space), Io::Ready(_)) {
             self.read(net, &mut space);
@@ -261,6 +271,13 @@ impl<N: Net> Endpoint<N> {
         self.ready_beneath.add(ready);
     }
 
+    fn set_mark(&mut self, mark: u8, is_set: bool) {
+        match is_set {
+            true => self.marks |= mark,
+            false => self.marks &= !mark,
+        }
+    }
+
     fn clear_ready(&mut self, ready: Readiness) {
         self.ready.clear(ready);
         self.ready_beneath.clear(ready);
@@ -279,7 +296,8 @@ impl<N: Net> Endpoint<N> {
         if layer.has_ended() {
             self.ready.add(Readiness::CLOSING);
         }
-        self.has_pending = !layer.pending().is_empty();
+        let has_pending = !layer.pending().is_empty();
+        self.set_mark(HAS_PENDING, has_pending);
     }
 
     /// Whether nothing of the peer is to come that a close would answer by a reset: the mark of its
@@ -307,40 +325,101 @@ impl<N: Net> Endpoint<N> {
         is_first
     }
 
-    /// Goes on until both sides of a layer have agreed; whether they have.
-    pub(crate) fn shake(&mut self, net: &mut N) -> Result<bool, ErrorKind> {
+    /// Goes on until both sides of a layer have agreed; whether they have. It may wait for the
+    /// turn of handshakes, and is known there by its kind and key.
+    pub(crate) fn shake(
+        &mut self,
+        net: &mut N,
+        handshakes: &mut Handshakes,
+        known_as: (Kind, u32),
+    ) -> Result<bool, ErrorKind> {
         match self.is_established() {
             true => Ok(true),
-            false => self.shake_layer(net),
+            false => self.shake_layer(net, handshakes, known_as),
         }
     }
 
     #[cold]
-    fn shake_layer(&mut self, net: &mut N) -> Result<bool, ErrorKind> {
+    fn shake_layer(
+        &mut self,
+        net: &mut N,
+        handshakes: &mut Handshakes,
+        known_as: (Kind, u32),
+    ) -> Result<bool, ErrorKind> {
         let mut space = take_space(net);
-        let found = self.shake_in(net, &mut space);
+        let found = self.shake_in(net, handshakes, known_as, &mut space);
         *net.layer_space() = space;
         found
     }
 
-    fn shake_in(&mut self, net: &mut N, space: &mut [u8]) -> Result<bool, ErrorKind> {
+    fn shake_in(
+        &mut self,
+        net: &mut N,
+        handshakes: &mut Handshakes,
+        known_as: (Kind, u32),
+        space: &mut [u8],
+    ) -> Result<bool, ErrorKind> {
         loop {
             if self.may_write() {
                 self.flush(net)?;
             }
-            match &self.layer {
+            let cost_us = match &self.layer {
                 Some(layer) if layer.is_established() => return Ok(true),
                 Some(layer) if layer.has_ended() => return Err(ErrorKind::UnexpectedEof),
-                Some(_) => {}
+                Some(layer) => layer.work_left_us(),
                 None => return Ok(true),
-            }
-            if !self.ready_beneath.has(Readiness::READ) {
+            };
+            if !self.ready_beneath.has(Readiness::READ)
+                || !self.may_work(handshakes, known_as, cost_us)
+            {
                 return Ok(false);
             }
-            if let Io::Failed(kind) = self.receive(net, &mut [], space) {
+            let found = self.receive(net, &mut [], space);
+            self.settle_work(handshakes, cost_us);
+            if let Io::Failed(kind) = found {
                 return Err(kind);
             }
         }
+    }
+
+    /// Whether this much work may be done for it now. If not, it waits for its turn.
+    pub(crate) fn may_work(
+        &mut self,
+        handshakes: &mut Handshakes,
+        (kind, key): (Kind, u32),
+        cost_us: u32,
+    ) -> bool {
+        let may_work = handshakes.may_work(cost_us);
+        if !may_work && !self.awaits_work() {
+            self.set_mark(AWAITS_WORK, true);
+            let target = Target {
+                kind,
+                key,
+                generation: self.generation,
+            };
+            handshakes.wait(target, cost_us);
+        }
+        may_work
+    }
+
+    /// Of the work that might have been done, some was.
+    pub(crate) fn settle_work(&mut self, handshakes: &mut Handshakes, cost_us: u32) {
+        let done_us = self.layer.as_mut().map_or(0, Layer::take_work_us);
+        handshakes.settle(cost_us, done_us);
+    }
+
+    /// Whether it waits for its turn.
+    pub(crate) fn awaits_work(&self) -> bool {
+        self.marks & AWAITS_WORK != 0
+    }
+
+    /// Its turn has come, if it is the one that has waited. Whether it is.
+    pub(crate) fn take_turn(&mut self, generation: u32) -> bool {
+        let is_meant = self.generation == generation;
+        if is_meant {
+            self.set_mark(AWAITS_WORK, false);
+        }
+        is_meant
     }
 
     /// What both sides of a layer have agreed on, once they have.
@@ -360,7 +439,7 @@ impl<N: Net> Endpoint<N> {
         let _ = self.flush(net);
         self.layer = None;
         self.ready = self.ready_beneath;
-        self.has_pending = false;
+        self.set_mark(HAS_PENDING, false);
         self.ending = Ending::No;
     }
 
@@ -372,9 +451,9 @@ impl<N: Net> Endpoint<N> {
     /// Bytes that a layer has for the socket, which has not taken them yet.
     #[inline]
     pub(crate) fn pending_bytes(&self) -> usize {
-        match self.has_pending {
-            false => 0,
-            true => self.layer.as_ref().map_or(0, |layer| layer.pending().len()),
+        match self.marks & HAS_PENDING {
+            0 => 0,
+            _ => self.layer.as_ref().map_or(0, |layer| layer.pending().len()),
         }
     }
 

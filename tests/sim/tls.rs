@@ -209,6 +209,14 @@ impl Layer for Records {
         self.inner().is_established()
     }
 
+    fn work_left_us(&self) -> u32 {
+        self.inner().work_left_us()
+    }
+
+    fn take_work_us(&mut self) -> u32 {
+        self.inner_mut().take_work_us()
+    }
+
     fn fault(&self) -> Option<Fault> {
         self.inner().fault()
     }

@@ -207,6 +207,14 @@ impl Layer for Toy {
         true
     }
 
+    fn work_left_us(&self) -> u32 {
+        0
+    }
+
+    fn take_work_us(&mut self) -> u32 {
+        0
+    }
+
     fn fault(&self) -> Option<Fault> {
         None
     }

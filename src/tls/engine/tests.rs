@@ -463,8 +463,8 @@ fn keys_come_in_all_forms() {
 #[test]
 fn a_site_has_a_certificate_for_each_kind_of_client() {
     let server = server(&listener(&["site", "site-rsa"]), &[], false);
-    assert_eq!(server.signature_us(Some("localhost")), 700);
-    assert_eq!(server.signature_us(Some("a.wild.example")), 100);
+    assert_eq!(server.handshake_us(Some("localhost")), 750);
+    assert_eq!(server.handshake_us(Some("a.wild.example")), 150);
 }
 
 /// A site that asks for certificates, and one that does not.
@@ -531,4 +531,124 @@ fn a_connection_from_before_the_rules_have_changed_serves_its_own_site_only() {
         ..over(&settings, Some("two.example"))
     };
     assert!(settings.is_misdirected("site.example", &none));
+}
+
+/// Both sides of a handshake in pieces of so many bytes: what each has done of asymmetric
+/// cryptography, and the most that it did in one step. None of it comes unannounced.
+fn work(client: &mut Connection, server: &mut Connection, piece: usize) -> [(u32, u32); 2] {
+    let mut found = [(0, 0); 2];
+    while !client.pending().is_empty() || !server.pending().is_empty() {
+        for to in [1, 0] {
+            let (from, into) = match to {
+                1 => (&mut *client, &mut *server),
+                _ => (&mut *server, &mut *client),
+            };
+            while !from.pending().is_empty() {
+                let count = from.pending().len().min(piece);
+                let (bytes, rest) = from.pending().split_at(count);
+                let (bytes, rest) = (bytes.to_vec(), rest.len());
+                from.on_sent(count);
+                let mut space = vec![0; 66 * 1024];
+                let carried = into.carry(&mut space);
+                space[carried..carried + count].copy_from_slice(&bytes);
+                let left = into.work_left_us();
+                let opened = into.on_received(&mut space[..carried + count], &mut []);
+                let done = into.take_work_us();
+                assert!(opened.is_err() || done <= left, "{done} of {left}");
+                found[to].0 += done;
+                found[to].1 = found[to].1.max(done);
+                assert!(from.pending().len() == rest);
+            }
+        }
+    }
+    found
+}
+
+/// A client of this version, which offers keys of these groups, the first one at once.
+fn client_of(
+    version: &'static rustls::SupportedProtocolVersion,
+    groups: &[&'static dyn rustls::crypto::SupportedKxGroup],
+    identity: Option<&Identity>,
+) -> ClientSettings {
+    let settings = client(identity, &[]);
+    let mut crypto = CryptoProvider::clone(settings.config.crypto_provider());
+    crypto.kx_groups = groups.to_vec();
+    let ca = certificates_in(&file("ca.pem")).expect("a certificate");
+    let builder = ClientConfig::builder_with_provider(Arc::new(crypto))
+        .with_protocol_versions(&[version])
+        .expect("a version");
+    let resolver = settings.config.client_auth_cert_resolver.clone();
+    let config = builder
+        .with_root_certificates(roots(&ca))
+        .with_client_cert_resolver(resolver);
+    ClientSettings {
+        config: Arc::new(config),
+        costs: settings.costs,
+    }
+}
+
+/// All of the work of both sides, in microseconds: of the server once it is known who shows what.
+#[test]
+fn work_is_announced_before_it_is_done_and_none_of_it_is_missed() {
+    use provider::kx_group::{SECP256R1, SECP384R1, X25519};
+    use rustls::version::{TLS12, TLS13};
+    let plain = server(&listener(&["site"]), &[], false);
+    let rsa = server(&listener(&["site-rsa"]), &[], false);
+    let mut material = listener(&["site"]);
+    material.client_auths = vec![client_auth(true, false)];
+    material.certificates[0].client_auth = Some(0);
+    let asks = server(&material, &[], false);
+    let own = identity("client");
+    for (version, groups, identity, server, expected) in [
+        (&TLS13, [X25519, SECP256R1], None, &plain, [350, 150]),
+        (&TLS13, [SECP384R1, X25519], None, &plain, [350, 150]),
+        (&TLS12, [X25519, SECP256R1], None, &plain, [350, 150]),
+        (&TLS13, [X25519, SECP256R1], None, &rsa, [350, 750]),
+        (&TLS12, [SECP256R1, X25519], None, &rsa, [350, 750]),
+        (&TLS13, [X25519, SECP256R1], Some(&own), &asks, [450, 450]),
+        (&TLS13, [SECP384R1, X25519], Some(&own), &asks, [450, 450]),
+        (&TLS12, [X25519, SECP256R1], Some(&own), &asks, [450, 450]),
+    ] {
+        for piece in [usize::MAX, 100, 7, 1] {
+            let settings = client_of(version, &groups, identity);
+            let mut client = settings.connect("localhost").expect("a name");
+            let mut server = server.accept(None).expect("a site");
+            let [by_client, by_server] = work(&mut client, &mut server, piece);
+            assert!(client.is_established() && server.is_established());
+            let name = format!("{version:?} {expected:?} in pieces of {piece}");
+            assert_eq!(by_client.0, expected[0], "{name}");
+            // Which of its messages a client was verified by does not show in between.
+            let most = match identity {
+                None => expected[1],
+                Some(_) => expected[1] + 800,
+            };
+            assert!(
+                (expected[1]..=most).contains(&by_server.0),
+                "{by_server:?}: {name}"
+            );
+            assert!(by_server.1 < 1_000, "{name}");
+            assert_eq!((client.work_left_us(), server.work_left_us()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn who_resumes_or_only_says_a_part_costs_little() {
+    let server = server(&listener(&["site-rsa"]), &[], false);
+    let settings = client(None, &[]);
+    for expected in [750, 50] {
+        let mut client = settings.connect("localhost").expect("a name");
+        let mut connection = server.accept(None).expect("a site");
+        let [_, by_server] = work(&mut client, &mut connection, 10);
+        assert_eq!(by_server, (expected, expected));
+    }
+    let mut client = settings.connect("localhost").expect("a name");
+    let mut connection = server.accept(None).expect("a site");
+    let mut hello = take(&mut client);
+    hello.pop();
+    assert_eq!(connection.on_received(&mut hello, &mut []), Ok(0));
+    assert_eq!(
+        (connection.take_work_us(), connection.work_left_us()),
+        (0, 750)
+    );
 }
