@@ -58,7 +58,7 @@ pub struct Config {
     /// Who the process becomes, and what it may do.
     pub(crate) privileges: Privileges,
     /// What the files hold that `tls` names; nothing until they are read.
-    pub(crate) material: Arc<Material>,
+    pub material: Arc<Material>,
 }
 
 /// Who the process becomes once its listeners are open, and what it may do from then on. Settled

@@ -15,7 +15,7 @@
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
 #[path = "tls.rs"]
-mod tls;
+pub(crate) mod tls;
 #[path = "toy.rs"]
 mod toy;
 
@@ -34,7 +34,7 @@ use weir::core::time::Tick;
 use weir::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
 use weir::tls::Connection;
 
-use tls::{Records, TlsPeer};
+use tls::{Charged, Records, TlsPeer};
 use toy::{Opener, Toy};
 
 /// What the seed may draw, and how often.
@@ -325,6 +325,8 @@ pub(crate) struct World {
     calls: Calls,
     /// The next stream to be watched cannot be.
     pub(crate) fails_next_watch: bool,
+    /// Asymmetric cryptography of the workers so far, in microseconds, which the clock has had.
+    work_us: u64,
     /// What happens between two calls of the worker, and after how many from now.
     between: Option<(usize, Script)>,
     trace: VecDeque<String>,
@@ -467,6 +469,9 @@ struct Conn {
     carried: VecDeque<(usize, Vec<u8>)>,
     socket_written: usize,
     socket_taken: usize,
+    /// [`World::work`] at the last read, and the most between two.
+    read_at_us: Option<u64>,
+    waited_us_max: u64,
 }
 
 /// The far end.
@@ -571,6 +576,7 @@ impl World {
             progress: 0,
             calls: Calls::default(),
             fails_next_watch: false,
+            work_us: 0,
             between: None,
             trace: VecDeque::new(),
         }
@@ -583,6 +589,23 @@ impl World {
     /// Lets time pass as if the worker had been stopped; what is due happens at the next wait.
     pub(crate) fn advance(&mut self, ms: u64) {
         self.now += ms;
+    }
+
+    /// A worker does nothing else for so many microseconds.
+    pub(crate) fn work(&mut self, us: u64) {
+        let before = self.work_us;
+        self.work_us += us;
+        self.now += self.work_us / 1000 - before / 1000;
+    }
+
+    /// How many they were so far.
+    pub(crate) fn worked_us(&self) -> u64 {
+        self.work_us
+    }
+
+    /// The most of it that lay between two reads of what this peer has sent.
+    pub(crate) fn peer_waited_us(&self, peer: PeerId) -> u64 {
+        self.conns[peer.0].waited_us_max
     }
 
     /// Lets all that is due happen now, as between two calls of the worker.
@@ -957,6 +980,8 @@ impl World {
             carried: VecDeque::new(),
             socket_written: 0,
             socket_taken: 0,
+            read_at_us: None,
+            waited_us_max: 0,
             peer: Peer {
                 unsent: VecDeque::new(),
                 unsealed: Vec::new(),
@@ -1447,6 +1472,9 @@ impl World {
     fn read(&mut self, id: usize, most: usize) -> (Io<usize>, Vec<u8>) {
         let short = self.rng.chance(self.settings.short_read_percent);
         let conn = &mut self.conns[id];
+        let waited_us = self.work_us - conn.read_at_us.unwrap_or(self.work_us);
+        conn.waited_us_max = conn.waited_us_max.max(waited_us);
+        conn.read_at_us = Some(self.work_us);
         let mut count = conn.inbound.bytes.len().min(most);
         if count == 0 {
             return (conn.end_of_input(), Vec::new());
@@ -1734,7 +1762,11 @@ impl Net for SimNet {
         outcome
     }
 
-    fn layer(&mut self, stream: &SimStream, _: Option<Connection>) -> Option<Records> {
+    fn layer(&mut self, stream: &SimStream, tls: Option<Connection>) -> Option<Records> {
+        if let Some(tls) = tls {
+            let clock = Rc::clone(&self.shared);
+            return Some(Records::Charged(Charged::new(tls, clock)));
+        }
         let mut world = self.world();
         if !world.settings.has_layer {
             return None;

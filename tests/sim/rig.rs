@@ -80,7 +80,11 @@ impl Drop for Rig {
 impl Rig {
     /// A worker with this configuration in a world with these settings.
     pub(crate) fn new(seed: u64, settings: Settings, text: &str) -> Self {
-        let config = compile(text);
+        Self::of(seed, settings, compile(text))
+    }
+
+    /// The same for one that has been compiled.
+    pub(crate) fn of(seed: u64, settings: Settings, config: Config) -> Self {
         let net = SimNet::new(seed, settings);
         let sockets: Vec<_> = config.listeners.iter().map(|_| net.listen()).collect();
         let listeners = config

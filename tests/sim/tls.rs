@@ -1,8 +1,10 @@
 //! Real records of TLS in the place of the toy's: the handshake is done in memory when the worker's
 //! side asks for its layer, so that both sides begin established.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{ErrorKind, IoSlice};
+use std::rc::Rc;
 use std::sync::LazyLock;
 
 use weir::core::fault::Fault;
@@ -14,6 +16,7 @@ use weir::tls::{
     certificates_in, key_in,
 };
 
+use super::World;
 use super::toy::Toy;
 
 const SPACE_BYTES: usize = 66 * 1024;
@@ -23,6 +26,35 @@ const SPACE_BYTES: usize = 66 * 1024;
 pub(crate) enum Records {
     Toy(Toy),
     Tls(Connection),
+    /// What a configuration has asked for.
+    Charged(Charged),
+}
+
+/// TLS from its first byte on, whose asymmetric cryptography takes time of the world.
+#[derive(Debug)]
+pub(crate) struct Charged {
+    tls: Connection,
+    clock: Clock,
+    done_us: u32,
+}
+
+/// The world, for its clock.
+struct Clock(Rc<RefCell<World>>);
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Clock")
+    }
+}
+
+impl Charged {
+    pub(crate) fn new(tls: Connection, world: Rc<RefCell<World>>) -> Self {
+        Self {
+            tls,
+            clock: Clock(world),
+            done_us: 0,
+        }
+    }
 }
 
 /// The far end's side.
@@ -73,12 +105,7 @@ static SETTINGS: LazyLock<(ServerSettings, ClientSettings)> = LazyLock::new(|| {
 pub(crate) fn pair() -> (Connection, TlsPeer) {
     let (server, client) = &*SETTINGS;
     let mut here = server.accept(None).expect("a site");
-    let mut there = TlsPeer {
-        layer: client.connect("two.example").expect("a name"),
-        space: vec![0; SPACE_BYTES],
-        opened: vec![0; SPACE_BYTES],
-        has_ended: false,
-    };
+    let mut there = TlsPeer::new(client.connect("two.example").expect("a name"));
     let mut space = vec![0; SPACE_BYTES];
     while !there.layer.pending().is_empty() {
         let said = take_pending(&mut there.layer);
@@ -99,6 +126,25 @@ fn take_pending(layer: &mut Connection) -> Vec<u8> {
 }
 
 impl TlsPeer {
+    /// One end of a connection, before its handshake.
+    pub(crate) fn new(layer: Connection) -> Self {
+        Self {
+            layer,
+            space: vec![0; SPACE_BYTES],
+            opened: vec![0; SPACE_BYTES],
+            has_ended: false,
+        }
+    }
+
+    pub(crate) fn is_established(&self) -> bool {
+        self.layer.is_established()
+    }
+
+    /// What it has to say by itself, the handshake among it.
+    pub(crate) fn take_pending(&mut self) -> Vec<u8> {
+        take_pending(&mut self.layer)
+    }
+
     /// Writes records of all of it.
     pub(crate) fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut taken = 0;
@@ -145,6 +191,7 @@ impl Records {
         match self {
             Self::Toy(toy) => toy,
             Self::Tls(tls) => tls,
+            Self::Charged(charged) => &charged.tls,
         }
     }
 
@@ -152,6 +199,7 @@ impl Records {
         match self {
             Self::Toy(toy) => toy,
             Self::Tls(tls) => tls,
+            Self::Charged(charged) => &mut charged.tls,
         }
     }
 }
@@ -162,7 +210,18 @@ impl Layer for Records {
     }
 
     fn on_received(&mut self, space: &mut [u8], into: &mut [u8]) -> Result<usize, ErrorKind> {
-        self.inner_mut().on_received(space, into)
+        let opened = self.inner_mut().on_received(space, into);
+        if let Self::Charged(Charged {
+            tls,
+            clock,
+            done_us,
+        }) = self
+        {
+            let us = tls.take_work_us();
+            clock.0.borrow_mut().work(us.into());
+            *done_us += us;
+        }
+        opened
     }
 
     fn on_end(&mut self) {
@@ -214,7 +273,10 @@ impl Layer for Records {
     }
 
     fn take_work_us(&mut self) -> u32 {
-        self.inner_mut().take_work_us()
+        match self {
+            Self::Charged(charged) => std::mem::take(&mut charged.done_us),
+            Self::Toy(_) | Self::Tls(_) => self.inner_mut().take_work_us(),
+        }
     }
 
     fn fault(&self) -> Option<Fault> {
@@ -226,6 +288,7 @@ impl Layer for Records {
             Self::Toy(toy) => toy.secured(),
             // What is said over the toy is said over this as well.
             Self::Tls(_) => None,
+            Self::Charged(charged) => charged.tls.secured(),
         }
     }
 }
