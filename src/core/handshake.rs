@@ -39,7 +39,7 @@ pub enum Handshake {
 
 impl Handshake {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 13] = [
+    pub const ALL: [Self; 13] = [
         Self::Full,
         Self::Resumed,
         Self::NotTls,
