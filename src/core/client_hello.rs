@@ -132,6 +132,7 @@ pub struct Alert(u8);
 impl Alert {
     pub const UNEXPECTED_MESSAGE: Self = Self(10);
     pub const RECORD_OVERFLOW: Self = Self(22);
+    pub const HANDSHAKE_FAILURE: Self = Self(40);
     pub const ILLEGAL_PARAMETER: Self = Self(47);
     pub const DECODE_ERROR: Self = Self(50);
     pub const PROTOCOL_VERSION: Self = Self(70);

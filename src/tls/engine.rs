@@ -30,6 +30,7 @@ use rustls::{
     SupportedCipherSuite,
 };
 
+use crate::core::client_hello::Alert;
 use crate::core::fault::Fault;
 use crate::core::layer::{Layer, Sealed, Secured};
 use crate::core::readiness::Io;
@@ -823,13 +824,19 @@ impl Inner {
     /// that the library is not asked again.
     #[cold]
     fn fail(&mut self, error: &Error, rest: &mut [u8]) -> ErrorKind {
-        let mut done = 0;
+        let (mut done, told) = (0, self.held.pending.len());
         loop {
             let (discard, step) = self.step(&mut rest[done..], &mut [], &mut 0);
             done += discard;
             if !matches!(step, Step::Again) {
                 break;
             }
+        }
+        if self.is_tls12() && matches!(error, Error::NoCertificatesPresented) {
+            // What it has said is of TLS 1.3 alone: RFC 5246 section 7.4.6.
+            self.held.pending.truncate(told);
+            let alert = Alert::HANDSHAKE_FAILURE.record();
+            self.held.pending.extend_from_slice(&alert);
         }
         self.held.fault = Some(fault_of(error));
         if self.held.end == End::No {

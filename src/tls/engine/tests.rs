@@ -652,3 +652,25 @@ fn who_resumes_or_only_says_a_part_costs_little() {
         (0, 750)
     );
 }
+
+#[test]
+fn who_shows_no_certificate_is_told_so_in_the_words_of_its_version() {
+    use provider::kx_group::X25519;
+    let mut material = listener(&["site"]);
+    material.client_auths = vec![client_auth(true, false)];
+    material.certificates[0].client_auth = Some(0);
+    let asks = server(&material, &[], false);
+    for (version, alert) in [
+        (&rustls::version::TLS12, 40),
+        (&rustls::version::TLS13, 116),
+    ] {
+        for piece in [1, usize::MAX] {
+            let settings = client_of(version, &[X25519], None);
+            let mut client = settings.connect("localhost").expect("a name");
+            let mut server = asks.accept(None).expect("a site");
+            shake(&mut client, &mut server, piece);
+            assert_eq!(server.fault(), Some(Fault::NoCertificate), "{alert}");
+            assert_eq!(client.fault(), Some(Fault::Alert(alert)));
+        }
+    }
+}
