@@ -13,7 +13,6 @@ use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::{
     CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, ring as provider,
 };
-use rustls::pki_types::pem::{self, PemObject as _, SectionKind};
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
 };
@@ -36,6 +35,7 @@ use crate::core::layer::{Layer, Sealed, Secured};
 use crate::core::readiness::Io;
 use crate::tls::fault::{Facts, IdentityFault, KeyKind, PemFault};
 use crate::tls::material::{ClientAuth, Identity, Secret};
+use crate::tls::pem::Sections;
 use crate::tls::sealing::{Traffic, seal_traffic};
 use crate::tls::sites::SiteTable;
 use crate::tls::tickets::{self, TICKET_LIFETIME_S, TicketKeys, Tickets};
@@ -54,7 +54,7 @@ const CLIENT_SESSIONS_MAX: usize = 64;
 /// # Errors
 /// When there is none, or a section is malformed.
 pub fn certificates_in(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemFault> {
-    sections_in(pem, SectionKind::Certificate)
+    sections_in(pem, b"CERTIFICATE")
 }
 
 /// The revocation lists in a PEM file, in DER.
@@ -62,24 +62,21 @@ pub fn certificates_in(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemFault> {
 /// # Errors
 /// When there is none, or a section is malformed.
 pub fn revocations_in(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemFault> {
-    sections_in(pem, SectionKind::Crl)
+    sections_in(pem, b"X509 CRL")
 }
 
-fn sections_in(pem: &[u8], wanted: SectionKind) -> Result<Vec<Vec<u8>>, PemFault> {
+fn sections_in(pem: &[u8], label: &[u8]) -> Result<Vec<Vec<u8>>, PemFault> {
     let mut found = Vec::new();
-    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
-        let (kind, der) = section.map_err(|_| PemFault::Malformed)?;
-        if kind == wanted {
-            found.push(der);
-        } else {
-            // It may be a key.
-            drop(Secret::new(der));
+    for section in Sections::of(pem) {
+        let section = section?;
+        if section.label == label {
+            found.push(section.decode()?);
         }
     }
-    if found.is_empty() {
-        return Err(PemFault::Missing);
+    match found.is_empty() {
+        true => Err(PemFault::Missing),
+        false => Ok(found),
     }
-    Ok(found)
 }
 
 /// The private key in a PEM file: PKCS#8, PKCS#1 or SEC1.
@@ -87,20 +84,28 @@ fn sections_in(pem: &[u8], wanted: SectionKind) -> Result<Vec<Vec<u8>>, PemFault
 /// # Errors
 /// When there is not just one, or it is encrypted.
 pub fn key_in(pem: &[u8]) -> Result<Secret, PemFault> {
-    let says = |text: &str| pem.windows(text.len()).any(|at| at == text.as_bytes());
-    if says("-----BEGIN ENCRYPTED PRIVATE KEY") || says("Proc-Type: 4,ENCRYPTED") {
-        return Err(PemFault::Encrypted);
+    let mut found = Err(PemFault::Missing);
+    for section in Sections::of(pem) {
+        let section = section?;
+        match section.label {
+            b"ENCRYPTED PRIVATE KEY" => return Err(PemFault::Encrypted),
+            b"PRIVATE KEY" | b"RSA PRIVATE KEY" | b"EC PRIVATE KEY" => {}
+            _ => continue,
+        }
+        // RFC 1421 section 4.6.1.1, as OpenSSL writes it.
+        if section
+            .text
+            .trim_ascii_start()
+            .starts_with(b"Proc-Type: 4,ENCRYPTED")
+        {
+            return Err(PemFault::Encrypted);
+        }
+        if found.is_ok() {
+            return Err(PemFault::Several);
+        }
+        found = Ok(section.decode_secret()?);
     }
-    let mut keys = PrivateKeyDer::pem_slice_iter(pem);
-    let key = match keys.next() {
-        Some(Ok(key)) => Secret::new(key.secret_der().to_vec()),
-        Some(Err(pem::Error::NoItemsFound)) | None => return Err(PemFault::Missing),
-        Some(Err(_)) => return Err(PemFault::Malformed),
-    };
-    match keys.next() {
-        None => Ok(key),
-        Some(_) => Err(PemFault::Several),
-    }
+    found
 }
 
 /// What an identity says of itself.

@@ -17,6 +17,12 @@ impl Secret {
         Self(bytes)
     }
 
+    /// The bytes themselves, which are no secret after all.
+    #[must_use]
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0)
+    }
+
     /// Puts more behind them. Where they have to move, nothing stays where they were.
     pub fn extend(&mut self, more: &[u8]) {
         if self.0.capacity() - self.0.len() < more.len() {

@@ -16,6 +16,8 @@ mod engine;
 pub mod fault;
 pub mod material;
 #[cfg(feature = "tls")]
+mod pem;
+#[cfg(feature = "tls")]
 mod sealing;
 pub mod sites;
 #[cfg(feature = "tls")]
