@@ -18,7 +18,7 @@ use rustls::pki_types::{
 };
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConnectionData,
     UnbufferedServerConnection, WebPkiClientVerifier,
 };
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
@@ -38,8 +38,8 @@ use crate::tls::material::{ClientAuth, Identity, Secret};
 use crate::tls::pem::Sections;
 use crate::tls::sealing::{Traffic, seal_traffic};
 use crate::tls::sites::SiteTable;
-use crate::tls::tickets::{self, TICKET_LIFETIME_S, TicketKeys, Tickets};
 use crate::tls::work::{self, Costs, Progress};
+use crate::tls::tickets::{self, Since, TicketKeys, Tickets};
 use crate::tls::{Agreement, ClientParts, ServerParts, x509};
 
 /// An alert in a record, with room for what may go in front of it.
@@ -489,7 +489,7 @@ impl ProducesTickets for Ticketer {
     }
 
     fn lifetime(&self) -> u32 {
-        TICKET_LIFETIME_S
+        Tickets::lifetime_s()
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
@@ -629,6 +629,8 @@ struct Inner {
     costs: Costs,
     /// What of it was done and not been asked for.
     done_us: u32,
+    /// Of a session that is resumed by a client.
+    since: Option<Since>,
 }
 
 enum Side {
@@ -734,10 +736,23 @@ impl Held {
     }
 }
 
+/// Lets the library look at records, which may have it open and seal tickets.
+fn serve<'c, 'i>(
+    tls: &'c mut UnbufferedServerConnection,
+    bytes: &'i mut [u8],
+    since: &mut Option<Since>,
+) -> UnbufferedStatus<'c, 'i, ServerConnectionData> {
+    match tls.is_handshaking() {
+        true => tickets::within(since, || tls.process_tls_records(bytes)),
+        false => tls.process_tls_records(bytes),
+    }
+}
+
 impl Inner {
     fn step(&mut self, bytes: &mut [u8], into: &mut [u8], given: &mut usize) -> (usize, Step) {
-        match &mut self.side {
-            Side::Server(tls) => self.held.step(tls.process_tls_records(bytes), into, given),
+        let Self { side, since, .. } = self;
+        match side {
+            Side::Server(tls) => self.held.step(serve(tls, bytes, since), into, given),
             Side::Client(tls) => self.held.step(tls.process_tls_records(bytes), into, given),
         }
     }
@@ -875,10 +890,12 @@ impl Inner {
             if self.held.fault.is_some() {
                 break None;
             }
-            let Self { side, held, .. } = self;
+            let Self {
+                side, held, since, ..
+            } = self;
             let bytes = &mut partial[done..];
             let (discard, step) = match side {
-                Side::Server(tls) => match tls.process_tls_records(bytes) {
+                Side::Server(tls) => match serve(tls, bytes, since) {
                     UnbufferedStatus {
                         state: Ok(ConnectionState::WriteTraffic(mut traffic)),
                         discard,
@@ -937,6 +954,7 @@ impl Connection {
             client_rules: 0,
             costs: Costs::default(),
             done_us: 0,
+            since: None,
         }))
     }
 }

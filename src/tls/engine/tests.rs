@@ -358,6 +358,22 @@ fn a_session_is_resumed_where_nothing_is_asked_of_clients() {
 }
 
 #[test]
+fn a_session_that_is_resumed_keeps_the_time_of_its_full_handshake() {
+    const HOUR_S: i64 = 60 * 60;
+    let server = server(&listener(&["site"]), &[], false);
+    let client = client(None, &[]);
+    let resumed = [0, 8, 11, 13, 14].map(|hour| {
+        tickets::AHEAD_S.set(hour * HOUR_S);
+        let mut here = server.accept(Some("site.example")).expect("a site");
+        let mut there = client.connect("site.example").expect("a name");
+        shake(&mut there, &mut here, 1000);
+        here.secured().expect("established").is_resumed
+    });
+    tickets::AHEAD_S.set(0);
+    assert_eq!(resumed, [false, true, true, false, true]);
+}
+
+#[test]
 fn damage_anywhere_ends_in_a_fault_and_never_in_a_panic() {
     let server = server(&listener(&["site"]), &[], false);
     let client = client(None, &[]);
