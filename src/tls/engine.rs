@@ -60,9 +60,13 @@ pub fn certificates_in(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemFault> {
 /// The revocation lists in a PEM file, in DER.
 ///
 /// # Errors
-/// When there is none, or a section is malformed.
+/// When there is none, a section is malformed, or a list of version 1.
 pub fn revocations_in(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemFault> {
-    sections_in(pem, b"X509 CRL")
+    let lists = sections_in(pem, b"X509 CRL")?;
+    match lists.iter().any(|der| x509::is_list_of_version_1(der)) {
+        true => Err(PemFault::FirstVersion),
+        false => Ok(lists),
+    }
 }
 
 fn sections_in(pem: &[u8], label: &[u8]) -> Result<Vec<Vec<u8>>, PemFault> {
@@ -350,8 +354,11 @@ impl SiteMaker<'_> {
             .iter()
             .map(|&at| self.keys[at as usize].clone())
             .collect();
-        let first = members.first().map(certificate);
-        let auth = first.and_then(|it| it.client_auth);
+        let mut auths = members.iter().map(|at| certificate(at).client_auth);
+        let auth = auths.next().flatten();
+        if auths.any(|other| other != auth) {
+            return Err("certificates of one site ask different things of clients".to_owned());
+        }
         let versions: &[_] = if *is_tls13_only {
             &[&rustls::version::TLS13]
         } else {

@@ -13,6 +13,8 @@ pub enum PemFault {
     Encrypted,
     /// A section that does not end, or is not base64.
     Malformed,
+    /// A revocation list without extensions, which are needed to tell its scope.
+    FirstVersion,
     /// This weir was built without TLS.
     Absent,
 }
@@ -27,6 +29,12 @@ impl fmt::Display for PemFault {
                  (openssl pkey -in FILE -out FILE.plain removes it)"
             }
             Self::Malformed => "malformed PEM",
+            Self::FirstVersion => {
+                "it is of version 1, and has to be of version 2 (RFC 5280 section 5.1.2.1): \
+                 openssl ca -gencrl makes that with `crl_extensions = SECTION` in its \
+                 configuration, or -crlexts SECTION, and `authorityKeyIdentifier = keyid` in \
+                 that section"
+            }
             Self::Absent => ABSENT,
         })
     }

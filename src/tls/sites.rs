@@ -16,11 +16,16 @@ pub struct SiteTable {
 
 impl SiteTable {
     /// The sites of certificates with these names. Site 0 is that of the first certificate, for
-    /// clients that name no site or one that is not there.
+    /// clients that name no site or one that is not there. Without certificates there is none.
     #[must_use]
     pub fn new<'a>(certificates: impl Iterator<Item = &'a [String]>) -> Self {
         let mut served: Vec<(Box<str>, u32)> = Vec::new();
-        for (certificate, names) in (0..).zip(certificates) {
+        let mut certificates = (0..).zip(certificates).peekable();
+        if certificates.peek().is_none() {
+            let (names, sites) = (Vec::new(), Vec::new());
+            return Self { names, sites };
+        }
+        for (certificate, names) in certificates {
             served.extend(names.iter().map(|name| (name.as_str().into(), certificate)));
         }
         served.sort();

@@ -44,6 +44,14 @@ fn expect(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     (found.tag == tag).then_some((found.content, found.rest))
 }
 
+/// Whether this is a revocation list that says no version, which is the first: RFC 5280 section
+/// 5.1.2.1.
+#[must_use]
+pub fn is_list_of_version_1(list: &[u8]) -> bool {
+    let signed = expect(list, SEQUENCE).and_then(|(whole, _)| expect(whole, SEQUENCE));
+    signed.is_some_and(|(signed, _)| expect(signed, SEQUENCE).is_some())
+}
+
 /// What stands behind the issuer of a certificate: validity, subject, and the rest.
 fn behind_issuer(certificate: &[u8]) -> Option<&[u8]> {
     let (whole, _) = expect(certificate, SEQUENCE)?;

@@ -50,6 +50,9 @@ EOF
 echo 01 >number.txt
 openssl ca -config crl.conf -keyfile ca.key -cert ca.pem -revoke client-revoked.pem
 openssl ca -config crl.conf -keyfile ca.key -cert ca.pem -gencrl -out crl.pem
+# Without extensions it is of version 1.
+sed -i '/^crl/d' crl.conf
+openssl ca -config crl.conf -keyfile ca.key -cert ca.pem -gencrl -crldays $days -out crl-v1.pem
 rm -f index.txt* number.txt* crl.conf
 
 # Keys in their other forms.

@@ -1,6 +1,6 @@
 //! Reads every file that `tls` names, and says all that is wrong with them at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::config::model::{
 };
 use crate::config::problem::Position;
 use crate::control::credentials::files::{self, FILE_BYTES_MAX, LISTS_BYTES_MAX, Seen};
-use crate::control::credentials::{Credentials, Fault, Outcome, Term};
+use crate::control::credentials::{Credentials, Fault, Origin, Outcome, Term};
 use crate::tls::fault::{Facts, IdentityFault, PemFault};
 use crate::tls::material::{
     Certificate, ClientAuth, Identity, ListenerMaterial, Material, Secret, TICKET_NAME_BYTES,
@@ -28,6 +28,9 @@ const NAMES_MAX: usize = 4 * CERTIFICATES_MAX;
 /// Bytes of a file with a key of tickets, as nginx has them: a name, and keys behind it.
 const TICKET_FILE_BYTES: [usize; 2] = [48, 80];
 
+/// What is said of what was there before.
+const UNLESS_BACK: &str = "; unless it is back in a minute, it counts as removed";
+
 /// Where a certificate and its key are, and how messages begin that tell of them.
 struct Place {
     certificate: PathBuf,
@@ -37,6 +40,8 @@ struct Place {
     key_at: Option<Position>,
     says: String,
     key_says: String,
+    /// It was there before.
+    is_missing: bool,
 }
 
 pub(super) struct Reader<'a> {
@@ -47,7 +52,8 @@ pub(super) struct Reader<'a> {
     material: Material,
     /// The paths of `material.authorities`, where they are checked.
     authorities: Vec<Option<PathBuf>>,
-    origins: Vec<Vec<PathBuf>>,
+    origins: Vec<Vec<Origin>>,
+    missing: BTreeSet<PathBuf>,
     terms: Vec<Term>,
     seen: Seen,
     /// Of each file that is named, whether its place was given.
@@ -73,6 +79,7 @@ impl<'a> Reader<'a> {
             material: Material::default(),
             authorities: Vec::new(),
             origins: Vec::new(),
+            missing: BTreeSet::new(),
             terms: Vec::new(),
             seen: Seen::default(),
             is_told: vec![false; compiled.positions.tls.len()],
@@ -99,6 +106,7 @@ impl<'a> Reader<'a> {
             credentials: Credentials {
                 material: Arc::new(self.material),
                 origins: self.origins,
+                missing: self.missing,
                 terms: self.terms,
                 seen: self.seen,
             },
@@ -133,21 +141,22 @@ impl<'a> Reader<'a> {
         let (told, terms) = (self.errors.len(), self.terms.len());
         let mut found = ListenerMaterial::default();
         let rules = self.client_rules(tls);
-        for source in &tls.certificates {
+        for (number, source) in tls.certificates.iter().enumerate() {
             let auth = source.client_auth.as_ref();
             let client_auth = auth.and_then(|auth| rules.iter().position(|(it, _)| *it == auth));
-            for place in self.places(source) {
-                let read = self.identity(&place);
-                let read = read.or_else(|| self.identity_before(index, &place.certificate));
-                let Some((identity, facts)) = read else {
+            for place in self.places(index, number, source) {
+                let Some((identity, facts)) = self.identity_or_before(index, &place) else {
                     continue;
                 };
-                self.origins[index].push(place.certificate.clone());
-                let names = self.names(&place, source, facts, found.certificates.is_empty());
+                let is_first = found.certificates.is_empty();
                 found.certificates.push(Certificate {
                     identity,
-                    names,
+                    names: self.names(&place, source, facts, is_first),
                     client_auth,
+                });
+                self.origins[index].push(Origin {
+                    source: number,
+                    certificate: place.certificate,
                 });
             }
         }
@@ -158,10 +167,108 @@ impl<'a> Reader<'a> {
         found.ticket_keys = ticket_keys.unwrap_or_default();
         found.client_auths = rules.into_iter().filter_map(|(_, auth)| auth).collect();
         let is_whole = self.errors.len() == told;
-        if (is_whole && !self.can_serve(name, tls, &found)) || !is_sound {
-            return self.listener_before(index).unwrap_or(found);
+        let is_good = is_sound
+            && self.is_all_of_before(index, tls, &found, is_whole)
+            && self.settle(index, name, tls, &mut found)
+            && self.can_serve(name, tls, &found, is_whole);
+        match is_good {
+            true => found,
+            false => self.listener_before(index).unwrap_or(found),
         }
-        found
+    }
+
+    fn identity_or_before(&mut self, index: usize, place: &Place) -> Option<(Identity, Facts)> {
+        let read = match place.is_missing {
+            true => None,
+            false => self.identity(place),
+        };
+        read.or_else(|| self.identity_before(index, &place.certificate))
+    }
+
+    /// Where the program before has left what it had read, but not from where, nothing of it can be
+    /// kept but all; whether it may go.
+    fn is_all_of_before(
+        &mut self,
+        index: usize,
+        tls: &ListenerTls,
+        found: &ListenerMaterial,
+        is_whole: bool,
+    ) -> bool {
+        let Some((before, listener)) = self.of_before(index) else {
+            return true;
+        };
+        if before.origins.get(index).map_or(0, Vec::len) == listener.certificates.len() {
+            return true;
+        }
+        let names = |material: &ListenerMaterial| -> BTreeSet<String> {
+            let certificates = material.certificates.iter();
+            certificates.flat_map(|it| it.names.clone()).collect()
+        };
+        let lost: Vec<String> = names(listener).difference(&names(found)).cloned().collect();
+        let mark = PathBuf::from(&self.compiled.config.listeners[index].name);
+        let (Some(first), false) = (lost.first(), before.missing.contains(&mark)) else {
+            return is_whole;
+        };
+        if is_whole {
+            let message = format!("no certificate is for {first} any more{UNLESS_BACK}");
+            self.refuse(self.first_at(tls), message);
+            self.missing.insert(mark);
+        }
+        false
+    }
+
+    fn of_before(&self, index: usize) -> Option<(&'a Credentials, &'a ListenerMaterial)> {
+        let before = self.before?;
+        let listener = before.material.listeners.get(index)?.as_ref()?;
+        Some((before, listener))
+    }
+
+    /// Where certificates of one name say different things of clients, those are as they were
+    /// before; whether none do any more.
+    fn settle(
+        &mut self,
+        index: usize,
+        name: &str,
+        tls: &ListenerTls,
+        found: &mut ListenerMaterial,
+    ) -> bool {
+        let conflicts = conflicts(&found.certificates);
+        let Some(of) = conflicts.keys().next() else {
+            return true;
+        };
+        let message = format!(
+            "`tls` of listener {name} cannot be served: two certificates are for {of}, and say \
+             different things of clients (`client_ca`, `client_auth`, `crl`)"
+        );
+        let members: BTreeSet<usize> = conflicts.into_values().flatten().collect();
+        self.refuse(self.first_at(tls), message);
+        if self.of_before(index).is_none() {
+            return false;
+        }
+        self.put_back(index, &members, found);
+        self::conflicts(&found.certificates).is_empty()
+    }
+
+    /// Those that were not there before go.
+    fn put_back(&mut self, index: usize, members: &BTreeSet<usize>, found: &mut ListenerMaterial) {
+        let now = std::mem::take(&mut found.certificates);
+        let origins = std::mem::take(&mut self.origins[index]);
+        for (at, (certificate, origin)) in now.into_iter().zip(origins).enumerate() {
+            let kept = match members.contains(&at) {
+                false => Some(certificate),
+                true => {
+                    let before = self.certificate_before(index, &origin.certificate);
+                    before.map(|before| Certificate {
+                        client_auth: certificate.client_auth,
+                        ..before.clone()
+                    })
+                }
+            };
+            if let Some(kept) = kept {
+                found.certificates.push(kept);
+                self.origins[index].push(origin);
+            }
+        }
     }
 
     /// What is asked of clients, each once; none where it cannot be read.
@@ -213,10 +320,15 @@ impl<'a> Reader<'a> {
     }
 
     /// Each certificate of an entry. What is wrong with a folder is told.
-    fn places(&mut self, source: &CertificateSource) -> Vec<Place> {
+    fn places(&mut self, index: usize, number: usize, source: &CertificateSource) -> Vec<Place> {
         let places = match &source.files {
             CertificateFiles::Pair(files) => vec![self.place(files)],
-            CertificateFiles::Directory(path) => self.places_in(path),
+            CertificateFiles::Directory(path) => {
+                let told = self.errors.len();
+                let found = self.places_in(path);
+                let is_all = self.errors.len() == told;
+                self.with_missing(index, number, path, found, is_all)
+            }
         };
         let room = CERTIFICATES_MAX.saturating_sub(self.count);
         if places.len() > room {
@@ -226,6 +338,55 @@ impl<'a> Reader<'a> {
         }
         self.count += places.len();
         places.into_iter().take(room).collect()
+    }
+
+    /// What was in a folder before and is not is missed at one look, as it may come back at once,
+    /// and gone at the next; where the folder cannot be read as a whole it is neither.
+    fn with_missing(
+        &mut self,
+        index: usize,
+        number: usize,
+        directory: &Path,
+        mut places: Vec<Place>,
+        is_all: bool,
+    ) -> Vec<Place> {
+        let origins = self
+            .before
+            .and_then(|it| Some((it, it.origins.get(index)?)));
+        let Some((before, origins)) = origins else {
+            return places;
+        };
+        let known: BTreeSet<PathBuf> = places.iter().map(|it| it.certificate.clone()).collect();
+        let of_source = origins.iter().filter(|it| it.source == number);
+        for Origin { certificate, .. } in of_source.filter(|it| !known.contains(&it.certificate)) {
+            if is_all && before.missing.contains(certificate) {
+                continue;
+            }
+            let place = self.missed(directory, certificate);
+            if is_all {
+                self.refuse(place.at, format!("{} is missing{UNLESS_BACK}", place.says));
+                self.missing.insert(certificate.clone());
+            }
+            places.push(place);
+        }
+        places.sort_by(|one, other| one.certificate.cmp(&other.certificate));
+        places
+    }
+
+    fn missed(&mut self, directory: &Path, certificate: &Path) -> Place {
+        let at = self.at("directory", directory);
+        let folder = self.folder.join(directory);
+        let name = certificate.strip_prefix(folder).unwrap_or(certificate);
+        let says = format!("`directory` is {directory:?}, in which {name:?}");
+        Place {
+            certificate: certificate.to_owned(),
+            key: None,
+            at,
+            key_at: at,
+            key_says: says.clone(),
+            says,
+            is_missing: true,
+        }
     }
 
     fn place(&mut self, files: &IdentityFiles) -> Place {
@@ -242,6 +403,7 @@ impl<'a> Reader<'a> {
             key_at: key_at.unwrap_or(at),
             certificate: self.folder.join(certificate),
             key: key.as_ref().map(|key| self.folder.join(key)),
+            is_missing: false,
         }
     }
 
@@ -256,6 +418,11 @@ impl<'a> Reader<'a> {
             Err(error) => {
                 let says = format!("`directory` is {directory:?}, which");
                 self.refuse_unread(at, &says, &error);
+                if let (Some((_, told)), io::ErrorKind::NotFound) =
+                    (self.errors.last_mut(), error.kind())
+                {
+                    told.push_str("; make it, it may be empty until a certificate comes");
+                }
                 return Vec::new();
             }
         };
@@ -287,6 +454,7 @@ impl<'a> Reader<'a> {
                 key: key.map(|key| folder.join(key)),
                 at,
                 key_at: at,
+                is_missing: false,
             });
         }
         if places.is_empty() {
@@ -412,8 +580,26 @@ impl<'a> Reader<'a> {
         key
     }
 
-    /// Whether it can be served with all that was read; if not, that was told.
-    fn can_serve(&mut self, name: &str, tls: &ListenerTls, found: &ListenerMaterial) -> bool {
+    /// Whether it can be served with what was read; if not, that was told, or why not all was read.
+    fn can_serve(
+        &mut self,
+        name: &str,
+        tls: &ListenerTls,
+        found: &ListenerMaterial,
+        is_whole: bool,
+    ) -> bool {
+        let at = self.first_at(tls);
+        let mut sources = tls.certificates.iter();
+        let may_come = sources.any(|it| matches!(it.files, CertificateFiles::Directory(_)));
+        if found.certificates.is_empty() && is_whole && may_come {
+            let message = format!(
+                "`tls` of listener {name} has no certificate yet: until there is one in its \
+                 `directory`, which is looked at once a minute, handshakes are refused \
+                 (unrecognized_name)"
+            );
+            self.warnings.push((at, message));
+            return true;
+        }
         let parts = ServerParts {
             listener: name,
             agreement: &Agreement {
@@ -426,15 +612,13 @@ impl<'a> Reader<'a> {
         };
         let problem = match found.certificates.is_empty() {
             true => Some("there is no certificate".to_owned()),
-            false => contradiction(&found.certificates)
-                .or_else(|| ServerSettings::new(&parts, &Arc::default()).err()),
+            false => ServerSettings::new(&parts, &Arc::default()).err(),
         };
-        let is_good = problem.is_none();
-        if let Some(problem) = problem {
+        if let (Some(problem), true) = (&problem, is_whole) {
             let message = format!("`tls` of listener {name} cannot be served: {problem}");
-            self.refuse(self.first_at(tls), message);
+            self.refuse(at, message);
         }
-        is_good
+        problem.is_none()
     }
 
     /// Where a listener names its first certificate.
@@ -447,28 +631,26 @@ impl<'a> Reader<'a> {
         named.find(|file| file.path == *path).map(|file| file.at)
     }
 
+    fn certificate_before(&self, index: usize, path: &Path) -> Option<&'a Certificate> {
+        let (before, listener) = self.of_before(index)?;
+        let mut origins = before.origins.get(index)?.iter();
+        let at = origins.position(|it| it.certificate == path)?;
+        listener.certificates.get(at)
+    }
+
     fn identity_before(&mut self, index: usize, path: &Path) -> Option<(Identity, Facts)> {
-        let before = self.before?;
-        let at = before
-            .origins
-            .get(index)?
-            .iter()
-            .position(|it| it == path)?;
-        let listener = before.material.listeners.get(index)?.as_ref()?;
-        let identity = listener.certificates.get(at)?.identity.clone();
+        let identity = self.certificate_before(index, path)?.identity.clone();
         let facts = tls::facts_of(&identity).ok()?;
-        let terms = before
-            .terms
-            .iter()
-            .find(|term| term.not_after_unix_s == facts.not_after_unix_s);
-        self.terms.extend(terms.cloned());
+        let mut terms = self.before?.terms.iter();
+        let term = terms.find(|term| term.not_after_unix_s == facts.not_after_unix_s);
+        self.terms.extend(term.cloned());
         Some((identity, facts))
     }
 
     fn listener_before(&mut self, index: usize) -> Option<ListenerMaterial> {
-        let before = self.before?;
-        self.origins[index].clone_from(before.origins.get(index)?);
-        before.material.listeners.get(index)?.clone()
+        let (before, listener) = self.of_before(index)?;
+        self.origins[index] = before.origins.get(index).cloned().unwrap_or_default();
+        Some(listener.clone())
     }
 
     // Upstreams.
@@ -576,7 +758,10 @@ impl<'a> Reader<'a> {
         let wrong = |fault: &PemFault| match fault {
             PemFault::Missing => format!("{says} holds no {kind} in PEM"),
             PemFault::Several => format!("{says} holds more than one {kind}"),
-            PemFault::Encrypted | PemFault::Malformed | PemFault::Absent => {
+            PemFault::Encrypted
+            | PemFault::Malformed
+            | PemFault::FirstVersion
+            | PemFault::Absent => {
                 format!("{says} cannot be used: {fault}")
             }
         };
@@ -594,21 +779,19 @@ fn is_beside(file: &str, has: impl Fn(&str) -> bool) -> bool {
     stem.is_some_and(|stem| has(&format!("{stem}.crt")) && has(&format!("{stem}.key")))
 }
 
-/// Two certificates of one name, of which one asks for other clients than the other.
-fn contradiction(certificates: &[Certificate]) -> Option<String> {
-    let mut rules: HashMap<&str, Option<usize>> = HashMap::new();
-    for certificate in certificates {
+/// Names of several certificates, of which one asks for other clients than another, with all that
+/// are for them.
+fn conflicts(certificates: &[Certificate]) -> BTreeMap<String, Vec<usize>> {
+    let mut of_name: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, certificate) in certificates.iter().enumerate() {
         for name in &certificate.names {
-            let rule = *rules.entry(name).or_insert(certificate.client_auth);
-            if rule != certificate.client_auth {
-                return Some(format!(
-                    "two certificates are for {name}, and say different things of clients \
-                     (`client_ca`, `client_auth`, `crl`)"
-                ));
-            }
+            of_name.entry(name).or_default().push(at);
         }
     }
-    None
+    let rules = |at: &usize| certificates[*at].client_auth;
+    of_name.retain(|_, members| members.iter().any(|at| rules(at) != rules(&members[0])));
+    let names = of_name.into_iter();
+    names.map(|(name, at)| (name.to_owned(), at)).collect()
 }
 
 /// nginx has the keys of AES and HMAC in one order for 48 bytes and in the other for 80.

@@ -18,6 +18,7 @@ mod files;
 mod ticket_ring;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -44,9 +45,19 @@ const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 pub(crate) struct Credentials {
     pub(crate) material: Arc<Material>,
     /// Of each listener, the files that its certificates are from.
-    origins: Vec<Vec<PathBuf>>,
+    origins: Vec<Vec<Origin>>,
+    /// What was there before, in folders, and was not when it was looked for.
+    missing: BTreeSet<PathBuf>,
     terms: Vec<Term>,
     seen: Seen,
+}
+
+/// Where a certificate is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Origin {
+    /// The place of what names it among `certificates`.
+    source: usize,
+    certificate: PathBuf,
 }
 
 /// How long a certificate is valid.
@@ -140,6 +151,21 @@ impl Credentials {
             ..
         } = &*self.material;
         listeners.iter().any(Option::is_some) || upstreams.iter().any(Option::is_some)
+    }
+
+    /// Whether files may hold something else by now.
+    fn may_differ(&self) -> bool {
+        !self.missing.is_empty() || self.seen.have_changed()
+    }
+
+    /// The files from which this has certificates, and something else has not.
+    fn beside<'a>(&'a self, other: &'a Self) -> BTreeSet<&'a Path> {
+        self.paths().difference(&other.paths()).copied().collect()
+    }
+
+    fn paths(&self) -> BTreeSet<&Path> {
+        let origins = self.origins.iter().flatten();
+        origins.map(|it| it.certificate.as_path()).collect()
     }
 
     /// The first file or folder that was looked at and is closed to somebody.

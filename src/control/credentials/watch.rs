@@ -39,7 +39,7 @@ pub(in crate::control) struct Look {
 
 /// Reads again what a good configuration names; none when nothing has changed.
 fn look(source: &Source, folder: &Path, before: &Credentials, way: &str) -> Option<Look> {
-    if !privileges::while_reading(|| before.seen.have_changed()) {
+    if !privileges::while_reading(|| before.may_differ()) {
         return None;
     }
     let compiled = source.compile().ok()?;
@@ -66,6 +66,9 @@ impl Controller {
         if let Some(watch) = &mut self.watch {
             if watch.credentials.material != credentials.material {
                 info!("certificates or keys are other ones than before");
+                for path in watch.credentials.beside(&credentials) {
+                    info!("{} is gone, and served no more", path.display());
+                }
             }
             (watch.source, watch.credentials) = (source, credentials);
             return;

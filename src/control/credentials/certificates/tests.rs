@@ -137,13 +137,18 @@ fn what_is_wrong_with_a_file_is_said_of_its_key() {
             "`crl` is \"given/ca.pem\", which holds no revocation list in PEM",
         ),
         (
+            "{certificate: given/site.pem, key: given/site.key, client_ca: given/ca.pem, \
+             crl: given/crl-v1.pem}",
+            "`crl` is \"given/crl-v1.pem\", which cannot be used: it is of version 1",
+        ),
+        (
             "{certificate: given/site.pem, key: given/site.key, ticket_keys: [short.key]}",
             "`ticket_keys` is \"short.key\", which has 4 bytes; it must have 48 or 80",
         ),
         (
             "{certificates: [{certificate: given/site.pem, key: given/site.key}, \
              {certificate: given/site-rsa.pem, key: given/site-rsa.key, client_ca: given/ca.pem}]}",
-            "two certificates are for site.example, and say different things of clients",
+            "two certificates are for localhost, and say different things of clients",
         ),
         (
             "{certificates: [{certificate: given/site.pem, key: given/site.key}, \
@@ -247,9 +252,25 @@ fn a_folder_has_certificates_in_three_forms_and_in_order() {
     for (fault, expected) in faults.iter().zip(expected) {
         assert!(fault.contains(expected), "{fault}");
     }
+}
+
+#[test]
+fn a_folder_may_be_empty_until_a_certificate_comes() {
+    let folder = Folder::new("empty");
     folder.write("none/README", &[b"no certificate"]);
-    let faults = folder.faults("{directory: none}");
-    assert!(faults[0].contains("there is no certificate"), "{faults:?}");
+    let outcome = folder.read(&listening("{directory: none}"));
+    assert_eq!(listener(&outcome).certificates, []);
+    let warnings: Vec<&str> = outcome.warnings.iter().map(|it| it.1.as_str()).collect();
+    assert!(
+        warnings[0].contains("in which there is no certificate"),
+        "{warnings:?}"
+    );
+    assert!(
+        warnings[1].contains("handshakes are refused"),
+        "{warnings:?}"
+    );
+    let faults = folder.faults("{directory: nowhere}");
+    assert!(faults[0].contains("make it, it may be empty"), "{faults:?}");
 }
 
 #[test]

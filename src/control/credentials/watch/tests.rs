@@ -14,14 +14,19 @@ struct Site {
 
 impl Site {
     fn new(name: &str) -> Self {
+        Self::of(name, "{directory: certs, client_ca: ca.pem}")
+    }
+
+    fn of(name: &str, tls: &str) -> Self {
         let own = format!("weir-watch-{}-{name}", std::process::id());
         let folder = std::env::temp_dir().join(own);
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(folder.join("certs")).expect("a folder");
-        let text = "{listen: ':1', backends: [a:1], tls: {directory: certs, client_ca: ca.pem}}\n";
+        fs::create_dir_all(folder.join("open")).expect("a folder");
+        let text = format!("{{listen: ':1', backends: [a:1], tls: {tls}}}\n");
         let source = Source {
             file_name: "f".to_owned(),
-            text: text.to_owned(),
+            text,
             files: Vec::new(),
         };
         let this = Self { folder, source };
@@ -39,6 +44,13 @@ impl Site {
     fn pair(&self, name: &str, from: &str) {
         self.copy(&format!("certs/{name}.crt"), &format!("{from}.pem"));
         self.copy(&format!("certs/{name}.key"), &format!("{from}.key"));
+    }
+
+    fn remove(&self, name: &str) {
+        for ending in ["crt", "key"] {
+            let file = self.folder.join(format!("certs/{name}.{ending}"));
+            fs::remove_file(file).expect("removed");
+        }
     }
 
     fn start(&self) -> Credentials {
@@ -108,15 +120,105 @@ fn rules_for_clients_that_cannot_be_read_leave_the_listener_as_it_was() {
 }
 
 #[test]
-fn a_certificate_that_goes_is_gone_and_one_that_comes_is_there() {
+fn a_certificate_that_goes_is_gone_at_the_second_look_and_one_that_comes_is_there() {
     let site = Site::new("come");
-    let start = site.start();
-    fs::remove_file(site.folder.join("certs/a.crt")).expect("removed");
-    fs::remove_file(site.folder.join("certs/a.key")).expect("removed");
+    let mut start = site.start();
+    site.remove("a");
     site.pair("c", "site");
-    let (after, problems) = site.look(&start);
+    let (mut missed, problems) = site.look(&start);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].contains("in which \"a.crt\" is missing"),
+        "{problems:?}"
+    );
+    let three = ["site.example", "two.example", "site.example"];
+    assert_eq!(names(&missed.material), three);
+    // Nothing has to change for that.
+    missed.seen = missed.seen.settled();
+    let (after, problems) = site.look(&missed);
     assert_eq!(problems, [""; 0]);
     assert_eq!(names(&after.material), ["two.example", "site.example"]);
+    let gone: Vec<_> = missed.beside(&after).into_iter().collect();
+    assert_eq!(gone, [site.folder.join("certs/a.crt")]);
+    // One that is back in time was never gone.
+    site.pair("a", "site");
+    start = site.start();
+    site.remove("a");
+    let (missed, _) = site.look(&start);
+    site.pair("a", "site");
+    let (back, problems) = site.look(&missed);
+    assert_eq!(problems, [""; 0]);
+    assert_eq!(back.material, start.material);
+    site.remove("a");
+    assert_eq!(site.look(&back).1.len(), 1, "it has its minute again");
+}
+
+#[test]
+fn what_a_folder_holds_that_cannot_be_read_is_kept() {
+    let site = Site::new("folder");
+    let mut now = site.start();
+    let material = now.material.clone();
+    fs::rename(site.folder.join("certs"), site.folder.join("away")).expect("moved");
+    for _ in 0..3 {
+        let problems;
+        (now, problems) = site.look(&now);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains("cannot be read"), "{problems:?}");
+        assert_eq!(now.material, material);
+    }
+    // One that is not of a pair keeps the rest likewise.
+    fs::rename(site.folder.join("away"), site.folder.join("certs")).expect("moved");
+    fs::remove_file(site.folder.join("certs/a.crt")).expect("removed");
+    for _ in 0..3 {
+        let problems;
+        (now, problems) = site.look(&now);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(now.material, material);
+    }
+}
+
+#[test]
+fn what_the_program_before_has_left_is_kept_while_not_all_can_be_read() {
+    let site = Site::new("left");
+    let material = site.start().material;
+    let mut now = Credentials::left(material.clone());
+    site.copy("certs/a.crt", "site-rsa.pem");
+    for _ in 0..2 {
+        let problems;
+        (now, problems) = site.look(&now);
+        assert!(problems[0].contains("the key is not that"), "{problems:?}");
+        assert_eq!((problems.len(), &now.material), (1, &material));
+    }
+    site.remove("a");
+    let (missed, problems) = site.look(&now);
+    assert!(
+        problems[0].contains("is for *.wild.example any more"),
+        "{problems:?}"
+    );
+    assert_eq!((problems.len(), &missed.material), (1, &material));
+    let (after, problems) = site.look(&missed);
+    assert_eq!(problems, [""; 0]);
+    assert_eq!(names(&after.material), ["two.example"]);
+}
+
+#[test]
+fn a_site_keeps_its_rules_for_clients_while_something_else_is_broken() {
+    let tls = "{certificates: [{directory: certs, client_ca: ca.pem}, {directory: open}]}";
+    let site = Site::of("open", tls);
+    let start = site.start();
+    // What comes is for a name whose clients are asked for certificates.
+    site.pair("../open/x", "site-rsa");
+    for breaks in [false, true] {
+        if breaks {
+            site.copy("certs/b.key", "site.key");
+        }
+        let (after, problems) = site.look(&start);
+        let told = |text: &str| problems.iter().any(|it| it.contains(text));
+        assert!(told("two certificates are for localhost"), "{problems:?}");
+        assert_eq!(problems.len(), 1 + usize::from(breaks), "{problems:?}");
+        assert_eq!(names(&after.material), ["site.example", "two.example"]);
+        assert_eq!(after.material, start.material);
+    }
 }
 
 #[test]
