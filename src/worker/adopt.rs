@@ -76,6 +76,10 @@ impl<N: Net> Worker<N> {
             let material = config.material.listeners.get(place);
             let material = material.and_then(Option::as_ref);
             self.set_listener(*slot, settings, material, &upstreams);
+            if self.shared.listeners[*slot].secured_since == Some(self.shared.timers.now) {
+                // Those that are there came in the clear.
+                self.hasten_clients_of(*slot);
+            }
         }
         self.close_missing_listeners(&slots, &mut adopted);
         self.adopt_globals(&config);
@@ -205,6 +209,7 @@ impl<N: Net> Worker<N> {
             site: None,
             tls_routes: TlsRoutes::default(),
             tls: None,
+            secured_since: None,
             plan: Plan::default(),
             proxies: None,
             stranger_log: RateLimit::new(LOG_PERIOD_MS),
@@ -222,7 +227,11 @@ impl<N: Net> Worker<N> {
     ) {
         let listener = &mut self.shared.listeners[slot];
         let before = listener.tls.take();
+        let had_tls = before.is_some();
         listener.tls = secure::of_listener(before, settings, material, &self.shared.ticket_keys);
+        if listener.tls.is_some() != had_tls {
+            listener.secured_since = listener.tls.is_some().then_some(self.shared.timers.now);
+        }
         listener.name.clone_from(&settings.name);
         listener.connections_max = settings.connections_max;
         listener.timeouts = settings.timeouts;

@@ -51,6 +51,8 @@ pub(crate) struct ListenerState<N: Net> {
     pub(crate) tls_routes: TlsRoutes,
     /// What others are decrypted with; none where they are not.
     pub(crate) tls: Option<Made<ServerSettings>>,
+    /// When it began to decrypt, after it had not.
+    pub(crate) secured_since: Option<Tick>,
     /// What is read of its clients before their sessions are settled.
     pub(crate) plan: Plan,
     /// Who may send a PROXY header; none where nobody has to.

@@ -1,9 +1,11 @@
 //! Connections over reloads, upgrades and stops, and certificates that change.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use crate::edge::{Check, Edge, check, file, pair, readable_pair};
-use crate::harness::{Scratch, Signal, Weir};
+use crate::harness::{PATIENCE, Scratch, Signal, Weir};
 use crate::machine::Machine;
 use crate::web::Web;
 
@@ -65,4 +67,52 @@ fn a_renewed_certificate_is_served_after_a_reload() {
     check("certificate", &[&port, &"site.example", &"localhost"]);
     machine.reload(&edge);
     check("certificate", &[&port, &"two.example"]);
+}
+
+/// What comes from there up to that, or to the end.
+fn received(from: &mut TcpStream, wanted: Option<&str>) -> String {
+    let mut got = String::new();
+    let mut byte = [0];
+    while wanted.is_none_or(|wanted| !got.ends_with(wanted))
+        && from.read(&mut byte).expect("it goes on") > 0
+    {
+        got.push(char::from(byte[0]));
+    }
+    got
+}
+
+#[test]
+fn clients_in_the_clear_are_sent_away_once_their_listener_has_tls() {
+    let (web, copies) = (Web::named("A"), Scratch::new());
+    let site = readable_pair(&copies, "site-rsa");
+    let config = |tls: &str| {
+        format!(
+            "listeners: [{{name: front, listen: \"127.0.0.1:0\", mode: http, tls: {tls}, hsts: 1d, \
+             upstream: web}}]\nupstreams: {{web: {{backends: [\"{}\"]}}}}\n",
+            web.address()
+        )
+    };
+    let weir = Weir::start(config("off"));
+    let request = "GET / HTTP/1.1\r\nHost: site.example\r\n\r\n";
+    let [mut idle, mut begun] = [(); 2].map(|()| {
+        let mut client = TcpStream::connect(weir.address()).expect("it listens");
+        client.set_read_timeout(Some(PATIENCE)).expect("a time");
+        client.write_all(request.as_bytes()).expect("taken");
+        assert!(received(&mut client, Some("\r\n\r\nA")).starts_with("HTTP/1.1 200"));
+        client
+    });
+    let (first, rest) = request.split_at(20);
+    begun.write_all(first.as_bytes()).expect("taken");
+    let seen = web.count();
+    weir.reload(config(&format!("{{{site}}}")));
+    assert_eq!(received(&mut idle, None), "", "it is closed without a word");
+    begun.write_all(rest.as_bytes()).expect("taken");
+    let answer = received(&mut begun, None);
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    assert!(!answer.contains("Strict-Transport-Security"), "{answer}");
+    assert_eq!(web.count(), seen, "no backend has seen it");
+    check(
+        "certificate",
+        &[&weir.address().port(), &"site.example", &"localhost"],
+    );
 }

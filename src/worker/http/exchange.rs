@@ -509,8 +509,7 @@ impl<N: Net> Parts<'_, N> {
             && site.requests_max.is_none_or(|max| self.http.requests < max)
             && match self.client.is_secure() {
                 true => !self.has_old_rules(listeners),
-                // It came before its listener had TLS.
-                false => listeners[self.facts.listener].tls.is_none(),
+                false => !self.is_outdated(listeners),
             }
     }
 

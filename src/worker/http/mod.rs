@@ -145,7 +145,8 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
         }
         ClientPhase::Idle(since) => {
             let keep_alive = since.after(timeouts.keep_alive);
-            match shared.listeners.parts_since(session.listener) {
+            let parts = shared.listeners.parts_since(session.listener);
+            match parts.or_else(|| session.outdated_since(listener)) {
                 // A client that came since then gets its time, too.
                 Some(began) => began
                     .max(since)

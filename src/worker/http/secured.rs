@@ -3,10 +3,12 @@
 use crate::core::http::route::host_name;
 use crate::core::http::upstream_request::ClientCertificate;
 use crate::core::layer::Secured;
+use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::http::parts::Parts;
 use crate::worker::http::received::Request;
-use crate::worker::listeners::ListenerTable;
+use crate::worker::listeners::{ListenerState, ListenerTable};
+use crate::worker::session::Session;
 
 impl<N: Net> Parts<'_, N> {
     /// Whether the host that is asked for is a site which asks other things of clients than the
@@ -40,6 +42,12 @@ impl<N: Net> Parts<'_, N> {
         tls.tells_clients_apart() && self.client.secured().is_some_and(is_old)
     }
 
+    /// Whether the connection came in the clear, before its listener had TLS.
+    #[inline(always)]
+    pub(super) fn is_outdated(&self, listeners: &ListenerTable<N>) -> bool {
+        listeners[self.facts.listener].tls.is_some() && !self.client.is_secure()
+    }
+
     /// The certificate of the client, if weir knows it.
     pub(super) fn certificate(&self) -> ClientCertificate<'_> {
         match self.client.is_secure() {
@@ -55,5 +63,13 @@ impl<N: Net> Parts<'_, N> {
             is_asked: it.client_rules != 0,
             shown: it.client_certificate,
         })
+    }
+}
+
+impl<N: Net> Session<N> {
+    /// Since when nobody may come as this client does: in the clear, where TLS is asked for now.
+    pub(super) fn outdated_since(&self, listener: &ListenerState<N>) -> Option<Tick> {
+        let since = listener.secured_since?;
+        (!self.client.is_secure()).then_some(since)
     }
 }
