@@ -72,11 +72,14 @@ INIT ?= $(shell if command -v systemctl >/dev/null 2>&1; then echo systemd; \
 	elif [ -x /sbin/procd ]; then echo procd; else echo none; fi)
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SHARE   := $(DESTDIR)$(PREFIX)/share/weir
+DOCS    := $(DESTDIR)$(PREFIX)/share/doc/weir
 
 install: build      ## install below PREFIX, in DESTDIR: binary, examples, and units for INIT
-	install -d $(DESTDIR)$(PREFIX)/sbin $(SHARE) $(DESTDIR)/etc/weir
+	install -d $(DESTDIR)$(PREFIX)/sbin $(SHARE) $(DOCS)/docs $(DESTDIR)/etc/weir
 	install -m 755 $(WEIR) $(DESTDIR)$(PREFIX)/sbin/weir
 	install -m 644 conf/*.yaml README.md $(SHARE)
+	install -m 644 README.md $(DOCS)
+	install -m 644 docs/*.md $(DOCS)/docs
 	$(MAKE) --no-print-directory install-$(INIT)
 
 install-systemd:
