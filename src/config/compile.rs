@@ -352,6 +352,14 @@ impl<'a> Compiler<'a> {
                 let message = format!("the upstream \"{name}\" is not used");
                 self.problems.warning(declared.at, message);
             }
+            let tls = declared.upstream.tls.as_ref();
+            if declared.by_http && tls.is_some_and(|tls| !tls.alpn.is_empty()) {
+                let message = format!(
+                    "`alpn` in `tls` is for bytes that are relayed, and a route of HTTP uses the \
+                     upstream \"{name}\""
+                );
+                self.problems.error(declared.at, message);
+            }
             let Some(relayed) = declared.relayed else {
                 continue;
             };

@@ -77,9 +77,12 @@ pub(super) const LISTENER_TLS: ListenerTls = ListenerTls {
     min_version: TlsVersion::V12,
     cipher_suites: Vec::new(),
     strict_sni: false,
+    alpn: Vec::new(),
     ticket_keys: Vec::new(),
     passthrough: Vec::new(),
 };
+/// Application protocols of a listener or upstream.
+pub(super) const PROTOCOLS_MAX: usize = 16;
 /// Where most distributions keep the certificates of those whom the system believes.
 pub(super) const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 

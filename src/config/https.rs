@@ -6,9 +6,10 @@ use super::answers::redirect_status;
 use super::compile::Compiler;
 use super::defaults;
 use super::key::{Key, key};
-use super::model::{Http, HttpsRedirect};
+use super::model::{Http, HttpsRedirect, Listener, Mode};
 use super::node::{Entry, Node};
-use super::section::read_mapping;
+use super::problem::Problems;
+use super::section::{Section, read_mapping};
 use super::tree::{self, Tree};
 use super::values::{self, Read, integer};
 
@@ -44,4 +45,16 @@ pub(super) fn hsts_tree(max_age: &Option<Duration>) -> Tree {
     max_age
         .as_ref()
         .map_or_else(|| tree::word("off"), tree::duration)
+}
+
+/// Browsers believe it over TLS alone (RFC 6797 section 8.1), so that it is sent over nothing else.
+pub(super) fn check_hsts(section: &Section<'_>, listener: &Listener, problems: &mut Problems) {
+    if let (Some(entry), Mode::Http(http), None) =
+        (section.peek("hsts"), &listener.mode, &listener.tls)
+        && http.hsts.is_some()
+    {
+        let message = "`hsts` is sent over TLS alone, and this listener has no `tls`: it belongs \
+                       on the one that has";
+        problems.warning(entry.key_at, message);
+    }
 }

@@ -14,7 +14,7 @@ use super::proxy_protocol::{self, PROXY_PROTOCOL, proxy_protocol};
 use super::route;
 use super::section::{Section, read_value};
 use super::timeouts::Given;
-use super::tls::{TLS, listener_tls};
+use super::tls::{TLS, check_alpn, listener_tls};
 use super::tls_route::{self, tls_routes};
 use super::tree::{self, Tree};
 use super::values::{self, Read, integer, one_of, or_word};
@@ -273,6 +273,8 @@ pub(super) fn listener(
     listener.mode = mode.unwrap_or(Mode::Tcp { upstream: 0 });
     listener.address = address?;
     proxy_protocol::check(section, &listener, &mut c.problems);
+    check_alpn(section, &listener, &mut c.problems);
+    https::check_hsts(section, &listener, &mut c.problems);
     if section.home == Home::Short && listener.name.is_empty() {
         listener.name = values::name_from(&listener.address.to_string());
     }

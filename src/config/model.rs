@@ -176,6 +176,9 @@ pub(crate) struct ListenerTls {
     pub(crate) cipher_suites: Vec<String>,
     /// Whether who asks for a name that no certificate is for is refused.
     pub(crate) strict_sni: bool,
+    /// The application protocols that are agreed to, the best first; any when empty. HTTP has its
+    /// own.
+    pub(crate) alpn: Vec<String>,
     /// Files with keys of session tickets, the first of which encrypts; empty when weir makes and
     /// turns them itself.
     pub(crate) ticket_keys: Vec<PathBuf>,
@@ -241,6 +244,8 @@ pub(crate) struct UpstreamTls {
     pub(crate) identity: Option<IdentityFiles>,
     /// Whether their certificates are checked.
     pub(crate) verify: bool,
+    /// The application protocols that are offered; none when empty.
+    pub(crate) alpn: Vec<String>,
 }
 
 /// What a listener does with a connection.

@@ -436,6 +436,46 @@ fn warnings_do_not_keep_a_file_from_loading() {
 }
 
 #[test]
+fn hsts_without_tls_is_warned_of() {
+    let listeners = "listeners:\n- {listen: \":80\", mode: http, upstream: a, hsts: 1d}\n\
+                     - {listen: \":81\", mode: http, upstream: a, hsts: off}\n\
+                     - {listen: \":443\", mode: http, upstream: a, hsts: 1d, tls: {certificate: c}}\n\
+                     upstreams: {a: {backends: [a:1]}}\n";
+    let warnings = good(listeners).warnings;
+    let told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "f:2:44: warning: `hsts` is sent over TLS alone, and this listener has no `tls`: it \
+          belongs on the one that has"
+        ]
+    );
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_name_that_no_certificate_can_be_checked_for_is_refused() {
+    // WHATWG takes what ends in a hexadecimal number for an address.
+    for (tls, address) in [
+        ("{server_name: api.0x1f}", "a:1"),
+        ("{}", "api.0x1f:1"),
+        ("{}", "10.0.0.1:1"),
+    ] {
+        let text = format!(
+            "{{listeners: [{{listen: ':80', upstream: a}}],\n upstreams: {{a: {{tls: {tls}, \
+             backends: ['{address}']}}}}}}\n"
+        );
+        let problems = compile("f", &text, &mut no_files).expect_err(tls);
+        let told = problems[0].to_string();
+        assert!(
+            told.starts_with("f:2:") && told.contains("server_name"),
+            "{told}"
+        );
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
+}
+
+#[test]
 fn a_fixed_response_without_its_required_field_is_warned_of() {
     for (respond, missing) in [
         ("{status: 401}", Some("WWW-Authenticate")),

@@ -7,15 +7,17 @@ use super::compile::{Compiler, Relayed};
 use super::defaults;
 use super::key::{Key, Shown, key, later, written};
 use super::model::{
-    CertificateFiles, CertificateSource, ClientAuthSource, IdentityFiles, ListenerTls, TlsVersion,
-    Upstream, UpstreamTls,
+    CertificateFiles, CertificateSource, ClientAuthSource, IdentityFiles, Listener, ListenerTls,
+    Mode, TlsVersion, Upstream, UpstreamTls,
 };
 use super::node::{Entry, Node, Value};
+use super::problem::Problems;
 use super::section::{OR_OFF, Section, read_value};
-use super::tls_route::{self, tls_routes};
+use super::tls_route::{self, protocol, tls_routes};
 use super::tree::{self, Tree};
 use super::values::{self, Read, one_of};
 use crate::core::address::BackendAddress;
+use crate::tls::ClientSettings;
 
 /// A key whose value is the path of a file that is read later.
 macro_rules! file {
@@ -40,6 +42,11 @@ pub(super) static TLS: &[Key<ListenerTls>] = &[
         (!it.cipher_suites.is_empty()).then(|| tree::texts(&it.cipher_suites))
     }),
     key! { "strict_sni", ListenerTls.strict_sni, values::boolean, tree::word },
+    Key::new(
+        "alpn",
+        |it, entry, c| it.alpn = protocols(entry, c),
+        |it, _| protocols_tree(&it.alpn),
+    ),
     Key::new("ticket_keys", ticket_keys, |it, _| {
         let paths = it.ticket_keys.iter();
         let paths = paths.map(|it| path_tree(it));
@@ -91,6 +98,11 @@ pub(super) static UPSTREAM_TLS: &[Key<UpstreamTls>] = &[
         key.map(|key| path_tree(key))
     }),
     key! { "verify", UpstreamTls.verify, values::boolean, tree::word },
+    Key::new(
+        "alpn",
+        |it, entry, c| it.alpn = protocols(entry, c),
+        |it, _| protocols_tree(&it.alpn),
+    ),
 ];
 
 const TWO_PLACES: &str =
@@ -324,6 +336,45 @@ fn ticket_keys(tls: &mut ListenerTls, entry: &Entry, c: &mut Compiler<'_>) {
     tls.ticket_keys = items.iter().filter_map(read).collect();
 }
 
+/// Application protocols, in the order in which they are preferred.
+fn protocols(entry: &Entry, c: &mut Compiler<'_>) -> Vec<String> {
+    let (key, problems) = (&entry.key, &mut c.problems);
+    let few = |node| {
+        let must = || format!("a list of at most {} protocols", defaults::PROTOCOLS_MAX);
+        let items = values::list(node)?;
+        let fits = items.len() <= defaults::PROTOCOLS_MAX;
+        fits.then_some(items).ok_or_else(must)
+    };
+    let items = read_value(key, &entry.value, problems, few).unwrap_or_default();
+    let mut known: Vec<String> = Vec::new();
+    for item in items {
+        let Some(name) = read_value(key, item, problems, protocol) else {
+            continue;
+        };
+        if known.contains(&name) {
+            let message = format!("`{key}` has {name:?} twice");
+            problems.error(item.at, message);
+        }
+        known.push(name);
+    }
+    known
+}
+
+fn protocols_tree(names: &[String]) -> Option<Tree> {
+    (!names.is_empty()).then(|| tree::texts(names))
+}
+
+/// HTTP agrees on its own protocols.
+pub(super) fn check_alpn(section: &Section<'_>, listener: &Listener, problems: &mut Problems) {
+    let tls = section.peek("tls").map(|entry| &entry.value.value);
+    if let (Some(Value::Map(said)), Mode::Http(_)) = (tls, &listener.mode)
+        && let Some(entry) = said.iter().find(|entry| entry.key == "alpn")
+    {
+        let message = "`alpn` is for mode tcp: a listener in mode http agrees on http/1.1 itself";
+        problems.error(entry.key_at, message);
+    }
+}
+
 /// The names that a certificate is for: as for the `host` of a route, but none for all.
 fn names(given: &mut CertificateGiven, entry: &Entry, c: &mut Compiler<'_>) {
     let (key, problems) = (&entry.key, &mut c.problems);
@@ -353,6 +404,7 @@ pub(super) fn upstream_tls(entry: &Entry, c: &mut Compiler<'_>) -> Option<Box<Up
         server_name: None,
         identity: None,
         verify: true,
+        alpn: Vec::new(),
     };
     section.walk(UPSTREAM_TLS, &mut tls, c);
     // What is said of the system's authorities is said of the key that asks for them.
@@ -384,8 +436,15 @@ fn server_name(node: &Node) -> Read<Option<String>> {
     let must = || "the host name or IP address in the backends' certificates".to_owned();
     let name = values::text(node).map_err(|_| must())?;
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    let fits = values::is_host_name(&name) || name.parse::<IpAddr>().is_ok();
-    fits.then_some(Some(name)).ok_or_else(must)
+    can_be_verified(&name)
+        .then_some(Some(name))
+        .ok_or_else(must)
+}
+
+/// Whether a certificate can be checked for that name.
+fn can_be_verified(name: &str) -> bool {
+    let is_known = values::is_host_name(name) || name.parse::<IpAddr>().is_ok();
+    is_known && ClientSettings::is_name(name)
 }
 
 /// A certificate is checked for a name, which an address alone does not give.
@@ -400,7 +459,10 @@ pub(super) fn check_server_name(section: &Section<'_>, upstream: &Upstream, c: &
         return;
     }
     let mut backends = upstream.backends.iter().map(|backend| &backend.address);
-    let nameless = backends.find(|address| matches!(address, BackendAddress::Fixed(_)));
+    let nameless = backends.find(|address| match address {
+        BackendAddress::Fixed(_) => true,
+        BackendAddress::Name { host, .. } => !can_be_verified(host),
+    });
     if let Some(address) = nameless {
         let message = format!(
             "`tls` needs a `server_name`: the backend {address} has no name that its certificate \

@@ -12,7 +12,10 @@ use super::values::{self, Read};
 
 pub(super) static TLS_ROUTE: &[Key<TlsRoute>] = &[
     key! { "host", TlsRoute.host, server_name, host_tree },
-    key! { "alpn", TlsRoute.alpn, protocol, |it: &Option<String>| it.as_ref().map(tree::text) },
+    key! {
+        "alpn", TlsRoute.alpn,
+        |node| protocol(node).map(Some), |it: &Option<String>| it.as_ref().map(tree::text),
+    },
     Key::new("upstream", later, |it, shown| {
         Some(tree::text(&shown.config.upstreams[it.upstream].name))
     }),
@@ -34,12 +37,12 @@ fn server_name(node: &Node) -> Read<HostPattern> {
         .ok_or_else(|| must.to_owned())
 }
 
-fn protocol(node: &Node) -> Read<Option<String>> {
+pub(super) fn protocol(node: &Node) -> Read<String> {
     let must = || "the name of a protocol, such as h2 or acme-tls/1".to_owned();
     let name = values::text(node).map_err(|_| must())?;
     let fits = (1..=PROTOCOL_BYTES_MAX).contains(&name.len());
     let fits = fits && name.bytes().all(|byte| byte.is_ascii_graphic());
-    fits.then(|| Some(name.to_owned())).ok_or_else(must)
+    fits.then(|| name.to_owned()).ok_or_else(must)
 }
 
 pub(super) fn tree(routes: &[TlsRoute], shown: &Shown<'_>) -> Tree {

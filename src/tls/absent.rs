@@ -127,10 +127,10 @@ impl ClientSettings {
         match self.0 {}
     }
 
-    /// Nothing can be verified.
+    /// Nobody is verified, so that no name is wrong for it.
     #[must_use]
     pub const fn is_name(_: &str) -> bool {
-        false
+        true
     }
 }
 

@@ -41,12 +41,12 @@ parts! {
             mode,
         }
         ListenerTls {
-            certificates, min_version, cipher_suites, strict_sni, ticket_keys, passthrough,
+            certificates, min_version, cipher_suites, strict_sni, alpn, ticket_keys, passthrough,
         }
         CertificateSource { files, names, client_auth }
         IdentityFiles { certificate, key }
         ClientAuthSource { authorities, is_required, revocations }
-        UpstreamTls { authorities, server_name, identity, verify }
+        UpstreamTls { authorities, server_name, identity, verify, alpn }
         ProxyProtocol { from, from_unix }
         Timeouts {
             connect, handshake, idle, half_closed, header, keep_alive, upload, response,

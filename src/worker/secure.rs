@@ -31,14 +31,14 @@ pub(crate) fn of_listener(
 ) -> Option<Made<ServerSettings>> {
     let tls = settings.tls.as_deref()?;
     let material = material?;
-    let protocols: &[&[u8]] = match settings.mode {
-        Mode::Http(_) => &HTTP,
-        Mode::Tcp { .. } | Mode::Tls { .. } => &[],
+    let protocols = match settings.mode {
+        Mode::Http(_) => HTTP.map(<[u8]>::to_vec).to_vec(),
+        Mode::Tcp { .. } | Mode::Tls { .. } => bytes_of(&tls.alpn),
     };
     let agreement = Agreement {
         is_tls13_only: tls.min_version == TlsVersion::V13,
         cipher_suites: tls.cipher_suites.clone(),
-        protocols: protocols.iter().map(|it| it.to_vec()).collect(),
+        protocols,
     };
     let parts = ServerParts {
         listener: &settings.name,
@@ -87,7 +87,7 @@ pub(crate) fn of_upstream(
             .then(|| authorities.map_or(&[][..], Vec::as_slice)),
         identity: files.identity.as_ref(),
         // Without a word of it, a server speaks HTTP/1.
-        protocols: &[],
+        protocols: &bytes_of(&tls.alpn),
     };
     let of = number(&parts);
     if before.as_ref().is_some_and(|made| made.of == of) {
@@ -103,6 +103,11 @@ pub(crate) fn of_upstream(
             before
         }
     }
+}
+
+fn bytes_of(protocols: &[String]) -> Vec<Vec<u8>> {
+    let bytes = protocols.iter().map(|name| name.as_bytes().to_vec());
+    bytes.collect()
 }
 
 fn number(parts: &impl Hash) -> u64 {

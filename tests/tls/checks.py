@@ -141,7 +141,7 @@ def names(port, strict_port):
             assert client.get(host=name)[0] == 200
 
 
-def protocols(port, tcp_port):
+def protocols(port, tcp_port, own_port):
     for version in BOTH:
         for offered, chosen in (
             (["http/1.1"], "http/1.1"),
@@ -159,6 +159,18 @@ def protocols(port, tcp_port):
         # What a TCP service speaks is not known.
         with Client(tcp_port, of=context(version, alpn=["redis"])) as client:
             assert client.tls.selected_alpn_protocol() is None
+        # Unless that is said.
+        for offered, chosen in (
+            (["postgresql"], "postgresql"),
+            (["h2", "x-own", "postgresql"], "postgresql"),
+            (["x-own"], "x-own"),
+            (None, None),
+        ):
+            with Client(own_port, of=context(version, alpn=offered)) as client:
+                assert client.tls.selected_alpn_protocol() == chosen, (offered, chosen)
+        for offered in (["http/1.1"], ["Postgresql", "x"]):
+            got = refused(lambda: Client(own_port, of=context(version, alpn=offered)))
+            assert "application protocol" in got, (offered, got)
 
 
 def client_certificates(required_port, optional_port):

@@ -56,13 +56,14 @@ fn names_lead_to_their_certificates_or_are_refused() {
 #[test]
 fn protocols_are_agreed_on_or_refused() {
     let (web, echo) = (Web::named("A"), Origin::echo());
-    let edge = Edge::new().http("front", &pair("site"), web.address()).tcp(
-        "relay",
-        &pair("site"),
-        echo.address(),
-    );
+    let own = format!("{}, alpn: [postgresql, x-own]", pair("site"));
+    let edge = Edge::new()
+        .http("front", &pair("site"), web.address())
+        .tcp("relay", &pair("site"), echo.address())
+        .tcp("own", &own, echo.address());
     let weir = Weir::start(edge);
-    check("protocols", &[&port(&weir, "front"), &port(&weir, "relay")]);
+    let ports = ["front", "relay", "own"].map(|name| port(&weir, name));
+    check("protocols", &[&ports[0], &ports[1], &ports[2]]);
     weir.log.wait(&["no application protocol in common"]);
 }
 

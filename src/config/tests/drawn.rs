@@ -521,7 +521,7 @@ fn certificate() -> impl Strategy<Value = CertificateSource> {
     })
 }
 
-fn listener_tls() -> impl Strategy<Value = Option<Box<ListenerTls>>> {
+fn listener_tls(http: bool) -> impl Strategy<Value = Option<Box<ListenerTls>>> {
     const SUITES: [&str; 2] = [
         "TLS_AES_128_GCM_SHA256",
         "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
@@ -534,6 +534,7 @@ fn listener_tls() -> impl Strategy<Value = Option<Box<ListenerTls>>> {
         any::<bool>(),
         prop::collection::vec(path(), 0..3),
         tls_routes(),
+        prop::sample::subsequence(vec!["postgresql", "h2"], 0..=if http { 0 } else { 2 }),
     );
     let all = all.prop_map(|all| ListenerTls {
         certificates: all.0,
@@ -547,6 +548,7 @@ fn listener_tls() -> impl Strategy<Value = Option<Box<ListenerTls>>> {
         strict_sni: all.3,
         ticket_keys: all.4,
         passthrough: all.5,
+        alpn: all.6.into_iter().map(str::to_owned).collect(),
     });
     prop::option::of(all.prop_map(Box::new))
 }
@@ -559,6 +561,7 @@ fn upstream_tls() -> impl Strategy<Value = Option<Box<UpstreamTls>>> {
         server_name: Some(name.to_owned()),
         identity,
         verify,
+        alpn: Vec::new(),
     });
     prop::option::of(all.prop_map(Box::new))
 }
@@ -581,7 +584,7 @@ fn listener(index: usize, http: bool) -> BoxedStrategy<Listener> {
         http_mode(),
         prop::option::of(proxy_protocol()),
         relayed_mode(),
-        listener_tls(),
+        listener_tls(http),
     );
     all.prop_map(move |all| Listener {
         // Nothing is decrypted where all is led on.
