@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::iter;
+use std::net::IpAddr;
 
 /// The longest ClientHello, with the head of its message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
@@ -33,7 +34,7 @@ const SUPPORTED_VERSIONS: u16 = 43;
 /// What a client says of where it wants to go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
-    /// In lower case and without a dot at the end.
+    /// In lower case and without a dot at the end; an address counts as none.
     pub server_name: Option<Box<str>>,
     /// The highest version of TLS that is offered, as on the wire; 0 if that is none.
     pub version: u16,
@@ -315,7 +316,7 @@ fn parse(body: &[u8]) -> Result<ClientHello, BadHello> {
             return Err(BadHello::Duplicate);
         }
         match kind {
-            SERVER_NAME => hello.server_name = Some(server_name(content)?),
+            SERVER_NAME => hello.server_name = server_name(content)?,
             ALPN => hello.alpn = protocols(content).ok_or(BadHello::Malformed)?.into(),
             SUPPORTED_VERSIONS => {
                 hello.version = highest_version(content).ok_or(BadHello::Malformed)?;
@@ -344,17 +345,22 @@ impl Seen {
 }
 
 /// The one name that a list of them may have (RFC 6066 section 3: one of each kind, and there is
-/// but one kind).
-fn server_name(content: &[u8]) -> Result<Box<str>, BadHello> {
+/// but one kind). No address is one, but there are clients who send the one that they connect to:
+/// such a client has named nobody.
+fn server_name(content: &[u8]) -> Result<Option<Box<str>>, BadHello> {
     let list = whole(content, Reader::vector16).ok_or(BadHello::Malformed)?;
     let name = whole(list, |rest| match rest.number8()? {
         HOST_NAME => rest.vector16(),
         _ => None,
     });
-    host_name(name.ok_or(BadHello::Malformed)?).ok_or(BadHello::Name)
+    let name = name.ok_or(BadHello::Malformed)?;
+    match str::from_utf8(name).map(str::parse::<IpAddr>) {
+        Ok(Ok(_)) => Ok(None),
+        Ok(Err(_)) | Err(_) => host_name(name).map(Some).ok_or(BadHello::Name),
+    }
 }
 
-/// A name as routes are compared with it. No address is one (RFC 6066 section 3); a dot at its end
+/// A name as routes are compared with it. What ends as an address does is none; a dot at its end
 /// should not be there, and means nothing.
 fn host_name(given: &[u8]) -> Option<Box<str>> {
     let name = given.strip_suffix(b".").unwrap_or(given);

@@ -136,6 +136,13 @@ def names(port, strict_port):
         for version in BOTH:
             got = refused(lambda: Client(strict_port, name, of=context(version)))
             assert got == "TLSV1_UNRECOGNIZED_NAME", (name, got)
+    # Some clients name the address that they connect to, which names nobody.
+    for address in ("127.0.0.1", "::1"):
+        for version in ("-tls1_2", "-tls1_3"):
+            told = s_client(port, address, version)
+            assert "Verification: OK" in told, (address, told)
+            told = s_client(strict_port, address, version)
+            assert "alert number 112" in told, (address, told)
     for name in ("site.example", "a.wild.example", "two.example"):
         with Client(strict_port, name) as client:
             assert client.get(host=name)[0] == 200

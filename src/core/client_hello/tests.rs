@@ -189,10 +189,11 @@ fn names_are_those_of_hosts() {
         "a..b",
         ".a",
         "a..",
-        "127.0.0.1",
+        "127.0.0.1.",
+        "127.0.0.256",
         "127.1",
-        "::1",
         "[::1]",
+        "fe80::1%eth0",
         "a b",
         "a.example:443",
         "a\0.example",
@@ -211,6 +212,20 @@ fn names_are_those_of_hosts() {
     }
     let not_utf8 = (SERVER_NAME, name_list(&[b"a\xff.example"]));
     assert_eq!(look(&[not_utf8]), HelloLook::Bad(BadHello::Name));
+}
+
+#[test]
+fn an_address_is_no_name_and_no_fault() {
+    for given in [
+        "127.0.0.1",
+        "192.0.2.255",
+        "::1",
+        "2001:DB8::1",
+        "::ffff:192.0.2.1",
+    ] {
+        let found = look(&[named(given), offering(&["h2"])]);
+        assert_eq!(found, hello(None, &["h2"], 0x0303), "{given}");
+    }
 }
 
 #[test]
