@@ -67,11 +67,19 @@ fn is_plain_host(host: &[u8]) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let is_label =
         |label: &str| (1..=LABEL_BYTES_MAX).contains(&label.len()) && label.bytes().all(is_part);
-    // Such a thing is read as an address, whether it is one or not.
-    let last = name.rsplit('.').next().unwrap_or_default();
-    let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
     let is_name = name.len() <= HOST_BYTES_MAX && name.split('.').all(is_label);
-    is_name && (!is_number || text.parse::<Ipv4Addr>().is_ok())
+    is_name && (!ends_in_number(name) || text.parse::<Ipv4Addr>().is_ok())
+}
+
+/// Whether browsers read a name as an address of IPv4, be it one or not: by its last label, which
+/// is a number in one of their forms (URL Standard, "ends in a number checker").
+fn ends_in_number(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    match hex {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => last.bytes().all(|byte| byte.is_ascii_digit()),
+    }
 }
 
 /// The line that says for how long only https is to be used, in seconds.
@@ -117,6 +125,10 @@ mod tests {
             "[::1]",
             "[2001:db8::1]",
             "1a.2b",
+            "0x7f.example",
+            "0x7g",
+            "x7f",
+            "1.0xyz",
         ] {
             assert_eq!(uri(host, 443), Some(format!("https://{host}/a?b=c")));
             assert_eq!(uri(host, 8443), Some(format!("https://{host}:8443/a?b=c")));
@@ -149,6 +161,15 @@ mod tests {
             "1.2.3.4.",
             "256.1.1.1",
             "0x7f.1",
+            "0x7f000001",
+            "0X7F000001",
+            "0x7f000001.",
+            "127.0.0.0x1",
+            "a.example.0xff",
+            "0x",
+            "1.0x",
+            "017700000001",
+            "2130706433",
             "[::1",
             "::1",
             "[]",
