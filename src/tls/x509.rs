@@ -10,6 +10,9 @@ struct Element<'a> {
 
 const INTEGER: u8 = 0x02;
 const OBJECT: u8 = 0x06;
+const UTF8_STRING: u8 = 0x0c;
+const PRINTABLE_STRING: u8 = 0x13;
+const IA5_STRING: u8 = 0x16;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
@@ -74,7 +77,8 @@ pub fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     Some((time(&from)?, time(&until)?))
 }
 
-/// The common name of the subject, as far as it is text.
+/// The common name of the subject, if it is text: in a type of string whose bytes are UTF-8, and
+/// without control characters, which would mean something to some reader.
 #[must_use]
 pub fn common_name(certificate: &[u8]) -> Option<&str> {
     let (_validity, rest) = expect(behind_issuer(certificate)?, SEQUENCE)?;
@@ -84,10 +88,16 @@ pub fn common_name(certificate: &[u8]) -> Option<&str> {
         let (pair, _) = expect(set, SEQUENCE)?;
         let (kind, value) = expect(pair, OBJECT)?;
         if kind == COMMON_NAME {
-            return std::str::from_utf8(element(value)?.content).ok();
+            return text(&element(value)?);
         }
     }
     None
+}
+
+fn text<'a>(element: &Element<'a>) -> Option<&'a str> {
+    let is_text = matches!(element.tag, UTF8_STRING | PRINTABLE_STRING | IA5_STRING);
+    let text = str::from_utf8(element.content).ok()?;
+    (is_text && !text.chars().any(char::is_control)).then_some(text)
 }
 
 /// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`, the only forms that RFC 5280 section 4.1.2.5 allows.
@@ -161,6 +171,50 @@ mod tests {
             "701301000000Z",
         ] {
             assert_eq!(time_of(UTC_TIME, bad), None, "{bad}");
+        }
+    }
+
+    fn sealed(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let length = u8::try_from(content.len()).expect("it is short");
+        [&[tag, length], &content[..]].concat()
+    }
+
+    /// As much of a certificate as is looked at, with this common name.
+    fn named(tag: u8, name: &[u8]) -> Vec<u8> {
+        let kind = sealed(OBJECT, &[COMMON_NAME]);
+        let pair = sealed(SEQUENCE, &[&kind, &sealed(tag, &[name])]);
+        let subject = sealed(SEQUENCE, &[&sealed(SET, &[&pair])]);
+        let empty = sealed(SEQUENCE, &[]);
+        let number = sealed(INTEGER, &[&[1]]);
+        let signed = [&number[..], &empty, &empty, &empty, &subject];
+        sealed(SEQUENCE, &[&sealed(SEQUENCE, &signed)])
+    }
+
+    #[test]
+    fn a_common_name_is_text() {
+        const BMP_STRING: u8 = 0x1e;
+        const UNIVERSAL_STRING: u8 = 0x1c;
+        const TELETEX_STRING: u8 = 0x14;
+        for tag in [UTF8_STRING, PRINTABLE_STRING, IA5_STRING] {
+            assert_eq!(common_name(&named(tag, b"client one")), Some("client one"));
+        }
+        let umlaut = "b\u{fc}cher";
+        let found = named(UTF8_STRING, umlaut.as_bytes());
+        assert_eq!(common_name(&found), Some(umlaut));
+        for (tag, name) in [
+            (BMP_STRING, &b"\0m\0e"[..]),
+            (BMP_STRING, b"me"),
+            (UNIVERSAL_STRING, b"\0\0\0m"),
+            (TELETEX_STRING, b"me"),
+            (OBJECT, b"me"),
+            (UTF8_STRING, b"m\0e"),
+            (UTF8_STRING, b"m\r\ne"),
+            (UTF8_STRING, "m\u{85}e".as_bytes()),
+            (IA5_STRING, b"m\x7fe"),
+            (UTF8_STRING, b"m\xffe"),
+        ] {
+            assert_eq!(common_name(&named(tag, name)), None, "{tag} {name:?}");
         }
     }
 
