@@ -38,8 +38,8 @@ use crate::tls::material::{ClientAuth, Identity, Secret};
 use crate::tls::pem::Sections;
 use crate::tls::sealing::{Traffic, seal_traffic};
 use crate::tls::sites::SiteTable;
-use crate::tls::work::{self, Costs, Progress};
 use crate::tls::tickets::{self, Since, TicketKeys, Tickets};
+use crate::tls::work::{self, Costs, Progress};
 use crate::tls::{Agreement, ClientParts, ServerParts, x509};
 
 /// An alert in a record, with room for what may go in front of it.
