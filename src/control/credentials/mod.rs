@@ -110,7 +110,8 @@ pub(super) fn read(
         return outcome;
     }
     if tls::certificates_in(&[]) == Err(PemFault::Absent) {
-        let at = compiled.positions.tls.first().map(|file| file.at);
+        let places = compiled.positions.tls.iter().map(|file| file.at);
+        let at = places.min_by_key(|at| (at.line, at.column));
         outcome.errors.push((at, ABSENT.to_owned()));
         return outcome;
     }
