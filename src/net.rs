@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use crate::core::address::Address;
 use crate::core::keepalive::Keepalive;
-use crate::core::layer::Layer;
+use crate::core::layer::{Layer, LayerSpace};
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 use crate::tls::Connection;
@@ -171,8 +171,8 @@ pub trait Net {
     /// What stands between the bytes of a stream and those of its session: TLS, if it has any.
     fn layer(&mut self, stream: &Self::Stream, tls: Option<Connection>) -> Option<Self::Layer>;
 
-    /// Space that is shared by all layers between two operations.
-    fn layer_space(&mut self) -> &mut Vec<u8>;
+    /// What is shared by all layers.
+    fn layer_space(&mut self) -> &mut LayerSpace;
 
     /// Bytes that were written to a stream and have not reached the peer's kernel as far as that
     /// has said. It may be asked after the end, too; none where it cannot be known.

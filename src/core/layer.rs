@@ -50,7 +50,13 @@ pub trait Layer {
     fn keep_pending(&mut self, sealed: &[u8]);
 
     /// What it has allocated for bytes of either direction.
-    fn kept_bytes(&self) -> usize;
+    fn kept(&self) -> Kept;
+
+    /// What that was when it was last noted, kept here for whoever notes it.
+    fn kept_noted(&mut self) -> &mut Kept;
+
+    /// Whether it keeps a part of a record, or of a message, whose rest is to come.
+    fn has_partial(&self) -> bool;
 
     /// Whether both sides have agreed, so that bytes can be sent.
     fn is_established(&self) -> bool;
@@ -95,4 +101,77 @@ pub struct Secured<'a> {
     pub client_rules: u64,
     /// Whether an earlier session was resumed.
     pub is_resumed: bool,
+}
+
+/// What a layer has allocated for bytes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// What came of the socket: incomplete records, and what was not read.
+    pub input: usize,
+    /// What the socket has not taken.
+    pub output: usize,
+}
+
+impl Kept {
+    /// All of it.
+    #[must_use]
+    pub const fn total(self) -> usize {
+        self.input + self.output
+    }
+}
+
+/// What the layers of a worker share: space to open and seal records in, how much all of them
+/// keep, and what they have done since the end of the last turn of anybody who has one.
+#[derive(Clone, Debug, Default)]
+pub struct LayerSpace {
+    /// Empty until it is needed.
+    pub(crate) bytes: Vec<u8>,
+    /// Whether there is anything to be looked at.
+    pub(crate) is_used: bool,
+    /// One of them did not read on, as [`LayerSpace::is_spent`].
+    pub(crate) has_paused: bool,
+    work_bytes: usize,
+    kept: Kept,
+}
+
+/// What layers may read in one turn, in bytes: twice as much as may be moved in one, so that bulk
+/// ends at that.
+const WORK_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes that carry nothing count as so many: what takes time are records and not bytes, and small
+/// records consist of little else.
+const OVERHEAD_FACTOR: usize = 8;
+
+impl LayerSpace {
+    /// Whether no more may be read in this turn.
+    pub(crate) const fn is_spent(&self) -> bool {
+        self.work_bytes >= WORK_BYTES_MAX
+    }
+
+    /// So many bytes came of a socket, and so many of those that there were carried nothing.
+    pub(crate) const fn note_read(&mut self, bytes: usize, overhead_bytes: usize) {
+        self.is_used = true;
+        self.work_bytes += bytes + OVERHEAD_FACTOR * overhead_bytes;
+    }
+
+    /// What a layer keeps has changed.
+    pub(crate) fn note_kept(&mut self, before: Kept, now: Kept) {
+        if before != now {
+            self.is_used = true;
+            self.kept.input = self.kept.input + now.input - before.input;
+            self.kept.output = self.kept.output + now.output - before.output;
+        }
+    }
+
+    /// What all layers keep.
+    pub(crate) const fn kept(&self) -> Kept {
+        self.kept
+    }
+
+    /// The turn is over: whether one has paused.
+    pub(crate) const fn end_turn(&mut self) -> bool {
+        self.is_used = false;
+        self.work_bytes = 0;
+        std::mem::replace(&mut self.has_paused, false)
+    }
 }

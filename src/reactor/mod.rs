@@ -28,6 +28,7 @@ use rustix::time::{ClockId, clock_gettime};
 use self::spare::{Reuse, Spare, Spares};
 use crate::core::address::Address;
 use crate::core::keepalive::Keepalive;
+use crate::core::layer::LayerSpace;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::Tick;
 use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
@@ -49,7 +50,7 @@ pub struct Reactor {
     /// One of each is kept: a wake-up must outlive the thread that sent it.
     wakers: Vec<Waker>,
     /// Where TLS opens and seals records; empty until the first.
-    layer_space: Vec<u8>,
+    layer_space: LayerSpace,
     spares: Spares,
 }
 
@@ -139,7 +140,7 @@ impl Reactor {
             events: Events::with_capacity(EVENTS_MAX),
             now: machine_now(),
             wakers: Vec::new(),
-            layer_space: Vec::new(),
+            layer_space: LayerSpace::default(),
             spares: Spares::default(),
         })
     }
@@ -214,7 +215,7 @@ impl Net for Reactor {
         tls
     }
 
-    fn layer_space(&mut self) -> &mut Vec<u8> {
+    fn layer_space(&mut self) -> &mut LayerSpace {
         &mut self.layer_space
     }
 

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 
 use crate::core::fault::Fault;
-use crate::core::layer::{Layer, Sealed, Secured};
+use crate::core::layer::{Kept, Layer, Sealed, Secured};
 use crate::core::readiness::Io;
 use crate::tls::fault::{ABSENT, Facts, IdentityFault, PemFault};
 use crate::tls::material::{Identity, Secret, TicketKey};
@@ -183,7 +183,15 @@ impl Layer for Connection {
         match self.0 {}
     }
 
-    fn kept_bytes(&self) -> usize {
+    fn kept(&self) -> Kept {
+        match self.0 {}
+    }
+
+    fn kept_noted(&mut self) -> &mut Kept {
+        match self.0 {}
+    }
+
+    fn has_partial(&self) -> bool {
         match self.0 {}
     }
 

@@ -31,7 +31,7 @@ use rustls::{
 
 use crate::core::client_hello::Alert;
 use crate::core::fault::Fault;
-use crate::core::layer::{Layer, Sealed, Secured};
+use crate::core::layer::{Kept, Layer, Sealed, Secured};
 use crate::core::readiness::Io;
 use crate::tls::fault::{Facts, IdentityFault, KeyKind, PemFault};
 use crate::tls::material::{ClientAuth, Identity, Secret};
@@ -658,6 +658,7 @@ struct Held {
     /// What the socket has not taken, from here on.
     pending: Vec<u8>,
     pending_sent: usize,
+    kept_noted: Kept,
     end: End,
     is_end_told: bool,
     fault: Option<Fault>,
@@ -1088,14 +1089,25 @@ impl Layer for Connection {
         self.0.held.pending.extend_from_slice(sealed);
     }
 
-    fn kept_bytes(&self) -> usize {
+    fn kept(&self) -> Kept {
         let Held {
             partial,
             plain,
             pending,
             ..
         } = &self.0.held;
-        partial.capacity() + plain.capacity() + pending.capacity()
+        Kept {
+            input: partial.capacity() + plain.capacity(),
+            output: pending.capacity(),
+        }
+    }
+
+    fn kept_noted(&mut self) -> &mut Kept {
+        &mut self.0.held.kept_noted
+    }
+
+    fn has_partial(&self) -> bool {
+        !self.0.held.partial.is_empty()
     }
 
     fn is_established(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::net::Net;
 use crate::worker::Worker;
-use crate::worker::protocol;
+use crate::worker::{layers, protocol};
 
 impl<N: Net> Worker<N> {
     /// The first in the queue tries again, whatever was closed.
@@ -38,7 +38,12 @@ impl<N: Net> Worker<N> {
             "it left the queue"
         );
         let before = self.shared.descriptor_queue.len();
-        let turn = protocol::on_descriptor(id.key, session, &mut self.shared);
+        let shared = &mut self.shared;
+        let turn = protocol::on_descriptor(id.key, session, shared);
+        let turn = match shared.io.has_used_layer() {
+            true => layers::settle(session, shared, turn),
+            false => turn,
+        };
         self.end_turn(id.key, turn);
         self.shared.descriptor_queue.len() <= before
     }

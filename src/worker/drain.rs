@@ -194,6 +194,7 @@ impl<N: Net> Worker<N> {
                 self.shared.close_parked(BackendId(key_of(index)));
             }
         }
+        self.shared.io.settle_layers();
         self.print_stats(true);
     }
 }

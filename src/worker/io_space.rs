@@ -4,6 +4,7 @@
 use slab::Slab;
 
 use crate::core::buffer::BufferPool;
+use crate::core::layer::Kept;
 use crate::net::{GENERATION_MAX, Net};
 use crate::worker::keys::key_of;
 
@@ -19,6 +20,8 @@ pub(crate) struct IoSpace<N: Net> {
     pub(crate) scratch_text: Vec<u8>,
     pub(crate) buffers: BufferPool,
     pub(crate) pipes: PipePool<N>,
+    /// What layers kept when that was last noted.
+    pub(crate) layers_kept: Kept,
     /// The session that has its turn could not read for want of memory.
     pub(crate) is_short: bool,
     pub(crate) generation: u32,

@@ -26,6 +26,7 @@ mod health;
 mod http;
 mod io_space;
 mod keys;
+mod layers;
 mod listeners;
 mod listening_sockets;
 mod loads;
@@ -66,6 +67,7 @@ use slab::Slab;
 use crate::board::{Board, ListenerCell};
 use crate::config::model::Config;
 use crate::core::buffer::BufferPool;
+use crate::core::layer::Kept;
 use crate::core::limit::RateLimit;
 use crate::core::memory_limit::WAITING_BYTES_MAX;
 use crate::core::opening::Refusal;
@@ -198,6 +200,7 @@ impl<N: Net> Worker<N> {
         start.net.random(&mut seed)?;
         let io = IoSpace {
             net: start.net,
+            layers_kept: Kept::default(),
             scratch: vec![0; buffer_bytes + HEAD_ROOM_BYTES].into_boxed_slice(),
             scratch_text: Vec::new(),
             buffers: BufferPool::new(
@@ -276,6 +279,9 @@ impl<N: Net> Worker<N> {
         self.run();
         self.serve_descriptor_queue();
         self.serve_queues();
+        if self.shared.io.has_used_layer() {
+            self.shared.io.settle_layers();
+        }
         self.relieve_shortage();
         self.resume_full_listeners();
         self.arm_full_check();
@@ -467,7 +473,7 @@ impl<N: Net> Worker<N> {
         }
         for _ in 0..self.runnable_probes.len() {
             if let Some(key) = self.runnable_probes.pop_front() {
-                self.run_probe(key);
+                self.run_queued_probe(key);
             }
         }
         for _ in 0..self.runnable_listeners.len() {
@@ -499,6 +505,9 @@ impl<N: Net> Worker<N> {
             && protocol::deadline(session, shared) <= shared.timers.now
         {
             turn = protocol::on_timeout(key, session, shared);
+        }
+        if shared.io.has_used_layer() {
+            turn = layers::settle(session, shared, turn);
         }
         // Most turns leave nothing to be done.
         if turn != Turn::Sleep
@@ -605,6 +614,9 @@ impl<N: Net> Worker<N> {
             end(backend);
         }
         end(session.client);
+        if shared.io.has_used_layer() {
+            shared.io.settle_layers();
+        }
         self.end_shortage(key, session.shortage);
         let is_stranger = matches!(reason, CloseReason::BadOpening(_) | CloseReason::Stranger);
         let is_cut = matches!(reason, CloseReason::Reset(_)) && ended.handshake.is_some();

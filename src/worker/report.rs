@@ -6,6 +6,7 @@ use crate::board::{BackendCell, Cell, CountedListeners, ListenerCell};
 use crate::core::account::Purpose;
 use crate::core::handshake::Handshake;
 use crate::core::http::oddity::Oddity;
+use crate::core::layer::Kept;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::connections::Owner;
@@ -18,6 +19,7 @@ use crate::worker::span::span;
 use crate::worker::stats_text;
 use crate::worker::timers::Timeout;
 use crate::worker::told::Census;
+use crate::worker::transport::Endpoint;
 
 impl<N: Net> Worker<N> {
     /// Bytes of a session in the table. An idle HTTP one takes only that and its timer, an idle TCP
@@ -41,6 +43,7 @@ impl<N: Net> Worker<N> {
             leases: self.shared.upstreams.backends.leases(),
             buffers_lent: self.shared.io.buffers.lent(),
             bytes_waiting: self.shared.io.buffers.account().total(),
+            records_waiting: self.shared.io.layers_kept.total(),
             short: self.memory_queue.len(),
             pipes_lent: self.shared.io.pipes.lent(),
             timers: self.shared.timers.wheel.len(),
@@ -249,6 +252,20 @@ impl<N: Net> Worker<N> {
             held.iter_mut()
                 .zip(waiting)
                 .for_each(|(sum, it)| *sum += it);
+        }
+        let clients = self.sessions.iter().map(|(_, session)| &session.client);
+        let connections = self.shared.connections.iter();
+        let backends = connections.map(|(_, connection)| &connection.endpoint);
+        let (mut input, mut output) = (0, 0);
+        for kept in clients.chain(backends).map(Endpoint::kept) {
+            input += kept.input;
+            output += kept.output;
+        }
+        let noted = self.shared.io.layers_kept;
+        if noted != (Kept { input, output }) {
+            return Err(format!(
+                "layers keep {input} and {output} bytes, not {noted:?}"
+            ));
         }
         let account = self.shared.io.buffers.account();
         let purposes = [

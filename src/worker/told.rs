@@ -44,6 +44,8 @@ pub struct Census {
     pub buffers_lent: usize,
     /// Bytes that the account of all that waits is charged with.
     pub bytes_waiting: usize,
+    /// Bytes that layers keep besides.
+    pub records_waiting: usize,
     /// Sessions that wait for memory.
     pub short: usize,
     /// Pipes that are lent.

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 
 use crate::core::fault::Fault;
-use crate::core::layer::{Layer, Secured};
+use crate::core::layer::{Kept, Layer, Secured};
 use crate::core::readiness::{Io, Readiness};
 use crate::net::{Kind, Net, Target, Then};
 use crate::tls::Connection;
@@ -25,6 +25,11 @@ const LAYER_SPACE_BYTES: usize = 66 * 1024;
 const HAS_PENDING: u8 = 1;
 /// It waits for its turn in the [handshakes](Handshakes).
 const AWAITS_WORK: u8 = 2;
+/// The socket is not read on before the next turn.
+const IS_PAUSED: u8 = 4;
+
+/// What a record takes at most: RFC 5246 section 6.2.3, where it is the longest.
+const RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2 * 1024;
 
 /// One end of a connection.
 pub(crate) struct Endpoint<N: Net> {
@@ -35,7 +40,7 @@ pub(crate) struct Endpoint<N: Net> {
     ready: Readiness,
     /// What is known of the socket alone.
     ready_beneath: Readiness,
-    /// [`HAS_PENDING`], [`AWAITS_WORK`]: in one byte, as there are many of these.
+    /// [`HAS_PENDING`], [`AWAITS_WORK`], [`IS_PAUSED`]: in one byte, as there are many of these.
     marks: u8,
     ending: Ending,
     /// Stamped when it was watched; events of another generation are stale.
@@ -57,7 +62,7 @@ enum Ending {
 
 /// Takes the space that layers share, to be put back.
 fn take_space<N: Net>(net: &mut N) -> Vec<u8> {
-    let mut space = std::mem::take(net.layer_space());
+    let mut space = std::mem::take(&mut net.layer_space().bytes);
     if space.is_empty() {
         space.resize(LAYER_SPACE_BYTES, 0);
     }
@@ -105,7 +110,7 @@ impl<N: Net> Endpoint<N> {
             return Ok(false);
         };
         let opened = layer.on_received(came, &mut []);
-        self.note_layer();
+        self.note_layer(net);
         // What is to be answered, an alert among it; that this failed is found by whoever writes.
         let _ = self.flush(net);
         opened.map(|_| true)
@@ -131,7 +136,7 @@ impl<N: Net> Endpoint<N> {
                     generation: target.generation,
                 };
                 if endpoint.layer.is_some() {
-                    endpoint.note_layer();
+                    endpoint.note_layer(net);
                 }
                 Ok(endpoint)
             }
@@ -182,7 +187,7 @@ impl<N: Net> Endpoint<N> {
 
     #[cold]
     fn finish_layer(&mut self, net: &mut N) -> bool {
-        self.mark_end();
+        self.mark_end(net);
         // That it failed is found by whoever reads.
         self.flush(net) != Ok(false)
     }
@@ -198,11 +203,11 @@ impl<N: Net> Endpoint<N> {
         self.flush(net) != Ok(false)
     }
 
-    fn mark_end(&mut self) {
+    fn mark_end(&mut self, net: &mut N) {
         if let (Some(layer), Ending::NotBegun | Ending::No) = (&mut self.layer, self.ending) {
             layer.finish();
             self.ending = Ending::Marked;
-            self.note_layer();
+            self.note_layer(net);
         }
     }
 
@@ -210,6 +215,7 @@ impl<N: Net> Endpoint<N> {
     pub(crate) fn close(mut self, net: &mut N) {
         if self.layer.is_some() {
             self.leave_layer(net);
+            self.drop_layer(net);
         }
         net.close(self.stream);
     }
@@ -233,13 +239,28 @@ impl<N: Net> Endpoint<N> {
 
     /// Closes where there is no end to be told, or it must not be: what the kernel holds is still
     /// delivered, but a layer marks nothing.
-    pub(crate) fn cut(self, net: &mut N) {
+    pub(crate) fn cut(mut self, net: &mut N) {
+        if self.layer.is_some() {
+            self.drop_layer(net);
+        }
         net.close(self.stream);
     }
 
     /// Closes without lingering: the peer sees a reset.
-    pub(crate) fn reset(self, net: &mut N) {
+    pub(crate) fn reset(mut self, net: &mut N) {
+        if self.layer.is_some() {
+            self.drop_layer(net);
+        }
         net.reset(self.stream);
+    }
+
+    /// What the layer kept is lost.
+    #[cold]
+    fn drop_layer(&mut self, net: &mut N) {
+        if let Some(mut layer) = self.layer.take() {
+            net.layer_space()
+                .note_kept(*layer.kept_noted(), Kept::default());
+        }
     }
 }
 
@@ -285,7 +306,17 @@ impl<N: Net> Endpoint<N> {
 
     /// Notes what the layer has, after all that may have changed it.
     #[cold]
-    fn note_layer(&mut self) {
+    fn note_layer(&mut self, net: &mut N) {
+        if let Some(layer) = &mut self.layer {
+            let now = layer.kept();
+            let before = std::mem::replace(layer.kept_noted(), now);
+            net.layer_space().note_kept(before, now);
+        }
+        self.look_at_layer();
+    }
+
+    #[cold]
+    fn look_at_layer(&mut self) {
         let Some(layer) = &self.layer else {
             return;
         };
@@ -348,7 +379,7 @@ impl<N: Net> Endpoint<N> {
     ) -> Result<bool, ErrorKind> {
         let mut space = take_space(net);
         let found = self.shake_in(net, handshakes, known_as, &mut space);
-        *net.layer_space() = space;
+        net.layer_space().bytes = space;
         found
     }
 
@@ -437,7 +468,8 @@ impl<N: Net> Endpoint<N> {
     pub(crate) fn abandon_layer(&mut self, net: &mut N) {
         // That this failed is found by whoever reads.
         let _ = self.flush(net);
-        self.layer = None;
+        self.drop_layer(net);
+        self.resume();
         self.ready = self.ready_beneath;
         self.set_mark(HAS_PENDING, false);
         self.ending = Ending::No;
@@ -455,6 +487,23 @@ impl<N: Net> Endpoint<N> {
             0 => 0,
             _ => self.layer.as_ref().map_or(0, |layer| layer.pending().len()),
         }
+    }
+
+    /// Whether nothing of the peer has come that is not dealt with, a part of a record among it,
+    /// and nothing is there for it.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let has_input = self.may_read() || self.is_closing() || self.marks & IS_PAUSED != 0;
+        !has_input && self.kept() == Kept::default()
+    }
+
+    /// Whether a part of a record has come whose rest is to come.
+    pub(crate) fn has_partial(&self) -> bool {
+        self.layer.as_ref().is_some_and(Layer::has_partial)
+    }
+
+    /// What its layer has allocated for bytes.
+    pub(crate) fn kept(&self) -> Kept {
+        self.layer.as_ref().map_or(Kept::default(), Layer::kept)
     }
 
     /// Whether a connection that was started is established, as [`Net::connected`] says.
@@ -516,8 +565,8 @@ impl<N: Net> Endpoint<N> {
     fn read_layer(&mut self, net: &mut N, into: &mut [u8]) -> Io<usize> {
         let mut space = take_space(net);
         let found = self.read_records(net, into, &mut space);
-        self.note_layer();
-        *net.layer_space() = space;
+        self.note_layer(net);
+        net.layer_space().bytes = space;
         found
     }
 
@@ -530,6 +579,7 @@ impl<N: Net> Endpoint<N> {
                 found @ (Io::Ready(_) | Io::Blocked | Io::Failed(_)) => return found,
             }
             match self.receive(net, into, space) {
+                // It may have to be read on, and is not for ever.
                 Io::Ready(0) | Io::Closed => {}
                 found @ (Io::Ready(_) | Io::Blocked | Io::Failed(_)) => return found,
             }
@@ -539,17 +589,22 @@ impl<N: Net> Endpoint<N> {
     }
 
     /// Reads the socket once and lets the layer open what came; how many bytes that put `into`.
+    /// No more is read than that and one record, so that little is kept.
     fn receive(&mut self, net: &mut N, into: &mut [u8], space: &mut [u8]) -> Io<usize> {
+        if net.layer_space().is_spent() {
+            self.pause(net);
+            return Io::Blocked;
+        }
         let Some(layer) = &mut self.layer else {
             return Io::Blocked;
         };
         let carried = layer.carry(space);
-        let room = &mut space[carried..];
-        let wanted = room.len();
+        let wanted = (space.len() - carried).min(into.len() + RECORD_BYTES_MAX);
         if wanted == 0 {
             // A message of the handshake that is longer than any that is taken.
             return Io::Failed(ErrorKind::InvalidData);
         }
+        let room = &mut space[carried..carried + wanted];
         let found = net.read(&self.stream, room);
         let count = if let Io::Ready(count) = found {
             count
@@ -564,7 +619,10 @@ impl<N: Net> Endpoint<N> {
             layer.on_end();
         }
         let opened = layer.on_received(&mut space[..carried + count], into);
-        self.note_layer();
+        let carrying = opened.unwrap_or(0) + layer.kept().input;
+        let overhead = (carried + count).saturating_sub(carrying);
+        net.layer_space().note_read(count, overhead);
+        self.note_layer(net);
         if self.may_write() {
             // It may have to be answered. That this failed is found by whoever writes.
             let _ = self.flush(net);
@@ -602,7 +660,24 @@ impl<N: Net> Endpoint<N> {
     pub(crate) fn expect_no_input(&mut self) {
         self.clear_ready(Readiness::READ);
         if self.layer.is_some() {
-            self.note_layer();
+            self.look_at_layer();
+        }
+    }
+
+    /// The socket is not read on: there may be more, which no event will tell.
+    fn pause(&mut self, net: &mut N) {
+        self.set_mark(IS_PAUSED, true);
+        net.layer_space().has_paused = true;
+        self.clear_ready(Readiness::READ);
+    }
+
+    /// The next turn begins.
+    #[cold]
+    pub(crate) fn resume(&mut self) {
+        if self.marks & IS_PAUSED != 0 {
+            self.set_mark(IS_PAUSED, false);
+            self.ready_beneath.add(Readiness::READ);
+            self.look_at_layer();
         }
     }
 }
@@ -635,8 +710,8 @@ impl<N: Net> Endpoint<N> {
         }
         let mut space = take_space(net);
         let found = self.write_records(net, from, then, &mut space);
-        self.note_layer();
-        *net.layer_space() = space;
+        self.note_layer(net);
+        net.layer_space().bytes = space;
         found
     }
 
@@ -663,7 +738,7 @@ impl<N: Net> Endpoint<N> {
                 return found;
             }
             if is_last {
-                self.mark_end();
+                self.mark_end(net);
             }
             if let Err(kind) = self.flush(net) {
                 return Io::Failed(kind);
@@ -710,7 +785,7 @@ impl<N: Net> Endpoint<N> {
     #[cold]
     fn flush_layer(&mut self, net: &mut N) -> Result<bool, ErrorKind> {
         let found = self.flush_pending(net);
-        self.note_layer();
+        self.note_layer(net);
         found
     }
 

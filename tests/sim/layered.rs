@@ -142,3 +142,59 @@ fn a_layer_answers_though_its_session_has_nothing_to_say() {
     }
     assert_eq!(rig.worker.census().sessions, 1);
 }
+
+/// Whole crowds of them, all there at once.
+const CROWD: usize = 1_000_000;
+/// What a session may ask of the kernel in a turn, whatever comes.
+const READS_MAX: u64 = 40;
+
+fn wide_rig(is_tls: bool) -> Rig {
+    let settings = Settings {
+        has_layer: true,
+        is_tls,
+        window_bytes: 64 << 20..=64 << 20,
+        segment_bytes: 64 << 20..=64 << 20,
+        ..Settings::plain()
+    };
+    Rig::with(settings, &config_text(&[1], ""))
+}
+
+/// Turns until nothing is left to be done: how many, of which none may read much.
+fn settle_in_small_turns(rig: &mut Rig) -> usize {
+    let mut turns = 0;
+    loop {
+        let before = rig.world().calls();
+        rig.turn();
+        let reads = rig.world().calls().read - before.read;
+        assert!(reads <= READS_MAX, "{reads} reads in one turn");
+        turns += usize::from(reads > 0);
+        if reads == 0 && rig.worker.census().queued == 0 {
+            return turns;
+        }
+    }
+}
+
+#[test]
+fn records_that_carry_nothing_hold_up_nobody() {
+    let mut rig = wide_rig(false);
+    let (client, backend) = rig.session();
+    for (from, to) in [(client, backend), (backend, client)] {
+        rig.world().peer_send_notes(from, CROWD);
+        rig.world().peer_send(from, b"behind them");
+        assert!(settle_in_small_turns(&mut rig) > 5);
+        assert_eq!(rig.world().peer_received(to), b"behind them");
+    }
+    assert_eq!(rig.worker.census().sessions, 1);
+}
+
+#[test]
+fn records_that_carry_little_hold_up_nobody() {
+    let mut rig = wide_rig(true);
+    let (client, backend) = rig.session();
+    let little = bytes(100_000);
+    for byte in &little {
+        rig.world().peer_send(client, &[*byte]);
+    }
+    assert!(settle_in_small_turns(&mut rig) > 5);
+    assert_eq!(rig.world().peer_received(backend), little);
+}

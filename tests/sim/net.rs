@@ -29,6 +29,7 @@ use std::time::{Duration, SystemTime};
 
 use weir::core::address::Address;
 use weir::core::keepalive::Keepalive;
+use weir::core::layer::LayerSpace;
 use weir::core::readiness::{Io, Readiness};
 use weir::core::time::Tick;
 use weir::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
@@ -192,7 +193,7 @@ pub(crate) struct ListenerId(usize);
 pub(crate) struct SimNet {
     shared: Rc<RefCell<World>>,
     worker: usize,
-    layer_space: Vec<u8>,
+    layer_space: LayerSpace,
 }
 
 /// A listening socket of the fake.
@@ -253,7 +254,7 @@ impl SimNet {
         Self {
             shared: Rc::new(RefCell::new(World::new(seed, settings))),
             worker: 0,
-            layer_space: Vec::new(),
+            layer_space: LayerSpace::default(),
         }
     }
 
@@ -262,7 +263,7 @@ impl SimNet {
         Self {
             shared: Rc::clone(&self.shared),
             worker,
-            layer_space: Vec::new(),
+            layer_space: LayerSpace::default(),
         }
     }
 
@@ -717,6 +718,24 @@ impl World {
     pub(crate) fn peer_send_raw(&mut self, peer: PeerId, bytes: &[u8]) {
         self.conns[peer.0].peer.unsent.extend(bytes);
         self.deliver_soon(peer.0);
+    }
+
+    /// Sends half of the records of the toy that carry this; the rest is to be sent as it is.
+    pub(crate) fn peer_send_half(&mut self, peer: PeerId, bytes: &[u8]) -> Vec<u8> {
+        let mut records = Vec::new();
+        toy::seal(bytes, &mut records);
+        let rest = records.split_off(records.len() / 2);
+        self.peer_send_raw(peer, &records);
+        rest
+    }
+
+    /// Sends so many records of the toy that carry nothing.
+    pub(crate) fn peer_send_notes(&mut self, peer: PeerId, count: usize) {
+        let mut notes = Vec::new();
+        for _ in 0..count {
+            toy::seal_note(&mut notes);
+        }
+        self.peer_send_raw(peer, &notes);
     }
 
     /// Lets the layer at the other end answer something by itself.
@@ -1779,7 +1798,7 @@ impl Net for SimNet {
         Some(Records::Tls(here))
     }
 
-    fn layer_space(&mut self) -> &mut Vec<u8> {
+    fn layer_space(&mut self) -> &mut LayerSpace {
         &mut self.layer_space
     }
 

@@ -368,7 +368,11 @@ impl Simulation {
         let census = self.rig.worker.census();
         assert_eq!(census.sessions, 0);
         assert_eq!(
-            (census.leases, census.pipes_lent, census.bytes_waiting),
+            (
+                census.leases,
+                census.pipes_lent,
+                census.bytes_waiting + census.records_waiting
+            ),
             (0, 0, 0)
         );
         assert_eq!(census.listeners_open, 0);

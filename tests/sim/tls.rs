@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use weir::core::fault::Fault;
-use weir::core::layer::{Layer, Sealed, Secured};
+use weir::core::layer::{Kept, Layer, Sealed, Secured};
 use weir::core::readiness::Io;
 use weir::tls::material::{Certificate, Identity, ListenerMaterial};
 use weir::tls::{
@@ -260,8 +260,16 @@ impl Layer for Records {
         self.inner_mut().keep_pending(sealed);
     }
 
-    fn kept_bytes(&self) -> usize {
-        self.inner().kept_bytes()
+    fn kept(&self) -> Kept {
+        self.inner().kept()
+    }
+
+    fn kept_noted(&mut self) -> &mut Kept {
+        self.inner_mut().kept_noted()
+    }
+
+    fn has_partial(&self) -> bool {
+        self.inner().has_partial()
     }
 
     fn is_established(&self) -> bool {

@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, IoSlice};
 
 use weir::core::fault::Fault;
-use weir::core::layer::{Layer, Sealed, Secured};
+use weir::core::layer::{Kept, Layer, Sealed, Secured};
 use weir::core::readiness::Io;
 
 /// What a record may carry: little, so that everything takes several.
@@ -115,6 +115,7 @@ pub(crate) struct Toy {
     is_told: bool,
     pending: Vec<u8>,
     is_finished: bool,
+    kept_noted: Kept,
 }
 
 impl Layer for Toy {
@@ -199,8 +200,19 @@ impl Layer for Toy {
         self.pending.extend_from_slice(sealed);
     }
 
-    fn kept_bytes(&self) -> usize {
-        self.opener.wire.capacity() + self.plain.capacity() + self.pending.capacity()
+    fn kept(&self) -> Kept {
+        Kept {
+            input: self.opener.wire.len() + self.plain.len(),
+            output: self.pending.len(),
+        }
+    }
+
+    fn kept_noted(&mut self) -> &mut Kept {
+        &mut self.kept_noted
+    }
+
+    fn has_partial(&self) -> bool {
+        !self.opener.wire.is_empty()
     }
 
     fn is_established(&self) -> bool {

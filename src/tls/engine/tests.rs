@@ -133,7 +133,7 @@ fn bytes_and_ends_pass_in_any_pieces() {
             assert_eq!(send(&mut there, &bytes), length);
             assert!(carry(&mut there, &mut here, piece) == bytes);
         }
-        assert_eq!(here.kept_bytes(), 0, "an idle connection keeps nothing");
+        assert_eq!(here.kept().total(), 0, "an idle connection keeps nothing");
         there.finish();
         carry(&mut there, &mut here, piece);
         assert!(here.has_ended());
@@ -198,7 +198,7 @@ fn records_behind_those_that_are_wanted_are_told_of() {
     }
     assert_eq!(found, b"onetwosixten");
     assert!(here.has_ended());
-    assert_eq!(here.kept_bytes(), 0);
+    assert_eq!(here.kept().total(), 0);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn what_comes_behind_an_end_is_forgotten() {
     bytes.extend_from_slice(&[23; 3000]);
     assert_eq!(here.on_received(&mut bytes, &mut [0; 10]), Ok(0));
     assert_eq!(here.on_received(&mut [23; 3000], &mut [0; 10]), Ok(0));
-    assert_eq!(here.kept_bytes(), 0);
+    assert_eq!(here.kept().total(), 0);
     assert!(here.may_read());
     for _ in 0..2 {
         assert_eq!(here.read(&mut [0; 10]), Io::Closed);
