@@ -23,7 +23,6 @@ use crate::worker::connections::Owner;
 use crate::worker::keys::ConnectionKey;
 use crate::worker::shared::Shared;
 use crate::worker::timers::{Timeout, Timers};
-use crate::worker::transport::Endpoint;
 use crate::worker::upstreams::UpstreamTable;
 
 /// What a backend may say before it ends a parked connection, a 408 for example, in bytes. An end
@@ -36,16 +35,6 @@ pub(crate) struct Taken {
     pub(crate) connection: ConnectionKey,
     /// How long it was parked, in milliseconds.
     pub(crate) idle_ms: u64,
-}
-
-/// Whether something has arrived, which nothing may on a parked connection.
-fn has_input<N: Net>(endpoint: &Endpoint<N>) -> bool {
-    endpoint.may_read() || endpoint.is_closing()
-}
-
-/// Whether nothing has come or is on its way, as it has to be on a parked connection.
-fn is_unused<N: Net>(endpoint: &Endpoint<N>) -> bool {
-    !has_input(endpoint) && endpoint.pending_bytes() == 0
 }
 
 impl UpstreamTable {
@@ -122,9 +111,9 @@ impl<N: Net> Shared<N> {
             let key = parked.connection;
             let connection = self.connections.get_mut(key);
             connection.owner = Owner::Session(session);
-            let has_input = has_input(&connection.endpoint);
+            let is_at_rest = connection.endpoint.is_at_rest();
             let must_look = parked.turn == self.timers.turn || !is_repeatable;
-            if has_input || (must_look && !self.is_silent(parked)) {
+            if !is_at_rest || (must_look && !self.is_silent(parked)) {
                 self.close_connection(key);
                 continue;
             }
@@ -148,7 +137,7 @@ impl<N: Net> Shared<N> {
         let (net, mut space) = (&mut self.io.net, [0; LAST_WORDS_BYTES_MAX]);
         let mut found = endpoint.read(net, &mut space);
         if found == Io::Blocked {
-            return true;
+            return endpoint.is_at_rest();
         }
         if let Io::Ready(_) = found {
             found = endpoint.read(net, &mut space);
@@ -199,7 +188,7 @@ impl<N: Net> Shared<N> {
         let reuse_ms = reuse_ms.unwrap_or(u64::MAX);
         let has_room = unread_ms < reuse_ms && (!is_full || self.make_room(backend));
         let connection = self.connections.get_mut(key);
-        if !is_unused(&connection.endpoint) || !has_room {
+        if !connection.endpoint.is_at_rest() || !has_room {
             return self.close_connection(key);
         }
         connection.owner = Owner::Parked;
@@ -326,13 +315,13 @@ impl<N: Net> Shared<N> {
         let Some(connection) = self.connections.find(key) else {
             return;
         };
-        if connection.owner != Owner::Parked || !has_input(&connection.endpoint) {
+        if connection.owner != Owner::Parked || connection.endpoint.is_at_rest() {
             return;
         }
         let entry = self.upstreams.entries[connection.backend.0 as usize].as_ref();
         let parked = entry.and_then(|entry| entry.nth_parked(key).map(|nth| entry.parked[nth]));
         let is_silent = parked.is_some_and(|parked| self.is_silent(parked));
-        if !(is_silent && is_unused(self.connections.endpoint(key))) {
+        if !is_silent {
             self.close_connection(key);
         }
     }

@@ -437,3 +437,39 @@ fn a_backend_that_moves_has_another_limit() {
     rig.reload(&text.replace(&rig::origin(0), &rig::origin(1)));
     assert_eq!(shown_ms(&rig), 0);
 }
+
+#[test]
+fn half_a_record_is_half_a_request() {
+    let settings = Settings {
+        sleep_ms_max: Some(0),
+        has_layer: true,
+        is_tls: false,
+        ..Settings::plain()
+    };
+    let text = format!(
+        "listen: \"10.9.9.9:80\"\nmode: http\nstats_interval: 0\nbackends: [\"{}\"]\n\
+         timeouts: {{keep_alive: 10s, header: 10s}}\n",
+        rig::origin(0)
+    );
+    let mut rig = Rig::with(settings, &text);
+    let client = rig.client();
+    let link = ask_and_answer(&mut rig, client);
+    rig.pass(9_000, 1_000);
+    let ask = b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let rest = rig.world().peer_send_half(client, ask);
+    rig.settle();
+    rig.pass(5_000, 1_000);
+    assert!(!rig.world().peer_saw_end(client), "it is not idle");
+    rig.world().peer_send_raw(client, &rest);
+    rig.settle();
+    rig.world().peer_send(link, ANSWER);
+    rig.settle();
+    let answers = String::from_utf8_lossy(rig.world().peer_received(client)).into_owned();
+    assert_eq!(answers.matches("200 OK").count(), 2, "{answers}");
+    // And half of an answer that nobody has asked for ends a connection that is kept.
+    rig.world().peer_send_half(link, ANSWER);
+    rig.settle();
+    rig.world().peer_send(client, ask);
+    rig.settle();
+    assert_eq!(rig.accepted(0).len(), 1, "another connection is made");
+}

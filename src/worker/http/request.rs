@@ -23,6 +23,7 @@ use crate::core::http::sticky;
 use crate::core::http::upstream_request::{ClientCertificate, RequestSource, UpstreamRequest};
 use crate::core::key::bytes_key;
 use crate::core::readiness::Io;
+use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::attempt::Attempt;
 use crate::worker::http::access_log::{Record, TlsKept};
@@ -98,7 +99,12 @@ impl<N: Net> Parts<'_, N> {
         let net = &mut shared.io.net;
         let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
-            Io::Blocked => return Next::Turn(Turn::Sleep),
+            Io::Blocked => {
+                if self.client.is_secure() {
+                    self.note_partial(shared.timers.now);
+                }
+                return Next::Turn(Turn::Sleep);
+            }
             // Many clients of TLS mark no end between requests: RFC 9112 section 9.8.
             Io::Closed | Io::Failed(ErrorKind::UnexpectedEof) => return self.close_idle(shared),
             Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
@@ -123,6 +129,23 @@ impl<N: Net> Parts<'_, N> {
         }
         input.extend_from_slice(fresh);
         self.look_at_kept(shared, input, count)
+    }
+
+    /// Half a record is half a head: a client that has sent it is not idle. That it carried nothing
+    /// is known when it is whole.
+    #[cold]
+    fn note_partial(&mut self, now: Tick) {
+        match self.http.phase {
+            ClientPhase::Idle(_) if self.client.has_partial() => {
+                self.http.phase = ClientPhase::Head(now);
+            }
+            ClientPhase::Head(since)
+                if self.http.input.is_empty() && !self.client.has_partial() =>
+            {
+                self.http.phase = ClientPhase::Idle(since);
+            }
+            _ => {}
+        }
     }
 
     /// The same with what is kept, which stays where it is if it is no whole head.
