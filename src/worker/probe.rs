@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::config::model::{ProbeKind, ProxyVersion};
 use crate::core::address::{Address, BackendAddress};
 use crate::core::backend::BackendId;
+use crate::core::fault::Fault;
 use crate::core::finding::Reason;
 use crate::core::probe::{self, Incoming, ProbeAnswer};
 use crate::core::proxy_header::{Origin, TlsFacts};
@@ -50,7 +51,7 @@ pub(crate) enum ProbeStage {
     Asking(Vec<u8>, usize),
     Listening(Incoming),
     /// Everything is said and the server was told the end; so many bytes more are read until it
-    /// ends, too.
+    /// ends, too. In TLS 1.3 it may refuse only now: it is the last to judge the certificate.
     Leaving(usize),
     /// Nothing more is expected.
     Over,
@@ -118,6 +119,18 @@ impl Running {
         match self.has_asked {
             true => shared.close_connection(self.connection),
             false => shared.cut_connection(self.connection),
+        }
+    }
+
+    /// Its outcome, if nothing decides before its time is over.
+    pub(crate) fn outcome_at_last(&self) -> Result<(), Reason> {
+        match &self.stage {
+            ProbeStage::Leaving(_) => Ok(()),
+            ProbeStage::Connecting(_)
+            | ProbeStage::Securing(_)
+            | ProbeStage::Asking(..)
+            | ProbeStage::Listening(_)
+            | ProbeStage::Over => Err(Reason::TimedOut),
         }
     }
 
@@ -297,11 +310,14 @@ fn on_asked<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: Back
     let endpoint = shared.connections.endpoint_mut(running.connection);
     endpoint.finish(&mut shared.io.net);
     running.stage = ProbeStage::Leaving(probe::ANSWER_BYTES_MAX);
-    Found::Outcome(Ok(()))
+    match endpoint.is_secure() {
+        true => Found::Nothing,
+        false => Found::Outcome(Ok(())),
+    }
 }
 
 /// Reads once what a server says that was asked nothing, and forgets it: a close over it would be a
-/// reset.
+/// reset. Whatever it says or however it ends, it has taken the connection, unless TLS fails.
 fn leave<N: Net>(running: &mut Running, shared: &mut Shared<N>, left: usize) -> Found {
     let endpoint = shared.connections.endpoint_mut(running.connection);
     // The end may not have left. That it failed is found by reading.
@@ -314,13 +330,15 @@ fn leave<N: Net>(running: &mut Running, shared: &mut Shared<N>, left: usize) -> 
     if room == 0 {
         return Found::Over;
     }
-    match endpoint.read(&mut io.net, &mut io.scratch[..room]) {
-        Io::Ready(count) => {
-            running.stage = ProbeStage::Leaving(left - count);
-            Found::Nothing
-        }
-        Io::Blocked => Found::Wait,
-        Io::Closed | Io::Failed(_) => Found::Over,
+    let found = endpoint.read(&mut io.net, &mut io.scratch[..room]);
+    running.stage = match found {
+        Io::Ready(count) => ProbeStage::Leaving(left - count),
+        Io::Blocked => return Found::Wait,
+        Io::Closed | Io::Failed(_) => ProbeStage::Over,
+    };
+    match endpoint.fault() {
+        None | Some(Fault::Cut) => Found::Outcome(Ok(())),
+        Some(fault) => Found::Outcome(Err(Reason::Tls(fault))),
     }
 }
 
@@ -356,7 +374,11 @@ fn listen<N: Net>(running: &mut Running, shared: &mut Shared<N>, backend: Backen
         },
         Io::Blocked => return Found::Wait,
         Io::Closed => Reason::ClosedEarly,
-        Io::Failed(kind) => Reason::of(kind),
+        Io::Failed(kind) => match endpoint.fault() {
+            None => Reason::of(kind),
+            Some(Fault::Cut) => Reason::ClosedEarly,
+            Some(fault) => Reason::Tls(fault),
+        },
     };
     *stage = ProbeStage::Over;
     Found::Outcome(Err(reason))

@@ -140,7 +140,7 @@ impl<N: Net> Worker<N> {
         if probe.is_running() {
             // An answer that came in this very turn beats the timeout.
             self.run_probe(key);
-            self.decide_probe(key, Err(Reason::TimedOut));
+            self.decide_at_last(key);
             self.end_probe(key);
         } else {
             self.start_probe(key);
@@ -217,12 +217,25 @@ impl<N: Net> Worker<N> {
 
     /// Shortens the wait for a server that has answered and not ended the connection.
     fn await_end(&mut self, key: u32) {
+        let now = self.shared.timers.now;
         let probe = &self.probes[key as usize];
-        let has_answered = probe.running.as_ref().is_some_and(Running::has_answer);
         if let Some((due, _)) = probe.timer
-            && has_answered
+            && let Some(running) = &probe.running
+            && running.has_answer()
         {
-            self.arm_probe(key, due.min(self.shared.timers.now.after_ms(END_MS)));
+            // One that may still be refused waits at least for another way there and back.
+            let wait_ms = match running.is_decided {
+                true => END_MS,
+                false => END_MS.max(now.since_ms(running.started)),
+            };
+            self.arm_probe(key, due.min(now.after_ms(wait_ms)));
+        }
+    }
+
+    fn decide_at_last(&mut self, key: u32) {
+        let running = self.probes[key as usize].running.as_ref();
+        if let Some(outcome) = running.map(Running::outcome_at_last) {
+            self.decide_probe(key, outcome);
         }
     }
 
