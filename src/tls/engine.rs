@@ -523,8 +523,8 @@ impl ClientSettings {
     /// # Errors
     /// What the reading of the material should have refused, in words.
     pub fn new(parts: &ClientParts<'_>) -> Result<Self, String> {
-        // Some backends have a certificate on it, which in TLS 1.2 must be offered here as well (RFC
-        // 8422 section 5.1).
+        // Some backends have a certificate on it, which in TLS 1.2 must be offered here as well
+        // (RFC 8422 section 5.1).
         let crypto = crypto(&[], &[provider::kx_group::SECP384R1]);
         let algorithms = crypto.signature_verification_algorithms;
         let builder = ClientConfig::builder_with_provider(crypto)
