@@ -88,12 +88,13 @@ impl Handshake {
             Refusal::NotTls(NotTls::Http | NotTls::Other) => Self::NotTls,
             Refusal::Hello(BadHello::Version) => Self::NothingInCommon,
             Refusal::Hello(_) | Refusal::TooLong => Self::Malformed,
-            Refusal::Unrouted(NoTlsRoute::Name) => Self::UnrecognizedName,
+            Refusal::Unrouted(NoTlsRoute::Name) | Refusal::Unserved => Self::UnrecognizedName,
             Refusal::Unrouted(NoTlsRoute::Protocol) => Self::NoProtocol,
             Refusal::Tls(fault) => Self::failed(fault),
             Refusal::Crowded => Self::Crowded,
-            Refusal::CutShort => Self::Cut,
-            Refusal::TooSlow => Self::TooSlow,
+            Refusal::CutShort(_) => Self::Cut,
+            Refusal::TooSlow(_) => Self::TooSlow,
+            Refusal::NoMemory => Self::Internal,
         })
     }
 
@@ -118,6 +119,7 @@ impl Handshake {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::opening::Awaited;
 
     #[test]
     fn each_refusal_has_its_counter() {
@@ -140,8 +142,10 @@ mod tests {
             (Refusal::Tls(Fault::Expired), Handshake::ClientCertificate),
             (Refusal::Tls(Fault::Alert(48)), Handshake::Alert),
             (Refusal::Tls(Fault::Cut), Handshake::Cut),
-            (Refusal::CutShort, Handshake::Cut),
-            (Refusal::TooSlow, Handshake::TooSlow),
+            (Refusal::CutShort(Awaited::ClientHello), Handshake::Cut),
+            (Refusal::TooSlow(Awaited::Handshake), Handshake::TooSlow),
+            (Refusal::Unserved, Handshake::UnrecognizedName),
+            (Refusal::NoMemory, Handshake::Internal),
             (Refusal::Crowded, Handshake::Crowded),
         ] {
             assert_eq!(Handshake::refused(why), Some(counted), "{why:?}");

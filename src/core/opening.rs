@@ -67,16 +67,32 @@ pub enum Refusal {
     Hello(BadHello),
     /// It is good, but leads nowhere.
     Unrouted(NoTlsRoute),
+    /// No certificate is for the name that it asks for, or it asks for none, where others are
+    /// refused.
+    Unserved,
     /// The handshake has failed.
     Tls(Fault),
     /// There were too many of them, and it was the oldest.
     Crowded,
-    /// More came than an opening may have.
+    /// The PROXY header is longer than an opening may be.
     TooLong,
-    /// The client has ended within it.
-    CutShort,
-    /// It did not come in time.
-    TooSlow,
+    /// There is no memory left for what came.
+    NoMemory,
+    /// The client has ended within this.
+    CutShort(Awaited),
+    /// This did not come to its end in time.
+    TooSlow(Awaited),
+}
+
+/// What an opening waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// The header that comes first.
+    ProxyHeader,
+    /// The first message of TLS.
+    ClientHello,
+    /// The rest of the handshake.
+    Handshake,
 }
 
 impl Refusal {
@@ -88,13 +104,19 @@ impl Refusal {
             Self::NotTls(NotTls::Http) => "HTTP where TLS is spoken",
             Self::NotTls(NotTls::Other) => "something else than TLS",
             Self::Hello(bad) => bad.words(),
-            Self::Unrouted(NoTlsRoute::Name) => "a server name that no route is for",
+            Self::Unrouted(NoTlsRoute::Name) => "no server name that a route is for",
             Self::Unrouted(NoTlsRoute::Protocol) => "no protocol that a route is for",
+            Self::Unserved => "no server name that a certificate is for",
             Self::Tls(fault) => fault.words(),
             Self::Crowded => "the oldest of too many handshakes",
-            Self::TooLong => "an opening without an end",
-            Self::CutShort => "an end within the opening",
-            Self::TooSlow => "no opening in time",
+            Self::TooLong => "a PROXY header of more than 20480 bytes",
+            Self::NoMemory => "no memory for what it has sent",
+            Self::CutShort(Awaited::ProxyHeader) => "an end within the PROXY header",
+            Self::CutShort(Awaited::ClientHello) => "an end within the ClientHello",
+            Self::CutShort(Awaited::Handshake) => "an end within the handshake",
+            Self::TooSlow(Awaited::ProxyHeader) => "no PROXY header in time",
+            Self::TooSlow(Awaited::ClientHello) => "no ClientHello in time",
+            Self::TooSlow(Awaited::Handshake) => "a handshake that took too long",
         }
     }
 }
@@ -121,7 +143,9 @@ impl Refusal {
         match self {
             Self::NotTls(NotTls::Http) => Some(Answer::Http),
             Self::Hello(bad) => Some(Answer::Alert(bad.alert())),
-            Self::Unrouted(NoTlsRoute::Name) => Some(Answer::Alert(Alert::UNRECOGNIZED_NAME)),
+            Self::Unrouted(NoTlsRoute::Name) | Self::Unserved => {
+                Some(Answer::Alert(Alert::UNRECOGNIZED_NAME))
+            }
             Self::Unrouted(NoTlsRoute::Protocol) => {
                 Some(Answer::Alert(Alert::NO_APPLICATION_PROTOCOL))
             }
@@ -130,8 +154,9 @@ impl Refusal {
             | Self::Tls(_)
             | Self::Crowded
             | Self::TooLong
-            | Self::CutShort
-            | Self::TooSlow => None,
+            | Self::NoMemory
+            | Self::CutShort(_)
+            | Self::TooSlow(_) => None,
         }
     }
 }
@@ -187,6 +212,15 @@ impl Opening {
     #[must_use]
     pub const fn peer(&self) -> Option<SocketAddr> {
         self.settled.peer
+    }
+
+    /// What it waits for.
+    #[must_use]
+    pub const fn awaited(&self) -> Awaited {
+        match self.plan.proxy_header {
+            true => Awaited::ProxyHeader,
+            false => Awaited::ClientHello,
+        }
     }
 
     /// What all `bytes` that have come so far settle; at most [`OPENING_BYTES_MAX`].

@@ -10,7 +10,7 @@ use crate::core::layer::{Kept, Layer, Sealed, Secured};
 use crate::core::readiness::Io;
 use crate::tls::fault::{ABSENT, Facts, IdentityFault, PemFault};
 use crate::tls::material::{Identity, Secret, TicketKey};
-use crate::tls::{ClientParts, ServerParts};
+use crate::tls::{ClientParts, Misdirection, ServerParts};
 
 /// Says that there is no TLS.
 ///
@@ -91,7 +91,7 @@ impl ServerSettings {
 
     /// Never called.
     #[must_use]
-    pub const fn is_misdirected(&self, _: &str, _: &Secured<'_>) -> bool {
+    pub const fn misdirection(&self, _: &str, _: &Secured<'_>) -> Option<Misdirection> {
         match self.0 {}
     }
 

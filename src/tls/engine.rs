@@ -40,7 +40,7 @@ use crate::tls::sealing::{Traffic, seal_traffic};
 use crate::tls::sites::SiteTable;
 use crate::tls::tickets::{self, Since, TicketKeys, Tickets};
 use crate::tls::work::{self, Costs, Progress};
-use crate::tls::{Agreement, ClientParts, ServerParts, x509};
+use crate::tls::{Agreement, ClientParts, Misdirection, ServerParts, x509};
 
 /// An alert in a record, with room for what may go in front of it.
 const ALERT_BYTES_MAX: usize = 256;
@@ -304,19 +304,18 @@ impl ServerSettings {
         self.tells_clients_apart
     }
 
-    /// Whether a request for this host, in lower case, may not come over that connection: the host
-    /// is served under no certificate, or asks other things of clients than the site that the
-    /// connection is for.
+    /// Why a request for this host, in lower case, may not come over that connection, if so.
     #[must_use]
-    pub fn is_misdirected(&self, host: &str, over: &Secured<'_>) -> bool {
+    pub fn misdirection(&self, host: &str, over: &Secured<'_>) -> Option<Misdirection> {
         let Some(asked) = self.site(Some(host)) else {
-            return true;
+            return Some(Misdirection::Unserved);
         };
         // Its own site is served also over a connection from before the rules have changed.
         let own = self.site(over.name);
         let is_own = own.is_some_and(|own| std::ptr::eq(own, asked));
         let rules = [over.client_rules, own.map_or(0, |own| own.client_rules)];
-        !is_own && rules != [asked.client_rules; 2]
+        let is_alike = is_own || rules == [asked.client_rules; 2];
+        (!is_alike).then_some(Misdirection::OtherRules)
     }
 
     /// The connection of a client that has named this site, or none. Its ClientHello is still to

@@ -52,6 +52,15 @@ pub struct Agreement {
     pub protocols: Vec<Vec<u8>>,
 }
 
+/// Why a request for a host may not come over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misdirection {
+    /// No certificate is for it, and others are refused.
+    Unserved,
+    /// Its site asks other things of clients than that of the connection.
+    OtherRules,
+}
+
 /// From what the TLS of a listener is made.
 #[derive(Clone, Copy, Debug, Hash)]
 pub struct ServerParts<'a> {

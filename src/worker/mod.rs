@@ -656,7 +656,7 @@ impl<N: Net> Worker<N> {
                 }
                 ListenerCell::Refused
             }
-            CloseReason::BadOpening(Refusal::TooSlow) => ListenerCell::TimedOut,
+            CloseReason::BadOpening(Refusal::TooSlow(_)) => ListenerCell::TimedOut,
             CloseReason::Unwatched | CloseReason::BadOpening(_) | CloseReason::Stranger => {
                 ListenerCell::Refused
             }

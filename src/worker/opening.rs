@@ -9,10 +9,9 @@ use crate::core::account::{NoMemory, Purpose};
 use crate::core::fault::Fault;
 use crate::core::handshake::Handshake;
 use crate::core::http::https::write_not_tls;
-use crate::core::opening::{Answer, Look, OPENING_BYTES_MAX, Refusal, Settled, Speaks};
+use crate::core::opening::{Answer, Awaited, Look, OPENING_BYTES_MAX, Refusal, Settled, Speaks};
 use crate::core::readiness::Io;
 use crate::core::time::Tick;
-use crate::core::tls_route::NoTlsRoute;
 use crate::net::{Kind, Net, Then};
 use crate::worker::attempt::Attempt;
 use crate::worker::http::client::Http;
@@ -134,11 +133,11 @@ fn receive<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Result<(
         Io::Closed if opening.state.own_bytes() == opening.bytes.len() => {
             return Err(Turn::Close(CloseReason::Done));
         }
-        Io::Closed => return Err(refused(Refusal::CutShort)),
+        Io::Closed => return Err(refused(Refusal::CutShort(opening.state.awaited()))),
         Io::Failed(_) => return Err(Turn::Close(CloseReason::Reset(Side::Client))),
     };
     let kept = account.keep(Purpose::Input, &mut opening.bytes, &space[..count]);
-    kept.map_err(|NoMemory| refused(Refusal::TooLong))
+    kept.map_err(|NoMemory| refused(Refusal::NoMemory))
 }
 
 /// A proxy that only looks whether anybody is there has often left with its header: nobody has to
@@ -200,7 +199,7 @@ fn terminate<N: Net>(
         return Turn::Sleep;
     };
     let Some(tls) = &shared.listeners[session.listener].tls else {
-        return refuse(session, shared, Refusal::Unrouted(NoTlsRoute::Name));
+        return refuse(session, shared, Refusal::Unserved);
     };
     let tls = tls.settings();
     let hello = settled.hello.as_deref();
@@ -217,7 +216,7 @@ fn terminate<N: Net>(
     }
     let Some(connection) = tls.accept(name) else {
         session.take_told(&mut settled);
-        return refuse(session, shared, Refusal::Unrouted(NoTlsRoute::Name));
+        return refuse(session, shared, Refusal::Unserved);
     };
     let io = &mut shared.io;
     io.buffers
@@ -388,10 +387,13 @@ pub(crate) fn deadline<N: Net>(
 #[cold]
 pub(crate) fn on_timeout<N: Net>(session: &Session<N>) -> Turn {
     match &session.protocol {
-        Protocol::Opening(opening) => match opening.refused {
-            Some(why) => refused(why),
-            None => refused(Refusal::TooSlow),
-        },
+        Protocol::Opening(opening) => refused(opening.refused.unwrap_or_else(|| {
+            let shakes = opening.settled.is_some() || session.client.is_secure();
+            Refusal::TooSlow(match shakes {
+                true => Awaited::Handshake,
+                false => opening.state.awaited(),
+            })
+        })),
         Protocol::Tcp(_) | Protocol::Http(_) => Turn::Sleep,
     }
 }

@@ -10,12 +10,12 @@ use std::thread;
 use crate::client::Client;
 use crate::config::Config;
 use crate::harness::log::STATISTICS;
-use crate::harness::{Peer, Scratch, Weir, eventually};
+use crate::harness::{Gate, Peer, Scratch, Weir, eventually};
 use crate::software::{haproxy, is_installed};
 use crate::web::Web;
 
 /// A file of the certificates that all tests use.
-fn file(name: &str) -> String {
+pub(crate) fn file(name: &str) -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     root.join("tests/certificates")
         .join(name)
@@ -23,7 +23,7 @@ fn file(name: &str) -> String {
         .to_string()
 }
 
-fn pair(name: &str) -> String {
+pub(crate) fn pair(name: &str) -> String {
     format!(
         "certificate: {}, key: {}",
         file(&format!("{name}.pem")),
@@ -37,6 +37,8 @@ fn with_clients(client_auth: &str) -> String {
     let pair = pair("site");
     format!("tls: {{{pair}, client_ca: {ca}, client_auth: {client_auth}}}")
 }
+
+const FROM: &str = "proxy_protocol: {from: [127.0.0.1]}";
 
 /// What a program says, to its end, which must not take long.
 fn said(program: &str, arguments: &[&str]) -> String {
@@ -84,6 +86,18 @@ fn weir(web: &Web, tls: &str) -> Weir {
     Weir::start(config.replace("stats_interval: 0", "stats_interval: 100ms"))
 }
 
+/// The ClientHello of `openssl s_client`.
+fn client_hello() -> Vec<u8> {
+    let gate = Gate::new();
+    let to = gate.address();
+    let client = thread::spawn(move || s_client(to, &["-servername", "site.example"]));
+    let mut bytes = vec![0; 4096];
+    let count = gate.accept().read(&mut bytes).expect("it is sent at once");
+    bytes.truncate(count);
+    client.join().expect("it does not panic");
+    bytes
+}
+
 #[test]
 fn a_handshake_that_fails_is_counted_and_logged_by_reason() {
     let raw = |says: &'static [u8]| {
@@ -106,7 +120,8 @@ fn a_handshake_that_fails_is_counted_and_logged_by_reason() {
     );
     let required = with_clients("required");
     type Act<'a> = &'a dyn Fn(SocketAddr);
-    let cases: [(&str, Act<'_>, &str, &[&str]); 10] = [
+    let hello = client_hello();
+    let cases: [(&str, Act<'_>, &str, &[&str]); 12] = [
         (
             &site,
             &raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -135,7 +150,10 @@ fn a_handshake_that_fails_is_counted_and_logged_by_reason() {
             &strict,
             &openssl(&["-servername", "other.example"]),
             "unrecognized name 1",
-            &["which asked for other.example"],
+            &[
+                "which asked for other.example",
+                "name that a certificate is for",
+            ],
         ),
         (
             &site,
@@ -177,7 +195,30 @@ fn a_handshake_that_fails_is_counted_and_logged_by_reason() {
                 peer.expect_reset();
             },
             "too slow 1",
-            &["no opening in time"],
+            &["no ClientHello in time"],
+        ),
+        (
+            &format!("{site}\n    timeouts: {{handshake: 200ms}}"),
+            &|to: SocketAddr| {
+                let mut peer = Peer::connect(to).expect("it listens");
+                peer.send(&hello);
+                peer.end();
+            },
+            "too slow 1",
+            &[
+                "which asked for site.example",
+                "a handshake that took too long",
+            ],
+        ),
+        (
+            &format!("{site}\n    {FROM}\n    timeouts: {{handshake: 200ms}}"),
+            &|to: SocketAddr| {
+                let mut peer = Peer::connect(to).expect("it listens");
+                peer.send(b"PROXY TCP4 ");
+                peer.expect_reset();
+            },
+            "too slow 1",
+            &["no PROXY header in time"],
         ),
     ];
     let web = Web::mirror();

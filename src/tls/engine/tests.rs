@@ -522,16 +522,20 @@ fn a_host_is_served_over_connections_of_sites_that_ask_the_same_of_clients() {
         (None, "127.0.0.1", false),
         (None, "two.example", true),
     ] {
-        let found = settings.is_misdirected(host, &over(&settings, name));
-        assert_eq!(found, is_misdirected, "{host} over {name:?}");
+        let found = settings.misdirection(host, &over(&settings, name));
+        let wanted = is_misdirected.then_some(Misdirection::OtherRules);
+        assert_eq!(found, wanted, "{host} over {name:?}");
     }
     let alike = server(&listener(&["site", "two"]), &[], false);
     assert!(!alike.tells_clients_apart());
-    assert!(!alike.is_misdirected("two.example", &over(&alike, Some("site.example"))));
+    let found = alike.misdirection("two.example", &over(&alike, Some("site.example")));
+    assert_eq!(found, None);
     let strict = server(&listener(&["site", "two"]), &[], true);
     assert!(strict.tells_clients_apart());
-    assert!(!strict.is_misdirected("two.example", &over(&strict, Some("site.example"))));
-    assert!(strict.is_misdirected("other.example", &over(&strict, Some("site.example"))));
+    let found = strict.misdirection("two.example", &over(&strict, Some("site.example")));
+    assert_eq!(found, None);
+    let found = strict.misdirection("other.example", &over(&strict, Some("site.example")));
+    assert_eq!(found, Some(Misdirection::Unserved));
 }
 
 #[test]
@@ -541,13 +545,14 @@ fn a_connection_from_before_the_rules_have_changed_serves_its_own_site_only() {
         client_rules: 7,
         ..over(&settings, Some("site.example"))
     };
-    assert!(!settings.is_misdirected("site.example", &old));
-    assert!(settings.is_misdirected("two.example", &old));
+    assert_eq!(settings.misdirection("site.example", &old), None);
+    let other_rules = Some(Misdirection::OtherRules);
+    assert_eq!(settings.misdirection("two.example", &old), other_rules);
     let none = Secured {
         client_rules: 0,
         ..over(&settings, Some("two.example"))
     };
-    assert!(settings.is_misdirected("site.example", &none));
+    assert_eq!(settings.misdirection("site.example", &none), other_rules);
 }
 
 /// Both sides of a handshake in pieces of so many bytes: what each has done of asymmetric

@@ -41,7 +41,7 @@ use crate::worker::upstreams::UpstreamTable;
 
 /// Why a request is misdirected.
 const IN_THE_CLEAR: &str = "connection from before its listener had TLS";
-const OTHER_SITE: &str = "Host of a site with other rules for clients than that of the connection";
+
 /// Why a client is refused whose certificate no field can tell.
 const LONG_CERTIFICATE: &str = "client certificate of more than 16384 bytes";
 
@@ -249,8 +249,10 @@ impl<N: Net> Parts<'_, N> {
         self.http.send = None;
         shared.count(self.facts.listener, ListenerCell::Requests, 1);
         let site = self.site(&shared.listeners);
-        if self.client.is_secure() && self.is_misdirected(&shared.listeners, request) {
-            return self.answer_error(shared, &site, None, request, (421, Some(OTHER_SITE)));
+        if self.client.is_secure()
+            && let Some(why) = self.misdirection(&shared.listeners, request)
+        {
+            return self.answer_error(shared, &site, None, request, (421, Some(why)));
         }
         if self.is_outdated(&shared.listeners) {
             return self.answer_error(shared, &site, None, request, (421, Some(IN_THE_CLEAR)));

@@ -5,30 +5,34 @@ use crate::core::http::upstream_request::ClientCertificate;
 use crate::core::layer::Secured;
 use crate::core::time::Tick;
 use crate::net::Net;
+use crate::tls::Misdirection;
 use crate::worker::http::parts::Parts;
 use crate::worker::http::received::Request;
 use crate::worker::listeners::{ListenerState, ListenerTable};
 use crate::worker::session::Session;
 
 impl<N: Net> Parts<'_, N> {
-    /// Whether the host that is asked for is a site which asks other things of clients than the
-    /// one that the connection is for (RFC 9110 section 15.5.20).
+    /// What is wrong where the host that is asked for may not be asked for over this connection
+    /// (RFC 9110 section 15.5.20).
     #[cold]
-    pub(super) fn is_misdirected(
+    pub(super) fn misdirection(
         &self,
         listeners: &ListenerTable<N>,
         request: Request<'_>,
-    ) -> bool {
+    ) -> Option<&'static str> {
         let host = host_name(request.host());
-        let Some(tls) = &listeners[self.facts.listener].tls else {
-            return false;
-        };
-        if host.is_empty() || !tls.settings().tells_clients_apart() {
-            return false;
+        let tls = listeners[self.facts.listener].tls.as_ref()?.settings();
+        if host.is_empty() || !tls.tells_clients_apart() {
+            return None;
         }
         let host = String::from_utf8_lossy(host).to_ascii_lowercase();
-        let secured = self.client.secured();
-        secured.is_some_and(|secured| tls.settings().is_misdirected(&host, &secured))
+        let found = tls.misdirection(&host, &self.client.secured()?)?;
+        Some(match found {
+            Misdirection::Unserved => "Host that no certificate is for",
+            Misdirection::OtherRules => {
+                "Host of a site with other rules for clients than that of the connection"
+            }
+        })
     }
 
     /// Whether other things are asked now of clients that connect than were of this one.
