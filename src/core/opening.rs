@@ -240,7 +240,13 @@ impl Opening {
                 HelloLook::Bad(bad) => return Look::Refused(Refusal::Hello(bad)),
             }
         }
-        Look::Settled(std::mem::take(&mut self.settled))
+        // What it is asked for afterwards is still so.
+        let kept = Settled {
+            own_bytes: self.settled.own_bytes,
+            peer: self.settled.peer,
+            ..Settled::default()
+        };
+        Look::Settled(std::mem::replace(&mut self.settled, kept))
     }
 
     /// Why it is refused where it goes on beyond what it may have.
@@ -265,5 +271,37 @@ impl Opening {
                 self.settled.destination = Some(destination);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &[u8] = b"PROXY TCP4 192.0.2.1 203.0.113.1 5 443\r\n";
+
+    #[test]
+    fn what_was_understood_is_known_before_and_after_all_is_settled() {
+        let mut opening = Opening::new(Plan {
+            proxy_header: true,
+            client_hello: true,
+        });
+        let peer = Some(([192, 0, 2, 1], 5).into());
+        assert_eq!(opening.look(&HEADER[..9]), Look::More);
+        let told = (opening.own_bytes(), opening.peer(), opening.awaited());
+        assert_eq!(told, (0, None, Awaited::ProxyHeader));
+        assert_eq!(opening.look(HEADER), Look::More);
+        let told = (opening.own_bytes(), opening.peer(), opening.awaited());
+        assert_eq!(told, (HEADER.len(), peer, Awaited::ClientHello));
+
+        let mut opening = Opening::new(Plan {
+            proxy_header: true,
+            client_hello: false,
+        });
+        let Look::Settled(settled) = opening.look(HEADER) else {
+            panic!("it is whole");
+        };
+        assert_eq!((settled.own_bytes, settled.peer), (HEADER.len(), peer));
+        assert_eq!((opening.own_bytes(), opening.peer()), (HEADER.len(), peer));
     }
 }
