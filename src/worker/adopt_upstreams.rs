@@ -127,6 +127,7 @@ impl<N: Net> Worker<N> {
             has_limits: false,
             seen_at: 0,
             refused_log: RateLimit::new(LOG_PERIOD_MS),
+            tls_log: RateLimit::new(LOG_PERIOD_MS),
         }
     }
 

@@ -86,6 +86,22 @@ impl<N: Net> Shared<N> {
         }
     }
 
+    /// TLS with a backend has failed on a session: logged at most once a second and upstream, as
+    /// nobody else may tell of it. Probes tell what they find themselves.
+    #[cold]
+    pub(crate) fn log_tls_failure(&mut self, key: ConnectionKey, reason: Reason) {
+        let Connection { owner, backend, .. } = self.connections.get(key);
+        if let Owner::Probe(_) = owner {
+            return;
+        }
+        let entry = self.upstreams.entry(*backend);
+        let (label, upstream) = (entry.label.clone(), entry.upstream);
+        let upstream = &mut self.upstreams[upstream];
+        if let Some(suppressed) = upstream.tls_log.allow(self.timers.now) {
+            warn!("backend {label}: {reason}{}", more(suppressed));
+        }
+    }
+
     /// A client said who it is not as it has to, or may not be here: logged at most once a second
     /// and listener.
     #[cold]
@@ -211,8 +227,13 @@ impl<N: Net> Shared<N> {
         let endpoint = self.connections.endpoint_mut(key);
         let known_as = (Kind::Backend, key);
         let shaken = endpoint.shake(&mut self.io.net, &mut self.handshakes, known_as);
-        shaken.map_err(|kind| match endpoint.fault() {
-            Some(fault) => Reason::Tls(fault),
+        let fault = endpoint.fault();
+        shaken.map_err(|kind| match fault {
+            Some(fault) => {
+                let reason = Reason::Tls(fault);
+                self.log_tls_failure(key, reason);
+                reason
+            }
             None => Reason::of(kind),
         })
     }

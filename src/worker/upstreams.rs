@@ -33,6 +33,7 @@ pub(crate) struct Upstream {
     /// What connections to its backends are secured with; none where they are not.
     pub(crate) tls: Option<Made<ClientSettings>>,
     pub(crate) refused_log: RateLimit,
+    pub(crate) tls_log: RateLimit,
     pub(crate) column: UpstreamColumn,
     /// Whether a member has a limit of its own.
     pub(crate) has_limits: bool,

@@ -7,6 +7,8 @@ use crate::board::{BackendCell, ListenerCell};
 use crate::config::model;
 use crate::core::access_log::StickyUse;
 use crate::core::account::{NoMemory, Purpose};
+use crate::core::fault::Fault;
+use crate::core::finding::Reason;
 use crate::core::http::body::LAST_CHUNK;
 use crate::core::http::exchange::{End, Progress, Relayed, ResponseKind, Tail, or_end};
 use crate::core::http::head::{self, HeadLimits, Parsed, ResponseHead};
@@ -116,8 +118,7 @@ impl<N: Net> Parts<'_, N> {
                 return Continue(true);
             }
             Io::Failed(kind) => {
-                exchange.attempt.note_failure(kind);
-                let why = kind.to_string();
+                let why = note_failure(exchange, shared, connection, kind);
                 self.on_backend_lost(exchange, shared, &why)?;
                 return Continue(true);
             }
@@ -548,6 +549,28 @@ fn note_reach<N: Net>(exchange: &mut ActiveExchange, shared: &mut Shared<N>) {
     let unacknowledged = endpoint.unacknowledged(&mut shared.io.net);
     if unacknowledged.is_some_and(|bytes| bytes >= sent) {
         exchange.state.on_never_reached();
+    }
+}
+
+/// Notes why the connection to the backend has failed, which may be its TLS; in words.
+#[cold]
+fn note_failure<N: Net>(
+    exchange: &mut ActiveExchange,
+    shared: &mut Shared<N>,
+    connection: ConnectionKey,
+    kind: ErrorKind,
+) -> String {
+    match shared.connections.endpoint(connection).fault() {
+        None | Some(Fault::Cut) => {
+            exchange.attempt.note_failure(kind);
+            kind.to_string()
+        }
+        Some(fault) => {
+            let reason = Reason::Tls(fault);
+            exchange.attempt.note(reason);
+            shared.log_tls_failure(connection, reason);
+            reason.to_string()
+        }
     }
 }
 
