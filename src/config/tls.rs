@@ -17,7 +17,7 @@ use super::tls_route::{self, protocol, tls_routes};
 use super::tree::{self, Tree};
 use super::values::{self, Read, one_of};
 use crate::core::address::BackendAddress;
-use crate::tls::ClientSettings;
+use crate::tls::{CIPHER_SUITES, ClientSettings};
 
 /// A key whose value is the path of a file that is read later.
 macro_rules! file {
@@ -113,19 +113,6 @@ const MIN_VERSIONS: &[(&str, TlsVersion)] = &[("1.2", TlsVersion::V12), ("1.3", 
 
 /// By whether a client must have a certificate.
 const CLIENT_AUTH: &[(&str, bool)] = &[("required", true), ("optional", false)];
-
-/// As IANA calls them, the best first. Those of TLS 1.3 say nothing of keys.
-const CIPHER_SUITES: [&str; 9] = [
-    "TLS_AES_256_GCM_SHA384",
-    "TLS_AES_128_GCM_SHA256",
-    "TLS_CHACHA20_POLY1305_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-];
 
 /// What the keys of a certificate say.
 #[derive(Debug, Default)]

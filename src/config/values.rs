@@ -11,6 +11,7 @@ use super::node::{Node, Value};
 use super::suggest;
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use crate::core::address::{Address, BackendAddress};
+use crate::core::host_name;
 use crate::core::http::syntax::is_token;
 
 pub(super) type Read<T> = Result<T, String>;
@@ -408,21 +409,11 @@ fn unix_path(path: &str) -> Read<PathBuf> {
 /// Whether it is a host name that can be resolved (RFC 1123 section 2.1, and underscores, which
 /// container networks use). What looks like an IPv4 address is none.
 pub(super) fn is_host_name(host: &str) -> bool {
-    const NAME_BYTES_MAX: usize = 253;
-    const LABEL_BYTES_MAX: usize = 63;
     let host = host.strip_suffix('.').unwrap_or(host);
-    let is_label = |label: &str| {
-        (1..=LABEL_BYTES_MAX).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    let last = host.rsplit('.').next().unwrap_or(host);
-    host.len() <= NAME_BYTES_MAX
-        && host.split('.').all(is_label)
-        && !last.bytes().all(|byte| byte.is_ascii_digit())
+    let is_bare = |label: &str| !label.starts_with('-') && !label.ends_with('-');
+    host_name::is_of_labels(host)
+        && host.split('.').all(is_bare)
+        && !host_name::ends_in_digits(host)
 }
 
 /// The `host` of a route: a name, `*.` and a name, an IP address, or `*`.

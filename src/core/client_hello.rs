@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::iter;
 use std::net::IpAddr;
 
+use super::host_name;
+
 /// The longest ClientHello, with the head of its message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
@@ -15,10 +17,6 @@ pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 const RECORD_BYTES_MAX: usize = 1 << 14;
 const RECORD_HEAD_BYTES: usize = 5;
 const MESSAGE_HEAD_BYTES: usize = 4;
-
-/// The longest name of a host (RFC 1035 section 2.3.4) and of its parts, in bytes.
-const NAME_BYTES_MAX: usize = 255;
-const LABEL_BYTES_MAX: usize = 63;
 
 /// The longest method that is taken for one of HTTP, in bytes.
 const METHOD_BYTES_MAX: usize = 20;
@@ -353,25 +351,19 @@ fn server_name(content: &[u8]) -> Result<Option<Box<str>>, BadHello> {
         HOST_NAME => rest.vector16(),
         _ => None,
     });
-    let name = name.ok_or(BadHello::Malformed)?;
-    match str::from_utf8(name).map(str::parse::<IpAddr>) {
-        Ok(Ok(_)) => Ok(None),
-        Ok(Err(_)) | Err(_) => host_name(name).map(Some).ok_or(BadHello::Name),
+    let name = str::from_utf8(name.ok_or(BadHello::Malformed)?).map_err(|_| BadHello::Name)?;
+    match name.parse::<IpAddr>() {
+        Ok(_) => Ok(None),
+        Err(_) => comparable(name).map(Some).ok_or(BadHello::Name),
     }
 }
 
 /// A name as routes are compared with it. What ends as an address does is none; a dot at its end
 /// should not be there, and means nothing.
-fn host_name(given: &[u8]) -> Option<Box<str>> {
-    let name = given.strip_suffix(b".").unwrap_or(given);
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let is_label =
-        |label: &[u8]| (1..=LABEL_BYTES_MAX).contains(&label.len()) && label.iter().all(is_part);
-    let mut labels = name.split(|&byte| byte == b'.');
-    let is_name = name.len() <= NAME_BYTES_MAX && labels.clone().all(is_label);
-    let is_address = labels.next_back()?.iter().all(u8::is_ascii_digit);
-    let name = str::from_utf8(name).ok()?;
-    (is_name && !is_address).then(|| name.to_ascii_lowercase().into())
+fn comparable(given: &str) -> Option<Box<str>> {
+    let name = given.strip_suffix('.').unwrap_or(given);
+    let is_name = host_name::is_of_labels(name) && !host_name::ends_in_digits(name);
+    is_name.then(|| name.to_ascii_lowercase().into())
 }
 
 /// The list of protocols (RFC 7301 section 3.1): at least one, and none of them empty.

@@ -79,40 +79,6 @@ impl Fault {
             .copied()
             .unwrap_or(Self::Internal)
     }
-
-    /// One word, as a counter or a field of a log has it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Misbehaved => "misbehaved",
-            Self::NothingInCommon => "nothing_in_common",
-            Self::NoProtocol => "no_protocol",
-            Self::NoCertificate => "no_certificate",
-            Self::UnknownIssuer => "unknown_issuer",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-            Self::WrongName => "wrong_name",
-            Self::BadCertificate => "bad_certificate",
-            Self::Alert(_) => "alert",
-            Self::Cut => "cut",
-            Self::Internal => "internal",
-        }
-    }
-
-    /// Whether it is the peer's certificate that is refused.
-    #[must_use]
-    pub const fn is_of_certificate(self) -> bool {
-        matches!(
-            self,
-            Self::NoCertificate
-                | Self::UnknownIssuer
-                | Self::Expired
-                | Self::Revoked
-                | Self::WrongName
-                | Self::BadCertificate
-        )
-    }
 }
 
 impl Fault {

@@ -18,6 +18,7 @@ pub mod handshake;
 pub mod health;
 #[cfg_attr(not(test), expect(dead_code, reason = "nothing is measured yet"))]
 pub(crate) mod histogram;
+pub(crate) mod host_name;
 pub mod http;
 pub mod idle_limit;
 pub mod keepalive;

@@ -45,11 +45,6 @@ pub const fn facts_of(_: &Identity) -> Result<Facts, IdentityFault> {
 }
 
 /// There are none.
-pub fn suite_names() -> impl Iterator<Item = &'static str> {
-    std::iter::empty()
-}
-
-/// There are none.
 #[derive(Debug, Default)]
 pub struct TicketKeys(());
 
@@ -69,12 +64,6 @@ impl ServerSettings {
     /// Always.
     pub fn new(_: &ServerParts<'_>, _: &Arc<TicketKeys>) -> Result<Self, String> {
         Err(ABSENT.to_owned())
-    }
-
-    /// Never called.
-    #[must_use]
-    pub const fn serves(&self, _: Option<&str>) -> bool {
-        match self.0 {}
     }
 
     /// Never called.

@@ -163,11 +163,6 @@ fn kind_of(certified: &CertifiedKey) -> KeyKind {
     }
 }
 
-/// The cipher suites that there are, by their IANA names.
-pub fn suite_names() -> impl Iterator<Item = &'static str> {
-    provider::ALL_CIPHER_SUITES.iter().filter_map(suite_name)
-}
-
 /// rustls calls those of TLS 1.3 `TLS13_...`, as nobody else does.
 fn suite_name(suite: &SupportedCipherSuite) -> Option<&'static str> {
     Some(match suite.suite() {
@@ -277,12 +272,6 @@ impl ServerSettings {
             None => self.sites.first(),
             Some(site) => self.sites.get(site),
         }
-    }
-
-    /// Whether a client that names this site, or none, is served.
-    #[must_use]
-    pub fn serves(&self, name: Option<&str>) -> bool {
-        self.site(name).is_some()
     }
 
     /// What the cryptography of a handshake with that site is taken to cost, in microseconds: what

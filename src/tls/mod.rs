@@ -29,17 +29,30 @@ pub mod x509;
 #[cfg(not(feature = "tls"))]
 pub use absent::{
     ClientSettings, Connection, ServerSettings, TicketKeys, certificates_in, facts_of, key_in,
-    revocations_in, suite_names,
+    revocations_in,
 };
 #[cfg(feature = "tls")]
 pub use engine::{
     ClientSettings, Connection, ServerSettings, certificates_in, facts_of, key_in, revocations_in,
-    suite_names,
 };
 #[cfg(feature = "tls")]
 pub use tickets::TicketKeys;
 
 use crate::tls::material::{Identity, ListenerMaterial};
+
+/// The cipher suites that there are, by their IANA names and the best first. Those of TLS 1.3 say
+/// nothing of keys.
+pub const CIPHER_SUITES: [&str; 9] = [
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+];
 
 /// What a listener agrees to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -166,8 +166,8 @@ fn it_may_be_as_long_as_a_record_and_no_longer() {
 
 #[test]
 fn names_are_those_of_hosts() {
-    let label = "x".repeat(LABEL_BYTES_MAX);
-    let long = format!("{label}.{label}.{label}.{}", &label[1..]);
+    let label = "x".repeat(host_name::LABEL_BYTES_MAX);
+    let long = format!("{label}.{label}.{label}.{}", &label[2..]);
     for (given, name) in [
         ("A-b_c.Example", "a-b_c.example"),
         ("example.test.", "example.test"),
@@ -182,7 +182,7 @@ fn names_are_those_of_hosts() {
             "{given}"
         );
     }
-    let too_long = format!("a.{long}");
+    let too_long = format!("a{long}");
     let too_long_label = format!("x{label}.test");
     for given in [
         ".",

@@ -5,11 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::path::Canonical;
 use super::reply::{Page, ReplyTo, TEXT, write_error};
 use super::rewrite::append_field;
-use crate::core::text;
-
-/// Longest host, and longest part of it (RFC 1035 section 2.3.4), in bytes.
-const HOST_BYTES_MAX: usize = 255;
-const LABEL_BYTES_MAX: usize = 63;
+use crate::core::{host_name, text};
 
 /// The port that https has without saying so.
 pub(crate) const HTTPS_PORT: u16 = 443;
@@ -64,21 +60,17 @@ fn is_plain_host(host: &[u8]) -> bool {
         return matches!(address, Some(Ok(_)));
     }
     let name = text.strip_suffix('.').unwrap_or(text);
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let is_label =
-        |label: &str| (1..=LABEL_BYTES_MAX).contains(&label.len()) && label.bytes().all(is_part);
-    let is_name = name.len() <= HOST_BYTES_MAX && name.split('.').all(is_label);
-    is_name && (!ends_in_number(name) || text.parse::<Ipv4Addr>().is_ok())
+    host_name::is_of_labels(name) && (!ends_in_number(name) || text.parse::<Ipv4Addr>().is_ok())
 }
 
 /// Whether browsers read a name as an address of IPv4, be it one or not: by its last label, which
 /// is a number in one of their forms (URL Standard, "ends in a number checker").
 fn ends_in_number(name: &str) -> bool {
-    let last = name.rsplit('.').next().unwrap_or_default();
+    let last = host_name::last_label(name);
     let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
     match hex {
         Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        None => last.bytes().all(|byte| byte.is_ascii_digit()),
+        None => host_name::ends_in_digits(name),
     }
 }
 

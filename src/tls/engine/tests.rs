@@ -1,6 +1,7 @@
 //! Both ends in memory, without a socket.
 
 use super::*;
+use crate::tls::CIPHER_SUITES;
 use crate::tls::material::{Certificate, ListenerMaterial, TicketKey};
 
 fn file(name: &str) -> Vec<u8> {
@@ -235,13 +236,20 @@ fn what_comes_behind_an_end_is_forgotten() {
 }
 
 #[test]
+fn the_suites_that_can_be_configured_are_those_of_the_library() {
+    let known = provider::ALL_CIPHER_SUITES.iter().filter_map(suite_name);
+    assert_eq!(known.collect::<Vec<_>>(), CIPHER_SUITES);
+}
+
+#[test]
 fn a_site_is_found_by_its_name() {
     let material = listener(&["site", "two"]);
     let strict = server(&material, &[], true);
-    assert!(strict.serves(Some("x.wild.example")) && strict.serves(Some("two.example")));
-    assert!(!strict.serves(Some("elsewhere")) && !strict.serves(None));
+    let serves = |of: &ServerSettings, name| of.accept(name).is_some();
+    assert!(serves(&strict, Some("x.wild.example")) && serves(&strict, Some("two.example")));
+    assert!(!serves(&strict, Some("elsewhere")) && !serves(&strict, None));
     let lax = server(&material, &[], false);
-    assert!(lax.serves(Some("elsewhere")) && lax.serves(None));
+    assert!(serves(&lax, Some("elsewhere")) && serves(&lax, None));
     let mut there = client(None, &[]).connect("two.example").expect("a name");
     let mut here = lax.accept(Some("two.example")).expect("a site");
     shake(&mut there, &mut here, 1000);
