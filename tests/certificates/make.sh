@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the certificates of the tests anew: a CA, what it has issued, and what is wrong. Their keys
-# are public, so nobody may trust this CA. All are valid for a hundred years.
+# are public, so nobody may trust this CA. All but one are valid for a hundred years.
 set -eu
 cd "$(dirname "$0")"
 days=36500
@@ -44,8 +44,16 @@ default_md = sha256
 default_crl_days = $days
 crlnumber = number.txt
 crl_extensions = list
+new_certs_dir = .
+rand_serial = yes
+policy = any
+x509_extensions = leaf
+[any]
+commonName = supplied
 [list]
 authorityKeyIdentifier = keyid:always
+[leaf]
+subjectAltName = DNS:site.example
 EOF
 echo 01 >number.txt
 openssl ca -config crl.conf -keyfile ca.key -cert ca.pem -revoke client-revoked.pem
@@ -53,7 +61,13 @@ openssl ca -config crl.conf -keyfile ca.key -cert ca.pem -gencrl -out crl.pem
 # Without extensions it is of version 1.
 sed -i '/^crl/d' crl.conf
 openssl ca -config crl.conf -keyfile ca.key -cert ca.pem -gencrl -crldays $days -out crl-v1.pem
-rm -f index.txt* number.txt* crl.conf
+
+# One whose time is over.
+openssl req -new -nodes -subj /CN=site.example -keyout expired.key -out expired.csr $ec
+openssl ca -batch -notext -config crl.conf -keyfile ca.key -cert ca.pem -in expired.csr \
+    -startdate 20200101000000Z -enddate 20200201000000Z -out expired.pem
+serial=$(openssl x509 -in expired.pem -noout -serial)
+rm -f index.txt* number.txt* crl.conf expired.csr "${serial#serial=}.pem"
 
 # Keys in their other forms.
 openssl ec -in site.key -out site-sec1.key

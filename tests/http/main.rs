@@ -16,6 +16,7 @@ mod config;
 mod software;
 mod web;
 
+mod backends_tls;
 mod balancing;
 mod bodies;
 mod connections;
