@@ -40,8 +40,8 @@ fn nginx_with(certificate: &str, more: &str) -> Served {
              proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;\n\
              uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n\
              server {{ listen {own} ssl; ssl_certificate {cert}; ssl_certificate_key {key};\n\
-             {more} location / {{ return 200 \"[$ssl_server_name] $ssl_client_s_dn #$connection\"; }}\n\
-             }} }}\n"
+             {more} location / {{ return 200 \"[$ssl_server_name] $ssl_client_s_dn \
+             #$connection\"; }} }} }}\n"
         )
     })
 }
