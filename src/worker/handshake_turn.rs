@@ -46,7 +46,7 @@ impl<N: Net> Worker<N> {
         let is_there = connection.endpoint.take_turn(generation);
         match connection.owner {
             Owner::Session(session) if is_there => self.run_in_between(session),
-            Owner::Probe(probe) if is_there => self.run_probe(probe),
+            Owner::Probe(probe) if is_there => self.run_queued_probe(probe),
             Owner::Session(_) | Owner::Probe(_) | Owner::Parked => {}
         }
         is_there

@@ -44,7 +44,7 @@ pub(crate) fn settle<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>, t
 }
 
 impl<N: Net> Worker<N> {
-    /// Runs a probe in its turn.
+    /// Runs a probe in a turn of its own.
     pub(crate) fn run_queued_probe(&mut self, key: u32) {
         self.run_probe(key);
         if !self.shared.io.has_used_layer() {
