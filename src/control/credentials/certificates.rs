@@ -44,6 +44,14 @@ struct Place {
     is_missing: bool,
 }
 
+/// Where a key names a file: in the order of the configuration.
+#[derive(Default)]
+struct NamedAt {
+    places: Vec<Position>,
+    /// How many were asked for.
+    told: usize,
+}
+
 pub(super) struct Reader<'a> {
     compiled: &'a Compiled,
     folder: &'a Path,
@@ -56,8 +64,7 @@ pub(super) struct Reader<'a> {
     missing: BTreeSet<PathBuf>,
     terms: Vec<Term>,
     seen: Seen,
-    /// Of each file that is named, whether its place was given.
-    is_told: Vec<bool>,
+    named: HashMap<&'a Path, HashMap<&'a str, NamedAt>>,
     count: usize,
     errors: Vec<Fault>,
     warnings: Vec<Fault>,
@@ -82,7 +89,7 @@ impl<'a> Reader<'a> {
             missing: BTreeSet::new(),
             terms: Vec::new(),
             seen: Seen::default(),
-            is_told: vec![false; compiled.positions.tls.len()],
+            named: named(compiled),
             count: 0,
             errors: Vec::new(),
             warnings: Vec::new(),
@@ -117,18 +124,10 @@ impl<'a> Reader<'a> {
 
     /// Where a file is named: each time it is asked for, the next time that the file is.
     fn at(&mut self, key: &str, path: &Path) -> Option<Position> {
-        let named = self.compiled.positions.tls.iter();
-        let fits = named
-            .zip(&mut self.is_told)
-            .filter(|(it, _)| it.key == key && it.path == path);
-        let mut last = None;
-        for (file, is_told) in fits {
-            last = Some(file.at);
-            if !std::mem::replace(is_told, true) {
-                break;
-            }
-        }
-        last
+        let named = self.named.get_mut(path)?.get_mut(key)?;
+        let at = named.places.get(named.told).or_else(|| named.places.last());
+        named.told += 1;
+        at.copied()
     }
 
     fn refuse(&mut self, at: Option<Position>, message: String) {
@@ -623,12 +622,16 @@ impl<'a> Reader<'a> {
 
     /// Where a listener names its first certificate.
     fn first_at(&self, tls: &ListenerTls) -> Option<Position> {
-        let path = match &tls.certificates.first()?.files {
-            CertificateFiles::Pair(files) => &files.certificate,
-            CertificateFiles::Directory(path) => path,
+        let (key, path) = match &tls.certificates.first()?.files {
+            CertificateFiles::Pair(files) => ("certificate", &files.certificate),
+            CertificateFiles::Directory(path) => ("directory", path),
         };
-        let mut named = self.compiled.positions.tls.iter();
-        named.find(|file| file.path == *path).map(|file| file.at)
+        self.named
+            .get(path.as_path())?
+            .get(key)?
+            .places
+            .first()
+            .copied()
     }
 
     fn certificate_before(&self, index: usize, path: &Path) -> Option<&'a Certificate> {
@@ -769,6 +772,17 @@ impl<'a> Reader<'a> {
             .inspect_err(|fault| self.refuse(at, wrong(fault)))
             .ok()
     }
+}
+
+/// Looked up for each file, of which there may be thousands.
+fn named(compiled: &Compiled) -> HashMap<&Path, HashMap<&str, NamedAt>> {
+    let mut all: HashMap<&Path, HashMap<&str, NamedAt>> = HashMap::new();
+    for file in &compiled.positions.tls {
+        let of_file = all.entry(&file.path).or_default();
+        let named = of_file.entry(file.key.as_str()).or_default();
+        named.places.push(file.at);
+    }
+    all
 }
 
 /// Whether a file only repeats a part of what `NAME.crt` and `NAME.key` beside it are: lego writes
