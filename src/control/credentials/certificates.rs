@@ -18,6 +18,7 @@ use crate::tls::material::{
     Certificate, ClientAuth, Identity, ListenerMaterial, Material, Secret, TICKET_NAME_BYTES,
     TICKET_SECRET_BYTES, TicketKey, UpstreamMaterial,
 };
+use crate::tls::x509::validity;
 use crate::tls::{self, Agreement, ClientParts, ClientSettings, ServerParts, ServerSettings};
 
 /// Certificates of all listeners, at most.
@@ -61,6 +62,8 @@ pub(super) struct Reader<'a> {
     /// The paths of `material.authorities`, where they are checked.
     authorities: Vec<Option<PathBuf>>,
     origins: Vec<Vec<Origin>>,
+    /// Of the listener that is read, what it had before from which file.
+    former: HashMap<&'a Path, &'a Certificate>,
     missing: BTreeSet<PathBuf>,
     terms: Vec<Term>,
     seen: Seen,
@@ -86,6 +89,7 @@ impl<'a> Reader<'a> {
             material: Material::default(),
             authorities: Vec::new(),
             origins: Vec::new(),
+            former: HashMap::new(),
             missing: BTreeSet::new(),
             terms: Vec::new(),
             seen: Seen::default(),
@@ -137,17 +141,19 @@ impl<'a> Reader<'a> {
     // Listeners.
 
     fn listener(&mut self, index: usize, name: &str, tls: &ListenerTls) -> ListenerMaterial {
-        let (told, terms) = (self.errors.len(), self.terms.len());
-        let mut found = ListenerMaterial::default();
+        let told = self.errors.len();
+        self.former = self.former(index);
+        let (mut found, mut kept) = (ListenerMaterial::default(), BTreeSet::new());
         let rules = self.client_rules(tls);
         for (number, source) in tls.certificates.iter().enumerate() {
             let auth = source.client_auth.as_ref();
             let client_auth = auth.and_then(|auth| rules.iter().position(|(it, _)| *it == auth));
             for place in self.places(index, number, source) {
-                let Some((identity, facts)) = self.identity_or_before(index, &place) else {
+                let Some((identity, facts, is_kept)) = self.identity_or_before(&place) else {
                     continue;
                 };
                 let is_first = found.certificates.is_empty();
+                kept.extend(is_kept.then_some(found.certificates.len()));
                 found.certificates.push(Certificate {
                     identity,
                     names: self.names(&place, source, facts, is_first),
@@ -156,11 +162,12 @@ impl<'a> Reader<'a> {
                 self.origins[index].push(Origin {
                     source: number,
                     certificate: place.certificate,
+                    says: place.says,
+                    at: place.at,
                 });
             }
         }
-        let expiries = self.terms[terms..].iter().map(|term| term.not_after_unix_s);
-        found.expires_unix_s = expiries.min();
+        self.keep_sites(index, kept, &mut found.certificates);
         let ticket_keys = self.ticket_keys(&tls.ticket_keys);
         let is_sound = ticket_keys.is_some() && rules.iter().all(|(_, auth)| auth.is_some());
         found.ticket_keys = ticket_keys.unwrap_or_default();
@@ -169,19 +176,88 @@ impl<'a> Reader<'a> {
         let is_good = is_sound
             && self.is_all_of_before(index, tls, &found, is_whole)
             && self.settle(index, name, tls, &mut found)
+            && self.is_any_left(index, name, tls, &found, is_whole)
             && self.can_serve(name, tls, &found, is_whole);
-        match is_good {
+        let mut served = match is_good {
             true => found,
             false => self.listener_before(index).unwrap_or(found),
+        };
+        served.expires_unix_s = self.note_terms(index, &served.certificates);
+        served
+    }
+
+    /// Also whether it is one of before, because the one that is there now cannot be used.
+    fn identity_or_before(&mut self, place: &Place) -> Option<(Identity, Facts, bool)> {
+        if !place.is_missing
+            && let Some((identity, facts)) = self.identity(place)
+        {
+            return Some((identity, facts, false));
+        }
+        let (identity, facts) = self.identity_before(&place.certificate)?;
+        Some((identity, facts, !place.is_missing))
+    }
+
+    /// A site is renewed as a whole: where one of its certificates stays as it was, so do those
+    /// that share a name with it.
+    fn keep_sites(
+        &self,
+        index: usize,
+        mut kept: BTreeSet<usize>,
+        certificates: &mut [Certificate],
+    ) {
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        let mut fresh: Vec<usize> = kept.iter().copied().collect();
+        while !fresh.is_empty() {
+            let more = fresh.drain(..).map(|at| &certificates[at].names);
+            names.extend(more.flatten().cloned());
+            for (at, certificate) in certificates.iter_mut().enumerate() {
+                let origin = &self.origins[index][at].certificate;
+                let Some(&before) = self.former.get(origin.as_path()) else {
+                    continue;
+                };
+                let mut own = certificate.names.iter().chain(&before.names);
+                if own.any(|name| names.contains(name)) && kept.insert(at) {
+                    *certificate = Certificate {
+                        client_auth: certificate.client_auth,
+                        ..before.clone()
+                    };
+                    fresh.push(at);
+                }
+            }
         }
     }
 
-    fn identity_or_before(&mut self, index: usize, place: &Place) -> Option<(Identity, Facts)> {
-        let read = match place.is_missing {
-            true => None,
-            false => self.identity(place),
-        };
-        read.or_else(|| self.identity_before(index, &place.certificate))
+    /// Whether there are certificates, if there were before: handshakes that succeed are not to be
+    /// refused from one minute to the next.
+    fn is_any_left(
+        &mut self,
+        index: usize,
+        name: &str,
+        tls: &ListenerTls,
+        found: &ListenerMaterial,
+        is_whole: bool,
+    ) -> bool {
+        let before = self.of_before(index);
+        let were_any = before.is_some_and(|(_, listener)| !listener.certificates.is_empty());
+        let is_emptied = found.certificates.is_empty() && were_any;
+        if is_emptied && is_whole {
+            let message = format!("`tls` of listener {name} has no certificate any more");
+            self.refuse(self.first_at(tls), message);
+        }
+        !is_emptied
+    }
+
+    /// How long certificates that are served are valid; when the first expires.
+    fn note_terms(&mut self, index: usize, certificates: &[Certificate]) -> Option<i64> {
+        for (origin, certificate) in self.origins[index].iter().zip(certificates) {
+            self.terms
+                .extend(term(&origin.says, origin.at, &certificate.identity));
+        }
+        let leaves = certificates
+            .iter()
+            .filter_map(|it| it.identity.chain.first());
+        let expiries = leaves.filter_map(|leaf| validity(leaf).map(|(_, until)| until));
+        expiries.min()
     }
 
     /// Where the program before has left what it had read, but not from where, nothing of it can be
@@ -256,10 +332,10 @@ impl<'a> Reader<'a> {
             let kept = match members.contains(&at) {
                 false => Some(certificate),
                 true => {
-                    let before = self.certificate_before(index, &origin.certificate);
+                    let before = self.former.get(origin.certificate.as_path());
                     before.map(|before| Certificate {
                         client_auth: certificate.client_auth,
-                        ..before.clone()
+                        ..(*before).clone()
                     })
                 }
             };
@@ -466,14 +542,18 @@ impl<'a> Reader<'a> {
     /// What a folder in a folder of certificates has, if it is the folder of one.
     fn pair_in(&mut self, folder: &Path, name: &str) -> Option<(String, Option<String>)> {
         let own = folder.join(name);
-        if !own.is_dir() {
+        if own.metadata().is_ok_and(|found| !found.is_dir()) {
             return None;
         }
         self.seen.look_at(&own);
         let [certificate, key] = ["fullchain.pem", "privkey.pem"].map(|it| own.join(it));
-        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        // What cannot be looked at is told of when it is read.
+        let may_be_there = |path: &Path| match path.symlink_metadata() {
+            Ok(_) => true,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
         let inside = |file: &str| format!("{name}/{file}");
-        (is_there(&certificate) || is_there(&key))
+        (may_be_there(&certificate) || may_be_there(&key))
             .then(|| (inside("fullchain.pem"), Some(inside("privkey.pem"))))
     }
 
@@ -496,15 +576,7 @@ impl<'a> Reader<'a> {
             key: key?,
         };
         match tls::facts_of(&identity) {
-            Ok(facts) => {
-                self.terms.push(Term {
-                    what: says.clone(),
-                    at: place.at,
-                    not_before_unix_s: facts.not_before_unix_s,
-                    not_after_unix_s: facts.not_after_unix_s,
-                });
-                Some((identity, facts))
-            }
+            Ok(facts) => Some((identity, facts)),
             Err(fault) => {
                 self.refuse_identity(place, &identity, &fault);
                 None
@@ -634,19 +706,25 @@ impl<'a> Reader<'a> {
             .copied()
     }
 
-    fn certificate_before(&self, index: usize, path: &Path) -> Option<&'a Certificate> {
-        let (before, listener) = self.of_before(index)?;
-        let mut origins = before.origins.get(index)?.iter();
-        let at = origins.position(|it| it.certificate == path)?;
-        listener.certificates.get(at)
+    /// Of a listener, what it had from which file.
+    fn former(&self, index: usize) -> HashMap<&'a Path, &'a Certificate> {
+        let mut former = HashMap::new();
+        let before = self.of_before(index);
+        if let Some((origins, listener)) =
+            before.and_then(|(all, listener)| Some((all.origins.get(index)?, listener)))
+        {
+            for (origin, certificate) in origins.iter().zip(&listener.certificates) {
+                former
+                    .entry(origin.certificate.as_path())
+                    .or_insert(certificate);
+            }
+        }
+        former
     }
 
-    fn identity_before(&mut self, index: usize, path: &Path) -> Option<(Identity, Facts)> {
-        let identity = self.certificate_before(index, path)?.identity.clone();
+    fn identity_before(&self, path: &Path) -> Option<(Identity, Facts)> {
+        let identity = self.former.get(path)?.identity.clone();
         let facts = tls::facts_of(&identity).ok()?;
-        let mut terms = self.before?.terms.iter();
-        let term = terms.find(|term| term.not_after_unix_s == facts.not_after_unix_s);
-        self.terms.extend(term.cloned());
         Some((identity, facts))
     }
 
@@ -666,10 +744,9 @@ impl<'a> Reader<'a> {
     ) -> Option<UpstreamMaterial> {
         let authorities = self.authorities(tls);
         let identity = tls.identity.as_ref();
-        let identity = identity.map(|files| {
-            let place = self.place(files);
-            self.identity(&place).map(|(identity, _)| identity)
-        });
+        let place = identity.map(|files| self.place(files));
+        let identity = place.as_ref();
+        let identity = identity.map(|place| self.identity(place).map(|(identity, _)| identity));
         let found = match (authorities, identity) {
             (Some(authorities), None) => Some((authorities, None)),
             (Some(authorities), Some(Some(identity))) => Some((authorities, Some(identity))),
@@ -680,7 +757,11 @@ impl<'a> Reader<'a> {
             identity,
         });
         let found = found.filter(|found| self.can_connect(name, tls, found));
-        found.or_else(|| self.upstream_before(index))
+        let used = found.or_else(|| self.upstream_before(index))?;
+        if let (Some(identity), Some(place)) = (&used.identity, place) {
+            self.terms.extend(term(&place.says, place.at, identity));
+        }
+        Some(used)
     }
 
     /// Which set holds those whose certificates are believed.
@@ -772,6 +853,16 @@ impl<'a> Reader<'a> {
             .inspect_err(|fault| self.refuse(at, wrong(fault)))
             .ok()
     }
+}
+
+fn term(says: &str, at: Option<Position>, identity: &Identity) -> Option<Term> {
+    let (not_before_unix_s, not_after_unix_s) = validity(identity.chain.first()?)?;
+    Some(Term {
+        what: says.to_owned(),
+        at,
+        not_before_unix_s,
+        not_after_unix_s,
+    })
 }
 
 /// Looked up for each file, of which there may be thousands.

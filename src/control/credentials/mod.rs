@@ -58,6 +58,9 @@ struct Origin {
     /// The place of what names it among `certificates`.
     source: usize,
     certificate: PathBuf,
+    /// What is said of it begins so, there.
+    says: String,
+    at: Option<Position>,
 }
 
 /// How long a certificate is valid.

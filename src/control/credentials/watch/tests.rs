@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::*;
-use crate::tls::material::Material;
+use crate::tls::material::{Certificate, Material};
 
 struct Site {
     folder: PathBuf,
@@ -81,27 +81,112 @@ fn names(material: &Arc<Material>) -> Vec<&str> {
     certificates.map(|it| it.names[0].as_str()).collect()
 }
 
+fn certificates(credentials: &Credentials) -> Vec<Certificate> {
+    let listener = credentials.material.listeners[0].clone();
+    listener.expect("it has TLS").certificates
+}
+
 #[test]
 fn a_pair_that_is_half_written_stays_as_it_was_while_others_change() {
     let site = Site::new("half");
     let start = site.start();
     assert_eq!(names(&start.material), ["site.example", "two.example"]);
-    site.copy("certs/a.crt", "site-rsa.pem");
-    site.pair("b", "site-rsa");
+    site.copy("certs/b.crt", "site-rsa.pem");
+    site.pair("a", "site-rsa");
     let (half, problems) = site.look(&start);
-    assert_eq!(names(&half.material), ["site.example", "site.example"]);
+    assert_eq!(names(&half.material), ["site.example", "two.example"]);
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].contains("the key is not that"), "{problems:?}");
-    let of = |credentials: &Credentials| {
-        let listener = credentials.material.listeners[0].clone();
-        listener.expect("it has TLS").certificates
-    };
-    assert_eq!(of(&half)[0], of(&start)[0], "the old one");
-    assert_ne!(of(&half)[1], of(&start)[1], "the new one");
-    site.copy("certs/a.key", "site-rsa.key");
+    assert_ne!(
+        certificates(&half)[0],
+        certificates(&start)[0],
+        "the new one"
+    );
+    assert_eq!(
+        certificates(&half)[1],
+        certificates(&start)[1],
+        "the old one"
+    );
+    site.copy("certs/b.key", "site-rsa.key");
     let (whole, problems) = site.look(&half);
     assert_eq!(problems, [""; 0]);
-    assert_eq!(of(&whole)[0].identity, of(&whole)[1].identity);
+    let now = certificates(&whole);
+    assert_eq!(now[0].identity, now[1].identity);
+}
+
+#[test]
+fn certificates_that_share_a_name_are_renewed_together_or_not_at_all() {
+    let site = Site::new("pair");
+    site.pair("c", "site-rsa");
+    let start = site.start();
+    assert_eq!(certificates(&start).len(), 3);
+    // Both kinds are renewed, one of them not wholly yet.
+    site.copy("certs/c.crt", "two.pem");
+    site.pair("a", "site-other");
+    site.pair("b", "site-other");
+    let (half, problems) = site.look(&start);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let [was, is] = [&start, &half].map(|it| certificates(it));
+    assert_eq!((&is[0], &is[2]), (&was[0], &was[2]));
+    // What has got a name of theirs waits as well.
+    assert_eq!(is[1], was[1]);
+    let first = |it: &Credentials| it.material.listeners[0].as_ref()?.expires_unix_s;
+    assert_eq!(first(&half), first(&start));
+    assert_eq!(half.terms, start.terms, "of those that are served");
+    site.pair("c", "site-other");
+    let (whole, problems) = site.look(&half);
+    assert_eq!(problems, [""; 0]);
+    assert!(
+        certificates(&whole)
+            .iter()
+            .zip(&was)
+            .all(|(is, was)| is != was)
+    );
+}
+
+#[test]
+fn the_last_certificate_is_served_until_another_one_comes() {
+    let site = Site::new("last");
+    let start = site.start();
+    site.remove("a");
+    site.remove("b");
+    let (missed, problems) = site.look(&start);
+    assert_eq!((problems.len(), &missed.material), (2, &start.material));
+    let (after, problems) = site.look(&missed);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].contains("has no certificate any more"),
+        "{problems:?}"
+    );
+    assert_eq!(after.material, start.material);
+    assert_eq!(after.terms, start.terms, "they are warned of");
+    site.pair("c", "two");
+    let (with_new, problems) = site.look(&after);
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert_eq!(certificates(&with_new).len(), 3);
+    let (now, problems) = site.look(&with_new);
+    assert_eq!(problems, [""; 0]);
+    assert_eq!(names(&now.material), ["two.example"]);
+}
+
+#[test]
+fn a_folder_in_a_folder_that_cannot_be_looked_into_keeps_what_it_had() {
+    let site = Site::new("inner");
+    let inner = site.folder.join("certs/c");
+    fs::create_dir(&inner).expect("a folder");
+    site.copy("certs/c/fullchain.pem", "site-rsa.pem");
+    site.copy("certs/c/privkey.pem", "site-rsa.key");
+    let mut now = site.start();
+    let material = now.material.clone();
+    fs::remove_dir_all(&inner).expect("removed");
+    // Whoever looks, this cannot be opened.
+    std::os::unix::fs::symlink("c", &inner).expect("a link");
+    for _ in 0..3 {
+        let problems;
+        (now, problems) = site.look(&now);
+        assert!(problems[0].contains("cannot be read"), "{problems:?}");
+        assert_eq!(now.material, material);
+    }
 }
 
 #[test]
