@@ -127,7 +127,13 @@ pub fn facts_of(identity: &Identity) -> Result<Facts, IdentityFault> {
         webpki::EndEntityCert::try_from(&der).map_err(|_| IdentityFault::BadCertificate)?;
     let (not_before_unix_s, not_after_unix_s) =
         x509::validity(leaf).ok_or(IdentityFault::BadCertificate)?;
+    let (issuer, _) = x509::issuer_and_subject(leaf).ok_or(IdentityFault::BadCertificate)?;
+    let mut is_chain_foreign = identity.chain.len() > 1;
+    for other in identity.chain.iter().skip(1) {
+        is_chain_foreign &= subject_of_other(other)? != issuer;
+    }
     Ok(Facts {
+        is_chain_foreign,
         names: parsed
             .valid_dns_names()
             .map(str::to_ascii_lowercase)
@@ -136,6 +142,20 @@ pub fn facts_of(identity: &Identity) -> Result<Facts, IdentityFault> {
         not_after_unix_s,
         key: kind_of(&certified),
     })
+}
+
+/// Whom a certificate is for that stands behind the leaf, where ones are good that webpki cannot
+/// use: of version 1, or with extensions that it does not know.
+fn subject_of_other(der: &[u8]) -> Result<&[u8], IdentityFault> {
+    let parsed = webpki::EndEntityCert::try_from(&CertificateDer::from_slice(der)).err();
+    let is_damaged = matches!(
+        parsed,
+        Some(webpki::Error::BadDer | webpki::Error::TrailingData(_))
+    );
+    match x509::issuer_and_subject(der) {
+        Some((_, subject)) if !is_damaged => Ok(subject),
+        _ => Err(IdentityFault::BadChain),
+    }
 }
 
 fn certified(identity: &Identity) -> Result<CertifiedKey, IdentityFault> {

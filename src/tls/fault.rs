@@ -48,6 +48,8 @@ pub const ABSENT: &str = "this weir was built without TLS (cargo feature `tls`)"
 pub enum IdentityFault {
     /// The leaf is no certificate that can be used.
     BadCertificate,
+    /// What stands behind the leaf is no certificate, or damaged.
+    BadChain,
     /// The key is of a kind that is not supported, or damaged.
     BadKey,
     /// The key is of another certificate.
@@ -60,6 +62,9 @@ impl fmt::Display for IdentityFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::BadCertificate => "the certificate cannot be parsed",
+            Self::BadChain => {
+                "a certificate behind the first cannot be parsed: clients would refuse them all"
+            }
             Self::BadKey => {
                 "the key cannot be used: RSA of 2048 to 8192 bits, ECDSA P-256 or P-384, \
                  or Ed25519 is allowed"
@@ -75,6 +80,8 @@ impl fmt::Display for IdentityFault {
 pub struct Facts {
     /// DNS names of the leaf, lower case.
     pub names: Vec<String>,
+    /// Whether certificates stand behind the leaf, none of which is of its issuer.
+    pub is_chain_foreign: bool,
     /// Valid from this second since 1970 on.
     pub not_before_unix_s: i64,
     /// Valid up to this second since 1970.

@@ -9,6 +9,7 @@ struct Element<'a> {
 }
 
 const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
 const OBJECT: u8 = 0x06;
 const UTF8_STRING: u8 = 0x0c;
 const PRINTABLE_STRING: u8 = 0x13;
@@ -55,8 +56,8 @@ pub fn is_list_of_version_1(list: &[u8]) -> bool {
     signed.is_some_and(|(signed, _)| expect(signed, SEQUENCE).is_some())
 }
 
-/// What stands behind the issuer of a certificate: validity, subject, and the rest.
-fn behind_issuer(certificate: &[u8]) -> Option<&[u8]> {
+/// The issuer of a certificate, and what stands behind: validity, subject, and the rest.
+fn issuer(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     let (whole, _) = expect(certificate, SEQUENCE)?;
     let (mut signed, _) = expect(whole, SEQUENCE)?;
     if let Some((_, rest)) = expect(signed, VERSION) {
@@ -64,14 +65,28 @@ fn behind_issuer(certificate: &[u8]) -> Option<&[u8]> {
     }
     let (_serial, rest) = expect(signed, INTEGER)?;
     let (_algorithm, rest) = expect(rest, SEQUENCE)?;
-    let (_issuer, rest) = expect(rest, SEQUENCE)?;
-    Some(rest)
+    expect(rest, SEQUENCE)
+}
+
+/// Who has issued a certificate, and whom it is for, as DER without its header. None where it is
+/// no certificate, or something stands behind it.
+#[must_use]
+pub fn issuer_and_subject(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (whole, behind) = expect(certificate, SEQUENCE)?;
+    let (_signed, proof) = expect(whole, SEQUENCE)?;
+    let (_algorithm, proof) = expect(proof, SEQUENCE)?;
+    let (_signature, behind_proof) = expect(proof, BIT_STRING)?;
+    let (issuer, rest) = issuer(certificate)?;
+    let (_validity, rest) = expect(rest, SEQUENCE)?;
+    let (subject, rest) = expect(rest, SEQUENCE)?;
+    let (_key, _) = expect(rest, SEQUENCE)?;
+    (behind.is_empty() && behind_proof.is_empty()).then_some((issuer, subject))
 }
 
 /// From when until when a certificate is valid, in seconds since 1970.
 #[must_use]
 pub fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
-    let (validity, _) = expect(behind_issuer(certificate)?, SEQUENCE)?;
+    let (validity, _) = expect(issuer(certificate)?.1, SEQUENCE)?;
     let from = element(validity)?;
     let until = element(from.rest)?;
     Some((time(&from)?, time(&until)?))
@@ -81,7 +96,7 @@ pub fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
 /// without control characters, which would mean something to some reader.
 #[must_use]
 pub fn common_name(certificate: &[u8]) -> Option<&str> {
-    let (_validity, rest) = expect(behind_issuer(certificate)?, SEQUENCE)?;
+    let (_validity, rest) = expect(issuer(certificate)?.1, SEQUENCE)?;
     let (mut names, _) = expect(rest, SEQUENCE)?;
     while let Some((set, rest)) = expect(names, SET) {
         names = rest;
@@ -228,6 +243,7 @@ mod tests {
             b"\x30\x02\x30\x00",
         ] {
             assert_eq!(validity(bad), None);
+            assert_eq!(issuer_and_subject(bad), None);
             assert_eq!(common_name(bad), None);
         }
     }

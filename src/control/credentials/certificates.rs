@@ -18,7 +18,7 @@ use crate::tls::material::{
     Certificate, ClientAuth, Identity, ListenerMaterial, Material, Secret, TICKET_NAME_BYTES,
     TICKET_SECRET_BYTES, TicketKey, UpstreamMaterial,
 };
-use crate::tls::x509::validity;
+use crate::tls::x509::{issuer_and_subject, validity};
 use crate::tls::{self, Agreement, ClientParts, ClientSettings, ServerParts, ServerSettings};
 
 /// Certificates of all listeners, at most.
@@ -391,7 +391,13 @@ impl<'a> Reader<'a> {
         let at = self.at(key, path);
         let pem = self.file(&self.folder.join(path), at, &says, FILE_BYTES_MAX)?;
         let found = tls::certificates_in(pem.bytes());
-        self.good(found, at, &says, "certificate")
+        let found = self.good(found, at, &says, "certificate")?;
+        if found.iter().any(|it| issuer_and_subject(it).is_none()) {
+            let message =
+                format!("{says} holds a certificate that cannot be parsed: it is left out");
+            self.warnings.push((at, message));
+        }
+        Some(found)
     }
 
     /// Each certificate of an entry. What is wrong with a folder is told.
@@ -576,7 +582,16 @@ impl<'a> Reader<'a> {
             key: key?,
         };
         match tls::facts_of(&identity) {
-            Ok(facts) => Some((identity, facts)),
+            Ok(facts) => {
+                if facts.is_chain_foreign {
+                    let message = format!(
+                        "{says} holds certificates behind the first, but not that of its issuer: \
+                         clients that do not know it refuse the first"
+                    );
+                    self.warnings.push((place.at, message));
+                }
+                Some((identity, facts))
+            }
             Err(fault) => {
                 self.refuse_identity(place, &identity, &fault);
                 None
@@ -585,7 +600,10 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse_identity(&mut self, place: &Place, identity: &Identity, fault: &IdentityFault) {
-        let is_of_certificate = *fault == IdentityFault::BadCertificate;
+        let is_of_certificate = matches!(
+            fault,
+            IdentityFault::BadCertificate | IdentityFault::BadChain
+        );
         let (at, says) = match is_of_certificate {
             true => (place.at, &place.says),
             false => (place.key_at, &place.key_says),

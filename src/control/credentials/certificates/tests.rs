@@ -7,6 +7,8 @@ use super::*;
 use crate::config::compile;
 use crate::control::credentials::read;
 
+const JUNK: &[u8] = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
 /// A folder of its own, with the certificates of all tests in `given`.
 struct Folder(PathBuf);
 
@@ -23,6 +25,14 @@ impl Folder {
 
     fn given(&self, name: &str) -> Vec<u8> {
         fs::read(self.0.join("given").join(name)).expect("it is there")
+    }
+
+    /// PEM of a certificate that ends early.
+    fn cut(&self, name: &str) -> Vec<u8> {
+        let text = String::from_utf8(self.given(name)).expect("it is text");
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.remove(lines.len() - 3);
+        (lines.join("\n") + "\n").into_bytes()
     }
 
     fn write(&self, name: &str, parts: &[&[u8]]) {
@@ -79,6 +89,8 @@ fn what_is_wrong_with_a_file_is_said_of_its_key() {
         ]],
     );
     folder.write("short.key", &[b"0123"]);
+    folder.write("junk-behind.pem", &[&pem, JUNK]);
+    folder.write("cut-behind.pem", &[&pem, &folder.cut("ca.pem")]);
     for (tls, expected) in [
         (
             "{certificate: nothing.pem, key: none.key}",
@@ -115,6 +127,14 @@ fn what_is_wrong_with_a_file_is_said_of_its_key() {
         (
             "{certificate: cut.pem, key: given/site.key}",
             "cannot be used: malformed PEM",
+        ),
+        (
+            "{certificate: junk-behind.pem, key: given/site.key}",
+            "`certificate` is \"junk-behind.pem\", which cannot be used: a certificate behind the",
+        ),
+        (
+            "{certificate: cut-behind.pem, key: given/site.key}",
+            "`certificate` is \"cut-behind.pem\", which cannot be used: a certificate behind the",
         ),
         (
             "{certificate: long.pem, key: given/site.key}",
@@ -165,6 +185,43 @@ fn what_is_wrong_with_a_file_is_said_of_its_key() {
         assert!(
             faults.len() <= 1 + usize::from(tls.contains("none.key")),
             "{faults:?}"
+        );
+    }
+}
+
+#[test]
+fn certificates_that_are_of_no_use_are_warned_of() {
+    let folder = Folder::new("useless");
+    let (pem, ca) = (folder.given("site.pem"), folder.given("ca.pem"));
+    folder.write("chain.pem", &[&pem, &ca]);
+    folder.write("disordered.pem", &[&pem, &folder.given("other.pem"), &ca]);
+    folder.write("foreign.pem", &[&pem, &folder.given("other.pem")]);
+    folder.write("ca-and-junk.pem", &[&ca, JUNK]);
+    for (tls, expected) in [
+        ("{certificate: chain.pem, key: given/site.key}", None),
+        ("{certificate: disordered.pem, key: given/site.key}", None),
+        (
+            "{certificate: foreign.pem, key: given/site.key}",
+            Some("behind the first, but not that of its issuer"),
+        ),
+        (
+            "{certificate: chain.pem, key: given/site.key, client_ca: ca-and-junk.pem}",
+            Some("holds a certificate that cannot be parsed: it is left out"),
+        ),
+    ] {
+        let outcome = folder.read(&listening(tls));
+        listener(&outcome);
+        let told: Vec<_> = outcome.warnings.iter().map(|it| it.1.as_str()).collect();
+        assert_eq!(
+            told.len(),
+            usize::from(expected.is_some()),
+            "{tls}: {told:?}"
+        );
+        assert!(
+            told.iter()
+                .zip(expected)
+                .all(|(it, expected)| it.contains(expected)),
+            "{told:?}"
         );
     }
 }
