@@ -70,6 +70,8 @@ pub(crate) struct Controller {
     pub(super) doing: Doing,
     /// A reload was asked for while something else was under way.
     pub(super) load_again: Option<Vec<Asker>>,
+    /// So was an upgrade.
+    pub(super) upgrade_later: Option<Vec<Asker>>,
 }
 
 /// What a controller keeps of a configuration.
@@ -136,6 +138,7 @@ impl Controller {
             fixed: outline.fixed,
             doing: Doing::Nothing,
             load_again: None,
+            upgrade_later: None,
         }
     }
 
@@ -254,7 +257,19 @@ impl Controller {
         }
         self.workforce.end();
         if let Doing::Nothing = self.doing {
-            self.load_if_asked();
+            self.go_on();
+        }
+    }
+
+    /// Does what was asked for while something else was under way.
+    pub(super) fn go_on(&mut self) {
+        if let Some(askers) = self.load_again.take() {
+            self.load(askers);
+        }
+        if let Doing::Nothing = self.doing
+            && let Some(askers) = self.upgrade_later.take()
+        {
+            self.upgrade(askers);
         }
     }
 

@@ -103,13 +103,6 @@ impl Controller {
         }
     }
 
-    /// Reads it again when somebody asked for that meanwhile.
-    pub(super) fn load_if_asked(&mut self) {
-        if let Some(askers) = self.load_again.take() {
-            self.load(askers);
-        }
-    }
-
     pub(super) fn on_loaded(&mut self, loaded: LoadedFile) {
         let Doing::Loading(askers) = std::mem::take(&mut self.doing) else {
             return;
@@ -123,7 +116,7 @@ impl Controller {
             Ok(notes) => self.doing = Doing::Adopting(askers, notes),
             Err(failure) => {
                 self.refuse_reload(&askers, &failure);
-                self.load_if_asked();
+                self.go_on();
             }
         }
     }
@@ -199,7 +192,7 @@ impl Controller {
             Outcome::Refused(line) => Outcome::Refused(with_lines(&line, &notes)),
         };
         self.inbox.tell(&askers, &outcome);
-        self.load_if_asked();
+        self.go_on();
     }
 
     fn refuse_reload(&self, askers: &[Asker], failure: &ReloadFailure) {

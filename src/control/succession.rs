@@ -35,12 +35,18 @@ impl Controller {
     }
 
     /// Tries to make way for another program, for these processes that want to know the verdict.
-    pub(super) fn upgrade(&mut self, askers: Vec<Asker>) {
-        let is_idle = matches!(self.doing, Doing::Nothing) && !self.workforce.is_ending();
-        let tried = if is_idle {
-            self.workforce.try_successor()
-        } else {
-            Err("busy with a start, a reload, an upgrade or the end".to_owned())
+    /// That waits until files have been read and what they hold is adopted.
+    pub(super) fn upgrade(&mut self, mut askers: Vec<Asker>) {
+        let tried = match &self.doing {
+            _ if self.workforce.is_ending() => Err("stopping".to_owned()),
+            Doing::Upgrading(_) => Err("busy with an upgrade".to_owned()),
+            Doing::Loading(_) | Doing::Looking | Doing::Adopting(..) => {
+                return self
+                    .upgrade_later
+                    .get_or_insert_default()
+                    .append(&mut askers);
+            }
+            Doing::Nothing => self.workforce.try_successor(),
         };
         match tried {
             Ok(()) => self.doing = Doing::Upgrading(askers),
@@ -72,7 +78,7 @@ impl Controller {
             error!("descriptors may leak into children: {error}");
         }
         self.refuse_upgrade(&askers, &format!("the new binary cannot be run: {error}"));
-        self.load_if_asked();
+        self.go_on();
     }
 
     fn keep_all(&self, kept: bool) -> io::Result<()> {
@@ -98,7 +104,7 @@ impl Controller {
             }
             Err(reason) => self.refuse_upgrade(&askers, &reason),
         }
-        self.load_if_asked();
+        self.go_on();
     }
 
     pub(super) fn refuse_upgrade(&self, askers: &[Asker], reason: &str) {

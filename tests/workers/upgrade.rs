@@ -65,6 +65,19 @@ fn the_binary_is_replaced_again_and_again_under_load() {
 }
 
 #[test]
+fn an_upgrade_waits_for_a_reload_that_is_under_way() {
+    let backend = Named::new("A");
+    let machine = Machine::start(config().backend(backend.address()), 2);
+    for _ in 0..3 {
+        let mark = machine.log.mark();
+        machine.signal(Signal::HUP);
+        machine.signal(Signal::USR2);
+        machine.log.wait_since(mark, &["reload done"]);
+        machine.log.wait_since(mark, &[DONE]);
+    }
+}
+
+#[test]
 fn a_bad_file_stops_an_upgrade_before_anything_changes() {
     let backend = Named::new("A");
     let machine = Machine::start(config().backend(backend.address()), 2);

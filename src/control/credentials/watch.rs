@@ -165,7 +165,7 @@ impl Controller {
             self.renew(*look);
         }
         if let Doing::Nothing = self.doing {
-            self.load_if_asked();
+            self.go_on();
         }
     }
 
