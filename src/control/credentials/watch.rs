@@ -54,6 +54,20 @@ fn look(source: &Source, folder: &Path, before: &Credentials, way: &str) -> Opti
     })
 }
 
+impl Watch {
+    /// Whatever was wrong is to be told again, should it come back.
+    fn take_on(&mut self, source: Source, credentials: Credentials) {
+        (self.source, self.credentials) = (source, credentials);
+        self.told.clear();
+    }
+
+    /// Of what is wrong now, what the log does not say yet.
+    fn untold<'a>(&self, problems: &'a [Problem]) -> Vec<&'a Problem> {
+        let untold = problems.iter().filter(|it| !self.told.contains(it));
+        untold.collect()
+    }
+}
+
 impl Controller {
     /// What was read for that configuration is in use.
     pub(crate) fn guard(&mut self, source: Source, credentials: Credentials) {
@@ -70,7 +84,7 @@ impl Controller {
                     info!("{} is gone, and served no more", path.display());
                 }
             }
-            (watch.source, watch.credentials) = (source, credentials);
+            watch.take_on(source, credentials);
             return;
         }
         self.watch = Some(Box::new(Watch {
@@ -173,17 +187,20 @@ impl Controller {
         let Some(watch) = &mut self.watch else {
             return;
         };
-        for problem in look.problems.iter().filter(|it| !watch.told.contains(it)) {
+        for problem in watch.untold(&look.problems) {
             warn!("{problem}; what was read before is served on");
         }
-        watch.told = look.problems;
         if look.loaded.credentials.material == watch.credentials.material {
             watch.credentials = look.loaded.credentials;
+            watch.told = look.problems;
             return;
         }
         match self.try_adopt(*look.loaded) {
             Ok(()) => self.doing = Doing::Adopting(Vec::new(), Vec::new()),
             Err(reason) => error!("what they hold is not taken on: {reason}"),
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.told = look.problems;
         }
     }
 }

@@ -307,6 +307,26 @@ fn a_site_keeps_its_rules_for_clients_while_something_else_is_broken() {
 }
 
 #[test]
+fn what_is_wrong_is_told_once_and_again_after_a_reload() {
+    let site = Site::new("told");
+    let start = site.start();
+    let mut watch = Watch {
+        source: site.source.clone(),
+        credentials: start.clone(),
+        ring: TicketRing::default(),
+        told: Vec::new(),
+        day: 0,
+    };
+    site.copy("certs/a.crt", "site-rsa.pem");
+    let look = look(&site.source, &site.folder, &start, "").expect("it has changed");
+    assert_eq!(watch.untold(&look.problems).len(), 1);
+    watch.told.clone_from(&look.problems);
+    assert_eq!(watch.untold(&look.problems).len(), 0);
+    watch.take_on(site.source.clone(), start);
+    assert_eq!(watch.untold(&look.problems).len(), 1);
+}
+
+#[test]
 fn what_is_as_it_was_is_not_read_again() {
     let site = Site::new("same");
     let mut start = site.start();
