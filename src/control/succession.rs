@@ -21,7 +21,6 @@ pub(crate) struct Inheritance {
     pub(crate) names: Vec<(UnresolvedName, Vec<SocketAddr>)>,
     pub(crate) askers: Vec<Asker>,
     pub(crate) load_again: Option<Vec<Asker>>,
-    pub(crate) ring: TicketRing,
 }
 
 impl Controller {
@@ -30,7 +29,6 @@ impl Controller {
         self.names.inherit(left.names);
         self.doing = Doing::Upgrading(left.askers);
         self.load_again = left.load_again;
-        self.inherit_ring(left.ring);
         self
     }
 

@@ -298,13 +298,10 @@ pub(super) fn resume(
         names: left.names,
         askers: left.askers,
         load_again: left.load_again,
-        ring: TicketRing {
-            keys: left.ring.0,
-            minutes: left.ring.1,
-        },
     };
+    let (keys, minutes) = left.ring;
     let mut controller = Controller::new(args, basis, outline, this);
-    controller.guard(source, checked.credentials);
+    controller.guard_with(source, checked.credentials, TicketRing { keys, minutes });
     controller.inheriting(inheritance).start()
 }
 

@@ -71,6 +71,17 @@ impl Watch {
 impl Controller {
     /// What was read for that configuration is in use.
     pub(crate) fn guard(&mut self, source: Source, credentials: Credentials) {
+        self.guard_with(source, credentials, TicketRing::default());
+    }
+
+    /// Likewise, with keys of tickets that the program before has left. Whoever serves hears of
+    /// no other ones: what they seal with is not to be thrown away.
+    pub(crate) fn guard_with(
+        &mut self,
+        source: Source,
+        credentials: Credentials,
+        ring: TicketRing,
+    ) {
         if !credentials.are_any() {
             self.set_interval(Duration::ZERO);
             self.watch = None;
@@ -87,23 +98,23 @@ impl Controller {
             watch.take_on(source, credentials);
             return;
         }
+        let has_keys = !ring.keys.is_empty();
         self.watch = Some(Box::new(Watch {
             source,
             credentials,
-            ring: TicketRing::default(),
+            ring,
             told: Vec::new(),
             day,
         }));
         self.set_interval(LOOK_INTERVAL);
-        self.turn_ticket_keys();
+        match has_keys {
+            true => self.tell_ticket_keys(),
+            false => self.turn_ticket_keys(),
+        }
     }
 
-    /// Goes on with the keys of the program before.
-    pub(in crate::control) fn inherit_ring(&mut self, ring: TicketRing) {
-        if let Some(watch) = &mut self.watch
-            && !ring.keys.is_empty()
-        {
-            watch.ring = ring;
+    fn tell_ticket_keys(&mut self) {
+        if let Some(watch) = &self.watch {
             self.workforce.set_ticket_keys(&watch.ring.keys);
         }
     }
@@ -129,7 +140,7 @@ impl Controller {
             return;
         };
         match watch.ring.on_minute() {
-            Ok(true) => self.workforce.set_ticket_keys(&watch.ring.keys),
+            Ok(true) => self.tell_ticket_keys(),
             Ok(false) => {}
             Err(error) => error!("no new key for session tickets: {error}"),
         }
