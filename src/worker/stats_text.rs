@@ -1,11 +1,12 @@
 //! The words of the statistics line, for one worker and for the sums of several.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use crate::board::{BackendCell, ListenerCell};
 use crate::config::model::Config;
 use crate::core::handshake::Handshake;
 use crate::core::http::oddity::Oddity;
+use crate::tls::x509::validity;
 
 pub use crate::worker::span::span;
 
@@ -81,11 +82,11 @@ pub fn backend(
     }
 }
 
-/// Adds for how many days the certificates of listeners are valid still: of each, the first that
-/// expires.
-pub fn certificates<'a>(
+/// Adds for how many days the certificates of listeners are valid still, of each the first that
+/// expires, and those that are shown to backends.
+pub fn certificates(
     line: &mut String,
-    expiries_unix_s: impl Iterator<Item = (&'a str, i64)>,
+    expiries_unix_s: impl Iterator<Item = (impl Display, i64)>,
     now_unix_s: u64,
 ) {
     const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
@@ -98,13 +99,20 @@ pub fn certificates<'a>(
     }
 }
 
-/// When the first certificate of each listener that has one expires, in seconds since 1970.
-pub fn expiries(config: &Config) -> impl Iterator<Item = (&str, i64)> {
+/// When the first certificate of each listener that has one expires, in seconds since 1970, and
+/// what each upstream shows to its backends.
+pub fn expiries(config: &Config) -> impl Iterator<Item = (String, i64)> {
     let listeners = config.listeners.iter().zip(&config.material.listeners);
-    listeners.filter_map(|(listener, material)| {
+    let listeners = listeners.filter_map(|(listener, material)| {
         let expiry_s = material.as_ref()?.expires_unix_s?;
-        Some((listener.name.as_str(), expiry_s))
-    })
+        Some((listener.name.clone(), expiry_s))
+    });
+    let upstreams = config.upstreams.iter().zip(&config.material.upstreams);
+    listeners.chain(upstreams.filter_map(|(upstream, material)| {
+        let identity = material.as_ref()?.identity.as_ref()?;
+        let (_, expiry_s) = validity(identity.chain.first()?)?;
+        Some((format!("upstream {}", upstream.name), expiry_s))
+    }))
 }
 
 /// Adds how many responses were odd and taken all the same, of each kind that was seen.
@@ -128,7 +136,11 @@ pub fn access_log(line: &mut String, lines_lost: u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::config::compile;
+    use crate::tls::material::{Identity, ListenerMaterial, Material, Secret, UpstreamMaterial};
 
     #[test]
     fn an_idle_limit_is_said_once_it_is_known() {
@@ -186,6 +198,39 @@ mod tests {
             said(&[("web", 4 * 86_400 - 1), ("old", 86_399)]),
             "; certificate days left: web 2, old -1"
         );
+    }
+
+    #[test]
+    fn certificates_of_listeners_and_those_shown_to_backends_expire() {
+        let text = "{listeners: [{listen: ':1', upstream: a}, {listen: ':2', upstream: b}], \
+                    upstreams: {a: {backends: [a:1]}, b: {backends: [b:1]}}}";
+        let compiled = compile("f", text, &mut |_| Ok(Vec::new())).expect("it is good");
+        let mut config = compiled.config;
+        let listener = ListenerMaterial {
+            expires_unix_s: Some(7),
+            ..ListenerMaterial::default()
+        };
+        // As much of a certificate as is looked at: number, algorithm, issuer and validity.
+        let validity = b"\x30\x1e\x17\x0d700101000000Z\x17\x0d700103000000Z";
+        let before = b"\x30\x29\x30\x27\x02\x01\x01\x30\x00\x30\x00";
+        let upstream = |chain| UpstreamMaterial {
+            authorities: 0,
+            identity: Some(Identity {
+                chain,
+                key: Secret::new(Vec::new()),
+            }),
+        };
+        config.material = Arc::new(Material {
+            listeners: vec![Some(listener), None],
+            upstreams: vec![None, Some(upstream(vec![[&before[..], validity].concat()]))],
+            authorities: Vec::new(),
+        });
+        let found: Vec<_> = expiries(&config).collect();
+        let [(front, 7), (backend, 172_800)] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(*front, config.listeners[0].name);
+        assert_eq!(backend, "upstream b");
     }
 
     #[test]

@@ -86,7 +86,6 @@ impl Reporter {
 
     pub(crate) fn adopt(&mut self, config: &Config) {
         self.stats_interval = config.stats_interval;
-        let expiries = stats_text::expiries(config);
-        self.expiries_unix_s = expiries.map(|(name, at)| (name.to_owned(), at)).collect();
+        self.expiries_unix_s = stats_text::expiries(config).collect();
     }
 }
