@@ -72,7 +72,8 @@ impl Moment {
     /// What is said to who may not read a file of `tls`.
     fn way(&self) -> &'static str {
         match self {
-            Self::Test | Self::Start | Self::Succession => "",
+            Self::Test | Self::Start => credentials::way_before_start(),
+            Self::Succession => credentials::way(false),
             Self::Reload { is_alone, .. } => credentials::way(*is_alone),
         }
     }

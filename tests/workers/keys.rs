@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::harness::process::binary;
 use crate::harness::{Config, Launch, Named, Scratch, Signal, ask, eventually, observe};
 use crate::machine::{Machine, config, status};
 
@@ -93,6 +94,45 @@ fn can_nobody_read(path: impl AsRef<Path>) -> bool {
         .arg(path.as_ref())
         .output();
     run.expect("setpriv is there").status.success()
+}
+
+#[test]
+fn who_may_not_read_a_key_at_the_start_is_told_the_way() {
+    if !is_root() {
+        return;
+    }
+    let live = Live::new();
+    let scratch = Scratch::new();
+    let text = format!(
+        "{{listen: '127.0.0.1:0', backends: ['127.0.0.1:1'], tls: {{directory: {}}}}}",
+        live.folder().display()
+    );
+    let file = scratch.write("weir.yaml", text);
+    let run = Command::new("setpriv")
+        .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"])
+        .arg(binary())
+        .args(["-t".as_ref(), "-c".as_ref(), file.as_os_str()])
+        .output()
+        .expect("setpriv is there");
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(!run.status.success());
+    assert!(said.contains("cannot be read: Permission denied"), "{said}");
+    assert!(
+        said.contains("started as root, or with `CAP_DAC_READ_SEARCH`"),
+        "{said}"
+    );
+}
+
+/// Both are started as a user that may read no key of root.
+#[test]
+fn all_units_of_systemd_may_read_keys_at_the_start() {
+    let rights = |unit: &'static str| -> Vec<&str> {
+        let lines = unit.lines();
+        lines.filter(|line| line.contains("CAP_")).collect()
+    };
+    let one = rights(include_str!("../../conf/weir.service"));
+    assert!(one.iter().any(|line| line.contains("CAP_DAC_READ_SEARCH")));
+    assert_eq!(rights(include_str!("../../conf/weir@.service")), one);
 }
 
 fn check_rights(machine: &Machine, live: &Live) {

@@ -132,6 +132,17 @@ pub(super) fn way(is_alone: bool) -> &'static str {
     }
 }
 
+/// The way for a process that has given up no right yet.
+pub(super) fn way_before_start() -> &'static str {
+    match privileges::may_read_all() {
+        true => "",
+        false => NOT_YET,
+    }
+}
+
+const NOT_YET: &str = "; weir reads what only root may if it is started as root, or with \
+                       `CAP_DAC_READ_SEARCH` (conf/weir.service), or give it a copy that its user \
+                       may read";
 const ALONE: &str = "; a process on its own reads with the rights of its user: under a supervisor \
                      (`supervisor: on`, or several `workers`) weir can read what only root may, or \
                      give it a copy that its user may read";
