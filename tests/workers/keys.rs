@@ -202,13 +202,15 @@ fn a_renewal_is_seen_within_a_minute_and_half_of_one_leaves_its_site_as_it_was()
         return;
     }
     let (live, backend) = (Live::new(), Named::new("A"));
+    // It has no name in common with the other one.
+    live.renew(SITES[1], "two", "two");
     let machine = Machine::start(live.config(&backend), WORKERS);
     let mark = machine.log.mark();
-    live.renew(SITES[0], "site-rsa", "site");
-    live.renew(SITES[1], "site-rsa", "site-rsa");
+    live.renew(SITES[0], "site-rsa", "site-rsa");
+    live.renew(SITES[1], "two", "site");
     observe(Duration::from_secs(45));
     let half = [
-        "site.example",
+        "www.example",
         "the key is not that",
         "what was read before",
     ];
