@@ -126,7 +126,7 @@ fn certificates_that_share_a_name_are_renewed_together_or_not_at_all() {
     site.pair("b", "site-other");
     let (half, problems) = site.look(&start);
     assert_eq!(problems.len(), 1, "{problems:?}");
-    let [was, is] = [&start, &half].map(|it| certificates(it));
+    let [was, is] = [&start, &half].map(certificates);
     assert_eq!((&is[0], &is[2]), (&was[0], &was[2]));
     // What has got a name of theirs waits as well.
     assert_eq!(is[1], was[1]);
