@@ -503,7 +503,7 @@ impl<N: Net> Endpoint<N> {
 
     /// What its layer has allocated for bytes.
     pub(crate) fn kept(&self) -> Kept {
-        self.layer.as_ref().map_or(Kept::default(), Layer::kept)
+        self.layer.as_ref().map(Layer::kept).unwrap_or_default()
     }
 
     /// Whether a connection that was started is established, as [`Net::connected`] says.

@@ -144,7 +144,11 @@ impl<N: Net> Parts<'_, N> {
             {
                 self.http.phase = ClientPhase::Idle(since);
             }
-            _ => {}
+            ClientPhase::Idle(_)
+            | ClientPhase::Head(_)
+            | ClientPhase::Exchange
+            | ClientPhase::Discard(..)
+            | ClientPhase::Linger(..) => {}
         }
     }
 
