@@ -209,11 +209,7 @@ fn a_renewal_is_seen_within_a_minute_and_half_of_one_leaves_its_site_as_it_was()
     live.renew(SITES[0], "site-rsa", "site-rsa");
     live.renew(SITES[1], "two", "site");
     observe(Duration::from_secs(45));
-    let half = [
-        "www.example",
-        "the key is not that",
-        "what was read before",
-    ];
+    let half = ["www.example", "the key is not that", "what was read before"];
     machine.log.wait_since(mark, &half);
     machine.log.wait_since(mark, &[RENEWED]);
     let done = format!("reload done by all {WORKERS} workers");
