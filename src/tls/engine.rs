@@ -711,6 +711,24 @@ impl Held {
         self.plain.extend_from_slice(later);
     }
 
+    /// A failure is told at once if nothing that was opened before is to be read: `given` bytes
+    /// of it, and what is kept. If there is, whoever reads on is told.
+    fn told(&self, given: usize, failure: ErrorKind) -> Result<(), ErrorKind> {
+        match given > 0 || !self.unread().is_empty() {
+            true => Ok(()),
+            false => Err(failure),
+        }
+    }
+
+    /// What a cut is told as.
+    const fn failure(&self) -> ErrorKind {
+        match self.fault {
+            None | Some(Fault::Cut) => ErrorKind::UnexpectedEof,
+            Some(Fault::Alert(_)) => ErrorKind::ConnectionReset,
+            Some(_) => ErrorKind::InvalidData,
+        }
+    }
+
     fn step<D>(
         &mut self,
         status: UnbufferedStatus<'_, '_, D>,
@@ -851,7 +869,10 @@ impl Inner {
                     self.held.has_records = done < bytes.len();
                     return Ok((done, given));
                 }
-                Step::Failed(error) => return Err(self.fail(&error, &mut bytes[done..])),
+                Step::Failed(error) => {
+                    let kind = self.fail(&error, &mut bytes[done..]);
+                    return self.held.told(given, kind).map(|()| (bytes.len(), given));
+                }
             }
         }
     }
@@ -886,14 +907,14 @@ impl Inner {
 
     /// A message that does not end has filled all the space that there is for the next record. The
     /// library has taken note of where it lies: it is not asked again, and so sees no other bytes.
-    fn refuse_the_endless(&mut self) -> Result<(), ErrorKind> {
+    fn refuse_the_endless(&mut self, given: usize) -> Result<(), ErrorKind> {
         let held = &mut self.held;
         if held.has_records || held.end != End::No || held.partial.len() <= PARTIAL_BYTES_MAX {
             return Ok(());
         }
         held.fault = Some(Fault::Malformed);
         held.end = End::Cut;
-        Err(ErrorKind::InvalidData)
+        held.told(given, ErrorKind::InvalidData)
     }
 
     /// Lets the library write, once it has said what it has to say itself. It wants to see what
@@ -997,7 +1018,7 @@ impl Layer for Connection {
         if done < space.len() {
             inner.held.partial = space[done..].to_vec();
         }
-        inner.refuse_the_endless()?;
+        inner.refuse_the_endless(given)?;
         Ok(given)
     }
 
@@ -1017,7 +1038,7 @@ impl Layer for Connection {
             match inner.open(&mut partial, into) {
                 Ok((done, given)) => {
                     inner.held.partial = partial[done..].to_vec();
-                    if let Err(kind) = inner.refuse_the_endless() {
+                    if let Err(kind) = inner.refuse_the_endless(given) {
                         return Io::Failed(kind);
                     }
                     if given > 0 {
@@ -1043,7 +1064,7 @@ impl Layer for Connection {
         held.is_end_told = held.end != End::No;
         match held.end {
             End::Marked => Io::Closed,
-            End::Cut => Io::Failed(ErrorKind::UnexpectedEof),
+            End::Cut => Io::Failed(held.failure()),
             End::No => Io::Blocked,
         }
     }

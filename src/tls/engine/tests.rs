@@ -704,3 +704,25 @@ fn who_shows_no_certificate_is_told_so_in_the_words_of_its_version() {
         }
     }
 }
+
+#[test]
+fn what_was_opened_before_a_bad_record_is_read_first() {
+    for room in [1000, 3, 0] {
+        let (mut there, mut here) = established();
+        send(&mut there, b"whole");
+        let mut bytes = take(&mut there);
+        bytes.extend_from_slice(&[23, 3, 3, 0, 40]);
+        bytes.extend_from_slice(&[9; 40]);
+        let mut into = [0; 1000];
+        let given = here.on_received(&mut bytes, &mut into[..room]);
+        let mut found = into[..given.expect("there is something to be read")].to_vec();
+        while let Io::Ready(count) = here.read(&mut into) {
+            found.extend_from_slice(&into[..count]);
+        }
+        assert_eq!(found, b"whole");
+        assert_eq!(here.read(&mut into), Io::Failed(ErrorKind::InvalidData));
+        assert!(here.has_ended() && !here.may_read());
+        assert_eq!(here.fault(), Some(Fault::Misbehaved));
+        assert!(!here.pending().is_empty(), "the other end is told");
+    }
+}
