@@ -90,6 +90,11 @@ impl Flow {
         self.moved
     }
 
+    /// Whether the source may send more.
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == FlowPhase::Open
+    }
+
     /// Whether this direction is over.
     #[must_use]
     pub fn is_done(&self) -> bool {

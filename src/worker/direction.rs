@@ -43,7 +43,7 @@ pub(crate) struct Direction<N: Net> {
     pub(crate) held: Held<N>,
     /// The source had at least as much waiting as the last read could take.
     is_bulk: bool,
-    /// The source was reset: once drained, its end must not be told as a clean one.
+    /// The source was reset or cut off: once drained, its end must not be told as a clean one.
     pub(crate) truncated: bool,
 }
 

@@ -43,6 +43,7 @@ mod relay;
 mod report;
 mod secure;
 mod session;
+mod settling;
 mod shared;
 mod siblings;
 mod site;

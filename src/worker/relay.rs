@@ -8,6 +8,7 @@ use crate::net::Net;
 use crate::worker::attempt::Attempt;
 use crate::worker::direction::{Direction, Held};
 use crate::worker::keys::ConnectionKey;
+use crate::worker::turn::Side;
 
 /// What an L4 session has of its backend, and what is on its way.
 pub(crate) struct Relay<N: Net> {
@@ -20,6 +21,10 @@ pub(crate) struct Relay<N: Net> {
     pub(crate) phase: RelayPhase,
 }
 
+/// How soon a relay that settles is looked at again, in milliseconds: the longer nothing has moved, the later.
+const LOOK_MS_MIN: u64 = 5;
+const LOOK_MS_MAX: u64 = 1_000;
+
 /// What a relay carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
@@ -30,7 +35,17 @@ pub(crate) enum Content {
     Tunnel(Option<NonZeroU32>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Content {
+    /// How long its connection took to be made, where that is told of it.
+    pub(crate) fn connect_ms(self) -> Option<u64> {
+        match self {
+            Self::Tcp(ms) => Some(ms.into()),
+            Self::Tunnel(_) => None,
+        }
+    }
+}
+
+#[derive(Debug)]
 pub(crate) enum RelayPhase {
     /// No descriptor is left for the backend connection, since then.
     AwaitingDescriptor(Tick),
@@ -40,6 +55,29 @@ pub(crate) enum RelayPhase {
     Greeting(Tick),
     /// Bytes are relayed.
     Relaying(Content),
+    /// One side was cut off: what came before that is on its way to the other.
+    Settling(Box<Settling>),
+}
+
+/// The last bytes of a relay that one side has cut off.
+#[derive(Debug)]
+pub(crate) struct Settling {
+    /// The side that was cut off.
+    pub(crate) side: Side,
+    /// How many bytes have not reached the kernel of the other side.
+    pub(crate) left: usize,
+    /// When these have last become fewer.
+    pub(crate) since: Tick,
+    /// What was relayed.
+    pub(crate) content: Content,
+}
+
+impl Settling {
+    /// When it is looked next, if it was last looked then.
+    pub(crate) fn next_look(&self, last: Tick) -> Tick {
+        let waited_ms = last.since_ms(self.since);
+        last.after_ms(waited_ms.clamp(LOOK_MS_MIN, LOOK_MS_MAX))
+    }
 }
 
 impl<N: Net> Relay<N> {

@@ -77,6 +77,12 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
     };
     let before = relay.progress();
     if !matches!(relay.phase, RelayPhase::Relaying(_)) {
+        if let RelayPhase::Settling(_) = relay.phase {
+            session.moved = shared.timers.now;
+            let turn = relay.settle(&mut session.client, session.listener, shared);
+            relay.count_since(before, session.listener, shared);
+            return turn;
+        }
         let (peer, told) = (session.peer, session.told.as_deref());
         let client = Client {
             endpoint: &mut session.client,
@@ -92,8 +98,7 @@ pub(crate) fn run<N: Net>(key: u32, session: &mut Session<N>, shared: &mut Share
     let after = relay.progress();
     if before != after {
         session.moved = shared.timers.now;
-        let moved = (after.0 - before.0, after.1 - before.1);
-        relay.count_bytes(session.listener, shared, moved);
+        relay.count_since(before, session.listener, shared);
     }
     turn
 }
@@ -138,6 +143,8 @@ pub(crate) fn on_timeout<N: Net>(
             relay.attempt.note_failure(ErrorKind::TimedOut);
             relay.on_connect_failed(id, shared, "connect timed out")
         }
+        // The turn before has looked.
+        RelayPhase::Settling(_) => Turn::Sleep,
         RelayPhase::Relaying(_) if relay.is_half_closed() => Turn::Close(CloseReason::HalfClosed),
         RelayPhase::Relaying(Content::Tcp(_)) => Turn::Close(CloseReason::Idle),
         RelayPhase::Relaying(Content::Tunnel(_)) => Turn::Close(CloseReason::TunnelIdle),
@@ -154,6 +161,7 @@ impl<N: Net> Relay<N> {
             | RelayPhase::Greeting(since) => {
                 since.after(shared.timeout(listener, upstream, |o| o.connect, |t| t.connect))
             }
+            RelayPhase::Settling(ref settling) => settling.next_look(session.moved),
             RelayPhase::Relaying(content) => session.moved.after(if self.is_half_closed() {
                 shared.timeout(listener, upstream, |o| o.half_closed, |t| t.half_closed)
             } else {
@@ -171,9 +179,9 @@ impl<N: Net> Relay<N> {
     /// How long the connection to the backend took; none while there is none.
     pub(crate) fn connect_ms(&self) -> Option<u64> {
         match self.phase {
-            RelayPhase::Relaying(Content::Tcp(ms)) => Some(ms.into()),
-            RelayPhase::Relaying(Content::Tunnel(_))
-            | RelayPhase::AwaitingDescriptor(_)
+            RelayPhase::Relaying(content) => content.connect_ms(),
+            RelayPhase::Settling(ref settling) => settling.content.connect_ms(),
+            RelayPhase::AwaitingDescriptor(_)
             | RelayPhase::Connecting(_)
             | RelayPhase::Greeting(_) => None,
         }
@@ -209,7 +217,8 @@ impl<N: Net> Relay<N> {
             RelayPhase::Greeting(since) => self.greet(id, since, client.endpoint, shared).err(),
             RelayPhase::AwaitingDescriptor(_)
             | RelayPhase::Connecting(_)
-            | RelayPhase::Relaying(_) => None,
+            | RelayPhase::Relaying(_)
+            | RelayPhase::Settling(_) => None,
         }
     }
 
@@ -300,7 +309,9 @@ impl<N: Net> Relay<N> {
         (up, down, self.is_half_closed())
     }
 
-    fn count_bytes(&self, listener: ListenerSlot, shared: &Shared<N>, (up, down): (u64, u64)) {
+    fn count_since(&self, before: (u64, u64, bool), listener: ListenerSlot, shared: &Shared<N>) {
+        let (up, down, _) = self.progress();
+        let (up, down) = (up - before.0, down - before.1);
         shared.count(listener, ListenerCell::BytesIn, up);
         shared.count(listener, ListenerCell::BytesOut, down);
         if let Some(lease) = &self.attempt.lease {
@@ -342,7 +353,10 @@ fn pump_both<N: Net>(
         };
         upward = up.pump(client, backend, io, limits);
         match upward {
-            Pumped::SourceFailed(_) => return Turn::Close(CloseReason::Reset(Side::Client)),
+            Pumped::SourceFailed(_) => {
+                up.flow.on_source_end();
+                return relay.cut_off(Side::Client, client, shared.timers.now);
+            }
             Pumped::TargetFailed(_) => {
                 // What the backend sent before it failed may still be readable; the failure
                 // itself was told just now and will not be told again.
@@ -367,15 +381,16 @@ fn pump_both<N: Net>(
             down.truncated = true;
             Turn::Again
         }
-        (_, Pumped::SourceFailed(_)) => Turn::Close(CloseReason::Reset(Side::Backend)),
-        (_, Pumped::TargetFailed(_)) => Turn::Close(CloseReason::Reset(Side::Client)),
+        (_, Pumped::SourceFailed(_)) => relay.cut_off(Side::Backend, backend, shared.timers.now),
+        (_, Pumped::TargetFailed(_)) => relay.cut_off(Side::Client, client, shared.timers.now),
         (_, Pumped::Spent) => Turn::Again,
         (_, Pumped::Waiting)
-            if down.truncated && (down.waiting_bytes(client) > 0 || io.is_short) =>
+            if down.truncated
+                && (down.waiting_bytes(client) > 0 || io.is_short || backend.is_paused()) =>
         {
             Turn::Sleep
         }
-        _ if down.truncated => Turn::Close(CloseReason::Reset(Side::Backend)),
+        _ if down.truncated => relay.cut_off(Side::Backend, backend, shared.timers.now),
         (Pumped::Done, Pumped::Done) => Turn::Close(CloseReason::Done),
         (Pumped::Spent, _) => Turn::Again,
         _ => Turn::Sleep,

@@ -58,6 +58,8 @@ enum Ending {
     /// It is not to be marked; the socket follows when it has taken what was before.
     Unmarked,
     Told,
+    /// Without its mark.
+    ToldUnmarked,
 }
 
 /// Takes the space that layers share, to be put back.
@@ -250,6 +252,10 @@ impl<N: Net> Endpoint<N> {
     pub(crate) fn reset(mut self, net: &mut N) {
         if self.layer.is_some() {
             self.drop_layer(net);
+            if self.ending == Ending::ToldUnmarked {
+                // It knows already, and has more of what was before than a reset would leave it.
+                return net.close(self.stream);
+            }
         }
         net.reset(self.stream);
     }
@@ -523,6 +529,22 @@ impl<N: Net> Endpoint<N> {
         net.local_address(&self.stream)
     }
 
+    /// Whether a read may find something now or in the next turn.
+    pub(crate) fn may_have_more(&self) -> bool {
+        self.may_read() || self.is_paused()
+    }
+
+    /// Whether the socket is not read on before the next turn.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.marks & IS_PAUSED != 0
+    }
+
+    /// What its socket has taken and the peer's kernel has not, in bytes of the socket; 0 where
+    /// that is not known.
+    pub(crate) fn undelivered_bytes(&self, net: &mut N) -> usize {
+        net.unacknowledged(&self.stream).unwrap_or(0)
+    }
+
     /// Bytes that have not reached the peer's kernel, as [`Net::unacknowledged`] says. None where
     /// they are records: whose bytes these are is not known.
     pub(crate) fn unacknowledged(&self, net: &mut N) -> Option<usize> {
@@ -792,7 +814,7 @@ impl<N: Net> Endpoint<N> {
     fn flush_pending(&mut self, net: &mut N) -> Result<bool, ErrorKind> {
         let then = match self.ending {
             Ending::Marked | Ending::Unmarked => Then::End,
-            Ending::NotBegun | Ending::No | Ending::Told => Then::More,
+            Ending::NotBegun | Ending::No | Ending::Told | Ending::ToldUnmarked => Then::More,
         };
         while let Some(layer) = &mut self.layer
             && !layer.pending().is_empty()
@@ -808,10 +830,13 @@ impl<N: Net> Endpoint<N> {
                 Io::Failed(kind) => return Err(kind),
             }
         }
-        if let Ending::Marked | Ending::Unmarked = self.ending {
-            net.shutdown(&self.stream);
-            self.ending = Ending::Told;
-        }
+        let told = match self.ending {
+            Ending::Marked => Ending::Told,
+            Ending::Unmarked => Ending::ToldUnmarked,
+            Ending::NotBegun | Ending::No | Ending::Told | Ending::ToldUnmarked => return Ok(true),
+        };
+        net.shutdown(&self.stream);
+        self.ending = told;
         Ok(true)
     }
 

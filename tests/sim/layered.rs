@@ -1,7 +1,7 @@
 //! What a layer between the bytes of a socket and those of a session must not change: nothing of
 //! what the other tests say, and what only a layer can get wrong.
 
-use crate::net::Settings;
+use crate::net::{PeerId, Settings};
 use crate::over_records;
 use crate::rig::{Rig, config_text};
 use crate::rules::bytes;
@@ -197,4 +197,63 @@ fn records_that_carry_little_hold_up_nobody() {
     }
     assert!(settle_in_small_turns(&mut rig) > 5);
     assert_eq!(rig.world().peer_received(backend), little);
+}
+
+/// Sends through a relay whose target is slow, and cuts the connection behind that.
+fn send_and_cut(rig: &mut Rig, from: PeerId, to: PeerId, count: usize) {
+    rig.world().peer_read_enabled(to, false);
+    rig.world().peer_send(from, &bytes(count));
+    rig.world().peer_cut_write(from);
+    rig.settle();
+}
+
+#[test]
+fn what_came_before_a_cut_is_delivered_and_then_its_receiver_is_cut_off() {
+    for (is_tls, count) in [
+        (false, 20_000),
+        (false, 300_000),
+        (true, 20_000),
+        (true, 300_000),
+    ] {
+        for is_up in [false, true] {
+            let settings = Settings {
+                has_layer: true,
+                is_tls,
+                ..Settings::plain()
+            };
+            let mut rig = Rig::with(settings, &config_text(&[1], ""));
+            let (client, backend) = rig.session();
+            let (from, to) = if is_up {
+                (client, backend)
+            } else {
+                (backend, client)
+            };
+            send_and_cut(&mut rig, from, to, count);
+            assert!(
+                !rig.world().peer_saw_reset(to),
+                "it has not taken everything"
+            );
+            assert_eq!(rig.worker.census().sessions, 1);
+            rig.world().peer_read_pace(to, 10_000, 100);
+            rig.world().peer_read_enabled(to, true);
+            rig.pass(10_000, 50);
+            assert_eq!(rig.world().peer_received(to), bytes(count));
+            assert!(rig.world().peer_saw_reset(to) && !rig.world().peer_saw_end(to));
+            assert_eq!(rig.worker.census().sessions, 0);
+        }
+    }
+}
+
+#[test]
+fn a_receiver_that_takes_nothing_is_not_waited_for_longer_than_a_half_closed_one() {
+    let mut rig = rig("timeouts: {half_closed: 10s}");
+    let (client, backend) = rig.session();
+    send_and_cut(&mut rig, backend, client, 20_000);
+    rig.pass(9_000, 100);
+    assert_eq!(rig.worker.census().sessions, 1);
+    rig.pass(3_000, 100);
+    assert_eq!(rig.worker.census().sessions, 0);
+    rig.world().peer_read_enabled(client, true);
+    rig.settle();
+    assert!(rig.world().peer_saw_reset(client) && !rig.world().peer_saw_end(client));
 }

@@ -1805,7 +1805,8 @@ impl Net for SimNet {
     fn unacknowledged(&mut self, stream: &SimStream) -> Option<usize> {
         let mut world = self.call();
         world.calls.unacknowledged += 1;
-        Some(world.conns[stream.id].unacknowledged)
+        let conn = &world.conns[stream.id];
+        Some(conn.outbound.len() + conn.unacknowledged)
     }
 
     fn pipe(&mut self) -> Option<SimPipe> {

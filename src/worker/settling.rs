@@ -1,0 +1,121 @@
+//! How a relay ends of which one side was cut off: what came of it before still reaches the other
+//! side, and only then does that one learn how it ended.
+//!
+//! A reset discards what the kernel of its receiver has not acknowledged, and no event tells that
+//! it has, so it is looked at now and then. A peer with a layer needs no reset: an end without its
+//! mark says the same.
+
+use crate::core::time::Tick;
+use crate::net::Net;
+use crate::worker::direction::{Direction, Pumped, RelayLimits};
+use crate::worker::io_space::IoSpace;
+use crate::worker::keys::ListenerSlot;
+use crate::worker::relay::{Content, Relay, RelayPhase, Settling};
+use crate::worker::shared::Shared;
+use crate::worker::transport::Endpoint;
+use crate::worker::turn::{CloseReason, Side, TURN_BUDGET_BYTES, Turn};
+
+/// What is still to be done for the other side.
+enum Rest {
+    /// So many bytes are to reach its kernel.
+    Left(usize),
+    /// More may be moved at once.
+    More,
+    /// It has failed itself.
+    Failed,
+}
+
+impl<N: Net> Relay<N> {
+    /// One side was cut off; how the turn ends. Without a layer that is a reset, which is passed on
+    /// at once.
+    pub(crate) fn cut_off(&mut self, side: Side, source: &mut Endpoint<N>, now: Tick) -> Turn {
+        match self.phase {
+            RelayPhase::Relaying(content) if source.is_secure() => {
+                self.begin_settling(side, content, now);
+                // What had come of it may not all have been read.
+                source.expect_input();
+                Turn::Again
+            }
+            _ => Turn::Close(CloseReason::Reset(side)),
+        }
+    }
+
+    #[cold]
+    fn begin_settling(&mut self, side: Side, content: Content, now: Tick) {
+        match side {
+            Side::Client => self.up.truncated = true,
+            Side::Backend => self.down.truncated = true,
+        }
+        self.phase = RelayPhase::Settling(Box::new(Settling {
+            side,
+            left: usize::MAX,
+            since: now,
+            content,
+        }));
+    }
+
+    /// Delivers what it can, and ends when that is all, or has not become less for too long.
+    pub(crate) fn settle(
+        &mut self,
+        client: &mut Endpoint<N>,
+        listener: ListenerSlot,
+        shared: &mut Shared<N>,
+    ) -> Turn {
+        let (RelayPhase::Settling(settling), Some(connection)) = (&mut self.phase, self.connection)
+        else {
+            return Turn::Close(CloseReason::NoBackend);
+        };
+        let side = settling.side;
+        let backend = shared.connections.endpoint_mut(connection);
+        let rest = match side {
+            Side::Client => deliver(&mut self.up, client, backend, &mut shared.io),
+            Side::Backend => deliver(&mut self.down, backend, client, &mut shared.io),
+        };
+        let left = match rest {
+            Rest::More => return Turn::Again,
+            Rest::Failed | Rest::Left(0) => return Turn::Close(CloseReason::Reset(side)),
+            Rest::Left(left) => left,
+        };
+        let now = shared.timers.now;
+        if left < settling.left {
+            (settling.left, settling.since) = (left, now);
+        }
+        let upstream = self.attempt.upstream;
+        let limit = shared.timeout(listener, upstream, |o| o.half_closed, |t| t.half_closed);
+        match settling.since.after(limit) <= now {
+            true => Turn::Close(CloseReason::Reset(side)),
+            false => Turn::Sleep,
+        }
+    }
+}
+
+fn deliver<N: Net>(
+    direction: &mut Direction<N>,
+    source: &mut Endpoint<N>,
+    target: &mut Endpoint<N>,
+    io: &mut IoSpace<N>,
+) -> Rest {
+    if target.has_failed(&mut io.net) {
+        return Rest::Failed;
+    }
+    let mut budget = TURN_BUDGET_BYTES;
+    loop {
+        let limits = RelayLimits {
+            budget: &mut budget,
+            other_is_over: true,
+        };
+        match direction.pump(source, target, io, limits) {
+            Pumped::SourceFailed(_) => direction.flow.on_source_end(),
+            Pumped::TargetFailed(_) => return Rest::Failed,
+            Pumped::Spent => return Rest::More,
+            Pumped::Waiting | Pumped::Done => break,
+        }
+    }
+    let waiting = direction.waiting_bytes(target);
+    let may_come = direction.flow.is_open() && source.may_have_more();
+    if waiting == 0 && !may_come && target.is_secure() {
+        target.finish_unmarked(&mut io.net);
+    }
+    // What waits in the source counts as one, so that it is waited for.
+    Rest::Left(waiting + target.undelivered_bytes(&mut io.net) + usize::from(may_come))
+}
