@@ -28,6 +28,7 @@ const HOST_NAME: u8 = 0;
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
 const SUPPORTED_VERSIONS: u16 = 43;
+const RENEGOTIATION_INFO: u16 = 0xff01;
 
 /// What a client says of where it wants to go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +38,9 @@ pub struct ClientHello {
     /// The highest version of TLS that is offered, as on the wire; 0 if that is none.
     pub version: u16,
     /// The protocols as on the wire, each behind its length.
-    pub(super) alpn: Box<[u8]>,
+    pub(crate) alpn: Box<[u8]>,
+    /// It names a connection that is to be renegotiated, as no first one may (RFC 5746 section 3.6).
+    pub renegotiates: bool,
 }
 
 impl ClientHello {
@@ -89,6 +92,8 @@ pub enum BadHello {
     Duplicate,
     /// The server's name is none.
     Name,
+    /// It is for a connection that has agreed before.
+    Renegotiation,
 }
 
 impl BadHello {
@@ -104,6 +109,7 @@ impl BadHello {
             Self::Malformed => "a malformed ClientHello",
             Self::Duplicate => "a ClientHello with an extension twice",
             Self::Name => "a server name that is none",
+            Self::Renegotiation => "a renegotiation of nothing",
         }
     }
 
@@ -116,6 +122,7 @@ impl BadHello {
             Self::TooLong | Self::Malformed => Alert::DECODE_ERROR,
             Self::Version => Alert::PROTOCOL_VERSION,
             Self::Duplicate | Self::Name => Alert::ILLEGAL_PARAMETER,
+            Self::Renegotiation => Alert::HANDSHAKE_FAILURE,
         }
     }
 }
@@ -319,6 +326,7 @@ fn parse(body: &[u8]) -> Result<ClientHello, BadHello> {
             SUPPORTED_VERSIONS => {
                 hello.version = highest_version(content).ok_or(BadHello::Malformed)?;
             }
+            RENEGOTIATION_INFO => hello.renegotiates = content != [0],
             _ => {}
         }
     }

@@ -50,6 +50,9 @@ impl TlsRoutes {
             Err(_) if terminates && hello.version < VERSION_MIN => {
                 Destination::Refuse(Refusal::Hello(BadHello::Version))
             }
+            Err(_) if terminates && hello.renegotiates => {
+                Destination::Refuse(Refusal::Hello(BadHello::Renegotiation))
+            }
             Err(_) if terminates => Destination::Terminate,
             Err(why) => Destination::Refuse(Refusal::Unrouted(why)),
         }
@@ -58,5 +61,37 @@ impl TlsRoutes {
     /// Whether a route leads to this upstream.
     pub(crate) fn leads_to(&self, upstream: UpstreamSlot) -> bool {
         self.upstreams.contains(&upstream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::http::route::HostPattern;
+
+    #[test]
+    fn a_renegotiation_is_refused_where_it_is_decrypted_and_passed_through_elsewhere() {
+        let route = |host: &str| model::TlsRoute {
+            host: HostPattern::Exact(host.into()),
+            alpn: None,
+            upstream: 0,
+        };
+        let hello = |name: &str, renegotiates| ClientHello {
+            server_name: Some(name.into()),
+            version: VERSION_MIN,
+            renegotiates,
+            ..ClientHello::default()
+        };
+        let routes = TlsRoutes::new(&[route("db.example")], &[7]);
+        let refused = Destination::Refuse(Refusal::Hello(BadHello::Renegotiation));
+        for (name, renegotiates, wanted) in [
+            ("db.example", false, Destination::PassThrough(7)),
+            ("db.example", true, Destination::PassThrough(7)),
+            ("a.example", false, Destination::Terminate),
+            ("a.example", true, refused),
+        ] {
+            let found = routes.destination(&hello(name, renegotiates), true);
+            assert_eq!(found, wanted, "{name} {renegotiates}");
+        }
     }
 }

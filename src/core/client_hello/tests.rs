@@ -85,6 +85,7 @@ fn hello(server_name: Option<&str>, alpn: &[&str], version: u16) -> HelloLook {
         server_name: server_name.map(Box::from),
         version,
         alpn: alpn.collect::<Vec<_>>().concat().into(),
+        renegotiates: false,
     })
 }
 
@@ -396,6 +397,7 @@ fn every_refusal_has_an_alert_and_words() {
         (BadHello::Malformed, 50),
         (BadHello::Duplicate, 47),
         (BadHello::Name, 47),
+        (BadHello::Renegotiation, 40),
     ] {
         assert_eq!(bad.alert().record(), [21, 3, 3, 0, 2, 2, alert]);
         assert!(!bad.words().is_empty());
