@@ -25,8 +25,8 @@ use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus, WriteTraffic};
 use rustls::{
     CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, HandshakeKind,
-    ProtocolVersion, RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme,
-    SupportedCipherSuite,
+    PeerMisbehaved, ProtocolVersion, RootCertStore, ServerConfig, SignatureAlgorithm,
+    SignatureScheme, SupportedCipherSuite,
 };
 
 use crate::core::client_hello::Alert;
@@ -889,6 +889,9 @@ impl Inner {
                 break;
             }
         }
+        if self.held.pending.len() == told {
+            self.tell(alert_of(error));
+        }
         if self.is_tls12() && matches!(error, Error::NoCertificatesPresented) {
             // What it has said is of TLS 1.3 alone: RFC 5246 section 7.4.6.
             self.held.pending.truncate(told);
@@ -905,16 +908,31 @@ impl Inner {
         }
     }
 
+    /// Tells the peer what the library leaves unsaid, as long as a client reads what is not
+    /// encrypted: until the server has agreed (RFC 8446 section 6.2).
+    fn tell(&mut self, alert: Option<Alert>) {
+        let common = self.common();
+        let has_agreed = match self.is_tls12() {
+            true => common.handshake_kind() == Some(HandshakeKind::Resumed),
+            false => common.negotiated_key_exchange_group().is_some(),
+        };
+        let is_plain = common.is_handshaking() && !has_agreed;
+        if let (Side::Server(_), true, Some(alert)) = (&self.side, is_plain, alert) {
+            self.held.pending.extend_from_slice(&alert.record());
+        }
+    }
+
     /// A message that does not end has filled all the space that there is for the next record. The
     /// library has taken note of where it lies: it is not asked again, and so sees no other bytes.
     fn refuse_the_endless(&mut self, given: usize) -> Result<(), ErrorKind> {
-        let held = &mut self.held;
+        let held = &self.held;
         if held.has_records || held.end != End::No || held.partial.len() <= PARTIAL_BYTES_MAX {
             return Ok(());
         }
-        held.fault = Some(Fault::Malformed);
-        held.end = End::Cut;
-        held.told(given, ErrorKind::InvalidData)
+        self.tell(Some(Alert::DECODE_ERROR));
+        self.held.fault = Some(Fault::Malformed);
+        self.held.end = End::Cut;
+        self.held.told(given, ErrorKind::InvalidData)
     }
 
     /// Lets the library write, once it has said what it has to say itself. It wants to see what
@@ -1175,6 +1193,22 @@ impl Layer for Connection {
             is_resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
         })
     }
+}
+
+/// The alert that says what was wrong, where there is one for it.
+const fn alert_of(error: &Error) -> Option<Alert> {
+    Some(match error {
+        Error::InvalidMessage(_) => Alert::DECODE_ERROR,
+        Error::PeerSentOversizedRecord => Alert::RECORD_OVERFLOW,
+        Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. }
+        | Error::PeerMisbehaved(PeerMisbehaved::KeyEpochWithPendingFragment) => {
+            Alert::UNEXPECTED_MESSAGE
+        }
+        Error::PeerMisbehaved(_) => Alert::ILLEGAL_PARAMETER,
+        Error::PeerIncompatible(_) => Alert::HANDSHAKE_FAILURE,
+        _ => return None,
+    })
 }
 
 fn fault_of(error: &Error) -> Fault {

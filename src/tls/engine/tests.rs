@@ -726,3 +726,61 @@ fn what_was_opened_before_a_bad_record_is_read_first() {
         assert!(!here.pending().is_empty(), "the other end is told");
     }
 }
+
+/// What a server says to the last of these, which is wrong.
+fn told(client: &mut Connection, last: impl Fn(Vec<u8>) -> Vec<u8>) -> (Vec<u8>, Option<Fault>) {
+    let server = server(&listener(&["site"]), &[], false);
+    let mut server = server.accept(Some("site.example")).expect("a site");
+    carry(client, &mut server, usize::MAX);
+    carry(&mut server, client, usize::MAX);
+    let mut last = last(take(client));
+    let opened = server.on_received(&mut last, &mut []);
+    assert!(opened.is_err());
+    (take(&mut server), server.fault())
+}
+
+#[test]
+fn a_server_says_what_was_wrong_as_long_as_nothing_is_encrypted() {
+    use provider::kx_group::{SECP384R1, X25519};
+    const KEY_EXCHANGE: u8 = 16;
+    let alert = |alert: Alert| alert.record().to_vec();
+    for message in [[KEY_EXCHANGE, 0, 0, 0], [KEY_EXCHANGE, 0xff, 0xff, 0xff]] {
+        let settings = client_of(&rustls::version::TLS12, &[X25519], None);
+        let mut client = settings.connect("site.example").expect("a name");
+        let record = [[22, 3, 3, 0, 4].as_slice(), &message].concat();
+        let told = told(&mut client, |_| record.clone());
+        assert_eq!(
+            told,
+            (alert(Alert::DECODE_ERROR), Some(Fault::Malformed)),
+            "{message:?}"
+        );
+    }
+    // The other key is asked for first, and the name is another behind that.
+    let settings = client_of(&rustls::version::TLS13, &[SECP384R1, X25519], None);
+    let mut client = settings.connect("site.example").expect("a name");
+    let told = told(&mut client, |mut hello| {
+        let name = b"site.example";
+        let at = hello.windows(name.len()).position(|it| it == name);
+        hello[at.expect("it is named")] = b'x';
+        hello
+    });
+    let wanted = (alert(Alert::ILLEGAL_PARAMETER), Some(Fault::Misbehaved));
+    assert_eq!(told, wanted);
+}
+
+#[test]
+fn what_stands_behind_a_hello_in_its_record_is_refused_aloud() {
+    let settings = client(None, &[]);
+    let mut client = settings.connect("site.example").expect("a name");
+    let mut hello = take(&mut client);
+    hello.extend_from_slice(b"xxxx");
+    let length = u16::try_from(hello.len() - 5).expect("a record");
+    hello[3..5].copy_from_slice(&length.to_be_bytes());
+    let server = server(&listener(&["site"]), &[], false);
+    let mut server = server.accept(None).expect("the first");
+    assert!(server.on_received(&mut hello, &mut []).is_err());
+    assert!(server.fault().is_some());
+    let alert = take(&mut server);
+    let is_named = [Alert::DECODE_ERROR, Alert::UNEXPECTED_MESSAGE].map(|it| it.record().to_vec());
+    assert!(is_named.contains(&alert), "{alert:?}");
+}
