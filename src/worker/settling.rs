@@ -36,7 +36,11 @@ impl<N: Net> Relay<N> {
                 source.expect_input();
                 Turn::Again
             }
-            _ => Turn::Close(CloseReason::Reset(side)),
+            RelayPhase::Relaying(_)
+            | RelayPhase::AwaitingDescriptor(_)
+            | RelayPhase::Connecting(_)
+            | RelayPhase::Greeting(_)
+            | RelayPhase::Settling(_) => Turn::Close(CloseReason::Reset(side)),
         }
     }
 
