@@ -26,6 +26,10 @@ pub enum Command {
         /// The place among the workers, for the log.
         number: String,
     },
+    /// Ask a weir that runs, with these words.
+    Ctl(Vec<String>),
+    /// Serve the admin door, for the supervisor that has started this process.
+    Admin,
     /// Say whether this program could take the place of another weir that serves this file.
     Succeed {
         /// The configuration file.
@@ -87,10 +91,12 @@ const ORDERS: [(&str, Order); 5] = [
 ];
 
 /// First arguments that are not for users: a worker is told the process id of its supervisor, for
-/// whoever looks for its workers later (`process::orphans`), and its number; a program that is to
+/// whoever looks for its workers later (`process::orphans`), and its number, and who serves the
+/// admin door only the former; a program that is to
 /// take the place of another the configuration, and one that does so the descriptor where the
 /// other has left its state.
 pub(crate) const WORKER_WORD: &str = "--worker";
+pub(crate) const ADMIN_WORD: &str = "--admin";
 pub(crate) const SUCCEED_WORD: &str = "--succeed";
 pub(crate) const RESUME_WORD: &str = "--resume";
 
@@ -182,7 +188,7 @@ fn options() -> Options {
 #[must_use]
 pub(crate) fn usage() -> String {
     let brief = "weir spreads TCP connections and HTTP requests over healthy backends.\n\n\
-                 Usage: weir [-c FILE] [options]";
+                 Usage: weir [-c FILE] [options]\n       weir ctl VERB ...  (`weir ctl --help`)";
     let tail = "
 Signals: TERM, INT, QUIT end gracefully (again: at once), HUP re-reads the configuration,
          USR1 reopens the access log, USR2 makes way for another binary (with a supervisor).
@@ -221,12 +227,16 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
     let hint = |message: String| format!("weir: {message}; try `weir --help`");
     let mut arguments = arguments;
     let mut resume = None;
+    if let Some(("ctl", rest)) = arguments.split_first().map(|(it, rest)| (it.as_str(), rest)) {
+        return Ok(Command::Ctl(rest.to_vec()));
+    }
     if let [first, value, rest @ ..] = arguments {
         match (first.as_str(), value.parse()) {
             (WORKER_WORD, _) => {
                 let number = rest.first().cloned().unwrap_or_default();
                 return Ok(Command::Worker { number });
             }
+            (ADMIN_WORD, _) if rest.is_empty() => return Ok(Command::Admin),
             (SUCCEED_WORD, _) if rest.is_empty() => {
                 let config = value.into();
                 return Ok(Command::Succeed { config });

@@ -17,12 +17,13 @@
 //!   probe or nobody has them: those are parked. All bytes that wait are in one account.
 //! - `wire`: what processes of weir leave or say to each other, as bytes and descriptors.
 //! - `background`: jobs that may block, name look-ups and reading files, beside the loop.
+//! - `admin`: what is asked of a running weir at its admin door, and what is answered.
 //! - [`control`]: signals, orders, reloads, names, the service manager and the pid file: one loop
 //!   over whoever serves, the workforce.
 //! - [`process`]: one serving process: on its own, which is a workforce, or as a worker.
 //! - [`supervisor`]: the workforce of several workers: starts them, gives them sockets and
 //!   configurations, replaces them.
-//! - [`cli`]: the command line.
+//! - [`cli`]: the command line, and [`ctl`]: what asks a weir that runs.
 //! - [`sys`]: what is asked of Linux beyond the standard library: sockets, pipes, signals, limits,
 //!   privileges, the sandbox.
 //! - [`reactor`]: the production [`net`], the only room that knows mio.
@@ -32,12 +33,14 @@
 
 #![deny(unsafe_code)]
 
+mod admin;
 mod background;
 pub mod board;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod ctl;
 pub mod net;
 pub mod process;
 pub mod reactor;

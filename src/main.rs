@@ -8,7 +8,7 @@ use weir::config;
 use weir::control::preflight::{self, Checked, Moment};
 use weir::control::{EXIT_CONFIG, EXIT_USAGE};
 use weir::sys::stderr::LossyWriter;
-use weir::{control, process, supervisor};
+use weir::{control, ctl, process, supervisor};
 
 /// Ended well.
 const EXIT_OK: u8 = 0;
@@ -37,6 +37,18 @@ fn main() -> ExitCode {
         Ok(Command::Worker { number }) => {
             start_log(Some(number));
             process::worker::run()
+        }
+        Ok(Command::Ctl(words)) => {
+            let outcome = ctl::run(&words);
+            let _ = std::io::stderr().write_all(outcome.errors.as_bytes());
+            match (outcome.text.is_empty(), outcome.status) {
+                (false, EXIT_OK) => print(&outcome.text),
+                (_, status) => ExitCode::from(status),
+            }
+        }
+        Ok(Command::Admin) => {
+            start_log(None);
+            process::admin::run()
         }
         Ok(Command::Run(args)) => serve(&args),
     }

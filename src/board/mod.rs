@@ -187,20 +187,20 @@ impl Board {
     /// # Errors
     /// When the memory holds no board that this version knows, or not that row.
     pub fn attach(memory: Mapping, row: usize, pid: u32) -> Result<Self, Unfit> {
-        let words = memory.words();
-        let read = |at: usize| words.get(at).map_or(0, |word| word.load(Ordering::Acquire));
-        if read(MAGIC_AT) != MAGIC {
-            return Err(Unfit::NoBoard);
-        }
-        match read(VERSION_AT) {
-            VERSION => {}
-            other => return Err(Unfit::Version(other)),
-        }
-        let layout = Layout::read(words).ok_or(Unfit::NoBoard)?;
+        let layout = layout_of(&memory)?;
         if row >= layout.rows {
             return Err(Unfit::Row);
         }
         Ok(Self::in_row(memory, layout, row, pid))
+    }
+
+    /// A board that somebody else created, only to be looked at.
+    ///
+    /// # Errors
+    /// When the memory holds no board that this version knows.
+    pub(crate) fn observe(memory: Mapping) -> Result<Self, Unfit> {
+        let layout = layout_of(&memory)?;
+        Ok(Self::seen_from(memory, layout, 0, 0))
     }
 
     /// Whether other processes may have rows in it.
@@ -460,6 +460,19 @@ impl Board {
             .filter(|&row| row != self.row)
             .map(|row| self.words()[self.layout.row_at(row) + at].load(Ordering::Relaxed))
             .fold(0, u64::wrapping_add)
+    }
+}
+
+/// How the board in that memory is laid out.
+fn layout_of(memory: &Mapping) -> Result<Layout, Unfit> {
+    let words = memory.words();
+    let read = |at: usize| words.get(at).map_or(0, |word| word.load(Ordering::Acquire));
+    if read(MAGIC_AT) != MAGIC {
+        return Err(Unfit::NoBoard);
+    }
+    match read(VERSION_AT) {
+        VERSION => Layout::read(words).ok_or(Unfit::NoBoard),
+        other => Err(Unfit::Version(other)),
     }
 }
 

@@ -29,6 +29,7 @@ pub struct RowState {
 
 // What a worker says.
 impl Board {
+    /// The board for the process that has that row from now on.
     pub(super) fn in_row(memory: Mapping, layout: Layout, row: usize, pid: u32) -> Self {
         let words = memory.words();
         words[ROWS_USED_AT].fetch_max(row as u64 + 1, Ordering::AcqRel);
@@ -39,6 +40,16 @@ impl Board {
         head(RowCell::Leaves).store(0, Ordering::Relaxed);
         head(RowCell::LoadNotes).fetch_max(1, Ordering::Relaxed);
         head(RowCell::Pid).store(u64::from(pid), Ordering::Release);
+        Self::seen_from(memory, layout, row, incarnation)
+    }
+
+    /// The board as it is seen from a row.
+    pub(super) fn seen_from(
+        memory: Mapping,
+        layout: Layout,
+        row: usize,
+        incarnation: u16,
+    ) -> Self {
         Self {
             memory,
             layout,

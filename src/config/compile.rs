@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::defaults;
 use super::key::{Home, Key, Needs};
 use super::listener;
-use super::model::{Config, ForwardedFields, Keepalive, Listener, Upstream};
+use super::model::{Admin, Config, ForwardedFields, Keepalive, Listener, Upstream};
 use super::node::{Entry, Node, Value, describe_text};
 use super::positions::{NamedFile, Positions};
 use super::problem::{Position, Problems};
@@ -418,6 +418,7 @@ fn blank() -> Config {
         buffer_memory_bytes: None,
         splice: defaults::SPLICE,
         access_log: None,
+        admin: Admin::default(),
         privileges: defaults::PRIVILEGES,
         material: Arc::default(),
     }

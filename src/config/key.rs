@@ -16,7 +16,7 @@ use super::model::Config;
 use super::node::Entry;
 use super::tree::{Map, Tree, word};
 use super::{
-    access_log, answers, backend, fields, forwarded_fields, health, https, keepalive, listener,
+    access_log, admin, answers, backend, fields, forwarded_fields, health, https, keepalive, listener,
     proxy_protocol, route, sticky, timeouts, tls, tls_route, top, upstream,
 };
 
@@ -205,6 +205,7 @@ pub(super) static TABLES: &[KeyTable] = &[
     table!("`proxy_protocol`", proxy_protocol::PROXY_PROTOCOL),
     table!("`buffers`", top::BUFFERS),
     table!("`access_log`", access_log::ACCESS_LOG),
+    table!("`admin`", admin::ADMIN),
     table!("`forwarded_fields`", forwarded_fields::FORWARDED_FIELDS),
     table!("`headers`", fields::HEADERS),
     table!("`request` or `response`", fields::EDITS),

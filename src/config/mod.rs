@@ -10,6 +10,7 @@
 //! the core; the model adds what is configured besides.
 
 mod access_log;
+mod admin;
 mod answers;
 mod backend;
 mod compile;

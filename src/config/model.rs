@@ -55,10 +55,60 @@ pub struct Config {
     pub(crate) splice: bool,
     /// Where and how accesses are logged; none when off.
     pub(crate) access_log: Option<AccessLog>,
+    /// Where weir is asked and steered while it runs.
+    pub(crate) admin: Admin,
     /// Who the process becomes, and what it may do.
     pub(crate) privileges: Privileges,
     /// What the files hold that `tls` names; nothing until they are read.
     pub material: Arc<Material>,
+}
+
+/// The doors of who asks and steers a running weir. Settled at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Admin {
+    /// A Unix socket.
+    pub(crate) socket: AdminSocket,
+    /// A TCP socket, by its address; none when off.
+    pub(crate) listen: Option<Address>,
+    /// A file with what callers over TCP must show to act.
+    pub(crate) token_file: Option<PathBuf>,
+    /// Who may look over TCP.
+    pub(crate) read: AdminRead,
+}
+
+/// Where the Unix socket is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum AdminSocket {
+    /// Beside the pid file, or else where such sockets are.
+    #[default]
+    Auto,
+    /// Nowhere.
+    Off,
+    /// There.
+    At(PathBuf),
+}
+
+/// Who may look over TCP without the token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum AdminRead {
+    /// Everybody who gets to a loopback address; nobody at another one.
+    #[default]
+    Auto,
+    /// Everybody who gets there.
+    Open,
+    /// Nobody.
+    Token,
+}
+
+impl Admin {
+    /// Whether who calls over TCP may look without the token.
+    pub(crate) fn reads_are_open(&self) -> bool {
+        match (self.read, &self.listen) {
+            (AdminRead::Open, _) => true,
+            (AdminRead::Auto, Some(Address::Ip(address))) => address.ip().is_loopback(),
+            (AdminRead::Auto | AdminRead::Token, _) => false,
+        }
+    }
 }
 
 /// Who the process becomes once its listeners are open, and what it may do from then on. Settled

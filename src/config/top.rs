@@ -13,7 +13,7 @@ use super::section::Section;
 use super::timeouts::Given;
 use super::tree::{self, Tree};
 use super::values::{self, Read, integer, on_or_off, one_of, or_word};
-use super::{keepalive, listener, upstream};
+use super::{admin, keepalive, listener, upstream};
 
 pub(super) static TOP: &[Key<Config>] = &[
     key! { "workers", Config.workers, workers, tree::or_word("auto") },
@@ -30,6 +30,7 @@ pub(super) static TOP: &[Key<Config>] = &[
     Key::new("access_log", access_log, |it, shown| {
         or_off(ACCESS_LOG, it.access_log.as_ref(), shown)
     }),
+    Key::new("admin", admin::admin, |it, shown| admin::written(&it.admin, shown)),
     key! {
         "max_connections", Config.connections_max,
         or_word("auto", integer(1..=defaults::CONNECTIONS_LIMIT)), tree::or_word("auto"),

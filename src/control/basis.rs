@@ -6,11 +6,15 @@ use crate::cli::Args;
 use crate::config::model::Config;
 use crate::control::access_sink::AccessSink;
 use crate::control::confine::Confinement;
+use crate::control::desk::{Desk, DeskPlan};
+use crate::control::doors::Doors;
 use crate::control::orphans::Predecessor;
 use crate::control::pid_file::PidFile;
 use crate::control::service::Service;
 use crate::control::verdict::Inbox;
-use crate::control::{BEAT_KEY, JOBS_KEY, MINUTES_KEY, ORDERS_KEY, Refusal, SIGNALS_KEY};
+use crate::control::{
+    ADMIN_KEY, BEAT_KEY, JOBS_KEY, MINUTES_KEY, ORDERS_KEY, Refusal, SIGNALS_KEY, is_supervised,
+};
 use crate::reactor::{Reactor, Waker};
 use crate::sys::notify::Beat;
 use crate::sys::process;
@@ -29,6 +33,8 @@ pub(crate) struct Basis {
     /// Fires when the control loop has something to do every minute.
     pub(super) minutes: Beat,
     pub(super) pid_file: Option<PidFile>,
+    /// None when nobody is to ask or steer.
+    pub(super) desk: Option<Desk>,
     /// Whose workers may still serve, until ours do.
     pub(super) predecessor: Option<Predecessor>,
 }
@@ -47,7 +53,10 @@ impl Basis {
         let owner = confinement.owner();
         let access_log = AccessSink::open_for(owner, config.access_log.as_ref())?;
         let pid_file = pid_file.map(|file| file.create_for(owner)).transpose()?;
+        let doors = Doors::open(args, &config.admin, owner)?;
+        let plan = DeskPlan::of(config, is_supervised(args, config), args.quiet);
         let (mut this, reactor) = Self::with(service, confinement, Inbox::open())?;
+        this.keep_desk(doors, plan, &reactor)?;
         this.pid_file = pid_file;
         this.predecessor = predecessor;
         Ok((this, reactor, access_log))
@@ -59,9 +68,13 @@ impl Basis {
         config: &Config,
         inbox: Inbox,
         pid_file: Option<PidFile>,
+        is_quiet: bool,
     ) -> Result<(Self, Reactor), Refusal> {
         let confinement = Confinement::of_worker(&config.privileges);
+        let doors = Doors::inherited(&config.admin);
+        let plan = DeskPlan::of(config, true, is_quiet);
         let (mut this, reactor) = Self::with(service, confinement, inbox)?;
+        this.keep_desk(doors, plan, &reactor)?;
         this.pid_file = pid_file;
         Ok((this, reactor))
     }
@@ -96,9 +109,24 @@ impl Basis {
             waker,
             minutes,
             pid_file: None,
+            desk: None,
             predecessor: None,
         };
         Ok((this, reactor))
+    }
+
+    fn keep_desk(
+        &mut self,
+        doors: Doors,
+        plan: DeskPlan,
+        reactor: &Reactor,
+    ) -> Result<(), Refusal> {
+        let desk = Desk::open(doors, plan).and_then(|desk| {
+            reactor.watch_control(desk.fd(), ADMIN_KEY)?;
+            Ok(desk)
+        });
+        self.desk = Some(desk.map_err(|error| Refusal::new("no admin door", &error))?);
+        Ok(())
     }
 
     /// Writes the id of this process into the pid file.

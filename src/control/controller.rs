@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use log::{error, info};
 
+use crate::admin;
+use crate::admin::outline::Phase;
 use crate::background::{Background, Finished};
 use crate::cli::{Args, Order};
 use crate::config::model::{AccessLog, Config};
@@ -15,6 +17,7 @@ use crate::control::access_sink::AccessSink;
 use crate::control::basis::Basis;
 use crate::control::changes::Inventory;
 use crate::control::credentials::Watch;
+use crate::control::desk::Desk;
 use crate::control::fixed_settings::FixedSettings;
 use crate::control::names::{self, Names};
 use crate::control::orphans::Predecessor;
@@ -59,6 +62,8 @@ pub(crate) struct Controller {
     pub(super) service: Service,
     pub(super) pid_file: Option<PidFile>,
     predecessor: Option<Predecessor>,
+    /// Where callers ask and steer.
+    pub(super) desk: Option<Desk>,
     pub(super) names: Names,
     /// As the configuration has it.
     pub(super) access_log: Option<AccessLog>,
@@ -83,6 +88,7 @@ pub(crate) struct Outline {
     pub(super) log_level: log::LevelFilter,
     pub(super) inventory: Inventory,
     pub(super) fixed: FixedSettings,
+    pub(super) seen: admin::outline::Outline,
 }
 
 impl Outline {
@@ -95,6 +101,7 @@ impl Outline {
             log_level: config.log_level,
             inventory: Inventory::of(config),
             fixed: FixedSettings::of(config),
+            seen: admin::outline::Outline::of(config),
         }
     }
 }
@@ -131,6 +138,7 @@ impl Controller {
             service: basis.service,
             pid_file: basis.pid_file,
             predecessor: basis.predecessor,
+            desk: basis.desk.map(|desk| desk.furnished(outline.seen)),
             names,
             access_log: outline.access_log,
             listening: outline.listening,
@@ -160,6 +168,9 @@ impl Controller {
                 Ok(true) => self.finish_turn(),
             }
         };
+        if let Some(desk) = self.desk.take() {
+            desk.close();
+        }
         self.workforce.finish(ended)
     }
 
@@ -167,6 +178,7 @@ impl Controller {
         self.on_signals();
         self.on_orders();
         self.on_jobs();
+        self.on_admin();
         self.on_minute();
         self.workforce.settle(&self.names);
         self.hear();
@@ -193,17 +205,21 @@ impl Controller {
                 Order::Reload => self.load(vec![asker]),
                 Order::Reopen => self.reopen_access_log(&[asker]),
                 Order::Upgrade => self.upgrade(vec![asker]),
-                Order::Quit | Order::Stop => {
-                    if !self.workforce.is_ending() {
-                        self.end();
-                    }
-                    if order == Order::Stop {
-                        self.end();
-                    }
-                    self.inbox.tell_end(asker);
-                }
+                Order::Quit | Order::Stop => self.end_for(asker, order == Order::Stop),
             }
         }
+    }
+
+    /// Ends gracefully, or at once, and tells who has ordered it that the end has begun. Waiting
+    /// for it is theirs.
+    pub(super) fn end_for(&mut self, asker: Asker, at_once: bool) {
+        if !self.workforce.is_ending() {
+            self.end();
+        }
+        if at_once {
+            self.end();
+        }
+        self.tell(&[asker], &Outcome::Done("stopping".to_owned()));
     }
 
     fn on_jobs(&mut self) {
@@ -242,6 +258,7 @@ impl Controller {
     fn on_serving(&mut self, words: &str) {
         info!("weir ready, process {}, {words}", std::process::id());
         self.service.ready("serving");
+        self.set_phase(Phase::Serving);
         let predecessor = self.predecessor.take();
         predecessor.into_iter().for_each(Predecessor::relieve);
     }
@@ -249,11 +266,12 @@ impl Controller {
     /// Asked to end: gracefully the first time, at once the second.
     fn end(&mut self) {
         if !self.workforce.is_ending() {
-            if let Doing::Upgrading(askers) = &self.doing {
-                self.refuse_upgrade(askers, "stopping");
-                self.doing = Doing::Nothing;
+            match std::mem::take(&mut self.doing) {
+                Doing::Upgrading(askers) => self.refuse_upgrade(&askers, "stopping"),
+                other => self.doing = other,
             }
             self.service.stopping();
+            self.set_phase(Phase::Ending);
         }
         self.workforce.end();
         if let Doing::Nothing = self.doing {
@@ -288,7 +306,13 @@ impl Controller {
         }
     }
 
-    fn reopen_access_log(&mut self, askers: &[Asker]) {
+    fn set_phase(&mut self, phase: Phase) {
+        if let Some(desk) = &mut self.desk {
+            desk.facts.phase = phase;
+        }
+    }
+
+    pub(super) fn reopen_access_log(&mut self, askers: &[Asker]) {
         let outcome = match AccessSink::open(self.access_log.as_ref()) {
             Ok(sink) => {
                 self.workforce.set_access_log(sink);
@@ -300,6 +324,6 @@ impl Controller {
                 Outcome::Refused(message)
             }
         };
-        self.inbox.tell(askers, &outcome);
+        self.tell(askers, &outcome);
     }
 }

@@ -1,12 +1,13 @@
 //! What is fixed when weir starts, or when it opens a listener: a reload does not change it, and
 //! says so.
 
-use crate::config::model::{Config, Keepalive, Privileges};
+use crate::config::model::{Admin, Config, Keepalive, Privileges};
 
 /// What such parts of a configuration say.
 #[derive(Debug)]
 pub(crate) struct FixedSettings {
     privileges: Privileges,
+    admin: Admin,
     buffer_bytes: usize,
     buffer_memory_bytes: Option<usize>,
     listeners: Vec<FixedListener>,
@@ -32,6 +33,7 @@ impl FixedSettings {
         });
         Self {
             privileges: config.privileges.clone(),
+            admin: config.admin.clone(),
             buffer_bytes: config.buffer_bytes,
             buffer_memory_bytes: config.buffer_memory_bytes,
             listeners: listeners.collect(),
@@ -49,6 +51,9 @@ impl FixedSettings {
         if self.privileges != wanted.privileges {
             let keys = "`user`, `group`, `chroot` and `sandbox`";
             lines.push(format!("{keys} count from the next start"));
+        }
+        if self.admin != wanted.admin {
+            lines.push("`admin` counts from the next start".to_owned());
         }
         let buffers = |of: &Self| (of.buffer_bytes, of.buffer_memory_bytes);
         if buffers(self) != buffers(wanted) {

@@ -12,6 +12,9 @@ pub(crate) mod changes;
 pub(crate) mod confine;
 pub(crate) mod controller;
 pub(crate) mod credentials;
+pub(crate) mod desk;
+pub(crate) mod doors;
+mod errands;
 mod fixed_settings;
 pub(crate) mod listen;
 pub(crate) mod names;
@@ -26,6 +29,7 @@ pub(crate) mod verdict;
 pub(crate) mod workforce;
 
 use std::io;
+use std::time::SystemTime;
 
 use log::debug;
 
@@ -41,7 +45,8 @@ const JOBS_KEY: u32 = 1;
 const BEAT_KEY: u32 = 2;
 const ORDERS_KEY: u32 = 3;
 const MINUTES_KEY: u32 = 4;
-pub(crate) const FIRST_FREE_KEY: u32 = 5;
+const ADMIN_KEY: u32 = 5;
+pub(crate) const FIRST_FREE_KEY: u32 = 6;
 
 /// Ended as asked.
 pub(crate) const EXIT_OK: u8 = 0;
@@ -69,6 +74,14 @@ pub fn set_log_level(level: log::LevelFilter, quiet: bool) {
             level
         });
     }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 /// Why a process does not start.

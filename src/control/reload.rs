@@ -11,7 +11,7 @@ use crate::control::credentials::{Credentials, Look};
 use crate::control::preflight::{self, Moment};
 use crate::control::verdict::{Asker, Outcome, found, with_lines};
 use crate::control::workforce::Revision;
-use crate::control::{is_supervised, set_log_level};
+use crate::control::{is_supervised, set_log_level, unix_ms};
 use crate::sys::code_pages;
 
 /// How a verdict on a bad file begins.
@@ -79,7 +79,7 @@ impl Controller {
         if self.workforce.is_ending() {
             warn!("reload ignored: stopping");
             let outcome = Outcome::Refused(format!("{FAILED}: stopping"));
-            return self.inbox.tell(&askers, &outcome);
+            return self.tell(&askers, &outcome);
         }
         let Doing::Nothing = self.doing else {
             self.load_again.get_or_insert_default().append(&mut askers);
@@ -174,6 +174,10 @@ impl Controller {
         self.listening = outline.listening;
         self.inventory = outline.inventory;
         self.fixed.renew(outline.fixed);
+        if let Some(desk) = &mut self.desk {
+            desk.set_outline(outline.seen);
+            desk.facts.adopted_unix_s = unix_ms() / 1000;
+        }
         set_log_level(outline.log_level, self.args.quiet);
     }
 
@@ -186,21 +190,34 @@ impl Controller {
             Outcome::Done(line) => info!("{line}"),
             Outcome::Refused(line) => error!("{line}"),
         }
-        self.service.reloaded(matches!(outcome, Outcome::Done(_)));
+        let is_done = matches!(outcome, Outcome::Done(_));
+        self.service.reloaded(is_done);
+        self.count_reload(is_done);
         let outcome = match outcome {
             Outcome::Done(line) => Outcome::Done(with_lines(&line, &notes)),
             Outcome::Refused(line) => Outcome::Refused(with_lines(&line, &notes)),
         };
-        self.inbox.tell(&askers, &outcome);
+        self.tell(&askers, &outcome);
         self.go_on();
     }
 
-    fn refuse_reload(&self, askers: &[Asker], failure: &ReloadFailure) {
+    fn refuse_reload(&mut self, askers: &[Asker], failure: &ReloadFailure) {
         let line = format!("{FAILED}: {}", failure.reason);
         error!("{line}");
         self.service.reloaded(false);
         let outcome = Outcome::Refused(with_lines(&line, &failure.lines));
-        self.inbox.tell(askers, &outcome);
+        self.tell(askers, &outcome);
+        self.count_reload(false);
+    }
+
+    fn count_reload(&mut self, is_done: bool) {
+        let Some(desk) = &mut self.desk else { return };
+        let facts = &mut desk.facts;
+        facts.last_reload_done = is_done;
+        match is_done {
+            true => facts.reloads_done += 1,
+            false => facts.reloads_refused += 1,
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Controller {
                 inbox: self.inbox.fd().map(|fd| fd.as_raw_fd()),
                 askers: &askers,
                 load_again: self.load_again.as_deref(),
-                environment: self.service.environment(),
+                environment: self.environment(),
             }),
             Err(error) => error,
         };
@@ -83,7 +83,14 @@ impl Controller {
         for fd in self.pid_file_fd().into_iter().chain(self.inbox.fd()) {
             keep(fd, kept)?;
         }
-        Ok(())
+        let desk = self.desk.as_ref();
+        desk.map_or(Ok(()), |it| it.doors().keep_over_exec(kept))
+    }
+
+    /// What the program must find in its environment that takes the place of this one.
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let doors = self.desk.as_ref().and_then(|it| it.doors().environment());
+        self.service.environment().into_iter().chain(doors).collect()
     }
 
     fn pid_file_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -98,16 +105,16 @@ impl Controller {
         match outcome {
             Ok(line) => {
                 info!("{line}");
-                self.inbox.tell(&askers, &Outcome::Done(line));
+                self.tell(&askers, &Outcome::Done(line));
             }
             Err(reason) => self.refuse_upgrade(&askers, &reason),
         }
         self.go_on();
     }
 
-    pub(super) fn refuse_upgrade(&self, askers: &[Asker], reason: &str) {
+    pub(super) fn refuse_upgrade(&mut self, askers: &[Asker], reason: &str) {
         let line = format!("upgrade failed: {reason}");
         error!("{line}");
-        self.inbox.tell(askers, &Outcome::Refused(line));
+        self.tell(askers, &Outcome::Refused(line));
     }
 }

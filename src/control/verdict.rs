@@ -4,11 +4,28 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use log::{debug, info, warn};
 
+use crate::admin::errand::Ticket;
 use crate::cli::Order;
 use crate::config::problem::Problem;
-use crate::sys::order_reply::{Arrived, MESSAGE_BYTES_MAX, OrderSocket};
+use crate::sys::order_reply::{Arrived, Asker as Sender, MESSAGE_BYTES_MAX, OrderSocket};
 
-pub(crate) use crate::sys::order_reply::Asker;
+/// Who waits for a verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Who has sent an order.
+    Sender(Sender),
+    /// A caller at the admin door.
+    Caller(Ticket),
+}
+
+/// Those of them whom another program can tell in the place of this one.
+pub(crate) fn senders(askers: &[Asker]) -> Vec<Sender> {
+    let senders = askers.iter().filter_map(|asker| match asker {
+        Asker::Sender(sender) => Some(sender.clone()),
+        Asker::Caller(_) => None,
+    });
+    senders.collect()
+}
 
 /// What came of it, with a line that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,7 +151,7 @@ impl Inbox {
     /// The order in a message. Whoever sent something else is told.
     fn understand(&mut self, arrived: Arrived) -> Option<(Order, Asker)> {
         // Who has no name can have no verdict, and is none of our senders.
-        let asker = arrived.asker?;
+        let asker = Asker::Sender(arrived.asker?);
         let reason = if arrived.is_permitted {
             match Order::from_word(&String::from_utf8_lossy(&arrived.bytes)) {
                 Some(order) => {
@@ -154,17 +171,12 @@ impl Inbox {
         None
     }
 
-    /// Tells who has ordered the end that it has begun. Waiting for it is theirs.
-    pub(crate) fn tell_end(&self, asker: Asker) {
-        self.tell(&[asker], &Outcome::Done("stopping".to_owned()));
-    }
-
-    /// Tells all who wait for it.
+    /// Tells those who have sent an order and wait for it.
     pub(crate) fn tell(&self, askers: &[Asker], outcome: &Outcome) {
         let Some(socket) = &self.socket else { return };
         let line = outcome.encode();
-        for asker in askers {
-            if let Err(error) = socket.tell(asker, &line) {
+        for sender in senders(askers) {
+            if let Err(error) = socket.tell(&sender, &line) {
                 debug!("a verdict is not waited for: {error}");
             }
         }

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
+use crate::board::Board;
 use crate::config::Source;
 use crate::config::model::Config;
 use crate::control::Refusal;
@@ -19,6 +20,21 @@ use crate::tls::material::TicketKey;
 pub(crate) trait Workforce {
     /// Whether they are workers that others can take the place of.
     fn is_supervised(&self) -> bool;
+
+    /// What it counts in, where this process does so itself.
+    fn board(&self) -> Option<&Board> {
+        None
+    }
+
+    /// What workers count in.
+    fn board_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// How many workers there are to be; 0 where there is no supervisor.
+    fn workers_wanted(&self) -> u64 {
+        0
+    }
 
     /// Begins to serve.
     fn start(&mut self, names: &Names) -> Result<(), Refusal>;

@@ -2,6 +2,7 @@
 //! several under a supervisor ([`worker`]), by whose orders it goes. Both turn a worker in the
 //! same way (`serving`).
 
+pub mod admin;
 mod serving;
 pub mod single;
 pub mod worker;

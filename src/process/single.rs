@@ -97,6 +97,10 @@ impl Workforce for Single {
         false
     }
 
+    fn board(&self) -> Option<&Board> {
+        Some(self.serving.worker.board())
+    }
+
     fn start(&mut self, _: &Names) -> Result<(), Refusal> {
         let connections_max = self.serving.worker.connections_max();
         let words = format!("at most {connections_max} connections");

@@ -380,7 +380,7 @@ impl Net for Reactor {
 
 /// The machine's clock, which is the one of [`std::time::Instant`]. That has no number of its own,
 /// and the difference of two costs more than the reading.
-fn machine_now() -> Tick {
+pub(crate) fn machine_now() -> Tick {
     let now = clock_gettime(ClockId::Monotonic);
     let (s, ns) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
     Tick(s.unwrap_or(0) * 1_000 + ns.unwrap_or(0) / 1_000_000)

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -368,6 +368,14 @@ impl Supervisor {
 impl Workforce for Supervisor {
     fn is_supervised(&self) -> bool {
         true
+    }
+
+    fn board_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.board_fd.as_fd())
+    }
+
+    fn workers_wanted(&self) -> u64 {
+        self.workers.len() as u64
     }
 
     fn start(&mut self, names: &Names) -> Result<(), Refusal> {

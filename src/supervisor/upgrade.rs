@@ -24,7 +24,7 @@ use crate::control::pid_file::PidFile;
 use crate::control::preflight::Checked;
 use crate::control::service::Service;
 use crate::control::succession::Inheritance;
-use crate::control::verdict::{Asker, Inbox, with_notes};
+use crate::control::verdict::{Asker, Inbox, senders, with_notes};
 use crate::control::workforce::{Legacy, News};
 use crate::control::{EXIT_CUT, Refusal, workers_wanted};
 use crate::core::time::Tick;
@@ -219,8 +219,8 @@ impl Supervisor {
             pid_file: legacy.pid_file,
             inbox: legacy.inbox,
             started: self.stats.started(),
-            askers: legacy.askers.to_vec(),
-            load_again: legacy.load_again.map(<[Asker]>::to_vec),
+            askers: senders(legacy.askers),
+            load_again: legacy.load_again.map(senders),
             material: self.config.material.clone(),
             ring: (legacy.ring.keys.clone(), legacy.ring.minutes),
         })
@@ -277,7 +277,7 @@ pub(super) fn resume(
     let inbox = inherit(left.inbox).map_err(refuse)?;
     let inbox = inbox.map_or_else(Inbox::open, Inbox::inherited);
     let pid_file = take_pid_file(args, inherit(left.pid_file).map_err(refuse)?);
-    let (basis, reactor) = Basis::inherited(service, &config, inbox, pid_file)?;
+    let (basis, reactor) = Basis::inherited(service, &config, inbox, pid_file, args.quiet)?;
     let (board, fd, is_same_board) = take_board(left.board).map_err(refuse)?;
     let outline = Outline::of(&config);
     let mut this = Supervisor::assemble(args, reactor, board, fd, source.clone(), config)?;
@@ -296,8 +296,10 @@ pub(super) fn resume(
     };
     let inheritance = Inheritance {
         names: left.names,
-        askers: left.askers,
-        load_again: left.load_again,
+        askers: left.askers.into_iter().map(Asker::Sender).collect(),
+        load_again: left
+            .load_again
+            .map(|askers| askers.into_iter().map(Asker::Sender).collect()),
     };
     let (keys, minutes) = left.ring;
     let mut controller = Controller::new(args, basis, outline, this);

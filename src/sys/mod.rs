@@ -11,6 +11,7 @@ pub(crate) mod channel;
 pub(crate) mod child;
 pub(crate) mod code_pages;
 mod datagram;
+pub(crate) mod door;
 pub(crate) mod environment;
 pub(crate) mod file_lock;
 pub mod landlock;

@@ -36,7 +36,7 @@ impl Mapping {
         let fd = rustix::fs::memfd_create("weir-board", flags)?;
         rustix::fs::ftruncate(&fd, bytes_of(words)? as u64)?;
         rustix::fs::fcntl_add_seals(&fd, SIZE_SEALS | SealFlags::SEAL)?;
-        Ok((Self::map(fd.as_fd(), words)?, fd))
+        Ok((Self::map(fd.as_fd(), words, RIGHTS)?, fd))
     }
 
     /// New memory of so many words that only this process sees, all zero.
@@ -58,29 +58,31 @@ impl Mapping {
     /// # Errors
     /// `InvalidData` when its size is not sealed; else as the kernel says.
     pub fn attach(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        let seals = rustix::fs::fcntl_get_seals(fd)?;
-        if !seals.contains(SIZE_SEALS) {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let bytes = rustix::fs::fstat(fd)?.st_size;
-        let words = usize::try_from(bytes / 8).map_err(|_| io::ErrorKind::InvalidData)?;
-        Self::map(fd, words)
+        Self::map(fd, sealed_words(fd)?, RIGHTS)
+    }
+
+    /// The same, only to be read: who writes there ends this process.
+    ///
+    /// # Errors
+    /// As [`Mapping::attach`].
+    pub(crate) fn observe(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        Self::map(fd, sealed_words(fd)?, ProtFlags::READ)
     }
 
     /// The words.
     #[must_use]
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: `base` is the start of a live mapping of `words` words, page-aligned, readable
-        // and writable until `drop`; the seals keep a file at least that long. Every bit
+        // SAFETY: `base` is the start of a live mapping of `words` words, page-aligned, readable,
+        // and writable where it is written to, until `drop`; the seals keep a file at least that long. Every bit
         // pattern is an AtomicU64, and all processes access the words atomically only.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
     }
 
-    fn map(fd: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
+    fn map(fd: BorrowedFd<'_>, words: usize, rights: ProtFlags) -> io::Result<Self> {
         let bytes = bytes_of(words)?;
         // SAFETY: with a null hint the kernel chooses a range that nothing else uses.
         let base =
-            unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, RIGHTS, MapFlags::SHARED, fd, 0) }?;
+            unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, rights, MapFlags::SHARED, fd, 0) }?;
         Self::at(base, words)
     }
 
@@ -100,6 +102,16 @@ impl Drop for Mapping {
 
 const RIGHTS: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
+
+/// How large the memory behind a descriptor is, for good.
+fn sealed_words(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let seals = rustix::fs::fcntl_get_seals(fd)?;
+    if !seals.contains(SIZE_SEALS) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let bytes = rustix::fs::fstat(fd)?.st_size;
+    usize::try_from(bytes / 8).map_err(|_| io::ErrorKind::InvalidData.into())
+}
 
 fn bytes_of(words: usize) -> io::Result<usize> {
     let bytes = words.checked_mul(8).filter(|&bytes| bytes > 0);

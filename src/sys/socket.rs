@@ -3,11 +3,13 @@
 //! Everything here is non-blocking and close-on-exec. Options that accepted connections inherit
 //! are set on the listening socket, once, instead of on each connection.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -354,6 +356,13 @@ fn kernel_keepalive(keepalive: &Keepalive) -> TcpKeepalive {
 /// The address this end of a socket is bound to; none on Unix sockets.
 pub(crate) fn local_address(fd: impl AsFd) -> Option<SocketAddr> {
     getsockname(fd).ok().and_then(canonical)
+}
+
+/// The file of a Unix socket; none of others, nor of one without a file.
+pub(crate) fn unix_path(fd: impl AsFd) -> Option<PathBuf> {
+    let address = SocketAddrUnix::try_from(getsockname(fd).ok()?).ok()?;
+    let bytes = address.path_bytes().filter(|path| !path.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(bytes)))
 }
 
 /// An IP address as it is meant: IPv4 clients of an IPv6 socket are IPv4 clients.

@@ -2,6 +2,7 @@
 //! its workers (`messages`; a `bundle` is a configuration with its sockets), and one program to the
 //! next that takes its place (`handover`).
 
+pub(crate) mod admin;
 pub(crate) mod bundle;
 mod codec;
 pub(crate) mod handover;

@@ -1,7 +1,7 @@
 //! A compiled configuration as bytes, so that whoever gets it need not compile it again.
 
 use crate::config::model::{
-    AccessLog, Action, AlgorithmSettings, Backend, CertificateFiles, CertificateSource,
+    AccessLog, Action, Admin, AdminRead, AdminSocket, AlgorithmSettings, Backend, CertificateFiles, CertificateSource,
     ClientAuthSource, Config, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HashKey,
     HeaderEdits, HealthCheck, HostPattern, Http, HttpsRedirect, IdentityFiles, InitialState,
     Keepalive, Listener, ListenerTls, LogFormat, Mode, Network, Passive, Privileges, ProbeKind,
@@ -31,8 +31,9 @@ parts! {
         Config {
             listeners, upstreams, workers, always_supervised, stops_with_supervisor,
             drain_timeout, pre_drain, stats_interval, log_level, connections_max, buffer_bytes,
-            buffer_memory_bytes, splice, access_log, privileges, material,
+            buffer_memory_bytes, splice, access_log, admin, privileges, material,
         }
+        Admin { socket, listen, token_file, read }
         Privileges { user, group, chroot, sandbox }
         AccessLog { path, format }
         Keepalive { idle, interval, probes }
@@ -92,6 +93,8 @@ parts! {
         }
     }
     {
+        AdminSocket { 0 = Auto, 1 = Off, 2 = At(path) }
+        AdminRead { 0 = Auto, 1 = Open, 2 = Token }
         LogFormat { 0 = Common, 1 = Combined, 2 = Json }
         Address { 0 = Ip(ip), 1 = Unix(path) }
         BackendAddress { 0 = Fixed(address), 1 = Name { host, port } }

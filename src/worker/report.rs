@@ -35,6 +35,12 @@ impl<N: Net> Worker<N> {
         size_of::<crate::worker::connections::Connection<N>>()
     }
 
+    /// What it counts in.
+    #[must_use]
+    pub(crate) fn board(&self) -> &crate::board::Board {
+        &self.shared.board
+    }
+
     /// Counts what the worker holds.
     #[must_use]
     pub fn census(&self) -> Census {

@@ -42,6 +42,18 @@ pub enum Algorithm {
     Hash,
 }
 
+impl Algorithm {
+    /// Its name in a configuration.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastConnections => "least_conn",
+            Self::RandomTwo => "random_two",
+            Self::Hash => "hash",
+        }
+    }
+}
+
 /// One question to a [`Balancer`].
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {

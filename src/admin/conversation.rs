@@ -1,0 +1,190 @@
+//! One caller's side of a connection: bytes in, answers out, without a socket.
+
+use crate::admin::answer::{Answer, Body, Flow, HeadForm, LAST_CHUNK, PART_BYTES, Progress, write_chunk};
+use crate::admin::request::{self, BODY_BYTES_MAX, HEAD_BYTES_MAX, Malformed, Request, Verb};
+use crate::admin::view::View;
+use crate::core::http::head::RequestHead;
+
+/// The most bytes that are kept of what a caller says.
+pub(crate) const INPUT_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX;
+
+/// What has been said, and what is to be said.
+#[derive(Debug, Default)]
+pub(crate) struct Conversation {
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// How much of the output is taken.
+    taken: usize,
+    flow: Option<Running>,
+    phase: Phase,
+    /// Of the request that is being answered.
+    is_head: bool,
+    keeps_alive: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// A request is to come, or is coming.
+    #[default]
+    Listening,
+    /// It is to be answered.
+    Asked,
+    /// The answer is under way.
+    Answering,
+    /// Nothing more is said, once the output is taken.
+    Ending,
+}
+
+struct Running {
+    flow: Box<dyn Flow>,
+    chunked: bool,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("chunked", &self.chunked).finish_non_exhaustive()
+    }
+}
+
+impl Conversation {
+    /// Hears what has come, as far as there is room; how many bytes that are.
+    pub(crate) fn hear(&mut self, bytes: &[u8]) -> usize {
+        let room = INPUT_BYTES_MAX - self.input.len();
+        let count = bytes.len().min(room);
+        self.input.extend_from_slice(&bytes[..count]);
+        count
+    }
+
+    /// Whether more may be heard.
+    pub(crate) fn listens(&self) -> bool {
+        self.phase == Phase::Listening
+    }
+
+    /// Whether a request has begun that is not whole.
+    pub(crate) fn is_mid_request(&self) -> bool {
+        self.phase == Phase::Listening && !self.input.is_empty()
+    }
+
+    /// Whether somebody is to answer.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.phase == Phase::Asked
+    }
+
+    /// Whether all was said that is to be said.
+    pub(crate) fn is_over(&self) -> bool {
+        self.phase == Phase::Ending && self.output().is_empty()
+    }
+
+    /// The next request, if it is whole: it must be answered.
+    ///
+    /// # Errors
+    /// What is wrong with it. That must be answered, too.
+    pub(crate) fn next_request(
+        &mut self,
+        head: &mut RequestHead,
+    ) -> Result<Option<Request>, Malformed> {
+        if self.phase != Phase::Listening || self.input.is_empty() {
+            return Ok(None);
+        }
+        match request::read(head, &self.input) {
+            Ok(None) => Ok(None),
+            Ok(Some((request, length))) => {
+                self.input.drain(..length);
+                self.phase = Phase::Asked;
+                self.keeps_alive = request.keeps_alive;
+                self.is_head = request.verb == Verb::Head;
+                Ok(Some(request))
+            }
+            Err(malformed) => {
+                self.phase = Phase::Asked;
+                self.keeps_alive = false;
+                self.is_head = false;
+                Err(malformed)
+            }
+        }
+    }
+
+    /// Says nothing more after the answer that is to come.
+    pub(crate) fn end_after_answer(&mut self) {
+        self.keeps_alive = false;
+    }
+
+    /// Begins to answer.
+    pub(crate) fn answer(&mut self, answer: Answer, unix_s: u64) {
+        let form = HeadForm {
+            keeps_alive: self.keeps_alive,
+            // Who keeps the connection knows HTTP/1.1.
+            chunked: self.keeps_alive,
+        };
+        answer.write_head(&mut self.output, unix_s, form);
+        self.phase = Phase::Answering;
+        match answer.body {
+            _ if self.is_head => self.end_answer(),
+            Body::Whole(body) => {
+                self.output.extend_from_slice(&body);
+                self.end_answer();
+            }
+            Body::Flow(flow) => {
+                let chunked = form.chunked;
+                self.flow = Some(Running { flow, chunked });
+            }
+        }
+    }
+
+    fn end_answer(&mut self) {
+        self.flow = None;
+        self.phase = match self.keeps_alive {
+            true => Phase::Listening,
+            false => Phase::Ending,
+        };
+    }
+
+    /// Makes more of an answer that is under way, while little of it waits to be taken.
+    pub(crate) fn go_on(&mut self, view: &View<'_>) {
+        let Some(running) = &mut self.flow else {
+            return;
+        };
+        if self.output.len() - self.taken >= PART_BYTES {
+            return;
+        }
+        let mut part = Vec::with_capacity(PART_BYTES + PART_BYTES / 4);
+        let progress = running.flow.go_on(view, &mut part);
+        let chunked = running.chunked;
+        match chunked {
+            true => write_chunk(&mut self.output, &part),
+            false => self.output.extend_from_slice(&part),
+        }
+        match progress {
+            Progress::More => {}
+            Progress::Done => {
+                if chunked {
+                    self.output.extend_from_slice(LAST_CHUNK);
+                }
+                self.end_answer();
+            }
+            // Without its end, the caller sees that it is not whole.
+            Progress::Broken => {
+                self.flow = None;
+                self.phase = Phase::Ending;
+            }
+        }
+    }
+
+    /// What is to be said now.
+    pub(crate) fn output(&self) -> &[u8] {
+        &self.output[self.taken..]
+    }
+
+    /// So much of it was taken.
+    pub(crate) fn take(&mut self, count: usize) {
+        self.taken += count;
+        if self.taken == self.output.len() {
+            self.taken = 0;
+            self.output.clear();
+            // What waits for the next request needs no room.
+            if self.flow.is_none() {
+                self.output = Vec::new();
+            }
+        }
+    }
+}

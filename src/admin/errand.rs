@@ -1,0 +1,108 @@
+//! What the control loop is to do for a caller, and its reply.
+
+/// Who is to have the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Errand {
+    pub(crate) ticket: Ticket,
+    /// Who asks, for the log: `user 0`, `token from 127.0.0.1`.
+    pub(crate) who: String,
+    pub(crate) action: Action,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Read the configuration file again; what was changed by hand is forgotten with `resets`.
+    Reload { resets: bool },
+    /// Open the access log anew.
+    Reopen,
+    /// Make way for another binary.
+    Upgrade,
+    /// End gracefully.
+    Quit,
+    /// End at once.
+    Stop,
+    /// Change what backends take.
+    Steer { target: Target, change: Change },
+    /// Add a backend to an upstream.
+    Add { upstream: String, backend: NewBackend },
+    /// Take a backend out of its upstream.
+    Remove { target: Target },
+    /// End the sessions of backends.
+    Kick { target: Target },
+    /// End the session that has this id.
+    KickSession { id: String },
+    /// Log from this level up: `error`, `warn`, `info`, `debug` or `trace`.
+    LogLevel { level: String },
+    /// Tell what runs, with every default.
+    ShowConfig,
+    /// Tell which sessions there are, at most so many of them.
+    ShowSessions { count_max: u32 },
+}
+
+/// A backend, or all backends of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) upstream: String,
+    pub(crate) backend: Option<String>,
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.upstream)?;
+        match &self.backend {
+            Some(backend) => write!(f, "/{backend}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What becomes of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It takes no new sessions but those that stick to it.
+    Drain,
+    /// It takes nothing new at all.
+    Disable,
+    /// Undoes both.
+    Enable,
+    /// Its share of the traffic is this, 0 to 65535; none is that of the file.
+    Weight { weight: Option<u32> },
+}
+
+/// A backend that no file has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NewBackend {
+    pub(crate) address: String,
+    /// Its identity; none is the address.
+    pub(crate) id: Option<String>,
+    pub(crate) weight: Option<u32>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// It was done; a line, or what was to be told.
+    Done(String),
+    /// It was not, and why.
+    Refused(String),
+}
+
+impl Reply {
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Done(_) => 200,
+            Self::Refused(_) => 409,
+        }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Done(text) | Self::Refused(text) => text,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What the admin door knows of the configuration: names, not settings.
+
+use crate::config::model::{Action, Config, Listener, Mode, Route, Upstream};
+use crate::core::http::route::HostPattern;
+
+/// The parts of a configuration, in its order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outline {
+    /// Tells outlines apart: grows with each.
+    pub(crate) round: u64,
+    pub(crate) listeners: Vec<ListenerOutline>,
+    pub(crate) upstreams: Vec<UpstreamOutline>,
+}
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerOutline {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    /// `tcp`, `http` or `tls`.
+    pub(crate) mode: String,
+    pub(crate) column: String,
+    /// Whether its clients begin with a ClientHello, so that handshakes are counted.
+    pub(crate) expects_hello: bool,
+    /// When its first certificate expires, in seconds since 1970; none without certificates.
+    pub(crate) expires_unix_s: Option<i64>,
+    pub(crate) routes: Vec<RouteOutline>,
+}
+
+/// A route of an HTTP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RouteOutline {
+    /// As a person would name it: host and prefix.
+    pub(crate) name: String,
+    /// What it does: the upstream's name, or a word.
+    pub(crate) leads_to: String,
+    pub(crate) column: String,
+}
+
+/// An upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UpstreamOutline {
+    pub(crate) name: String,
+    pub(crate) algorithm: String,
+    pub(crate) column: String,
+    /// Whether its backends are probed.
+    pub(crate) is_checked: bool,
+    pub(crate) backends: Vec<BackendOutline>,
+}
+
+/// A backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BackendOutline {
+    /// Its identity.
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) column: String,
+    /// As the file has it.
+    pub(crate) weight: u32,
+}
+
+/// How it goes, as the control loop knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) version: String,
+    /// When weir was started, in seconds since 1970.
+    pub(crate) started_unix_s: u64,
+    /// When the configuration that runs was adopted.
+    pub(crate) adopted_unix_s: u64,
+    pub(crate) reloads_done: u64,
+    pub(crate) reloads_refused: u64,
+    pub(crate) last_reload_done: bool,
+    pub(crate) phase: Phase,
+    /// Workers that there are to be; 0 for a process on its own.
+    pub(crate) workers_wanted: u64,
+    /// The process that controls.
+    pub(crate) pid: u64,
+}
+
+/// How far weir is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Phase {
+    #[default]
+    Starting,
+    Serving,
+    Ending,
+}
+
+impl Phase {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Ending => "ending",
+        }
+    }
+}
+
+impl Outline {
+    /// That of a configuration.
+    pub(crate) fn of(config: &Config) -> Self {
+        let upstreams = &config.upstreams;
+        let expiries = config.material.listeners.iter();
+        let expiries = expiries.map(|it| it.as_ref().and_then(|it| it.expires_unix_s));
+        let expiries = expiries.chain(std::iter::repeat(None));
+        let listeners = config.listeners.iter().zip(expiries);
+        Self {
+            round: 0,
+            listeners: listeners
+                .map(|(it, expiry)| of_listener(it, expiry, upstreams))
+                .collect(),
+            upstreams: upstreams.iter().map(of_upstream).collect(),
+        }
+    }
+
+    /// The upstream of that name.
+    pub(crate) fn upstream(&self, name: &str) -> Option<&UpstreamOutline> {
+        self.upstreams.iter().find(|it| it.name == name)
+    }
+}
+
+fn of_listener(
+    listener: &Listener,
+    expires_unix_s: Option<i64>,
+    upstreams: &[Upstream],
+) -> ListenerOutline {
+    let (mode, routes) = match &listener.mode {
+        Mode::Tcp { .. } => ("tcp", Vec::new()),
+        Mode::Tls { .. } => ("tls", Vec::new()),
+        Mode::Http(http) => {
+            let routes = http.routes.iter();
+            let routes = routes.map(|it| of_route(it, &listener.column_name(), upstreams));
+            ("http", routes.collect())
+        }
+    };
+    ListenerOutline {
+        name: listener.name.clone(),
+        address: listener.address.to_string(),
+        mode: mode.to_owned(),
+        column: listener.column_name(),
+        expects_hello: listener.expects_hello(),
+        expires_unix_s,
+        routes,
+    }
+}
+
+fn of_route(route: &Route, listener_column: &str, upstreams: &[Upstream]) -> RouteOutline {
+    let name = route_name(route);
+    let leads_to = match &route.action {
+        Action::Proxy(upstream) => upstreams[*upstream].name.clone(),
+        Action::Respond(_) => "respond".to_owned(),
+        Action::Redirect { .. } => "redirect".to_owned(),
+    };
+    RouteOutline {
+        column: format!("{listener_column} route {name}"),
+        name,
+        leads_to,
+    }
+}
+
+/// Host and prefix, as in the file, with the methods where it is not for all.
+fn route_name(route: &Route) -> String {
+    let methods = route.methods.join(",");
+    let host = match &route.host {
+        HostPattern::Any => String::new(),
+        HostPattern::Exact(host) => host.clone(),
+        HostPattern::Suffix(suffix) => format!("*{suffix}"),
+    };
+    match methods.is_empty() {
+        true => format!("{host}{}", route.prefix),
+        false => format!("{methods} {host}{}", route.prefix),
+    }
+}
+
+fn of_upstream(upstream: &Upstream) -> UpstreamOutline {
+    let backends = upstream.backends.iter().map(|backend| BackendOutline {
+        name: backend.identity.clone(),
+        address: backend.address.to_string(),
+        column: upstream.backend_column_name(&backend.identity),
+        weight: backend.weight,
+    });
+    UpstreamOutline {
+        name: upstream.name.clone(),
+        algorithm: upstream.algorithm.algorithm().word().to_owned(),
+        column: upstream.column_name(),
+        is_checked: upstream.health_check.is_some(),
+        backends: backends.collect(),
+    }
+}

@@ -1,0 +1,273 @@
+//! What can be asked for, by path.
+
+use crate::admin::answer::{Answer, HTML, JSON};
+use crate::admin::errand::{Action, Change, NewBackend, Reply, Target};
+use crate::admin::json::JsonWriter;
+use crate::admin::metrics::{self, Exposition};
+use crate::admin::outline::{Outline, Phase};
+use crate::admin::request::{Request, Verb};
+use crate::admin::status::Status;
+use crate::admin::view::View;
+use crate::admin::page;
+
+/// The largest weight of a backend.
+const WEIGHT_MAX: u32 = 65_535;
+/// Sessions that are told unless fewer are asked for, and at most.
+const SESSIONS_DEFAULT: u32 = 100;
+const SESSIONS_MAX: u32 = 10_000;
+const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+/// What a request comes to.
+#[derive(Debug)]
+pub(crate) enum Meaning {
+    /// Something to look at, which is there.
+    Look(Look),
+    /// Something that the control loop is asked for.
+    Ask(Action),
+}
+
+/// What can be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    Page,
+    Live,
+    Ready,
+    Metrics(Exposition),
+    Status,
+}
+
+/// A sentence about what is wrong with a request, with its status.
+pub(crate) type Mistake = (u16, String);
+
+impl Meaning {
+    /// Whether it changes anything, which not everybody may.
+    pub(crate) fn acts(&self) -> bool {
+        match self {
+            Self::Look(_) | Self::Ask(Action::ShowConfig | Action::ShowSessions { .. }) => false,
+            Self::Ask(_) => true,
+        }
+    }
+}
+
+/// Understands a request.
+///
+/// # Errors
+/// What is wrong with it, and what is allowed.
+pub(crate) fn meaning(request: &Request, outline: &Outline) -> Result<Meaning, Mistake> {
+    let path = request.path.as_str();
+    let look = match path {
+        "/" => Some(Meaning::Look(Look::Page)),
+        "/live" => Some(Meaning::Look(Look::Live)),
+        "/ready" => Some(Meaning::Look(Look::Ready)),
+        "/metrics" => {
+            let form = metrics::exposition(&request.accept);
+            Some(Meaning::Look(Look::Metrics(form)))
+        }
+        "/status.json" => Some(Meaning::Look(Look::Status)),
+        "/config" => Some(Meaning::Ask(Action::ShowConfig)),
+        "/sessions" => {
+            let count_max = number(request, "max", 1, SESSIONS_MAX)?;
+            let count_max = count_max.unwrap_or(SESSIONS_DEFAULT);
+            Some(Meaning::Ask(Action::ShowSessions { count_max }))
+        }
+        _ => None,
+    };
+    match (look, request.verb) {
+        (Some(look), Verb::Get | Verb::Head) => Ok(look),
+        (Some(_), _) => Err((405, format!("{path} is only looked at, with GET"))),
+        (None, Verb::Post) => action(request, outline).map(Meaning::Ask),
+        (None, _) if ACTIONS.contains(&path) => Err((405, format!("{path} is done with POST"))),
+        (None, _) => Err(unknown(path)),
+    }
+}
+
+const ACTIONS: [&str; 13] = [
+    "/reload", "/reopen", "/upgrade", "/quit", "/stop", "/drain", "/disable", "/enable", "/weight",
+    "/add", "/remove", "/kick", "/log-level",
+];
+
+fn unknown(path: &str) -> Mistake {
+    let there = "/, /live, /ready, /metrics, /status.json, /config, /sessions and, with POST, ";
+    (404, format!("no {path} here, but {there}{}", ACTIONS.join(", ")))
+}
+
+fn action(request: &Request, outline: &Outline) -> Result<Action, Mistake> {
+    let steer = |change| {
+        let target = target(request, outline)?;
+        Ok(Action::Steer { target, change })
+    };
+    match request.path.as_str() {
+        "/reload" => {
+            let resets = request.parameter("reset").is_some();
+            Ok(Action::Reload { resets })
+        }
+        "/reopen" => Ok(Action::Reopen),
+        "/upgrade" => Ok(Action::Upgrade),
+        "/quit" => Ok(Action::Quit),
+        "/stop" => Ok(Action::Stop),
+        "/drain" => steer(Change::Drain),
+        "/disable" => steer(Change::Disable),
+        "/enable" => steer(Change::Enable),
+        "/weight" => steer(Change::Weight {
+            weight: weight(request)?,
+        }),
+        "/add" => add(request, outline),
+        "/remove" => {
+            let target = target(request, outline)?;
+            match target.backend {
+                Some(_) => Ok(Action::Remove { target }),
+                None => Err((400, format!("a backend is removed: {target}/NAME"))),
+            }
+        }
+        "/kick" => match request.parameter("session") {
+            Some(id) => Ok(Action::KickSession { id: id.to_owned() }),
+            None => {
+                let target = target(request, outline)?;
+                Ok(Action::Kick { target })
+            }
+        },
+        "/log-level" => {
+            let level = request.parameter("level").unwrap_or_default();
+            match LOG_LEVELS.contains(&level) {
+                true => Ok(Action::LogLevel {
+                    level: level.to_owned(),
+                }),
+                false => {
+                    let words = LOG_LEVELS.join(", ");
+                    Err((400, format!("`level` is `{level}`, must be one of {words}")))
+                }
+            }
+        }
+        path => Err(unknown(path)),
+    }
+}
+
+/// The backend or upstream that is named, which must be there.
+fn target(request: &Request, outline: &Outline) -> Result<Target, Mistake> {
+    let Some(text) = request.parameter("target") else {
+        let words = "`target` is missing: UPSTREAM or UPSTREAM/BACKEND";
+        return Err((400, words.to_owned()));
+    };
+    let (upstream, backend) = match text.split_once('/') {
+        Some((upstream, backend)) => (upstream, Some(backend)),
+        None => (text, None),
+    };
+    let found = find_upstream(outline, upstream)?;
+    if let Some(backend) = backend
+        && !found.backends.iter().any(|it| it.name == backend)
+    {
+        let there = some_of(found.backends.iter().map(|it| it.name.as_str()));
+        return Err((404, format!("no backend {backend} in {upstream}: {there}")));
+    }
+    Ok(Target {
+        upstream: upstream.to_owned(),
+        backend: backend.map(str::to_owned),
+    })
+}
+
+fn find_upstream<'a>(
+    outline: &'a Outline,
+    name: &str,
+) -> Result<&'a crate::admin::outline::UpstreamOutline, Mistake> {
+    outline.upstream(name).ok_or_else(|| {
+        let there = some_of(outline.upstreams.iter().map(|it| it.name.as_str()));
+        (404, format!("no upstream {name}: {there}"))
+    })
+}
+
+/// Names in a sentence, as far as a person would read them.
+fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN_MAX: usize = 10;
+    let names: Vec<&str> = names.collect();
+    let shown = names.len().min(SHOWN_MAX);
+    let text = names[..shown].join(", ");
+    match names.len() - shown {
+        0 if shown == 0 => "there is none".to_owned(),
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}
+
+fn weight(request: &Request) -> Result<Option<u32>, Mistake> {
+    match request.parameter("weight") {
+        Some("file") => Ok(None),
+        Some(_) => number(request, "weight", 0, WEIGHT_MAX),
+        None => {
+            let words = format!("`weight` is missing: 0 to {WEIGHT_MAX}, or `file`");
+            Err((400, words))
+        }
+    }
+}
+
+fn add(request: &Request, outline: &Outline) -> Result<Action, Mistake> {
+    let upstream = request.parameter("upstream").unwrap_or_default();
+    let found = find_upstream(outline, upstream)?;
+    let Some(address) = request.parameter("address") else {
+        return Err((400, "`address` is missing: HOST:PORT or unix:PATH".to_owned()));
+    };
+    let id = request.parameter("id").map(str::to_owned);
+    let name = id.as_deref().unwrap_or(address);
+    if found.backends.iter().any(|it| it.name == name) {
+        return Err((409, format!("{upstream} has a backend {name} already")));
+    }
+    Ok(Action::Add {
+        upstream: upstream.to_owned(),
+        backend: NewBackend {
+            address: address.to_owned(),
+            id,
+            weight: number(request, "weight", 0, WEIGHT_MAX)?,
+        },
+    })
+}
+
+fn number(request: &Request, name: &str, least: u32, most: u32) -> Result<Option<u32>, Mistake> {
+    let Some(text) = request.parameter(name) else {
+        return Ok(None);
+    };
+    let value = text.parse().ok().filter(|it| (least..=most).contains(it));
+    match value {
+        Some(value) => Ok(Some(value)),
+        None => {
+            let words = format!("`{name}` is `{text}`, must be {least} to {most}");
+            Err((400, words))
+        }
+    }
+}
+
+/// What there is to see.
+pub(crate) fn show(look: Look, view: &View<'_>) -> Answer {
+    match look {
+        Look::Page => Answer::whole(200, HTML, page::HTML_PAGE.to_vec())
+            .with("Content-Security-Policy", page::CONTENT_SECURITY_POLICY),
+        Look::Live => Answer::text(200, "live"),
+        Look::Ready => match view.facts.phase {
+            Phase::Serving => Answer::text(200, "ready"),
+            other => Answer::text(503, format!("not ready: {}", other.word())),
+        },
+        Look::Metrics(form) => Answer::flow(form.content_type(), metrics::Scrape::new(form, view)),
+        Look::Status => Answer::flow(JSON, Status::new(view)),
+    }
+}
+
+/// What came of an errand: as text, or for programs that want it as JSON.
+pub(crate) fn reply(reply: &Reply, accept: &str) -> Answer {
+    if !accept.contains(JSON) {
+        return Answer::text(reply.status(), reply.text());
+    }
+    mistake(reply.status(), reply.text(), true)
+}
+
+/// A sentence as JSON or text.
+pub(crate) fn mistake(status: u16, text: &str, is_json: bool) -> Answer {
+    if !is_json {
+        return Answer::text(status, text);
+    }
+    let mut out = Vec::new();
+    let mut json = JsonWriter::new(&mut out);
+    json.begin_object();
+    json.field("ok", status == 200);
+    json.text_field("message", text);
+    json.end_object();
+    out.push(b'\n');
+    Answer::whole(status, JSON, out)
+}

@@ -1,0 +1,161 @@
+//! How everything is, as JSON: what `weir ctl`, `weir top` and the page are made of.
+
+use crate::admin::answer::{Flow, PART_BYTES, Progress};
+use crate::admin::json::JsonWriter;
+use crate::admin::outline::{BackendOutline, ListenerOutline, UpstreamOutline};
+use crate::admin::view::View;
+use crate::board::{BackendCell, CountedBackends, CountedListeners, ListenerCell};
+
+/// A status that is being told.
+#[derive(Debug)]
+pub(crate) struct Status {
+    /// The outline that it began with.
+    round: u64,
+    at: Step,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Head,
+    Listener(usize),
+    /// An upstream, and the backend in it.
+    Upstream(usize),
+    Backend(usize, usize),
+    Tail,
+}
+
+impl Status {
+    pub(crate) fn new(view: &View<'_>) -> Self {
+        Self {
+            round: view.outline.round,
+            at: Step::Head,
+        }
+    }
+}
+
+impl Flow for Status {
+    fn go_on(&mut self, view: &View<'_>, out: &mut Vec<u8>) -> Progress {
+        if view.outline.round != self.round {
+            return Progress::Broken;
+        }
+        while out.len() < PART_BYTES {
+            match write(self.at, view, out) {
+                Some(next) => self.at = next,
+                None => return Progress::Done,
+            }
+        }
+        Progress::More
+    }
+}
+
+/// Writes one part; the next one.
+fn write(step: Step, view: &View<'_>, out: &mut Vec<u8>) -> Option<Step> {
+    let (listeners, upstreams) = (&view.outline.listeners, &view.outline.upstreams);
+    match step {
+        Step::Head => {
+            head(view, out);
+            Some(Step::Listener(0))
+        }
+        Step::Listener(at) => match listeners.get(at) {
+            Some(outline) => {
+                comma(out, at);
+                listener(outline, view, out);
+                Some(Step::Listener(at + 1))
+            }
+            None => {
+                out.extend_from_slice(b"],\"upstreams\":[");
+                Some(Step::Upstream(0))
+            }
+        },
+        Step::Upstream(at) => match upstreams.get(at) {
+            Some(outline) => {
+                comma(out, at);
+                upstream(outline, out);
+                Some(Step::Backend(at, 0))
+            }
+            None => Some(Step::Tail),
+        },
+        Step::Backend(upstream, at) => match upstreams[upstream].backends.get(at) {
+            Some(outline) => {
+                comma(out, at);
+                backend(outline, view, out);
+                Some(Step::Backend(upstream, at + 1))
+            }
+            None => {
+                out.extend_from_slice(b"]}");
+                Some(Step::Upstream(upstream + 1))
+            }
+        },
+        Step::Tail => {
+            out.extend_from_slice(b"]}\n");
+            None
+        }
+    }
+}
+
+fn comma(out: &mut Vec<u8>, at: usize) {
+    if at > 0 {
+        out.push(b',');
+    }
+}
+
+fn head(view: &View<'_>, out: &mut Vec<u8>) {
+    let facts = view.facts;
+    let mut json = JsonWriter::new(out);
+    json.begin_object();
+    json.text_field("version", &facts.version);
+    json.field("pid", facts.pid);
+    json.text_field("phase", facts.phase.word());
+    json.field("now_unix_ms", view.unix_ms);
+    json.field("started_unix_s", facts.started_unix_s);
+    json.field("adopted_unix_s", facts.adopted_unix_s);
+    json.field("reloads_done", facts.reloads_done);
+    json.field("reloads_refused", facts.reloads_refused);
+    json.field("workers_wanted", facts.workers_wanted);
+    json.key("listeners");
+    json.begin_list();
+}
+
+fn listener(outline: &ListenerOutline, view: &View<'_>, out: &mut Vec<u8>) {
+    let column = view.board.find::<CountedListeners>(&outline.column);
+    let get = |cell: ListenerCell| column.map_or(0, |column| view.board.total(column, cell));
+    let mut json = JsonWriter::new(out);
+    json.begin_object();
+    json.text_field("name", &outline.name);
+    json.text_field("address", &outline.address);
+    json.text_field("mode", &outline.mode);
+    json.field("accepted", get(ListenerCell::Accepted));
+    json.field("active", get(ListenerCell::Active));
+    json.field("requests", get(ListenerCell::Requests));
+    json.field("bytes_in", get(ListenerCell::BytesIn));
+    json.field("bytes_out", get(ListenerCell::BytesOut));
+    json.optional_field("expires_unix_s", outline.expires_unix_s);
+    json.end_object();
+}
+
+fn upstream(outline: &UpstreamOutline, out: &mut Vec<u8>) {
+    let mut json = JsonWriter::new(out);
+    json.begin_object();
+    json.text_field("name", &outline.name);
+    json.text_field("algorithm", &outline.algorithm);
+    json.field("checked", outline.is_checked);
+    json.key("backends");
+    json.begin_list();
+}
+
+fn backend(outline: &BackendOutline, view: &View<'_>, out: &mut Vec<u8>) {
+    let column = view.board.find::<CountedBackends>(&outline.column);
+    let get = |cell: BackendCell| column.map_or(0, |column| view.board.total(column, cell));
+    let mut json = JsonWriter::new(out);
+    json.begin_object();
+    json.text_field("name", &outline.name);
+    json.text_field("address", &outline.address);
+    json.field("weight", outline.weight);
+    json.field("up", get(BackendCell::Up) > 0);
+    json.field("active", get(BackendCell::Active));
+    json.field("picks", get(BackendCell::Picks));
+    json.field("bytes_in", get(BackendCell::BytesIn));
+    json.field("bytes_out", get(BackendCell::BytesOut));
+    json.end_object();
+}

@@ -1,0 +1,98 @@
+//! What callers at the admin door ask the control loop for.
+
+use log::info;
+
+use crate::admin::errand::{Action, Errand, Reply};
+use crate::control::controller::Controller;
+use crate::control::set_log_level;
+use crate::control::verdict::{Asker, Outcome};
+
+impl Controller {
+    /// Hears who calls, and does what is asked.
+    pub(super) fn on_admin(&mut self) {
+        let unix_ms = crate::control::unix_ms();
+        let Some(desk) = &mut self.desk else {
+            return;
+        };
+        desk.staff(self.workforce.board_fd());
+        desk.tell_facts();
+        let board = self.workforce.board();
+        let errands = desk.turn(board, unix_ms, || self.jobs.come_back());
+        for errand in errands {
+            self.carry_out(errand);
+        }
+        if let Some(desk) = &mut self.desk {
+            desk.tell(self.workforce.board(), unix_ms);
+        }
+    }
+
+    fn carry_out(&mut self, errand: Errand) {
+        let Errand {
+            ticket,
+            who,
+            action,
+        } = errand;
+        let asker = Asker::Caller(ticket);
+        match action {
+            Action::Reload { resets: _ } => {
+                info!("admin: reload, by {who}");
+                self.load(vec![asker]);
+            }
+            Action::Reopen => {
+                info!("admin: reopen, by {who}");
+                self.reopen_access_log(&[asker]);
+            }
+            Action::Upgrade => {
+                info!("admin: upgrade, by {who}");
+                self.upgrade(vec![asker]);
+            }
+            Action::Quit => {
+                info!("admin: quit, by {who}");
+                self.end_for(asker, false);
+            }
+            Action::Stop => {
+                info!("admin: stop, by {who}");
+                self.end_for(asker, true);
+            }
+            Action::LogLevel { level } => {
+                info!("admin: log level {level}, by {who}");
+                let reply = match level.parse() {
+                    Ok(level) => {
+                        set_log_level(level, false);
+                        Reply::Done(format!("logging from {level} up"))
+                    }
+                    Err(_) => Reply::Refused(format!("no log level {level}")),
+                };
+                self.reply(&asker, reply);
+            }
+            Action::Steer { .. }
+            | Action::Add { .. }
+            | Action::Remove { .. }
+            | Action::Kick { .. }
+            | Action::KickSession { .. }
+            | Action::ShowConfig
+            | Action::ShowSessions { .. } => {
+                let words = "this weir cannot do that yet".to_owned();
+                self.reply(&asker, Reply::Refused(words));
+            }
+        }
+    }
+
+    fn reply(&mut self, asker: &Asker, reply: Reply) {
+        if let (Asker::Caller(ticket), Some(desk)) = (asker, &mut self.desk) {
+            desk.note(*ticket, reply);
+        }
+    }
+
+    /// Tells all who wait for it.
+    pub(super) fn tell(&mut self, askers: &[Asker], outcome: &Outcome) {
+        self.inbox.tell(askers, outcome);
+        for asker in askers {
+            let reply = match outcome {
+                Outcome::Done(line) => Reply::Done(line.clone()),
+                Outcome::Refused(line) => Reply::Refused(line.clone()),
+            };
+            self.reply(asker, reply);
+        }
+    }
+}

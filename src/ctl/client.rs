@@ -1,0 +1,124 @@
+//! Asks a weir that runs, at its admin socket.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long an answer may take to come on.
+const WAIT_MAX: Duration = Duration::from_secs(120);
+/// The longest answer, in bytes.
+const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
+}
+
+/// Why nothing came back.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nobody listens at that socket.
+    NotRunning(String),
+    /// It went wrong otherwise.
+    Broken(String),
+}
+
+/// Whether a request changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Post,
+}
+
+/// One request, on a connection of its own.
+pub(super) fn ask(socket: &Path, method: Method, target: &str) -> Result<Answer, Failure> {
+    let shown = socket.display();
+    let stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            Failure::NotRunning(format!("no weir runs that has the admin socket {shown}"))
+        }
+        io::ErrorKind::PermissionDenied => Failure::Broken(format!(
+            "{shown}: {error}; root, the user that weir runs as and its group may ask"
+        )),
+        _ => Failure::Broken(format!("{shown}: {error}")),
+    })?;
+    let answered = exchange(stream, method, target);
+    answered.map_err(|error| Failure::Broken(format!("{shown}: {error}")))
+}
+
+fn exchange(mut stream: UnixStream, method: Method, target: &str) -> io::Result<Answer> {
+    stream.set_read_timeout(Some(WAIT_MAX))?;
+    stream.set_write_timeout(Some(WAIT_MAX))?;
+    let method = match method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+    };
+    let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: weir\r\nAccept: text/plain\r\n\
+         Connection: close\r\n{length}\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut bytes = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
+    parse(&bytes).ok_or_else(|| io::Error::other("it ended before it had answered"))
+}
+
+/// An answer that ends with its connection, or with its length.
+fn parse(bytes: &[u8]) -> Option<Answer> {
+    let end = bytes.windows(4).position(|it| it == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&bytes[..end]).ok()?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let body = &bytes[end + 4..];
+    let mut lines = head.lines();
+    let length = lines.find_map(|line| line.strip_prefix("Content-Length: "));
+    let length: Option<usize> = length.and_then(|it| it.trim().parse().ok());
+    if length.is_some_and(|length| length != body.len()) {
+        return None;
+    }
+    let body = String::from_utf8_lossy(body).into_owned();
+    Some(Answer { status, body })
+}
+
+/// A value as it stands in a query.
+pub(super) fn escaped(value: &str) -> String {
+    let mut out = String::new();
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => {
+                out.push(char::from(byte));
+            }
+            _ => {
+                let digits = b"0123456789ABCDEF";
+                out.push('%');
+                out.push(char::from(digits[usize::from(byte >> 4)]));
+                out.push(char::from(digits[usize::from(byte & 15)]));
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_whole_or_not_at_all() {
+        let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        let answer = parse(whole).expect("whole");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+        assert_eq!(parse(&whole[..whole.len() - 1]), None);
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\n"), None);
+        let until_end = parse(b"HTTP/1.1 409 Conflict\r\n\r\nno").expect("until the end");
+        assert_eq!((until_end.status, until_end.body.as_str()), (409, "no"));
+    }
+
+    #[test]
+    fn values_are_escaped() {
+        assert_eq!(escaped("a/b c&\u{e4}"), "a/b%20c%26%C3%A4");
+    }
+}

@@ -1,0 +1,205 @@
+//! The words after `weir ctl`.
+
+use std::path::{Path, PathBuf};
+
+use getopts::Options;
+
+use crate::config::model::AdminSocket;
+use crate::ctl::client::{self, Answer, Failure, Method, escaped};
+
+/// Done.
+const EXIT_OK: u8 = 0;
+/// Refused, or nobody can tell.
+const EXIT_REFUSED: u8 = 1;
+/// The words are wrong.
+const EXIT_USAGE: u8 = 2;
+/// No weir runs there.
+const EXIT_NOT_RUNNING: u8 = 3;
+
+/// What is to be printed, and the exit status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// For standard output.
+    pub text: String,
+    /// For standard error.
+    pub errors: String,
+    /// The exit status.
+    pub status: u8,
+}
+
+impl Outcome {
+    fn done(text: String) -> Self {
+        Self {
+            text,
+            status: EXIT_OK,
+            ..Self::default()
+        }
+    }
+
+    fn failed(status: u8, words: &str) -> Self {
+        Self {
+            errors: format!("weir: {}\n", words.trim_end()),
+            status,
+            ..Self::default()
+        }
+    }
+}
+
+/// A word, what follows it, and what it does.
+struct Verb {
+    name: &'static str,
+    arguments: &'static str,
+    about: &'static str,
+}
+
+const VERBS: &[Verb] = &[
+    Verb { name: "status", arguments: "", about: "how weir is, in a few lines" },
+    Verb { name: "backends", arguments: "[UPSTREAM]", about: "each backend: state, share, errors" },
+    Verb { name: "listeners", arguments: "", about: "each listener: connections, requests, bytes" },
+    Verb { name: "config", arguments: "", about: "what runs, with every default" },
+    Verb { name: "drain", arguments: "TARGET", about: "no new sessions but those that stick to it" },
+    Verb { name: "disable", arguments: "TARGET", about: "nothing new at all" },
+    Verb { name: "enable", arguments: "TARGET", about: "undoes drain and disable" },
+    Verb { name: "weight", arguments: "TARGET N|file", about: "its share of the traffic" },
+    Verb { name: "reload", arguments: "[--reset]", about: "read the configuration file again" },
+    Verb { name: "ready", arguments: "", about: "exit status 0 where weir is ready" },
+    Verb { name: "log-level", arguments: "LEVEL", about: "error, warn, info, debug or trace" },
+];
+
+fn options() -> Options {
+    let mut options = Options::new();
+    options
+        .optopt("", "socket", "the admin socket", "PATH")
+        .optopt("p", "pid-file", "the socket beside this pid file", "FILE")
+        .optopt("c", "config", "the socket that this file names", "FILE")
+        .optflag("", "json", "for programs")
+        .optflag("", "reset", "with reload: forget what was changed by hand")
+        .optflag("h", "help", "print this");
+    options
+}
+
+fn usage() -> String {
+    let mut text = "weir ctl asks a weir that runs.\n\nUsage: weir ctl [options] VERB\n\n".to_owned();
+    for Verb {
+        name,
+        arguments,
+        about,
+    } in VERBS
+    {
+        let words = format!("{name} {arguments}");
+        text += &format!("  {words:<24}{about}\n");
+    }
+    text += "\nTARGET is an upstream, or UPSTREAM/BACKEND.\n";
+    options().usage(&text) + "\nExit: 0 done; 1 refused; 2 bad usage; 3 no weir runs.\n"
+}
+
+/// Does what the words say.
+#[must_use]
+pub fn run(words: &[String]) -> Outcome {
+    let hint = |words: String| {
+        Outcome::failed(EXIT_USAGE, &format!("{words}; try `weir ctl --help`"))
+    };
+    let matches = match options().parse(words) {
+        Ok(matches) => matches,
+        Err(fail) => return hint(fail.to_string()),
+    };
+    if matches.opt_present("h") {
+        return Outcome::done(usage());
+    }
+    let Some((verb, arguments)) = matches.free.split_first() else {
+        return hint("what is to be done?".to_owned());
+    };
+    let socket = match socket(&matches) {
+        Ok(socket) => socket,
+        Err(words) => return Outcome::failed(EXIT_USAGE, &words),
+    };
+    let asked = Asked {
+        socket,
+        arguments: arguments.to_vec(),
+        is_json: matches.opt_present("json"),
+        resets: matches.opt_present("reset"),
+    };
+    asked.carry_out(verb).unwrap_or_else(hint)
+}
+
+/// Where the socket is: named, beside the pid file, or as the configuration says.
+fn socket(matches: &getopts::Matches) -> Result<PathBuf, String> {
+    if let Some(path) = matches.opt_str("socket") {
+        return Ok(path.into());
+    }
+    if let Some(path) = matches.opt_str("p") {
+        return Ok(crate::control::doors::beside(Path::new(&path)));
+    }
+    if let Some(path) = matches.opt_str("c") {
+        let read = crate::config::read(Path::new(&path));
+        let (_, compiled) = read.map_err(|_| format!("{path}: is no good configuration"))?;
+        return match compiled.config.admin.socket {
+            AdminSocket::At(path) => Ok(path),
+            AdminSocket::Auto => Ok(crate::control::doors::SOCKET_DEFAULT.into()),
+            AdminSocket::Off => Err(format!("{path}: `admin` is off")),
+        };
+    }
+    Ok(crate::control::doors::SOCKET_DEFAULT.into())
+}
+
+/// What is asked, and of whom.
+struct Asked {
+    socket: PathBuf,
+    arguments: Vec<String>,
+    is_json: bool,
+    resets: bool,
+}
+
+impl Asked {
+    /// # Errors
+    /// What is wrong with the words.
+    fn carry_out(&self, verb: &str) -> Result<Outcome, String> {
+        match verb {
+            "status" => Ok(self.get("/status.json")),
+            "config" => Ok(self.get("/config")),
+            "ready" => Ok(self.get("/ready")),
+            "metrics" => Ok(self.get("/metrics")),
+            "reload" => {
+                let reset = if self.resets { "?reset=1" } else { "" };
+                Ok(self.post(&format!("/reload{reset}")))
+            }
+            "drain" | "disable" | "enable" => {
+                let target = escaped(self.argument(0, "TARGET")?);
+                Ok(self.post(&format!("/{verb}?target={target}")))
+            }
+            "weight" => {
+                let target = escaped(self.argument(0, "TARGET")?);
+                let weight = escaped(self.argument(1, "N")?);
+                Ok(self.post(&format!("/weight?target={target}&weight={weight}")))
+            }
+            "log-level" => {
+                let level = escaped(self.argument(0, "LEVEL")?);
+                Ok(self.post(&format!("/log-level?level={level}")))
+            }
+            other => Err(format!("`{other}` is no verb")),
+        }
+    }
+
+    fn argument(&self, at: usize, what: &str) -> Result<&str, String> {
+        let argument = self.arguments.get(at).map(String::as_str);
+        argument.ok_or_else(|| format!("{what} is missing"))
+    }
+
+    fn get(&self, target: &str) -> Outcome {
+        self.ask(Method::Get, target)
+    }
+
+    fn post(&self, target: &str) -> Outcome {
+        self.ask(Method::Post, target)
+    }
+
+    fn ask(&self, method: Method, target: &str) -> Outcome {
+        let _ = self.is_json;
+        match client::ask(&self.socket, method, target) {
+            Ok(Answer { status: 200, body }) => Outcome::done(body),
+            Ok(Answer { body, .. }) => Outcome::failed(EXIT_REFUSED, &body),
+            Err(Failure::NotRunning(words)) => Outcome::failed(EXIT_NOT_RUNNING, &words),
+            Err(Failure::Broken(words)) => Outcome::failed(EXIT_REFUSED, &words),
+        }
+    }
+}
