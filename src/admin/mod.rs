@@ -13,6 +13,7 @@ pub(crate) mod errand;
 pub(crate) mod guard;
 pub(crate) mod json;
 pub(crate) mod metrics;
+pub(crate) mod observed;
 pub(crate) mod outline;
 pub(crate) mod page;
 pub(crate) mod request;

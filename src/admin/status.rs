@@ -2,6 +2,7 @@
 
 use crate::admin::answer::{Flow, PART_BYTES, Progress};
 use crate::admin::json::JsonWriter;
+use crate::admin::observed::{Observed, service_word};
 use crate::admin::outline::{BackendOutline, ListenerOutline, UpstreamOutline};
 use crate::admin::view::View;
 use crate::board::{BackendCell, CountedBackends, CountedListeners, ListenerCell};
@@ -144,18 +145,42 @@ fn upstream(outline: &UpstreamOutline, out: &mut Vec<u8>) {
     json.begin_list();
 }
 
+const BACKEND_CELLS: [(&str, BackendCell); 10] = [
+    ("active", BackendCell::Active),
+    ("picks", BackendCell::Picks),
+    ("bytes_in", BackendCell::BytesIn),
+    ("bytes_out", BackendCell::BytesOut),
+    ("connect_failures", BackendCell::ConnectFailures),
+    ("answer_failures", BackendCell::AnswerFailures),
+    ("retries", BackendCell::Retries),
+    ("ejections", BackendCell::Ejections),
+    ("checks_passed", BackendCell::ProbesPassed),
+    ("checks_failed", BackendCell::ProbesFailed),
+];
+
 fn backend(outline: &BackendOutline, view: &View<'_>, out: &mut Vec<u8>) {
     let column = view.board.find::<CountedBackends>(&outline.column);
     let get = |cell: BackendCell| column.map_or(0, |column| view.board.total(column, cell));
+    let observed = column.map(|column| Observed::of(view, column));
     let mut json = JsonWriter::new(out);
     json.begin_object();
     json.text_field("name", &outline.name);
     json.text_field("address", &outline.address);
-    json.field("weight", outline.weight);
-    json.field("up", get(BackendCell::Up) > 0);
-    json.field("active", get(BackendCell::Active));
-    json.field("picks", get(BackendCell::Picks));
-    json.field("bytes_in", get(BackendCell::BytesIn));
-    json.field("bytes_out", get(BackendCell::BytesOut));
+    json.field("configured_weight", outline.weight);
+    if let Some(observed) = &observed {
+        json.field("weight", observed.weight_now(outline));
+        json.text_field("administered", service_word(observed.service));
+        json.text_field("observed", observed.condition.word());
+        json.key("reason");
+        match &observed.reason {
+            Some(reason) => json.text(reason),
+            None => json.plain("null"),
+        }
+        json.optional_field("since_ms", observed.since_ms);
+        json.optional_field("ejected_ms", observed.ejected_ms);
+    }
+    for (name, cell) in BACKEND_CELLS {
+        json.field(name, get(cell));
+    }
     json.end_object();
 }

@@ -307,8 +307,10 @@ pub enum BackendWord {
     FoundAt,
     /// Until when failures of real traffic keep it out (`core::finding`).
     Ejection,
-    /// Whether it drains, 0 or 1.
-    Draining,
+    /// What an administrator lets it take ([`Service`](crate::core::backend::Service)).
+    Service,
+    /// The weight that an administrator has given it, and one more; 0 while it has its own.
+    Weight,
 }
 
 impl Word<CountedBackends> for BackendWord {

@@ -9,10 +9,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::cells::{BackendWord, CELLS_MAX, Counted, SHARED_WORDS, UNIT, Width, Word};
+use super::cells::{CELLS_MAX, Counted, CountedBackends, SHARED_WORDS, UNIT, Width};
 use super::layout::Layout;
 use super::rows::clear;
 use super::{Board, Column};
+use crate::core::backend::Service;
 use crate::core::key::bytes_key;
 use crate::core::table::Table;
 
@@ -263,7 +264,7 @@ impl Board {
         let locations = locations.map_err(|missing| self.full(names, wanted.len(), missing))?;
         open.iter()
             .chain(&shut)
-            .for_each(|location| self.end_drain(*location));
+            .for_each(|location| self.end_steering(*location));
         if needs_all {
             shut.iter().for_each(|location| self.unlist(*location));
         }
@@ -292,10 +293,10 @@ impl Board {
         self.hashes()[number].load(Ordering::Relaxed)
     }
 
-    fn end_drain(&self, location: Location) {
-        if location.table == Table::Backends {
-            let at = self.shared_at(location.number) + BackendWord::Draining.index();
-            self.set_drain_word(&self.words()[at], false);
+    fn end_steering(&self, location: Location) {
+        if let Some(column) = Column::<CountedBackends>::of(location) {
+            self.set_service(column, Service::Full);
+            self.set_weight(column, None);
         }
     }
 

@@ -25,6 +25,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::core::backend::Service;
 use crate::core::histogram::{Histogram, bucket_of};
 use crate::core::lease::Holder;
 use crate::core::table::Table;
@@ -426,29 +427,65 @@ impl Board {
         self.words()[CHANGES_AT].fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether a backend's column is out of service.
+    /// What an administrator lets a backend take.
+    #[must_use]
+    pub(crate) fn service(&self, column: BackendColumn) -> Service {
+        match self.steered(column, BackendWord::Service) {
+            0 => Service::Full,
+            1 => Service::Draining,
+            _ => Service::Disabled,
+        }
+    }
+
+    /// Says what a backend is to take, to all who see it: what it has goes on.
+    pub(crate) fn set_service(&self, column: BackendColumn, service: Service) {
+        self.steer(column, BackendWord::Service, service as u64);
+    }
+
+    /// Whether a backend is out of service.
     #[must_use]
     pub(crate) fn is_draining(&self, column: BackendColumn) -> bool {
-        column.is_listed()
-            && self
-                .word(column, BackendWord::Draining)
-                .load(Ordering::Acquire)
-                != 0
+        self.service(column) != Service::Full
     }
 
-    /// Takes a backend's column out of service in all who see it, or back: what it has goes on.
+    /// Takes a backend out of service in all who see it, or back: what it has goes on.
     pub fn set_draining(&self, column: BackendColumn, drains: bool) {
-        self.set_drain_word(self.word(column, BackendWord::Draining), drains);
+        let service = if drains {
+            Service::Draining
+        } else {
+            Service::Full
+        };
+        self.set_service(column, service);
     }
 
-    fn set_drain_word(&self, word: &AtomicU64, drains: bool) {
-        if word.swap(drains.into(), Ordering::AcqRel) != u64::from(drains) {
+    /// The weight that an administrator has given a backend; none while it has its own.
+    #[must_use]
+    pub(crate) fn weight(&self, column: BackendColumn) -> Option<u32> {
+        let word = self.steered(column, BackendWord::Weight);
+        u32::try_from(word.checked_sub(1)?).ok()
+    }
+
+    /// Gives a backend a weight in all who see it, or its own one back.
+    pub(crate) fn set_weight(&self, column: BackendColumn, weight: Option<u32>) {
+        let word = weight.map_or(0, |weight| u64::from(weight) + 1);
+        self.steer(column, BackendWord::Weight, word);
+    }
+
+    fn steered(&self, column: BackendColumn, word: BackendWord) -> u64 {
+        match column.is_listed() {
+            true => self.word(column, word).load(Ordering::Acquire),
+            false => 0,
+        }
+    }
+
+    fn steer(&self, column: BackendColumn, word: BackendWord, value: u64) {
+        if column.is_listed() && self.word(column, word).swap(value, Ordering::AcqRel) != value {
             self.touch();
         }
     }
 
     /// One more than the highest row that is in use.
-    fn rows_used(&self) -> usize {
+    pub(crate) fn rows_used(&self) -> usize {
         let used = self.words()[ROWS_USED_AT].load(Ordering::Relaxed);
         let rows = self.layout.rows;
         usize::try_from(used).map_or(rows, |used| used.min(rows))

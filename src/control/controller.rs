@@ -21,6 +21,7 @@ use crate::control::desk::Desk;
 use crate::control::fixed_settings::FixedSettings;
 use crate::control::names::{self, Names};
 use crate::control::orphans::Predecessor;
+use crate::control::overlay::Overlay;
 use crate::control::pid_file::PidFile;
 use crate::control::reload::Loaded;
 use crate::control::service::Service;
@@ -62,6 +63,8 @@ pub(crate) struct Controller {
     pub(super) service: Service,
     pub(super) pid_file: Option<PidFile>,
     predecessor: Option<Predecessor>,
+    /// What was changed by hand.
+    pub(super) overlay: Overlay,
     /// Where callers ask and steer.
     pub(super) desk: Option<Desk>,
     pub(super) names: Names,
@@ -138,6 +141,7 @@ impl Controller {
             service: basis.service,
             pid_file: basis.pid_file,
             predecessor: basis.predecessor,
+            overlay: Overlay::default(),
             desk: basis.desk.map(|desk| desk.furnished(outline.seen)),
             names,
             access_log: outline.access_log,
@@ -154,6 +158,7 @@ impl Controller {
     pub(crate) fn start(mut self) -> Result<Self, Refusal> {
         self.resolve_at_start();
         self.workforce.start(&self.names)?;
+        self.apply_overlay();
         self.hear();
         Ok(self)
     }

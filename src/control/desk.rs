@@ -126,6 +126,10 @@ impl Desk {
         self.poller.as_fd()
     }
 
+    pub(super) fn outline(&self) -> &Outline {
+        &self.outline
+    }
+
     pub(super) fn doors(&self) -> &Doors {
         &self.doors
     }
@@ -206,7 +210,7 @@ impl Desk {
     /// is called when more may be there: of that was told already.
     pub(super) fn turn(
         &mut self,
-        board: Option<&Board>,
+        board: &Board,
         unix_ms: u64,
         come_back: impl FnOnce(),
     ) -> Vec<Errand> {
@@ -214,7 +218,7 @@ impl Desk {
             Who::Nobody => Vec::new(),
             Who::Child(child) => child.errands(),
             Who::Own(server) => {
-                let (Some(board), Ok(ready)) = (board, server.wait(Some(Duration::ZERO))) else {
+                let Ok(ready) = server.wait(Some(Duration::ZERO)) else {
                     return Vec::new();
                 };
                 if ready.is_empty() {
@@ -240,10 +244,10 @@ impl Desk {
     }
 
     /// Tells callers what came of their errands.
-    pub(super) fn tell(&mut self, board: Option<&Board>, unix_ms: u64) {
+    pub(super) fn tell(&mut self, board: &Board, unix_ms: u64) {
         for (ticket, reply) in std::mem::take(&mut self.replies) {
-            match (&mut self.who, board) {
-                (Who::Own(server), Some(board)) => {
+            match &mut self.who {
+                Who::Own(server) => {
                     let view = View {
                         board,
                         outline: &self.outline,
@@ -253,8 +257,8 @@ impl Desk {
                     };
                     server.tell(ticket, &reply, &view);
                 }
-                (Who::Child(_), _) => self.order(&AdminOrder::Reply { ticket, reply }),
-                (Who::Own(_) | Who::Nobody, _) => {}
+                Who::Child(_) => self.order(&AdminOrder::Reply { ticket, reply }),
+                Who::Nobody => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use log::info;
 
-use crate::admin::errand::{Action, Errand, Reply};
+use crate::admin::errand::{Action, Change, Errand, Reply, Target};
 use crate::control::controller::Controller;
 use crate::control::set_log_level;
 use crate::control::verdict::{Asker, Outcome};
@@ -34,9 +34,16 @@ impl Controller {
         } = errand;
         let asker = Asker::Caller(ticket);
         match action {
-            Action::Reload { resets: _ } => {
+            Action::Reload { resets } => {
                 info!("admin: reload, by {who}");
+                if resets {
+                    self.reset_overlay();
+                }
                 self.load(vec![asker]);
+            }
+            Action::Steer { target, change } => {
+                let reply = self.steer(&target, change, &who);
+                self.reply(&asker, reply);
             }
             Action::Reopen => {
                 info!("admin: reopen, by {who}");
@@ -65,8 +72,7 @@ impl Controller {
                 };
                 self.reply(&asker, reply);
             }
-            Action::Steer { .. }
-            | Action::Add { .. }
+            Action::Add { .. }
             | Action::Remove { .. }
             | Action::Kick { .. }
             | Action::KickSession { .. }
@@ -75,6 +81,44 @@ impl Controller {
                 let words = "this weir cannot do that yet".to_owned();
                 self.reply(&asker, Reply::Refused(words));
             }
+        }
+    }
+
+    /// Changes what backends take, in all who serve.
+    fn steer(&mut self, target: &Target, change: Change, who: &str) -> Reply {
+        let Some(desk) = &self.desk else {
+            return Reply::Refused("there is no admin door".to_owned());
+        };
+        let turns = self.overlay.steer(desk.outline(), target, change);
+        if turns.is_empty() {
+            return Reply::Refused(format!("{target} is not there any more"));
+        }
+        let mut lines = Vec::new();
+        for turn in turns {
+            let (name, before) = (format!("{}/{}", turn.upstream, turn.backend), turn.before);
+            let (before, after) = (before.words(), turn.after.words());
+            let line = match before == after {
+                true => format!("{name} is {after} already"),
+                false => format!("{name} is {after}, was {before}"),
+            };
+            info!("admin: {line}, by {who}");
+            lines.push(line);
+        }
+        self.apply_overlay();
+        Reply::Done(lines.join("\n"))
+    }
+
+    /// Forgets what was changed by hand.
+    fn reset_overlay(&mut self) {
+        let count = self.overlay.reset();
+        info!("admin: {count} changes by hand are forgotten");
+        self.apply_overlay();
+    }
+
+    /// Tells all who serve what was changed by hand.
+    pub(super) fn apply_overlay(&self) {
+        if let Some(desk) = &self.desk {
+            self.overlay.apply(desk.outline(), self.workforce.board());
         }
     }
 

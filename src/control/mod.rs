@@ -20,6 +20,7 @@ pub(crate) mod listen;
 pub(crate) mod names;
 pub mod order;
 pub(crate) mod orphans;
+pub(crate) mod overlay;
 pub(crate) mod pid_file;
 pub mod preflight;
 mod reload;

@@ -178,6 +178,7 @@ impl Controller {
             desk.set_outline(outline.seen);
             desk.facts.adopted_unix_s = unix_ms() / 1000;
         }
+        self.apply_overlay();
         set_log_level(outline.log_level, self.args.quiet);
     }
 

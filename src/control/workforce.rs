@@ -21,10 +21,8 @@ pub(crate) trait Workforce {
     /// Whether they are workers that others can take the place of.
     fn is_supervised(&self) -> bool;
 
-    /// What it counts in, where this process does so itself.
-    fn board(&self) -> Option<&Board> {
-        None
-    }
+    /// What is counted in, and what all who serve look at.
+    fn board(&self) -> &Board;
 
     /// What workers count in.
     fn board_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -33,6 +33,19 @@ pub struct NewBackend {
     pub health: Health,
 }
 
+/// What an administrator lets a backend take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Service {
+    /// Whatever comes.
+    #[default]
+    Full = 0,
+    /// Nothing new but what is bound to it.
+    Draining,
+    /// Nothing new.
+    Disabled,
+}
+
 /// One backend.
 #[derive(Debug)]
 pub struct Backend {
@@ -48,6 +61,8 @@ pub struct Backend {
     pub(crate) health: Health,
     /// Whether it takes nothing new while what it has goes on.
     pub(crate) draining: bool,
+    /// Whether it takes nothing either that is bound to it.
+    pub(crate) disabled: bool,
     /// Connections that other processes on this host have there.
     pub load_elsewhere: u32,
     /// Leases that are out.
@@ -152,7 +167,7 @@ impl Backend {
     /// Whether traffic that is bound to this backend may go there once it has room.
     #[must_use]
     pub(crate) fn is_bindable(&self) -> bool {
-        !self.retired && self.health.is_usable()
+        !self.retired && !self.disabled && self.health.is_usable()
     }
 }
 
@@ -214,6 +229,7 @@ impl Backends {
             connections_max: new.connections_max,
             health: new.health,
             draining: false,
+            disabled: false,
             load_elsewhere: 0,
             active: 0,
             waiting: 0,

@@ -97,8 +97,8 @@ impl Workforce for Single {
         false
     }
 
-    fn board(&self) -> Option<&Board> {
-        Some(self.serving.worker.board())
+    fn board(&self) -> &Board {
+        self.serving.worker.board()
     }
 
     fn start(&mut self, _: &Names) -> Result<(), Refusal> {

@@ -370,6 +370,10 @@ impl Workforce for Supervisor {
         true
     }
 
+    fn board(&self) -> &Board {
+        &self.board
+    }
+
     fn board_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.board_fd.as_fd())
     }

@@ -267,8 +267,12 @@ impl<N: Net> Worker<N> {
     }
 
     fn update_backend(&mut self, id: BackendId, settings: &model::Backend) {
-        let backend = self.shared.upstreams.backends.get_mut(id);
-        backend.weight = settings.weight;
+        let upstreams = &mut self.shared.upstreams;
+        let entry = upstreams.entry_mut(id);
+        entry.weight = settings.weight;
+        let given = self.shared.board.weight(entry.column);
+        let backend = upstreams.backends.get_mut(id);
+        backend.weight = given.unwrap_or(settings.weight);
         backend.connections_max = settings.connections_max;
         self.shared.upstreams.recheck_queue(id);
         if self.shared.upstreams.entry(id).address == settings.address {
@@ -310,6 +314,7 @@ impl<N: Net> Worker<N> {
             label: format!("{}/{}", upstream.name, settings.identity),
             upstream: slot,
             address: settings.address.clone(),
+            weight: settings.weight,
             addresses,
             current: 0,
             moves: 0,

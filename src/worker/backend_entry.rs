@@ -31,6 +31,8 @@ pub(crate) struct BackendEntry {
     pub(crate) label: String,
     pub(crate) upstream: UpstreamSlot,
     pub(crate) address: BackendAddress,
+    /// As the configuration has it.
+    pub(crate) weight: u32,
     /// Where it is now; empty while its name does not resolve.
     pub(crate) addresses: Vec<Address>,
     /// Which address is used; moves on when it fails.

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::board::{BackendCell, BackendColumn, BackendWord, Board, UpstreamWord};
-use crate::core::backend::BackendId;
+use crate::core::backend::{BackendId, Service};
 use crate::core::balance::Algorithm;
 use crate::core::finding::{EjectedUntil, Finding, Reason};
 use crate::core::health::Verdict;
@@ -203,8 +203,23 @@ impl UpstreamTable {
             self.adopt_finding(board, id);
             self.adopt_ejection(board, timers, id);
         }
-        self.backends.get_mut(id).draining = board.is_draining(column);
+        self.adopt_steering(board, id, column);
         self.refresh_up(board, id);
+    }
+
+    /// What an administrator lets it take.
+    fn adopt_steering(&mut self, board: &Board, id: BackendId, column: BackendColumn) {
+        let service = board.service(column);
+        let weight = board.weight(column);
+        let weight = weight.unwrap_or_else(|| self.entry(id).weight);
+        let backend = self.backends.get_mut(id);
+        let was_disabled = backend.disabled;
+        backend.draining = service != Service::Full;
+        backend.disabled = service == Service::Disabled;
+        backend.weight = weight;
+        if backend.disabled && !was_disabled {
+            self.dismiss_queue(id);
+        }
     }
 
     fn adopt_finding(&mut self, board: &Board, id: BackendId) {

@@ -1,0 +1,461 @@
+//! All families, in the order in which they are written.
+
+use super::{Family, Item, Kind, Sink};
+use crate::admin::observed::{Condition, Observed};
+use crate::admin::outline::{BackendOutline, ListenerOutline, Phase, UpstreamOutline};
+use crate::admin::view::View;
+use crate::board::{
+    BackendCell, BackendColumn, Cell, CodeClass, Column, Counted, CountedBackends,
+    CountedHandshakes, CountedListeners, ListenerCell,
+};
+use crate::core::handshake::Handshake;
+use crate::core::http::oddity::Oddity;
+
+const fn family(
+    kind: Kind,
+    name: &'static str,
+    help: &'static str,
+    samples: fn(&View<'_>, &mut Item, &mut Sink<'_>) -> bool,
+) -> Family {
+    Family {
+        name,
+        kind,
+        help,
+        samples,
+    }
+}
+
+use Kind::{Counter, Gauge};
+
+pub(super) const FAMILIES: &[Family] = &[
+    family(Gauge, "weir_build_info", "The version of weir.", |v, i, s| {
+        once(i, || s.sample(&[("version", &v.facts.version)], 1))
+    }),
+    family(
+        Gauge,
+        "weir_start_time_seconds",
+        "When weir was started, since 1970.",
+        |v, i, s| once(i, || s.sample(&[], v.facts.started_unix_s)),
+    ),
+    family(
+        Gauge,
+        "weir_uptime_seconds",
+        "For how long weir has been running.",
+        |v, i, s| once(i, || s.sample(&[], uptime_s(v))),
+    ),
+    family(
+        Gauge,
+        "weir_ready",
+        "Whether weir serves: not while it starts or ends.",
+        |v, i, s| once(i, || s.sample(&[], u8::from(v.facts.phase == Phase::Serving))),
+    ),
+    family(
+        Gauge,
+        "weir_config_reload_success",
+        "Whether the last reload was adopted.",
+        |v, i, s| once(i, || s.sample(&[], u8::from(v.facts.last_reload_done))),
+    ),
+    family(
+        Gauge,
+        "weir_config_last_reload_timestamp_seconds",
+        "When the configuration that runs was adopted, since 1970.",
+        |v, i, s| once(i, || s.sample(&[], v.facts.adopted_unix_s)),
+    ),
+    family(
+        Counter,
+        "weir_config_reloads",
+        "Reloads of the configuration, by what came of them.",
+        |v, i, s| {
+            once(i, || {
+                s.sample(&[("result", "done")], v.facts.reloads_done);
+                s.sample(&[("result", "refused")], v.facts.reloads_refused);
+            })
+        },
+    ),
+    family(
+        Gauge,
+        "weir_workers_wanted",
+        "Worker processes that there are to be; 0 for a process on its own.",
+        |v, i, s| once(i, || s.sample(&[], v.facts.workers_wanted)),
+    ),
+    family(
+        Gauge,
+        "weir_worker_up",
+        "Whether the row of the board belongs to a worker.",
+        |v, i, s| each_worker(v, i, |worker, _| s.sample(&[("worker", worker)], 1)),
+    ),
+    family(
+        Gauge,
+        "weir_worker_connections",
+        "Client connections of a worker.",
+        |v, i, s| {
+            each_worker(v, i, |worker, sessions| s.sample(&[("worker", worker)], sessions))
+        },
+    ),
+    family(
+        Counter,
+        "weir_listener_accepted",
+        "Connections accepted.",
+        |v, i, s| listener(v, i, s, ListenerCell::Accepted),
+    ),
+    family(
+        Gauge,
+        "weir_listener_connections",
+        "Connections that are there.",
+        |v, i, s| listener(v, i, s, ListenerCell::Active),
+    ),
+    family(
+        Counter,
+        "weir_listener_bytes",
+        "Bytes from clients (in) and to clients (out).",
+        |v, i, s| {
+            each_listener(v, i, |outline, column| {
+                let cells = [("in", ListenerCell::BytesIn), ("out", ListenerCell::BytesOut)];
+                for (direction, cell) in cells {
+                    let labels = [("listener", outline.name.as_str()), ("direction", direction)];
+                    s.sample(&labels, total(v, column, cell));
+                }
+            })
+        },
+    ),
+    family(
+        Counter,
+        "weir_listener_requests",
+        "Requests received.",
+        |v, i, s| {
+            each_listener(v, i, |outline, column| {
+                if outline.mode == "http" {
+                    let labels = [("listener", outline.name.as_str())];
+                    s.sample(&labels, total(v, column, ListenerCell::Requests));
+                }
+            })
+        },
+    ),
+    family(
+        Counter,
+        "weir_listener_responses",
+        "Responses, weir's own and those of backends, by the first digit of their status.",
+        |v, i, s| {
+            each_listener(v, i, |outline, column| {
+                if outline.mode == "http" {
+                    for (class, cell) in CODE_CLASSES {
+                        let labels = [("listener", outline.name.as_str()), ("code_class", class)];
+                        s.sample(&labels, total(v, column, cell));
+                    }
+                }
+            })
+        },
+    ),
+    family(
+        Counter,
+        "weir_listener_rejected",
+        "Connections closed because no backend was usable.",
+        |v, i, s| listener(v, i, s, ListenerCell::Refused),
+    ),
+    family(
+        Counter,
+        "weir_listener_closed",
+        "Sessions that ended otherwise than well: by a timeout, a reset, or the end of a drain.",
+        |v, i, s| {
+            each_listener(v, i, |outline, column| {
+                let cells = [
+                    ("timeout", ListenerCell::TimedOut),
+                    ("reset", ListenerCell::Reset),
+                    ("cut", ListenerCell::Cut),
+                ];
+                for (reason, cell) in cells {
+                    let labels = [("listener", outline.name.as_str()), ("reason", reason)];
+                    s.sample(&labels, total(v, column, cell));
+                }
+            })
+        },
+    ),
+    family(
+        Counter,
+        "weir_listener_accept_pauses",
+        "Times that accepting was paused at a limit.",
+        |v, i, s| listener(v, i, s, ListenerCell::Paused),
+    ),
+    family(
+        Counter,
+        "weir_tls_handshakes",
+        "Handshakes of clients, by how they ended.",
+        |v, i, s| each_handshakes(v, i, s),
+    ),
+    family(
+        Gauge,
+        "weir_certificate_expiry_timestamp_seconds",
+        "When the first certificate of a listener expires, since 1970.",
+        |v, i, s| {
+            each_listener(v, i, |outline, _| {
+                if let Some(expiry) = outline.expires_unix_s {
+                    s.sample(&[("listener", &outline.name)], expiry);
+                }
+            })
+        },
+    ),
+    family(
+        Gauge,
+        "weir_upstream_backends",
+        "Backends of an upstream, by whether they can be used.",
+        |v, i, s| each_upstream(v, i, s),
+    ),
+    family(
+        Gauge,
+        "weir_backend_up",
+        "Whether a backend can be used: checks and traffic say nothing against it.",
+        |v, i, s| {
+            each_backend(v, i, |labels, column, _| {
+                let is_up = Observed::of(v, column).condition == Condition::Up;
+                s.sample(&labels, u8::from(is_up));
+            })
+        },
+    ),
+    family(
+        Gauge,
+        "weir_backend_service",
+        "What an administrator lets a backend take: 0 all, 1 draining, 2 disabled.",
+        |v, i, s| {
+            each_backend(v, i, |labels, column, _| {
+                let service = v.board.service(column);
+                s.sample(&labels, service as u8);
+            })
+        },
+    ),
+    family(
+        Gauge,
+        "weir_backend_weight",
+        "Its share of the traffic, as it is now.",
+        |v, i, s| {
+            each_backend(v, i, |labels, column, outline| {
+                let weight = v.board.weight(column).unwrap_or(outline.weight);
+                s.sample(&labels, weight);
+            })
+        },
+    ),
+    family(
+        Gauge,
+        "weir_backend_connections",
+        "Connections (TCP) or requests in flight (HTTP).",
+        |v, i, s| backend(v, i, s, BackendCell::Active),
+    ),
+    family(
+        Counter,
+        "weir_backend_picks",
+        "Times that it was picked, for a connection (TCP) or a request (HTTP).",
+        |v, i, s| backend(v, i, s, BackendCell::Picks),
+    ),
+    family(
+        Counter,
+        "weir_backend_bytes",
+        "Bytes from a backend (in) and to it (out).",
+        |v, i, s| {
+            let cells = [("in", BackendCell::BytesIn), ("out", BackendCell::BytesOut)];
+            backend_by(v, i, s, "direction", &cells)
+        },
+    ),
+    family(
+        Counter,
+        "weir_backend_failures",
+        "Connections that could not be made, and requests that were not answered well.",
+        |v, i, s| {
+            let cells = [
+                ("connect", BackendCell::ConnectFailures),
+                ("answer", BackendCell::AnswerFailures),
+            ];
+            backend_by(v, i, s, "reason", &cells)
+        },
+    ),
+    family(
+        Counter,
+        "weir_backend_retries",
+        "Attempts made here after another backend had failed.",
+        |v, i, s| backend(v, i, s, BackendCell::Retries),
+    ),
+    family(
+        Counter,
+        "weir_backend_ejections",
+        "Times that failures of real traffic put it out.",
+        |v, i, s| backend(v, i, s, BackendCell::Ejections),
+    ),
+    family(
+        Counter,
+        "weir_backend_checks",
+        "Health checks, by their result.",
+        |v, i, s| {
+            let cells = [
+                ("passed", BackendCell::ProbesPassed),
+                ("failed", BackendCell::ProbesFailed),
+            ];
+            backend_by(v, i, s, "result", &cells)
+        },
+    ),
+    family(
+        Counter,
+        "weir_odd_responses",
+        "Responses that were odd and taken all the same, by kind.",
+        |v, i, s| {
+            once(i, || {
+                for kind in Oddity::ALL {
+                    let count = v.board.oddities(kind);
+                    s.sample(&[("kind", kind.words())], count);
+                }
+            })
+        },
+    ),
+    family(
+        Counter,
+        "weir_access_log_lines_lost",
+        "Access log lines that could not be written.",
+        |v, i, s| once(i, || s.sample(&[], v.board.lines_lost())),
+    ),
+];
+
+const CODE_CLASSES: [(&str, CodeClass); 6] = [
+    ("1xx", CodeClass::Informational),
+    ("2xx", CodeClass::Successful),
+    ("3xx", CodeClass::Redirection),
+    ("4xx", CodeClass::ClientError),
+    ("5xx", CodeClass::ServerError),
+    ("other", CodeClass::Other),
+];
+
+fn uptime_s(view: &View<'_>) -> u64 {
+    (view.unix_ms / 1000).saturating_sub(view.facts.started_unix_s)
+}
+
+/// The only samples of a family.
+fn once(item: &mut Item, write: impl FnOnce()) -> bool {
+    let is_first = item.at == 0;
+    item.at = 1;
+    if is_first {
+        write();
+    }
+    is_first
+}
+
+fn each_worker(view: &View<'_>, item: &mut Item, write: impl FnOnce(&str, u64)) -> bool {
+    let row = item.at;
+    if row >= view.board.rows_used() {
+        return false;
+    }
+    item.at += 1;
+    let state = view.board.row(row);
+    // A process on its own has row 0, which under a supervisor is no worker's.
+    let is_alone = !view.board.is_shared() && view.facts.workers_wanted == 0;
+    if is_alone || (row > 0 && state.pid != 0) {
+        write(&row.to_string(), state.sessions);
+    }
+    true
+}
+
+/// The sum of a cell, 0 for what is not on the board.
+fn total<K: Counted>(view: &View<'_>, column: Option<Column<K>>, cell: impl Cell<K>) -> u64 {
+    column.map_or(0, |column| view.board.total(column, cell))
+}
+
+fn find<K: Counted>(view: &View<'_>, item: &mut Item, name: &str) -> Option<Column<K>> {
+    view.board.find_next(name, &mut item.column)
+}
+
+fn each_listener(
+    view: &View<'_>,
+    item: &mut Item,
+    write: impl FnOnce(&ListenerOutline, Option<Column<CountedListeners>>),
+) -> bool {
+    let Some(outline) = view.outline.listeners.get(item.at) else {
+        return false;
+    };
+    item.at += 1;
+    let column = find(view, item, &outline.column);
+    write(outline, column);
+    true
+}
+
+fn listener(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>, cell: ListenerCell) -> bool {
+    each_listener(view, item, |outline, column| {
+        let labels = [("listener", outline.name.as_str())];
+        sink.sample(&labels, total(view, column, cell));
+    })
+}
+
+fn each_handshakes(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>) -> bool {
+    let Some(outline) = view.outline.listeners.get(item.at) else {
+        return false;
+    };
+    item.at += 1;
+    if outline.expects_hello {
+        let column = find::<CountedHandshakes>(view, item, &outline.column);
+        for ended in Handshake::ALL {
+            let labels = [("listener", outline.name.as_str()), ("result", ended.words())];
+            sink.sample(&labels, total(view, column, ended));
+        }
+    }
+    true
+}
+
+fn each_upstream(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>) -> bool {
+    let Some(outline) = view.outline.upstreams.get(item.at) else {
+        return false;
+    };
+    item.at += 1;
+    let UpstreamOutline { name, backends, .. } = outline;
+    let mut counts = [0_u64; 3];
+    for backend in backends {
+        let Some(column) = find::<CountedBackends>(view, item, &backend.column) else {
+            continue;
+        };
+        let observed = Observed::of(view, column);
+        counts[observed.condition as usize] += 1;
+    }
+    for (condition, count) in Condition::ALL.into_iter().zip(counts) {
+        sink.sample(&[("upstream", name), ("state", condition.word())], count);
+    }
+    true
+}
+
+/// The labels of a backend.
+type Labels<'a> = [(&'a str, &'a str); 2];
+
+fn each_backend(
+    view: &View<'_>,
+    item: &mut Item,
+    write: impl FnOnce(Labels<'_>, BackendColumn, &BackendOutline),
+) -> bool {
+    let Some(upstream) = view.outline.upstreams.get(item.at) else {
+        return false;
+    };
+    let Some(outline) = upstream.backends.get(item.within) else {
+        item.at += 1;
+        item.within = 0;
+        return true;
+    };
+    item.within += 1;
+    if let Some(column) = find(view, item, &outline.column) {
+        let labels = [("upstream", upstream.name.as_str()), ("backend", &outline.name)];
+        write(labels, column, outline);
+    }
+    true
+}
+
+fn backend(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>, cell: BackendCell) -> bool {
+    each_backend(view, item, |labels, column, _| {
+        sink.sample(&labels, view.board.total(column, cell));
+    })
+}
+
+/// The same of several cells, with a label that tells them apart.
+fn backend_by(
+    view: &View<'_>,
+    item: &mut Item,
+    sink: &mut Sink<'_>,
+    label: &str,
+    cells: &[(&str, BackendCell)],
+) -> bool {
+    each_backend(view, item, |labels, column, _| {
+        for (value, cell) in cells {
+            let labels = [labels[0], labels[1], (label, value)];
+            sink.sample(&labels, view.board.total(column, *cell));
+        }
+    })
+}
