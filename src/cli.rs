@@ -227,8 +227,11 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
     let hint = |message: String| format!("weir: {message}; try `weir --help`");
     let mut arguments = arguments;
     let mut resume = None;
-    if let Some(("ctl", rest)) = arguments.split_first().map(|(it, rest)| (it.as_str(), rest)) {
-        return Ok(Command::Ctl(rest.to_vec()));
+    match arguments.first().map(String::as_str) {
+        Some("ctl") => return Ok(Command::Ctl(arguments[1..].to_vec())),
+        // The options may stand before the verb or behind it.
+        Some("top") => return Ok(Command::Ctl(arguments.to_vec())),
+        _ => {}
     }
     if let [first, value, rest @ ..] = arguments {
         match (first.as_str(), value.parse()) {

@@ -46,7 +46,11 @@ const ROOMS: &[Room] = &[
         &["env_logger", "log"],
     ),
     room("cli", &["config"], &["getopts"]),
-    room("ctl", &["config", "control"], &["getopts"]),
+    room(
+        "ctl",
+        &["config", "control", "sys"],
+        &["getopts", "serde_yaml"],
+    ),
     room("background", &["core", "reactor"], &[]),
     room("core", &["core"], &[]),
     room("core/http", &["core"], &["httparse"]),

@@ -90,7 +90,10 @@ impl Answer {
     /// Writes the head. Without a length, the body is in chunks if `chunked`, else it ends with
     /// the connection.
     pub(crate) fn write_head(&self, out: &mut Vec<u8>, unix_s: u64, form: HeadForm) {
-        text::push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)));
+        text::push(
+            out,
+            format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)),
+        );
         text::push(out, format_args!("Date: {}\r\n", date(unix_s)));
         text::push(out, format_args!("Content-Type: {}\r\n", self.content_type));
         match (&self.body, form.chunked) {
@@ -103,9 +106,7 @@ impl Answer {
         for (name, value) in &self.fields {
             text::push(out, format_args!("{name}: {value}\r\n"));
         }
-        out.extend_from_slice(
-            b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
-        );
+        out.extend_from_slice(b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
         if !form.keeps_alive {
             out.extend_from_slice(b"Connection: close\r\n");
         }

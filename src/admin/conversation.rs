@@ -1,6 +1,8 @@
 //! One caller's side of a connection: bytes in, answers out, without a socket.
 
-use crate::admin::answer::{Answer, Body, Flow, HeadForm, LAST_CHUNK, PART_BYTES, Progress, write_chunk};
+use crate::admin::answer::{
+    Answer, Body, Flow, HeadForm, LAST_CHUNK, PART_BYTES, Progress, write_chunk,
+};
 use crate::admin::request::{self, BODY_BYTES_MAX, HEAD_BYTES_MAX, Malformed, Request, Verb};
 use crate::admin::view::View;
 use crate::core::http::head::RequestHead;
@@ -42,7 +44,9 @@ struct Running {
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("chunked", &self.chunked).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("chunked", &self.chunked)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,11 +106,6 @@ impl Conversation {
                 Err(malformed)
             }
         }
-    }
-
-    /// Says nothing more after the answer that is to come.
-    pub(crate) fn end_after_answer(&mut self) {
-        self.keeps_alive = false;
     }
 
     /// Begins to answer.

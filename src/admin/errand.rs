@@ -29,7 +29,10 @@ pub(crate) enum Action {
     /// Change what backends take.
     Steer { target: Target, change: Change },
     /// Add a backend to an upstream.
-    Add { upstream: String, backend: NewBackend },
+    Add {
+        upstream: String,
+        backend: NewBackend,
+    },
     /// Take a backend out of its upstream.
     Remove { target: Target },
     /// End the sessions of backends.

@@ -131,18 +131,28 @@ mod tests {
     #[test]
     fn over_tcp_the_token_counts() {
         let rules = rules(Some("abc"), false);
-        for (shown, may) in [(Some("abc"), true), (Some("abd"), false), (Some("ab"), false)] {
+        for (shown, may) in [
+            (Some("abc"), true),
+            (Some("abd"), false),
+            (Some("ab"), false),
+        ] {
             assert_eq!(rules.admit(&tcp(), &with(shown, None), true).is_ok(), may);
             assert_eq!(rules.admit(&tcp(), &with(shown, None), false).is_ok(), may);
         }
-        assert_eq!(rules.admit(&tcp(), &with(None, None), true), Err(WRONG_TOKEN));
+        assert_eq!(
+            rules.admit(&tcp(), &with(None, None), true),
+            Err(WRONG_TOKEN)
+        );
     }
 
     #[test]
     fn without_a_token_one_may_look_where_that_is_open_and_nobody_acts() {
         let open = rules(None, true);
         assert!(open.admit(&tcp(), &with(None, None), false).is_ok());
-        assert_eq!(open.admit(&tcp(), &with(Some(""), None), true), Err(NO_TOKEN));
+        assert_eq!(
+            open.admit(&tcp(), &with(Some(""), None), true),
+            Err(NO_TOKEN)
+        );
     }
 
     #[test]
@@ -152,7 +162,11 @@ mod tests {
         assert!(rules.admit(&tcp(), &own, true).is_ok());
         for origin in ["http://evil", "null", "http://127.0.0.1:9001"] {
             let other = with(Some("abc"), Some(origin));
-            assert_eq!(rules.admit(&tcp(), &other, true), Err(OTHER_PAGE), "{origin}");
+            assert_eq!(
+                rules.admit(&tcp(), &other, true),
+                Err(OTHER_PAGE),
+                "{origin}"
+            );
         }
     }
 }

@@ -21,14 +21,6 @@ impl<'a> JsonWriter<'a> {
         }
     }
 
-    /// Goes on in an object or a list of which something stands in the text already.
-    pub(crate) fn going_on(out: &'a mut Vec<u8>) -> Self {
-        Self {
-            out,
-            needs_comma: true,
-        }
-    }
-
     pub(crate) fn begin_object(&mut self) {
         self.separate();
         self.out.push(b'{');

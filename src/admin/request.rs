@@ -182,7 +182,8 @@ mod tests {
     fn a_form_and_a_token_come_with_a_post() {
         let request = one(
             "POST /drain HTTP/1.1\r\nHost: x:9\r\nAuthorization: bearer abc \r\n\
-             Origin: http://x:9\r\nConnection: close\r\nContent-Length: 17\r\n\r\ntarget=app%2Fb1&w",
+             Origin: http://x:9\r\nConnection: close\r\nContent-Length: 17\r\n\r\n\
+             target=app%2Fb1&w",
         );
         assert_eq!(request.verb, Verb::Post);
         assert_eq!(request.parameter("target"), Some("app/b1"));
@@ -206,10 +207,16 @@ mod tests {
         let status = |text: &str| asked(text).map(|_| 0).unwrap_or_else(|(status, _)| status);
         let post = "POST / HTTP/1.1\r\nHost: x\r\n";
         assert_eq!(status(&format!("{post}Content-Length: 99999\r\n\r\n")), 413);
-        assert_eq!(status(&format!("{post}Transfer-Encoding: chunked\r\n\r\n")), 411);
+        assert_eq!(
+            status(&format!("{post}Transfer-Encoding: chunked\r\n\r\n")),
+            411
+        );
         assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
         let long = "x".repeat(HEAD_BYTES_MAX);
-        assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: x\r\nA: {long}\r\n\r\n")), 431);
+        assert_eq!(
+            status(&format!("GET / HTTP/1.1\r\nHost: x\r\nA: {long}\r\n\r\n")),
+            431
+        );
     }
 
     #[test]

@@ -5,10 +5,10 @@ use crate::admin::errand::{Action, Change, NewBackend, Reply, Target};
 use crate::admin::json::JsonWriter;
 use crate::admin::metrics::{self, Exposition};
 use crate::admin::outline::{Outline, Phase};
+use crate::admin::page;
 use crate::admin::request::{Request, Verb};
 use crate::admin::status::Status;
 use crate::admin::view::View;
-use crate::admin::page;
 
 /// The largest weight of a backend.
 const WEIGHT_MAX: u32 = 65_535;
@@ -82,13 +82,27 @@ pub(crate) fn meaning(request: &Request, outline: &Outline) -> Result<Meaning, M
 }
 
 const ACTIONS: [&str; 13] = [
-    "/reload", "/reopen", "/upgrade", "/quit", "/stop", "/drain", "/disable", "/enable", "/weight",
-    "/add", "/remove", "/kick", "/log-level",
+    "/reload",
+    "/reopen",
+    "/upgrade",
+    "/quit",
+    "/stop",
+    "/drain",
+    "/disable",
+    "/enable",
+    "/weight",
+    "/add",
+    "/remove",
+    "/kick",
+    "/log-level",
 ];
 
 fn unknown(path: &str) -> Mistake {
     let there = "/, /live, /ready, /metrics, /status.json, /config, /sessions and, with POST, ";
-    (404, format!("no {path} here, but {there}{}", ACTIONS.join(", ")))
+    (
+        404,
+        format!("no {path} here, but {there}{}", ACTIONS.join(", ")),
+    )
 }
 
 fn action(request: &Request, outline: &Outline) -> Result<Action, Mistake> {
@@ -203,7 +217,10 @@ fn add(request: &Request, outline: &Outline) -> Result<Action, Mistake> {
     let upstream = request.parameter("upstream").unwrap_or_default();
     let found = find_upstream(outline, upstream)?;
     let Some(address) = request.parameter("address") else {
-        return Err((400, "`address` is missing: HOST:PORT or unix:PATH".to_owned()));
+        return Err((
+            400,
+            "`address` is missing: HOST:PORT or unix:PATH".to_owned(),
+        ));
     };
     let id = request.parameter("id").map(str::to_owned);
     let name = id.as_deref().unwrap_or(address);

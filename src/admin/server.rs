@@ -75,8 +75,6 @@ struct Visit {
 pub(crate) struct Turned {
     /// What the control loop is to do.
     pub(crate) errands: Vec<Errand>,
-    /// Whether more may be there to do at once.
-    pub(crate) has_more: bool,
     /// Whether the descriptor that is not ours was heard of.
     pub(crate) is_other: bool,
 }
@@ -123,10 +121,7 @@ impl Server {
 
     /// Serves those whose time has come, each as far as it goes.
     pub(crate) fn serve(&mut self, ready: &[u64], view: &View<'_>) -> Turned {
-        let mut turned = Turned {
-            has_more: !ready.is_empty(),
-            ..Turned::default()
-        };
+        let mut turned = Turned::default();
         for &key in ready {
             match key {
                 TIMER_KEY => self.on_time(view.now),
@@ -155,7 +150,10 @@ impl Server {
     }
 
     fn let_in(&mut self, door: u64, now: Tick) {
-        let Some(door) = usize::try_from(door).ok().filter(|it| *it < self.doors.len()) else {
+        let Some(door) = usize::try_from(door)
+            .ok()
+            .filter(|it| *it < self.doors.len())
+        else {
             return;
         };
         for _ in 0..CALLERS_A_TURN_MAX {
@@ -265,7 +263,11 @@ impl Server {
         let expected = visit.expects();
         if visit.expected != expected {
             visit.expected = expected;
-            if self.poller.expect(&visit.socket, visit.key, expected).is_err() {
+            if self
+                .poller
+                .expect(&visit.socket, visit.key, expected)
+                .is_err()
+            {
                 self.callers.remove(place);
             }
         }
@@ -301,12 +303,7 @@ impl Visit {
         }
     }
 
-    fn on_request(
-        &mut self,
-        rules: &Rules,
-        request: &Request,
-        view: &View<'_>,
-    ) -> Option<Errand> {
+    fn on_request(&mut self, rules: &Rules, request: &Request, view: &View<'_>) -> Option<Errand> {
         let unix_s = view.unix_ms / 1000;
         let is_json = request.accept.contains(crate::admin::answer::JSON);
         let meaning = resources::meaning(request, view.outline);

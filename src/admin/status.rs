@@ -65,7 +65,10 @@ fn write(step: Step, view: &View<'_>, out: &mut Vec<u8>) -> Option<Step> {
                 Some(Step::Listener(at + 1))
             }
             None => {
-                out.extend_from_slice(b"],\"upstreams\":[");
+                let mut json = JsonWriter::new(out);
+                json.end_list();
+                json.key("upstreams");
+                json.begin_list();
                 Some(Step::Upstream(0))
             }
         },
@@ -84,12 +87,17 @@ fn write(step: Step, view: &View<'_>, out: &mut Vec<u8>) -> Option<Step> {
                 Some(Step::Backend(upstream, at + 1))
             }
             None => {
-                out.extend_from_slice(b"]}");
+                let mut json = JsonWriter::new(out);
+                json.end_list();
+                json.end_object();
                 Some(Step::Upstream(upstream + 1))
             }
         },
         Step::Tail => {
-            out.extend_from_slice(b"]}\n");
+            let mut json = JsonWriter::new(out);
+            json.end_list();
+            json.end_object();
+            out.push(b'\n');
             None
         }
     }

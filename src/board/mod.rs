@@ -443,8 +443,8 @@ impl Board {
     }
 
     /// Whether a backend is out of service.
-    #[must_use]
-    pub(crate) fn is_draining(&self, column: BackendColumn) -> bool {
+    #[cfg(test)]
+    fn is_draining(&self, column: BackendColumn) -> bool {
         self.service(column) != Service::Full
     }
 

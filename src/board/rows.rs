@@ -44,12 +44,7 @@ impl Board {
     }
 
     /// The board as it is seen from a row.
-    pub(super) fn seen_from(
-        memory: Mapping,
-        layout: Layout,
-        row: usize,
-        incarnation: u16,
-    ) -> Self {
+    pub(super) fn seen_from(memory: Mapping, layout: Layout, row: usize, incarnation: u16) -> Self {
         Self {
             memory,
             layout,

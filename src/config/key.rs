@@ -16,8 +16,8 @@ use super::model::Config;
 use super::node::Entry;
 use super::tree::{Map, Tree, word};
 use super::{
-    access_log, admin, answers, backend, fields, forwarded_fields, health, https, keepalive, listener,
-    proxy_protocol, route, sticky, timeouts, tls, tls_route, top, upstream,
+    access_log, admin, answers, backend, fields, forwarded_fields, health, https, keepalive,
+    listener, proxy_protocol, route, sticky, timeouts, tls, tls_route, top, upstream,
 };
 
 /// A key of a mapping that is read into `M`.

@@ -30,7 +30,9 @@ pub(super) static TOP: &[Key<Config>] = &[
     Key::new("access_log", access_log, |it, shown| {
         or_off(ACCESS_LOG, it.access_log.as_ref(), shown)
     }),
-    Key::new("admin", admin::admin, |it, shown| admin::written(&it.admin, shown)),
+    Key::new("admin", admin::admin, |it, shown| {
+        admin::written(&it.admin, shown)
+    }),
     key! {
         "max_connections", Config.connections_max,
         or_word("auto", integer(1..=defaults::CONNECTIONS_LIMIT)), tree::or_word("auto"),

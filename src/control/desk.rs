@@ -147,8 +147,8 @@ impl Desk {
         let Who::Child(child) = &mut self.who else {
             return;
         };
-        let is_soon = child.started != Tick::default()
-            && now.since_ms(child.started) < QUICK_END_MS;
+        let is_soon =
+            child.started != Tick::default() && now.since_ms(child.started) < QUICK_END_MS;
         let (Some(board), None, false) = (board, &child.channel, is_soon) else {
             return;
         };

@@ -14,6 +14,7 @@ impl Controller {
         let Some(desk) = &mut self.desk else {
             return;
         };
+        desk.facts.workers_wanted = self.workforce.workers_wanted();
         desk.staff(self.workforce.board_fd());
         desk.tell_facts();
         let board = self.workforce.board();

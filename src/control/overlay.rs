@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::admin::errand::{Change, Target};
-use crate::board::{Board, CountedBackends};
 use crate::admin::observed::service_word;
 use crate::admin::outline::{Outline, UpstreamOutline};
+use crate::board::{Board, CountedBackends};
 use crate::core::backend::Service;
 
 /// What was changed of one backend.
@@ -57,13 +57,13 @@ pub(crate) struct Turn {
 }
 
 impl Overlay {
-    /// How many backends are not as the file has them.
-    pub(crate) fn count(&self) -> usize {
-        self.backends.len()
-    }
-
     /// Changes what is meant; what that was and is.
-    pub(crate) fn steer(&mut self, outline: &Outline, target: &Target, change: Change) -> Vec<Turn> {
+    pub(crate) fn steer(
+        &mut self,
+        outline: &Outline,
+        target: &Target,
+        change: Change,
+    ) -> Vec<Turn> {
         let Some(upstream) = outline.upstream(&target.upstream) else {
             return Vec::new();
         };

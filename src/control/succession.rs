@@ -90,7 +90,11 @@ impl Controller {
     /// What the program must find in its environment that takes the place of this one.
     fn environment(&self) -> Vec<(&'static str, String)> {
         let doors = self.desk.as_ref().and_then(|it| it.doors().environment());
-        self.service.environment().into_iter().chain(doors).collect()
+        self.service
+            .environment()
+            .into_iter()
+            .chain(doors)
+            .collect()
     }
 
     fn pid_file_fd(&self) -> Option<BorrowedFd<'_>> {

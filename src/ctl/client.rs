@@ -56,7 +56,11 @@ fn exchange(mut stream: UnixStream, method: Method, target: &str) -> io::Result<
         Method::Get => "GET",
         Method::Post => "POST",
     };
-    let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+    let length = if method == "POST" {
+        "Content-Length: 0\r\n"
+    } else {
+        ""
+    };
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: weir\r\nAccept: text/plain\r\n\
          Connection: close\r\n{length}\r\n"

@@ -1,6 +1,9 @@
 //! `weir ctl`: asks a weir that runs, and tells it what to do.
 
 mod client;
+mod report;
+mod tables;
+mod top;
 mod verbs;
 
 pub use verbs::run;

@@ -6,6 +6,8 @@ use getopts::Options;
 
 use crate::config::model::AdminSocket;
 use crate::ctl::client::{self, Answer, Failure, Method, escaped};
+use crate::ctl::report::Report;
+use crate::ctl::{tables, top};
 
 /// Done.
 const EXIT_OK: u8 = 0;
@@ -53,17 +55,66 @@ struct Verb {
 }
 
 const VERBS: &[Verb] = &[
-    Verb { name: "status", arguments: "", about: "how weir is, in a few lines" },
-    Verb { name: "backends", arguments: "[UPSTREAM]", about: "each backend: state, share, errors" },
-    Verb { name: "listeners", arguments: "", about: "each listener: connections, requests, bytes" },
-    Verb { name: "config", arguments: "", about: "what runs, with every default" },
-    Verb { name: "drain", arguments: "TARGET", about: "no new sessions but those that stick to it" },
-    Verb { name: "disable", arguments: "TARGET", about: "nothing new at all" },
-    Verb { name: "enable", arguments: "TARGET", about: "undoes drain and disable" },
-    Verb { name: "weight", arguments: "TARGET N|file", about: "its share of the traffic" },
-    Verb { name: "reload", arguments: "[--reset]", about: "read the configuration file again" },
-    Verb { name: "ready", arguments: "", about: "exit status 0 where weir is ready" },
-    Verb { name: "log-level", arguments: "LEVEL", about: "error, warn, info, debug or trace" },
+    Verb {
+        name: "status",
+        arguments: "",
+        about: "how weir is, in a few lines",
+    },
+    Verb {
+        name: "backends",
+        arguments: "[UPSTREAM]",
+        about: "each backend: state, share, errors",
+    },
+    Verb {
+        name: "listeners",
+        arguments: "",
+        about: "each listener: connections, requests, bytes",
+    },
+    Verb {
+        name: "top",
+        arguments: "",
+        about: "how everything goes, as it goes",
+    },
+    Verb {
+        name: "config",
+        arguments: "",
+        about: "what runs, with every default",
+    },
+    Verb {
+        name: "drain",
+        arguments: "TARGET",
+        about: "no new sessions but those that stick to it",
+    },
+    Verb {
+        name: "disable",
+        arguments: "TARGET",
+        about: "nothing new at all",
+    },
+    Verb {
+        name: "enable",
+        arguments: "TARGET",
+        about: "undoes drain and disable",
+    },
+    Verb {
+        name: "weight",
+        arguments: "TARGET N|file",
+        about: "its share of the traffic",
+    },
+    Verb {
+        name: "reload",
+        arguments: "[--reset]",
+        about: "read the configuration file again",
+    },
+    Verb {
+        name: "ready",
+        arguments: "",
+        about: "exit status 0 where weir is ready",
+    },
+    Verb {
+        name: "log-level",
+        arguments: "LEVEL",
+        about: "error, warn, info, debug or trace",
+    },
 ];
 
 fn options() -> Options {
@@ -79,7 +130,8 @@ fn options() -> Options {
 }
 
 fn usage() -> String {
-    let mut text = "weir ctl asks a weir that runs.\n\nUsage: weir ctl [options] VERB\n\n".to_owned();
+    let mut text =
+        "weir ctl asks a weir that runs.\n\nUsage: weir ctl [options] VERB\n\n".to_owned();
     for Verb {
         name,
         arguments,
@@ -96,9 +148,8 @@ fn usage() -> String {
 /// Does what the words say.
 #[must_use]
 pub fn run(words: &[String]) -> Outcome {
-    let hint = |words: String| {
-        Outcome::failed(EXIT_USAGE, &format!("{words}; try `weir ctl --help`"))
-    };
+    let hint =
+        |words: String| Outcome::failed(EXIT_USAGE, &format!("{words}; try `weir ctl --help`"));
     let matches = match options().parse(words) {
         Ok(matches) => matches,
         Err(fail) => return hint(fail.to_string()),
@@ -155,7 +206,19 @@ impl Asked {
     /// What is wrong with the words.
     fn carry_out(&self, verb: &str) -> Result<Outcome, String> {
         match verb {
-            "status" => Ok(self.get("/status.json")),
+            "status" => Ok(self.report(|report| Ok(tables::status(report)))),
+            "listeners" => Ok(self.report(|report| Ok(tables::listeners(report)))),
+            "backends" => {
+                let only = self.arguments.first().map(String::as_str);
+                Ok(self.report(|report| {
+                    let unknown = || format!("no upstream {}", only.unwrap_or_default());
+                    tables::backends(report, only).ok_or_else(unknown)
+                }))
+            }
+            "top" => Ok(match top::run(&self.socket) {
+                Ok(()) => Outcome::default(),
+                Err(words) => Outcome::failed(EXIT_REFUSED, &words),
+            }),
             "config" => Ok(self.get("/config")),
             "ready" => Ok(self.get("/ready")),
             "metrics" => Ok(self.get("/metrics")),
@@ -185,6 +248,22 @@ impl Asked {
         argument.ok_or_else(|| format!("{what} is missing"))
     }
 
+    /// A table of what weir says of itself, or that as it is.
+    fn report(&self, table: impl FnOnce(&Report) -> Result<String, String>) -> Outcome {
+        let told = self.get("/status.json");
+        if self.is_json || told.status != EXIT_OK {
+            return told;
+        }
+        let report = Report::read(&told.text);
+        let table = report
+            .ok_or_else(|| "weir says what is no status".to_owned())
+            .and_then(|report| table(&report));
+        match table {
+            Ok(text) => Outcome::done(text),
+            Err(words) => Outcome::failed(EXIT_REFUSED, &words),
+        }
+    }
+
     fn get(&self, target: &str) -> Outcome {
         self.ask(Method::Get, target)
     }
@@ -194,7 +273,6 @@ impl Asked {
     }
 
     fn ask(&self, method: Method, target: &str) -> Outcome {
-        let _ = self.is_json;
         match client::ask(&self.socket, method, target) {
             Ok(Answer { status: 200, body }) => Outcome::done(body),
             Ok(Answer { body, .. }) => Outcome::failed(EXIT_REFUSED, &body),

@@ -51,12 +51,7 @@ impl Poller {
             Expected::Room => EventFlags::OUT,
             Expected::Nothing => EventFlags::empty(),
         };
-        Ok(epoll::modify(
-            &self.0,
-            fd,
-            EventData::new_u64(key),
-            flags,
-        )?)
+        Ok(epoll::modify(&self.0, fd, EventData::new_u64(key), flags)?)
     }
 
     /// Waits at most so long, or for ever, and tells whose time has come.

@@ -38,4 +38,5 @@ pub mod stderr;
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 mod syscalls;
+pub(crate) mod terminal;
 pub(crate) mod unacknowledged;

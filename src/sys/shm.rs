@@ -73,8 +73,9 @@ impl Mapping {
     #[must_use]
     pub(crate) fn words(&self) -> &[AtomicU64] {
         // SAFETY: `base` is the start of a live mapping of `words` words, page-aligned, readable,
-        // and writable where it is written to, until `drop`; the seals keep a file at least that long. Every bit
-        // pattern is an AtomicU64, and all processes access the words atomically only.
+        // and writable where it is written to, until `drop`; the seals keep a file at least that
+        // long. Every bit pattern is an AtomicU64, and all processes access the words atomically
+        // only.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
     }
 

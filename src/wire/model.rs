@@ -1,12 +1,13 @@
 //! A compiled configuration as bytes, so that whoever gets it need not compile it again.
 
 use crate::config::model::{
-    AccessLog, Action, Admin, AdminRead, AdminSocket, AlgorithmSettings, Backend, CertificateFiles, CertificateSource,
-    ClientAuthSource, Config, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HashKey,
-    HeaderEdits, HealthCheck, HostPattern, Http, HttpsRedirect, IdentityFiles, InitialState,
-    Keepalive, Listener, ListenerTls, LogFormat, Mode, Network, Passive, Privileges, ProbeKind,
-    ProxyProtocol, ProxyVersion, Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides,
-    Timeouts, TlsRoute, TlsVersion, Upstream, UpstreamTls, WhenAllDown,
+    AccessLog, Action, Admin, AdminRead, AdminSocket, AlgorithmSettings, Backend, CertificateFiles,
+    CertificateSource, ClientAuthSource, Config, EjectPolicy, ErrorPage, FixedResponse,
+    ForwardedFields, HashKey, HeaderEdits, HealthCheck, HostPattern, Http, HttpsRedirect,
+    IdentityFiles, InitialState, Keepalive, Listener, ListenerTls, LogFormat, Mode, Network,
+    Passive, Privileges, ProbeKind, ProxyProtocol, ProxyVersion, Route, Sticky, StickyCookie,
+    Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream, UpstreamTls,
+    WhenAllDown,
 };
 use crate::core::address::{Address, BackendAddress};
 use crate::tls::material::{

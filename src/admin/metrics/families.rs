@@ -28,9 +28,12 @@ const fn family(
 use Kind::{Counter, Gauge};
 
 pub(super) const FAMILIES: &[Family] = &[
-    family(Gauge, "weir_build_info", "The version of weir.", |v, i, s| {
-        once(i, || s.sample(&[("version", &v.facts.version)], 1))
-    }),
+    family(
+        Gauge,
+        "weir_build_info",
+        "The version of weir.",
+        |v, i, s| once(i, || s.sample(&[("version", &v.facts.version)], 1)),
+    ),
     family(
         Gauge,
         "weir_start_time_seconds",
@@ -47,7 +50,11 @@ pub(super) const FAMILIES: &[Family] = &[
         Gauge,
         "weir_ready",
         "Whether weir serves: not while it starts or ends.",
-        |v, i, s| once(i, || s.sample(&[], u8::from(v.facts.phase == Phase::Serving))),
+        |v, i, s| {
+            once(i, || {
+                s.sample(&[], u8::from(v.facts.phase == Phase::Serving))
+            })
+        },
     ),
     family(
         Gauge,
@@ -89,7 +96,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "weir_worker_connections",
         "Client connections of a worker.",
         |v, i, s| {
-            each_worker(v, i, |worker, sessions| s.sample(&[("worker", worker)], sessions))
+            each_worker(v, i, |worker, sessions| {
+                s.sample(&[("worker", worker)], sessions)
+            })
         },
     ),
     family(
@@ -110,9 +119,15 @@ pub(super) const FAMILIES: &[Family] = &[
         "Bytes from clients (in) and to clients (out).",
         |v, i, s| {
             each_listener(v, i, |outline, column| {
-                let cells = [("in", ListenerCell::BytesIn), ("out", ListenerCell::BytesOut)];
+                let cells = [
+                    ("in", ListenerCell::BytesIn),
+                    ("out", ListenerCell::BytesOut),
+                ];
                 for (direction, cell) in cells {
-                    let labels = [("listener", outline.name.as_str()), ("direction", direction)];
+                    let labels = [
+                        ("listener", outline.name.as_str()),
+                        ("direction", direction),
+                    ];
                     s.sample(&labels, total(v, column, cell));
                 }
             })
@@ -387,7 +402,10 @@ fn each_handshakes(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>) -> boo
     if outline.expects_hello {
         let column = find::<CountedHandshakes>(view, item, &outline.column);
         for ended in Handshake::ALL {
-            let labels = [("listener", outline.name.as_str()), ("result", ended.words())];
+            let labels = [
+                ("listener", outline.name.as_str()),
+                ("result", ended.words()),
+            ];
             sink.sample(&labels, total(view, column, ended));
         }
     }
@@ -432,7 +450,10 @@ fn each_backend(
     };
     item.within += 1;
     if let Some(column) = find(view, item, &outline.column) {
-        let labels = [("upstream", upstream.name.as_str()), ("backend", &outline.name)];
+        let labels = [
+            ("upstream", upstream.name.as_str()),
+            ("backend", &outline.name),
+        ];
         write(labels, column, outline);
     }
     true

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::model::{
-    AccessLog, Backend, CertificateFiles, CertificateSource, ClientAuthSource, EjectPolicy,
-    ErrorPage, FixedResponse, ForwardedFields, HeaderEdits, HealthCheck, HostPattern, Http,
-    HttpsRedirect, IdentityFiles, InitialState, Keepalive, Listener, ListenerTls, LogFormat,
-    Network, Passive, Privileges, ProxyProtocol, ProxyVersion, Route, Sticky, StickyCookie,
-    Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream, UpstreamTls,
-    WhenAllDown,
+    AccessLog, Admin, AdminRead, AdminSocket, Backend, CertificateFiles, CertificateSource,
+    ClientAuthSource, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HeaderEdits,
+    HealthCheck, HostPattern, Http, HttpsRedirect, IdentityFiles, InitialState, Keepalive,
+    Listener, ListenerTls, LogFormat, Network, Passive, Privileges, ProxyProtocol, ProxyVersion,
+    Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion,
+    Upstream, UpstreamTls, WhenAllDown,
 };
 use crate::wire::bundle::Bundle;
 
@@ -618,6 +618,32 @@ fn privileges() -> impl Strategy<Value = Privileges> {
     })
 }
 
+fn admin() -> impl Strategy<Value = Admin> {
+    let socket = prop_oneof![
+        Just(AdminSocket::Auto),
+        Just(AdminSocket::Off),
+        "/run/[a-z ]{1,8}".prop_map(|path| AdminSocket::At(path.into())),
+    ];
+    let read = prop_oneof![
+        Just(AdminRead::Auto),
+        Just(AdminRead::Open),
+        Just(AdminRead::Token)
+    ];
+    let listen = prop::option::of(1..=u16::MAX);
+    (socket, listen, prop::option::of("/etc/[a-z ]{1,8}"), read).prop_map(
+        |(socket, port, token_file, read)| Admin {
+            socket,
+            listen: port.map(|port| Address::Ip(([127, 0, 0, 1], port).into())),
+            // It needs one.
+            read: match token_file {
+                Some(_) => read,
+                None => AdminRead::Auto,
+            },
+            token_file: token_file.map(Into::into),
+        },
+    )
+}
+
 fn config() -> BoxedStrategy<Config> {
     let level = prop_oneof![Just(log::LevelFilter::Off), Just(log::LevelFilter::Trace)];
     let format = prop_oneof![
@@ -642,7 +668,7 @@ fn config() -> BoxedStrategy<Config> {
         prop::option::of(access_log),
         prop::option::of(1..=60_usize),
         any::<(bool, bool)>(),
-        privileges(),
+        (privileges(), admin()),
     );
     let listeners = (listener(0, true), listener(1, false));
     let upstreams = (
@@ -667,7 +693,8 @@ fn config() -> BoxedStrategy<Config> {
             buffer_memory_bytes: process.6,
             splice: process.7,
             access_log: process.8,
-            privileges: process.11,
+            privileges: process.11.0,
+            admin: process.11.1,
         })
         .boxed()
 }
