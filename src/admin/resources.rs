@@ -254,8 +254,7 @@ fn number(request: &Request, name: &str, least: u32, most: u32) -> Result<Option
 /// What there is to see.
 pub(crate) fn show(look: Look, view: &View<'_>) -> Answer {
     match look {
-        Look::Page => Answer::whole(200, HTML, page::HTML_PAGE.to_vec())
-            .with("Content-Security-Policy", page::CONTENT_SECURITY_POLICY),
+        Look::Page => show_page(view, true),
         Look::Live => Answer::text(200, "live"),
         Look::Ready => match view.facts.phase {
             Phase::Serving => Answer::text(200, "ready"),
@@ -264,6 +263,13 @@ pub(crate) fn show(look: Look, view: &View<'_>) -> Answer {
         Look::Metrics(form) => Answer::flow(form.content_type(), metrics::Scrape::new(form, view)),
         Look::Status => Answer::flow(JSON, Status::new(view)),
     }
+}
+
+/// The page, with how things are or without: it holds nothing that has to be kept from anybody, and
+/// asks for a token itself.
+pub(crate) fn show_page(view: &View<'_>, shows_rows: bool) -> Answer {
+    Answer::flow(HTML, page::Page::new(view, shows_rows))
+        .with("Content-Security-Policy", page::CONTENT_SECURITY_POLICY)
 }
 
 /// What came of an errand: as text, or for programs that want it as JSON.

@@ -11,7 +11,7 @@ use crate::admin::conversation::Conversation;
 use crate::admin::errand::{Errand, Reply, Ticket};
 use crate::admin::guard::{self, Rules};
 use crate::admin::request::{Malformed, Request};
-use crate::admin::resources::{self, Meaning};
+use crate::admin::resources::{self, Look, Meaning};
 use crate::admin::view::View;
 use crate::core::http::head::RequestHead;
 use crate::core::time::Tick;
@@ -310,6 +310,7 @@ impl Visit {
         let acts = meaning.as_ref().map_or(false, Meaning::acts);
         let admitted = rules.admit(&self.who, request, acts);
         let answer = match (admitted, meaning) {
+            (Err(_), Ok(Meaning::Look(Look::Page))) => resources::show_page(view, false),
             (Err((status, words)), _) => refusal(status, words, is_json),
             (Ok(_), Err((status, words))) => resources::mistake(status, &words, is_json),
             (Ok(_), Ok(Meaning::Look(look))) => resources::show(look, view),
