@@ -19,6 +19,8 @@ pub(crate) struct Conversation {
     taken: usize,
     flow: Option<Running>,
     phase: Phase,
+    /// What has been heard is no whole request.
+    is_partial: bool,
     /// Of the request that is being answered.
     is_head: bool,
     keeps_alive: bool,
@@ -51,12 +53,23 @@ impl std::fmt::Debug for Running {
 }
 
 impl Conversation {
-    /// Hears what has come, as far as there is room; how many bytes that are.
-    pub(crate) fn hear(&mut self, bytes: &[u8]) -> usize {
-        let room = INPUT_BYTES_MAX - self.input.len();
-        let count = bytes.len().min(room);
-        self.input.extend_from_slice(&bytes[..count]);
-        count
+    /// How many more bytes it keeps of what the caller says. A request that takes all that there
+    /// is is whole, or refused.
+    pub(crate) fn room(&self) -> usize {
+        INPUT_BYTES_MAX - self.input.len()
+    }
+
+    /// Hears what has come, for which there must be room.
+    pub(crate) fn hear(&mut self, bytes: &[u8]) {
+        debug_assert!(bytes.len() <= self.room(), "asked before");
+        self.input.extend_from_slice(bytes);
+        self.is_partial = false;
+    }
+
+    /// Whether it cannot go on without hearing more. Requests that came together are answered one
+    /// after the other.
+    pub(crate) fn needs_more(&self) -> bool {
+        self.phase == Phase::Listening && (self.input.is_empty() || self.is_partial)
     }
 
     /// Whether more may be heard.
@@ -91,7 +104,10 @@ impl Conversation {
             return Ok(None);
         }
         match request::read(head, &self.input) {
-            Ok(None) => Ok(None),
+            Ok(None) => {
+                self.is_partial = true;
+                Ok(None)
+            }
             Ok(Some((request, length))) => {
                 self.input.drain(..length);
                 self.phase = Phase::Asked;
@@ -184,6 +200,68 @@ impl Conversation {
             if self.flow.is_none() {
                 self.output = Vec::new();
             }
+        } else if self.taken >= PART_BYTES {
+            // One who takes a part of each answer and asks for more never takes all.
+            self.output.drain(..self.taken);
+            self.taken = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::outline::{Facts, Outline};
+    use crate::board::Board;
+    use crate::core::time::Tick;
+
+    /// Never ends.
+    struct Endless;
+
+    impl Flow for Endless {
+        fn go_on(&mut self, _: &View<'_>, out: &mut Vec<u8>) -> Progress {
+            out.resize(PART_BYTES, b'x');
+            Progress::More
+        }
+    }
+
+    #[test]
+    fn requests_that_come_together_are_answered_in_turn() {
+        let mut talk = Conversation::default();
+        talk.hear("GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(3).as_bytes());
+        talk.hear(b"GET /");
+        for _ in 0..3 {
+            assert!(!talk.needs_more());
+            let request = talk.next_request(&mut RequestHead::default());
+            assert_eq!(request.expect("well-formed").expect("whole").path, "/");
+            talk.answer(Answer::text(200, "ok"), 0);
+        }
+        let rest = talk.next_request(&mut RequestHead::default());
+        assert_eq!(rest, Ok(None));
+        assert!(talk.needs_more());
+    }
+
+    #[test]
+    fn who_takes_a_part_of_each_answer_fills_no_memory() {
+        let (outline, facts) = (Outline::default(), Facts::default());
+        let board = Board::private().expect("memory");
+        let view = View {
+            board: &board,
+            outline: &outline,
+            facts: &facts,
+            now: Tick::default(),
+            unix_ms: 0,
+        };
+        let mut talk = Conversation::default();
+        talk.hear(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        let request = talk.next_request(&mut RequestHead::default());
+        assert!(request.expect("well-formed").is_some());
+        talk.answer(Answer::flow("text/plain", Endless), 0);
+        for _ in 0..1000 {
+            talk.go_on(&view);
+            assert!(talk.output().len() > PART_BYTES / 2);
+            talk.take(PART_BYTES / 2);
+            assert!(talk.output.len() <= 3 * PART_BYTES, "{}", talk.output.len());
         }
     }
 }

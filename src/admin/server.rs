@@ -48,7 +48,6 @@ pub(crate) struct Server {
     poller: Poller,
     doors: Vec<OwnedFd>,
     rules: Rules,
-    own_user: u32,
     callers: Slab<Visit>,
     timer: Beat,
     is_timed: bool,
@@ -89,7 +88,6 @@ impl Server {
             poller: Poller::open()?,
             doors,
             rules,
-            own_user: door::own_user(),
             callers: Slab::new(),
             timer: Beat::stopped()?,
             is_timed: false,
@@ -165,7 +163,8 @@ impl Server {
             }
             let who = guard::Caller {
                 peer,
-                own_user: self.own_user,
+                // It may have been root when the door was opened.
+                own_user: door::own_user(),
             };
             self.welcome(socket, who, now);
         }
@@ -229,7 +228,9 @@ impl Server {
 
     fn on_caller(&mut self, key: u64, view: &View<'_>) -> Option<Errand> {
         let place = self.place_of(key)?;
-        if !self.callers[place].hear(view.now) {
+        let visit = &mut self.callers[place];
+        // Of one for whom nothing is waited nothing is told but its end.
+        if visit.expected == Expected::Nothing || !visit.hear(view.now) {
             self.callers.remove(place);
             return None;
         }
@@ -290,15 +291,20 @@ impl Visit {
             return true;
         }
         let mut bytes = [0; READ_BYTES];
-        match self.socket.read(&mut bytes) {
+        let room = self.talk.room().min(READ_BYTES);
+        if room == 0 {
+            // Requests wait until the answers before them are taken.
+            return true;
+        }
+        match self.socket.read(&mut bytes[..room]) {
             Ok(None) => true,
             Ok(Some(0)) | Err(_) => false,
             Ok(Some(count)) => {
                 if !self.talk.is_mid_request() {
                     self.since = now;
                 }
-                // More than a request may have is refused by what is there already.
-                self.talk.hear(&bytes[..count]) > 0
+                self.talk.hear(&bytes[..count]);
+                true
             }
         }
     }
@@ -353,7 +359,7 @@ impl Visit {
     fn expects(&self) -> Expected {
         if self.talk.is_asked() {
             Expected::Nothing
-        } else if self.talk.listens() && self.talk.output().is_empty() {
+        } else if self.talk.needs_more() && self.talk.output().is_empty() {
             Expected::Input
         } else {
             Expected::Room
