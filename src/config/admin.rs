@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::compile::Compiler;
 use super::key::{Key, key};
-use super::model::{Admin, AdminRead, AdminSocket, Config};
+use super::model::{Admin, AdminRead, AdminSocket, Config, StatePlace};
 use super::node::{Entry, Node, Value};
 use super::section::{read_mapping, read_value};
 use super::tree::{self, Tree};
@@ -89,6 +89,30 @@ fn listen_tree(address: &Option<Address>) -> Tree {
     match address {
         Some(address) => tree::text(address.to_string()),
         None => tree::word("off"),
+    }
+}
+
+pub(super) fn state(node: &Node) -> Read<StatePlace> {
+    const MUST: &str = "auto, memory, or the path of a file, such as /var/lib/weir/weir.state";
+    if values::is_word(node, "auto") {
+        return Ok(StatePlace::Auto);
+    }
+    if values::is_word(node, "memory") || values::is_off(node) {
+        return Ok(StatePlace::Memory);
+    }
+    let path = values::text(node).map_err(|_| MUST.to_owned())?;
+    let is_path = path.contains('/') && !path.ends_with('/') && !path.contains('\0');
+    match is_path {
+        true => Ok(StatePlace::At(PathBuf::from(path))),
+        false => Err(MUST.to_owned()),
+    }
+}
+
+pub(super) fn state_tree(state: &StatePlace) -> Tree {
+    match state {
+        StatePlace::Auto => tree::word("auto"),
+        StatePlace::Memory => tree::word("memory"),
+        StatePlace::At(path) => tree::text(path.to_string_lossy()),
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::defaults;
 use super::key::{Home, Key, Needs};
 use super::listener;
-use super::model::{Admin, Config, ForwardedFields, Keepalive, Listener, Upstream};
+use super::model::{Admin, Config, ForwardedFields, Keepalive, Listener, StatePlace, Upstream};
 use super::node::{Entry, Node, Value, describe_text};
 use super::positions::{NamedFile, Positions};
 use super::problem::{Position, Problems};
@@ -419,6 +419,7 @@ fn blank() -> Config {
         splice: defaults::SPLICE,
         access_log: None,
         admin: Admin::default(),
+        state: StatePlace::default(),
         privileges: defaults::PRIVILEGES,
         material: Arc::default(),
     }

@@ -57,6 +57,8 @@ pub struct Config {
     pub(crate) access_log: Option<AccessLog>,
     /// Where weir is asked and steered while it runs.
     pub(crate) admin: Admin,
+    /// Where changes by hand are kept.
+    pub(crate) state: StatePlace,
     /// Who the process becomes, and what it may do.
     pub(crate) privileges: Privileges,
     /// What the files hold that `tls` names; nothing until they are read.
@@ -74,6 +76,18 @@ pub(crate) struct Admin {
     pub(crate) token_file: Option<PathBuf>,
     /// Who may look over TCP.
     pub(crate) read: AdminRead,
+}
+
+/// Where that is kept which an administrator changes by hand. Settled at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum StatePlace {
+    /// In /var/lib/weir under the name of the pid file, where that can be written.
+    #[default]
+    Auto,
+    /// Nowhere: it lasts as long as this weir.
+    Memory,
+    /// In that file.
+    At(PathBuf),
 }
 
 /// Where the Unix socket is.

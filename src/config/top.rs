@@ -33,6 +33,7 @@ pub(super) static TOP: &[Key<Config>] = &[
     Key::new("admin", admin::admin, |it, shown| {
         admin::written(&it.admin, shown)
     }),
+    key! { "state", Config.state, admin::state, admin::state_tree },
     key! {
         "max_connections", Config.connections_max,
         or_word("auto", integer(1..=defaults::CONNECTIONS_LIMIT)), tree::or_word("auto"),

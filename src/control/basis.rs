@@ -9,8 +9,10 @@ use crate::control::confine::Confinement;
 use crate::control::desk::{Desk, DeskPlan};
 use crate::control::doors::Doors;
 use crate::control::orphans::Predecessor;
+use crate::control::overlay::Overlay;
 use crate::control::pid_file::PidFile;
 use crate::control::service::Service;
+use crate::control::state_file::StateFile;
 use crate::control::verdict::Inbox;
 use crate::control::{
     ADMIN_KEY, BEAT_KEY, JOBS_KEY, MINUTES_KEY, ORDERS_KEY, Refusal, SIGNALS_KEY, is_supervised,
@@ -35,6 +37,9 @@ pub(crate) struct Basis {
     pub(super) pid_file: Option<PidFile>,
     /// None when nobody is to ask or steer.
     pub(super) desk: Option<Desk>,
+    /// Where changes by hand are kept, and what was changed.
+    pub(super) state: StateFile,
+    pub(super) overlay: Overlay,
     /// Whose workers may still serve, until ours do.
     pub(super) predecessor: Option<Predecessor>,
 }
@@ -64,18 +69,20 @@ impl Basis {
 
     /// The same for a program that takes the place of another, which has left some of it.
     pub(crate) fn inherited(
+        args: &Args,
         service: Service,
         config: &Config,
         inbox: Inbox,
         pid_file: Option<PidFile>,
-        is_quiet: bool,
     ) -> Result<(Self, Reactor), Refusal> {
         let confinement = Confinement::of_worker(&config.privileges);
         let doors = Doors::inherited(&config.admin);
-        let plan = DeskPlan::of(config, true, is_quiet);
+        let (state, overlay) = StateFile::inherited(args, &config.state);
+        let plan = DeskPlan::of(config, true, args.quiet);
         let (mut this, reactor) = Self::with(service, confinement, inbox)?;
         this.keep_desk(doors, plan, &reactor)?;
         this.pid_file = pid_file;
+        (this.state, this.overlay) = (state, overlay);
         Ok((this, reactor))
     }
 
@@ -110,6 +117,8 @@ impl Basis {
             minutes,
             pid_file: None,
             desk: None,
+            state: StateFile::default(),
+            overlay: Overlay::default(),
             predecessor: None,
         };
         Ok((this, reactor))
@@ -126,6 +135,13 @@ impl Basis {
             Ok(desk)
         });
         self.desk = Some(desk.map_err(|error| Refusal::new("no admin door", &error))?);
+        Ok(())
+    }
+
+    /// Takes the file that keeps what is changed by hand, and what is in it. To be called as the
+    /// user that stays, who is to replace it.
+    pub(crate) fn open_state(&mut self, args: &Args, config: &Config) -> Result<(), Refusal> {
+        (self.state, self.overlay) = StateFile::open(args, &config.state)?;
         Ok(())
     }
 

@@ -25,6 +25,7 @@ use crate::control::overlay::Overlay;
 use crate::control::pid_file::PidFile;
 use crate::control::reload::Loaded;
 use crate::control::service::Service;
+use crate::control::state_file::StateFile;
 use crate::control::verdict::{Asker, Inbox, Outcome};
 use crate::control::workforce::{News, Workforce};
 use crate::core::address::{Address, UnresolvedName};
@@ -63,8 +64,9 @@ pub(crate) struct Controller {
     pub(super) service: Service,
     pub(super) pid_file: Option<PidFile>,
     predecessor: Option<Predecessor>,
-    /// What was changed by hand.
+    /// What was changed by hand, and where that is kept.
     pub(super) overlay: Overlay,
+    pub(super) state: StateFile,
     /// Where callers ask and steer.
     pub(super) desk: Option<Desk>,
     pub(super) names: Names,
@@ -141,7 +143,8 @@ impl Controller {
             service: basis.service,
             pid_file: basis.pid_file,
             predecessor: basis.predecessor,
-            overlay: Overlay::default(),
+            state: basis.state,
+            overlay: basis.overlay,
             desk: basis.desk.map(|desk| desk.furnished(outline.seen)),
             names,
             access_log: outline.access_log,
@@ -187,6 +190,7 @@ impl Controller {
         self.on_minute();
         self.workforce.settle(&self.names);
         self.hear();
+        self.tell_callers();
         if self.workforce.is_well() {
             self.service.on_beat();
         }

@@ -1,6 +1,6 @@
 //! What callers at the admin door ask the control loop for.
 
-use log::info;
+use log::{error, info};
 
 use crate::admin::errand::{Action, Change, Errand, Reply, Target};
 use crate::control::controller::Controller;
@@ -22,8 +22,13 @@ impl Controller {
         for errand in errands {
             self.carry_out(errand);
         }
+    }
+
+    /// Tells callers what came of their errands, in this turn: another one may not come soon.
+    pub(super) fn tell_callers(&mut self) {
         if let Some(desk) = &mut self.desk {
-            desk.tell(self.workforce.board(), unix_ms);
+            desk.tell_facts();
+            desk.tell(self.workforce.board(), crate::control::unix_ms());
         }
     }
 
@@ -106,7 +111,16 @@ impl Controller {
             lines.push(line);
         }
         self.apply_overlay();
+        lines.extend(self.keep_overlay());
         Reply::Done(lines.join("\n"))
+    }
+
+    /// Writes down what was changed by hand; what is to be said where that fails.
+    fn keep_overlay(&self) -> Option<String> {
+        let reason = self.state.save(&self.overlay).err()?;
+        let line = format!("it counts until weir ends: {reason}");
+        error!("admin: {line}");
+        Some(line)
     }
 
     /// Forgets what was changed by hand.
@@ -114,6 +128,7 @@ impl Controller {
         let count = self.overlay.reset();
         info!("admin: {count} changes by hand are forgotten");
         self.apply_overlay();
+        self.keep_overlay();
     }
 
     /// Tells all who serve what was changed by hand.

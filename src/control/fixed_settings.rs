@@ -1,13 +1,14 @@
 //! What is fixed when weir starts, or when it opens a listener: a reload does not change it, and
 //! says so.
 
-use crate::config::model::{Admin, Config, Keepalive, Privileges};
+use crate::config::model::{Admin, Config, Keepalive, Privileges, StatePlace};
 
 /// What such parts of a configuration say.
 #[derive(Debug)]
 pub(crate) struct FixedSettings {
     privileges: Privileges,
     admin: Admin,
+    state: StatePlace,
     buffer_bytes: usize,
     buffer_memory_bytes: Option<usize>,
     listeners: Vec<FixedListener>,
@@ -34,6 +35,7 @@ impl FixedSettings {
         Self {
             privileges: config.privileges.clone(),
             admin: config.admin.clone(),
+            state: config.state.clone(),
             buffer_bytes: config.buffer_bytes,
             buffer_memory_bytes: config.buffer_memory_bytes,
             listeners: listeners.collect(),
@@ -54,6 +56,9 @@ impl FixedSettings {
         }
         if self.admin != wanted.admin {
             lines.push("`admin` counts from the next start".to_owned());
+        }
+        if self.state != wanted.state {
+            lines.push("`state` counts from the next start".to_owned());
         }
         let buffers = |of: &Self| (of.buffer_bytes, of.buffer_memory_bytes);
         if buffers(self) != buffers(wanted) {

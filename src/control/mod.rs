@@ -25,6 +25,8 @@ pub(crate) mod pid_file;
 pub mod preflight;
 mod reload;
 pub(crate) mod service;
+pub(crate) mod state_file;
+mod state_text;
 pub(crate) mod succession;
 pub(crate) mod verdict;
 pub(crate) mod workforce;

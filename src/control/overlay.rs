@@ -57,6 +57,21 @@ pub(crate) struct Turn {
 }
 
 impl Overlay {
+    /// How many backends are not as the file has them.
+    pub(crate) fn len(&self) -> usize {
+        self.backends.len()
+    }
+
+    /// Each of them, by upstream and backend.
+    pub(crate) fn steered(&self) -> impl Iterator<Item = (&(String, String), &Steered)> {
+        self.backends.iter()
+    }
+
+    /// That was changed of a backend.
+    pub(crate) fn put(&mut self, upstream: String, backend: String, steered: Steered) {
+        self.backends.insert((upstream, backend), steered);
+    }
+
     /// Changes what is meant; what that was and is.
     pub(crate) fn steer(
         &mut self,

@@ -10,6 +10,7 @@ use log::{error, info};
 use crate::control::controller::{Controller, Doing};
 use crate::control::credentials::TicketRing;
 use crate::control::pid_file::PidFile;
+use crate::control::state_file;
 use crate::control::verdict::{Asker, Outcome};
 use crate::control::workforce::Legacy;
 use crate::core::address::UnresolvedName;
@@ -57,8 +58,12 @@ impl Controller {
         let Doing::Upgrading(askers) = std::mem::take(&mut self.doing) else {
             return;
         };
-        let error = match self.keep_all(true) {
-            Ok(()) => self.workforce.make_way(&Legacy {
+        let left = self
+            .keep_all(true)
+            .and_then(|()| state_file::leave(&self.overlay));
+        let error = match left {
+            // Open until the other program has it.
+            Ok((_state, variable)) => self.workforce.make_way(&Legacy {
                 names: &self.names,
                 ring: self
                     .watch
@@ -68,7 +73,7 @@ impl Controller {
                 inbox: self.inbox.fd().map(|fd| fd.as_raw_fd()),
                 askers: &askers,
                 load_again: self.load_again.as_deref(),
-                environment: self.environment(),
+                environment: self.environment(variable),
             }),
             Err(error) => error,
         };
@@ -88,12 +93,13 @@ impl Controller {
     }
 
     /// What the program must find in its environment that takes the place of this one.
-    fn environment(&self) -> Vec<(&'static str, String)> {
+    fn environment(&self, state: (&'static str, String)) -> Vec<(&'static str, String)> {
         let doors = self.desk.as_ref().and_then(|it| it.doors().environment());
         self.service
             .environment()
             .into_iter()
             .chain(doors)
+            .chain([state])
             .collect()
     }
 

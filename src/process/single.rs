@@ -46,6 +46,7 @@ fn start(args: &Args, checked: Checked) -> Result<Controller, Refusal> {
     let mut sockets = basis.service.listeners(&config.listeners)?;
     open_listeners(&config, &mut sockets, is_unix)?;
     basis.confinement.give_up(Keep::BindService)?;
+    basis.open_state(args, &config)?;
     open_listeners(&config, &mut sockets, |_| true)?;
     let start = Start {
         now: reactor.now(),

@@ -92,6 +92,7 @@ fn start(args: &Args, checked: Checked) -> Result<Controller, Refusal> {
     // Unix sockets while root, as their folders may be root's; the others as who stays.
     this.open_sockets(0, is_unix)?;
     basis.confinement.give_up_as_supervisor(reads_all)?;
+    basis.open_state(args, &this.config)?;
     let count = workers_wanted(args, &this.config);
     this.check_rows(count).map_err(|message| Refusal {
         code: EXIT_BIND,

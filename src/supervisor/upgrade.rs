@@ -277,7 +277,7 @@ pub(super) fn resume(
     let inbox = inherit(left.inbox).map_err(refuse)?;
     let inbox = inbox.map_or_else(Inbox::open, Inbox::inherited);
     let pid_file = take_pid_file(args, inherit(left.pid_file).map_err(refuse)?);
-    let (basis, reactor) = Basis::inherited(service, &config, inbox, pid_file, args.quiet)?;
+    let (basis, reactor) = Basis::inherited(args, service, &config, inbox, pid_file)?;
     let (board, fd, is_same_board) = take_board(left.board).map_err(refuse)?;
     let outline = Outline::of(&config);
     let mut this = Supervisor::assemble(args, reactor, board, fd, source.clone(), config)?;

@@ -24,6 +24,21 @@ pub(crate) fn open(path: &Path, to_write: bool) -> io::Result<File> {
         .open(path)
 }
 
+/// The same for a file that is made where there is none, for its owner only.
+///
+/// # Errors
+/// When it is a link, or must not be made, read or written to.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+}
+
 /// Locks a file that is open for writing, for this process, and does not wait. This process must
 /// not open the same file a second time: closing that would end the lock.
 ///

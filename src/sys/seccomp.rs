@@ -149,6 +149,10 @@ const ANY_SINGLE: &[c_long] = &[
     libc::SYS_capget,
     libc::SYS_unlinkat,
     libc::SYS_ftruncate,
+    // What is changed by hand is kept in a file that is replaced.
+    libc::SYS_fsync,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
     // Listeners that a reload adds.
     libc::SYS_bind,
     libc::SYS_listen,
@@ -171,6 +175,8 @@ const ANY_SINGLE: &[c_long] = &[
     libc::SYS_readlink,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_unlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rename,
 ];
 
 /// The low bits of the second argument of socket(2), beside the flags.

@@ -5,9 +5,9 @@ use crate::config::model::{
     CertificateSource, ClientAuthSource, Config, EjectPolicy, ErrorPage, FixedResponse,
     ForwardedFields, HashKey, HeaderEdits, HealthCheck, HostPattern, Http, HttpsRedirect,
     IdentityFiles, InitialState, Keepalive, Listener, ListenerTls, LogFormat, Mode, Network,
-    Passive, Privileges, ProbeKind, ProxyProtocol, ProxyVersion, Route, Sticky, StickyCookie,
-    Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream, UpstreamTls,
-    WhenAllDown,
+    Passive, Privileges, ProbeKind, ProxyProtocol, ProxyVersion, Route, StatePlace, Sticky,
+    StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream,
+    UpstreamTls, WhenAllDown,
 };
 use crate::core::address::{Address, BackendAddress};
 use crate::tls::material::{
@@ -32,7 +32,8 @@ parts! {
         Config {
             listeners, upstreams, workers, always_supervised, stops_with_supervisor,
             drain_timeout, pre_drain, stats_interval, log_level, connections_max, buffer_bytes,
-            buffer_memory_bytes, splice, access_log, admin, privileges, material,
+            buffer_memory_bytes, splice, access_log, admin, state, privileges,
+            material,
         }
         Admin { socket, listen, token_file, read }
         Privileges { user, group, chroot, sandbox }
@@ -96,6 +97,7 @@ parts! {
     {
         AdminSocket { 0 = Auto, 1 = Off, 2 = At(path) }
         AdminRead { 0 = Auto, 1 = Open, 2 = Token }
+        StatePlace { 0 = Auto, 1 = Memory, 2 = At(path) }
         LogFormat { 0 = Common, 1 = Combined, 2 = Json }
         Address { 0 = Ip(ip), 1 = Unix(path) }
         BackendAddress { 0 = Fixed(address), 1 = Name { host, port } }

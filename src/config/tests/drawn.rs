@@ -10,8 +10,8 @@ use crate::config::model::{
     ClientAuthSource, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HeaderEdits,
     HealthCheck, HostPattern, Http, HttpsRedirect, IdentityFiles, InitialState, Keepalive,
     Listener, ListenerTls, LogFormat, Network, Passive, Privileges, ProxyProtocol, ProxyVersion,
-    Route, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion,
-    Upstream, UpstreamTls, WhenAllDown,
+    Route, StatePlace, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute,
+    TlsVersion, Upstream, UpstreamTls, WhenAllDown,
 };
 use crate::wire::bundle::Bundle;
 
@@ -644,6 +644,14 @@ fn admin() -> impl Strategy<Value = Admin> {
     )
 }
 
+fn state() -> impl Strategy<Value = StatePlace> {
+    prop_oneof![
+        Just(StatePlace::Auto),
+        Just(StatePlace::Memory),
+        "/var/[a-z ]{1,8}".prop_map(|path| StatePlace::At(path.into())),
+    ]
+}
+
 fn config() -> BoxedStrategy<Config> {
     let level = prop_oneof![Just(log::LevelFilter::Off), Just(log::LevelFilter::Trace)];
     let format = prop_oneof![
@@ -668,7 +676,7 @@ fn config() -> BoxedStrategy<Config> {
         prop::option::of(access_log),
         prop::option::of(1..=60_usize),
         any::<(bool, bool)>(),
-        (privileges(), admin()),
+        (privileges(), admin(), state()),
     );
     let listeners = (listener(0, true), listener(1, false));
     let upstreams = (
@@ -695,6 +703,7 @@ fn config() -> BoxedStrategy<Config> {
             access_log: process.8,
             privileges: process.11.0,
             admin: process.11.1,
+            state: process.11.2,
         })
         .boxed()
 }
