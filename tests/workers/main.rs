@@ -10,6 +10,7 @@ mod harness;
 mod chatter;
 mod machine;
 
+mod admin;
 mod crash;
 mod keys;
 mod orders;
@@ -17,6 +18,7 @@ mod reload;
 mod root_folder;
 mod rows;
 mod serve;
+mod state;
 mod statistics;
 mod stop;
 #[cfg(target_arch = "x86_64")]

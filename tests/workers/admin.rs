@@ -1,0 +1,677 @@
+//! The admin door: what is asked there and answered, who may act, and what hostile callers cost.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::harness::process::{Finished, binary};
+use crate::harness::{Config, Launch, Load, Named, Scratch, Signal, ask, eventually, run};
+use crate::machine::{Machine, config, descriptors, private_kib, signal};
+
+/// Every way to serve: a process on its own, and workers under a supervisor.
+const KINDS: [&str; 2] = ["1", "3"];
+/// How long a caller waits for its answer.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+const TOKEN: &str = "0123456789abcdef-token";
+/// A user who is neither root nor the one that weir becomes.
+const STRANGER: u32 = 12_345;
+/// Whom weir becomes that is started as root.
+const NOBODY: u32 = 65_534;
+
+struct Asked {
+    machine: Machine,
+    socket: PathBuf,
+    scratch: Scratch,
+}
+
+fn start(workers: &str, file: Config) -> Asked {
+    let scratch = Scratch::new();
+    let launch = Launch::new(file).open_to_all();
+    let launch = launch.argument("--workers").argument(workers);
+    let launch = launch.argument("-p").argument(scratch.file("weir.pid"));
+    Asked {
+        machine: Machine::launch(launch),
+        socket: scratch.file("weir.sock"),
+        scratch,
+    }
+}
+
+fn with(backends: &[&Named]) -> Config {
+    let names = ["a", "b", "c", "d"];
+    let pairs = backends.iter().zip(names);
+    pairs.fold(config(), |file, (backend, name)| {
+        file.backend_with(backend.address(), &format!("id: {name}"))
+    })
+}
+
+/// What came back: status, head and body.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+/// Says that, and reads until the connection ends.
+fn exchange(mut stream: impl io::Read + io::Write, request: &str) -> Answer {
+    stream.write_all(request.as_bytes()).expect("it is heard");
+    let mut bytes = Vec::new();
+    // A caller that is turned away may be cut off after its answer.
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8(bytes).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");
+    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok());
+    Answer {
+        status: status.expect("a status"),
+        head: head.to_owned(),
+        body: body.to_owned(),
+    }
+}
+
+fn request(method: &str, target: &str, fields: &str) -> String {
+    let length = if method == "POST" {
+        "Content-Length: 0\r\n"
+    } else {
+        ""
+    };
+    format!("{method} {target} HTTP/1.1\r\nHost: weir\r\n{length}{fields}Connection: close\r\n\r\n")
+}
+
+fn tcp(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).expect("it listens");
+    stream.set_read_timeout(Some(ANSWER_MAX)).expect("a socket");
+    stream
+}
+
+impl Asked {
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.socket).expect("it listens");
+        stream.set_read_timeout(Some(ANSWER_MAX)).expect("a socket");
+        stream
+    }
+
+    fn get(&self, target: &str) -> Answer {
+        exchange(self.connect(), &request("GET", target, ""))
+    }
+
+    fn ctl(&self, words: &[&str]) -> Finished {
+        ctl(&self.socket, words)
+    }
+
+    /// The process that serves the door.
+    fn attendant(&self) -> u32 {
+        let is_it = |pid: &u32| {
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words.split(|byte| *byte == 0).nth(1) == Some(b"--admin")
+        };
+        eventually("somebody serves the door", || {
+            self.machine.children().into_iter().find(is_it)
+        })
+    }
+
+    /// Names that so many new clients get.
+    fn names(&self, count: usize) -> Vec<String> {
+        let asked = (0..count).map(|_| ask(&mut self.machine.connect()));
+        asked.collect()
+    }
+}
+
+pub(crate) fn ctl(socket: &Path, words: &[&str]) -> Finished {
+    let mut all = vec![OsStr::new("ctl")];
+    all.extend(words.iter().map(OsStr::new));
+    all.extend([OsStr::new("--socket"), socket.as_os_str()]);
+    run(&all)
+}
+
+#[test]
+fn it_tells_how_weir_is() {
+    for workers in KINDS {
+        let a = Named::new("A");
+        let asked = start(workers, with(&[&a]));
+        assert_eq!(asked.names(5), ["A"; 5]);
+        let live = asked.get("/live");
+        assert_eq!((live.status, live.body.as_str()), (200, "live\n"));
+        assert_eq!(asked.get("/ready").status, 200);
+        let metrics = asked.get("/metrics");
+        assert_eq!(metrics.status, 200, "{metrics:?}");
+        assert!(
+            metrics
+                .head
+                .contains("Content-Type: text/plain; version=0.0.4")
+        );
+        let status = asked.get("/status.json").body;
+        for part in ["\"phase\":\"serving\"", "\"name\":\"a\"", "\"accepted\":5"] {
+            assert!(status.contains(part), "{part}: {status}");
+        }
+        for (words, part) in [
+            (&["status"][..], "serving"),
+            (&["backends"], "enabled"),
+            (&["listeners"], "front"),
+            (&["ready"], "ready"),
+            (&["status", "--json"], "\"phase\":\"serving\""),
+        ] {
+            let told = asked.ctl(words);
+            assert_eq!(told.code, Some(0), "{told:?}");
+            assert!(told.stdout.contains(part), "{part}: {told:?}");
+        }
+        let mode = fs::metadata(&asked.socket)
+            .expect("it is there")
+            .permissions();
+        assert_eq!(mode.mode() & 0o777, 0o660);
+    }
+}
+
+#[test]
+fn what_it_cannot_do_it_refuses_with_what_is_allowed() {
+    for workers in KINDS {
+        let [a, b] = ["A", "B"].map(Named::new);
+        let asked = start(workers, with(&[&a, &b]));
+        for (method, target, status, part) in [
+            ("GET", "/nothing", 404, "no /nothing here, but /, /live"),
+            ("POST", "/status.json", 405, "only looked at, with GET"),
+            ("GET", "/drain?target=pool/a", 405, "done with POST"),
+            ("DELETE", "/status.json", 405, "GET"),
+            ("POST", "/drain", 400, "`target` is missing: UPSTREAM"),
+            ("POST", "/drain?target=none", 404, "no upstream none: pool"),
+            (
+                "POST",
+                "/drain?target=pool/x",
+                404,
+                "no backend x in pool: a, b",
+            ),
+            (
+                "POST",
+                "/weight?target=pool/a",
+                400,
+                "0 to 65535, or `file`",
+            ),
+            ("POST", "/weight?target=pool/a&weight=-1", 400, "0 to 65535"),
+            (
+                "POST",
+                "/weight?target=pool/a&weight=65536",
+                400,
+                "0 to 65535",
+            ),
+            ("POST", "/log-level?level=loud", 400, "one of error, warn"),
+            ("POST", "/remove?target=pool", 400, "pool/NAME"),
+            ("POST", "/add?upstream=pool", 400, "HOST:PORT or unix:PATH"),
+            ("GET", "/sessions?max=0", 400, "1 to "),
+        ] {
+            let answer = exchange(asked.connect(), &request(method, target, ""));
+            assert_eq!(answer.status, status, "{method} {target}: {answer:?}");
+            assert!(answer.body.contains(part), "{method} {target}: {answer:?}");
+        }
+        let json = request("POST", "/drain", "Accept: application/json\r\n");
+        let json = exchange(asked.connect(), &json);
+        assert!(
+            json.body.contains("\"ok\":false,\"message\":\"`target`"),
+            "{json:?}"
+        );
+        for (words, code) in [
+            (&["drain"][..], 2),
+            (&["dance"], 2),
+            (&["drain", "pool/x"], 1),
+            (&["backends", "none"], 1),
+        ] {
+            let told = asked.ctl(words);
+            assert_eq!(told.code, Some(code), "{words:?}: {told:?}");
+        }
+        let nobody = ctl(&asked.scratch.file("other.sock"), &["status"]);
+        assert_eq!(nobody.code, Some(3), "{nobody:?}");
+        assert_eq!(asked.names(2).len(), 2);
+    }
+}
+
+#[test]
+fn what_is_steered_counts_from_the_next_pick_on_and_stays() {
+    for workers in KINDS {
+        let [a, b] = ["A", "B"].map(Named::new);
+        let file = with(&[&a, &b]);
+        let asked = start(workers, file.clone());
+        let drained = asked.ctl(&["drain", "pool/a"]);
+        assert_eq!(drained.code, Some(0), "{drained:?}");
+        assert!(drained.stdout.contains("pool/a is draining, was enabled"));
+        asked
+            .machine
+            .log
+            .wait(&["admin: pool/a is draining", "by user 0"]);
+        assert_eq!(asked.names(10), ["B"; 10]);
+        asked.machine.reload(file.clone().top("stats_interval: 5s"));
+        assert_eq!(asked.names(10), ["B"; 10], "after a reload");
+        if workers != "1" {
+            asked.machine.replace_worker(1);
+            assert_eq!(asked.names(12), ["B"; 12], "in a worker that is new");
+        }
+        assert_eq!(asked.ctl(&["enable", "pool/a"]).code, Some(0));
+        assert!(asked.names(30).iter().any(|name| name == "A"));
+        assert_eq!(asked.ctl(&["weight", "pool/b", "0"]).code, Some(0));
+        assert_eq!(asked.names(10), ["A"; 10]);
+        assert_eq!(asked.ctl(&["weight", "pool/b", "file"]).code, Some(0));
+        assert_eq!(asked.ctl(&["disable", "pool"]).code, Some(0));
+        asked.machine.expect_turned_away();
+        assert_eq!(asked.ctl(&["reload", "--reset"]).code, Some(0));
+        assert!(asked.names(30).iter().any(|name| name == "A"));
+    }
+}
+
+#[test]
+fn a_reload_tells_what_came_of_it() {
+    for workers in KINDS {
+        let [a, b] = ["A", "B"].map(Named::new);
+        let asked = start(workers, with(&[&a]));
+        asked.machine.write_config(with(&[&b]));
+        let reload = asked.ctl(&["reload"]);
+        assert_eq!(reload.code, Some(0), "{reload:?}");
+        assert!(reload.stdout.contains("reload done"), "{reload:?}");
+        assert_eq!(asked.names(3), ["B"; 3]);
+        asked.machine.write_config("listen: nowhere");
+        let reload = asked.ctl(&["reload"]);
+        assert_eq!(reload.code, Some(1), "{reload:?}");
+        assert!(reload.stderr.contains("weir.yaml:1:"), "{reload:?}");
+        let status = asked.get("/status.json").body;
+        assert!(
+            status.contains("\"reloads_done\":1,\"reloads_refused\":1"),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn it_is_not_ready_while_it_ends() {
+    for workers in KINDS {
+        let a = Named::new("A");
+        let file = Config::new().top("timeouts: {drain: 10m, pre_drain: 1s}");
+        let mut asked = start(workers, file.backend(a.address()));
+        let mut held = asked.machine.connect();
+        assert_eq!(ask(&mut held), "A");
+        asked.machine.signal(Signal::TERM);
+        let answer = eventually("it is not ready any more", || {
+            let answer = asked.get("/ready");
+            (answer.status != 200).then_some(answer)
+        });
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.body, "not ready: ending\n");
+        assert_eq!(asked.get("/live").status, 200);
+        assert_eq!(asked.ctl(&["ready"]).code, Some(1));
+        held.finish();
+        held.expect_end();
+        assert_eq!(asked.machine.wait_exit(), Some(0));
+        assert!(!asked.socket.exists(), "it is removed");
+    }
+}
+
+/// Where the TCP door is, as the log says.
+fn tcp_door(asked: &Asked) -> SocketAddr {
+    let line = asked.machine.log.wait(&["admin at http://"]);
+    let (_, rest) = line.split_once("http://").expect("an address");
+    rest.trim_end_matches('/').parse().expect("an address")
+}
+
+fn token_file(scratch: &Scratch, mode: u32) -> PathBuf {
+    let file = scratch.write("token", format!("{TOKEN}\n"));
+    fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("ours");
+    file
+}
+
+#[test]
+fn over_tcp_acting_takes_the_token_and_the_own_page() {
+    for workers in KINDS {
+        let a = Named::new("A");
+        let scratch = Scratch::new();
+        let token = token_file(&scratch, 0o600);
+        let admin = format!(
+            "admin: {{listen: \"127.0.0.1:0\", token_file: {}}}",
+            token.display()
+        );
+        let asked = start(workers, with(&[&a]).top(&admin));
+        let door = tcp_door(&asked);
+        let say = |method, fields: &str| {
+            let target = if method == "GET" {
+                "/status.json"
+            } else {
+                "/drain?target=pool"
+            };
+            exchange(tcp(door), &request(method, target, fields)).status
+        };
+        let shown = format!("Authorization: Bearer {TOKEN}\r\n");
+        assert_eq!(say("GET", ""), 200, "reads are open on loopback");
+        assert_eq!(say("POST", ""), 401);
+        assert_eq!(say("POST", "Authorization: Bearer wrong\r\n"), 401);
+        assert_eq!(say("POST", &format!("{shown}Origin: http://evil\r\n")), 403);
+        assert_eq!(say("POST", &format!("{shown}Origin: null\r\n")), 403);
+        assert_eq!(say("POST", &format!("{shown}Origin: http://weir\r\n")), 200);
+        asked
+            .machine
+            .log
+            .wait(&["pool/a is draining", "by token from 127.0.0.1"]);
+    }
+}
+
+#[test]
+fn over_tcp_nobody_acts_without_a_token_and_nobody_looks_where_it_is_asked_for() {
+    let a = Named::new("A");
+    let open = start("2", with(&[&a]).top("admin: {listen: \"127.0.0.1:0\"}"));
+    let door = tcp_door(&open);
+    assert_eq!(
+        exchange(tcp(door), &request("GET", "/live", "")).status,
+        200
+    );
+    let acting = exchange(tcp(door), &request("POST", "/drain?target=pool", ""));
+    assert_eq!(acting.status, 403, "{acting:?}");
+    assert!(acting.body.contains("token_file"), "{acting:?}");
+    let scratch = Scratch::new();
+    let token = token_file(&scratch, 0o640);
+    let admin = format!(
+        "admin: {{listen: \"127.0.0.1:0\", read: token, token_file: {}}}",
+        token.display()
+    );
+    let closed = start("1", with(&[&a]).top(&admin));
+    let door = tcp_door(&closed);
+    let look = |fields: &str| exchange(tcp(door), &request("GET", "/live", fields));
+    let refused = look("");
+    assert_eq!(refused.status, 401, "{refused:?}");
+    assert!(
+        refused.head.contains("WWW-Authenticate: Bearer"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        look(&format!("Authorization: Bearer {TOKEN}\r\n")).status,
+        200
+    );
+}
+
+#[test]
+fn a_token_that_others_could_read_or_that_is_short_ends_the_start() {
+    let a = Named::new("A");
+    let scratch = Scratch::new();
+    for (mode, text, part) in [
+        (0o604, TOKEN, "its mode 604 lets others"),
+        (0o620, TOKEN, "its mode 620 lets others"),
+        (0o600, "short", "must be 16 to 1024"),
+    ] {
+        let token = scratch.write("token", text);
+        fs::set_permissions(&token, fs::Permissions::from_mode(mode)).expect("ours");
+        let admin = format!(
+            "admin: {{listen: \"127.0.0.1:0\", token_file: {}}}",
+            token.display()
+        );
+        let mut weir = Launch::new(with(&[&a]).top(&admin)).spawn();
+        assert_eq!(weir.wait_exit(), Some(3));
+        weir.log.wait(&["token_file", part]);
+    }
+}
+
+/// Runs `weir ctl` as that user and group; only root can.
+fn ctl_as(asked: &Asked, user: u32, group: u32, words: &[&str]) -> Option<i32> {
+    let program = asked.scratch.file("weir");
+    if !program.exists() {
+        fs::copy(binary(), &program).expect("there is room");
+        let folder = program.parent().expect("a folder");
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+    let mut command = Command::new(&program);
+    command
+        .arg("ctl")
+        .args(words)
+        .arg("--socket")
+        .arg(&asked.socket);
+    command.uid(user).gid(group).stdin(Stdio::null());
+    let output = command.output().expect("it runs");
+    output.status.code()
+}
+
+#[test]
+fn root_and_the_own_user_act_and_its_group_looks() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can start a process of another user");
+    }
+    for workers in KINDS {
+        let [a, b] = ["A", "B"].map(Named::new);
+        let asked = start(workers, with(&[&a, &b]));
+        let act = ["drain", "pool/a"];
+        assert_eq!(ctl_as(&asked, STRANGER, STRANGER, &["status"]), Some(1));
+        assert_eq!(ctl_as(&asked, STRANGER, NOBODY, &["status"]), Some(0));
+        assert_eq!(ctl_as(&asked, STRANGER, NOBODY, &act), Some(1));
+        assert_eq!(asked.machine.log.count(&["is draining"]), 0);
+        assert_eq!(ctl_as(&asked, NOBODY, NOBODY, &act), Some(0));
+        asked
+            .machine
+            .log
+            .wait(&["pool/a is draining", "by user 65534"]);
+    }
+}
+
+#[test]
+fn the_socket_of_another_weir_is_left_to_it() {
+    let a = Named::new("A");
+    let first = start("2", with(&[&a]));
+    let admin = format!("admin: {}", first.socket.display());
+    let mut second = Launch::new(with(&[&a]).top(&admin)).spawn();
+    assert_eq!(second.wait_exit(), Some(4));
+    second.log.wait(&["another weir listens there"]);
+    let folder = first.scratch.file("other");
+    fs::create_dir(&folder).expect("there is room");
+    let other = folder.join("weir.pid");
+    fs::rename(&first.socket, folder.join("weir.sock")).expect("ours");
+    let mut third = Launch::new(with(&[&a]))
+        .argument("-p")
+        .argument(&other)
+        .spawn();
+    assert_eq!(third.wait_exit(), Some(4));
+    third.log.wait(&["another weir listens there"]);
+    assert_eq!(ctl(&folder.join("weir.sock"), &["status"]).code, Some(0));
+}
+
+#[test]
+fn a_socket_that_nobody_has_any_more_is_replaced() {
+    let a = Named::new("A");
+    let mut asked = start("1", with(&[&a]));
+    asked.machine.signal(Signal::KILL);
+    asked.machine.wait_status();
+    assert!(asked.socket.exists(), "it is left behind");
+    let launch = Launch::new(with(&[&a])).argument("-p");
+    let next = Machine::launch(launch.argument(asked.scratch.file("weir.pid")));
+    assert_eq!(asked.ctl(&["status"]).code, Some(0));
+    drop(next);
+}
+
+#[test]
+fn a_weir_without_a_door_serves_as_well() {
+    for workers in KINDS {
+        let a = Named::new("A");
+        let asked = start(workers, with(&[&a]).top("admin: off"));
+        assert_eq!(asked.names(3), ["A"; 3]);
+        assert!(!asked.socket.exists());
+        assert_eq!(asked.ctl(&["status"]).code, Some(3));
+        let wanted = if workers == "1" { 0 } else { 3 };
+        assert_eq!(asked.machine.children().len(), wanted);
+    }
+}
+
+#[test]
+fn who_serves_the_door_comes_back() {
+    let [a, b] = ["A", "B"].map(Named::new);
+    let asked = start("2", with(&[&a, &b]));
+    let before = asked.attendant();
+    assert_eq!(asked.ctl(&["drain", "pool/a"]).code, Some(0));
+    signal(before, Signal::KILL);
+    let after = eventually("another one serves", || {
+        Some(asked.attendant()).filter(|pid| *pid != before)
+    });
+    let status = asked.get("/status.json").body;
+    assert!(status.contains("\"administered\":\"draining\""), "{status}");
+    assert_eq!(asked.names(5), ["B"; 5]);
+    assert_eq!(asked.attendant(), after);
+}
+
+#[test]
+fn an_upgrade_keeps_the_door_and_what_was_steered() {
+    let [a, b] = ["A", "B"].map(Named::new);
+    let asked = start("2", with(&[&a, &b]));
+    let inode = fs::metadata(&asked.socket).expect("it is there");
+    assert!(inode.file_type().is_socket());
+    assert_eq!(asked.ctl(&["drain", "pool/a"]).code, Some(0));
+    let most = |pids: &[u32]| pids.iter().map(|pid| descriptors(*pid)).max();
+    let before = most(&asked.machine.children());
+    for _ in 0..2 {
+        let attendant = asked.attendant();
+        let mark = asked.machine.log.mark();
+        asked.machine.signal(Signal::USR2);
+        asked.machine.log.wait_since(mark, &["upgrade done: "]);
+        eventually("the one of before ends", || {
+            (asked.attendant() != attendant).then_some(())
+        });
+        asked.machine.wait_children(3);
+        assert_eq!(asked.ctl(&["status"]).code, Some(0));
+        assert_eq!(asked.names(10), ["B"; 10]);
+        let pids = asked.machine.children();
+        eventually("no child has more descriptors than before", || {
+            (most(&pids) <= before).then_some(())
+        });
+        for pid in pids {
+            let environment = fs::read(format!("/proc/{pid}/environ")).expect("it runs");
+            let text = String::from_utf8_lossy(&environment);
+            assert!(!text.contains("WEIR_ADMIN"), "{text}");
+        }
+    }
+}
+
+/// Hostile callers at the door while clients are served.
+fn besieged(workers: &str, siege: impl Fn(&Asked)) {
+    let a = Named::new("A");
+    let mut asked = start(workers, with(&[&a]));
+    let load = Load::start(asked.machine.address(), 2);
+    load.wait_more(20);
+    let pid = match workers {
+        "1" => asked.machine.pid(),
+        _ => asked.attendant(),
+    };
+    let before = (descriptors(pid), private_kib(pid));
+    siege(&asked);
+    load.wait_more(20);
+    eventually("it is asked still", || {
+        let status = asked.ctl(&["status"]);
+        (status.code == Some(0)).then_some(())
+    });
+    let after = (descriptors(pid), private_kib(pid));
+    assert!(
+        after.0 <= before.0 + 64,
+        "descriptors: {before:?}, then {after:?}"
+    );
+    assert!(
+        after.1 <= before.1 + 4096,
+        "KiB: {before:?}, then {after:?}"
+    );
+    let failures = load.finish();
+    assert!(failures.is_empty(), "{failures:?}");
+    assert_eq!(asked.machine.terminate(), Some(0));
+}
+
+#[test]
+fn a_thousand_callers_that_say_half_a_request_are_bounded() {
+    for workers in KINDS {
+        besieged(workers, |asked| {
+            let mut callers = Vec::new();
+            for _ in 0..1000 {
+                let mut caller = asked.connect();
+                // It may have been sent away again already.
+                let _ = caller.write_all(b"GET /status.json HT");
+                callers.push(caller);
+            }
+            assert_eq!(asked.get("/live").status, 200);
+        });
+    }
+}
+
+#[test]
+fn a_request_that_comes_in_single_bytes_is_answered() {
+    for workers in KINDS {
+        besieged(workers, |asked| {
+            let mut caller = asked.connect();
+            for byte in request("GET", "/live", "").bytes() {
+                caller.write_all(&[byte]).expect("it listens");
+            }
+            let mut text = String::new();
+            caller.read_to_string(&mut text).expect("an answer");
+            assert!(text.ends_with("live\n"), "{text}");
+        });
+    }
+}
+
+#[test]
+fn a_head_without_an_end_is_refused() {
+    for workers in KINDS {
+        besieged(workers, |asked| {
+            let mut caller = asked.connect();
+            let _ = caller.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX: ");
+            for _ in 0..256 {
+                if caller.write_all(&[b'x'; 4096]).is_err() {
+                    break;
+                }
+            }
+            let mut bytes = [0; 12];
+            caller.read_exact(&mut bytes).expect("an answer");
+            assert_eq!(&bytes, b"HTTP/1.1 431");
+        });
+    }
+}
+
+#[test]
+fn requests_that_come_together_are_answered_in_turn() {
+    for workers in KINDS {
+        besieged(workers, |asked| {
+            const COUNT: usize = 500;
+            let one = "GET /live HTTP/1.1\r\nHost: weir\r\n\r\n";
+            let all = one.repeat(COUNT) + &request("GET", "/ready", "");
+            let mut caller = asked.connect();
+            let mut reader = caller.try_clone().expect("a descriptor");
+            let reading = std::thread::spawn(move || {
+                let mut text = String::new();
+                reader.read_to_string(&mut text).expect("answers");
+                text
+            });
+            caller.write_all(all.as_bytes()).expect("it listens");
+            let text = reading.join().expect("it ends");
+            assert_eq!(text.matches("\r\n\r\nlive\n").count(), COUNT);
+            assert!(text.ends_with("ready\n"), "{text}");
+        });
+    }
+}
+
+#[test]
+fn callers_that_never_read_their_answers_are_bounded() {
+    for workers in KINDS {
+        besieged(workers, |asked| {
+            let one = "GET /metrics HTTP/1.1\r\nHost: weir\r\n\r\n";
+            let mut callers = Vec::new();
+            for _ in 0..50 {
+                let mut caller = asked.connect();
+                caller.set_nonblocking(true).expect("a socket");
+                let _ = caller.write(one.repeat(2000).as_bytes());
+                callers.push(caller);
+            }
+            assert_eq!(asked.get("/live").status, 200);
+        });
+    }
+}
+
+#[test]
+fn a_caller_that_goes_while_a_reload_runs_for_it_costs_nothing() {
+    for workers in KINDS {
+        besieged(workers, |asked| {
+            for _ in 0..20 {
+                let mut caller = asked.connect();
+                let reload = request("POST", "/reload", "");
+                caller.write_all(reload.as_bytes()).expect("it listens");
+            }
+            asked.machine.log.wait(&["reload done"]);
+        });
+    }
+}
