@@ -8,7 +8,8 @@ const HASHES: &str = "import base64, hashlib, re, sys
 page = open(sys.argv[1], 'rb').read()
 for tag in (b'style', b'script'):
     (text,) = re.findall(b'<' + tag + b'>(.*?)</' + tag + b'>', page, re.S)
-    print('%s-src \\'sha256-%s\\'' % (tag.decode(), base64.b64encode(hashlib.sha256(text).digest()).decode()))
+    name = base64.b64encode(hashlib.sha256(text).digest()).decode()
+    print(\"%s-src 'sha256-%s'\" % (tag.decode(), name))
 ";
 
 #[test]

@@ -172,7 +172,8 @@ mod tests {
         fn nonsense_with_a_good_checksum_is_read_or_refused(
             lines in prop::collection::vec("(steer )?[a-z%0-9 -]{0,30}", 0..5)
         ) {
-            let text = format!("{HEAD}\n{}", lines.iter().map(|it| format!("{it}\n")).collect::<String>());
+            let lines: String = lines.iter().map(|it| format!("{it}\n")).collect();
+            let text = format!("{HEAD}\n{lines}");
             let sum = crc32c(&[text.as_bytes()]);
             if let Ok(overlay) = read(format!("{text}end {sum:08x}\n").as_bytes()) {
                 let again = write(&overlay);

@@ -271,7 +271,7 @@ mod tests {
             (1023, "1023 B"),
             (1536, "1.5 KiB"),
             (1 << 20, "1.0 MiB"),
-            (u64::MAX, "16384 PiB"),
+            (u64::MAX, "16383 PiB"),
         ] {
             assert_eq!(bytes(count), text);
         }
