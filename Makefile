@@ -80,6 +80,11 @@ install: build      ## install below PREFIX, in DESTDIR: binary, examples, and u
 	install -m 644 conf/*.yaml README.md $(SHARE)
 	install -m 644 README.md $(DOCS)
 	install -m 644 docs/*.md $(DOCS)/docs
+	install -D -m 644 conf/completions/weir.bash \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/weir
+	install -D -m 644 conf/completions/_weir $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_weir
+	install -D -m 644 conf/completions/weir.fish \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/weir.fish
 	$(MAKE) --no-print-directory install-$(INIT)
 
 install-systemd:
