@@ -93,6 +93,21 @@ fn mapping(node: &Node, c: &mut Compiler<'_>) -> Option<Backend> {
     is_good.then_some(backend)
 }
 
+/// A backend that no file has, of these parts.
+pub(super) fn added(address: &str, identity: &str, weight: Option<u32>) -> Result<Backend, String> {
+    let node = Node {
+        at: Position { line: 1, column: 1 },
+        value: Value::Text(address.to_owned()),
+    };
+    let address = values::backend_address(&node);
+    let address = address.map_err(|must| format!("`address` must be {must}"))?;
+    Ok(Backend {
+        identity: identity.to_owned(),
+        weight: weight.unwrap_or(defaults::WEIGHT),
+        ..blank(&node, address)
+    })
+}
+
 /// A backend with every default.
 fn blank(written: &Node, address: BackendAddress) -> Backend {
     Backend {

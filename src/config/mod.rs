@@ -54,6 +54,7 @@ use problem::{Position, Problem, Problems};
 
 pub(crate) use positions::Positions;
 pub use render::render;
+pub(crate) use render::render_masked;
 
 /// A good file.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +102,35 @@ impl Source {
                 .map(|(_, bytes)| bytes.clone())
                 .ok_or_else(|| io::ErrorKind::NotFound.into())
         })
+    }
+}
+
+/// A backend that no file has.
+///
+/// # Errors
+/// What is wrong with the address.
+pub(crate) fn added_backend(
+    address: &str,
+    identity: &str,
+    weight: Option<u32>,
+) -> Result<model::Backend, String> {
+    backend::added(address, identity, weight)
+}
+
+/// Whether a configuration that was changed is a good one still.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_changed(config: &Config, source: &Source) -> Result<(), String> {
+    let text = render(config);
+    let changed = Source {
+        text,
+        ..source.clone()
+    };
+    let problems = changed.compile().err().unwrap_or_default();
+    match problems.into_iter().next() {
+        Some(problem) => Err(problem.message),
+        None => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use crate::cli::Args;
+use crate::config::Source;
 use crate::config::model::Config;
 use crate::control::access_sink::AccessSink;
 use crate::control::confine::Confinement;
@@ -143,6 +144,11 @@ impl Basis {
     pub(crate) fn open_state(&mut self, args: &Args, config: &Config) -> Result<(), Refusal> {
         (self.state, self.overlay) = StateFile::open(args, &config.state)?;
         Ok(())
+    }
+
+    /// Adds and removes backends as was done by hand.
+    pub(crate) fn shape(&self, config: &mut Config, source: &Source) {
+        self.overlay.shape_or_warn(config, source);
     }
 
     /// Writes the id of this process into the pid file.

@@ -8,9 +8,11 @@ use std::time::Duration;
 use log::{error, info};
 
 use crate::admin;
+use crate::admin::errand::Reply;
 use crate::admin::outline::Phase;
 use crate::background::{Background, Finished};
 use crate::cli::{Args, Order};
+use crate::config::Source;
 use crate::config::model::{AccessLog, Config};
 use crate::control::Refusal;
 use crate::control::access_sink::AccessSink;
@@ -45,6 +47,8 @@ pub(super) enum Doing {
     Loading(Vec<Asker>),
     /// Files of `tls` are looked at.
     Looking,
+    /// A backend is being added or removed, for whoever asked.
+    Editing(Asker, String),
     /// A configuration is being adopted, of which there is something to say besides.
     Adopting(Vec<Asker>, Vec<String>),
     /// Another program is to take the place of this one, or is about to have done so.
@@ -59,6 +63,8 @@ pub(crate) struct Controller {
     pub(super) inbox: Inbox,
     pub(super) jobs: Background<Loaded>,
     pub(super) minutes: Beat,
+    /// Of the configuration that runs, as it was read.
+    pub(super) running: Option<Source>,
     /// While `tls` is configured.
     pub(super) watch: Option<Box<Watch>>,
     pub(super) service: Service,
@@ -139,6 +145,7 @@ impl Controller {
             inbox: basis.inbox,
             jobs: Background::new(basis.waker),
             minutes: basis.minutes,
+            running: None,
             watch: None,
             service: basis.service,
             pid_file: basis.pid_file,
@@ -241,6 +248,10 @@ impl Controller {
         match finished {
             Finished::Loaded(Loaded::File(loaded)) => self.on_loaded(loaded),
             Finished::Loaded(Loaded::Look(look)) => self.on_looked(look),
+            Finished::Loaded(Loaded::Edited(edited)) => self.on_edited(edited),
+            Finished::Loaded(Loaded::Shown(ticket, text)) => {
+                self.reply(&Asker::Caller(ticket), Reply::Done(text));
+            }
             Finished::Resolved(name, addresses) => self.on_resolved(name, addresses),
             Finished::Unresolved(name, reason) => self.names.on_unresolved(name, &reason),
         }

@@ -2,8 +2,14 @@
 
 use log::{error, info};
 
-use crate::admin::errand::{Action, Change, Errand, Reply, Target};
-use crate::control::controller::Controller;
+use crate::admin::errand::{Action, Change, Errand, NewBackend, Reply, Target, Ticket};
+use crate::board::{BackendCell, CountedBackends};
+use crate::config::{self, Source};
+use crate::control::controller::{Controller, Doing};
+use crate::control::credentials::Credentials;
+use crate::control::desk::Desk;
+use crate::control::overlay::{Added, Edit, Overlay};
+use crate::control::reload::{Loaded, LoadedConfig};
 use crate::control::set_log_level;
 use crate::control::verdict::{Asker, Outcome};
 
@@ -78,12 +84,27 @@ impl Controller {
                 };
                 self.reply(&asker, reply);
             }
-            Action::Add { .. }
-            | Action::Remove { .. }
-            | Action::Kick { .. }
-            | Action::KickSession { .. }
-            | Action::ShowConfig
-            | Action::ShowSessions { .. } => {
+            Action::Add { upstream, backend } => {
+                let NewBackend {
+                    address,
+                    id,
+                    weight,
+                } = backend;
+                let identity = id.unwrap_or_else(|| address.clone());
+                let added = Added { address, weight };
+                self.edit(Edit::Add((upstream, identity), added), asker, who);
+            }
+            Action::Remove { target } => {
+                let name = (target.upstream, target.backend.unwrap_or_default());
+                let is_in_file = true;
+                self.edit(Edit::Remove { name, is_in_file }, asker, who);
+            }
+            Action::Kick { target } => {
+                let reply = self.kick(&target, &who);
+                self.reply(&asker, reply);
+            }
+            Action::ShowConfig => self.show_config(ticket),
+            Action::KickSession { .. } | Action::ShowSessions { .. } => {
                 let words = "this weir cannot do that yet".to_owned();
                 self.reply(&asker, Reply::Refused(words));
             }
@@ -123,6 +144,85 @@ impl Controller {
         Some(line)
     }
 
+    /// Ends what runs on backends, in all who serve.
+    fn kick(&mut self, target: &Target, who: &str) -> Reply {
+        let count = self.active_of(target);
+        self.workforce
+            .kick(&target.upstream, target.backend.as_deref());
+        let line = format!("{count} sessions of {target} are kicked");
+        info!("admin: {line}, by {who}");
+        Reply::Done(line)
+    }
+
+    /// How many sessions and requests its backends have.
+    fn active_of(&self, target: &Target) -> u64 {
+        let outline = self.desk.as_ref().map(Desk::outline);
+        let Some(upstream) = outline.and_then(|it| it.upstream(&target.upstream)) else {
+            return 0;
+        };
+        let board = self.workforce.board();
+        let mut count = 0;
+        for backend in &upstream.backends {
+            let is_meant = target.backend.as_ref().is_none_or(|it| *it == backend.name);
+            if let (true, Some(column)) = (is_meant, board.find::<CountedBackends>(&backend.column))
+            {
+                count += board.total(column, BackendCell::Active);
+            }
+        }
+        count
+    }
+
+    /// Adds or removes a backend in the configuration that runs, which is then adopted as by a
+    /// reload.
+    fn edit(&mut self, edit: Edit, asker: Asker, who: String) {
+        let (Some(source), Doing::Nothing, false) =
+            (&self.running, &self.doing, self.workforce.is_ending())
+        else {
+            let words = "busy with a start, a reload, an upgrade or the end; try again";
+            return self.reply(&asker, Reply::Refused(words.to_owned()));
+        };
+        let source = source.clone();
+        let credentials = self.watch.as_ref().map(|it| it.credentials().clone());
+        let credentials = credentials.unwrap_or_default();
+        let overlay = self.overlay.clone();
+        let job = move || Loaded::Edited(edited(source, credentials, overlay, edit));
+        match self.jobs.load(job) {
+            Ok(()) => self.doing = Doing::Editing(asker, who),
+            Err(error) => self.reply(&asker, Reply::Refused(error.to_string())),
+        }
+    }
+
+    pub(super) fn on_edited(&mut self, edited: Result<(Box<LoadedConfig>, Edit), String>) {
+        let Doing::Editing(asker, who) = std::mem::take(&mut self.doing) else {
+            return;
+        };
+        let adopted = edited.and_then(|(loaded, edit)| self.try_adopt(*loaded).map(|()| edit));
+        match adopted {
+            Ok(edit) => {
+                self.service.reloading();
+                let line = edit.to_string();
+                info!("admin: {line}, by {who}");
+                self.overlay.edit(edit);
+                self.apply_overlay();
+                let lines = [line].into_iter().chain(self.keep_overlay());
+                self.doing = Doing::Adopting(vec![asker], lines.collect());
+            }
+            Err(reason) => {
+                self.reply(&asker, Reply::Refused(reason));
+                self.go_on();
+            }
+        }
+    }
+
+    /// Tells what runs, with every default and without secrets.
+    fn show_config(&mut self, ticket: Ticket) {
+        let (source, overlay) = (self.running.clone(), self.overlay.clone());
+        let job = move || Loaded::Shown(ticket, shown(source.as_ref(), &overlay));
+        if let Err(error) = self.jobs.load(job) {
+            self.reply(&Asker::Caller(ticket), Reply::Refused(error.to_string()));
+        }
+    }
+
     /// Forgets what was changed by hand.
     fn reset_overlay(&mut self) {
         let count = self.overlay.reset();
@@ -138,7 +238,7 @@ impl Controller {
         }
     }
 
-    fn reply(&mut self, asker: &Asker, reply: Reply) {
+    pub(super) fn reply(&mut self, asker: &Asker, reply: Reply) {
         if let (Asker::Caller(ticket), Some(desk)) = (asker, &mut self.desk) {
             desk.note(*ticket, reply);
         }
@@ -155,4 +255,34 @@ impl Controller {
             self.reply(asker, reply);
         }
     }
+}
+
+/// The configuration of a source with a change more.
+fn edited(
+    source: Source,
+    credentials: Credentials,
+    mut overlay: Overlay,
+    edit: Edit,
+) -> Result<(Box<LoadedConfig>, Edit), String> {
+    let compiled = source.compile();
+    let mut compiled = compiled.map_err(|_| "what runs cannot be read again".to_owned())?;
+    let edit = edit.of_file(&compiled.config);
+    let mut before = compiled.config.clone();
+    overlay.shape_or_warn(&mut before, &source);
+    if let Some(reason) = edit.in_vain(&before) {
+        return Err(reason);
+    }
+    overlay.edit(edit.clone());
+    overlay.shape(&mut compiled.config, &source)?;
+    let loaded = LoadedConfig::new(source, compiled, credentials);
+    Ok((Box::new(loaded), edit))
+}
+
+fn shown(source: Option<&Source>, overlay: &Overlay) -> String {
+    let Some((source, Ok(compiled))) = source.map(|it| (it, it.compile())) else {
+        return String::new();
+    };
+    let mut config = compiled.config;
+    overlay.shape_or_warn(&mut config, source);
+    config::render_masked(&config)
 }

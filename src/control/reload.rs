@@ -2,12 +2,14 @@
 
 use log::{error, info, warn};
 
+use crate::admin::errand::Ticket;
 use crate::cli::Args;
 use crate::config::problem::Problem;
 use crate::config::{Compiled, Source};
 use crate::control::access_sink::AccessSink;
 use crate::control::controller::{Controller, Doing, Outline};
 use crate::control::credentials::{Credentials, Look};
+use crate::control::overlay::{Edit, Overlay};
 use crate::control::preflight::{self, Moment};
 use crate::control::verdict::{Asker, Outcome, found, with_lines};
 use crate::control::workforce::Revision;
@@ -32,6 +34,10 @@ pub(super) enum Loaded {
     File(LoadedFile),
     /// What `tls` names has been looked at; none where it is as it was.
     Look(Option<Box<Look>>),
+    /// The configuration that runs with a backend more or less, or why it cannot be so.
+    Edited(Result<(Box<LoadedConfig>, Edit), String>),
+    /// What runs, for who asked.
+    Shown(Ticket, String),
 }
 
 /// What is read and made while everybody serves on.
@@ -62,10 +68,11 @@ struct ReloadFailure {
     lines: Vec<String>,
 }
 
-fn read(args: &Args, moment: &Moment) -> LoadedFile {
+fn read(args: &Args, moment: &Moment, overlay: &Overlay) -> LoadedFile {
     let checked = preflight::load(args, moment);
     let checked = checked.map_err(|rejection| rejection.problems)?;
-    let (source, compiled) = (checked.source, checked.compiled);
+    let (source, mut compiled) = (checked.source, checked.compiled);
+    overlay.shape_or_warn(&mut compiled.config, &source);
     Ok(Box::new(LoadedConfig::new(
         source,
         compiled,
@@ -93,8 +100,9 @@ impl Controller {
             is_alone: !self.workforce.is_supervised(),
             is_inside_root: !self.workforce.is_supervised() && self.fixed.has_root_folder(),
         };
-        let args = self.args.clone();
-        match self.jobs.load(move || Loaded::File(read(&args, &moment))) {
+        let (args, overlay) = (self.args.clone(), self.overlay.clone());
+        let job = move || Loaded::File(read(&args, &moment, &overlay));
+        match self.jobs.load(job) {
             Ok(()) => self.doing = Doing::Loading(askers),
             Err(error) => {
                 let (reason, lines) = (error.to_string(), Vec::new());

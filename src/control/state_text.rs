@@ -5,13 +5,15 @@
 //! weir state 1
 //! steer app b1 draining -
 //! steer app b2 enabled 5
+//! add app b4 10.0.0.4:80 -
+//! remove app b3
 //! end 5fc05b31
 //! ```
 
 use std::fmt::Write as _;
 
 use crate::admin::observed::service_word;
-use crate::control::overlay::{Overlay, Steered};
+use crate::control::overlay::{Added, Edit, Overlay, Steered};
 use crate::core::backend::Service;
 use crate::core::proxy_header::crc32c::crc32c;
 
@@ -28,9 +30,18 @@ pub(super) fn write(overlay: &Overlay) -> String {
     for ((upstream, backend), steered) in overlay.steered() {
         let (upstream, backend) = (escaped(upstream), escaped(backend));
         let service = service_word(steered.service);
-        let weight = steered.weight.map_or("-".to_owned(), |it| it.to_string());
+        let weight = weight_word(steered.weight);
         // A string takes all.
         let _ = writeln!(text, "steer {upstream} {backend} {service} {weight}");
+    }
+    for ((upstream, backend), added) in overlay.added() {
+        let (upstream, backend) = (escaped(upstream), escaped(backend));
+        let (address, weight) = (escaped(&added.address), weight_word(added.weight));
+        let _ = writeln!(text, "add {upstream} {backend} {address} {weight}");
+    }
+    for (upstream, backend) in overlay.removed() {
+        let (upstream, backend) = (escaped(upstream), escaped(backend));
+        let _ = writeln!(text, "remove {upstream} {backend}");
     }
     let sum = crc32c(&[text.as_bytes()]);
     let _ = writeln!(text, "end {sum:08x}");
@@ -71,20 +82,43 @@ fn checked(text: &str) -> Option<&str> {
 
 fn change(overlay: &mut Overlay, line: &str) -> Option<()> {
     let words: Vec<&str> = line.split(' ').collect();
-    let ["steer", upstream, backend, service, weight] = words[..] else {
-        return None;
-    };
-    let services = [Service::Full, Service::Draining, Service::Disabled];
-    let service = services
-        .into_iter()
-        .find(|it| service_word(*it) == service)?;
-    let weight = match weight {
-        "-" => None,
-        digits => Some(digits.parse().ok().filter(|it| *it <= WEIGHT_MAX)?),
-    };
-    let steered = Steered { service, weight };
-    overlay.put(unescaped(upstream)?, unescaped(backend)?, steered);
+    match words[..] {
+        ["steer", upstream, backend, service, weight] => {
+            let services = [Service::Full, Service::Draining, Service::Disabled];
+            let steered = Steered {
+                service: services
+                    .into_iter()
+                    .find(|it| service_word(*it) == service)?,
+                weight: read_weight(weight)?,
+            };
+            overlay.put(unescaped(upstream)?, unescaped(backend)?, steered);
+        }
+        ["add", upstream, backend, address, weight] => {
+            let added = Added {
+                address: unescaped(address)?,
+                weight: read_weight(weight)?,
+            };
+            let name = (unescaped(upstream)?, unescaped(backend)?);
+            overlay.edit(Edit::Add(name, added));
+        }
+        ["remove", upstream, backend] => {
+            let name = (unescaped(upstream)?, unescaped(backend)?);
+            overlay.put_removed(name);
+        }
+        _ => return None,
+    }
     Some(())
+}
+
+fn weight_word(weight: Option<u32>) -> String {
+    weight.map_or_else(|| "-".to_owned(), |it| it.to_string())
+}
+
+fn read_weight(word: &str) -> Option<Option<u32>> {
+    match word {
+        "-" => Some(None),
+        digits => digits.parse().ok().filter(|it| *it <= WEIGHT_MAX).map(Some),
+    }
 }
 
 /// A name as one word.
@@ -128,11 +162,19 @@ mod tests {
         ];
         let weight = prop::option::of(0..=WEIGHT_MAX);
         let steered = (service, weight).prop_map(|(service, weight)| Steered { service, weight });
-        let one = (".{1,12}", ".{1,12}", steered);
+        let one = (".{1,12}", ".{1,12}", steered, 0..3);
         prop::collection::vec(one, 0..9).prop_map(|all| {
             let mut overlay = Overlay::default();
-            for (upstream, backend, steered) in all {
-                overlay.put(upstream, backend, steered);
+            for (upstream, backend, steered, kind) in all {
+                let added = Added {
+                    address: format!("{backend}:1"),
+                    weight: steered.weight,
+                };
+                match kind {
+                    0 => overlay.put(upstream, backend, steered),
+                    1 => overlay.edit(Edit::Add((upstream, backend), added)),
+                    _ => overlay.put_removed((upstream, backend)),
+                }
             }
             overlay
         })
@@ -172,7 +214,7 @@ mod tests {
         fn nonsense_with_a_good_checksum_is_read_or_refused(
             lines in prop::collection::vec("(steer )?[a-z%0-9 -]{0,30}", 0..5)
         ) {
-            let lines: String = lines.iter().map(|it| format!("{it}\n")).collect();
+            let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
             let text = format!("{HEAD}\n{lines}");
             let sum = crc32c(&[text.as_bytes()]);
             if let Ok(overlay) = read(format!("{text}end {sum:08x}\n").as_bytes()) {

@@ -75,6 +75,9 @@ pub(crate) trait Workforce {
         io::ErrorKind::Unsupported.into()
     }
 
+    /// Ends what runs on a backend of an upstream, or on all of them.
+    fn kick(&mut self, upstream: &str, backend: Option<&str>);
+
     /// Whether it was asked to end.
     fn is_ending(&self) -> bool;
 

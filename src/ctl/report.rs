@@ -66,6 +66,22 @@ impl BackendReport {
 }
 
 impl Report {
+    /// How many sessions an upstream or a backend has; none where it is not there.
+    pub(super) fn active_of(&self, target: &str) -> Option<u64> {
+        let (upstream, backend) = match target.split_once('/') {
+            Some((upstream, backend)) => (upstream, Some(backend)),
+            None => (target, None),
+        };
+        let found = self.upstreams.iter().find(|it| it.name == upstream)?;
+        let mut meant = found
+            .backends
+            .iter()
+            .filter(|it| backend.is_none_or(|name| it.name == name))
+            .peekable();
+        meant.peek()?;
+        Some(meant.map(|it| it.active).sum())
+    }
+
     /// That of a text in JSON, which is YAML, too.
     pub(super) fn read(text: &str) -> Option<Self> {
         let value: Value = serde_yaml::from_str(text).ok()?;

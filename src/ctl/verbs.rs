@@ -1,10 +1,12 @@
 //! The words after `weir ctl`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use getopts::Options;
 
 use crate::config::model::AdminSocket;
+use crate::control::unix_ms;
 use crate::ctl::client::{self, Answer, Failure, Method, escaped};
 use crate::ctl::report::Report;
 use crate::ctl::{tables, top};
@@ -17,6 +19,11 @@ const EXIT_REFUSED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 /// No weir runs there.
 const EXIT_NOT_RUNNING: u8 = 3;
+
+/// That of conf/weir.service, beside its pid file.
+const SOCKET_OF_UNIT: &str = "/run/weir/weir.sock";
+/// How often it is looked whether a backend is empty.
+const WAIT_STEP: Duration = Duration::from_millis(200);
 
 /// What is to be printed, and the exit status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,9 +108,29 @@ const VERBS: &[Verb] = &[
         about: "its share of the traffic",
     },
     Verb {
+        name: "kick",
+        arguments: "TARGET",
+        about: "ends what runs on it",
+    },
+    Verb {
+        name: "add",
+        arguments: "UPSTREAM ADDRESS",
+        about: "one more backend",
+    },
+    Verb {
+        name: "remove",
+        arguments: "TARGET",
+        about: "a backend less, which drains",
+    },
+    Verb {
         name: "reload",
         arguments: "[--reset]",
         about: "read the configuration file again",
+    },
+    Verb {
+        name: "metrics",
+        arguments: "",
+        about: "as Prometheus has it",
     },
     Verb {
         name: "ready",
@@ -125,6 +152,9 @@ fn options() -> Options {
         .optopt("c", "config", "the socket that this file names", "FILE")
         .optflag("", "json", "for programs")
         .optflag("", "reset", "with reload: forget what was changed by hand")
+        .optopt("", "wait", "with drain: return when it is empty", "TIME")
+        .optopt("", "id", "with add: its identity, else the address", "NAME")
+        .optopt("", "weight", "with add: its share of the traffic", "N")
         .optflag("h", "help", "print this");
     options
 }
@@ -169,6 +199,9 @@ pub fn run(words: &[String]) -> Outcome {
         arguments: arguments.to_vec(),
         is_json: matches.opt_present("json"),
         resets: matches.opt_present("reset"),
+        wait: matches.opt_str("wait"),
+        id: matches.opt_str("id"),
+        weight: matches.opt_str("weight"),
     };
     asked.carry_out(verb).unwrap_or_else(hint)
 }
@@ -186,11 +219,21 @@ fn socket(matches: &getopts::Matches) -> Result<PathBuf, String> {
         let (_, compiled) = read.map_err(|_| format!("{path}: is no good configuration"))?;
         return match compiled.config.admin.socket {
             AdminSocket::At(path) => Ok(path),
-            AdminSocket::Auto => Ok(crate::control::doors::SOCKET_DEFAULT.into()),
+            AdminSocket::Auto => Ok(usual_socket()),
             AdminSocket::Off => Err(format!("{path}: `admin` is off")),
         };
     }
-    Ok(crate::control::doors::SOCKET_DEFAULT.into())
+    Ok(usual_socket())
+}
+
+/// Where it is by default, or where the unit of a service manager has it.
+fn usual_socket() -> PathBuf {
+    let default = PathBuf::from(crate::control::doors::SOCKET_DEFAULT);
+    let of_unit = PathBuf::from(SOCKET_OF_UNIT);
+    if !default.exists() && of_unit.exists() {
+        return of_unit;
+    }
+    default
 }
 
 /// What is asked, and of whom.
@@ -199,6 +242,9 @@ struct Asked {
     arguments: Vec<String>,
     is_json: bool,
     resets: bool,
+    wait: Option<String>,
+    id: Option<String>,
+    weight: Option<String>,
 }
 
 impl Asked {
@@ -226,7 +272,9 @@ impl Asked {
                 let reset = if self.resets { "?reset=1" } else { "" };
                 Ok(self.post(&format!("/reload{reset}")))
             }
-            "drain" | "disable" | "enable" => {
+            "drain" => self.drain(),
+            "add" => self.add(),
+            "disable" | "enable" | "kick" | "remove" => {
                 let target = escaped(self.argument(0, "TARGET")?);
                 Ok(self.post(&format!("/{verb}?target={target}")))
             }
@@ -241,6 +289,53 @@ impl Asked {
             }
             other => Err(format!("`{other}` is no verb")),
         }
+    }
+
+    fn drain(&self) -> Result<Outcome, String> {
+        let target = self.argument(0, "TARGET")?;
+        let limit = self.wait.as_deref().map(duration).transpose()?;
+        let told = self.post(&format!("/drain?target={}", escaped(target)));
+        Ok(match limit {
+            Some(limit) if told.status == EXIT_OK => self.await_empty(target, limit, told),
+            Some(_) | None => told,
+        })
+    }
+
+    /// Looks until nothing runs there any more.
+    fn await_empty(&self, target: &str, limit: Duration, told: Outcome) -> Outcome {
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let until_ms = unix_ms().saturating_add(limit_ms);
+        loop {
+            let status = self.get("/status.json");
+            if status.status != EXIT_OK {
+                return status;
+            }
+            let report = Report::read(&status.text);
+            match report.and_then(|report| report.active_of(target)) {
+                Some(0) => return Outcome::done(format!("{}{target} is empty\n", told.text)),
+                Some(active) if unix_ms() >= until_ms => {
+                    let words = format!("{target} drains still, {active} sessions run");
+                    return Outcome::failed(EXIT_REFUSED, &words);
+                }
+                None => {
+                    let words = format!("{target} is not there any more");
+                    return Outcome::failed(EXIT_REFUSED, &words);
+                }
+                Some(_) => std::thread::sleep(WAIT_STEP),
+            }
+        }
+    }
+
+    fn add(&self) -> Result<Outcome, String> {
+        let upstream = escaped(self.argument(0, "UPSTREAM")?);
+        let address = escaped(self.argument(1, "ADDRESS")?);
+        let mut target = format!("/add?upstream={upstream}&address={address}");
+        for (name, value) in [("id", &self.id), ("weight", &self.weight)] {
+            if let Some(value) = value {
+                target += &format!("&{name}={}", escaped(value));
+            }
+        }
+        Ok(self.post(&target))
     }
 
     fn argument(&self, at: usize, what: &str) -> Result<&str, String> {
@@ -279,5 +374,25 @@ impl Asked {
             Err(Failure::NotRunning(words)) => Outcome::failed(EXIT_NOT_RUNNING, &words),
             Err(Failure::Broken(words)) => Outcome::failed(EXIT_REFUSED, &words),
         }
+    }
+}
+
+/// `30`, `30s`, `5m`, `1h` or `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_lowercase());
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    let number: Option<u64> = digits.parse().ok();
+    let ms = number.and_then(|it| it.checked_mul(unit_ms));
+    match ms {
+        Some(ms) if unit_ms > 0 => Ok(Duration::from_millis(ms)),
+        Some(_) | None => Err(format!(
+            "`--wait` is `{text}`, must be a time such as 30s or 5m"
+        )),
     }
 }

@@ -41,12 +41,15 @@ fn start(args: &Args, checked: Checked) -> Result<Controller, Refusal> {
             .map_err(|error| Refusal::new(&format!("cannot run on CPU {cpu}"), &error))?;
     }
     fit_descriptors(&mut config, basis.descriptors);
-    let outline = Outline::of(&config);
+    let mut plain = config.clone();
     share_memory(&mut config, &memory::limits(), 1);
     let mut sockets = basis.service.listeners(&config.listeners)?;
     open_listeners(&config, &mut sockets, is_unix)?;
     basis.confinement.give_up(Keep::BindService)?;
     basis.open_state(args, &config)?;
+    basis.shape(&mut config, &checked.source);
+    basis.shape(&mut plain, &checked.source);
+    let outline = Outline::of(&plain);
     open_listeners(&config, &mut sockets, |_| true)?;
     let start = Start {
         now: reactor.now(),
@@ -167,6 +170,10 @@ impl Workforce for Single {
         let reason = "a process on its own cannot make way in place, as its sandbox outlives it; \
                       started with `supervisor: on` or several `workers`, weir can";
         Err(reason.to_owned())
+    }
+
+    fn kick(&mut self, upstream: &str, backend: Option<&str>) {
+        self.serving.worker.kick(upstream, backend);
     }
 
     fn is_ending(&self) -> bool {

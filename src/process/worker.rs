@@ -116,7 +116,7 @@ impl Beginning {
                     }));
                 }
                 WorkerOrder::Leave | WorkerOrder::Drain | WorkerOrder::Stop => return Ok(None),
-                WorkerOrder::Resolved(..) | WorkerOrder::Look => {}
+                WorkerOrder::Resolved(..) | WorkerOrder::Kick { .. } | WorkerOrder::Look => {}
             }
         }
     }
@@ -262,6 +262,9 @@ impl WorkerProcess {
             WorkerOrder::Adopt { round } => self.on_adopt(round, packet),
             WorkerOrder::Resolved(name, addresses) => {
                 self.serving.worker.on_resolved(&[(name, addresses)]);
+            }
+            WorkerOrder::Kick { upstream, backend } => {
+                self.serving.worker.kick(&upstream, backend.as_deref());
             }
             // This very turn looks.
             WorkerOrder::Look => {}

@@ -85,7 +85,7 @@ fn start(args: &Args, checked: Checked) -> Result<Controller, Refusal> {
     let (mut basis, reactor, access_log) = Basis::open(args, &config)?;
     let (board, board_fd) =
         new_board().map_err(|error| Refusal::new("no memory to share with workers", &error))?;
-    let outline = Outline::of(&config);
+    let mut plain = config.clone();
     let mut this = Supervisor::assemble(args, reactor, board, board_fd, source.clone(), config)?;
     this.access_log = access_log.into_file();
     this.take_sockets(basis.service.listeners(&this.config.listeners)?);
@@ -93,6 +93,9 @@ fn start(args: &Args, checked: Checked) -> Result<Controller, Refusal> {
     this.open_sockets(0, is_unix)?;
     basis.confinement.give_up_as_supervisor(reads_all)?;
     basis.open_state(args, &this.config)?;
+    basis.shape(&mut this.config, &source);
+    basis.shape(&mut plain, &source);
+    let outline = Outline::of(&plain);
     let count = workers_wanted(args, &this.config);
     this.check_rows(count).map_err(|message| Refusal {
         code: EXIT_BIND,
@@ -428,6 +431,16 @@ impl Workforce for Supervisor {
     fn set_ticket_keys(&mut self, keys: &[TicketKey]) {
         self.ticket_keys = keys.to_vec();
         self.tell_all(&WorkerOrder::TicketKeys(keys.to_vec()));
+    }
+
+    fn kick(&mut self, upstream: &str, backend: Option<&str>) {
+        let order = WorkerOrder::Kick {
+            upstream: upstream.to_owned(),
+            backend: backend.map(str::to_owned),
+        };
+        self.tell_all(&order);
+        // They have sessions still.
+        self.leaving.iter_mut().for_each(|it| it.send(&order));
     }
 
     fn set_access_log(&mut self, access_log: AccessSink) {

@@ -272,12 +272,13 @@ pub(super) fn resume(
             go_on(left.source.clone(), left.material.clone())?
         }
     };
-    let (source, config) = (checked.source, checked.compiled.config);
+    let (source, mut config) = (checked.source, checked.compiled.config);
     let inherit = |number: Option<RawFd>| number.map(child::take_inherited).transpose();
     let inbox = inherit(left.inbox).map_err(refuse)?;
     let inbox = inbox.map_or_else(Inbox::open, Inbox::inherited);
     let pid_file = take_pid_file(args, inherit(left.pid_file).map_err(refuse)?);
     let (basis, reactor) = Basis::inherited(args, service, &config, inbox, pid_file)?;
+    basis.shape(&mut config, &source);
     let (board, fd, is_same_board) = take_board(left.board).map_err(refuse)?;
     let outline = Outline::of(&config);
     let mut this = Supervisor::assemble(args, reactor, board, fd, source.clone(), config)?;

@@ -47,6 +47,13 @@ pub(crate) enum WorkerOrder {
     Resolved(UnresolvedName, Vec<SocketAddr>),
     /// Something on the board has changed that should not wait for the next event.
     Look,
+    /// End what runs on a backend of an upstream, or on all of them.
+    Kick {
+        /// The upstream's name.
+        upstream: String,
+        /// The backend's identity.
+        backend: Option<String>,
+    },
     /// End gracefully, as others have taken over the sockets: accept nothing any more.
     Leave,
     /// End gracefully; what is queued is for this worker to serve.
@@ -89,6 +96,7 @@ const RESOLVED: u8 = 8;
 const LOOK: u8 = 9;
 const LEAVE: u8 = 10;
 const TICKET_KEYS: u8 = 11;
+const KICK: u8 = 12;
 
 const READY: u8 = 1;
 const REFUSED: u8 = 3;
@@ -134,6 +142,11 @@ impl WorkerOrder {
                 to.addresses(addresses);
             }
             Self::Look => to.u8(LOOK),
+            Self::Kick { upstream, backend } => {
+                to.u8(KICK);
+                to.text(upstream);
+                backend.write(&mut to);
+            }
             Self::Leave => to.u8(LEAVE),
         }
         bounded(to)
@@ -167,6 +180,10 @@ impl WorkerOrder {
                 Self::Resolved(UnresolvedName { host, port }, from.addresses()?)
             }
             LOOK => Self::Look,
+            KICK => Self::Kick {
+                upstream: from.text()?,
+                backend: WireValue::read(&mut from)?,
+            },
             LEAVE => Self::Leave,
             _ => return None,
         };
@@ -262,6 +279,8 @@ mod tests {
             Just(WorkerOrder::AccessLog),
             prop::collection::vec(ticket_key(), 0..4).prop_map(WorkerOrder::TicketKeys),
             Just(WorkerOrder::Look),
+            (".{0,99}", prop::option::of(".{0,99}"))
+                .prop_map(|(upstream, backend)| WorkerOrder::Kick { upstream, backend }),
             Just(WorkerOrder::Leave),
             Just(WorkerOrder::Drain),
             Just(WorkerOrder::Stop),

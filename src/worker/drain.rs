@@ -78,6 +78,29 @@ impl<N: Net> Worker<N> {
         self.cut_all();
     }
 
+    /// Ends what runs on a backend of an upstream, or on all of them. Who has had its last answer
+    /// loses nothing.
+    pub fn kick(&mut self, upstream: &str, backend: Option<&str>) {
+        let members = self.shared.upstreams.members_of(upstream, backend);
+        let is_theirs = |session: &Session<N>| {
+            let used = session.backend();
+            used.is_some_and(|it| members.contains(&it))
+        };
+        let sessions = self.sessions.iter();
+        let theirs = sessions.filter(|(_, session)| is_theirs(session));
+        let keys: Vec<u32> = theirs.map(|(key, _)| key_of(key)).collect();
+        for &key in &keys {
+            let session = self.sessions.get(key as usize);
+            let answered = session.and_then(Session::answered);
+            self.close_session(key, answered.unwrap_or(CloseReason::Kicked));
+        }
+        if !keys.is_empty() {
+            info!("{} sessions of {upstream} were kicked", keys.len());
+            // Between two turns, of which the next may be far away.
+            self.settle();
+        }
+    }
+
     /// Lets every listener take what is queued and close.
     pub(crate) fn close_listeners(&mut self) {
         if self.stage != Stage::PreDrain {

@@ -278,6 +278,12 @@ impl<N: Net> Worker<N> {
         self.mark();
         self.expire();
         self.run();
+        self.settle();
+        Ok(())
+    }
+
+    /// The last step of a turn: those go on who waited for what has become free in it.
+    fn settle(&mut self) {
         self.serve_descriptor_queue();
         self.serve_queues();
         if self.shared.io.has_used_layer() {
@@ -287,7 +293,6 @@ impl<N: Net> Worker<N> {
         self.resume_full_listeners();
         self.arm_full_check();
         self.settle_stage();
-        Ok(())
     }
 
     /// Whether a control descriptor fired since the last call: signals or finished jobs wait.
@@ -589,7 +594,8 @@ impl<N: Net> Worker<N> {
             | CloseReason::Reset(_)
             | CloseReason::Unwatched
             | CloseReason::Stranger
-            | CloseReason::Cut => false,
+            | CloseReason::Cut
+            | CloseReason::Kicked => false,
         };
         let backend = ended
             .connection
@@ -650,7 +656,11 @@ impl<N: Net> Worker<N> {
             .board
             .sub(shared.listeners[slot].column, ListenerCell::Active, 1);
         let cell = match reason {
-            CloseReason::Done | CloseReason::KeepAliveEnd | CloseReason::Left => return,
+            // The log has who did it; how many is no fault of anybody's.
+            CloseReason::Done
+            | CloseReason::KeepAliveEnd
+            | CloseReason::Left
+            | CloseReason::Kicked => return,
             CloseReason::NoBackend => {
                 if let Some(upstream) = upstream {
                     shared.log_refused(upstream, slot);

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::core::backend::BackendId;
 use crate::core::client_hello::ClientHello;
 use crate::core::opening::{self, Plan, Refusal, Settled};
 use crate::core::time::Tick;
@@ -121,6 +122,16 @@ impl<N: Net> Session<N> {
             Protocol::Tcp(relay) => relay.attempt.lease.is_some(),
             Protocol::Http(http) => http.exchange.as_ref().is_some_and(|x| x.has_lease()),
         }
+    }
+
+    /// The backend that it uses, or is about to.
+    pub(crate) fn backend(&self) -> Option<BackendId> {
+        let lease = match &self.protocol {
+            Protocol::Opening(_) => None,
+            Protocol::Tcp(relay) => relay.attempt.lease.as_ref(),
+            Protocol::Http(http) => http.exchange.as_ref().and_then(|x| x.lease()),
+        };
+        lease.map(|lease| lease.backend)
     }
 
     /// Whether it waits for a descriptor.

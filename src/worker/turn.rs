@@ -56,6 +56,8 @@ pub(crate) enum CloseReason {
     Stranger,
     /// The end of a drain, or a stop at once.
     Cut,
+    /// An administrator has ended what runs on its backend.
+    Kicked,
 }
 
 impl CloseReason {
@@ -77,6 +79,7 @@ impl CloseReason {
             Self::BadOpening(refusal) => refusal.words(),
             Self::Stranger => "not among those of `proxy_protocol`",
             Self::Cut => "cut at the end of the drain",
+            Self::Kicked => "kicked",
         }
     }
 }

@@ -119,6 +119,19 @@ impl IndexMut<UpstreamSlot> for UpstreamTable {
 const OVERTAKEN_MAX: usize = 8;
 
 impl UpstreamTable {
+    /// The backends that bear these names: all of an upstream, or one.
+    pub(crate) fn members_of(&self, upstream: &str, backend: Option<&str>) -> Vec<BackendId> {
+        let all = self.list.iter().filter(|it| it.name == upstream);
+        let members = all.flat_map(|it| it.members.iter().copied());
+        let label = backend.map(|backend| format!("{upstream}/{backend}"));
+        let is_meant = |id: &BackendId| match (&label, &self.entries[id.0 as usize]) {
+            (None, _) => true,
+            (Some(label), Some(entry)) => entry.label == *label,
+            (Some(_), None) => false,
+        };
+        members.filter(is_meant).collect()
+    }
+
     /// None yet.
     pub(crate) fn new() -> Self {
         Self {

@@ -107,13 +107,7 @@ impl Asked {
 
     /// The process that serves the door.
     fn attendant(&self) -> u32 {
-        let is_it = |pid: &u32| {
-            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            words.split(|byte| *byte == 0).nth(1) == Some(b"--admin")
-        };
-        eventually("somebody serves the door", || {
-            self.machine.children().into_iter().find(is_it)
-        })
+        eventually("somebody serves the door", || self.machine.attendant())
     }
 
     /// Names that so many new clients get.
@@ -492,6 +486,7 @@ fn a_weir_without_a_door_serves_as_well() {
         assert_eq!(asked.ctl(&["status"]).code, Some(3));
         let wanted = if workers == "1" { 0 } else { 3 };
         assert_eq!(asked.machine.children().len(), wanted);
+        assert_eq!(asked.machine.attendant(), None);
     }
 }
 
@@ -518,8 +513,6 @@ fn an_upgrade_keeps_the_door_and_what_was_steered() {
     let inode = fs::metadata(&asked.socket).expect("it is there");
     assert!(inode.file_type().is_socket());
     assert_eq!(asked.ctl(&["drain", "pool/a"]).code, Some(0));
-    let most = |pids: &[u32]| pids.iter().map(|pid| descriptors(*pid)).max();
-    let before = most(&asked.machine.children());
     for _ in 0..2 {
         let attendant = asked.attendant();
         let mark = asked.machine.log.mark();
@@ -528,19 +521,45 @@ fn an_upgrade_keeps_the_door_and_what_was_steered() {
         eventually("the one of before ends", || {
             (asked.attendant() != attendant).then_some(())
         });
-        asked.machine.wait_children(3);
+        asked.machine.wait_children(2);
         assert_eq!(asked.ctl(&["status"]).code, Some(0));
         assert_eq!(asked.names(10), ["B"; 10]);
-        let pids = asked.machine.children();
-        eventually("no child has more descriptors than before", || {
-            (most(&pids) <= before).then_some(())
-        });
-        for pid in pids {
+        let door = door_link(&asked.socket);
+        let attendant = asked.attendant();
+        for pid in asked.machine.children().into_iter().chain([attendant]) {
+            let links = links_of(pid);
+            let doors = links.iter().filter(|link| **link == door).count();
+            assert_eq!(doors, usize::from(pid == attendant), "{pid}: {links:?}");
+            let has_state = links.iter().any(|link| link.contains("weir-state"));
+            assert!(!has_state, "{pid}: {links:?}");
             let environment = fs::read(format!("/proc/{pid}/environ")).expect("it runs");
             let text = String::from_utf8_lossy(&environment);
             assert!(!text.contains("WEIR_ADMIN"), "{text}");
         }
+        let left = links_of(asked.machine.pid());
+        assert!(
+            !left.iter().any(|link| link.contains("weir-state")),
+            "{left:?}"
+        );
     }
+}
+
+/// The listening socket, as the kernel names it among descriptors (proc_net_unix(5)).
+fn door_link(socket: &Path) -> String {
+    let table = fs::read_to_string("/proc/net/unix").expect("the kernel lists them");
+    let path = socket.to_str().expect("text");
+    let line = table.lines().find(|line| line.ends_with(path));
+    let inode = line.and_then(|line| line.split_whitespace().nth(6));
+    format!("socket:[{}]", inode.expect("it listens"))
+}
+
+/// What the descriptors of a process are.
+fn links_of(pid: u32) -> Vec<String> {
+    let folder = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
+    let links = folder.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    links
+        .map(|link| link.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// Hostile callers at the door while clients are served.

@@ -43,9 +43,17 @@ impl Machine {
         pid.trim().parse().expect("a process id")
     }
 
-    /// All processes whose parent is the supervisor.
+    /// All workers: the children of the supervisor, but for who serves the admin door.
     pub(crate) fn children(&self) -> Vec<u32> {
-        children_of(self.pid())
+        let mut children = children_of(self.pid());
+        children.retain(|pid| !is_attendant(*pid));
+        children
+    }
+
+    /// Who serves the admin door, if that is a process of its own.
+    pub(crate) fn attendant(&self) -> Option<u32> {
+        let children = children_of(self.pid());
+        children.into_iter().find(|pid| is_attendant(*pid))
     }
 
     /// Waits until the supervisor has so many children that run.
@@ -100,7 +108,7 @@ impl Drop for Machine {
         }
         // A stopped supervisor starts no more of them.
         self.freeze();
-        for child in self.children() {
+        for child in children_of(self.pid()) {
             if let Some(pid) = raw(child) {
                 let _ = kill_process(pid, Signal::KILL);
             }
@@ -220,6 +228,11 @@ pub(crate) fn status(pid: u32, key: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = text.lines().find_map(|line| line.strip_prefix(key));
     line.expect("the kernel lists it").trim().to_owned()
+}
+
+fn is_attendant(pid: u32) -> bool {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.split(|byte| *byte == 0).nth(1) == Some(b"--admin")
 }
 
 fn children_of(parent: u32) -> Vec<u32> {

@@ -12,6 +12,7 @@ mod machine;
 
 mod admin;
 mod crash;
+mod edits;
 mod keys;
 mod orders;
 mod reload;

@@ -12,6 +12,7 @@ use crate::control::controller::{Controller, Doing};
 use crate::control::credentials::{
     Credentials, SECONDS_PER_DAY, TicketRing, now_unix_s, problems, read, way,
 };
+use crate::control::overlay::Overlay;
 use crate::control::reload::{Loaded, LoadedConfig};
 use crate::sys::privileges;
 
@@ -38,11 +39,18 @@ pub(in crate::control) struct Look {
 }
 
 /// Reads again what a good configuration names; none when nothing has changed.
-fn look(source: &Source, folder: &Path, before: &Credentials, way: &str) -> Option<Look> {
+fn look(
+    source: &Source,
+    overlay: &Overlay,
+    folder: &Path,
+    before: &Credentials,
+    way: &str,
+) -> Option<Look> {
     if !privileges::while_reading(|| before.may_differ()) {
         return None;
     }
-    let compiled = source.compile().ok()?;
+    let mut compiled = source.compile().ok()?;
+    overlay.shape_or_warn(&mut compiled.config, source);
     let outcome = read(&compiled, folder, Some(before), way);
     Some(Look {
         problems: problems(outcome.errors, &source.file_name, true),
@@ -66,6 +74,11 @@ impl Watch {
         let untold = problems.iter().filter(|it| !self.told.contains(it));
         untold.collect()
     }
+
+    /// What was read for the configuration that runs.
+    pub(in crate::control) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
 }
 
 impl Controller {
@@ -82,6 +95,7 @@ impl Controller {
         credentials: Credentials,
         ring: TicketRing,
     ) {
+        self.running = Some(source.clone());
         if !credentials.are_any() {
             self.set_interval(Duration::ZERO);
             self.watch = None;
@@ -170,9 +184,10 @@ impl Controller {
         let (source, before) = (watch.source.clone(), watch.credentials.clone());
         let way = way(!self.workforce.is_supervised());
         let folder = self.args.config.parent().map(Path::to_owned);
+        let overlay = self.overlay.clone();
         let job = move || {
             let folder = folder.unwrap_or_default();
-            Loaded::Look(look(&source, &folder, &before, way).map(Box::new))
+            Loaded::Look(look(&source, &overlay, &folder, &before, way).map(Box::new))
         };
         match self.jobs.load(job) {
             Ok(()) => self.doing = Doing::Looking,

@@ -90,6 +90,11 @@ impl ActiveExchange {
         self.connection
     }
 
+    /// What it holds of a backend.
+    pub(crate) fn lease(&self) -> Option<&Lease> {
+        self.attempt.lease.as_ref()
+    }
+
     /// Whether it holds a lease on a backend.
     pub(crate) fn has_lease(&self) -> bool {
         self.attempt.lease.is_some()

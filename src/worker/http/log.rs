@@ -77,6 +77,7 @@ pub(crate) fn log_unfinished<N: Net>(
 ) {
     let why = match reason {
         CloseReason::Cut => Why::DrainDeadline,
+        CloseReason::Kicked => Why::Refused,
         // It was answered, and nobody wants the rest of what it sends.
         CloseReason::Done => Why::Ok,
         CloseReason::NoBackend
@@ -92,7 +93,12 @@ pub(crate) fn log_unfinished<N: Net>(
         | CloseReason::BadOpening(_)
         | CloseReason::Stranger => exchange.state.end(End::ClientGone, false).why,
     };
-    log_exchange(exchange, listener, shared, (why, None));
+    log_exchange(exchange, listener, shared, (why, told(reason)));
+}
+
+/// What is said besides of an end that no traffic has led to.
+fn told(reason: CloseReason) -> Option<&'static str> {
+    (reason == CloseReason::Kicked).then(|| reason.words())
 }
 
 /// Logs a connection that ends within the head of a request, if it does, for this reason.
@@ -271,6 +277,7 @@ pub(crate) fn log_tcp<N: Net>(session: &Session<N>, shared: &mut Shared<N>, reas
         | CloseReason::TunnelIdle
         | CloseReason::HalfClosed
         | CloseReason::Cut => None,
+        CloseReason::Kicked => told(reason),
     };
     let line = TcpRecord {
         unix_ms: unix_ms(&shared.io.net),
@@ -327,9 +334,10 @@ fn outcome(reason: CloseReason) -> (Why, Option<ClosedBy>) {
         CloseReason::Idle => (Why::IdleTimeout, Some(ClosedBy::Weir)),
         CloseReason::TunnelIdle => (Why::TunnelTimeout, Some(ClosedBy::Weir)),
         CloseReason::HalfClosed => (Why::HalfClosedTimeout, Some(ClosedBy::Weir)),
-        CloseReason::Unwatched | CloseReason::BadOpening(_) | CloseReason::Stranger => {
-            (Why::Refused, Some(ClosedBy::Weir))
-        }
+        CloseReason::Unwatched
+        | CloseReason::BadOpening(_)
+        | CloseReason::Stranger
+        | CloseReason::Kicked => (Why::Refused, Some(ClosedBy::Weir)),
         CloseReason::Cut => (Why::DrainDeadline, Some(ClosedBy::Weir)),
     }
 }

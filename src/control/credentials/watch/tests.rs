@@ -62,7 +62,8 @@ impl Site {
 
     /// What has changed since, and what is wrong with it.
     fn look(&self, before: &Credentials) -> (Credentials, Vec<String>) {
-        let look = look(&self.source, &self.folder, before, "").expect("something has changed");
+        let look = look(&self.source, &Overlay::default(), &self.folder, before, "")
+            .expect("something has changed");
         let problems = look.problems.iter().map(ToString::to_string);
         (look.loaded.credentials.clone(), problems.collect())
     }
@@ -318,7 +319,8 @@ fn what_is_wrong_is_told_once_and_again_after_a_reload() {
         day: 0,
     };
     site.copy("certs/a.crt", "site-rsa.pem");
-    let look = look(&site.source, &site.folder, &start, "").expect("it has changed");
+    let look =
+        look(&site.source, &Overlay::default(), &site.folder, &start, "").expect("it has changed");
     assert_eq!(watch.untold(&look.problems).len(), 1);
     watch.told.clone_from(&look.problems);
     assert_eq!(watch.untold(&look.problems).len(), 0);
@@ -331,9 +333,9 @@ fn what_is_as_it_was_is_not_read_again() {
     let site = Site::new("same");
     let mut start = site.start();
     // They had just been written.
-    assert!(look(&site.source, &site.folder, &start, "").is_some());
+    assert!(look(&site.source, &Overlay::default(), &site.folder, &start, "").is_some());
     start.seen = start.seen.settled();
-    assert!(look(&site.source, &site.folder, &start, "").is_none());
+    assert!(look(&site.source, &Overlay::default(), &site.folder, &start, "").is_none());
     let left = Credentials::left(start.material.clone());
     let (again, problems) = site.look(&left);
     assert_eq!(problems, [""; 0]);

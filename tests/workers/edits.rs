@@ -1,0 +1,223 @@
+//! What `weir ctl` does besides: backends that come and go by hand, sessions that are kicked, a
+//! drain that is waited for, and what runs.
+
+use std::fmt::Display;
+use std::fs;
+
+use crate::admin::ctl;
+use crate::harness::process::Finished;
+use crate::harness::{Config, Launch, Named, Peer, Scratch, Signal, ask, eventually, try_ask};
+use crate::machine::{Machine, config};
+
+const KINDS: [&str; 2] = ["1", "3"];
+
+struct Steered {
+    machine: Machine,
+    scratch: Scratch,
+}
+
+fn start(workers: &str, file: impl Display) -> Steered {
+    let scratch = Scratch::new();
+    let launch = Launch::new(file).open_to_all();
+    let launch = launch.argument("--workers").argument(workers);
+    let machine = Machine::launch(launch.argument("-p").argument(scratch.file("weir.pid")));
+    Steered { machine, scratch }
+}
+
+fn with(a: &Named) -> Config {
+    config().backend_with(a.address(), "id: a")
+}
+
+impl Steered {
+    fn ctl(&self, words: &[&str]) -> Finished {
+        ctl(&self.scratch.file("weir.sock"), words)
+    }
+
+    fn done(&self, words: &[&str]) -> String {
+        let told = self.ctl(words);
+        assert_eq!(told.code, Some(0), "{words:?}: {told:?}");
+        told.stdout
+    }
+
+    fn names(&self, count: usize) -> Vec<String> {
+        let asked = (0..count).map(|_| ask(&mut self.machine.connect()));
+        let mut names: Vec<String> = asked.collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+#[test]
+fn a_backend_is_added_and_removed_as_by_a_reload() {
+    for workers in KINDS {
+        let [a, b] = ["A", "B"].map(Named::new);
+        let steered = start(workers, with(&a));
+        let mut held = steered.machine.connect();
+        assert_eq!(ask(&mut held), "A");
+        let address = b.address().to_string();
+        let told = steered.done(&["add", "pool", &address, "--id", "b", "--weight", "3"]);
+        assert!(told.contains("pool/b is added at "), "{told}");
+        assert!(told.contains("1 backends added, 0 removed"), "{told}");
+        steered
+            .machine
+            .log
+            .wait(&["admin: pool/b is added", "by user 0"]);
+        assert_eq!(steered.names(12), ["A", "B"]);
+        let status = steered.done(&["status", "--json"]);
+        assert!(status.contains("\"name\":\"b\""), "{status}");
+        let told = steered.done(&["remove", "pool/a"]);
+        assert!(told.contains("0 backends added, 1 removed"), "{told}");
+        assert_eq!(steered.names(12), ["B"]);
+        assert_eq!(steered.ctl(&["drain", "pool/a"]).code, Some(1));
+        steered.machine.reload(with(&a).top("stats_interval: 5s"));
+        assert_eq!(steered.names(12), ["B"], "after a reload");
+        if workers != "1" {
+            let mark = steered.machine.log.mark();
+            steered.machine.signal(Signal::USR2);
+            steered.machine.log.wait_since(mark, &["upgrade done: "]);
+            assert_eq!(steered.names(12), ["B"], "after an upgrade");
+        }
+        steered.done(&["reload", "--reset"]);
+        assert_eq!(steered.names(12), ["A"]);
+        held.send("still");
+        held.expect("still");
+    }
+}
+
+#[test]
+fn what_fits_no_upstream_is_not_added_and_nothing_changes() {
+    for workers in KINDS {
+        let a = Named::new("A");
+        let steered = start(workers, with(&a));
+        let taken = a.address().to_string();
+        for (words, part) in [
+            (
+                &["add", "none", "127.0.0.1:1"][..],
+                "no upstream none: pool",
+            ),
+            (&["add", "pool", "nowhere"], "address"),
+            (&["add", "pool", "127.0.0.1:1", "--id", "a"], "already"),
+            (&["add", "pool", &taken], "already, as a"),
+            (&["remove", "pool/a"], "backends"),
+            (&["remove", "pool/x"], "no backend x in pool: a"),
+        ] {
+            let told = steered.ctl(words);
+            assert_eq!(told.code, Some(1), "{words:?}: {told:?}");
+            assert!(told.stderr.contains(part), "{part}: {told:?}");
+        }
+        assert_eq!(steered.names(3), ["A"]);
+    }
+}
+
+#[test]
+fn what_is_kicked_ends_at_once_and_elsewhere_nothing_does() {
+    for workers in KINDS {
+        let [a, b] = ["A", "B"].map(Named::new);
+        let file = with(&a).backend_with(b.address(), "id: b");
+        let steered = start(workers, file);
+        let mut held: Vec<(String, Peer)> = Vec::new();
+        for _ in 0..12 {
+            let mut peer = steered.machine.connect();
+            held.push((ask(&mut peer), peer));
+        }
+        let count = held.iter().filter(|(name, _)| name == "A").count();
+        let told = steered.done(&["kick", "pool/a"]);
+        assert_eq!(told, format!("{count} sessions of pool/a are kicked\n"));
+        for (name, mut peer) in held {
+            match name.as_str() {
+                "A" => peer.expect_reset(),
+                _ => {
+                    peer.send("on");
+                    peer.expect("on");
+                }
+            }
+        }
+        let lines = steered.machine.log.count(&["ended: kicked"]);
+        assert_eq!(lines, count);
+        assert_eq!(steered.names(12), ["A", "B"], "it takes new ones");
+        let mut steered = steered;
+        assert_eq!(steered.machine.terminate(), Some(0), "none was cut");
+    }
+}
+
+#[test]
+fn who_waits_for_a_place_gets_that_of_one_who_was_kicked() {
+    let a = Named::new("A");
+    let steered = start("1", with(&a).top("max_connections: 2"));
+    let mut held = [steered.machine.connect(), steered.machine.connect()];
+    for peer in &mut held {
+        assert_eq!(ask(peer), "A");
+    }
+    let mut next = steered.machine.connect();
+    next.send("who\n");
+    steered.done(&["kick", "pool"]);
+    assert_eq!(next.read_line().expect("a place"), "A");
+}
+
+#[test]
+fn a_drain_is_waited_for() {
+    for workers in KINDS {
+        let [a, b] = ["A", "B"].map(Named::new);
+        let file = with(&a).backend_with(b.address(), "id: b");
+        let steered = start(workers, file);
+        let mut held = eventually("a session at A", || {
+            let mut peer = steered.machine.connect();
+            (try_ask(&mut peer).ok()? == "A").then_some(peer)
+        });
+        let late = steered.ctl(&["drain", "pool/a", "--wait", "300ms"]);
+        assert_eq!(late.code, Some(1), "{late:?}");
+        assert!(
+            late.stderr.contains("drains still, 1 sessions run"),
+            "{late:?}"
+        );
+        assert_eq!(steered.names(6), ["B"]);
+        let told = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| steered.done(&["drain", "pool/a", "--wait", "30s"]));
+            held.finish();
+            held.expect_end();
+            waiting.join().expect("it returns")
+        });
+        assert!(told.contains("pool/a is empty"), "{told}");
+        let bad = steered.ctl(&["drain", "pool/a", "--wait", "soon"]);
+        assert_eq!(bad.code, Some(2), "{bad:?}");
+    }
+}
+
+#[test]
+fn what_runs_is_shown_without_secrets() {
+    for workers in KINDS {
+        let a = Named::new("A");
+        let file = with(&a).upstream("sticky: {cookie: s, secret: hush-hush}");
+        let file = file.to_string().replace("mode: tcp", "mode: http");
+        let steered = start(workers, file);
+        steered.done(&["add", "pool", "127.0.0.1:9", "--id", "more"]);
+        steered.machine.write_config("listen: nowhere");
+        let told = steered.done(&["config"]);
+        for part in ["more", "(masked)", "workers: ", "max_connections: "] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(!told.contains("hush-hush"), "{told}");
+    }
+}
+
+#[test]
+fn completions_know_every_verb() {
+    let help = crate::harness::run(&["ctl".as_ref(), "--help".as_ref()]).stdout;
+    let lines = help.lines().skip_while(|line| !line.starts_with("Usage"));
+    let verbs = lines.skip(2).take_while(|line| !line.is_empty());
+    let verbs: Vec<&str> = verbs
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(verbs.len() > 12, "{verbs:?}");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/completions");
+    for name in ["weir.bash", "_weir", "weir.fish"] {
+        let text = fs::read_to_string(format!("{folder}/{name}")).expect("it is there");
+        let words: Vec<&str> = text
+            .split(|it: char| !it.is_alphanumeric() && it != '-')
+            .collect();
+        for verb in &verbs {
+            assert!(words.contains(verb), "{name} lacks {verb}");
+        }
+    }
+}
