@@ -258,7 +258,9 @@ pub(crate) fn show(look: Look, view: &View<'_>) -> Answer {
         Look::Live => Answer::text(200, "live"),
         Look::Ready => match view.facts.phase {
             Phase::Serving => Answer::text(200, "ready"),
-            other => Answer::text(503, format!("not ready: {}", other.word())),
+            other @ (Phase::Starting | Phase::Ending) => {
+                Answer::text(503, format!("not ready: {}", other.word()))
+            }
         },
         Look::Metrics(form) => Answer::flow(form.content_type(), metrics::Scrape::new(form, view)),
         Look::Status => Answer::flow(JSON, Status::new(view)),

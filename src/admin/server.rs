@@ -313,7 +313,7 @@ impl Visit {
         let unix_s = view.unix_ms / 1000;
         let is_json = request.accept.contains(crate::admin::answer::JSON);
         let meaning = resources::meaning(request, view.outline);
-        let acts = meaning.as_ref().map_or(false, Meaning::acts);
+        let acts = meaning.as_ref().is_ok_and(Meaning::acts);
         let admitted = rules.admit(&self.who, request, acts);
         let answer = match (admitted, meaning) {
             (Err(_), Ok(Meaning::Look(Look::Page))) => resources::show_page(view, false),

@@ -288,7 +288,11 @@ impl Controller {
         if !self.workforce.is_ending() {
             match std::mem::take(&mut self.doing) {
                 Doing::Upgrading(askers) => self.refuse_upgrade(&askers, "stopping"),
-                other => self.doing = other,
+                other @ (Doing::Nothing
+                | Doing::Loading(_)
+                | Doing::Looking
+                | Doing::Editing(..)
+                | Doing::Adopting(..)) => self.doing = other,
             }
             self.service.stopping();
             self.set_phase(Phase::Ending);
