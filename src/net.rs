@@ -118,6 +118,12 @@ pub trait Net {
     /// Only when waiting itself is broken; an interruption is not an error.
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick>;
 
+    /// When the last [`Net::wait`] began to wait, as far as the clock was read for it: the turn
+    /// before was busy until then. None when that is not known.
+    fn waited_since(&self) -> Option<Tick> {
+        None
+    }
+
     /// Starts reporting events of a listener.
     ///
     /// # Errors

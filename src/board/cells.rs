@@ -28,10 +28,10 @@ pub trait Word<K: Counted>: Copy {
     fn index(self) -> usize;
 }
 
-/// A kind whose columns have a histogram.
-pub trait Timed: Counted {
-    /// Its sum, in milliseconds; the buckets follow.
-    const HISTOGRAM_AT: usize;
+/// A span of time of which columns of this kind have a histogram.
+pub trait Timed<K: Counted>: Copy {
+    /// Where the sum of its histogram is, in milliseconds; the buckets follow.
+    fn histogram_at(self) -> usize;
 }
 
 /// Listeners.
@@ -81,7 +81,8 @@ pub(super) struct Width {
     pub(super) cells: usize,
     /// The first that is a gauge; those before it are counters.
     pub(super) first_gauge: usize,
-    /// Where the sum of the histogram is, and how many buckets follow it; 0 for none.
+    /// Where the sum of the first histogram is, and how many buckets follow it; 0 for none. The
+    /// others lie behind it.
     pub(super) histogram_at: usize,
     pub(super) buckets: usize,
 }
@@ -89,7 +90,7 @@ pub(super) struct Width {
 /// Columns begin at multiples of it, in words: a cache line.
 pub(super) const UNIT: usize = 8;
 /// The widest column.
-pub(super) const CELLS_MAX: usize = 48;
+pub(super) const CELLS_MAX: usize = 136;
 /// Words of a column that all rows share.
 pub(super) const SHARED_WORDS: usize = 8;
 
@@ -97,11 +98,13 @@ pub(super) const SHARED_WORDS: usize = 8;
 const LISTENER_CODES_AT: usize = 9;
 const LISTENER_REASONS_AT: usize = LISTENER_CODES_AT + CODE_CLASSES;
 const LISTENER_GAUGES_AT: usize = LISTENER_REASONS_AT + REASONS;
-// Upstreams: a histogram.
+// Upstreams: a histogram for each span.
 const UPSTREAM_HISTOGRAM_AT: usize = 0;
-const UPSTREAM_GAUGES_AT: usize = UPSTREAM_HISTOGRAM_AT + 1 + BUCKETS;
-// Backends: 9 counters, and room for 3.
-const BACKEND_GAUGES_AT: usize = 12;
+const HISTOGRAM_CELLS: usize = 1 + BUCKETS;
+const UPSTREAM_GAUGES_AT: usize = UPSTREAM_HISTOGRAM_AT + Span::ALL.len() * HISTOGRAM_CELLS;
+// Backends: 11 counters, code classes, and room for 3.
+const BACKEND_CODES_AT: usize = 11;
+const BACKEND_GAUGES_AT: usize = BACKEND_CODES_AT + CODE_CLASSES + 3;
 // Routes: a counter, code classes, reasons.
 const ROUTE_CODES_AT: usize = 1;
 const ROUTE_REASONS_AT: usize = ROUTE_CODES_AT + CODE_CLASSES;
@@ -121,8 +124,8 @@ impl Width {
     pub(super) const fn of(table: Table) -> Self {
         let (cells, first_gauge, buckets) = match table {
             Table::Listeners => (40, LISTENER_GAUGES_AT, 0),
-            Table::Upstreams => (48, UPSTREAM_GAUGES_AT, BUCKETS),
-            Table::Backends => (16, BACKEND_GAUGES_AT, 0),
+            Table::Upstreams => (CELLS_MAX, UPSTREAM_GAUGES_AT, BUCKETS),
+            Table::Backends => (24, BACKEND_GAUGES_AT, 0),
             Table::Routes => (32, ROUTE_GAUGES_AT, 0),
             Table::Handshakes => (16, HANDSHAKE_GAUGES_AT, 0),
         };
@@ -196,8 +199,13 @@ pub enum BackendCell {
     /// Requests that it took and did not answer, not in time, or with a status that counts as a
     /// failure.
     AnswerFailures,
+    /// Milliseconds that it took to answer, from the request to the head of its response, all
+    /// together; its responses are counted by [`CodeClass`].
+    ResponseMs,
+    /// Milliseconds that its probes took, all together.
+    ProbeMs,
     /// Gauge: connections (TCP) or requests in flight (HTTP) now.
-    Active = 13,
+    Active = 21,
     /// Gauge: whether it takes traffic, 0 or 1.
     Up,
     /// Gauge: how long it leaves idle connections open, in milliseconds; 0 while that is not
@@ -225,8 +233,8 @@ impl Cell<CountedRoutes> for RouteCell {
     }
 }
 
-/// What the first digit of a response's status says (RFC 9110 section 15): a counter of listeners
-/// and of routes.
+/// What the first digit of a response's status says (RFC 9110 section 15): a counter of listeners,
+/// backends and routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CodeClass {
@@ -245,6 +253,29 @@ pub enum CodeClass {
 }
 
 impl CodeClass {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; CODE_CLASSES] = [
+        Self::Informational,
+        Self::Successful,
+        Self::Redirection,
+        Self::ClientError,
+        Self::ServerError,
+        Self::Other,
+    ];
+
+    /// As people write it.
+    #[must_use]
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Informational => "1xx",
+            Self::Successful => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+            Self::Other => "other",
+        }
+    }
+
     /// The class of a status.
     #[must_use]
     pub(crate) fn of(status: u16) -> Self {
@@ -262,6 +293,12 @@ impl CodeClass {
 impl Cell<CountedListeners> for CodeClass {
     fn index(self) -> usize {
         LISTENER_CODES_AT + self as usize
+    }
+}
+
+impl Cell<CountedBackends> for CodeClass {
+    fn index(self) -> usize {
+        BACKEND_CODES_AT + self as usize
     }
 }
 
@@ -290,8 +327,27 @@ impl Cell<CountedHandshakes> for Handshake {
     }
 }
 
-impl Timed for CountedUpstreams {
-    const HISTOGRAM_AT: usize = UPSTREAM_HISTOGRAM_AT;
+/// What is timed of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Span {
+    /// Until a new connection to a backend stood, with its TLS.
+    Connect = 0,
+    /// From when a request had left until the first byte of the response (HTTP).
+    FirstByte,
+    /// From the whole head of a request to its end (HTTP).
+    Total,
+}
+
+impl Span {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 3] = [Self::Connect, Self::FirstByte, Self::Total];
+}
+
+impl Timed<CountedUpstreams> for Span {
+    fn histogram_at(self) -> usize {
+        UPSTREAM_HISTOGRAM_AT + self as usize * HISTOGRAM_CELLS
+    }
 }
 
 /// What all workers of a machine share of a backend. It is written by whoever has the right to at
@@ -354,4 +410,14 @@ pub(super) enum RowCell {
     /// How many notes of changed loads it has written, one more than that; 0 by a weir that writes
     /// none.
     LoadNotes,
+    /// Connections to backends that it has.
+    Connections,
+    /// Bytes that wait in it for somebody to take them, and how many may.
+    WaitingBytes,
+    WaitingBytesMax,
+    /// Descriptors that it may have.
+    DescriptorsMax,
+    /// Milliseconds for which its loop was busy, all together and at most in one turn.
+    BusyMs,
+    LongestTurnMs,
 }

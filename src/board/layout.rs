@@ -30,9 +30,12 @@ const SIZES: [(usize, usize); 9] = [
     (256, 32),
     (128, 32),
 ];
-/// Cells that a row has room for by name. So many as listeners need if all names are theirs: a
-/// backend and its upstream need less.
-const CELLS_PER_NAME: usize = Width::of(Table::Listeners).cells;
+/// Cells that a row has room for by name: so many as upstreams need that have one backend each, and
+/// some that lie idle between columns in use.
+const CELLS_PER_NAME: usize = {
+    let both = Width::of(Table::Upstreams).cells + Width::of(Table::Backends).cells;
+    (both.div_ceil(2) + 1).next_multiple_of(UNIT)
+};
 const ROW_CELLS_MAX: usize = CELLS_MAX + NAMES_MAX * CELLS_PER_NAME;
 
 /// Tells a board from other memory: `weir\0brd`.
@@ -44,6 +47,8 @@ pub(super) const VERSION: u64 = 5;
 pub(super) const MAGIC_AT: usize = 0;
 pub(super) const VERSION_AT: usize = 1;
 pub(super) const ROWS_USED_AT: usize = 2;
+/// Odd while what a dead worker has counted is moved, and another number after it.
+pub(super) const MOVES_AT: usize = 3;
 /// In a cache line of its own: everybody looks at it all the time.
 pub(super) const CHANGES_AT: usize = 8;
 const STRIDES_AT: usize = 16;
@@ -85,7 +90,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The largest of a board which several processes share: 322 MiB of addresses. What nobody has
+    /// The largest of a board which several processes share: 706 MiB of addresses. What nobody has
     /// looked at takes no memory.
     pub(super) const SHARED: Self = Self::shared(SIZES[0]);
     /// That which a board has that only one process sees, before it grows.

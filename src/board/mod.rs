@@ -37,12 +37,12 @@ use layout::{CHANGES_AT, Layout, MAGIC, MAGIC_AT, ROWS_USED_AT, VERSION, VERSION
 
 pub use cells::{
     BackendCell, BackendWord, Cell, CodeClass, Counted, CountedBackends, CountedHandshakes,
-    CountedListeners, CountedRoutes, CountedUpstreams, ListenerCell, RouteCell, Timed,
+    CountedListeners, CountedRoutes, CountedUpstreams, ListenerCell, RouteCell, Span, Timed,
     UpstreamWord, Word,
 };
 pub(crate) use layout::{NAMES_MAX, ROWS_MAX};
 pub(crate) use loads::NotesRead;
-pub(crate) use rows::RowState;
+pub(crate) use rows::{Bounds, RowState, Usage};
 
 /// Words that a shared board needs in an address space of so many bytes, of which it leaves most
 /// to others: fewer than the most of them have fewer names and rows.
@@ -357,19 +357,23 @@ impl Board {
     }
 
     /// Counts a span of time in our histogram.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing is measured yet"))]
-    pub(crate) fn record_ms<K: Timed>(&self, column: Column<K>, ms: u64) {
-        add(self.own(column, K::HISTOGRAM_AT), ms);
-        add(self.own(column, K::HISTOGRAM_AT + 1 + bucket_of(ms)), 1);
+    pub(crate) fn record_ms<K: Counted>(&self, column: Column<K>, span: impl Timed<K>, ms: u64) {
+        let at = span.histogram_at();
+        add(self.own(column, at), ms);
+        add(self.own(column, at + 1 + bucket_of(ms)), 1);
     }
 
     /// The sum of the histograms of all rows.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing is measured yet"))]
     #[must_use]
-    pub(crate) fn histogram<K: Timed>(&self, column: Column<K>) -> Histogram {
+    pub(crate) fn histogram<K: Counted>(
+        &self,
+        column: Column<K>,
+        span: impl Timed<K>,
+    ) -> Histogram {
         let mut all = Histogram::EMPTY;
+        let at = span.histogram_at();
         for row in self.rows_of(column) {
-            let (sum, counts) = (&row[K::HISTOGRAM_AT], &row[K::HISTOGRAM_AT + 1..]);
+            let (sum, counts) = (&row[at], &row[at + 1..]);
             all.sum_ms = all.sum_ms.wrapping_add(sum.load(Ordering::Relaxed));
             for (total, count) in all.counts.iter_mut().zip(counts) {
                 *total = total.wrapping_add(count.load(Ordering::Relaxed));

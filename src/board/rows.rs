@@ -1,10 +1,10 @@
 //! What the rows of a board say of their workers, and what remains of those that have died.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::cells::{BackendWord, RowCell, Width, Word as _};
 use super::directory::Location;
-use super::layout::{Layout, ODDITIES_AT, ROWS_USED_AT};
+use super::layout::{Layout, MOVES_AT, ODDITIES_AT, ROWS_USED_AT};
 use super::{Board, add};
 use crate::core::http::oddity::Oddity;
 use crate::core::lease::{FREE, Holder, Term};
@@ -13,7 +13,7 @@ use crate::core::time::Tick;
 use crate::sys::shm::Mapping;
 
 /// What a row says of its worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RowState {
     /// The process; 0 when nobody has the row.
     pub pid: u32,
@@ -25,6 +25,32 @@ pub struct RowState {
     pub asleep: bool,
     /// Client connections it has.
     pub(crate) sessions: u64,
+    /// Connections to backends it has.
+    pub(crate) connections: u64,
+    /// Bytes that wait in it for somebody to take them, and how many may.
+    pub(crate) waiting_bytes: u64,
+    pub(crate) waiting_bytes_max: u64,
+    /// Descriptors that it may have; 0 while it has not said.
+    pub(crate) descriptors_max: u64,
+    /// Milliseconds for which its loop was busy, all together and at most in one turn.
+    pub(crate) busy_ms: u64,
+    pub(crate) longest_turn_ms: u64,
+}
+
+/// How much of what it shares a worker uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Connections to backends.
+    pub(crate) connections: usize,
+    /// Bytes that wait for somebody to take them.
+    pub(crate) waiting_bytes: usize,
+}
+
+/// What a worker cannot exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) waiting_bytes: usize,
+    pub(crate) descriptors: u64,
 }
 
 // What a worker says.
@@ -64,6 +90,31 @@ impl Board {
         let head = |cell| self.head(self.row, cell);
         head(RowCell::Beat).store(now.0, Ordering::Relaxed);
         head(RowCell::Asleep).store(u64::from(asleep), Ordering::Relaxed);
+    }
+
+    /// Says what we use, once a turn.
+    pub(crate) fn set_usage(&self, usage: Usage) {
+        let head = |cell| self.head(self.row, cell);
+        head(RowCell::Connections).store(usage.connections as u64, Ordering::Relaxed);
+        head(RowCell::WaitingBytes).store(usage.waiting_bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Says what we cannot exceed.
+    pub(crate) fn set_bounds(&self, bounds: Bounds) {
+        let head = |cell| self.head(self.row, cell);
+        let bytes = bounds.waiting_bytes as u64;
+        head(RowCell::WaitingBytesMax).store(bytes, Ordering::Relaxed);
+        head(RowCell::DescriptorsMax).store(bounds.descriptors, Ordering::Relaxed);
+    }
+
+    /// Says that a turn of our loop has taken so long.
+    #[cold]
+    pub(crate) fn add_busy(&self, ms: u64) {
+        add(self.head(self.row, RowCell::BusyMs), ms);
+        let longest = self.head(self.row, RowCell::LongestTurnMs);
+        if longest.load(Ordering::Relaxed) < ms {
+            longest.store(ms, Ordering::Relaxed);
+        }
     }
 
     /// Says how many client connections we have.
@@ -139,7 +190,28 @@ impl Board {
             beat: Tick(read(RowCell::Beat)),
             asleep: read(RowCell::Asleep) != 0,
             sessions: read(RowCell::Sessions),
+            connections: read(RowCell::Connections),
+            waiting_bytes: read(RowCell::WaitingBytes),
+            waiting_bytes_max: read(RowCell::WaitingBytesMax),
+            descriptors_max: read(RowCell::DescriptorsMax),
+            busy_ms: read(RowCell::BusyMs),
+            longest_turn_ms: read(RowCell::LongestTurnMs),
         }
+    }
+
+    /// How often what a dead worker has counted was moved, twice; odd while it is: then some of it
+    /// may be read twice, or not at all.
+    #[must_use]
+    pub(crate) fn moves(&self) -> u64 {
+        self.words()[MOVES_AT].load(Ordering::Acquire)
+    }
+
+    /// Whether nothing was moved since [`Board::moves`] said so much, which is even.
+    #[must_use]
+    pub(crate) fn is_unmoved(&self, moves: u64) -> bool {
+        // What was read before is not read later than this.
+        fence(Ordering::Acquire);
+        self.words()[MOVES_AT].load(Ordering::Relaxed) == moves
     }
 
     pub(super) fn head(&self, row: usize, cell: RowCell) -> &AtomicU64 {
@@ -171,6 +243,17 @@ impl Board {
         if row == 0 || row >= self.layout.rows {
             return;
         }
+        let moves = &self.words()[MOVES_AT];
+        // One that has died in the midst of it has left it odd.
+        let odd = moves.load(Ordering::Relaxed) | 1;
+        moves.store(odd, Ordering::Relaxed);
+        fence(Ordering::Release);
+        self.move_counts(row);
+        moves.store(odd.wrapping_add(1), Ordering::Release);
+        self.touch();
+    }
+
+    fn move_counts(&self, row: usize) {
         self.all_listed()
             .for_each(|location| self.bury_column(row, location));
         inherit(
@@ -187,10 +270,15 @@ impl Board {
             RowCell::Sessions,
             RowCell::Leaves,
             RowCell::LoadNotes,
+            RowCell::Connections,
+            RowCell::WaitingBytes,
+            RowCell::WaitingBytesMax,
+            RowCell::DescriptorsMax,
+            RowCell::BusyMs,
+            RowCell::LongestTurnMs,
         ] {
             self.head(row, cell).store(0, Ordering::Relaxed);
         }
-        self.touch();
     }
 
     fn bury_column(&self, row: usize, location: Location) {

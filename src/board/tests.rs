@@ -126,7 +126,7 @@ fn a_board_of_one_process_grows_and_keeps_everything() {
             board.open::<CountedBackends>("b"),
         );
         board.add(backend, BackendCell::Picks, n);
-        board.record_ms(upstream, n);
+        board.record_ms(upstream, Span::Total, n);
         board
             .word(backend, BackendWord::Finding)
             .store(n, Ordering::Relaxed);
@@ -135,7 +135,7 @@ fn a_board_of_one_process_grows_and_keeps_everything() {
     for (n, (upstream, backend)) in (0..).zip(&columns) {
         assert!(backend.is_listed());
         assert_eq!(board.total(*backend, BackendCell::Picks), n);
-        assert_eq!(board.histogram(*upstream).sum_ms, n);
+        assert_eq!(board.histogram(*upstream, Span::Total).sum_ms, n);
         assert_eq!(
             board
                 .word(*backend, BackendWord::Finding)
@@ -221,6 +221,11 @@ fn what_a_dead_worker_counted_stays_and_its_gauges_go() {
         board.set_lines_lost(4);
         board.count_oddity(Oddity::FoldedLine);
         board.beat(Tick(77), true);
+        board.add_busy(3);
+        board.set_bounds(Bounds {
+            waiting_bytes: 7,
+            descriptors: 9,
+        });
     }
     let before = workers[1].changes();
     supervisor.bury(1);
@@ -236,11 +241,8 @@ fn what_a_dead_worker_counted_stays_and_its_gauges_go() {
     assert_eq!(
         supervisor.row(1),
         RowState {
-            pid: 0,
             incarnation,
-            beat: Tick(0),
-            asleep: false,
-            sessions: 0
+            ..RowState::default()
         }
     );
     let mut successor = worker(&fd, 1);
@@ -255,6 +257,41 @@ fn what_a_dead_worker_counted_stays_and_its_gauges_go() {
     successor.count_oddity(Oddity::FoldedLine);
     assert_eq!(successor.oddities(Oddity::FoldedLine), 3);
     assert_eq!(supervisor.total(column, BackendCell::Picks), 10);
+}
+
+#[test]
+fn what_moves_is_not_taken_for_less_or_more() {
+    let (supervisor, workers, fd) = machine(1);
+    let names = backends(["a/1", "b/1", "c/1"]);
+    supervisor.publish(&names).expect("room");
+    drop(workers);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let look = || {
+        let memory = Mapping::attach(fd.as_fd()).expect("the same memory");
+        let reader = Board::observe(memory).expect("a board");
+        let column: BackendColumn = reader.find("c/1").expect("listed");
+        let mut last = 0;
+        while !is_over.load(Ordering::Acquire) {
+            let moves = reader.moves();
+            let total = reader.total(column, BackendCell::Picks);
+            if moves.is_multiple_of(2) && reader.is_unmoved(moves) {
+                assert!((last..=16_000).contains(&total), "{total} after {last}");
+                last = total;
+            }
+        }
+        (reader.total(column, BackendCell::Picks), reader.moves())
+    };
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(look);
+        for _ in 0..2_000 {
+            let mut board = worker(&fd, 1);
+            let column = board.open("c/1");
+            (0..8).for_each(|_| board.add::<CountedBackends>(column, BackendCell::Picks, 1));
+            supervisor.bury(1);
+        }
+        is_over.store(true, Ordering::Release);
+        assert_eq!(reader.join().expect("it held"), (16_000, 4_000));
+    });
 }
 
 #[test]
@@ -327,7 +364,7 @@ fn a_name_that_is_not_published_is_told_to_nobody() {
         assert!(!board.is_draining(column));
     }
     assert_eq!(noted(&workers[1], read), Some(vec![]));
-    assert_eq!(workers[0].histogram(listed), Histogram::EMPTY);
+    assert_eq!(workers[0].histogram(listed, Span::Total), Histogram::EMPTY);
     for (board, column) in workers.iter_mut().zip(columns) {
         board.close(column);
     }
@@ -387,7 +424,7 @@ fn the_column_of_a_name_that_is_gone_is_given_away_when_it_is_needed() {
     let unused = supervisor
         .find::<CountedUpstreams>("old 9")
         .expect("listed");
-    workers[0].record_ms(used, 1);
+    workers[0].record_ms(used, Span::Total, 1);
     for column in [used, unused] {
         let word = supervisor.word(column, UpstreamWord::Turns);
         word.store(9, Ordering::Relaxed);
@@ -545,14 +582,18 @@ fn histograms_are_added_up_over_the_living_and_the_dead() {
         .cycle()
         .zip([1, 2, 3, 100, 100, u64::MAX >> 8, 0])
     {
-        board.record_ms(column, ms);
+        board.record_ms(column, Span::Connect, ms);
+        board.record_ms(column, Span::Total, 2 * ms);
     }
-    let before = supervisor.histogram(column);
+    let read = || Span::ALL.map(|span| supervisor.histogram(column, span));
+    let all @ [before, first_byte, total] = &read();
     assert_eq!((before.count(), before.sum_ms), (7, 206 + (u64::MAX >> 8)));
     assert_eq!(before.counts[bucket_of(100)], 2);
+    assert_eq!(first_byte, &Histogram::EMPTY);
+    assert_eq!((total.count(), total.sum_ms), (7, 2 * before.sum_ms));
     supervisor.bury(1);
     supervisor.bury(3);
-    assert_eq!(supervisor.histogram(column), before);
+    assert_eq!(&read(), all);
     assert_eq!(supervisor.total(column, Raw(0)), before.sum_ms);
 }
 
@@ -570,9 +611,11 @@ impl<K: Counted> Cell<K> for Raw {
 fn no_two_things_are_counted_in_one_cell() {
     let mut listener: Vec<usize> = (0..=ListenerCell::Requests as usize).collect();
     let mut route = vec![RouteCell::Requests as usize];
+    let mut backend: Vec<usize> = (0..=BackendCell::ProbeMs as usize).collect();
     for code in [1, 100, 200, 300, 400, 500] {
         listener.push(Cell::<CountedListeners>::index(CodeClass::of(code)));
         route.push(Cell::<CountedRoutes>::index(CodeClass::of(code)));
+        backend.push(Cell::<CountedBackends>::index(CodeClass::of(code)));
     }
     for why in Why::ALL {
         listener.push(Cell::<CountedListeners>::index(why));
@@ -593,7 +636,13 @@ fn no_two_things_are_counted_in_one_cell() {
     let active = ListenerCell::Active as usize;
     assert!(Width::of(Table::Listeners).opened() < active);
     assert!(active < Width::of(Table::Listeners).cells);
-    assert!((BackendCell::AnswerFailures as usize) < Width::of(Table::Backends).first_gauge);
+    backend.sort_unstable();
+    assert_eq!(backend, (0..backend.len()).collect::<Vec<_>>());
+    assert!(backend.len() <= Width::of(Table::Backends).first_gauge);
+    let spans = Span::ALL.map(Timed::<CountedUpstreams>::histogram_at);
+    let apart = 1 + Width::of(Table::Upstreams).buckets;
+    assert_eq!(spans, [0, apart, 2 * apart]);
+    assert_eq!(Width::of(Table::Upstreams).first_gauge, 3 * apart);
     assert!((BackendCell::IdleLimit as usize) < Width::of(Table::Backends).cells);
 }
 
@@ -633,7 +682,7 @@ fn whoever_reads_the_strides_can_add_up_the_rows() {
         .sum();
     assert_eq!(sum, 6);
     let table = 32 + 4 * Table::Backends as usize;
-    assert_eq!((read(table), read(table + 1)), (16, 12));
+    assert_eq!((read(table), read(table + 1)), (24, 20));
 }
 
 #[test]
@@ -646,8 +695,8 @@ fn a_board_of_another_size_is_used_as_its_header_says() {
     assert_eq!(attach(4).err(), Some(Unfit::Row));
     supervisor.publish(&many("a", 0..10)).expect("room");
     let column = worker.open::<CountedUpstreams>("a 9");
-    worker.record_ms(column, 5);
-    assert_eq!(supervisor.histogram(column).sum_ms, 5);
+    worker.record_ms(column, Span::Total, 5);
+    assert_eq!(supervisor.histogram(column, Span::Total).sum_ms, 5);
     let full = supervisor.publish(&many("a", 0..11)).expect_err("too many");
     assert!(full.is_for_good && full.missing == 1, "{full}");
 }
@@ -709,11 +758,11 @@ fn a_board_is_smaller_where_addresses_are_few() {
     };
     assert_eq!(sizes(None), (NAMES_MAX, ROWS_MAX));
     assert_eq!(sizes(Some(1 << 40)), (NAMES_MAX, ROWS_MAX));
-    assert_eq!(sizes(Some(256 << 20)), (2048, 64));
-    assert_eq!(sizes(Some(16_000 << 10)), (256, 32));
+    assert_eq!(sizes(Some(256 << 20)), (1024, 64));
+    assert_eq!(sizes(Some(16_000 << 10)), (128, 32));
     assert_eq!(sizes(Some(0)), (128, 32));
     let least = words_within(Some(0));
-    assert!(least * 8 < 2 * 1024 * 1024, "{least} words");
+    assert!(least * 8 < 4 * 1024 * 1024, "{least} words");
 }
 
 #[test]

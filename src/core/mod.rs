@@ -16,7 +16,6 @@ pub mod finding;
 pub mod flow;
 pub mod handshake;
 pub mod health;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing is measured yet"))]
 pub(crate) mod histogram;
 pub(crate) mod host_name;
 pub mod http;

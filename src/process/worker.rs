@@ -156,6 +156,7 @@ impl Beginning {
         let mut worker = Worker::with_slots(start, config, sockets, self.slots)
             .map_err(refuse("cannot watch the listeners"))?;
         worker.limit_connections(connections_possible(descriptors));
+        worker.set_descriptors_max(descriptors);
         worker.on_resolved(&names);
         worker.set_ticket_keys(&self.ticket_keys);
         let process = WorkerProcess {

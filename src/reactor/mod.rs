@@ -47,6 +47,8 @@ pub struct Reactor {
     poll: Poll,
     events: Events,
     now: Tick,
+    /// When the last wait began, if that is known.
+    waited_since: Option<Tick>,
     /// One of each is kept: a wake-up must outlive the thread that sent it.
     wakers: Vec<Waker>,
     /// Where TLS opens and seals records; empty until the first.
@@ -139,6 +141,7 @@ impl Reactor {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
             now: machine_now(),
+            waited_since: None,
             wakers: Vec::new(),
             layer_space: LayerSpace::default(),
             spares: Spares::default(),
@@ -195,13 +198,19 @@ impl Reactor {
     }
 
     /// How long to sleep. The clock is read only when there is something to sleep for.
-    fn timeout(&self, until: Option<Tick>) -> Option<Duration> {
-        let until = until?;
+    fn timeout(&self, until: Option<Tick>) -> (Option<Duration>, Option<Tick>) {
+        let Some(until) = until else {
+            return (None, None);
+        };
         if until <= self.now {
-            return Some(Duration::ZERO);
+            return (Some(Duration::ZERO), None);
         }
+        let since = machine_now();
         // The part of a millisecond that has passed makes the wait longer, never shorter.
-        Some(Duration::from_millis(until.since_ms(machine_now())))
+        (
+            Some(Duration::from_millis(until.since_ms(since))),
+            Some(since),
+        )
     }
 }
 
@@ -220,7 +229,7 @@ impl Net for Reactor {
     }
 
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick> {
-        let timeout = self.timeout(until);
+        let (timeout, waited_since) = self.timeout(until);
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
             // mio emptied the events before it waited: a turn in which nothing fired.
@@ -228,12 +237,21 @@ impl Net for Reactor {
             Err(error) => return Err(error),
         }
         self.now = machine_now();
+        self.waited_since = match timeout {
+            // Nobody has waited.
+            Some(Duration::ZERO) => Some(self.now),
+            _ => waited_since,
+        };
         fired.extend(self.events.iter().filter_map(|event| {
             let target = token::unpack(event.token())?;
             let ready = readiness(event);
             Some(Fired { target, ready })
         }));
         Ok(self.now)
+    }
+
+    fn waited_since(&self) -> Option<Tick> {
+        self.waited_since
     }
 
     fn watch_listener(&mut self, listener: &ListenerSocket, target: Target) -> io::Result<()> {

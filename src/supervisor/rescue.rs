@@ -119,7 +119,7 @@ mod tests {
             incarnation: 1,
             beat: Tick(beat),
             asleep,
-            sessions: 0,
+            ..RowState::default()
         };
         assert!(is_stuck(&row(1000, false), Tick(1051)));
         assert!(!is_stuck(&row(1000, false), Tick(1050)));

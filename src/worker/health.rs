@@ -108,6 +108,7 @@ impl UpstreamTable {
         timers: &Timers,
         id: BackendId,
         outcome: Result<(), Reason>,
+        took_ms: u64,
     ) {
         let entry = self.entry(id);
         let cell = if outcome.is_ok() {
@@ -116,6 +117,7 @@ impl UpstreamTable {
             BackendCell::ProbesFailed
         };
         self.count_backend(board, id, cell, 1);
+        self.count_backend(board, id, BackendCell::ProbeMs, took_ms);
         let settings = &self.list[entry.upstream as usize].settings;
         let Some(check) = &settings.health_check else {
             return;

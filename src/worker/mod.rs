@@ -65,7 +65,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::board::{Board, ListenerCell};
+use crate::board::{Board, Bounds, ListenerCell, Usage};
 use crate::config::model::Config;
 use crate::core::buffer::BufferPool;
 use crate::core::layer::Kept;
@@ -270,10 +270,13 @@ impl<N: Net> Worker<N> {
         } else {
             self.shared.timers.wheel.next()
         };
-        self.shared.board.beat(self.shared.timers.now, true);
+        let began = self.shared.timers.now;
+        self.shared.board.beat(began, true);
+        self.shared.board.set_usage(self.usage());
         self.shared.timers.now = self.shared.io.net.wait(until, &mut self.fired)?;
         self.shared.timers.turn += 1;
         self.shared.board.beat(self.shared.timers.now, false);
+        self.count_busy(began);
         self.look_again();
         self.mark();
         self.expire();
@@ -295,6 +298,22 @@ impl<N: Net> Worker<N> {
         self.settle_stage();
     }
 
+    fn usage(&self) -> Usage {
+        Usage {
+            connections: self.shared.connections.0.len(),
+            waiting_bytes: self.shared.io.buffers.account().total(),
+        }
+    }
+
+    /// Counts for how long the turn that began then was busy. Most take less than the clock tells
+    /// apart, and are right on the average.
+    fn count_busy(&self, began: Tick) {
+        let until = self.shared.io.net.waited_since().unwrap_or(began);
+        if until > began {
+            self.shared.board.add_busy(until.since_ms(began));
+        }
+    }
+
     /// Whether a control descriptor fired since the last call: signals or finished jobs wait.
     pub fn take_control(&mut self) -> bool {
         std::mem::take(&mut self.control_fired)
@@ -314,6 +333,14 @@ impl<N: Net> Worker<N> {
     /// Never has more client connections than this at once, whatever limit all workers have.
     pub fn limit_connections(&mut self, connections_possible: usize) {
         self.connections_possible = connections_possible;
+    }
+
+    /// Says that the process may have so many descriptors.
+    pub(crate) fn set_descriptors_max(&mut self, descriptors: u64) {
+        self.shared.board.set_bounds(Bounds {
+            waiting_bytes: self.shared.io.buffers.account().bytes_max(),
+            descriptors,
+        });
     }
 
     /// The seam to the outside, for whoever built it.

@@ -189,6 +189,7 @@ impl<N: Net> Worker<N> {
                     &self.shared.timers,
                     backend,
                     Err(reason),
+                    0,
                 );
                 self.schedule_probe(key, now);
             }
@@ -250,6 +251,7 @@ impl<N: Net> Worker<N> {
                 &self.shared.timers,
                 probe.backend,
                 outcome,
+                self.shared.timers.now.since_ms(running.started),
             );
         }
     }
@@ -276,6 +278,7 @@ impl<N: Net> Worker<N> {
             &self.shared.timers,
             backend,
             Err(reason),
+            self.shared.timers.now.since_ms(started),
         );
         self.schedule_probe(key, started);
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use log::warn;
 
-use crate::board::{Board, Cell, CodeClass, CountedListeners};
+use crate::board::{Board, Cell, CodeClass, CountedListeners, Span};
 use crate::config::model;
 use crate::core::address::Address;
 use crate::core::backend::BackendId;
@@ -128,6 +128,12 @@ impl<N: Net> Shared<N> {
     /// when it is sent.
     pub(crate) fn count_code(&self, listener: ListenerSlot, status: u16) {
         self.count(listener, CodeClass::of(status), 1);
+    }
+
+    /// Notes how long something took at an upstream.
+    pub(crate) fn time(&self, upstream: UpstreamSlot, span: Span, ms: u64) {
+        self.board
+            .record_ms(self.upstreams[upstream].column, span, ms);
     }
 
     /// Counts for a listener.

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::board::{BackendCell, ListenerCell};
+use crate::board::{BackendCell, ListenerCell, Span};
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::connect::{self, Confirmed, Dialed, NoBackend};
@@ -290,6 +290,7 @@ impl<N: Net> Relay<N> {
         let took = shared.timers.now.since_ms(since);
         let connect_ms = u32::try_from(took).unwrap_or(u32::MAX);
         self.phase = RelayPhase::Relaying(Content::Tcp(connect_ms));
+        shared.time(self.attempt.upstream, Span::Connect, took);
         self.attempt.on_connected();
         if let Some(lease) = &self.attempt.lease {
             shared.upstreams.backends.on_success(lease.backend);

@@ -53,6 +53,8 @@ pub(crate) struct ActiveExchange {
     pub(super) drops_until: Option<Tick>,
     /// Bytes of the response for the client, heads included.
     pub(super) bytes_out: u64,
+    /// Whether its end was counted already.
+    pub(super) has_ended: bool,
     /// What the access log will say; none without one.
     pub(super) record: Option<Box<Record>>,
 }
@@ -81,6 +83,7 @@ impl ActiveExchange {
             answered_at: Tick(0),
             drops_until: None,
             bytes_out: 0,
+            has_ended: false,
             record: None,
         }
     }

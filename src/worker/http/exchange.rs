@@ -8,7 +8,7 @@ use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::board::ListenerCell;
+use crate::board::{ListenerCell, Span};
 use crate::config::model::{TimeoutOverrides, Timeouts};
 use crate::core::account::{NoMemory, Purpose};
 use crate::core::http::exchange::{
@@ -360,7 +360,10 @@ impl<N: Net> Parts<'_, N> {
                         {
                             return Continue(has_moved);
                         }
-                        exchange.on_connected(false, since, shared.timers.now);
+                        let now = shared.timers.now;
+                        exchange.on_connected(false, since, now);
+                        let upstream = exchange.attempt.upstream;
+                        shared.time(upstream, Span::Connect, now.since_ms(since));
                     }
                     Confirmed::Failed(kind) => {
                         exchange.attempt.note_failure(kind);

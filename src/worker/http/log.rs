@@ -1,5 +1,6 @@
-//! What sessions and requests leave in the access log when they end.
+//! What sessions and requests leave when they end: in the access log, and among what is counted.
 
+use crate::board::Span;
 use crate::core::access_log::{
     CLIENT_LEFT, ClosedBy, HttpRecord, TcpRecord, Timings, TlsRecord, Why,
 };
@@ -18,13 +19,18 @@ use crate::worker::session::{Protocol, Session, Told};
 use crate::worker::shared::Shared;
 use crate::worker::turn::{CloseReason, Side};
 
-/// Logs an exchange that is over.
+/// Counts and logs an exchange that is over.
 pub(super) fn log_exchange<N: Net>(
     exchange: &mut ActiveExchange,
     listener: ListenerSlot,
     shared: &mut Shared<N>,
     (why, reason): (Why, Option<&'static str>),
 ) {
+    if !std::mem::replace(&mut exchange.has_ended, true) {
+        shared.count(listener, why, 1);
+        let total_ms = shared.timers.now.since_ms(exchange.started);
+        shared.time(exchange.attempt.upstream, Span::Total, total_ms);
+    }
     let Some(record) = exchange.record.take() else {
         return;
     };
@@ -109,7 +115,7 @@ pub(crate) fn log_incomplete<N: Net>(
     shared: &mut Shared<N>,
     reason: CloseReason,
 ) {
-    let (ClientPhase::Head(began), true) = (http.phase, shared.http.log.is_some()) else {
+    let ClientPhase::Head(began) = http.phase else {
         return;
     };
     let why = if matches!(reason, CloseReason::Cut) {
@@ -117,6 +123,10 @@ pub(crate) fn log_incomplete<N: Net>(
     } else {
         Why::ClientLeftInRequest
     };
+    shared.count(facts.listener, why, 1);
+    if shared.http.log.is_none() {
+        return;
+    }
     let record = Record {
         head_bytes: http.input.len() as u64,
         status: left_status(why),
@@ -135,6 +145,7 @@ impl<N: Net> Parts<'_, N> {
         (status, bytes_out): (u16, u64),
         (why, reason): (Why, Option<&'static str>),
     ) {
+        shared.count(self.facts.listener, why, 1);
         if shared.http.log.is_none() {
             return;
         }
@@ -162,6 +173,12 @@ impl<N: Net> Parts<'_, N> {
         (status, reason): (u16, Option<&'static str>),
         bytes_out: u64,
     ) {
+        let why = if status == REQUEST_TIMEOUT {
+            Why::HeaderTimeout
+        } else {
+            Why::Refused
+        };
+        shared.count(self.facts.listener, why, 1);
         if shared.http.log.is_none() {
             return;
         }
@@ -169,11 +186,6 @@ impl<N: Net> Parts<'_, N> {
             status: Some(status),
             tls: self.client.secured().map(TlsKept::of),
             ..Record::unread(self.facts.peer, self.http.phase.began(shared.timers.now))
-        };
-        let why = if status == REQUEST_TIMEOUT {
-            Why::HeaderTimeout
-        } else {
-            Why::Refused
         };
         log_short(
             shared,
@@ -251,16 +263,17 @@ pub(crate) fn log_tcp<N: Net>(session: &Session<N>, shared: &mut Shared<N>, reas
     let Protocol::Tcp(relay) = &session.protocol else {
         return;
     };
-    let Some(mut log) = shared.http.log.take() else {
-        return;
-    };
     let attempt = &relay.attempt;
-    let backend = attempt.last();
-    let backend = backend.and_then(|id| shared.upstreams.backends.try_get(id));
     let (why, closed_by) = match outcome(reason) {
         (Why::NoBackend, by) if attempt.has_timed_out() => (Why::ConnectTimeout, by),
         told => told,
     };
+    shared.count(session.listener, why, 1);
+    let Some(mut log) = shared.http.log.take() else {
+        return;
+    };
+    let backend = attempt.last();
+    let backend = backend.and_then(|id| shared.upstreams.backends.try_get(id));
     let reason = match reason {
         CloseReason::Unwatched => Some("its socket could not be watched"),
         CloseReason::NoBackend if relay.awaits_descriptor() => Some(NO_DESCRIPTOR),

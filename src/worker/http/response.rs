@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::ops::ControlFlow::{Break, Continue};
 
-use crate::board::{BackendCell, ListenerCell};
+use crate::board::{BackendCell, CodeClass, ListenerCell, Span};
 use crate::config::model;
 use crate::core::access_log::StickyUse;
 use crate::core::account::{NoMemory, Purpose};
@@ -302,7 +302,9 @@ impl<N: Net> Parts<'_, N> {
             return self.pass_body(exchange, shared, bytes, out);
         }
         if exchange.ttfb_ms.is_none() {
-            exchange.ttfb_ms = Some(shared.timers.now.since_ms(exchange.sent_at));
+            let ttfb_ms = shared.timers.now.since_ms(exchange.sent_at);
+            exchange.ttfb_ms = Some(ttfb_ms);
+            shared.time(exchange.attempt.upstream, Span::FirstByte, ttfb_ms);
         }
         let kept;
         let bytes = if exchange.response_head.is_empty() {
@@ -426,6 +428,7 @@ impl<N: Net> Parts<'_, N> {
         }
         note_outcome(exchange, shared, facts.status);
         shared.count_code(self.facts.listener, facts.status);
+        count_answer(exchange, shared, facts.status);
         if head.fields.names_hop_fields() {
             let names = head.fields.values(Known::Connection, bytes);
             exchange.state.drop_response_trailers(names);
@@ -624,6 +627,17 @@ fn write_sticky(exchange: &mut ActiveExchange, upstreams: &UpstreamTable, out: &
         cache_private: cookie.cache_private,
     };
     sticky::write_set_cookie(&attributes, tag, out);
+}
+
+/// A backend has answered with this status.
+fn count_answer<N: Net>(exchange: &ActiveExchange, shared: &Shared<N>, status: u16) {
+    let Some(lease) = &exchange.attempt.lease else {
+        return;
+    };
+    let (column, board) = (shared.upstreams.entry(lease.backend).column, &shared.board);
+    board.add(column, CodeClass::of(status), 1);
+    let took_ms = exchange.answered_at.since_ms(exchange.sent_at);
+    board.add(column, BackendCell::ResponseMs, took_ms);
 }
 
 fn count_received<N: Net>(exchange: &ActiveExchange, shared: &Shared<N>, count: usize) {
