@@ -1,12 +1,12 @@
 #!/bin/sh
 # Installs what the tests and the gate use and is missing: curl, HAProxy, nginx with its module for
-# streams, openssl, python3 with its websockets, valgrind and wrk from Debian. Tests that need one
-# of them skip themselves, and say so, where it is absent.
+# streams, openssl, promtool, python3 with its websockets and its reader of metrics, valgrind and
+# wrk from Debian. Tests that need one of them skip themselves, and say so, where it is absent.
 set -eu
 
 missing=""
-for pair in curl:curl haproxy:haproxy nginx:nginx openssl:openssl python3:python3 \
-    valgrind:valgrind wrk:wrk; do
+for pair in curl:curl haproxy:haproxy nginx:nginx openssl:openssl promtool:prometheus \
+    python3:python3 valgrind:valgrind wrk:wrk; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 # A module of nginx has no command of its own.
@@ -14,5 +14,7 @@ done
 # Any Python that has the module will do, be it the system's own or another that is found first.
 { python3 -c 'import websockets' || /usr/bin/python3 -c 'import websockets'; } >/dev/null 2>&1 ||
     missing="$missing python3-websockets"
+{ python3 -c 'import prometheus_client' || /usr/bin/python3 -c 'import prometheus_client'; } \
+    >/dev/null 2>&1 || missing="$missing python3-prometheus-client"
 # shellcheck disable=SC2086
 sh "$(dirname "$0")/install.sh" tests "tests that need them are skipped" $missing

@@ -4,9 +4,11 @@
 //! They are made family by family and, within one, item by item: so a scrape of thousands of
 //! backends holds nobody's turn up.
 
+mod durations;
 mod families;
 
 use crate::admin::answer::{Flow, PART_BYTES, Progress};
+use crate::admin::steady::Steady;
 use crate::admin::view::View;
 use crate::core::text;
 
@@ -28,14 +30,40 @@ impl Exposition {
     }
 }
 
-/// What fits an Accept field best.
+/// What fits an Accept field best (RFC 9110 section 12.5.1): OpenMetrics for who names it, and likes
+/// nothing better.
 pub(crate) fn exposition(accept: &str) -> Exposition {
-    let types = accept.split(',').map(|it| it.trim_start());
-    let mut types = types.filter(|it| it.starts_with("application/openmetrics-text"));
-    let is_refused = |it: &str| it.split(';').any(|it| matches!(it.trim(), "q=0" | "q=0.0"));
-    match types.next() {
-        Some(wanted) if !is_refused(wanted) => Exposition::OpenMetrics,
-        _ => Exposition::Classic,
+    let liked = |wanted: &[&str]| {
+        let types = accept.split(',').filter_map(|it| liking(it, wanted));
+        types.max().unwrap_or(0)
+    };
+    let open = liked(&["application/openmetrics-text"]);
+    match open > 0 && open >= liked(&["text/plain", "text/*", "*/*"]) {
+        true => Exposition::OpenMetrics,
+        false => Exposition::Classic,
+    }
+}
+
+/// How much a range of types is liked that is one of these, in thousandths.
+fn liking(range: &str, wanted: &[&str]) -> Option<u32> {
+    let mut parts = range.split(';').map(str::trim);
+    let name = parts.next()?;
+    let is_wanted = wanted.iter().any(|it| it.eq_ignore_ascii_case(name));
+    let mut weights = parts.filter_map(|it| it.strip_prefix("q=").or(it.strip_prefix("Q=")));
+    is_wanted.then(|| weights.next().map_or(1_000, thousandths))
+}
+
+/// A weight, which has at most three decimals (RFC 9110 section 12.4.2); what is none is nothing.
+fn thousandths(weight: &str) -> u32 {
+    let (whole, decimals) = weight.split_once('.').unwrap_or((weight, ""));
+    let is_weight = matches!(whole, "0" | "1")
+        && decimals.len() <= 3
+        && decimals.bytes().all(|it| it.is_ascii_digit());
+    let decimals = format!("{decimals:0<3}").parse().unwrap_or(0);
+    match (is_weight, whole) {
+        (false, _) => 0,
+        (true, "1") => 1_000,
+        (true, _) => decimals,
     }
 }
 
@@ -45,11 +73,26 @@ enum Kind {
     /// Its samples end in `_total`.
     Counter,
     Gauge,
+    /// Its samples end in `_bucket`, `_sum` and `_count`.
+    Histogram,
+    /// The same without buckets.
+    Summary,
+}
+
+impl Kind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Summary => "summary",
+        }
+    }
 }
 
 /// Samples of one name.
 struct Family {
-    /// Without `_total`.
+    /// Without what samples end in.
     name: &'static str,
     kind: Kind,
     help: &'static str,
@@ -72,9 +115,24 @@ struct Sink<'a> {
     out: &'a mut Vec<u8>,
     name: &'static str,
     suffix: &'static str,
+    /// Whether counters that are zero are left out.
+    is_sparse: bool,
 }
 
 impl Sink<'_> {
+    /// A sample of what is counted, unless there is nothing and too much else to tell.
+    fn count(&mut self, labels: &[(&str, &str)], count: u64) {
+        if count > 0 || !self.is_sparse || self.suffix != "_total" {
+            self.sample(labels, count);
+        }
+    }
+
+    /// What all samples up to the next end in.
+    fn suffixed(&mut self, suffix: &'static str) -> &mut Self {
+        self.suffix = suffix;
+        self
+    }
+
     /// One sample with labels, names and values in turn.
     fn sample(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) {
         self.out.extend_from_slice(self.name.as_bytes());
@@ -104,6 +162,9 @@ fn push_escaped(out: &mut Vec<u8>, value: &str) {
     }
 }
 
+/// With more backends than this, counters of backends that are zero are left out.
+const FULL_BACKENDS_MAX: usize = 1_000;
+
 /// A scrape that is under way.
 #[derive(Debug)]
 pub(crate) struct Scrape {
@@ -112,15 +173,21 @@ pub(crate) struct Scrape {
     round: u64,
     family: usize,
     item: Item,
+    is_sparse: bool,
+    steady: Steady,
 }
 
 impl Scrape {
     pub(crate) fn new(form: Exposition, view: &View<'_>) -> Self {
+        let upstreams = view.outline.upstreams.iter();
+        let backends: usize = upstreams.map(|it| it.backends.len()).sum();
         Self {
             form,
             round: view.outline.round,
             family: 0,
             item: Item::default(),
+            is_sparse: backends > FULL_BACKENDS_MAX,
+            steady: Steady::default(),
         }
     }
 
@@ -130,8 +197,7 @@ impl Scrape {
             (Exposition::Classic, true) => "_total",
             (_, _) => "",
         };
-        let kind = if is_counter { "counter" } else { "gauge" };
-        let (name, help) = (family.name, family.help);
+        let (kind, name, help) = (family.kind.word(), family.name, family.help);
         text::push(
             out,
             format_args!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"),
@@ -151,14 +217,23 @@ impl Scrape {
         }
         let suffix = match family.kind {
             Kind::Counter => "_total",
-            Kind::Gauge => "",
+            Kind::Gauge | Kind::Histogram | Kind::Summary => "",
         };
-        let mut sink = Sink {
-            out,
-            name: family.name,
-            suffix,
-        };
-        if !(family.samples)(view, &mut self.item, &mut sink) {
+        let (begin, before) = (out.len(), self.item);
+        let (item, is_sparse, mut has_more) = (&mut self.item, self.is_sparse, false);
+        self.steady.read(view.board, || {
+            out.truncate(begin);
+            *item = before;
+            let name = family.name;
+            let mut sink = Sink {
+                out,
+                name,
+                suffix,
+                is_sparse,
+            };
+            has_more = (family.samples)(view, item, &mut sink);
+        });
+        if !has_more {
             self.family += 1;
             self.item = Item::default();
         }
@@ -179,3 +254,6 @@ impl Flow for Scrape {
         Progress::More
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,4 +20,5 @@ pub(crate) mod request;
 pub(crate) mod resources;
 pub(crate) mod server;
 pub(crate) mod status;
+mod steady;
 pub(crate) mod view;

@@ -4,8 +4,14 @@ use crate::admin::answer::{Flow, PART_BYTES, Progress};
 use crate::admin::json::JsonWriter;
 use crate::admin::observed::{Observed, service_word};
 use crate::admin::outline::{BackendOutline, ListenerOutline, UpstreamOutline};
+use crate::admin::steady::Steady;
 use crate::admin::view::View;
-use crate::board::{BackendCell, CountedBackends, CountedListeners, ListenerCell};
+use crate::board::{
+    BackendCell, BackendColumn, CodeClass, CountedBackends, CountedHandshakes, CountedListeners,
+    CountedUpstreams, ListenerCell, RowState, Span,
+};
+use crate::core::handshake::Handshake;
+use crate::core::histogram::Histogram;
 
 /// A status that is being told.
 #[derive(Debug)]
@@ -13,6 +19,7 @@ pub(crate) struct Status {
     /// The outline that it began with.
     round: u64,
     at: Step,
+    steady: Steady,
 }
 
 /// What comes next.
@@ -31,6 +38,7 @@ impl Status {
         Self {
             round: view.outline.round,
             at: Step::Head,
+            steady: Steady::default(),
         }
     }
 }
@@ -41,7 +49,12 @@ impl Flow for Status {
             return Progress::Broken;
         }
         while out.len() < PART_BYTES {
-            match write(self.at, view, out) {
+            let (begin, mut next) = (out.len(), None);
+            self.steady.read(view.board, || {
+                out.truncate(begin);
+                next = write(self.at, view, out);
+            });
+            match next {
                 Some(next) => self.at = next,
                 None => return Progress::Done,
             }
@@ -75,7 +88,7 @@ fn write(step: Step, view: &View<'_>, out: &mut Vec<u8>) -> Option<Step> {
         Step::Upstream(at) => match upstreams.get(at) {
             Some(outline) => {
                 comma(out, at);
-                upstream(outline, out);
+                upstream(outline, view, out);
                 Some(Step::Backend(at, 0))
             }
             None => Some(Step::Tail),
@@ -122,8 +135,47 @@ fn head(view: &View<'_>, out: &mut Vec<u8>) {
     json.field("reloads_done", facts.reloads_done);
     json.field("reloads_refused", facts.reloads_refused);
     json.field("workers_wanted", facts.workers_wanted);
+    let rows = 0..view.board.rows_used();
+    let rows = rows.filter_map(|row| Some((row, view.worker(row)?)));
+    let rows: Vec<(usize, RowState)> = rows.collect();
+    memory(&rows, &mut json);
+    json.key("workers");
+    json.begin_list();
+    for (row, state) in &rows {
+        worker(*row, state, view, &mut json);
+    }
+    json.end_list();
     json.key("listeners");
     json.begin_list();
+}
+
+/// What all workers keep together, and may keep.
+fn memory(rows: &[(usize, RowState)], json: &mut JsonWriter<'_>) {
+    let sum = |get: fn(&RowState) -> u64| rows.iter().map(|(_, row)| get(row)).sum::<u64>();
+    json.key("memory");
+    json.begin_object();
+    json.field("waiting_bytes", sum(|row| row.waiting_bytes));
+    json.field("limit_bytes", sum(|row| row.waiting_bytes_max));
+    json.end_object();
+}
+
+fn worker(row: usize, state: &RowState, view: &View<'_>, json: &mut JsonWriter<'_>) {
+    let pid = match state.pid {
+        // A process on its own has no name in its row.
+        0 => view.facts.pid,
+        pid => u64::from(pid),
+    };
+    json.begin_object();
+    json.field("row", row);
+    json.field("pid", pid);
+    json.field("connections", state.sessions);
+    json.field("backend_connections", state.connections);
+    json.field("beat_age_ms", view.beat_age_ms(state));
+    json.field("busy_ms", state.busy_ms);
+    json.field("longest_turn_ms", state.longest_turn_ms);
+    json.field("waiting_bytes", state.waiting_bytes);
+    json.field("descriptors_max", state.descriptors_max);
+    json.end_object();
 }
 
 fn listener(outline: &ListenerOutline, view: &View<'_>, out: &mut Vec<u8>) {
@@ -140,17 +192,65 @@ fn listener(outline: &ListenerOutline, view: &View<'_>, out: &mut Vec<u8>) {
     json.field("bytes_in", get(ListenerCell::BytesIn));
     json.field("bytes_out", get(ListenerCell::BytesOut));
     json.optional_field("expires_unix_s", outline.expires_unix_s);
+    if outline.mode == "http" {
+        json.key("responses");
+        json.begin_object();
+        for class in CodeClass::ALL {
+            let count = column.map_or(0, |column| view.board.total(column, class));
+            json.field(class.word(), count);
+        }
+        json.end_object();
+    }
+    if outline.expects_hello {
+        handshakes(outline, view, &mut json);
+    }
     json.end_object();
 }
 
-fn upstream(outline: &UpstreamOutline, out: &mut Vec<u8>) {
+fn handshakes(outline: &ListenerOutline, view: &View<'_>, json: &mut JsonWriter<'_>) {
+    let column = view.board.find::<CountedHandshakes>(&outline.column);
+    let get = |ended| column.map_or(0, |column| view.board.total(column, ended));
+    json.key("handshakes");
+    json.begin_object();
+    json.field("full", get(Handshake::Full));
+    json.field("resumed", get(Handshake::Resumed));
+    json.field("failed", Handshake::failures().map(get).sum::<u64>());
+    json.end_object();
+}
+
+fn upstream(outline: &UpstreamOutline, view: &View<'_>, out: &mut Vec<u8>) {
+    let column = view.board.find::<CountedUpstreams>(&outline.column);
+    let get = |span| column.map_or(Histogram::EMPTY, |it| view.board.histogram(it, span));
     let mut json = JsonWriter::new(out);
     json.begin_object();
     json.text_field("name", &outline.name);
     json.text_field("algorithm", &outline.algorithm);
     json.field("checked", outline.is_checked);
+    quantiles("latency_ms", &get(Span::Total), &mut json);
+    quantiles("connect_ms", &get(Span::Connect), &mut json);
     json.key("backends");
     json.begin_list();
+}
+
+/// Since the start; `null` where nothing was timed.
+fn quantiles(key: &str, histogram: &Histogram, json: &mut JsonWriter<'_>) {
+    json.key(key);
+    if histogram.count() == 0 {
+        return json.plain("null");
+    }
+    json.begin_object();
+    for (key, thousandths) in [("p50", 500), ("p90", 900), ("p99", 990)] {
+        json.optional_field(key, histogram.quantile_ms(thousandths));
+    }
+    json.end_object();
+}
+
+/// How long it took to answer on the average, in milliseconds; none before its first answer.
+fn mean_ms(view: &View<'_>, column: BackendColumn) -> Option<u64> {
+    let classes = CodeClass::ALL.into_iter();
+    let count: u64 = classes.map(|class| view.board.total(column, class)).sum();
+    let sum_ms = view.board.total(column, BackendCell::ResponseMs);
+    sum_ms.checked_div(count)
 }
 
 const BACKEND_CELLS: [(&str, BackendCell); 10] = [
@@ -187,6 +287,7 @@ fn backend(outline: &BackendOutline, view: &View<'_>, out: &mut Vec<u8>) {
         json.optional_field("since_ms", observed.since_ms);
         json.optional_field("ejected_ms", observed.ejected_ms);
     }
+    json.optional_field("mean_ms", column.and_then(|column| mean_ms(view, column)));
     for (name, cell) in BACKEND_CELLS {
         json.field(name, get(cell));
     }

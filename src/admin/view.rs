@@ -1,7 +1,7 @@
 //! What there is to see.
 
 use crate::admin::outline::{Facts, Outline};
-use crate::board::Board;
+use crate::board::{Board, RowState};
 use crate::core::time::Tick;
 
 /// All that an answer is made of, at one moment.
@@ -14,4 +14,22 @@ pub(crate) struct View<'a> {
     pub(crate) now: Tick,
     /// Milliseconds since 1970.
     pub(crate) unix_ms: u64,
+}
+
+impl View<'_> {
+    /// What a row says of its worker, if it has one. A process on its own has row 0, which under a
+    /// supervisor is no worker's.
+    pub(crate) fn worker(&self, row: usize) -> Option<RowState> {
+        let state = self.board.row(row);
+        let is_alone = !self.board.is_shared() && self.facts.workers_wanted == 0;
+        (is_alone || (row > 0 && state.pid != 0)).then_some(state)
+    }
+
+    /// For how long a worker has given no sign of life, in milliseconds; 0 while it waits.
+    pub(crate) fn beat_age_ms(&self, row: &RowState) -> u64 {
+        match row.asleep {
+            true => 0,
+            false => self.now.since_ms(row.beat),
+        }
+    }
 }

@@ -1,13 +1,15 @@
 //! All families, in the order in which they are written.
 
+use super::durations::{Seconds, backend_seconds, upstream_seconds};
 use super::{Family, Item, Kind, Sink};
 use crate::admin::observed::{Condition, Observed};
 use crate::admin::outline::{BackendOutline, ListenerOutline, Phase, UpstreamOutline};
 use crate::admin::view::View;
 use crate::board::{
     BackendCell, BackendColumn, Cell, CodeClass, Column, Counted, CountedBackends,
-    CountedHandshakes, CountedListeners, ListenerCell,
+    CountedHandshakes, CountedListeners, ListenerCell, RowState, Span,
 };
+use crate::core::access_log::Why;
 use crate::core::handshake::Handshake;
 use crate::core::http::oddity::Oddity;
 
@@ -25,7 +27,7 @@ const fn family(
     }
 }
 
-use Kind::{Counter, Gauge};
+use Kind::{Counter, Gauge, Histogram, Summary};
 
 pub(super) const FAMILIES: &[Family] = &[
     family(
@@ -89,17 +91,73 @@ pub(super) const FAMILIES: &[Family] = &[
         Gauge,
         "weir_worker_up",
         "Whether the row of the board belongs to a worker.",
-        |v, i, s| each_worker(v, i, |worker, _| s.sample(&[("worker", worker)], 1)),
+        |v, i, s| worker(v, i, s, |_| 1),
     ),
     family(
         Gauge,
         "weir_worker_connections",
         "Client connections of a worker.",
+        |v, i, s| worker(v, i, s, |row| row.sessions),
+    ),
+    family(
+        Gauge,
+        "weir_worker_backend_connections",
+        "Connections of a worker to backends, idle ones and those of checks included.",
+        |v, i, s| worker(v, i, s, |row| row.connections),
+    ),
+    family(
+        Gauge,
+        "weir_worker_beat_age_seconds",
+        "For how long a worker that does not wait for events has given no sign of life.",
         |v, i, s| {
-            each_worker(v, i, |worker, sessions| {
-                s.sample(&[("worker", worker)], sessions)
+            each_worker(v, i, |worker, row| {
+                s.sample(&[("worker", worker)], Seconds(v.beat_age_ms(row)));
             })
         },
+    ),
+    family(
+        Counter,
+        "weir_worker_busy_seconds",
+        "For how long the loop of a worker did not wait for events.",
+        |v, i, s| {
+            each_worker(v, i, |worker, row| {
+                s.sample(&[("worker", worker)], Seconds(row.busy_ms));
+            })
+        },
+    ),
+    family(
+        Gauge,
+        "weir_worker_longest_turn_seconds",
+        "The longest turn of the loop of a worker since it was started.",
+        |v, i, s| {
+            each_worker(v, i, |worker, row| {
+                s.sample(&[("worker", worker)], Seconds(row.longest_turn_ms));
+            })
+        },
+    ),
+    family(
+        Gauge,
+        "weir_worker_waiting_bytes",
+        "Bytes that a worker keeps until somebody takes them.",
+        |v, i, s| worker(v, i, s, |row| row.waiting_bytes),
+    ),
+    family(
+        Gauge,
+        "weir_worker_waiting_bytes_limit",
+        "How many bytes a worker may keep.",
+        |v, i, s| worker(v, i, s, |row| row.waiting_bytes_max),
+    ),
+    family(
+        Gauge,
+        "weir_worker_sockets",
+        "Sockets of a worker, of clients and to backends.",
+        |v, i, s| worker(v, i, s, |row| row.sessions + row.connections),
+    ),
+    family(
+        Gauge,
+        "weir_worker_descriptors_limit",
+        "How many descriptors a worker may have; of these a few dozen are no sockets of sessions.",
+        |v, i, s| worker(v, i, s, |row| row.descriptors_max),
     ),
     family(
         Counter,
@@ -153,9 +211,10 @@ pub(super) const FAMILIES: &[Family] = &[
         |v, i, s| {
             each_listener(v, i, |outline, column| {
                 if outline.mode == "http" {
-                    for (class, cell) in CODE_CLASSES {
-                        let labels = [("listener", outline.name.as_str()), ("code_class", class)];
-                        s.sample(&labels, total(v, column, cell));
+                    for class in CodeClass::ALL {
+                        let name = outline.name.as_str();
+                        let labels = [("listener", name), ("code_class", class.word())];
+                        s.sample(&labels, total(v, column, class));
                     }
                 }
             })
@@ -181,6 +240,23 @@ pub(super) const FAMILIES: &[Family] = &[
                 for (reason, cell) in cells {
                     let labels = [("listener", outline.name.as_str()), ("reason", reason)];
                     s.sample(&labels, total(v, column, cell));
+                }
+            })
+        },
+    ),
+    family(
+        Counter,
+        "weir_listener_ends",
+        "Requests (HTTP) and sessions (TCP) that have ended, by why; the same words as in the \
+         access log.",
+        |v, i, s| {
+            each_listener(v, i, |outline, column| {
+                for why in Why::ALL {
+                    let labels = [("listener", outline.name.as_str()), ("why", why.words())];
+                    match total(v, column, why) {
+                        0 if why != Why::Ok => {}
+                        count => s.sample(&labels, count),
+                    }
                 }
             })
         },
@@ -214,6 +290,30 @@ pub(super) const FAMILIES: &[Family] = &[
         "weir_upstream_backends",
         "Backends of an upstream, by whether they can be used.",
         |v, i, s| each_upstream(v, i, s),
+    ),
+    family(
+        Histogram,
+        "weir_connect_duration_seconds",
+        "How long new connections to backends took to stand, with their TLS.",
+        |v, i, s| upstream_seconds(v, i, s, Span::Connect),
+    ),
+    family(
+        Histogram,
+        "weir_first_byte_seconds",
+        "From when a request had been sent until the first byte of its response.",
+        |v, i, s| upstream_seconds(v, i, s, Span::FirstByte),
+    ),
+    family(
+        Histogram,
+        "weir_request_duration_seconds",
+        "From the whole head of a request until it was over, with its answer.",
+        |v, i, s| upstream_seconds(v, i, s, Span::Total),
+    ),
+    family(
+        Summary,
+        "weir_backend_response_seconds",
+        "From when a request had been sent until the whole head of its response.",
+        backend_seconds,
     ),
     family(
         Gauge,
@@ -271,6 +371,23 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     family(
         Counter,
+        "weir_backend_responses",
+        "Responses of a backend, by the first digit of their status; classes without any are left \
+         out.",
+        |v, i, s| {
+            each_backend(v, i, |labels, column, _| {
+                for class in CodeClass::ALL {
+                    let labels = [labels[0], labels[1], ("code_class", class.word())];
+                    match v.board.total(column, class) {
+                        0 => {}
+                        count => s.sample(&labels, count),
+                    }
+                }
+            })
+        },
+    ),
+    family(
+        Counter,
         "weir_backend_failures",
         "Connections that could not be made, and requests that were not answered well.",
         |v, i, s| {
@@ -307,6 +424,17 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     family(
         Counter,
+        "weir_backend_check_seconds",
+        "How long health checks took, all together.",
+        |v, i, s| {
+            each_backend(v, i, |labels, column, _| {
+                let took_ms = v.board.total(column, BackendCell::ProbeMs);
+                s.sample(&labels, Seconds(took_ms));
+            })
+        },
+    ),
+    family(
+        Counter,
         "weir_odd_responses",
         "Responses that were odd and taken all the same, by kind.",
         |v, i, s| {
@@ -326,15 +454,6 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
 ];
 
-const CODE_CLASSES: [(&str, CodeClass); 6] = [
-    ("1xx", CodeClass::Informational),
-    ("2xx", CodeClass::Successful),
-    ("3xx", CodeClass::Redirection),
-    ("4xx", CodeClass::ClientError),
-    ("5xx", CodeClass::ServerError),
-    ("other", CodeClass::Other),
-];
-
 fn uptime_s(view: &View<'_>) -> u64 {
     (view.unix_ms / 1000).saturating_sub(view.facts.started_unix_s)
 }
@@ -349,19 +468,27 @@ fn once(item: &mut Item, write: impl FnOnce()) -> bool {
     is_first
 }
 
-fn each_worker(view: &View<'_>, item: &mut Item, write: impl FnOnce(&str, u64)) -> bool {
+fn each_worker(view: &View<'_>, item: &mut Item, write: impl FnOnce(&str, &RowState)) -> bool {
     let row = item.at;
     if row >= view.board.rows_used() {
         return false;
     }
     item.at += 1;
-    let state = view.board.row(row);
-    // A process on its own has row 0, which under a supervisor is no worker's.
-    let is_alone = !view.board.is_shared() && view.facts.workers_wanted == 0;
-    if is_alone || (row > 0 && state.pid != 0) {
-        write(&row.to_string(), state.sessions);
+    if let Some(state) = view.worker(row) {
+        write(&row.to_string(), &state);
     }
     true
+}
+
+fn worker(
+    view: &View<'_>,
+    item: &mut Item,
+    sink: &mut Sink<'_>,
+    get: impl FnOnce(&RowState) -> u64,
+) -> bool {
+    each_worker(view, item, |worker, row| {
+        sink.sample(&[("worker", worker)], get(row));
+    })
 }
 
 /// The sum of a cell, 0 for what is not on the board.
@@ -369,7 +496,7 @@ fn total<K: Counted>(view: &View<'_>, column: Option<Column<K>>, cell: impl Cell
     column.map_or(0, |column| view.board.total(column, cell))
 }
 
-fn find<K: Counted>(view: &View<'_>, item: &mut Item, name: &str) -> Option<Column<K>> {
+pub(super) fn find<K: Counted>(view: &View<'_>, item: &mut Item, name: &str) -> Option<Column<K>> {
     view.board.find_next(name, &mut item.column)
 }
 
@@ -433,9 +560,9 @@ fn each_upstream(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>) -> bool 
 }
 
 /// The labels of a backend.
-type Labels<'a> = [(&'a str, &'a str); 2];
+pub(super) type Labels<'a> = [(&'a str, &'a str); 2];
 
-fn each_backend(
+pub(super) fn each_backend(
     view: &View<'_>,
     item: &mut Item,
     write: impl FnOnce(Labels<'_>, BackendColumn, &BackendOutline),
@@ -461,7 +588,7 @@ fn each_backend(
 
 fn backend(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>, cell: BackendCell) -> bool {
     each_backend(view, item, |labels, column, _| {
-        sink.sample(&labels, view.board.total(column, cell));
+        sink.count(&labels, view.board.total(column, cell));
     })
 }
 
@@ -476,7 +603,7 @@ fn backend_by(
     each_backend(view, item, |labels, column, _| {
         for (value, cell) in cells {
             let labels = [labels[0], labels[1], (label, value)];
-            sink.sample(&labels, view.board.total(column, *cell));
+            sink.count(&labels, view.board.total(column, *cell));
         }
     })
 }
