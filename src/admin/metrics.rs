@@ -30,8 +30,8 @@ impl Exposition {
     }
 }
 
-/// What fits an Accept field best (RFC 9110 section 12.5.1): OpenMetrics for who names it, and likes
-/// nothing better.
+/// What fits an Accept field best (RFC 9110 section 12.5.1): OpenMetrics for who names it, and
+/// likes nothing better.
 pub(crate) fn exposition(accept: &str) -> Exposition {
     let liked = |wanted: &[&str]| {
         let types = accept.split(',').filter_map(|it| liking(it, wanted));

@@ -288,6 +288,9 @@ fn backend(outline: &BackendOutline, view: &View<'_>, out: &mut Vec<u8>) {
         json.optional_field("ejected_ms", observed.ejected_ms);
     }
     json.optional_field("mean_ms", column.and_then(|column| mean_ms(view, column)));
+    // Each worker learns it for itself.
+    let idle_limit = column.map(|column| view.board.largest(column, BackendCell::IdleLimit));
+    json.optional_field("idle_limit_ms", idle_limit.filter(|ms| *ms > 0));
     for (name, cell) in BACKEND_CELLS {
         json.field(name, get(cell));
     }

@@ -57,7 +57,7 @@ fn start(args: &Args, checked: Checked) -> Result<Controller, Refusal> {
         board: Board::private().map_err(|error| Refusal::new("no memory to count in", &error))?,
         connections_max_default: connections_max(basis.descriptors, 0),
     };
-    let mut worker = Worker::new(start, config, sockets.into_iter().flatten().collect())
+    let worker = Worker::new(start, config, sockets.into_iter().flatten().collect())
         .map_err(|error| Refusal::new("cannot watch the listeners", &error))?;
     worker.set_descriptors_max(basis.descriptors);
     // Our sockets take connections already, and nobody can be looked for from the sandbox.

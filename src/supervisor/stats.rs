@@ -1,25 +1,23 @@
-//! The statistics line of the whole machine: the sums of what all workers count.
+//! The statistics of the whole machine: the sums of what all workers count.
 
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use log::info;
 
-use crate::board::{BackendCell, CountedHandshakes, ListenerCell};
-use crate::config::model::Mode;
+use crate::board::{CountedHandshakes, ListenerCell};
 use crate::core::handshake::Handshake;
 use crate::core::time::Tick;
 use crate::net::Net as _;
 use crate::supervisor::Supervisor;
-use crate::worker::stats_text;
+use crate::worker::stats_text::{self, Said, UpstreamSums};
 
-/// When the line is printed.
+/// When they are printed, and what was said last.
 #[derive(Debug)]
 pub(super) struct Stats {
     started: Tick,
     interval: Option<Duration>,
     next: Option<Tick>,
-    last_line: String,
+    said: Said,
 }
 
 impl Stats {
@@ -28,7 +26,7 @@ impl Stats {
             started: now,
             interval: None,
             next: None,
-            last_line: String::new(),
+            said: Said::nothing(now),
         }
     }
 
@@ -63,60 +61,49 @@ impl Supervisor {
         }
     }
 
-    /// Prints the line, unless nothing has changed since the last one.
+    /// Prints them, unless nothing has changed since the last time.
     pub(super) fn print_stats(&mut self, at_end: bool) {
-        let line = self.stats_line(at_end);
-        if !at_end && line == self.stats.last_line {
-            return;
-        }
         let uptime = stats_text::span(self.now.since_ms(self.stats.started));
-        info!("stats: uptime {uptime}; {line}");
-        self.stats.last_line = line;
+        for line in self.stats_lines(at_end, &uptime) {
+            info!("stats: {line}");
+        }
     }
 
-    fn stats_line(&self, at_end: bool) -> String {
-        let mut line = format!("sessions {}", self.board.sessions_elsewhere());
-        let board = &self.board;
-        let mut last = 0;
+    fn stats_lines(&mut self, at_end: bool, uptime: &str) -> Vec<String> {
+        let workers = self.serving_workers();
+        let (board, mut last) = (&self.board, 0);
+        let sessions = board.sessions_elsewhere();
+        let mut saying = self.stats.said.begin(self.now, sessions, at_end);
         for listener in &self.config.listeners {
-            let Some(column) = board.find_next(&listener.column_name(), &mut last) else {
+            let name = listener.column_name();
+            let Some(column) = board.find_next(&name, &mut last) else {
                 continue;
             };
             let get = |cell: ListenerCell| board.total(column, cell);
-            let is_http = matches!(listener.mode, Mode::Http(_));
-            stats_text::listener(&mut line, &listener.name, is_http, get);
-            if listener.expects_hello()
-                && let Some(column) = board.find::<CountedHandshakes>(&listener.column_name())
-            {
-                let get = |ended: Handshake| board.total(column, ended);
-                stats_text::handshakes(&mut line, listener.tls.is_some(), get);
-            }
+            let handshakes = board.find::<CountedHandshakes>(&name);
+            let handshakes = handshakes.filter(|_| listener.expects_hello());
+            let ended = handshakes.map(|column| move |ended| board.total(column, ended));
+            let ended = ended.as_ref().map(|get| get as &dyn Fn(Handshake) -> u64);
+            saying.listener(&listener.name, get, ended);
         }
         for upstream in &self.config.upstreams {
+            let mut sums = UpstreamSums::none();
             for backend in &upstream.backends {
                 let name = upstream.backend_column_name(&backend.identity);
-                let Some(column) = board.find_next(&name, &mut last) else {
-                    continue;
-                };
-                let label = format!("{}/{}", upstream.name, backend.identity);
-                // Each worker learns it for itself.
-                let get = |cell: BackendCell| match cell == BackendCell::IdleLimit {
-                    true => board.largest(column, cell),
-                    false => board.total(column, cell),
-                };
-                // At the end nobody is there who would know whether it is up.
-                let is_up = (!at_end).then(|| get(BackendCell::Up) > 0);
-                stats_text::backend(&mut line, &label, is_up, get);
+                if let Some(column) = board.find_next(&name, &mut last) {
+                    sums.add(&backend.identity, |cell| board.total(column, cell));
+                }
             }
+            saying.upstream(&upstream.name, &sums);
         }
         let expiries = stats_text::expiries(&self.config);
         let since = self.reactor.wall().duration_since(SystemTime::UNIX_EPOCH);
         let now_unix_s = since.map_or(0, |since| since.as_secs());
-        stats_text::certificates(&mut line, expiries, now_unix_s);
-        stats_text::oddities(&mut line, |kind| board.oddities(kind));
-        stats_text::access_log(&mut line, board.lines_lost());
-        let _ = write!(line, "; workers {}", self.serving_workers());
-        line
+        saying.certificates(expiries, now_unix_s);
+        saying.oddities(|kind| board.oddities(kind));
+        saying.access_log(board.lines_lost());
+        saying.workers(workers);
+        saying.finish(uptime)
     }
 
     fn serving_workers(&self) -> usize {

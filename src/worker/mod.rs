@@ -336,7 +336,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// Says that the process may have so many descriptors.
-    pub(crate) fn set_descriptors_max(&mut self, descriptors: u64) {
+    pub(crate) fn set_descriptors_max(&self, descriptors: u64) {
         self.shared.board.set_bounds(Bounds {
             waiting_bytes: self.shared.io.buffers.account().bytes_max(),
             descriptors,

@@ -16,7 +16,7 @@ use crate::worker::memory_queue::Shortage;
 use crate::worker::probe::Probe;
 use crate::worker::session::Session;
 use crate::worker::span::span;
-use crate::worker::stats_text;
+use crate::worker::stats_text::UpstreamSums;
 use crate::worker::timers::Timeout;
 use crate::worker::told::Census;
 use crate::worker::transport::Endpoint;
@@ -308,48 +308,45 @@ impl<N: Net> Worker<N> {
         self.arm_stats();
     }
 
-    /// Prints the statistics line, unless nothing has changed since the last one.
+    /// Prints the statistics, unless nothing has changed since the last time.
     pub(crate) fn print_stats(&mut self, at_end: bool) {
         if self.shared.board.is_shared() {
             return;
         }
-        let line = self.stats_line();
-        if !at_end && line == self.report.last_line {
-            return;
-        }
         let uptime = span(self.shared.timers.now.since_ms(self.report.started));
-        info!("stats: uptime {uptime}; {line}");
-        self.report.last_line = line;
+        for line in self.stats_lines(at_end, &uptime) {
+            info!("stats: {line}");
+        }
     }
 
-    fn stats_line(&self) -> String {
-        let mut line = format!("sessions {}", self.sessions.len());
+    fn stats_lines(&mut self, at_end: bool, uptime: &str) -> Vec<String> {
+        let (now, sessions) = (self.shared.timers.now, self.sessions.len() as u64);
+        let lines_lost = self.access_lines_lost();
+        let mut saying = self.report.said.begin(now, sessions, at_end);
         let board = &self.shared.board;
         for listener in &self.shared.listeners.list {
             let get = |cell: ListenerCell| board.get(listener.column, cell);
-            if !listener.sockets.is_open()
-                && listener.active == 0
-                && get(ListenerCell::Accepted) == 0
-            {
-                continue;
-            }
-            stats_text::listener(&mut line, &listener.name, listener.is_http, get);
-            if let Some(column) = listener.handshakes {
-                let get = |ended| board.get(column, ended);
-                stats_text::handshakes(&mut line, listener.tls.is_some(), get);
-            }
+            let handshakes = listener.handshakes;
+            let ended = handshakes.map(|column| move |ended| board.get(column, ended));
+            let ended = ended.as_ref().map(|get| get as &dyn Fn(Handshake) -> u64);
+            saying.listener(&listener.name, get, ended);
         }
-        for entry in self.shared.upstreams.entries.iter().flatten() {
-            let get = |cell: BackendCell| board.get(entry.column, cell);
-            let is_up = Some(get(BackendCell::Up) > 0);
-            stats_text::backend(&mut line, &entry.label, is_up, get);
+        let upstreams = &self.shared.upstreams;
+        for upstream in &upstreams.list {
+            let mut sums = UpstreamSums::none();
+            for &member in &upstream.members {
+                let column = upstreams.entry(member).column;
+                let identity = &upstreams.backends.get(member).identity;
+                sums.add(identity, |cell| board.get(column, cell));
+            }
+            saying.upstream(&upstream.name, &sums);
         }
         let expiries = self.report.expiries_unix_s.iter();
         let expiries = expiries.map(|(name, at)| (name.as_str(), *at));
-        stats_text::certificates(&mut line, expiries, unix_ms(&self.shared.io.net) / 1000);
-        stats_text::oddities(&mut line, |kind| board.oddities(kind));
-        stats_text::access_log(&mut line, self.access_lines_lost());
-        line
+        saying.certificates(expiries, unix_ms(&self.shared.io.net) / 1000);
+        saying.oddities(|kind| board.oddities(kind));
+        saying.access_log(lines_lost);
+        saying.finish(uptime)
     }
 
     /// Every connection has the owner that it names, and nobody else has a key to it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::model::Config;
 use crate::core::time::Tick;
 use crate::core::timer::TimerKey;
-use crate::worker::stats_text;
+use crate::worker::stats_text::{self, Said};
 
 /// How far a worker is on its way to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(crate) struct Reporter {
     pub(crate) started: Tick,
     pub(crate) stats_interval: Option<Duration>,
     pub(crate) timer: Option<TimerKey>,
-    pub(crate) last_line: String,
+    pub(crate) said: Said,
     /// As [`stats_text::expiries`] has them.
     pub(crate) expiries_unix_s: Vec<(String, i64)>,
 }
@@ -79,7 +79,7 @@ impl Reporter {
             started: now,
             stats_interval: None,
             timer: None,
-            last_line: String::new(),
+            said: Said::nothing(now),
             expiries_unix_s: Vec::new(),
         }
     }

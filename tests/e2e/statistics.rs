@@ -1,4 +1,4 @@
-//! One line of figures, only when there is something new, and one at the end.
+//! Lines of figures, only where there is something new, and all at the end.
 
 use std::time::Duration;
 
@@ -47,7 +47,9 @@ fn statistics_are_printed_at_the_end_even_when_the_interval_is_off() {
     assert_eq!(weir.log.count(&[STATISTICS]), 0);
     assert_eq!(weir.terminate(), Some(0));
     weir.log.wait(&[STATISTICS, "front: accepted 3, active 0"]);
-    assert_eq!(weir.log.count(&[STATISTICS]), 1);
+    weir.log
+        .wait(&[STATISTICS, "upstream pool: picks 3, active 0"]);
+    assert_eq!(weir.log.count(&[STATISTICS]), 2);
 }
 
 #[test]

@@ -648,6 +648,5 @@ fn handshakes_that_are_done_are_counted_full_or_resumed() {
     let told = s_client(to, &["-tls1_2", "-sess_in", &kept]);
     assert!(told.contains("Reused, TLSv1.2"), "{told}");
     fs::remove_file(session).expect("it was written");
-    weir.log
-        .wait(&[STATISTICS, "handshakes 2, resumed 1, handshakes failed 0"]);
+    weir.log.wait(&[STATISTICS, "handshakes 2, resumed 1"]);
 }

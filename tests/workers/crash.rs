@@ -51,7 +51,9 @@ fn gauges_are_what_the_kernel_counts_however_often_workers_are_killed() {
     for _ in 0..KILLS {
         machine.replace_worker(victims.next());
         let mark = machine.log.mark();
-        let parts = [STATISTICS, &front, &active[0], &active[1]];
+        let parts = [STATISTICS, &front, &active[0]];
+        machine.log.wait_since(mark, &parts);
+        let parts = [STATISTICS, "upstream pool: ", &active[1]];
         machine.log.wait_since(mark, &parts);
         eventually("the kernel counts as many", || {
             (established(ports) == [CLIENTS; 2]).then_some(())

@@ -119,7 +119,7 @@ fn where_addresses_are_few_workers_share_less_and_serve_and_make_way() {
     let a = Named::new("A");
     let file = config().top("workers: 2").backend(a.address());
     let machine = Machine::launch(Launch::new(file).open_to_all().limits("-v 40000"));
-    let room = "leaves room for 512 listeners, upstreams and backends, and 31 workers";
+    let room = "leaves room for 256 listeners, upstreams and backends, and 31 workers";
     machine
         .log
         .wait(&["the limit on addresses (RLIMIT_AS) of 40000 KiB", room]);
