@@ -49,7 +49,7 @@ fn liking(range: &str, wanted: &[&str]) -> Option<u32> {
     let mut parts = range.split(';').map(str::trim);
     let name = parts.next()?;
     let is_wanted = wanted.iter().any(|it| it.eq_ignore_ascii_case(name));
-    let mut weights = parts.filter_map(|it| it.strip_prefix("q=").or(it.strip_prefix("Q=")));
+    let mut weights = parts.filter_map(|it| it.strip_prefix(['q', 'Q'])?.strip_prefix('='));
     is_wanted.then(|| weights.next().map_or(1_000, thousandths))
 }
 

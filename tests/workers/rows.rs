@@ -132,7 +132,7 @@ fn where_addresses_are_few_workers_share_less_and_serve_and_make_way() {
     let mark = machine.log.mark();
     machine.write_config(with_idle(&a, 1, 600));
     machine.signal(Signal::HUP);
-    let limit = "more than the 512 that several workers can share";
+    let limit = "more than the 256 that several workers can share";
     machine
         .log
         .wait_since(mark, &["reload failed, nothing changed", limit]);

@@ -271,7 +271,7 @@ pub(super) const FAMILIES: &[Family] = &[
         Counter,
         "weir_tls_handshakes",
         "Handshakes of clients, by how they ended.",
-        |v, i, s| each_handshakes(v, i, s),
+        each_handshakes,
     ),
     family(
         Gauge,
@@ -289,7 +289,7 @@ pub(super) const FAMILIES: &[Family] = &[
         Gauge,
         "weir_upstream_backends",
         "Backends of an upstream, by whether they can be used.",
-        |v, i, s| each_upstream(v, i, s),
+        each_upstream,
     ),
     family(
         Histogram,
