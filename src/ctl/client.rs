@@ -36,14 +36,16 @@ pub(super) enum Method {
 /// One request, on a connection of its own.
 pub(super) fn ask(socket: &Path, method: Method, target: &str) -> Result<Answer, Failure> {
     let shown = socket.display();
-    let stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+    let stream = UnixStream::connect(socket).map_err(|error| {
+        let is = |kinds: &[io::ErrorKind]| kinds.contains(&error.kind());
+        if is(&[io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused]) {
             Failure::NotRunning(format!("no weir runs that has the admin socket {shown}"))
+        } else if is(&[io::ErrorKind::PermissionDenied]) {
+            let who = "root, the user that weir runs as and its group may ask";
+            Failure::Broken(format!("{shown}: {error}; {who}"))
+        } else {
+            Failure::Broken(format!("{shown}: {error}"))
         }
-        io::ErrorKind::PermissionDenied => Failure::Broken(format!(
-            "{shown}: {error}; root, the user that weir runs as and its group may ask"
-        )),
-        _ => Failure::Broken(format!("{shown}: {error}")),
     })?;
     let answered = exchange(stream, method, target);
     answered.map_err(|error| Failure::Broken(format!("{shown}: {error}")))

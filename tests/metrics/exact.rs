@@ -1,7 +1,7 @@
 //! Sums are those of all workers that there are and were.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::harness::{Launch, Scratch, Weir, eventually};
 use crate::machine::Machine;
@@ -9,7 +9,7 @@ use crate::scrape::{Samples, get};
 use crate::traffic::{Clients, origin, requests};
 
 /// Everything goes to one backend.
-pub(crate) fn config(door: &PathBuf, backend: impl Display) -> String {
+pub(crate) fn config(door: &Path, backend: impl Display) -> String {
     let door = door.display();
     format!(
         "admin: {{socket: \"{door}\"}}\n\
