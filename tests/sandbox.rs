@@ -82,7 +82,7 @@ const SINGLE_REFUSED: &[&str] = &[
     "process_vm_readv",
     "chroot",
     "mkdirat",
-    "renameat2",
+    "linkat",
     "fchmodat",
 ];
 
@@ -318,7 +318,7 @@ fn single_is_refused() -> Outcome {
     let mut attempts = refused_to_all(&program);
     attempts.extend([
         ("mkdirat", libc::SYS_mkdirat, vec![0, path]),
-        ("renameat2", libc::SYS_renameat2, vec![0, path, 0, path]),
+        ("linkat", libc::SYS_linkat, vec![0, path, 0, path, 0]),
         ("fchmodat", libc::SYS_fchmodat, vec![0, path]),
     ]);
     expect_refused(&attempts, SINGLE_REFUSED)
