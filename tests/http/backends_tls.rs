@@ -10,7 +10,7 @@ use std::thread;
 use crate::client::Client;
 use crate::config::Config;
 use crate::harness::log::DOWN;
-use crate::harness::{Origin, Peer, Weir, eventually};
+use crate::harness::{Origin, Peer, Scratch, Weir, eventually};
 use crate::secured::{file, pair};
 use crate::software::{Served, haproxy, nginx};
 
@@ -328,7 +328,20 @@ fn an_answer_that_is_cut_before_its_mark_is_not_whole() {
 fn a_connection_is_used_again_only_for_what_it_was_made_for() {
     let served = nginx_with("site", "ssl_verify_client optional_no_ca;");
     let own = format!("{}, server_name: site.example", ca("ca"));
-    let config = |tls: &str| before(&[served.address()], tls);
+    // Whoever weir becomes reads them again.
+    let kept = Scratch::new();
+    let names = ["ca.pem", "other.pem", "client.pem", "client.key"];
+    let copies = names.map(|name| {
+        let bytes = fs::read(file(name)).expect("a file of the tests");
+        (file(name), kept.write(name, bytes).display().to_string())
+    });
+    let config = |tls: &str| {
+        let readable = |tls: String, (given, copy): &(String, String)| tls.replace(given, copy);
+        before(
+            &[served.address()],
+            &copies.iter().fold(tls.to_owned(), readable),
+        )
+    };
     let weir = Weir::start(config(&own));
     let first = asked(&weir).1;
     assert_eq!(asked(&weir).1, first);
