@@ -39,7 +39,8 @@ pub struct ClientHello {
     pub version: u16,
     /// The protocols as on the wire, each behind its length.
     pub(crate) alpn: Box<[u8]>,
-    /// It names a connection that is to be renegotiated, as no first one may (RFC 5746 section 3.6).
+    /// It names a connection that is to be renegotiated, as no first one may (RFC 5746 section
+    /// 3.6).
     pub renegotiates: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The only file that names rustls, so that another version or library is a change of one file.
+//! The only place that names rustls, so that another version or library is a change here alone.
 //!
 //! Connections are unbuffered: bytes are opened and sealed in the space of the caller, and an idle
 //! connection keeps none.
@@ -24,11 +24,11 @@ use rustls::server::{
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus, WriteTraffic};
 use rustls::{
-    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, HandshakeKind,
-    PeerMisbehaved, ProtocolVersion, RootCertStore, ServerConfig, SignatureAlgorithm,
-    SignatureScheme, SupportedCipherSuite,
+    CipherSuite, ClientConfig, DigitallySignedStruct, Error, HandshakeKind, ProtocolVersion,
+    RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme, SupportedCipherSuite,
 };
 
+use self::faults::{alert_of, fault_of};
 use crate::core::client_hello::Alert;
 use crate::core::fault::Fault;
 use crate::core::layer::{Kept, Layer, Sealed, Secured};
@@ -1195,53 +1195,6 @@ impl Layer for Connection {
     }
 }
 
-/// The alert that says what was wrong, where there is one for it.
-const fn alert_of(error: &Error) -> Option<Alert> {
-    Some(match error {
-        Error::InvalidMessage(_) => Alert::DECODE_ERROR,
-        Error::PeerSentOversizedRecord => Alert::RECORD_OVERFLOW,
-        Error::InappropriateMessage { .. }
-        | Error::InappropriateHandshakeMessage { .. }
-        | Error::PeerMisbehaved(PeerMisbehaved::KeyEpochWithPendingFragment) => {
-            Alert::UNEXPECTED_MESSAGE
-        }
-        Error::PeerMisbehaved(_) => Alert::ILLEGAL_PARAMETER,
-        Error::PeerIncompatible(_) => Alert::HANDSHAKE_FAILURE,
-        _ => return None,
-    })
-}
-
-fn fault_of(error: &Error) -> Fault {
-    match error {
-        Error::InvalidMessage(_) | Error::PeerSentOversizedRecord => Fault::Malformed,
-        Error::PeerIncompatible(_) => Fault::NothingInCommon,
-        Error::NoApplicationProtocol => Fault::NoProtocol,
-        Error::NoCertificatesPresented => Fault::NoCertificate,
-        Error::AlertReceived(alert) => Fault::Alert(u8::from(*alert)),
-        Error::InvalidCertificate(error) => certificate_fault(error),
-        Error::InappropriateMessage { .. }
-        | Error::InappropriateHandshakeMessage { .. }
-        | Error::PeerMisbehaved(_)
-        | Error::DecryptError => Fault::Misbehaved,
-        _ => Fault::Internal,
-    }
-}
-
-const fn certificate_fault(error: &CertificateError) -> Fault {
-    use CertificateError as E;
-    match error {
-        E::UnknownIssuer => Fault::UnknownIssuer,
-        E::Expired | E::ExpiredContext { .. } | E::NotValidYet | E::NotValidYetContext { .. } => {
-            Fault::Expired
-        }
-        E::Revoked
-        | E::UnknownRevocationStatus
-        | E::ExpiredRevocationList
-        | E::ExpiredRevocationListContext { .. } => Fault::Revoked,
-        E::NotValidForName | E::NotValidForNameContext { .. } => Fault::WrongName,
-        _ => Fault::BadCertificate,
-    }
-}
-
+mod faults;
 #[cfg(test)]
 mod tests;

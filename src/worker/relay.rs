@@ -21,7 +21,8 @@ pub(crate) struct Relay<N: Net> {
     pub(crate) phase: RelayPhase,
 }
 
-/// How soon a relay that settles is looked at again, in milliseconds: the longer nothing has moved, the later.
+/// How soon a relay that settles is looked at again, in milliseconds: the longer nothing has moved,
+/// the later.
 const LOOK_MS_MIN: u64 = 5;
 const LOOK_MS_MAX: u64 = 1_000;
 
