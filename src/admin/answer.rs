@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::admin::view::View;
-use crate::core::calendar::CivilTime;
+use crate::core::http::reply::{imf_fixdate, reason};
 use crate::core::text;
 
 /// Text that people and programs read.
@@ -39,7 +39,7 @@ impl fmt::Debug for Body {
 
 /// A body that is made a part at a time: so a long one holds nobody's turn up.
 pub(crate) trait Flow {
-    /// Adds the next part, about [`PART_BYTES`] of it.
+    /// Adds the next part, about [`PART_BYTES`] of it. The outline is the one it began with.
     fn go_on(&mut self, view: &View<'_>, out: &mut Vec<u8>) -> Progress;
 }
 
@@ -51,8 +51,6 @@ pub(crate) const PART_BYTES: usize = 32 * 1024;
 pub(crate) enum Progress {
     More,
     Done,
-    /// The rest would not fit what was said before: the configuration has changed.
-    Broken,
 }
 
 impl Answer {
@@ -94,7 +92,9 @@ impl Answer {
             out,
             format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)),
         );
-        text::push(out, format_args!("Date: {}\r\n", date(unix_s)));
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(&imf_fixdate(unix_s));
+        out.extend_from_slice(b"\r\n");
         text::push(out, format_args!("Content-Type: {}\r\n", self.content_type));
         match (&self.body, form.chunked) {
             (Body::Whole(body), _) => {
@@ -119,39 +119,6 @@ impl Answer {
 pub(crate) struct HeadForm {
     pub(crate) keeps_alive: bool,
     pub(crate) chunked: bool,
-}
-
-fn date(unix_s: u64) -> String {
-    let t = CivilTime::from_unix(unix_s);
-    format!(
-        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
-        t.weekday_name, t.day, t.month_name, t.year, t.hour, t.minute, t.second
-    )
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        202 => "Accepted",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        406 => "Not Acceptable",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        421 => "Misdirected Request",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "",
-    }
 }
 
 /// Writes a part of a body as a chunk (RFC 9112 section 7.1).

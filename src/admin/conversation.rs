@@ -41,6 +41,8 @@ enum Phase {
 
 struct Running {
     flow: Box<dyn Flow>,
+    /// The outline that it began with: another one would not go on with what was said.
+    round: u64,
     chunked: bool,
 }
 
@@ -125,13 +127,13 @@ impl Conversation {
     }
 
     /// Begins to answer.
-    pub(crate) fn answer(&mut self, answer: Answer, unix_s: u64) {
+    pub(crate) fn answer(&mut self, answer: Answer, view: &View<'_>) {
         let form = HeadForm {
             keeps_alive: self.keeps_alive,
             // Who keeps the connection knows HTTP/1.1.
             chunked: self.keeps_alive,
         };
-        answer.write_head(&mut self.output, unix_s, form);
+        answer.write_head(&mut self.output, view.unix_ms / 1000, form);
         self.phase = Phase::Answering;
         match answer.body {
             _ if self.is_head => self.end_answer(),
@@ -140,8 +142,11 @@ impl Conversation {
                 self.end_answer();
             }
             Body::Flow(flow) => {
-                let chunked = form.chunked;
-                self.flow = Some(Running { flow, chunked });
+                self.flow = Some(Running {
+                    flow,
+                    round: view.outline.round,
+                    chunked: form.chunked,
+                });
             }
         }
     }
@@ -162,6 +167,12 @@ impl Conversation {
         if self.output.len() - self.taken >= PART_BYTES {
             return;
         }
+        if running.round != view.outline.round {
+            // Without its end, the caller sees that it is not whole.
+            self.flow = None;
+            self.phase = Phase::Ending;
+            return;
+        }
         let mut part = Vec::with_capacity(PART_BYTES + PART_BYTES / 4);
         let progress = running.flow.go_on(view, &mut part);
         let chunked = running.chunked;
@@ -176,11 +187,6 @@ impl Conversation {
                     self.output.extend_from_slice(LAST_CHUNK);
                 }
                 self.end_answer();
-            }
-            // Without its end, the caller sees that it is not whole.
-            Progress::Broken => {
-                self.flow = None;
-                self.phase = Phase::Ending;
             }
         }
     }
@@ -211,7 +217,7 @@ impl Conversation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::outline::{Facts, Outline};
+    use crate::admin::view::Seen;
     use crate::board::Board;
     use crate::core::time::Tick;
 
@@ -227,6 +233,8 @@ mod tests {
 
     #[test]
     fn requests_that_come_together_are_answered_in_turn() {
+        let (seen, board) = (Seen::default(), Board::private().expect("memory"));
+        let view = seen.view(&board, Tick::default(), 0);
         let mut talk = Conversation::default();
         talk.hear("GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(3).as_bytes());
         talk.hear(b"GET /");
@@ -234,7 +242,7 @@ mod tests {
             assert!(!talk.needs_more());
             let request = talk.next_request(&mut RequestHead::default());
             assert_eq!(request.expect("well-formed").expect("whole").path, "/");
-            talk.answer(Answer::text(200, "ok"), 0);
+            talk.answer(Answer::text(200, "ok"), &view);
         }
         let rest = talk.next_request(&mut RequestHead::default());
         assert_eq!(rest, Ok(None));
@@ -243,20 +251,13 @@ mod tests {
 
     #[test]
     fn who_takes_a_part_of_each_answer_fills_no_memory() {
-        let (outline, facts) = (Outline::default(), Facts::default());
-        let board = Board::private().expect("memory");
-        let view = View {
-            board: &board,
-            outline: &outline,
-            facts: &facts,
-            now: Tick::default(),
-            unix_ms: 0,
-        };
+        let (seen, board) = (Seen::default(), Board::private().expect("memory"));
+        let view = seen.view(&board, Tick::default(), 0);
         let mut talk = Conversation::default();
         talk.hear(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
         let request = talk.next_request(&mut RequestHead::default());
         assert!(request.expect("well-formed").is_some());
-        talk.answer(Answer::flow("text/plain", Endless), 0);
+        talk.answer(Answer::flow("text/plain", Endless), &view);
         for _ in 0..1000 {
             talk.go_on(&view);
             assert!(talk.output().len() > PART_BYTES / 2);

@@ -54,6 +54,13 @@ pub(crate) struct Target {
     pub(crate) backend: Option<String>,
 }
 
+impl Target {
+    /// Whether a backend of its upstream is meant.
+    pub(crate) fn means(&self, backend: &str) -> bool {
+        self.backend.as_ref().is_none_or(|it| it == backend)
+    }
+}
+
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.upstream)?;

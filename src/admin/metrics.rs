@@ -169,8 +169,6 @@ const FULL_BACKENDS_MAX: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Scrape {
     form: Exposition,
-    /// The outline that it began with.
-    round: u64,
     family: usize,
     item: Item,
     is_sparse: bool,
@@ -183,7 +181,6 @@ impl Scrape {
         let backends: usize = upstreams.map(|it| it.backends.len()).sum();
         Self {
             form,
-            round: view.outline.round,
             family: 0,
             item: Item::default(),
             is_sparse: backends > FULL_BACKENDS_MAX,
@@ -243,9 +240,6 @@ impl Scrape {
 
 impl Flow for Scrape {
     fn go_on(&mut self, view: &View<'_>, out: &mut Vec<u8>) -> Progress {
-        if view.outline.round != self.round {
-            return Progress::Broken;
-        }
         while out.len() < PART_BYTES {
             if !self.step(view, out) {
                 return Progress::Done;

@@ -3,9 +3,9 @@
 
 use crate::admin::answer::{Flow, PART_BYTES, Progress};
 use crate::admin::observed::{Observed, service_word};
-use crate::admin::outline::{BackendOutline, UpstreamOutline};
+use crate::admin::outline::BackendOutline;
 use crate::admin::view::View;
-use crate::board::{BackendCell, CountedBackends};
+use crate::board::{BackendCell, BackendColumn};
 use crate::core::text;
 
 const FILE: &str = include_str!("page.html");
@@ -23,9 +23,9 @@ pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
 /// The page that is being told.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// The outline that it began with.
-    round: u64,
     at: Step,
+    /// The number of the last column that was found: the next is seldom far from it.
+    column: usize,
     /// Whether the caller may see how things are.
     shows_rows: bool,
 }
@@ -39,10 +39,10 @@ enum Step {
 }
 
 impl Page {
-    pub(crate) fn new(view: &View<'_>, shows_rows: bool) -> Self {
+    pub(crate) fn new(shows_rows: bool) -> Self {
         Self {
-            round: view.outline.round,
             at: Step::Before,
+            column: 0,
             shows_rows,
         }
     }
@@ -51,9 +51,6 @@ impl Page {
 impl Flow for Page {
     fn go_on(&mut self, view: &View<'_>, out: &mut Vec<u8>) -> Progress {
         let (before, after) = FILE.split_once(MARK).unwrap_or((FILE, ""));
-        if view.outline.round != self.round {
-            return Progress::Broken;
-        }
         while out.len() < PART_BYTES {
             self.at = match self.at {
                 Step::Before => {
@@ -65,7 +62,7 @@ impl Flow for Page {
                         Step::After
                     }
                 }
-                Step::Row(upstream, at) => match next_row(view, upstream, at, out) {
+                Step::Row(upstream, at) => match self.next_row(view, (upstream, at), out) {
                     Some(next) => next,
                     None => {
                         out.extend_from_slice(TAIL);
@@ -87,26 +84,34 @@ const HEAD: &[u8] = b"<table><thead><tr><th scope=\"col\">Upstream<th scope=\"co
     <th scope=\"col\">Now<th scope=\"col\">Picks<th scope=\"col\">Last reason</thead><tbody>";
 const TAIL: &[u8] = b"</tbody></table>";
 
-fn next_row(view: &View<'_>, upstream: usize, at: usize, out: &mut Vec<u8>) -> Option<Step> {
-    let outline = view.outline.upstreams.get(upstream)?;
-    match outline.backends.get(at) {
-        Some(backend) => {
-            row(view, outline, backend, out);
-            Some(Step::Row(upstream, at + 1))
+impl Page {
+    fn next_row(
+        &mut self,
+        view: &View<'_>,
+        (upstream, at): (usize, usize),
+        out: &mut Vec<u8>,
+    ) -> Option<Step> {
+        let outline = view.outline.upstreams.get(upstream)?;
+        let Some(backend) = outline.backends.get(at) else {
+            return Some(Step::Row(upstream + 1, 0));
+        };
+        if let Some(column) = view.board.find_next(&backend.column, &mut self.column) {
+            row(view, (&outline.name, backend, column), out);
         }
-        None => Some(Step::Row(upstream + 1, 0)),
+        Some(Step::Row(upstream, at + 1))
     }
 }
 
-fn row(view: &View<'_>, upstream: &UpstreamOutline, outline: &BackendOutline, out: &mut Vec<u8>) {
-    let Some(column) = view.board.find::<CountedBackends>(&outline.column) else {
-        return;
-    };
+fn row(
+    view: &View<'_>,
+    (upstream, outline, column): (&str, &BackendOutline, BackendColumn),
+    out: &mut Vec<u8>,
+) {
     let observed = Observed::of(view, column);
     let number = |cell| view.board.total(column, cell).to_string();
     out.extend_from_slice(b"<tr>");
     for cell in [
-        upstream.name.as_str(),
+        upstream,
         &outline.name,
         observed.condition.word(),
         service_word(observed.service),

@@ -9,9 +9,8 @@ use crate::admin::page;
 use crate::admin::request::{Request, Verb};
 use crate::admin::status::Status;
 use crate::admin::view::View;
+use crate::config::model::WEIGHT_MAX;
 
-/// The largest weight of a backend.
-const WEIGHT_MAX: u32 = 65_535;
 /// Sessions that are told unless fewer are asked for, and at most.
 const SESSIONS_DEFAULT: u32 = 100;
 const SESSIONS_MAX: u32 = 10_000;
@@ -254,7 +253,7 @@ fn number(request: &Request, name: &str, least: u32, most: u32) -> Result<Option
 /// What there is to see.
 pub(crate) fn show(look: Look, view: &View<'_>) -> Answer {
     match look {
-        Look::Page => show_page(view, true),
+        Look::Page => show_page(true),
         Look::Live => Answer::text(200, "live"),
         Look::Ready => match view.facts.phase {
             Phase::Serving => Answer::text(200, "ready"),
@@ -263,14 +262,14 @@ pub(crate) fn show(look: Look, view: &View<'_>) -> Answer {
             }
         },
         Look::Metrics(form) => Answer::flow(form.content_type(), metrics::Scrape::new(form, view)),
-        Look::Status => Answer::flow(JSON, Status::new(view)),
+        Look::Status => Answer::flow(JSON, Status::default()),
     }
 }
 
 /// The page, with how things are or without: it holds nothing that has to be kept from anybody, and
 /// asks for a token itself.
-pub(crate) fn show_page(view: &View<'_>, shows_rows: bool) -> Answer {
-    Answer::flow(HTML, page::Page::new(view, shows_rows))
+pub(crate) fn show_page(shows_rows: bool) -> Answer {
+    Answer::flow(HTML, page::Page::new(shows_rows))
         .with("Content-Security-Policy", page::CONTENT_SECURITY_POLICY)
 }
 

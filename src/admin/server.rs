@@ -141,7 +141,7 @@ impl Server {
             return;
         }
         let answer = resources::reply(reply, &visit.accept);
-        visit.talk.answer(answer, view.unix_ms / 1000);
+        visit.talk.answer(answer, view);
         visit.since = view.now;
         let errand = self.go_on(place, view);
         debug_assert!(errand.is_none(), "one request at a time");
@@ -310,13 +310,12 @@ impl Visit {
     }
 
     fn on_request(&mut self, rules: &Rules, request: &Request, view: &View<'_>) -> Option<Errand> {
-        let unix_s = view.unix_ms / 1000;
         let is_json = request.accept.contains(crate::admin::answer::JSON);
         let meaning = resources::meaning(request, view.outline);
         let acts = meaning.as_ref().is_ok_and(Meaning::acts);
         let admitted = rules.admit(&self.who, request, acts);
         let answer = match (admitted, meaning) {
-            (Err(_), Ok(Meaning::Look(Look::Page))) => resources::show_page(view, false),
+            (Err(_), Ok(Meaning::Look(Look::Page))) => resources::show_page(false),
             (Err((status, words)), _) => refusal(status, words, is_json),
             (Ok(_), Err((status, words))) => resources::mistake(status, &words, is_json),
             (Ok(_), Ok(Meaning::Look(look))) => resources::show(look, view),
@@ -332,14 +331,14 @@ impl Visit {
             }
         };
         self.since = view.now;
-        self.talk.answer(answer, unix_s);
+        self.talk.answer(answer, view);
         None
     }
 
     fn on_malformed(&mut self, (status, words): Malformed, view: &View<'_>) {
         self.since = view.now;
         let answer = Answer::text(status, words);
-        self.talk.answer(answer, view.unix_ms / 1000);
+        self.talk.answer(answer, view);
     }
 
     /// Says what there is room for; whether all of it.

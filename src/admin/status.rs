@@ -14,17 +14,18 @@ use crate::core::handshake::Handshake;
 use crate::core::histogram::Histogram;
 
 /// A status that is being told.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Status {
-    /// The outline that it began with.
-    round: u64,
     at: Step,
+    /// The number of the last column that was found: the next is seldom far from it.
+    column: usize,
     steady: Steady,
 }
 
 /// What comes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Step {
+    #[default]
     Head,
     Listener(usize),
     /// An upstream, and the backend in it.
@@ -33,26 +34,14 @@ enum Step {
     Tail,
 }
 
-impl Status {
-    pub(crate) fn new(view: &View<'_>) -> Self {
-        Self {
-            round: view.outline.round,
-            at: Step::Head,
-            steady: Steady::default(),
-        }
-    }
-}
-
 impl Flow for Status {
     fn go_on(&mut self, view: &View<'_>, out: &mut Vec<u8>) -> Progress {
-        if view.outline.round != self.round {
-            return Progress::Broken;
-        }
         while out.len() < PART_BYTES {
             let (begin, mut next) = (out.len(), None);
+            let (at, column) = (self.at, &mut self.column);
             self.steady.read(view.board, || {
                 out.truncate(begin);
-                next = write(self.at, view, out);
+                next = write(at, column, view, out);
             });
             match next {
                 Some(next) => self.at = next,
@@ -64,7 +53,7 @@ impl Flow for Status {
 }
 
 /// Writes one part; the next one.
-fn write(step: Step, view: &View<'_>, out: &mut Vec<u8>) -> Option<Step> {
+fn write(step: Step, last: &mut usize, view: &View<'_>, out: &mut Vec<u8>) -> Option<Step> {
     let (listeners, upstreams) = (&view.outline.listeners, &view.outline.upstreams);
     match step {
         Step::Head => {
@@ -74,7 +63,7 @@ fn write(step: Step, view: &View<'_>, out: &mut Vec<u8>) -> Option<Step> {
         Step::Listener(at) => match listeners.get(at) {
             Some(outline) => {
                 comma(out, at);
-                listener(outline, view, out);
+                listener(outline, last, view, out);
                 Some(Step::Listener(at + 1))
             }
             None => {
@@ -88,7 +77,7 @@ fn write(step: Step, view: &View<'_>, out: &mut Vec<u8>) -> Option<Step> {
         Step::Upstream(at) => match upstreams.get(at) {
             Some(outline) => {
                 comma(out, at);
-                upstream(outline, view, out);
+                upstream(outline, last, view, out);
                 Some(Step::Backend(at, 0))
             }
             None => Some(Step::Tail),
@@ -96,7 +85,7 @@ fn write(step: Step, view: &View<'_>, out: &mut Vec<u8>) -> Option<Step> {
         Step::Backend(upstream, at) => match upstreams[upstream].backends.get(at) {
             Some(outline) => {
                 comma(out, at);
-                backend(outline, view, out);
+                backend(outline, last, view, out);
                 Some(Step::Backend(upstream, at + 1))
             }
             None => {
@@ -178,8 +167,10 @@ fn worker(row: usize, state: &RowState, view: &View<'_>, json: &mut JsonWriter<'
     json.end_object();
 }
 
-fn listener(outline: &ListenerOutline, view: &View<'_>, out: &mut Vec<u8>) {
-    let column = view.board.find::<CountedListeners>(&outline.column);
+fn listener(outline: &ListenerOutline, last: &mut usize, view: &View<'_>, out: &mut Vec<u8>) {
+    let column = view
+        .board
+        .find_next::<CountedListeners>(&outline.column, last);
     let get = |cell: ListenerCell| column.map_or(0, |column| view.board.total(column, cell));
     let mut json = JsonWriter::new(out);
     json.begin_object();
@@ -218,8 +209,10 @@ fn handshakes(outline: &ListenerOutline, view: &View<'_>, json: &mut JsonWriter<
     json.end_object();
 }
 
-fn upstream(outline: &UpstreamOutline, view: &View<'_>, out: &mut Vec<u8>) {
-    let column = view.board.find::<CountedUpstreams>(&outline.column);
+fn upstream(outline: &UpstreamOutline, last: &mut usize, view: &View<'_>, out: &mut Vec<u8>) {
+    let column = view
+        .board
+        .find_next::<CountedUpstreams>(&outline.column, last);
     let get = |span| column.map_or(Histogram::EMPTY, |it| view.board.histogram(it, span));
     let mut json = JsonWriter::new(out);
     json.begin_object();
@@ -247,10 +240,8 @@ fn quantiles(key: &str, histogram: &Histogram, json: &mut JsonWriter<'_>) {
 
 /// How long it took to answer on the average, in milliseconds; none before its first answer.
 fn mean_ms(view: &View<'_>, column: BackendColumn) -> Option<u64> {
-    let classes = CodeClass::ALL.into_iter();
-    let count: u64 = classes.map(|class| view.board.total(column, class)).sum();
     let sum_ms = view.board.total(column, BackendCell::ResponseMs);
-    sum_ms.checked_div(count)
+    sum_ms.checked_div(view.responses(column))
 }
 
 const BACKEND_CELLS: [(&str, BackendCell); 10] = [
@@ -266,8 +257,10 @@ const BACKEND_CELLS: [(&str, BackendCell); 10] = [
     ("checks_failed", BackendCell::ProbesFailed),
 ];
 
-fn backend(outline: &BackendOutline, view: &View<'_>, out: &mut Vec<u8>) {
-    let column = view.board.find::<CountedBackends>(&outline.column);
+fn backend(outline: &BackendOutline, last: &mut usize, view: &View<'_>, out: &mut Vec<u8>) {
+    let column = view
+        .board
+        .find_next::<CountedBackends>(&outline.column, last);
     let get = |cell: BackendCell| column.map_or(0, |column| view.board.total(column, cell));
     let observed = column.map(|column| Observed::of(view, column));
     let mut json = JsonWriter::new(out);

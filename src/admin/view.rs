@@ -1,8 +1,28 @@
 //! What there is to see.
 
 use crate::admin::outline::{Facts, Outline};
-use crate::board::{Board, RowState};
+use crate::board::{BackendColumn, Board, CodeClass, RowState};
 use crate::core::time::Tick;
+
+/// What is configured, and how it goes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) outline: Outline,
+    pub(crate) facts: Facts,
+}
+
+impl Seen {
+    /// All that there is to see at this moment, in milliseconds since 1970.
+    pub(crate) fn view<'a>(&'a self, board: &'a Board, now: Tick, unix_ms: u64) -> View<'a> {
+        View {
+            board,
+            outline: &self.outline,
+            facts: &self.facts,
+            now,
+            unix_ms,
+        }
+    }
+}
 
 /// All that an answer is made of, at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +37,13 @@ pub(crate) struct View<'a> {
 }
 
 impl View<'_> {
+    /// How often a backend has answered.
+    pub(crate) fn responses(&self, column: BackendColumn) -> u64 {
+        let classes = CodeClass::ALL.into_iter();
+        let counts = classes.map(|class| self.board.total(column, class));
+        counts.fold(0, u64::wrapping_add)
+    }
+
     /// What a row says of its worker, if it has one. A process on its own has row 0, which under a
     /// supervisor is no worker's.
     pub(crate) fn worker(&self, row: usize) -> Option<RowState> {

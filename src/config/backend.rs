@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::compile::Compiler;
 use super::defaults;
 use super::key::{Key, Shown, key, later, written};
-use super::model::{Backend, Upstream};
+use super::model::{Backend, Upstream, WEIGHT_MAX};
 use super::node::{Entry, Node, Value};
 use super::problem::{Position, Problems};
 use super::section::{Section, read_value};
@@ -18,7 +18,7 @@ pub(super) static BACKEND: &[Key<Backend>] = &[
         Some(tree::text(it.address.to_string()))
     }),
     key! { "id", Backend.identity, values::name, tree::text },
-    key! { "weight", Backend.weight, integer(0..=defaults::WEIGHT_MAX), tree::word },
+    key! { "weight", Backend.weight, integer(0..=WEIGHT_MAX as i128), tree::word },
     key! {
         "max_connections", Backend.connections_max,
         or_word("unlimited", integer(1..=defaults::CONNECTIONS_LIMIT)), tree::or_word("unlimited"),

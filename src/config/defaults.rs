@@ -106,7 +106,6 @@ pub(super) const PAGE_BYTES_MAX: usize = 64 << 10;
 pub(super) const FIELD_VALUE_BYTES_MAX: usize = 4 << 10;
 
 pub(super) const WEIGHT: u32 = 1;
-pub(super) const WEIGHT_MAX: i128 = 65_535;
 
 pub(super) const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 pub(super) const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -477,6 +477,9 @@ impl Upstream {
     }
 }
 
+/// The largest weight of a backend.
+pub(crate) const WEIGHT_MAX: u32 = 65_535;
+
 /// One member of an upstream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backend {

@@ -332,7 +332,7 @@ impl Controller {
 
     fn set_phase(&mut self, phase: Phase) {
         if let Some(desk) = &mut self.desk {
-            desk.facts.phase = phase;
+            desk.facts_mut().phase = phase;
         }
     }
 

@@ -11,7 +11,7 @@ use log::{debug, warn};
 use crate::admin::errand::{Errand, Reply, Ticket};
 use crate::admin::outline::{Facts, Outline};
 use crate::admin::server::Server;
-use crate::admin::view::View;
+use crate::admin::view::Seen;
 use crate::board::Board;
 use crate::cli::ADMIN_WORD;
 use crate::config::model::Config;
@@ -38,9 +38,8 @@ pub(crate) struct Desk {
     who: Who,
     /// What tells the control loop that there is something to do here.
     poller: Poller,
-    outline: Outline,
-    pub(super) facts: Facts,
-    /// What the child was told of them.
+    seen: Seen,
+    /// What the child was told of the facts.
     told: Facts,
     /// What came of errands, and is not told yet.
     replies: Vec<(Ticket, Reply)>,
@@ -98,8 +97,7 @@ impl Desk {
             doors,
             who,
             poller,
-            outline: Outline::default(),
-            facts: Facts::default(),
+            seen: Seen::default(),
             told: Facts::default(),
             replies: Vec::new(),
             is_quiet: plan.is_quiet,
@@ -109,7 +107,7 @@ impl Desk {
 
     /// The same, with what is configured at the start.
     pub(super) fn furnished(mut self, outline: Outline) -> Self {
-        self.facts = Facts {
+        self.seen.facts = Facts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_unix_s: unix_ms() / 1000,
             adopted_unix_s: unix_ms() / 1000,
@@ -127,7 +125,12 @@ impl Desk {
     }
 
     pub(super) fn outline(&self) -> &Outline {
-        &self.outline
+        &self.seen.outline
+    }
+
+    /// How it goes: told to who serves the door by [`Desk::tell_facts`].
+    pub(super) fn facts_mut(&mut self) -> &mut Facts {
+        &mut self.seen.facts
     }
 
     pub(super) fn doors(&self) -> &Doors {
@@ -136,9 +139,9 @@ impl Desk {
 
     /// That is configured from now on.
     pub(super) fn set_outline(&mut self, outline: Outline) {
-        let round = self.outline.round + 1;
-        self.outline = Outline { round, ..outline };
-        self.order(&AdminOrder::Outline(self.outline.clone()));
+        let round = self.seen.outline.round + 1;
+        self.seen.outline = Outline { round, ..outline };
+        self.order(&AdminOrder::Outline(self.seen.outline.clone()));
     }
 
     /// Starts the child, if it is to be one and is not there.
@@ -159,7 +162,7 @@ impl Desk {
                     child.channel = Some(channel);
                 }
                 self.told = Facts::default();
-                self.order(&AdminOrder::Outline(self.outline.clone()));
+                self.order(&AdminOrder::Outline(self.seen.outline.clone()));
                 self.tell_facts();
             }
             Err(error) => warn!("the admin door is not served: {error}"),
@@ -187,9 +190,9 @@ impl Desk {
 
     /// Tells what has changed of how it goes.
     pub(super) fn tell_facts(&mut self) {
-        if self.told != self.facts {
-            self.told.clone_from(&self.facts);
-            self.order(&AdminOrder::Facts(self.facts.clone()));
+        if self.told != self.seen.facts {
+            self.told.clone_from(&self.seen.facts);
+            self.order(&AdminOrder::Facts(self.seen.facts.clone()));
         }
     }
 
@@ -208,12 +211,7 @@ impl Desk {
 
     /// Serves callers as far as it goes without waiting; what is to be done for them. `come_back`
     /// is called when more may be there: of that was told already.
-    pub(super) fn turn(
-        &mut self,
-        board: &Board,
-        unix_ms: u64,
-        come_back: impl FnOnce(),
-    ) -> Vec<Errand> {
+    pub(super) fn turn(&mut self, board: &Board, come_back: impl FnOnce()) -> Vec<Errand> {
         match &mut self.who {
             Who::Nobody => Vec::new(),
             Who::Child(child) => child.errands(),
@@ -224,13 +222,7 @@ impl Desk {
                 if ready.is_empty() {
                     return Vec::new();
                 }
-                let view = View {
-                    board,
-                    outline: &self.outline,
-                    facts: &self.facts,
-                    now: machine_now(),
-                    unix_ms,
-                };
+                let view = self.seen.view(board, machine_now(), unix_ms());
                 let turned = server.serve(&ready, &view);
                 come_back();
                 turned.errands
@@ -244,17 +236,11 @@ impl Desk {
     }
 
     /// Tells callers what came of their errands.
-    pub(super) fn tell(&mut self, board: &Board, unix_ms: u64) {
+    pub(super) fn tell(&mut self, board: &Board) {
         for (ticket, reply) in std::mem::take(&mut self.replies) {
             match &mut self.who {
                 Who::Own(server) => {
-                    let view = View {
-                        board,
-                        outline: &self.outline,
-                        facts: &self.facts,
-                        now: machine_now(),
-                        unix_ms,
-                    };
+                    let view = self.seen.view(board, machine_now(), unix_ms());
                     server.tell(ticket, &reply, &view);
                 }
                 Who::Child(_) => self.order(&AdminOrder::Reply { ticket, reply }),

@@ -3,7 +3,7 @@
 use log::{error, info};
 
 use crate::admin::errand::{Action, Change, Errand, NewBackend, Reply, Target, Ticket};
-use crate::board::{BackendCell, CountedBackends};
+use crate::board::{BackendCell, BackendColumn};
 use crate::config::{self, Source};
 use crate::control::controller::{Controller, Doing};
 use crate::control::credentials::Credentials;
@@ -16,15 +16,14 @@ use crate::control::verdict::{Asker, Outcome};
 impl Controller {
     /// Hears who calls, and does what is asked.
     pub(super) fn on_admin(&mut self) {
-        let unix_ms = crate::control::unix_ms();
         let Some(desk) = &mut self.desk else {
             return;
         };
-        desk.facts.workers_wanted = self.workforce.workers_wanted();
+        desk.facts_mut().workers_wanted = self.workforce.workers_wanted();
         desk.staff(self.workforce.board_fd());
         desk.tell_facts();
         let board = self.workforce.board();
-        let errands = desk.turn(board, unix_ms, || self.jobs.come_back());
+        let errands = desk.turn(board, || self.jobs.come_back());
         for errand in errands {
             self.carry_out(errand);
         }
@@ -34,7 +33,7 @@ impl Controller {
     pub(super) fn tell_callers(&mut self) {
         if let Some(desk) = &mut self.desk {
             desk.tell_facts();
-            desk.tell(self.workforce.board(), crate::control::unix_ms());
+            desk.tell(self.workforce.board());
         }
     }
 
@@ -161,15 +160,12 @@ impl Controller {
             return 0;
         };
         let board = self.workforce.board();
-        let mut count = 0;
-        for backend in &upstream.backends {
-            let is_meant = target.backend.as_ref().is_none_or(|it| *it == backend.name);
-            if let (true, Some(column)) = (is_meant, board.find::<CountedBackends>(&backend.column))
-            {
-                count += board.total(column, BackendCell::Active);
-            }
-        }
-        count
+        let meant = upstream.backends.iter().filter(|it| target.means(&it.name));
+        let mut last = 0;
+        let columns = meant.filter_map(|it| board.find_next(&it.column, &mut last));
+        columns
+            .map(|column: BackendColumn| board.total(column, BackendCell::Active))
+            .sum()
     }
 
     /// Adds or removes a backend in the configuration that runs, which is then adopted as by a

@@ -8,8 +8,8 @@ use log::warn;
 
 use crate::admin::errand::{Change, Target};
 use crate::admin::observed::service_word;
-use crate::admin::outline::{Outline, UpstreamOutline};
-use crate::board::{Board, CountedBackends};
+use crate::admin::outline::Outline;
+use crate::board::{BackendColumn, Board};
 use crate::config::model::{Backend, Config, Upstream};
 use crate::config::{self, Source};
 use crate::core::backend::Service;
@@ -235,8 +235,8 @@ impl Overlay {
         let Some(upstream) = outline.upstream(&target.upstream) else {
             return Vec::new();
         };
-        let names = names_of(upstream, target.backend.as_deref());
-        let turns = names.map(|backend| self.turn(&upstream.name, backend, change));
+        let meant = upstream.backends.iter().filter(|it| target.means(&it.name));
+        let turns = meant.map(|it| self.turn(&upstream.name, &it.name, change));
         turns.collect()
     }
 
@@ -265,25 +265,19 @@ impl Overlay {
 
     /// Tells all who serve.
     pub(crate) fn apply(&self, outline: &Outline, board: &Board) {
+        let mut last = 0;
         for upstream in &outline.upstreams {
             for backend in &upstream.backends {
                 let key = (upstream.name.clone(), backend.name.clone());
                 let steered = self.backends.get(&key).copied().unwrap_or_default();
-                if let Some(column) = board.find::<CountedBackends>(&backend.column) {
+                let column: Option<BackendColumn> = board.find_next(&backend.column, &mut last);
+                if let Some(column) = column {
                     board.set_service(column, steered.service);
                     board.set_weight(column, steered.weight);
                 }
             }
         }
     }
-}
-
-fn names_of<'a>(
-    upstream: &'a UpstreamOutline,
-    backend: Option<&'a str>,
-) -> impl Iterator<Item = &'a str> {
-    let names = upstream.backends.iter().map(|it| it.name.as_str());
-    names.filter(move |name| backend.is_none_or(|backend| backend == *name))
 }
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ impl Controller {
         self.fixed.renew(outline.fixed);
         if let Some(desk) = &mut self.desk {
             desk.set_outline(outline.seen);
-            desk.facts.adopted_unix_s = unix_ms() / 1000;
+            desk.facts_mut().adopted_unix_s = unix_ms() / 1000;
         }
         self.apply_overlay();
         set_log_level(outline.log_level, self.args.quiet);
@@ -221,7 +221,7 @@ impl Controller {
 
     fn count_reload(&mut self, is_done: bool) {
         let Some(desk) = &mut self.desk else { return };
-        let facts = &mut desk.facts;
+        let facts = desk.facts_mut();
         facts.last_reload_done = is_done;
         match is_done {
             true => facts.reloads_done += 1,

@@ -13,6 +13,7 @@
 use std::fmt::Write as _;
 
 use crate::admin::observed::service_word;
+use crate::config::model::WEIGHT_MAX;
 use crate::control::overlay::{Added, Edit, Overlay, Steered};
 use crate::core::backend::Service;
 use crate::core::proxy_header::crc32c::crc32c;
@@ -21,8 +22,6 @@ const HEAD: &str = "weir state 1";
 const HEAD_OF_ANY: &str = "weir state ";
 /// The longest text that is read, in bytes.
 pub(super) const BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// The largest weight.
-const WEIGHT_MAX: u32 = 65_535;
 
 /// All that was changed, as text.
 pub(super) fn write(overlay: &Overlay) -> String {

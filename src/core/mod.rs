@@ -9,7 +9,7 @@ pub mod address;
 pub mod backend;
 pub mod balance;
 pub(crate) mod buffer;
-pub(crate) mod calendar;
+mod calendar;
 pub mod client_hello;
 pub mod fault;
 pub mod finding;

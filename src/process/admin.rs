@@ -8,9 +8,8 @@ use std::process::ExitCode;
 use log::error;
 
 use crate::admin::errand::{Errand, Reply, Ticket};
-use crate::admin::outline::{Facts, Outline};
 use crate::admin::server::Server;
-use crate::admin::view::View;
+use crate::admin::view::Seen;
 use crate::board::Board;
 use crate::config::model::Privileges;
 use crate::control::confine::Confinement;
@@ -43,8 +42,7 @@ struct Attendant {
     _signals: Signals,
     server: Server,
     board: Board,
-    outline: Outline,
-    facts: Facts,
+    seen: Seen,
 }
 
 impl Attendant {
@@ -75,8 +73,7 @@ impl Attendant {
             _signals: Signals::open()?,
             server,
             board: observed(&board)?,
-            outline: Outline::default(),
-            facts: Facts::default(),
+            seen: Seen::default(),
         };
         drop(board);
         confine(sandbox)?;
@@ -87,13 +84,7 @@ impl Attendant {
         code_pages::release();
         loop {
             let ready = self.server.wait(None)?;
-            let view = View {
-                board: &self.board,
-                outline: &self.outline,
-                facts: &self.facts,
-                now: machine_now(),
-                unix_ms: unix_ms(),
-            };
+            let view = self.seen.view(&self.board, machine_now(), unix_ms());
             let turned = self.server.serve(&ready, &view);
             for errand in turned.errands {
                 self.hand_on(errand);
@@ -113,13 +104,7 @@ impl Attendant {
     }
 
     fn reply(&mut self, ticket: Ticket, reply: &Reply) {
-        let view = View {
-            board: &self.board,
-            outline: &self.outline,
-            facts: &self.facts,
-            now: machine_now(),
-            unix_ms: unix_ms(),
-        };
+        let view = self.seen.view(&self.board, machine_now(), unix_ms());
         self.server.tell(ticket, reply, &view);
     }
 
@@ -132,8 +117,8 @@ impl Attendant {
                 Arrival::Closed => return false,
             };
             match understand(packet) {
-                Ok((AdminOrder::Outline(outline), _)) => self.outline = outline,
-                Ok((AdminOrder::Facts(facts), _)) => self.facts = facts,
+                Ok((AdminOrder::Outline(outline), _)) => self.seen.outline = outline,
+                Ok((AdminOrder::Facts(facts), _)) => self.seen.facts = facts,
                 Ok((AdminOrder::Reply { ticket, reply }, _)) => self.reply(ticket, &reply),
                 Ok((AdminOrder::Begin { .. }, _)) | Err(_) => {
                     error!("the supervisor says what cannot be understood");

@@ -5,7 +5,7 @@ use std::fmt;
 use super::families::{each_backend, find};
 use super::{Item, Sink};
 use crate::admin::view::View;
-use crate::board::{BackendCell, CodeClass, Span};
+use crate::board::{BackendCell, Span};
 use crate::core::histogram::{BUCKETS, Histogram, most_ms};
 
 /// Milliseconds that are written as seconds.
@@ -61,11 +61,9 @@ fn bound(bucket: usize) -> Option<String> {
 /// How long backends took to answer.
 pub(super) fn backend_seconds(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>) -> bool {
     each_backend(view, item, |labels, column, _| {
-        let classes = CodeClass::ALL.into_iter();
-        let counts = classes.map(|class| view.board.total(column, class));
-        let count = counts.fold(0, u64::wrapping_add);
         let sum_ms = view.board.total(column, BackendCell::ResponseMs);
         sink.suffixed("_sum").sample(&labels, Seconds(sum_ms));
-        sink.suffixed("_count").sample(&labels, count);
+        sink.suffixed("_count")
+            .sample(&labels, view.responses(column));
     })
 }

@@ -1,5 +1,7 @@
 //! All families, in the order in which they are written.
 
+use std::fmt::Display;
+
 use super::durations::{Seconds, backend_seconds, upstream_seconds};
 use super::{Family, Item, Kind, Sink};
 use crate::admin::observed::{Condition, Observed};
@@ -109,31 +111,19 @@ pub(super) const FAMILIES: &[Family] = &[
         Gauge,
         "weir_worker_beat_age_seconds",
         "For how long a worker that does not wait for events has given no sign of life.",
-        |v, i, s| {
-            each_worker(v, i, |worker, row| {
-                s.sample(&[("worker", worker)], Seconds(v.beat_age_ms(row)));
-            })
-        },
+        |v, i, s| worker(v, i, s, |row| Seconds(v.beat_age_ms(row))),
     ),
     family(
         Counter,
         "weir_worker_busy_seconds",
         "For how long the loop of a worker did not wait for events.",
-        |v, i, s| {
-            each_worker(v, i, |worker, row| {
-                s.sample(&[("worker", worker)], Seconds(row.busy_ms));
-            })
-        },
+        |v, i, s| worker(v, i, s, |row| Seconds(row.busy_ms)),
     ),
     family(
         Gauge,
         "weir_worker_longest_turn_seconds",
         "The longest turn of the loop of a worker since it was started.",
-        |v, i, s| {
-            each_worker(v, i, |worker, row| {
-                s.sample(&[("worker", worker)], Seconds(row.longest_turn_ms));
-            })
-        },
+        |v, i, s| worker(v, i, s, |row| Seconds(row.longest_turn_ms)),
     ),
     family(
         Gauge,
@@ -176,19 +166,11 @@ pub(super) const FAMILIES: &[Family] = &[
         "weir_listener_bytes",
         "Bytes from clients (in) and to clients (out).",
         |v, i, s| {
-            each_listener(v, i, |outline, column| {
-                let cells = [
-                    ("in", ListenerCell::BytesIn),
-                    ("out", ListenerCell::BytesOut),
-                ];
-                for (direction, cell) in cells {
-                    let labels = [
-                        ("listener", outline.name.as_str()),
-                        ("direction", direction),
-                    ];
-                    s.sample(&labels, total(v, column, cell));
-                }
-            })
+            let cells = [
+                ("in", ListenerCell::BytesIn),
+                ("out", ListenerCell::BytesOut),
+            ];
+            listener_by(v, i, s, "direction", &cells)
         },
     ),
     family(
@@ -231,17 +213,12 @@ pub(super) const FAMILIES: &[Family] = &[
         "weir_listener_closed",
         "Sessions that ended otherwise than well: by a timeout, a reset, or the end of a drain.",
         |v, i, s| {
-            each_listener(v, i, |outline, column| {
-                let cells = [
-                    ("timeout", ListenerCell::TimedOut),
-                    ("reset", ListenerCell::Reset),
-                    ("cut", ListenerCell::Cut),
-                ];
-                for (reason, cell) in cells {
-                    let labels = [("listener", outline.name.as_str()), ("reason", reason)];
-                    s.sample(&labels, total(v, column, cell));
-                }
-            })
+            let cells = [
+                ("timeout", ListenerCell::TimedOut),
+                ("reset", ListenerCell::Reset),
+                ("cut", ListenerCell::Cut),
+            ];
+            listener_by(v, i, s, "reason", &cells)
         },
     ),
     family(
@@ -480,11 +457,11 @@ fn each_worker(view: &View<'_>, item: &mut Item, write: impl FnOnce(&str, &RowSt
     true
 }
 
-fn worker(
+fn worker<V: Display>(
     view: &View<'_>,
     item: &mut Item,
     sink: &mut Sink<'_>,
-    get: impl FnOnce(&RowState) -> u64,
+    get: impl FnOnce(&RowState) -> V,
 ) -> bool {
     each_worker(view, item, |worker, row| {
         sink.sample(&[("worker", worker)], get(row));
@@ -518,6 +495,22 @@ fn listener(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>, cell: Listene
     each_listener(view, item, |outline, column| {
         let labels = [("listener", outline.name.as_str())];
         sink.sample(&labels, total(view, column, cell));
+    })
+}
+
+/// The same of several cells, with a label that tells them apart.
+fn listener_by(
+    view: &View<'_>,
+    item: &mut Item,
+    sink: &mut Sink<'_>,
+    label: &str,
+    cells: &[(&str, ListenerCell)],
+) -> bool {
+    each_listener(view, item, |outline, column| {
+        for (value, cell) in cells {
+            let labels = [("listener", outline.name.as_str()), (label, value)];
+            sink.sample(&labels, total(view, column, *cell));
+        }
     })
 }
 

@@ -91,7 +91,6 @@ impl Site {
             match progress {
                 Progress::More => {}
                 Progress::Done => return (String::from_utf8(all).expect("text"), longest),
-                Progress::Broken => panic!("nothing has changed"),
             }
         }
     }
