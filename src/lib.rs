@@ -24,9 +24,13 @@
 //! - [`supervisor`]: the workforce of several workers: starts them, gives them sockets and
 //!   configurations, replaces them.
 //! - [`cli`]: the command line, and [`ctl`]: what asks a weir that runs.
+//! - [`live`]: the worker over the production [`net`].
 //! - [`sys`]: what is asked of Linux beyond the standard library: sockets, pipes, signals, limits,
 //!   privileges, the sandbox.
 //! - [`reactor`]: the production [`net`], the only room that knows mio.
+//!
+//! What every connection needs is a crate of its own, `src/data_plane.rs`: it is compiled for
+//! speed, and all else, which is most of it, for size.
 //!
 //! Public is what the binary, the tests and the benchmarks use. All else is `pub(crate)`, so that
 //! the compiler finds what nobody needs any more.
@@ -35,17 +39,12 @@
 
 mod admin;
 mod background;
-pub mod board;
 pub mod cli;
 pub mod config;
 pub mod control;
-pub mod core;
 pub mod ctl;
-pub mod net;
 pub mod process;
-pub mod reactor;
 pub mod supervisor;
-pub mod sys;
-pub mod tls;
 mod wire;
-pub mod worker;
+
+pub use weir_data_plane::{board, core, live, net, reactor, sys, tls, worker};

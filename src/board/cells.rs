@@ -254,7 +254,7 @@ pub enum CodeClass {
 
 impl CodeClass {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; CODE_CLASSES] = [
+    pub const ALL: [Self; CODE_CLASSES] = [
         Self::Informational,
         Self::Successful,
         Self::Redirection,
@@ -265,7 +265,7 @@ impl CodeClass {
 
     /// As people write it.
     #[must_use]
-    pub(crate) const fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Informational => "1xx",
             Self::Successful => "2xx",
@@ -278,7 +278,7 @@ impl CodeClass {
 
     /// The class of a status.
     #[must_use]
-    pub(crate) fn of(status: u16) -> Self {
+    pub fn of(status: u16) -> Self {
         match status {
             100..200 => Self::Informational,
             200..300 => Self::Successful,

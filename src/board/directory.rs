@@ -180,7 +180,7 @@ impl Board {
     /// The same for one name of many, in their order: `last` is the number of the column of the
     /// one before, from which it is seldom far.
     #[must_use]
-    pub(crate) fn find_next<K: Counted>(&self, name: &str, last: &mut usize) -> Option<Column<K>> {
+    pub fn find_next<K: Counted>(&self, name: &str, last: &mut usize) -> Option<Column<K>> {
         let found = self.find_from(name, *last + 1)?;
         *last = found.number();
         Some(found)
@@ -224,7 +224,7 @@ impl Board {
     ///
     /// # Errors
     /// When there is not enough room.
-    pub(crate) fn check<S: AsRef<str>>(names: &[(Table, S)]) -> Result<(), BoardFull> {
+    pub fn check<S: AsRef<str>>(names: &[(Table, S)]) -> Result<(), BoardFull> {
         check(&Layout::SHARED, names)
     }
 

@@ -13,10 +13,10 @@ use crate::core::http::oddity::Oddity;
 use crate::core::table::Table;
 
 /// Names of a shared board, at most.
-pub(crate) const NAMES_MAX: usize = 4096;
+pub const NAMES_MAX: usize = 4096;
 /// Rows of a shared board, at most: the supervisor's and 255 workers'. Of these the largest
 /// `workers` serve and as many come up at an upgrade; the rest are for those of before that drain.
-pub(crate) const ROWS_MAX: usize = 256;
+pub const ROWS_MAX: usize = 256;
 /// Names and rows of shared boards: each has half of the one before of either, down to the rows
 /// without which there could hardly be workers.
 const SIZES: [(usize, usize); 9] = [

@@ -19,7 +19,7 @@ const NOTES: u64 = NOTE_WORDS as u64 * NOTES_PER_WORD;
 
 /// How far somebody has read the notes of each row.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct NotesRead {
+pub struct NotesRead {
     rows: Vec<u64>,
 }
 

@@ -40,9 +40,9 @@ pub use cells::{
     CountedListeners, CountedRoutes, CountedUpstreams, ListenerCell, RouteCell, Span, Timed,
     UpstreamWord, Word,
 };
-pub(crate) use layout::{NAMES_MAX, ROWS_MAX};
-pub(crate) use loads::NotesRead;
-pub(crate) use rows::{Bounds, RowState, Usage};
+pub use layout::{NAMES_MAX, ROWS_MAX};
+pub use loads::NotesRead;
+pub use rows::{Bounds, RowState, Usage};
 
 /// Words that a shared board needs in an address space of so many bytes, of which it leaves most
 /// to others: fewer than the most of them have fewer names and rows.
@@ -199,26 +199,26 @@ impl Board {
     ///
     /// # Errors
     /// When the memory holds no board that this version knows.
-    pub(crate) fn observe(memory: Mapping) -> Result<Self, Unfit> {
+    pub fn observe(memory: Mapping) -> Result<Self, Unfit> {
         let layout = layout_of(&memory)?;
         Ok(Self::seen_from(memory, layout, 0, 0))
     }
 
     /// Whether other processes may have rows in it.
     #[must_use]
-    pub(crate) fn is_shared(&self) -> bool {
+    pub fn is_shared(&self) -> bool {
         self.room.is_none()
     }
 
     /// Rows that it has; of these row 0 is no worker's.
     #[must_use]
-    pub(crate) fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.layout.rows
     }
 
     /// Names that it has room for.
     #[must_use]
-    pub(crate) fn names(&self) -> usize {
+    pub fn names(&self) -> usize {
         self.layout.names - 1
     }
 
@@ -234,7 +234,7 @@ impl Board {
     /// May be opened several times at once, as when a name is removed and comes back while what
     /// it had still runs: a shared column is then the same one, and is counted in together. A
     /// process on its own gets another one, and counts apart.
-    pub(crate) fn open<K: Counted>(&mut self, name: &str) -> Column<K> {
+    pub fn open<K: Counted>(&mut self, name: &str) -> Column<K> {
         let column = match self.is_shared() {
             true => self.find_from(name, self.next_number),
             false => self.list_one(K::TABLE, name).and_then(Column::of),
@@ -309,7 +309,7 @@ impl Board {
 // Cells.
 impl Board {
     /// Adds to a cell of ours.
-    pub(crate) fn add<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>, count: u64) {
+    pub fn add<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>, count: u64) {
         add(self.own(column, cell.index()), count);
     }
 
@@ -339,7 +339,7 @@ impl Board {
 
     /// The largest value of a cell in any row.
     #[must_use]
-    pub(crate) fn largest<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>) -> u64 {
+    pub fn largest<K: Counted>(&self, column: Column<K>, cell: impl Cell<K>) -> u64 {
         let values = self
             .rows_of(column)
             .map(|row| row[cell.index()].load(Ordering::Relaxed));
@@ -357,7 +357,7 @@ impl Board {
     }
 
     /// Counts a span of time in our histogram.
-    pub(crate) fn record_ms<K: Counted>(&self, column: Column<K>, span: impl Timed<K>, ms: u64) {
+    pub fn record_ms<K: Counted>(&self, column: Column<K>, span: impl Timed<K>, ms: u64) {
         let at = span.histogram_at();
         add(self.own(column, at), ms);
         add(self.own(column, at + 1 + bucket_of(ms)), 1);
@@ -365,11 +365,7 @@ impl Board {
 
     /// The sum of the histograms of all rows.
     #[must_use]
-    pub(crate) fn histogram<K: Counted>(
-        &self,
-        column: Column<K>,
-        span: impl Timed<K>,
-    ) -> Histogram {
+    pub fn histogram<K: Counted>(&self, column: Column<K>, span: impl Timed<K>) -> Histogram {
         let mut all = Histogram::EMPTY;
         let at = span.histogram_at();
         for row in self.rows_of(column) {
@@ -433,7 +429,7 @@ impl Board {
 
     /// What an administrator lets a backend take.
     #[must_use]
-    pub(crate) fn service(&self, column: BackendColumn) -> Service {
+    pub fn service(&self, column: BackendColumn) -> Service {
         match self.steered(column, BackendWord::Service) {
             0 => Service::Full,
             1 => Service::Draining,
@@ -442,7 +438,7 @@ impl Board {
     }
 
     /// Says what a backend is to take, to all who see it: what it has goes on.
-    pub(crate) fn set_service(&self, column: BackendColumn, service: Service) {
+    pub fn set_service(&self, column: BackendColumn, service: Service) {
         self.steer(column, BackendWord::Service, service as u64);
     }
 
@@ -464,13 +460,13 @@ impl Board {
 
     /// The weight that an administrator has given a backend; none while it has its own.
     #[must_use]
-    pub(crate) fn weight(&self, column: BackendColumn) -> Option<u32> {
+    pub fn weight(&self, column: BackendColumn) -> Option<u32> {
         let word = self.steered(column, BackendWord::Weight);
         u32::try_from(word.checked_sub(1)?).ok()
     }
 
     /// Gives a backend a weight in all who see it, or its own one back.
-    pub(crate) fn set_weight(&self, column: BackendColumn, weight: Option<u32>) {
+    pub fn set_weight(&self, column: BackendColumn, weight: Option<u32>) {
         let word = weight.map_or(0, |weight| u64::from(weight) + 1);
         self.steer(column, BackendWord::Weight, word);
     }
@@ -489,7 +485,7 @@ impl Board {
     }
 
     /// One more than the highest row that is in use.
-    pub(crate) fn rows_used(&self) -> usize {
+    pub fn rows_used(&self) -> usize {
         let used = self.words()[ROWS_USED_AT].load(Ordering::Relaxed);
         let rows = self.layout.rows;
         usize::try_from(used).map_or(rows, |used| used.min(rows))

@@ -18,28 +18,30 @@ pub struct RowState {
     /// The process; 0 when nobody has the row.
     pub pid: u32,
     /// Tells the workers apart that have had the row.
-    pub(crate) incarnation: u16,
+    pub incarnation: u16,
     /// The last sign of life, on the clock that all processes of a machine share.
     pub beat: Tick,
     /// Whether it waits for events: then its beat may be old.
     pub asleep: bool,
     /// Client connections it has.
-    pub(crate) sessions: u64,
+    pub sessions: u64,
     /// Connections to backends it has.
-    pub(crate) connections: u64,
-    /// Bytes that wait in it for somebody to take them, and how many may.
-    pub(crate) waiting_bytes: u64,
-    pub(crate) waiting_bytes_max: u64,
+    pub connections: u64,
+    /// Bytes that wait in it for somebody to take them.
+    pub waiting_bytes: u64,
+    /// The most that may wait.
+    pub waiting_bytes_max: u64,
     /// Descriptors that it may have; 0 while it has not said.
-    pub(crate) descriptors_max: u64,
-    /// Milliseconds for which its loop was busy, all together and at most in one turn.
-    pub(crate) busy_ms: u64,
-    pub(crate) longest_turn_ms: u64,
+    pub descriptors_max: u64,
+    /// Milliseconds for which its loop was busy, all together.
+    pub busy_ms: u64,
+    /// The same of the longest turn.
+    pub longest_turn_ms: u64,
 }
 
 /// How much of what it shares a worker uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// Connections to backends.
     pub(crate) connections: usize,
     /// Bytes that wait for somebody to take them.
@@ -48,7 +50,7 @@ pub(crate) struct Usage {
 
 /// What a worker cannot exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     pub(crate) waiting_bytes: usize,
     pub(crate) descriptors: u64,
 }
@@ -145,13 +147,13 @@ impl Board {
 impl Board {
     /// Access log lines that all workers have lost, also those that are gone.
     #[must_use]
-    pub(crate) fn lines_lost(&self) -> u64 {
+    pub fn lines_lost(&self) -> u64 {
         self.sum(RowCell::LinesLost as usize)
     }
 
     /// Responses that were odd in this way, to all workers, also those that are gone.
     #[must_use]
-    pub(crate) fn oddities(&self, kind: Oddity) -> u64 {
+    pub fn oddities(&self, kind: Oddity) -> u64 {
         self.sum(ODDITIES_AT + kind as usize)
     }
 
@@ -202,13 +204,13 @@ impl Board {
     /// How often what a dead worker has counted was moved, twice; odd while it is: then some of it
     /// may be read twice, or not at all.
     #[must_use]
-    pub(crate) fn moves(&self) -> u64 {
+    pub fn moves(&self) -> u64 {
         self.words()[MOVES_AT].load(Ordering::Acquire)
     }
 
     /// Whether nothing was moved since [`Board::moves`] said so much, which is even.
     #[must_use]
-    pub(crate) fn is_unmoved(&self, moves: u64) -> bool {
+    pub fn is_unmoved(&self, moves: u64) -> bool {
         // What was read before is not read later than this.
         fence(Ordering::Acquire);
         self.words()[MOVES_AT].load(Ordering::Relaxed) == moves
@@ -233,7 +235,7 @@ impl Board {
 // What the supervisor does.
 impl Board {
     /// No row from this one on belongs to anybody, and nobody needs to add it up.
-    pub(crate) fn limit_rows(&self, rows: usize) {
+    pub fn limit_rows(&self, rows: usize) {
         self.words()[ROWS_USED_AT].store(rows as u64, Ordering::Release);
     }
 

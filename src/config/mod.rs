@@ -14,7 +14,6 @@ mod admin;
 mod answers;
 mod backend;
 mod compile;
-mod defaults;
 mod fields;
 mod forwarded_fields;
 mod health;
@@ -22,7 +21,6 @@ mod https;
 mod keepalive;
 mod key;
 mod listener;
-pub mod model;
 mod node;
 mod positions;
 pub mod problem;
@@ -48,6 +46,9 @@ mod tests;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
+
+use weir_data_plane::config::defaults;
+pub use weir_data_plane::config::model;
 
 use model::Config;
 use problem::{Position, Problem, Problems};

@@ -12,15 +12,15 @@ use crate::core::balance::Algorithm;
 use crate::core::table::Table;
 use crate::tls::material::Material;
 
-pub(crate) use crate::core::access_log::LogFormat;
-pub(crate) use crate::core::health::{EjectPolicy, Thresholds};
-pub(crate) use crate::core::http::forwarded::Network;
-pub(crate) use crate::core::http::route::HostPattern;
-pub(crate) use crate::core::keepalive::Keepalive;
-pub(crate) use crate::core::proxy_header::Version as ProxyVersion;
+pub use crate::core::access_log::LogFormat;
+pub use crate::core::health::{EjectPolicy, Thresholds};
+pub use crate::core::http::forwarded::Network;
+pub use crate::core::http::route::HostPattern;
+pub use crate::core::keepalive::Keepalive;
+pub use crate::core::proxy_header::Version as ProxyVersion;
 
 /// The most workers: twice as many have a row on the board while the binary is replaced.
-pub(crate) const WORKERS_MAX: usize = 60;
+pub const WORKERS_MAX: usize = 60;
 
 /// Everything one worker needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,56 +31,56 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Processes that serve, under a supervisor when there are more than one; none is one per
     /// CPU that weir may run on. At most [`WORKERS_MAX`].
-    pub(crate) workers: Option<usize>,
+    pub workers: Option<usize>,
     /// Whether there is a supervisor over one worker, too.
-    pub(crate) always_supervised: bool,
+    pub always_supervised: bool,
     /// Whether workers end gracefully when their supervisor has died, instead of going on.
-    pub(crate) stops_with_supervisor: bool,
+    pub stops_with_supervisor: bool,
     /// How long a graceful stop waits before it cuts what still runs.
     pub drain_timeout: Duration,
     /// How long weir goes on accepting after it was asked to stop.
     pub pre_drain: Duration,
     /// How often the statistics line is printed; none when off.
-    pub(crate) stats_interval: Option<Duration>,
+    pub stats_interval: Option<Duration>,
     /// The level of the log, unless `RUST_LOG` says otherwise.
     pub log_level: log::LevelFilter,
     /// Client connections of the whole process at once; none derives it from the descriptor limit.
     pub connections_max: Option<usize>,
     /// Capacity of each relay buffer and of the scratch space, in bytes.
-    pub(crate) buffer_bytes: usize,
+    pub buffer_bytes: usize,
     /// All bytes that wait in one process, in bytes: buffers, heads and kept requests. None
     /// derives it from the memory that there is.
-    pub(crate) buffer_memory_bytes: Option<usize>,
+    pub buffer_memory_bytes: Option<usize>,
     /// Whether long flows may be moved through kernel pipes with splice(2).
-    pub(crate) splice: bool,
+    pub splice: bool,
     /// Where and how accesses are logged; none when off.
-    pub(crate) access_log: Option<AccessLog>,
+    pub access_log: Option<AccessLog>,
     /// Where weir is asked and steered while it runs.
-    pub(crate) admin: Admin,
+    pub admin: Admin,
     /// Where changes by hand are kept.
-    pub(crate) state: StatePlace,
+    pub state: StatePlace,
     /// Who the process becomes, and what it may do.
-    pub(crate) privileges: Privileges,
+    pub privileges: Privileges,
     /// What the files hold that `tls` names; nothing until they are read.
     pub material: Arc<Material>,
 }
 
 /// The doors of who asks and steers a running weir. Settled at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Admin {
+pub struct Admin {
     /// A Unix socket.
-    pub(crate) socket: AdminSocket,
+    pub socket: AdminSocket,
     /// A TCP socket, by its address; none when off.
-    pub(crate) listen: Option<Address>,
+    pub listen: Option<Address>,
     /// A file with what callers over TCP must show to act.
-    pub(crate) token_file: Option<PathBuf>,
+    pub token_file: Option<PathBuf>,
     /// Who may look over TCP.
-    pub(crate) read: AdminRead,
+    pub read: AdminRead,
 }
 
 /// Where that is kept which an administrator changes by hand. Settled at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum StatePlace {
+pub enum StatePlace {
     /// In /var/lib/weir under the name of the pid file, where that can be written.
     #[default]
     Auto,
@@ -92,7 +92,7 @@ pub(crate) enum StatePlace {
 
 /// Where the Unix socket is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum AdminSocket {
+pub enum AdminSocket {
     /// Beside the pid file, or else where such sockets are.
     #[default]
     Auto,
@@ -104,7 +104,7 @@ pub(crate) enum AdminSocket {
 
 /// Who may look over TCP without the token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum AdminRead {
+pub enum AdminRead {
     /// Everybody who gets to a loopback address; nobody at another one.
     #[default]
     Auto,
@@ -116,7 +116,7 @@ pub(crate) enum AdminRead {
 
 impl Admin {
     /// Whether who calls over TCP may look without the token.
-    pub(crate) fn reads_are_open(&self) -> bool {
+    pub fn reads_are_open(&self) -> bool {
         match (self.read, &self.listen) {
             (AdminRead::Open, _) => true,
             (AdminRead::Auto, Some(Address::Ip(address))) => address.ip().is_loopback(),
@@ -128,15 +128,15 @@ impl Admin {
 /// Who the process becomes once its listeners are open, and what it may do from then on. Settled
 /// at the start: a reload does not change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Privileges {
+pub struct Privileges {
     /// A name or number; none is nobody when started as root, else whoever started it.
-    pub(crate) user: Option<String>,
+    pub user: Option<String>,
     /// A name or number; none is the user's own group.
-    pub(crate) group: Option<String>,
+    pub group: Option<String>,
     /// The folder that becomes the root of all paths; none leaves it.
-    pub(crate) chroot: Option<PathBuf>,
+    pub chroot: Option<PathBuf>,
     /// Whether system calls that weir does not need are refused.
-    pub(crate) sandbox: bool,
+    pub sandbox: bool,
 }
 
 impl Config {
@@ -164,28 +164,28 @@ impl Config {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// Unique; names it in logs and statistics.
-    pub(crate) name: String,
+    pub name: String,
     /// Where it binds. `[::]` also takes IPv4.
     pub address: Address,
     /// Length of the accept queue; the kernel caps it at `net.core.somaxconn`.
     pub backlog: i32,
     /// TCP keepalive of client connections; none when off.
-    pub(crate) keepalive: Option<Keepalive>,
+    pub keepalive: Option<Keepalive>,
     /// Who tells by a PROXY header for whom it connects; none where nobody does.
-    pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Connections of this listener at once; none when only the process limit counts.
-    pub(crate) connections_max: Option<usize>,
+    pub connections_max: Option<usize>,
     /// Listener over top over default: complete.
-    pub(crate) timeouts: Timeouts,
+    pub timeouts: Timeouts,
     /// How its connections are decrypted; none when they come in plain.
-    pub(crate) tls: Option<Box<ListenerTls>>,
+    pub tls: Option<Box<ListenerTls>>,
     /// What it does with a connection.
     pub mode: Mode,
 }
 
 impl Listener {
     /// What is led on without being decrypted.
-    pub(crate) fn passed_on(&self) -> &[TlsRoute] {
+    pub fn passed_on(&self) -> &[TlsRoute] {
         match (&self.mode, &self.tls) {
             (Mode::Tls { routes }, _) => routes,
             (_, Some(tls)) => &tls.passthrough,
@@ -194,7 +194,7 @@ impl Listener {
     }
 
     /// Whether its clients begin with a ClientHello.
-    pub(crate) fn expects_hello(&self) -> bool {
+    pub fn expects_hello(&self) -> bool {
         self.tls.is_some() || matches!(self.mode, Mode::Tls { .. })
     }
 
@@ -211,11 +211,11 @@ impl Listener {
 
 /// PROXY headers, which then every connection begins with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ProxyProtocol {
+pub struct ProxyProtocol {
     /// Where those connect from who are believed; nobody else is served.
-    pub(crate) from: Vec<Network>,
+    pub from: Vec<Network>,
     /// Whether peers on Unix sockets are.
-    pub(crate) from_unix: bool,
+    pub from_unix: bool,
 }
 
 impl ProxyProtocol {
@@ -231,38 +231,39 @@ impl ProxyProtocol {
 /// The server's side of TLS. Files are named here as they are written, relative to the folder of
 /// the configuration; what they hold comes beside the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ListenerTls {
+pub struct ListenerTls {
     /// In the order of the file; the first one is for names that none is for.
-    pub(crate) certificates: Vec<CertificateSource>,
+    pub certificates: Vec<CertificateSource>,
     /// The oldest version that is spoken.
-    pub(crate) min_version: TlsVersion,
+    pub min_version: TlsVersion,
     /// As IANA calls them; all when empty.
-    pub(crate) cipher_suites: Vec<String>,
+    pub cipher_suites: Vec<String>,
     /// Whether who asks for a name that no certificate is for is refused.
-    pub(crate) strict_sni: bool,
+    pub strict_sni: bool,
     /// The application protocols that are agreed to, the best first; any when empty. HTTP has its
     /// own.
-    pub(crate) alpn: Vec<String>,
+    pub alpn: Vec<String>,
     /// Files with keys of session tickets, the first of which encrypts; empty when weir makes and
     /// turns them itself.
-    pub(crate) ticket_keys: Vec<PathBuf>,
+    pub ticket_keys: Vec<PathBuf>,
     /// Connections that are led on as they are, by what their ClientHello says.
-    pub(crate) passthrough: Vec<TlsRoute>,
+    pub passthrough: Vec<TlsRoute>,
 }
 
 /// Where certificates are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CertificateSource {
-    pub(crate) files: CertificateFiles,
+pub struct CertificateSource {
+    /// One certificate or a folder of them.
+    pub files: CertificateFiles,
     /// What it is for, in lower case, also as `*.parent`; empty when the certificate says it.
-    pub(crate) names: Vec<String>,
+    pub names: Vec<String>,
     /// Which clients are let in; all when there is none.
-    pub(crate) client_auth: Option<ClientAuthSource>,
+    pub client_auth: Option<ClientAuthSource>,
 }
 
 /// One certificate or many.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum CertificateFiles {
+pub enum CertificateFiles {
     /// One, with its key.
     Pair(IdentityFiles),
     /// All that are in a folder, by their names.
@@ -271,45 +272,47 @@ pub(crate) enum CertificateFiles {
 
 /// A certificate with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct IdentityFiles {
+pub struct IdentityFiles {
     /// The chain, the certificate itself first.
-    pub(crate) certificate: PathBuf,
+    pub certificate: PathBuf,
     /// None when it is in the same file.
-    pub(crate) key: Option<PathBuf>,
+    pub key: Option<PathBuf>,
 }
 
 /// Which certificates of clients are let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ClientAuthSource {
+pub struct ClientAuthSource {
     /// A file of those that issue them.
-    pub(crate) authorities: PathBuf,
+    pub authorities: PathBuf,
     /// Whether a client without one is refused.
-    pub(crate) is_required: bool,
+    pub is_required: bool,
     /// A file of lists of those that are revoked.
-    pub(crate) revocations: Option<PathBuf>,
+    pub revocations: Option<PathBuf>,
 }
 
 /// Of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TlsVersion {
+pub enum TlsVersion {
+    /// RFC 5246.
     V12,
+    /// RFC 8446.
     V13,
 }
 
 /// The client's side of TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct UpstreamTls {
+pub struct UpstreamTls {
     /// A file of those whose certificates are believed.
-    pub(crate) authorities: PathBuf,
+    pub authorities: PathBuf,
     /// What backends are asked for and must have a certificate for: a name in lower case, or an IP
     /// address. None when each is asked for its own name, which all of them have.
-    pub(crate) server_name: Option<String>,
+    pub server_name: Option<String>,
     /// What weir shows to backends that ask for a certificate.
-    pub(crate) identity: Option<IdentityFiles>,
+    pub identity: Option<IdentityFiles>,
     /// Whether their certificates are checked.
-    pub(crate) verify: bool,
+    pub verify: bool,
     /// The application protocols that are offered; none when empty.
-    pub(crate) alpn: Vec<String>,
+    pub alpn: Vec<String>,
 }
 
 /// What a listener does with a connection.
@@ -333,38 +336,38 @@ pub enum Mode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsRoute {
     /// Which names it is for; a suffix takes one label before it.
-    pub(crate) host: HostPattern,
+    pub host: HostPattern,
     /// The protocol that the client must offer; none is any.
-    pub(crate) alpn: Option<String>,
+    pub alpn: Option<String>,
     /// Index into [`Config::upstreams`].
-    pub(crate) upstream: usize,
+    pub upstream: usize,
 }
 
 /// All timeouts of a session, complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Timeouts {
+pub struct Timeouts {
     /// For one connection attempt to a backend.
-    pub(crate) connect: Duration,
+    pub connect: Duration,
     /// What a client has to say before it is settled where it goes, in total: a ClientHello.
-    pub(crate) handshake: Duration,
+    pub handshake: Duration,
     /// An L4 session on which nothing moves, in either direction.
-    pub(crate) idle: Duration,
+    pub idle: Duration,
     /// A session of which one direction has ended and the other does not move.
-    pub(crate) half_closed: Duration,
+    pub half_closed: Duration,
     /// A request head, in total, from its first byte.
-    pub(crate) header: Duration,
+    pub header: Duration,
     /// A client connection between two requests.
-    pub(crate) keep_alive: Duration,
+    pub keep_alive: Duration,
     /// A client that sends no more of its request's body.
-    pub(crate) upload: Duration,
+    pub upload: Duration,
     /// A backend that takes no more of a request or, from its end, does not answer.
-    pub(crate) response: Duration,
+    pub response: Duration,
     /// A backend that sends no more of its response. Event streams have `tunnel` instead.
-    pub(crate) response_idle: Duration,
+    pub response_idle: Duration,
     /// A client that takes nothing of what is there for it.
-    pub(crate) send: Duration,
+    pub send: Duration,
     /// An upgraded connection or an event stream on which nothing moves.
-    pub(crate) tunnel: Duration,
+    pub tunnel: Duration,
 }
 
 impl Default for Timeouts {
@@ -380,21 +383,21 @@ impl Default for Timeouts {
     missing_docs,
     reason = "each is the field of the same name in Timeouts"
 )]
-pub(crate) struct TimeoutOverrides {
-    pub(crate) connect: Option<Duration>,
-    pub(crate) idle: Option<Duration>,
-    pub(crate) half_closed: Option<Duration>,
-    pub(crate) upload: Option<Duration>,
-    pub(crate) response: Option<Duration>,
-    pub(crate) response_idle: Option<Duration>,
-    pub(crate) send: Option<Duration>,
-    pub(crate) tunnel: Option<Duration>,
+pub struct TimeoutOverrides {
+    pub connect: Option<Duration>,
+    pub idle: Option<Duration>,
+    pub half_closed: Option<Duration>,
+    pub upload: Option<Duration>,
+    pub response: Option<Duration>,
+    pub response_idle: Option<Duration>,
+    pub send: Option<Duration>,
+    pub tunnel: Option<Duration>,
 }
 
 impl Timeouts {
     /// These timeouts with those of an upstream or a route in their place where it sets any.
     #[must_use]
-    pub(crate) fn with(&self, over: &TimeoutOverrides) -> Self {
+    pub fn with(&self, over: &TimeoutOverrides) -> Self {
         Self {
             connect: over.connect.unwrap_or(self.connect),
             idle: over.idle.unwrap_or(self.idle),
@@ -413,42 +416,42 @@ impl Timeouts {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// Unique; names it in logs and statistics.
-    pub(crate) name: String,
+    pub name: String,
     /// How a backend is picked.
-    pub(crate) algorithm: AlgorithmSettings,
+    pub algorithm: AlgorithmSettings,
     /// In the order of the file; identities are unique within the upstream.
     pub backends: Vec<Backend>,
     /// Active probes; none when off.
-    pub(crate) health_check: Option<HealthCheck>,
+    pub health_check: Option<HealthCheck>,
     /// Ejection by failures of real traffic.
-    pub(crate) passive: Passive,
+    pub passive: Passive,
     /// What to do when checks say that every backend is down.
-    pub(crate) when_all_down: WhenAllDown,
+    pub when_all_down: WhenAllDown,
     /// Timeouts set here.
-    pub(crate) timeouts: TimeoutOverrides,
+    pub timeouts: TimeoutOverrides,
     /// Backends tried for one connection or request, the first included. At least 1.
-    pub(crate) tries_max: u32,
+    pub tries_max: u32,
     /// TCP keepalive of backend connections; none when off.
-    pub(crate) keepalive: Option<Keepalive>,
+    pub keepalive: Option<Keepalive>,
     /// How backends are spoken to; none in plain.
-    pub(crate) tls: Option<Box<UpstreamTls>>,
+    pub tls: Option<Box<UpstreamTls>>,
     /// The PROXY header that connections begin with; none when off.
-    pub(crate) send_proxy: Option<ProxyVersion>,
+    pub send_proxy: Option<ProxyVersion>,
     /// HTTP: sticky sessions.
-    pub(crate) sticky: Option<Sticky>,
+    pub sticky: Option<Sticky>,
     /// HTTP: idle backend connections kept for reuse, per backend. Zero turns reuse off.
-    pub(crate) idle_connections_max: usize,
+    pub idle_connections_max: usize,
     /// HTTP: how long a backend connection is kept idle.
-    pub(crate) idle_connection_timeout: Duration,
+    pub idle_connection_timeout: Duration,
     /// HTTP: whether a client that ends its direction before it has been answered gives up its
     /// request.
-    pub(crate) abort_on_close: bool,
+    pub abort_on_close: bool,
     /// HTTP: retries beyond connect failures, as a share of requests in percent.
-    pub(crate) retry_budget_percent: u32,
+    pub retry_budget_percent: u32,
     /// HTTP: retries per second that are allowed whatever the share.
-    pub(crate) retry_budget_min_per_s: u32,
+    pub retry_budget_min_per_s: u32,
     /// HTTP: pages for errors that weir makes itself, by status; they win over the listener's.
-    pub(crate) error_pages: Vec<ErrorPage>,
+    pub error_pages: Vec<ErrorPage>,
 }
 
 impl Upstream {
@@ -466,7 +469,7 @@ impl Upstream {
 impl Upstream {
     /// Its name on the board.
     #[must_use]
-    pub(crate) fn column_name(&self) -> String {
+    pub fn column_name(&self) -> String {
         format!("upstream {}", self.name)
     }
 
@@ -478,7 +481,7 @@ impl Upstream {
 }
 
 /// The largest weight of a backend.
-pub(crate) const WEIGHT_MAX: u32 = 65_535;
+pub const WEIGHT_MAX: u32 = 65_535;
 
 /// One member of an upstream.
 #[derive(Clone, Debug, PartialEq)]
@@ -495,7 +498,7 @@ pub struct Backend {
 
 /// How a backend is picked, and what of a client decides it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum AlgorithmSettings {
+pub enum AlgorithmSettings {
     /// Smooth weighted round robin.
     RoundRobin,
     /// Fewest connections for its weight.
@@ -508,7 +511,7 @@ pub(crate) enum AlgorithmSettings {
 
 impl AlgorithmSettings {
     /// The algorithm without its settings.
-    pub(crate) fn algorithm(&self) -> Algorithm {
+    pub fn algorithm(&self) -> Algorithm {
         match self {
             Self::RoundRobin => Algorithm::RoundRobin,
             Self::LeastConn => Algorithm::LeastConnections,
@@ -520,11 +523,11 @@ impl AlgorithmSettings {
 
 /// Leading bits of an IPv6 address that stand for one client unless the configuration says
 /// otherwise: what a household is given.
-pub(crate) const IPV6_PREFIX_BITS: u8 = 64;
+pub const IPV6_PREFIX_BITS: u8 = 64;
 
 /// What is hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum HashKey {
+pub enum HashKey {
     /// The client's IPv4 address, or the leading bits of its IPv6 address.
     ClientIp {
         /// Leading bits of an IPv6 address that count, 1 to 128; 64 by default.
@@ -540,26 +543,26 @@ pub(crate) enum HashKey {
 
 /// Active health probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HealthCheck {
+pub struct HealthCheck {
     /// Between the starts of two probes.
-    pub(crate) interval: Duration,
+    pub interval: Duration,
     /// For one probe; never above the interval.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
     /// Results in a row that change the verdict.
-    pub(crate) thresholds: Thresholds,
+    pub thresholds: Thresholds,
     /// The interval while a change is under way (some results of `rise` or `fall` are in).
-    pub(crate) fast_interval: Duration,
+    pub fast_interval: Duration,
     /// The interval while a backend is down.
-    pub(crate) down_interval: Duration,
+    pub down_interval: Duration,
     /// The state before the first result of a backend known at start.
-    pub(crate) initial: InitialState,
+    pub initial: InitialState,
     /// What a probe does.
-    pub(crate) kind: ProbeKind,
+    pub kind: ProbeKind,
 }
 
 /// What is assumed of a backend that no probe has reported on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum InitialState {
+pub enum InitialState {
     /// It takes traffic.
     Up,
     /// It takes none before its first passed probe.
@@ -568,7 +571,7 @@ pub(crate) enum InitialState {
 
 /// What a probe does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ProbeKind {
+pub enum ProbeKind {
     /// Connects.
     Tcp,
     /// Connects and asks `GET path`.
@@ -584,18 +587,18 @@ pub(crate) enum ProbeKind {
 
 /// Ejection of backends that fail real traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Passive {
+pub struct Passive {
     /// When a backend is ejected, and for how long.
-    pub(crate) policy: EjectPolicy,
+    pub policy: EjectPolicy,
     /// At most this share of the backends is ejected at once, in percent.
-    pub(crate) eject_percent_max: u32,
+    pub eject_percent_max: u32,
     /// HTTP: whether a 5xx answer counts as a failure.
-    pub(crate) count_5xx: bool,
+    pub count_5xx: bool,
 }
 
 /// What to do when checks say that every backend is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WhenAllDown {
+pub enum WhenAllDown {
     /// TCP: close; HTTP: 503.
     Refuse,
     /// Pick among all, as if every one were up.
@@ -604,7 +607,7 @@ pub(crate) enum WhenAllDown {
 
 /// Sticky sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Sticky {
+pub enum Sticky {
     /// weir sets a cookie that names the backend by an opaque tag.
     Insert(StickyCookie),
     /// A cookie that the application sets is hashed onto the backends.
@@ -613,101 +616,101 @@ pub(crate) enum Sticky {
 
 /// The cookie of inserted sticky sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StickyCookie {
+pub struct StickyCookie {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// The Domain attribute.
-    pub(crate) domain: Option<String>,
+    pub domain: Option<String>,
     /// The Max-Age attribute.
-    pub(crate) max_age: Option<Duration>,
+    pub max_age: Option<Duration>,
     /// The SameSite attribute: `Lax`, `Strict` or `None`.
-    pub(crate) same_site: String,
+    pub same_site: String,
     /// Whether the Secure attribute is always set.
-    pub(crate) secure: bool,
+    pub secure: bool,
     /// Whether `Cache-Control: private` is added where the cookie is set.
-    pub(crate) cache_private: bool,
+    pub cache_private: bool,
     /// Key of the tag's hash; the same on every host that shares clients.
-    pub(crate) secret: String,
+    pub secret: String,
     /// How long a request waits for its backend when that is full; with 0 it goes to another one
     /// at once.
-    pub(crate) wait: Duration,
+    pub wait: Duration,
 }
 
 /// What an HTTP listener does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Http {
     /// In the order of the file; the longest prefix wins.
-    pub(crate) routes: Vec<Route>,
+    pub routes: Vec<Route>,
     /// Peers whose forwarded headers are believed.
-    pub(crate) trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Vec<Network>,
     /// The pseudonym in `Via` on requests; none when off.
-    pub(crate) via: Option<String>,
+    pub via: Option<String>,
     /// Whether `Forwarded` (RFC 7239) is sent as well.
-    pub(crate) forwarded: bool,
+    pub forwarded: bool,
     /// Which fields untrusted clients may send.
-    pub(crate) forwarded_fields: ForwardedFields,
+    pub forwarded_fields: ForwardedFields,
     /// Longest request or response head, in bytes.
-    pub(crate) head_bytes_max: usize,
+    pub head_bytes_max: usize,
     /// Most fields in a head.
-    pub(crate) fields_max: usize,
+    pub fields_max: usize,
     /// Longest request body, in bytes; none is unlimited.
-    pub(crate) body_bytes_max: Option<u64>,
+    pub body_bytes_max: Option<u64>,
     /// Requests on one client connection before it is closed; none is unlimited.
-    pub(crate) requests_max: Option<u64>,
+    pub requests_max: Option<u64>,
     /// Pages for errors that weir makes itself, by status.
-    pub(crate) error_pages: Vec<ErrorPage>,
+    pub error_pages: Vec<ErrorPage>,
     /// What is done with requests that no route takes, if they did not come by https.
-    pub(crate) redirect_to_https: Option<HttpsRedirect>,
+    pub redirect_to_https: Option<HttpsRedirect>,
     /// For how long browsers that came over TLS shall use https alone; none does not say so.
-    pub(crate) hsts: Option<Duration>,
+    pub hsts: Option<Duration>,
 }
 
 /// A redirect to the same host, path and query over https.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HttpsRedirect {
+pub struct HttpsRedirect {
     /// 301, 302, 303, 307 or 308.
-    pub(crate) status: u16,
+    pub status: u16,
     /// At least 1.
-    pub(crate) port: u16,
+    pub port: u16,
 }
 
 /// Changes to the fields that are believed only from trusted proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ForwardedFields {
+pub struct ForwardedFields {
     /// Names that belong to them, too.
-    pub(crate) drop: Vec<String>,
+    pub drop: Vec<String>,
     /// Names that pass from everyone.
-    pub(crate) keep: Vec<String>,
+    pub keep: Vec<String>,
 }
 
 /// One route.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Route {
+pub struct Route {
     /// Which hosts it is for.
-    pub(crate) host: HostPattern,
+    pub host: HostPattern,
     /// Begins with a slash; matches at path segments.
-    pub(crate) prefix: String,
+    pub prefix: String,
     /// Methods it is for; empty is all.
-    pub(crate) methods: Vec<String>,
+    pub methods: Vec<String>,
     /// Whether the prefix is cut from the path before forwarding.
-    pub(crate) strip_prefix: bool,
+    pub strip_prefix: bool,
     /// Edits of the request's header.
-    pub(crate) request_headers: HeaderEdits,
+    pub request_headers: HeaderEdits,
     /// Edits of the response's header.
-    pub(crate) response_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
     /// Longest request body; wins over the listener's.
-    pub(crate) body_bytes_max: Option<u64>,
+    pub body_bytes_max: Option<u64>,
     /// Wins over the upstream's.
-    pub(crate) abort_on_close: Option<bool>,
+    pub abort_on_close: Option<bool>,
     /// They win over the upstream's.
-    pub(crate) timeouts: TimeoutOverrides,
+    pub timeouts: TimeoutOverrides,
     /// What it does.
-    pub(crate) action: Action,
+    pub action: Action,
 }
 
 /// What a route does.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Forward to an upstream (index into [`Config::upstreams`]).
     Proxy(usize),
     /// Answer with this.
@@ -723,43 +726,43 @@ pub(crate) enum Action {
 
 /// A fixed answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FixedResponse {
+pub struct FixedResponse {
     /// 200 to 599.
-    pub(crate) status: u16,
+    pub status: u16,
     /// Name and value; no framing fields.
-    pub(crate) headers: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
     /// `{name}` stands for a fact of the request: `{listener}`, `{method}`, `{path}`, `{client}`,
     /// and `{header:NAME}` for a field of it.
-    pub(crate) body: String,
+    pub body: String,
 }
 
 /// Edits of a header, applied in the order remove, set, add.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct HeaderEdits {
+pub struct HeaderEdits {
     /// Fields to remove.
-    pub(crate) remove: Vec<String>,
+    pub remove: Vec<String>,
     /// Fields to put in the place of any of that name.
-    pub(crate) set: Vec<(String, String)>,
+    pub set: Vec<(String, String)>,
     /// Fields to add.
-    pub(crate) add: Vec<(String, String)>,
+    pub add: Vec<(String, String)>,
 }
 
 /// A page for an error that weir makes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ErrorPage {
+pub struct ErrorPage {
     /// The status it is for.
-    pub(crate) status: u16,
+    pub status: u16,
     /// By the file's ending.
-    pub(crate) content_type: String,
+    pub content_type: String,
     /// Read when the configuration was loaded.
-    pub(crate) body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 /// Where and how accesses are logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AccessLog {
+pub struct AccessLog {
     /// A file that is appended to; none is standard output.
-    pub(crate) path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
     /// One line per request or L4 session.
-    pub(crate) format: LogFormat,
+    pub format: LogFormat,
 }

@@ -89,7 +89,7 @@ pub enum Why {
 
 impl Why {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 21] = [
+    pub const ALL: [Self; 21] = [
         Self::Ok,
         Self::ClientLeftInRequest,
         Self::ClientLeftInData,
@@ -121,7 +121,7 @@ impl Why {
 
     /// In words, as JSON has it.
     #[must_use]
-    pub(crate) fn words(self) -> &'static str {
+    pub fn words(self) -> &'static str {
         self.both().1
     }
 

@@ -49,9 +49,9 @@ impl fmt::Display for BackendAddress {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnresolvedName {
     /// The host name.
-    pub(crate) host: String,
+    pub host: String,
     /// The port that goes with it.
-    pub(crate) port: u16,
+    pub port: u16,
 }
 
 impl UnresolvedName {

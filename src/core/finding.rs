@@ -11,13 +11,13 @@ use crate::core::time::Tick;
 
 /// What probes have found of a backend so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
+pub struct Finding {
     /// Whether it takes traffic.
-    pub(crate) verdict: Verdict,
+    pub verdict: Verdict,
     /// Probe results in a row that speak against the verdict. At most 65,535.
     pub(crate) contrary: u32,
     /// Why the last probe failed; none when it passed.
-    pub(crate) reason: Option<Reason>,
+    pub reason: Option<Reason>,
 }
 
 /// An ejection by some process, which holds for all of them.
@@ -31,7 +31,7 @@ pub struct EjectedUntil {
 
 /// Why a probe failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub enum Reason {
     /// The kernel's error is none of those below.
     Other,
     /// No such socket.
@@ -67,7 +67,7 @@ pub(crate) enum Reason {
 impl Finding {
     /// What is in a word; none when no probe has ended yet.
     #[must_use]
-    pub(crate) fn read(word: u64) -> Option<Self> {
+    pub fn read(word: u64) -> Option<Self> {
         let verdict = match word & 0b11 {
             0b01 => Verdict::Down,
             0b11 => Verdict::Up,
@@ -96,7 +96,7 @@ impl Finding {
 impl EjectedUntil {
     /// What is in a word; none when nobody has ejected it.
     #[must_use]
-    pub(crate) fn read(word: u64) -> Option<Self> {
+    pub fn read(word: u64) -> Option<Self> {
         (word != 0).then_some(Self {
             until: Tick(word & UNTIL_MAX),
             count: u32::from(bits16(word >> UNTIL_BITS)),

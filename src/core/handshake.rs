@@ -56,13 +56,13 @@ impl Handshake {
     ];
 
     /// Those that have failed.
-    pub(crate) fn failures() -> impl Iterator<Item = Self> {
+    pub fn failures() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().skip(Self::Resumed as usize + 1)
     }
 
     /// As statistics have it.
     #[must_use]
-    pub(crate) const fn words(self) -> &'static str {
+    pub const fn words(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Resumed => "resumed",

@@ -20,22 +20,22 @@ pub enum Verdict {
 
 /// How many results in a row change the verdict. Zero counts as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Thresholds {
+pub struct Thresholds {
     /// Passes that bring a backend up.
-    pub(crate) rise: u32,
+    pub rise: u32,
     /// Failures that take it down.
-    pub(crate) fall: u32,
+    pub fall: u32,
 }
 
 /// When failures of real traffic eject a backend, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct EjectPolicy {
+pub struct EjectPolicy {
     /// Consecutive failures that eject; 0 turns ejection off.
-    pub(crate) failures: u32,
+    pub failures: u32,
     /// The first ejection, in whole milliseconds; every further one lasts twice as long.
-    pub(crate) eject: Duration,
+    pub eject: Duration,
     /// The longest ejection, in whole milliseconds.
-    pub(crate) eject_max: Duration,
+    pub eject_max: Duration,
 }
 
 /// A change of the verdict, for the log and the statistics.

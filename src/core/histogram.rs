@@ -6,7 +6,7 @@
 //! one takes whatever is longer.
 
 /// Buckets of a histogram.
-pub(crate) const BUCKETS: usize = 2 * OCTAVES;
+pub const BUCKETS: usize = 2 * OCTAVES;
 /// Powers of two that are told apart: the last bucket begins at 3/4 of 2^22 milliseconds, which
 /// are 52 minutes.
 const OCTAVES: usize = 22;
@@ -40,30 +40,30 @@ pub(crate) fn least_ms(bucket: usize) -> u64 {
 /// # Panics
 /// When there is no such bucket.
 #[must_use]
-pub(crate) fn most_ms(bucket: usize) -> Option<u64> {
+pub fn most_ms(bucket: usize) -> Option<u64> {
     assert!(bucket < BUCKETS, "a bucket");
     (bucket + 1 < BUCKETS).then(|| least_ms(bucket + 1) - 1)
 }
 
 /// What was counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Histogram {
+pub struct Histogram {
     /// How many spans each bucket has.
-    pub(crate) counts: [u64; BUCKETS],
+    pub counts: [u64; BUCKETS],
     /// All spans together, in milliseconds.
-    pub(crate) sum_ms: u64,
+    pub sum_ms: u64,
 }
 
 impl Histogram {
     /// Nothing.
-    pub(crate) const EMPTY: Self = Self {
+    pub const EMPTY: Self = Self {
         counts: [0; BUCKETS],
         sum_ms: 0,
     };
 
     /// How many spans there are.
     #[must_use]
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         let mut counts = self.counts.iter();
         counts
             .try_fold(0_u64, |sum, &count| sum.checked_add(count))
@@ -74,7 +74,7 @@ impl Histogram {
     /// bucket counts, and of the last bucket the least. None where nothing was counted; beyond
     /// 1,000 counts as 1,000.
     #[must_use]
-    pub(crate) fn quantile_ms(&self, thousandths: u64) -> Option<u64> {
+    pub fn quantile_ms(&self, thousandths: u64) -> Option<u64> {
         let count = self.count();
         let wanted = u128::from(count) * u128::from(thousandths.min(1_000));
         // The first of them for 0, the last for 1,000.

@@ -8,7 +8,7 @@ pub(crate) const LABEL_BYTES_MAX: usize = 63;
 /// Whether a name without a dot at its end is made of labels, of letters, digits, hyphens, and the
 /// underscores that container networks use. An address of IPv4 is, too.
 #[must_use]
-pub(crate) fn is_of_labels(name: &str) -> bool {
+pub fn is_of_labels(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX && name.split('.').all(is_label)
 }
 
@@ -19,7 +19,7 @@ fn is_label(label: &str) -> bool {
 
 /// Whether its last label has nothing but digits, as an address of IPv4 has and no name of a host.
 #[must_use]
-pub(crate) fn ends_in_digits(name: &str) -> bool {
+pub fn ends_in_digits(name: &str) -> bool {
     last_label(name).bytes().all(|byte| byte.is_ascii_digit())
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// Idle time before the first probe.
-    pub(crate) idle: Duration,
+    pub idle: Duration,
     /// Time between probes.
-    pub(crate) interval: Duration,
+    pub interval: Duration,
     /// Unanswered probes before the connection is dropped.
-    pub(crate) probes: u32,
+    pub probes: u32,
 }

@@ -4,7 +4,7 @@ use crate::core::time::Tick;
 
 /// Thins out a repeated message: at most one per period, and each tells how many were left out.
 #[derive(Clone, Debug)]
-pub(crate) struct RateLimit {
+pub struct RateLimit {
     period_ms: u64,
     silent_until: Tick,
     suppressed: u64,
@@ -13,7 +13,7 @@ pub(crate) struct RateLimit {
 impl RateLimit {
     /// Nothing was said yet: the first message passes.
     #[must_use]
-    pub(crate) fn new(period_ms: u64) -> Self {
+    pub fn new(period_ms: u64) -> Self {
         Self {
             period_ms,
             silent_until: Tick(0),
@@ -23,7 +23,7 @@ impl RateLimit {
 
     /// Whether the message may be said now, and if so how many were suppressed since the last
     /// one that was.
-    pub(crate) fn allow(&mut self, now: Tick) -> Option<u64> {
+    pub fn allow(&mut self, now: Tick) -> Option<u64> {
         if now < self.silent_until {
             self.suppressed = self.suppressed.saturating_add(1);
             return None;

@@ -16,7 +16,7 @@ const CONNECTION_BYTES: u64 = 1024;
 
 /// What limits the memory of a process, in bytes; none where nothing does, or nobody says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MemoryLimits {
+pub struct MemoryLimits {
     /// What the machine has.
     pub(crate) machine: Option<u64>,
     /// What its control group may use, with all that runs there.
@@ -46,7 +46,7 @@ impl fmt::Display for MemoryLimits {
 impl MemoryLimits {
     /// What bytes that wait may take in each of so many processes.
     #[must_use]
-    pub(crate) fn waiting_bytes(&self, processes: usize) -> usize {
+    pub fn waiting_bytes(&self, processes: usize) -> usize {
         let part = |bytes: u64| usize::try_from(bytes / WAITING_PARTS).unwrap_or(usize::MAX);
         let shared = [self.machine, self.group].into_iter().flatten().min();
         let shared = shared.map_or(usize::MAX, part).min(WAITING_BYTES_MAX);
@@ -57,7 +57,7 @@ impl MemoryLimits {
 
     /// How many connections a process has addresses for.
     #[must_use]
-    pub(crate) fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         let count = |bytes: u64| bytes / CONNECTION_PARTS / CONNECTION_BYTES;
         let count = self.addresses.map(count);
         count.map_or(usize::MAX, |it| {

@@ -4,7 +4,7 @@
 //! `parse` reads one, to the letter: what the text does not allow is refused, as who may say whose
 //! connection this is must not be guessed at. `write` makes one.
 
-pub(crate) mod crc32c;
+pub mod crc32c;
 mod parse;
 #[cfg(test)]
 mod tests;

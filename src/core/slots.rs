@@ -10,7 +10,7 @@ impl Slots {
     /// No slot.
     pub const NONE: Self = Self(0);
     /// Every slot.
-    pub(crate) const ALL: Self = Self(u128::MAX);
+    pub const ALL: Self = Self(u128::MAX);
 
     /// Adds a slot below 128.
     #[must_use]
@@ -20,19 +20,19 @@ impl Slots {
 
     /// Whether a slot is in it.
     #[must_use]
-    pub(crate) fn has(self, slot: u8) -> bool {
+    pub fn has(self, slot: u8) -> bool {
         self.0 & Self::bit(slot) != 0
     }
 
     /// One bit a slot, slot 0 the lowest.
     #[must_use]
-    pub(crate) fn bits(self) -> u128 {
+    pub fn bits(self) -> u128 {
         self.0
     }
 
     /// The set of [`Slots::bits`].
     #[must_use]
-    pub(crate) fn from_bits(bits: u128) -> Self {
+    pub fn from_bits(bits: u128) -> Self {
         Self(bits)
     }
 

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 /// The numbers below `count` in that order. Equal ones stay as they are.
 #[must_use]
-pub(crate) fn sorted(count: usize, order: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
+pub fn sorted(count: usize, order: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
     let mut numbers: Vec<usize> = (0..count).collect();
     numbers.sort_unstable_by(|&a, &b| order(a, b).then(a.cmp(&b)));
     numbers

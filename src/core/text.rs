@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::net::Ipv4Addr;
 
 /// Appends what `format_args!` describes.
-pub(crate) fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+pub fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     // A vector takes every byte, and the formatting of our own types does not fail.
     let _ = Bytes(out).write_fmt(text);
 }

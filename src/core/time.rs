@@ -10,7 +10,7 @@ pub struct Tick(pub u64);
 impl Tick {
     /// The instant `span` later, rounded up to the next millisecond; saturates.
     #[must_use]
-    pub(crate) fn after(self, span: Duration) -> Self {
+    pub fn after(self, span: Duration) -> Self {
         let rest_ms = u64::from(span.subsec_nanos().div_ceil(1_000_000));
         let span_ms = span.as_secs().saturating_mul(1_000);
         Self(self.0.saturating_add(span_ms).saturating_add(rest_ms))

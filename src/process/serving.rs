@@ -6,19 +6,19 @@ use log::{error, info, warn};
 
 use crate::control::access_sink::{AccessSink, Trouble};
 use crate::control::{EXIT_CUT, EXIT_OK};
-use crate::reactor::Reactor;
-use crate::worker::{ACCESS_LINES_BYTES_MAX, Stage, Worker};
+use crate::live::LiveWorker;
+use crate::worker::{ACCESS_LINES_BYTES_MAX, Stage};
 
 /// A worker with its outlets.
 #[derive(Debug)]
 pub(crate) struct Serving {
-    pub(crate) worker: Worker<Reactor>,
+    pub(crate) worker: LiveWorker,
     access_log: AccessSink,
     trouble: Trouble,
 }
 
 impl Serving {
-    pub(crate) fn new(worker: Worker<Reactor>, access_log: AccessSink) -> Self {
+    pub(crate) fn new(worker: LiveWorker, access_log: AccessSink) -> Self {
         Self {
             worker,
             access_log,
@@ -29,11 +29,7 @@ impl Serving {
     /// One turn, unless there is nothing left to do; whether a control descriptor fired. None at
     /// the end.
     pub(crate) fn turn(&mut self) -> io::Result<Option<bool>> {
-        if self.worker.stage() == Stage::Finished {
-            return Ok(None);
-        }
-        self.worker.turn()?;
-        Ok(Some(self.worker.take_control()))
+        self.worker.turn()
     }
 
     /// Whether it was asked to end.
@@ -76,7 +72,7 @@ impl Serving {
 
     fn tell_trouble(&mut self, error: Option<io::Error>, waits: bool, lost: u64) {
         self.worker.show_lines_lost();
-        let now = self.worker.net_mut().now();
+        let now = self.worker.now();
         if self.trouble.begins(now, error, lost) {
             warn!(
                 "access log: cannot be written: {}; up to {} KiB of lines wait, more are lost",

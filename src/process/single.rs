@@ -18,6 +18,7 @@ use crate::control::verdict::Outcome;
 use crate::control::workforce::{News, Revision, Workforce};
 use crate::control::{Refusal, share_memory};
 use crate::core::address::UnresolvedName;
+use crate::live::LiveWorker;
 use crate::process::serving::Serving;
 use crate::process::{connections_max, fit_descriptors};
 use crate::sys::privileges::Keep;
@@ -25,7 +26,7 @@ use crate::sys::sandbox::Profile;
 use crate::sys::socket::ListenerSocket;
 use crate::sys::{memory, process};
 use crate::tls::material::TicketKey;
-use crate::worker::{Start, Worker};
+use crate::worker::Start;
 
 /// Serves until a signal ends it.
 #[must_use]
@@ -57,7 +58,7 @@ fn start(args: &Args, checked: Checked) -> Result<Controller, Refusal> {
         board: Board::private().map_err(|error| Refusal::new("no memory to count in", &error))?,
         connections_max_default: connections_max(basis.descriptors, 0),
     };
-    let worker = Worker::new(start, config, sockets.into_iter().flatten().collect())
+    let worker = LiveWorker::new(start, config, sockets.into_iter().flatten().collect())
         .map_err(|error| Refusal::new("cannot watch the listeners", &error))?;
     worker.set_descriptors_max(basis.descriptors);
     // Our sockets take connections already, and nobody can be looked for from the sandbox.

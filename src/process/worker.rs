@@ -18,6 +18,7 @@ use crate::control::confine::Confinement;
 use crate::control::credentials;
 use crate::control::{EXIT_BIND, EXIT_OK, Refusal, connections_possible, set_log_level};
 use crate::core::slots::Slots;
+use crate::live::LiveWorker;
 use crate::process::connections_max;
 use crate::process::serving::Serving;
 use crate::reactor::Reactor;
@@ -31,7 +32,7 @@ use crate::sys::{child, code_pages, process};
 use crate::tls::material::{Secret, TicketKey};
 use crate::wire::bundle::{Bundle, SocketRef};
 use crate::wire::messages::{WorkerOrder, WorkerReport};
-use crate::worker::{Opened, Stage, Start, Worker};
+use crate::worker::{Opened, Stage, Start};
 
 const SIGNALS_KEY: u32 = 0;
 const CHANNEL_KEY: u32 = 1;
@@ -153,7 +154,7 @@ impl Beginning {
             board: self.board,
             connections_max_default: connections_max(descriptors, listening),
         };
-        let mut worker = Worker::with_slots(start, config, sockets, self.slots)
+        let mut worker = LiveWorker::with_slots(start, config, sockets, self.slots)
             .map_err(refuse("cannot watch the listeners"))?;
         worker.limit_connections(connections_possible(descriptors));
         worker.set_descriptors_max(descriptors);
@@ -232,7 +233,7 @@ impl WorkerProcess {
             info!("asked to stop");
             self.report(&WorkerReport::Asked);
         } else {
-            self.serving.worker.end(child::is_there);
+            self.serving.worker.end();
         }
     }
 
@@ -318,7 +319,7 @@ impl WorkerProcess {
             self.serving.worker.drain();
         } else if self.is_asked {
             warn!("the supervisor has gone: stopping, as a signal asked");
-            self.serving.worker.end(child::is_there);
+            self.serving.worker.end();
         } else {
             warn!("the supervisor has gone: serving on without it");
             // Nobody tells any more who dies or stands still.

@@ -115,14 +115,14 @@ impl Stream {
 
 /// Makes a reactor report a control event, from any thread.
 #[derive(Clone, Debug)]
-pub(crate) struct Waker(Arc<OwnedFd>);
+pub struct Waker(Arc<OwnedFd>);
 
 impl Waker {
     /// Wakes the reactor. Calls before it gets round to it count as one.
     ///
     /// # Errors
     /// When the kernel refuses; a counter that is already full is no error.
-    pub(crate) fn wake(&self) -> io::Result<()> {
+    pub fn wake(&self) -> io::Result<()> {
         match retry_on_intr(|| rustix::io::write(&*self.0, &1_u64.to_ne_bytes())) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(errno) => Err(errno.into()),
@@ -160,7 +160,7 @@ impl Reactor {
     ///
     /// # Errors
     /// When the kernel has no room for the registration.
-    pub(crate) fn watch_control(&self, descriptor: BorrowedFd<'_>, key: u32) -> io::Result<()> {
+    pub fn watch_control(&self, descriptor: BorrowedFd<'_>, key: u32) -> io::Result<()> {
         self.register(descriptor, control(key), Interest::READABLE)
     }
 
@@ -170,7 +170,7 @@ impl Reactor {
     ///
     /// # Errors
     /// When the kernel gives no descriptor.
-    pub(crate) fn waker(&mut self, key: u32) -> io::Result<Waker> {
+    pub fn waker(&mut self, key: u32) -> io::Result<Waker> {
         let counter = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         self.watch_control(counter.as_fd(), key)?;
         let waker = Waker(Arc::new(counter));
@@ -398,7 +398,7 @@ impl Net for Reactor {
 
 /// The machine's clock, which is the one of [`std::time::Instant`]. That has no number of its own,
 /// and the difference of two costs more than the reading.
-pub(crate) fn machine_now() -> Tick {
+pub fn machine_now() -> Tick {
     let now = clock_gettime(ClockId::Monotonic);
     let (s, ns) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
     Tick(s.unwrap_or(0) * 1_000 + ns.unwrap_or(0) / 1_000_000)

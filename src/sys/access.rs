@@ -14,7 +14,7 @@ use rustix::io::Errno;
 ///
 /// # Errors
 /// What opening it would report.
-pub(crate) fn may_append(path: &Path, follows_links: bool) -> io::Result<()> {
+pub fn may_append(path: &Path, follows_links: bool) -> io::Result<()> {
     let found = if follows_links {
         fs::metadata(path)
     } else {
@@ -35,7 +35,7 @@ pub(crate) fn may_append(path: &Path, follows_links: bool) -> io::Result<()> {
 ///
 /// # Errors
 /// What opening it would report.
-pub(crate) fn may_read(path: &Path) -> io::Result<()> {
+pub fn may_read(path: &Path) -> io::Result<()> {
     may(path, Access::READ_OK)
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn may_read(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What open(2) reports.
-pub(crate) fn open_at_once(path: &Path) -> io::Result<File> {
+pub fn open_at_once(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     File::options().read(true).custom_flags(flags).open(path)
 }
@@ -52,7 +52,7 @@ pub(crate) fn open_at_once(path: &Path) -> io::Result<File> {
 /// How to open a file to append to it without waiting for anybody: a pipe is opened for reading
 /// as well, or else opening it would take until somebody reads it (fifo(7)).
 #[must_use]
-pub(crate) fn append_options(path: &Path) -> OpenOptions {
+pub fn append_options(path: &Path) -> OpenOptions {
     let is_pipe = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
     let mut options = OpenOptions::new();
     options.append(true).read(is_pipe);
@@ -63,7 +63,7 @@ pub(crate) fn append_options(path: &Path) -> OpenOptions {
 ///
 /// # Errors
 /// What making it would report.
-pub(crate) fn may_create(path: &Path) -> io::Result<()> {
+pub fn may_create(path: &Path) -> io::Result<()> {
     let folder = folder_of(path)?;
     require_folder(folder)?;
     may(folder, Access::WRITE_OK | Access::EXEC_OK)
@@ -74,7 +74,7 @@ pub(crate) fn may_create(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What binding it would report.
-pub(crate) fn has_room_for_socket(path: &Path) -> io::Result<()> {
+pub fn has_room_for_socket(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => Ok(()),
         Ok(_) => Err(Errno::EXIST.into()),
@@ -88,7 +88,7 @@ pub(crate) fn has_room_for_socket(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// `NotADirectory`, or what stat(2) reports.
-pub(crate) fn require_folder(path: &Path) -> io::Result<()> {
+pub fn require_folder(path: &Path) -> io::Result<()> {
     if fs::metadata(path)?.is_dir() {
         Ok(())
     } else {
@@ -98,7 +98,7 @@ pub(crate) fn require_folder(path: &Path) -> io::Result<()> {
 
 /// What somebody may want of a file, as a bit of its mode (inode(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Want {
+pub enum Want {
     /// To read it.
     Read = 0o4,
     /// To write to it.
@@ -111,7 +111,7 @@ pub(crate) enum Want {
 /// ids, user and group, and no other group nor capability (path_resolution(7)). None if there is
 /// none, or if it cannot be known.
 #[must_use]
-pub(crate) fn barrier(path: &Path, ids: (u32, u32), want: Want) -> Option<PathBuf> {
+pub fn barrier(path: &Path, ids: (u32, u32), want: Want) -> Option<PathBuf> {
     const LINKS_MAX: usize = 40;
     let mut links = 0;
     let mut at = start_of(path);

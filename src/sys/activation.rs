@@ -21,7 +21,7 @@ const SOCKETS_MAX: RawFd = 1024;
 
 /// A listening stream socket that was handed over.
 #[derive(Debug)]
-pub(crate) struct Passed {
+pub struct Passed {
     fd: OwnedFd,
     name: String,
     address: Option<Address>,
@@ -30,26 +30,26 @@ pub(crate) struct Passed {
 impl Passed {
     /// Its name (`FileDescriptorName=`); empty without one.
     #[must_use]
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Where it is bound; none for an address that weir does not know.
     #[must_use]
-    pub(crate) fn address(&self) -> Option<&Address> {
+    pub fn address(&self) -> Option<&Address> {
         self.address.as_ref()
     }
 
     /// The socket.
     #[must_use]
-    pub(crate) fn into_fd(self) -> OwnedFd {
+    pub fn into_fd(self) -> OwnedFd {
         self.fd
     }
 }
 
 /// Whether the environment says that sockets were handed over to this process.
 #[must_use]
-pub(crate) fn are_passed() -> bool {
+pub fn are_passed() -> bool {
     let pid = std::env::var("LISTEN_PID");
     pid.is_ok_and(|pid| pid == std::process::id().to_string())
 }
@@ -59,7 +59,7 @@ pub(crate) fn are_passed() -> bool {
 ///
 /// To be called once, before any descriptor is opened and any thread started.
 #[must_use]
-pub(crate) fn take_sockets() -> Vec<Result<Passed, String>> {
+pub fn take_sockets() -> Vec<Result<Passed, String>> {
     let (pid, count, names) = (
         take("LISTEN_PID"),
         take("LISTEN_FDS"),

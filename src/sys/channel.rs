@@ -14,28 +14,28 @@ use rustix::net::{
 };
 
 /// The longest message, in bytes.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 4096;
+pub const MESSAGE_BYTES_MAX: usize = 4096;
 /// The most descriptors that go with one message; the kernel's own limit is 253 (unix(7)).
-pub(crate) const MESSAGE_DESCRIPTORS_MAX: usize = 64;
+pub const MESSAGE_DESCRIPTORS_MAX: usize = 64;
 
 const CONTROL_BYTES: usize = rustix::cmsg_space!(ScmRights(64));
 
 /// One end of a channel.
 #[derive(Debug)]
-pub(crate) struct Channel(OwnedFd);
+pub struct Channel(OwnedFd);
 
 /// A message that has arrived.
 #[derive(Debug)]
-pub(crate) struct Packet {
+pub struct Packet {
     /// What it says.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// What came with it; close-on-exec.
-    pub(crate) descriptors: Vec<OwnedFd>,
+    pub descriptors: Vec<OwnedFd>,
 }
 
 /// What came of looking for a message.
 #[derive(Debug)]
-pub(crate) enum Arrival {
+pub enum Arrival {
     /// A message.
     Packet(Packet),
     /// There is none now.
@@ -49,7 +49,7 @@ impl Channel {
     ///
     /// # Errors
     /// When the kernel gives no descriptors.
-    pub(crate) fn pair() -> io::Result<(Self, Self)> {
+    pub fn pair() -> io::Result<(Self, Self)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         Ok((Self(one), Self(other)))
@@ -62,7 +62,7 @@ impl Channel {
     ///
     /// # Panics
     /// When it is longer, or has more descriptors, than is allowed.
-    pub(crate) fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         assert!(
             bytes.len() <= MESSAGE_BYTES_MAX && descriptors.len() <= MESSAGE_DESCRIPTORS_MAX,
             "messages are small"
@@ -88,7 +88,7 @@ impl Channel {
     ///
     /// # Errors
     /// When the kernel cannot wait.
-    pub(crate) fn wait(&self) -> io::Result<()> {
+    pub fn wait(&self) -> io::Result<()> {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         retry_on_intr(|| poll(&mut fds, None))?;
         Ok(())
@@ -96,7 +96,7 @@ impl Channel {
 
     /// Takes the next message.
     #[must_use]
-    pub(crate) fn receive(&self) -> Arrival {
+    pub fn receive(&self) -> Arrival {
         let mut bytes = vec![0; MESSAGE_BYTES_MAX + 1];
         let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
         let mut control = RecvAncillaryBuffer::new(&mut space);

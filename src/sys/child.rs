@@ -23,11 +23,11 @@ use rustix::process::{
 };
 
 /// The program that runs, even after its file was replaced.
-pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// What has become of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WaitStatus {
+pub enum WaitStatus {
     /// It has ended with this status, and is gone.
     Exited(i32),
     /// This signal has ended it, and it is gone.
@@ -44,11 +44,7 @@ pub(crate) enum WaitStatus {
 ///
 /// # Errors
 /// When it cannot be started.
-pub(crate) fn spawn(
-    program: &Path,
-    arguments: &[OsString],
-    input: Option<OwnedFd>,
-) -> io::Result<u32> {
+pub fn spawn(program: &Path, arguments: &[OsString], input: Option<OwnedFd>) -> io::Result<u32> {
     let child = Command::new(program)
         .arg0("weir")
         .args(arguments)
@@ -63,13 +59,13 @@ pub(crate) fn spawn(
 ///
 /// # Errors
 /// When there is none.
-pub(crate) fn input() -> io::Result<OwnedFd> {
+pub fn input() -> io::Result<OwnedFd> {
     io::stdin().as_fd().try_clone_to_owned()
 }
 
 /// The next change in the life of a child, and whose. None when there is none for now.
 #[must_use]
-pub(crate) fn next_status() -> Option<(u32, WaitStatus)> {
+pub fn next_status() -> Option<(u32, WaitStatus)> {
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
     loop {
         let (pid, status) = rustix::io::retry_on_intr(|| wait(options)).ok()??;
@@ -91,7 +87,7 @@ pub(crate) fn next_status() -> Option<(u32, WaitStatus)> {
 /// Which signal to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the signal of that name")]
-pub(crate) enum Send {
+pub enum Send {
     Continue,
     Interrupt,
     Kill,
@@ -102,7 +98,7 @@ pub(crate) enum Send {
 ///
 /// # Errors
 /// `NotFound` when there is no such process; else when it is not ours to signal.
-pub(crate) fn send(pid: u32, signal: Send) -> io::Result<()> {
+pub fn send(pid: u32, signal: Send) -> io::Result<()> {
     let signal = match signal {
         Send::Continue => KernelSignal::CONT,
         Send::Interrupt => KernelSignal::INT,
@@ -115,21 +111,21 @@ pub(crate) fn send(pid: u32, signal: Send) -> io::Result<()> {
 
 /// Whether there is a process of that id.
 #[must_use]
-pub(crate) fn is_there(pid: u32) -> bool {
+pub fn is_there(pid: u32) -> bool {
     kernel_id(pid).is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 /// Any process, held by a descriptor: that stays its own when the id goes to another one
 /// (pidfd_open(2)).
 #[derive(Debug)]
-pub(crate) struct Handle(OwnedFd);
+pub struct Handle(OwnedFd);
 
 impl Handle {
     /// Finds it.
     ///
     /// # Errors
     /// `NotFound` when there is no such process.
-    pub(crate) fn open(pid: u32) -> io::Result<Self> {
+    pub fn open(pid: u32) -> io::Result<Self> {
         let pid = kernel_id(pid).ok_or(io::ErrorKind::NotFound)?;
         let opened = pidfd_open(pid, PidfdFlags::empty());
         opened.map(Self).map_err(not_found_if_gone)
@@ -139,7 +135,7 @@ impl Handle {
     ///
     /// # Errors
     /// When the kernel cannot wait.
-    pub(crate) fn wait_end(&self, limit: Option<Duration>) -> io::Result<bool> {
+    pub fn wait_end(&self, limit: Option<Duration>) -> io::Result<bool> {
         let limit = limit.map(Timespec::try_from).transpose();
         let limit = limit.map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
@@ -170,7 +166,7 @@ fn not_found_if_gone(errno: Errno) -> io::Error {
 ///
 /// # Errors
 /// Returns only when that fails; then nothing has changed.
-pub(crate) fn become_program(
+pub fn become_program(
     program: &Path,
     arguments: &[OsString],
     variables: &[(&str, String)],
@@ -206,7 +202,7 @@ pub(crate) fn become_program(
 ///
 /// # Errors
 /// When the kernel does not know it.
-pub(crate) fn keep_over_exec(fd: impl AsFd, keep: bool) -> io::Result<()> {
+pub fn keep_over_exec(fd: impl AsFd, keep: bool) -> io::Result<()> {
     let flags = if keep {
         FdFlags::empty()
     } else {
@@ -220,7 +216,7 @@ pub(crate) fn keep_over_exec(fd: impl AsFd, keep: bool) -> io::Result<()> {
 ///
 /// # Errors
 /// When there is none of that number, or it was not left for us: it is close-on-exec.
-pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     if number <= libc::STDERR_FILENO {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -241,7 +237,7 @@ pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When the kernel does not say.
-pub(crate) fn program_path() -> io::Result<PathBuf> {
+pub fn program_path() -> io::Result<PathBuf> {
     const GONE: &[u8] = b" (deleted)";
     let path = std::fs::read_link(OWN_PROGRAM)?.into_os_string().into_vec();
     let path = path

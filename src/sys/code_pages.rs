@@ -16,7 +16,7 @@ use rustix::param::page_size;
 ///
 /// Reading a configuration and opening a service runs code that serving never does, and a page
 /// that is mapped is among the last that a kernel short of memory gives up.
-pub(crate) fn release() {
+pub fn release() {
     // SAFETY: the callback has the type that is asked for, does not unwind, and takes no data.
     unsafe { libc::dl_iterate_phdr(Some(release_object), std::ptr::null_mut()) };
 }

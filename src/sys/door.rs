@@ -19,12 +19,12 @@ const EVENTS_MAX: usize = 32;
 /// Where descriptors are waited for, each under a key. Level-triggered: what is not dealt with is
 /// told again. It is a descriptor itself, which is readable while anything has happened.
 #[derive(Debug)]
-pub(crate) struct Poller(OwnedFd);
+pub struct Poller(OwnedFd);
 
 impl Poller {
     /// # Errors
     /// When the kernel gives none.
-    pub(crate) fn open() -> io::Result<Self> {
+    pub fn open() -> io::Result<Self> {
         Ok(Self(epoll::create(CreateFlags::CLOEXEC)?))
     }
 
@@ -32,7 +32,7 @@ impl Poller {
     ///
     /// # Errors
     /// When the kernel has no room.
-    pub(crate) fn watch(&self, fd: impl AsFd, key: u64) -> io::Result<()> {
+    pub fn watch(&self, fd: impl AsFd, key: u64) -> io::Result<()> {
         Ok(epoll::add(
             &self.0,
             fd,
@@ -45,7 +45,7 @@ impl Poller {
     ///
     /// # Errors
     /// When it is not watched.
-    pub(crate) fn expect(&self, fd: impl AsFd, key: u64, what: Expected) -> io::Result<()> {
+    pub fn expect(&self, fd: impl AsFd, key: u64, what: Expected) -> io::Result<()> {
         let flags = match what {
             Expected::Input => EventFlags::IN,
             Expected::Room => EventFlags::OUT,
@@ -58,7 +58,7 @@ impl Poller {
     ///
     /// # Errors
     /// When the kernel cannot wait.
-    pub(crate) fn wait(&self, limit: Option<Duration>) -> io::Result<Vec<u64>> {
+    pub fn wait(&self, limit: Option<Duration>) -> io::Result<Vec<u64>> {
         let limit = limit.map(Timespec::try_from).transpose();
         let limit = limit.map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut events = Vec::with_capacity(EVENTS_MAX);
@@ -79,7 +79,7 @@ impl AsFd for Poller {
 
 /// What a caller is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expected {
+pub enum Expected {
     /// What it says.
     Input,
     /// That it takes what there is for it.
@@ -90,7 +90,7 @@ pub(crate) enum Expected {
 
 /// Who calls, as the kernel says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Peer {
+pub enum Peer {
     /// A process of this user on this machine.
     User(u32),
     /// Somebody at this address.
@@ -99,11 +99,11 @@ pub(crate) enum Peer {
 
 /// Somebody who has come in.
 #[derive(Debug)]
-pub(crate) struct Caller(OwnedFd);
+pub struct Caller(OwnedFd);
 
 /// Takes the next one who waits at that socket. None when nobody does.
 #[must_use]
-pub(crate) fn accept(door: BorrowedFd<'_>) -> Option<(Caller, Peer)> {
+pub fn accept(door: BorrowedFd<'_>) -> Option<(Caller, Peer)> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     loop {
         let fd = match accept_with(door, flags) {
@@ -135,7 +135,7 @@ impl Caller {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+    pub fn read(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
         or_later(retry_on_intr(|| {
             rustix::net::recv(&self.0, &mut *into, RecvFlags::empty()).map(|(_, count)| count)
         }))
@@ -145,7 +145,7 @@ impl Caller {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub(crate) fn write(&self, from: &[u8]) -> io::Result<Option<usize>> {
+    pub fn write(&self, from: &[u8]) -> io::Result<Option<usize>> {
         or_later(retry_on_intr(|| {
             rustix::net::send(&self.0, from, SendFlags::NOSIGNAL)
         }))
@@ -168,6 +168,6 @@ fn or_later(moved: rustix::io::Result<usize>) -> io::Result<Option<usize>> {
 
 /// Who this process is to those it asks.
 #[must_use]
-pub(crate) fn own_user() -> u32 {
+pub fn own_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }

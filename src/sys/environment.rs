@@ -8,7 +8,7 @@ use std::env;
 ///
 /// To be called before any thread is started.
 #[must_use]
-pub(crate) fn take(name: &str) -> Option<String> {
+pub fn take(name: &str) -> Option<String> {
     let value = env::var(name).ok();
     // SAFETY: the caller has one thread, so nobody reads the environment meanwhile.
     unsafe { env::remove_var(name) };

@@ -16,7 +16,7 @@ use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 ///
 /// # Errors
 /// When it is not there, is a link, or must not be read or written to.
-pub(crate) fn open(path: &Path, to_write: bool) -> io::Result<File> {
+pub fn open(path: &Path, to_write: bool) -> io::Result<File> {
     File::options()
         .read(true)
         .write(to_write)
@@ -28,7 +28,7 @@ pub(crate) fn open(path: &Path, to_write: bool) -> io::Result<File> {
 ///
 /// # Errors
 /// When it is a link, or must not be made, read or written to.
-pub(crate) fn create(path: &Path) -> io::Result<File> {
+pub fn create(path: &Path) -> io::Result<File> {
     File::options()
         .read(true)
         .write(true)
@@ -44,7 +44,7 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// `WouldBlock` when another process holds it.
-pub(crate) fn lock(file: &File) -> io::Result<()> {
+pub fn lock(file: &File) -> io::Result<()> {
     match fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::AGAIN | Errno::ACCESS) => Err(io::ErrorKind::WouldBlock.into()),
         done => Ok(done?),
@@ -57,7 +57,7 @@ pub(crate) fn lock(file: &File) -> io::Result<()> {
 /// # Errors
 /// When the kernel or the file system does not say, or the process is not seen from here
 /// (`pid_namespaces(7)`).
-pub(crate) fn holder(file: &File) -> io::Result<Option<u32>> {
+pub fn holder(file: &File) -> io::Result<Option<u32>> {
     let whole = Flock {
         start: 0,
         length: 0,

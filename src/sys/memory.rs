@@ -16,7 +16,7 @@ const NO_LIMIT: u64 = 1 << 62;
 
 /// Asks for all of them. What is not told limits nothing.
 #[must_use]
-pub(crate) fn limits() -> MemoryLimits {
+pub fn limits() -> MemoryLimits {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     MemoryLimits {
         machine: total(&read("/proc/meminfo")),
@@ -27,7 +27,7 @@ pub(crate) fn limits() -> MemoryLimits {
 
 /// Only what this process cannot exceed, without opening a file.
 #[must_use]
-pub(crate) fn own_limits() -> MemoryLimits {
+pub fn own_limits() -> MemoryLimits {
     MemoryLimits {
         addresses: getrlimit(Resource::As).current,
         ..MemoryLimits::default()

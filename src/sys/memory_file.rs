@@ -11,7 +11,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 ///
 /// # Errors
 /// When the kernel has no memory or no descriptor for it.
-pub(crate) fn create(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+pub fn create(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut file = File::from(memfd_create(name, flags)?);
     file.write_all(bytes)?;
@@ -24,7 +24,7 @@ pub(crate) fn create(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When it cannot be read, or holds more than `bytes_max`.
-pub(crate) fn read(fd: OwnedFd, bytes_max: u64) -> io::Result<Vec<u8>> {
+pub fn read(fd: OwnedFd, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = File::from(fd);
     let length = file.metadata()?.len();
     if length > bytes_max {

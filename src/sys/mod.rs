@@ -5,24 +5,24 @@
 //! crate is in [`activation`], [`child`], [`code_pages`], [`environment`], [`landlock`], [`shm`],
 //! [`signal`] and `seccomp`.
 
-pub(crate) mod access;
-pub(crate) mod activation;
-pub(crate) mod channel;
-pub(crate) mod child;
-pub(crate) mod code_pages;
+pub mod access;
+pub mod activation;
+pub mod channel;
+pub mod child;
+pub mod code_pages;
 mod datagram;
-pub(crate) mod door;
-pub(crate) mod environment;
-pub(crate) mod file_lock;
+pub mod door;
+pub mod environment;
+pub mod file_lock;
 pub mod landlock;
-pub(crate) mod memory;
-pub(crate) mod memory_file;
-pub(crate) mod notify;
-pub(crate) mod order_reply;
-pub(crate) mod pipe;
+pub mod memory;
+pub mod memory_file;
+pub mod notify;
+pub mod order_reply;
+pub mod pipe;
 pub mod privileges;
-pub(crate) mod process;
-pub(crate) mod random;
+pub mod process;
+pub mod random;
 pub mod sandbox;
 #[cfg(all(
     target_pointer_width = "64",
@@ -30,7 +30,7 @@ pub mod sandbox;
 ))]
 mod seccomp;
 pub mod shm;
-pub(crate) mod signal;
+pub mod signal;
 pub mod socket;
 pub mod stderr;
 #[cfg(all(
@@ -38,5 +38,5 @@ pub mod stderr;
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 mod syscalls;
-pub(crate) mod terminal;
-pub(crate) mod unacknowledged;
+pub mod terminal;
+pub mod unacknowledged;

@@ -21,7 +21,7 @@ const STATUS_BYTES_MAX: usize = 512;
 
 /// A line to the service manager, if there is one.
 #[derive(Debug, Default)]
-pub(crate) struct Notify {
+pub struct Notify {
     socket: Option<OwnedFd>,
     /// As the environment had it.
     address: Option<String>,
@@ -35,7 +35,7 @@ impl Notify {
     ///
     /// # Errors
     /// When there should be a manager and it cannot be reached.
-    pub(crate) fn from_environment() -> io::Result<Self> {
+    pub fn from_environment() -> io::Result<Self> {
         let address = take("NOTIFY_SOCKET");
         let watchdog = (take("WATCHDOG_USEC"), take("WATCHDOG_PID"));
         let Some(address) = address else {
@@ -50,7 +50,7 @@ impl Notify {
 
     /// What a successor must find in its environment that takes the place of this process.
     #[must_use]
-    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
         let mut variables = Vec::new();
         if let Some(address) = &self.address {
             variables.push(("NOTIFY_SOCKET", address.clone()));
@@ -64,7 +64,7 @@ impl Notify {
     /// How often [`Notify::alive`] must be called: twice as often as the manager asks for. None
     /// when it does not.
     #[must_use]
-    pub(crate) fn watchdog_interval(&self) -> Option<Duration> {
+    pub fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog.map(|watchdog| watchdog / 2)
     }
 
@@ -72,7 +72,7 @@ impl Notify {
     ///
     /// # Errors
     /// The message did not get there; so with the other messages.
-    pub(crate) fn ready(&self, status: &str) -> io::Result<()> {
+    pub fn ready(&self, status: &str) -> io::Result<()> {
         let pid = std::process::id();
         let status = line(status);
         self.send(&format!("READY=1\nMAINPID={pid}\nSTATUS={status}\n"))
@@ -82,7 +82,7 @@ impl Notify {
     ///
     /// # Errors
     /// As [`Notify::ready`].
-    pub(crate) fn reloading(&self) -> io::Result<()> {
+    pub fn reloading(&self) -> io::Result<()> {
         let now = clock_gettime(ClockId::Monotonic);
         let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
         self.send(&format!(
@@ -94,7 +94,7 @@ impl Notify {
     ///
     /// # Errors
     /// As [`Notify::ready`].
-    pub(crate) fn stopping(&self, status: &str) -> io::Result<()> {
+    pub fn stopping(&self, status: &str) -> io::Result<()> {
         self.send(&format!("STOPPING=1\nSTATUS={}\n", line(status)))
     }
 
@@ -102,7 +102,7 @@ impl Notify {
     ///
     /// # Errors
     /// As [`Notify::ready`].
-    pub(crate) fn alive(&self) -> io::Result<()> {
+    pub fn alive(&self) -> io::Result<()> {
         self.send("WATCHDOG=1\n")
     }
 
@@ -118,14 +118,14 @@ impl Notify {
 
 /// Fires at equal intervals, as a descriptor that can be watched.
 #[derive(Debug)]
-pub(crate) struct Beat(OwnedFd);
+pub struct Beat(OwnedFd);
 
 impl Beat {
     /// Fires for the first time after one interval.
     ///
     /// # Errors
     /// When the kernel gives no timer.
-    pub(crate) fn every(interval: Duration) -> io::Result<Self> {
+    pub fn every(interval: Duration) -> io::Result<Self> {
         let this = Self::stopped()?;
         this.set(interval)?;
         Ok(this)
@@ -135,7 +135,7 @@ impl Beat {
     ///
     /// # Errors
     /// When the kernel gives no timer.
-    pub(crate) fn stopped() -> io::Result<Self> {
+    pub fn stopped() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         Ok(Self(timerfd_create(TimerfdClockId::Monotonic, flags)?))
     }
@@ -144,7 +144,7 @@ impl Beat {
     ///
     /// # Errors
     /// When the kernel cannot count so far.
-    pub(crate) fn set(&self, interval: Duration) -> io::Result<()> {
+    pub fn set(&self, interval: Duration) -> io::Result<()> {
         let interval = Timespec::try_from(interval).map_err(io::Error::other)?;
         let times = Itimerspec {
             it_interval: interval,
@@ -156,7 +156,7 @@ impl Beat {
 
     /// Whether it has fired since the last call.
     #[must_use]
-    pub(crate) fn take(&self) -> bool {
+    pub fn take(&self) -> bool {
         let mut count = [0; 8];
         rustix::io::read(&self.0, &mut count).is_ok()
     }

@@ -18,35 +18,35 @@ use super::child::Handle;
 use super::datagram::{self, Datagram};
 
 /// The longest order or reply, in bytes.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 4096;
+pub const MESSAGE_BYTES_MAX: usize = 4096;
 /// How long an order may wait until there is room for it.
 const ROOM_MAX: Duration = Duration::from_secs(60);
 
 /// Who has given an order, and is to have the reply: the name of its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asker(pub(crate) Vec<u8>);
+pub struct Asker(pub Vec<u8>);
 
 /// An order that has arrived.
 #[derive(Debug)]
-pub(crate) struct Arrived {
+pub struct Arrived {
     /// What it says.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// Who waits for the reply; none who has no name.
-    pub(crate) asker: Option<Asker>,
+    pub asker: Option<Asker>,
     /// Whether who sent it may give orders here: root may, and our own user.
-    pub(crate) is_permitted: bool,
+    pub is_permitted: bool,
 }
 
 /// Where orders to this process arrive.
 #[derive(Debug)]
-pub(crate) struct OrderSocket(OwnedFd);
+pub struct OrderSocket(OwnedFd);
 
 impl OrderSocket {
     /// Takes orders to the process of that id from now on: our own.
     ///
     /// # Errors
     /// `AddrInUse` when another process has taken the name of ours.
-    pub(crate) fn open(process: u32) -> io::Result<Self> {
+    pub fn open(process: u32) -> io::Result<Self> {
         let socket = open(SocketFlags::NONBLOCK)?;
         bind(&socket, &address(process)?)?;
         Ok(Self(socket))
@@ -54,7 +54,7 @@ impl OrderSocket {
 
     /// The next order, or none when none waits.
     #[must_use]
-    pub(crate) fn take(&self) -> Option<Arrived> {
+    pub fn take(&self) -> Option<Arrived> {
         let message = receive(&self.0).ok()?;
         let own = geteuid().as_raw();
         let may = |user: u32| user == 0 || user == own;
@@ -69,7 +69,7 @@ impl OrderSocket {
     ///
     /// # Errors
     /// When nobody waits.
-    pub(crate) fn tell(&self, asker: &Asker, reply: &[u8]) -> io::Result<()> {
+    pub fn tell(&self, asker: &Asker, reply: &[u8]) -> io::Result<()> {
         let reply = &reply[..reply.len().min(MESSAGE_BYTES_MAX)];
         let to = SocketAddrUnix::new_abstract_name(&asker.0)?;
         sendto(
@@ -96,7 +96,7 @@ impl From<OwnedFd> for OrderSocket {
 
 /// What came of waiting for a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum OrderReply {
+pub enum OrderReply {
     /// It came.
     Bytes(Vec<u8>),
     /// The process has ended, and replied nothing.
@@ -107,7 +107,7 @@ pub(crate) enum OrderReply {
 
 /// One process, to be given an order, and its reply to be waited for.
 #[derive(Debug)]
-pub(crate) struct Awaiting {
+pub struct Awaiting {
     socket: OwnedFd,
     process: Handle,
     id: u32,
@@ -118,7 +118,7 @@ impl Awaiting {
     ///
     /// # Errors
     /// `NotFound` when there is no such process, `ConnectionRefused` when it takes no orders.
-    pub(crate) fn open(process: u32) -> io::Result<Self> {
+    pub fn open(process: u32) -> io::Result<Self> {
         let handle = Handle::open(process)?;
         // It gets a name of its own from the kernel, and hears that process only.
         let socket = open(SocketFlags::empty())?;
@@ -135,7 +135,7 @@ impl Awaiting {
     ///
     /// # Errors
     /// When there is no room for long, or it has gone.
-    pub(crate) fn ask(&self, order: &[u8]) -> io::Result<()> {
+    pub fn ask(&self, order: &[u8]) -> io::Result<()> {
         retry_on_intr(|| send(&self.socket, order, SendFlags::NOSIGNAL))?;
         Ok(())
     }
@@ -144,7 +144,7 @@ impl Awaiting {
     ///
     /// # Errors
     /// When the kernel cannot wait.
-    pub(crate) fn wait(&self, limit: Duration) -> io::Result<OrderReply> {
+    pub fn wait(&self, limit: Duration) -> io::Result<OrderReply> {
         let limit = Timespec::try_from(limit).map_err(|_| io::ErrorKind::InvalidInput)?;
         loop {
             let mut fds = [
@@ -170,7 +170,7 @@ impl Awaiting {
     ///
     /// # Errors
     /// When the kernel cannot wait.
-    pub(crate) fn wait_end(&self) -> io::Result<()> {
+    pub fn wait_end(&self) -> io::Result<()> {
         self.process.wait_end(None).map(drop)
     }
 }

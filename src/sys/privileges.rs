@@ -44,13 +44,13 @@ pub struct Identity {
 impl Identity {
     /// The name that was asked for.
     #[must_use]
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Its ids, user and group.
     #[must_use]
-    pub(crate) fn ids(&self) -> (u32, u32) {
+    pub fn ids(&self) -> (u32, u32) {
         (self.uid, self.gid)
     }
 
@@ -60,7 +60,7 @@ impl Identity {
     ///
     /// # Errors
     /// What open(2) and fchown(2) report.
-    pub(crate) fn open_to_append(&self, path: &Path) -> io::Result<File> {
+    pub fn open_to_append(&self, path: &Path) -> io::Result<File> {
         let created = File::options().append(true).create_new(true).open(path);
         match created {
             Ok(file) => {
@@ -78,7 +78,7 @@ impl Identity {
     ///
     /// # Errors
     /// What fchown(2) reports.
-    pub(crate) fn own(&self, file: impl AsFd) -> io::Result<()> {
+    pub fn own(&self, file: impl AsFd) -> io::Result<()> {
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         Ok(rustix::fs::fchown(file, Some(uid), Some(gid))?)
     }
@@ -122,7 +122,7 @@ const READ_ALL: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
 
 /// To whom capabilities are passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heir {
+pub enum Heir {
     /// Workers, which read nothing.
     Worker,
     /// A program that takes the place of this one, or is to be tried for that.
@@ -131,7 +131,7 @@ pub(crate) enum Heir {
 
 /// The account that settings name and the machine does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unknown {
+pub enum Unknown {
     /// The user, and what is wrong with it.
     User(String),
     /// The group, and what is wrong with it.
@@ -154,7 +154,7 @@ impl fmt::Display for Unknown {
 ///
 /// # Errors
 /// Nobody of that name.
-pub(crate) fn look_up(user: Option<&str>, group: Option<&str>) -> Result<Identity, Unknown> {
+pub fn look_up(user: Option<&str>, group: Option<&str>) -> Result<Identity, Unknown> {
     let accounts = Accounts::read();
     if geteuid().is_root() || user.is_some() {
         accounts.identity(user.unwrap_or(USER_DEFAULT), group)
@@ -193,7 +193,7 @@ pub fn identity(user: Option<&str>, group: Option<&str>) -> Result<Option<Identi
 
 /// Whether this process is root.
 #[must_use]
-pub(crate) fn is_root() -> bool {
+pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
@@ -201,7 +201,7 @@ pub(crate) fn is_root() -> bool {
 ///
 /// # Errors
 /// What chroot(2) reports; `PermissionDenied` when not root.
-pub(crate) fn enter_root(folder: &Path) -> io::Result<()> {
+pub fn enter_root(folder: &Path) -> io::Result<()> {
     require_one_thread()?;
     rustix::process::chroot(folder)?;
     Ok(rustix::process::chdir("/")?)
@@ -209,7 +209,7 @@ pub(crate) fn enter_root(folder: &Path) -> io::Result<()> {
 
 /// Whether this process may call [`enter_root`]: it has `CAP_SYS_CHROOT` in effect.
 #[must_use]
-pub(crate) fn may_enter_root() -> bool {
+pub fn may_enter_root() -> bool {
     let sets = capabilities(None);
     sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_CHROOT))
 }
@@ -257,7 +257,7 @@ pub fn drop_to(identity: Option<&Identity>, keep: Keep) -> io::Result<()> {
 ///
 /// # Errors
 /// What the kernel reports; it knows this since Linux 4.3.
-pub(crate) fn pass_on_exec(heir: Heir) -> io::Result<()> {
+pub fn pass_on_exec(heir: Heir) -> io::Result<()> {
     let mut sets = capabilities(None)?;
     let passed = match heir {
         Heir::Worker => sets.permitted - READ_ALL,
@@ -276,7 +276,7 @@ pub(crate) fn pass_on_exec(heir: Heir) -> io::Result<()> {
 ///
 /// # Errors
 /// What the kernel reports.
-pub(crate) fn withhold_reading() -> io::Result<()> {
+pub fn withhold_reading() -> io::Result<()> {
     let mut sets = capabilities(None)?;
     if sets.permitted.contains(READ_ALL) {
         sets.effective -= READ_ALL;
@@ -289,18 +289,18 @@ pub(crate) fn withhold_reading() -> io::Result<()> {
 
 /// Whether this process may read every file, if it takes that up.
 #[must_use]
-pub(crate) fn may_read_all() -> bool {
+pub fn may_read_all() -> bool {
     capabilities(None).is_ok_and(|sets| sets.permitted.contains(READ_ALL))
 }
 
 /// Does something with the capability to read every file in effect, for this thread, where it is
 /// there to be taken up.
-pub(crate) fn while_reading<T>(read: impl FnOnce() -> T) -> T {
+pub fn while_reading<T>(read: impl FnOnce() -> T) -> T {
     with_reading(true, read)
 }
 
 /// Does something with it out of effect.
-pub(crate) fn without_reading<T>(try_it: impl FnOnce() -> T) -> T {
+pub fn without_reading<T>(try_it: impl FnOnce() -> T) -> T {
     with_reading(false, try_it)
 }
 

@@ -12,7 +12,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_name};
 ///
 /// # Errors
 /// When the kernel refuses; the old limit then stays.
-pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
+pub fn raise_descriptor_limit() -> io::Result<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let raised = Rlimit {
@@ -27,13 +27,13 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
 /// Keeps the memory of this process from core dumps and from others of its user, until it becomes
 /// another program (`PR_SET_DUMPABLE`, prctl(2)): it holds keys. What /proc shows of it to
 /// everybody stays so.
-pub(crate) fn hide_memory() {
+pub fn hide_memory() {
     // The kernel knows it since before any that weir runs on.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// Gives this process the name that process lists show, where it was started under another one.
-pub(crate) fn name_process() {
+pub fn name_process() {
     // Nothing depends on it.
     let _ = set_name(c"weir");
 }
@@ -42,7 +42,7 @@ pub(crate) fn name_process() {
 ///
 /// # Errors
 /// `InvalidInput` when there is no such CPU, or it is not among the allowed ones.
-pub(crate) fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     if cpu >= CpuSet::MAX_CPU {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -55,7 +55,7 @@ pub(crate) fn pin_to_cpu(cpu: usize) -> io::Result<()> {
 ///
 /// # Errors
 /// What [`pin_to_cpu`] reports.
-pub(crate) fn may_pin_to_cpu(cpu: usize) -> io::Result<()> {
+pub fn may_pin_to_cpu(cpu: usize) -> io::Result<()> {
     let before = sched_getaffinity(None)?;
     pin_to_cpu(cpu)?;
     Ok(sched_setaffinity(None, &before)?)
@@ -63,13 +63,13 @@ pub(crate) fn may_pin_to_cpu(cpu: usize) -> io::Result<()> {
 
 /// The limit to which [`raise_descriptor_limit`] would raise; `u64::MAX` when there is none.
 #[must_use]
-pub(crate) fn descriptor_limit() -> u64 {
+pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
 /// Bytes of addresses that a process may have (`RLIMIT_AS`, getrlimit(2)); none without a limit.
 #[must_use]
-pub(crate) fn address_space_limit() -> Option<u64> {
+pub fn address_space_limit() -> Option<u64> {
     getrlimit(Resource::As).current
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn address_space_limit() -> Option<u64> {
 ///
 /// # Errors
 /// When the kernel does not say.
-pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU)
         .filter(|&cpu| set.is_set(cpu))

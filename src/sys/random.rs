@@ -7,7 +7,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Fills `into`. Early after the machine has started it may wait until the kernel has gathered
 /// enough.
-pub(crate) fn fill(into: &mut [u8]) -> io::Result<()> {
+pub fn fill(into: &mut [u8]) -> io::Result<()> {
     let mut filled = 0;
     while filled < into.len() {
         match getrandom(&mut into[filled..], GetRandomFlags::empty()) {

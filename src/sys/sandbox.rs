@@ -35,7 +35,7 @@ pub struct Sandbox {
     /// System calls.
     pub filter: Filter,
     /// Files and ports; none for a process that needs both.
-    pub(crate) landlock: Option<io::Result<Confined>>,
+    pub landlock: Option<io::Result<Confined>>,
 }
 
 /// Confines this process for good.

@@ -65,7 +65,7 @@ impl Mapping {
     ///
     /// # Errors
     /// As [`Mapping::attach`].
-    pub(crate) fn observe(fd: BorrowedFd<'_>) -> io::Result<Self> {
+    pub fn observe(fd: BorrowedFd<'_>) -> io::Result<Self> {
         Self::map(fd, sealed_words(fd)?, ProtFlags::READ)
     }
 

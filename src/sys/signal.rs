@@ -15,7 +15,7 @@ use std::ptr;
 
 /// A signal that weir acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Signal {
+pub enum Signal {
     /// SIGTERM.
     Terminate,
     /// SIGINT.
@@ -44,7 +44,7 @@ const SIGNALS: [(libc::c_int, Signal); 7] = [
 
 /// Signals that were sent to this process and wait to be read.
 #[derive(Debug)]
-pub(crate) struct Signals(OwnedFd);
+pub struct Signals(OwnedFd);
 
 impl Signals {
     /// Holds the signals of [`Signal`] back from the calling thread, and opens the descriptor
@@ -56,7 +56,7 @@ impl Signals {
     ///
     /// # Errors
     /// When the kernel gives no descriptor.
-    pub(crate) fn open() -> io::Result<Self> {
+    pub fn open() -> io::Result<Self> {
         let set = signal_set();
         // SAFETY: `set` is initialised and lives through the call; the old mask is not asked for.
         let error =

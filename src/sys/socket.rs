@@ -44,7 +44,7 @@ impl ListenerSocket {
     /// Takes over a socket that listens there from the program that ran in this process before,
     /// with the file if it is a Unix socket.
     #[must_use]
-    pub(crate) fn inherited(fd: OwnedFd, address: &Address) -> Self {
+    pub fn inherited(fd: OwnedFd, address: &Address) -> Self {
         let file = match address {
             Address::Ip(_) => None,
             Address::Unix(path) => SocketFile::at(path).ok(),
@@ -58,7 +58,7 @@ impl ListenerSocket {
 
     /// Takes a socket that someone else has opened, and keeps open for whoever serves after us.
     #[must_use]
-    pub(crate) fn lent(fd: OwnedFd) -> Self {
+    pub fn lent(fd: OwnedFd) -> Self {
         Self {
             fd,
             file: None,
@@ -94,7 +94,7 @@ impl ListenerSocket {
     /// Closes it and removes the file of a Unix socket, if that is still its own.
     ///
     /// Dropping it instead leaves the file where it is, for whoever else holds the socket.
-    pub(crate) fn close(self) {
+    pub fn close(self) {
         if let Some(file) = self.file {
             file.remove();
         }
@@ -148,7 +148,7 @@ pub fn listen(
 ///
 /// # Errors
 /// When it is no socket.
-pub(crate) fn adopt(fd: OwnedFd, keepalive: Option<&Keepalive>) -> io::Result<ListenerSocket> {
+pub fn adopt(fd: OwnedFd, keepalive: Option<&Keepalive>) -> io::Result<ListenerSocket> {
     let socket = SockRef::from(&fd);
     socket.set_nonblocking(true)?;
     if local_address(&fd).is_some() {
@@ -359,7 +359,7 @@ pub(crate) fn local_address(fd: impl AsFd) -> Option<SocketAddr> {
 }
 
 /// The file of a Unix socket; none of others, nor of one without a file.
-pub(crate) fn unix_path(fd: impl AsFd) -> Option<PathBuf> {
+pub fn unix_path(fd: impl AsFd) -> Option<PathBuf> {
     let address = SocketAddrUnix::try_from(getsockname(fd).ok()?).ok()?;
     let bytes = address.path_bytes().filter(|path| !path.is_empty())?;
     Some(PathBuf::from(OsStr::from_bytes(bytes)))

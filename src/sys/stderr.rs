@@ -81,17 +81,17 @@ impl<F: AsFd> Write for LossyWriter<F> {
 
 /// How far a write came.
 #[derive(Debug)]
-pub(crate) struct WriteProgress {
+pub struct WriteProgress {
     /// Bytes that were written.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// Why no more were; none when that was all, or when more would have blocked.
-    pub(crate) error: Option<io::Error>,
+    pub error: Option<io::Error>,
 }
 
 /// Writes as much of `bytes` as does not block. Each write ends with a line where it can, so that
 /// lines of several processes do not mix: a write of so few bytes is not interrupted by another
 /// one (pipe(7); files opened to append, write(2)).
-pub(crate) fn write_lines(descriptor: impl AsFd, bytes: &[u8]) -> WriteProgress {
+pub fn write_lines(descriptor: impl AsFd, bytes: &[u8]) -> WriteProgress {
     let mut done = 0;
     while done < bytes.len() {
         let rest = &bytes[done..];

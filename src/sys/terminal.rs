@@ -12,7 +12,7 @@ use rustix::termios::{
 
 /// A terminal that gives keys at once and shows none of them, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Keys {
+pub struct Keys {
     before: Termios,
 }
 
@@ -21,7 +21,7 @@ impl Keys {
     ///
     /// # Errors
     /// When there is none.
-    pub(crate) fn take() -> io::Result<Self> {
+    pub fn take() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut raw = before.clone();
         raw.make_raw();
@@ -42,7 +42,7 @@ impl Drop for Keys {
 
 /// What came of waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub enum Heard {
     /// These bytes of keys.
     Keys(Vec<u8>),
     /// The other descriptor has something.
@@ -57,7 +57,7 @@ pub(crate) enum Heard {
 ///
 /// # Errors
 /// When the kernel cannot wait.
-pub(crate) fn hear(other: impl AsFd, limit: Duration) -> io::Result<Heard> {
+pub fn hear(other: impl AsFd, limit: Duration) -> io::Result<Heard> {
     let limit = Timespec::try_from(limit).map_err(|_| io::ErrorKind::InvalidInput)?;
     let stdin = io::stdin();
     let mut fds = [
@@ -82,7 +82,7 @@ pub(crate) fn hear(other: impl AsFd, limit: Duration) -> io::Result<Heard> {
 
 /// Columns and rows of the terminal at standard output; 80 and 24 where it does not say.
 #[must_use]
-pub(crate) fn size() -> (usize, usize) {
+pub fn size() -> (usize, usize) {
     match tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
         _ => (80, 24),
@@ -91,6 +91,6 @@ pub(crate) fn size() -> (usize, usize) {
 
 /// Whether standard input and output are a terminal.
 #[must_use]
-pub(crate) fn is_there() -> bool {
+pub fn is_there() -> bool {
     rustix::termios::isatty(io::stdin()) && rustix::termios::isatty(io::stdout())
 }

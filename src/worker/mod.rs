@@ -96,7 +96,7 @@ use crate::worker::turn::{CloseReason, Turn};
 use crate::worker::upstreams::UpstreamTable;
 
 pub use crate::core::slots::Slots;
-pub(crate) use crate::worker::http::access_log::PENDING_BYTES_MAX as ACCESS_LINES_BYTES_MAX;
+pub use crate::worker::http::access_log::PENDING_BYTES_MAX as ACCESS_LINES_BYTES_MAX;
 pub use crate::worker::listening_sockets::Opened;
 pub use crate::worker::told::{Adopted, Census, Stage};
 
@@ -336,7 +336,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// Says that the process may have so many descriptors.
-    pub(crate) fn set_descriptors_max(&self, descriptors: u64) {
+    pub fn set_descriptors_max(&self, descriptors: u64) {
         self.shared.board.set_bounds(Bounds {
             waiting_bytes: self.shared.io.buffers.account().bytes_max(),
             descriptors,

@@ -37,7 +37,7 @@ impl<N: Net> Worker<N> {
 
     /// What it counts in.
     #[must_use]
-    pub(crate) fn board(&self) -> &crate::board::Board {
+    pub fn board(&self) -> &crate::board::Board {
         &self.shared.board
     }
 
@@ -88,7 +88,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// Shows the other processes how many access log lines were lost.
-    pub(crate) fn show_lines_lost(&self) {
+    pub fn show_lines_lost(&self) {
         self.shared.board.set_lines_lost(self.access_lines_lost());
     }
 

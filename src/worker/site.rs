@@ -33,16 +33,16 @@ pub(crate) struct Site {
 /// One route.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) prefix: String,
-    pub(crate) strip_prefix: bool,
+    pub prefix: String,
+    pub strip_prefix: bool,
     pub(crate) request_edits: FieldEdits,
     response_edits: FieldEdits,
     /// The same over TLS, where they differ.
     secure_response_edits: Option<FieldEdits>,
-    pub(crate) body_bytes_max: Option<u64>,
-    pub(crate) abort_on_close: Option<bool>,
+    pub body_bytes_max: Option<u64>,
+    pub abort_on_close: Option<bool>,
     /// They win over the upstream's.
-    pub(crate) timeouts: model::TimeoutOverrides,
+    pub timeouts: model::TimeoutOverrides,
     pub(crate) act: Act,
 }
 

@@ -22,16 +22,16 @@ use crate::worker::timers::Timers;
 
 /// An upstream as the worker uses it.
 pub(crate) struct Upstream {
-    pub(crate) name: String,
+    pub name: String,
     pub(crate) members: Vec<BackendId>,
     pub(crate) balancer: Balancer,
-    pub(crate) sticky: Option<StickyTags>,
+    pub sticky: Option<StickyTags>,
     /// Requests that wait for the backend they are bound to.
     pub(crate) queue: WaitQueue<SessionId>,
     pub(crate) budget: RetryBudget,
     pub(crate) settings: model::Upstream,
     /// What connections to its backends are secured with; none where they are not.
-    pub(crate) tls: Option<Made<ClientSettings>>,
+    pub tls: Option<Made<ClientSettings>>,
     pub(crate) refused_log: RateLimit,
     pub(crate) tls_log: RateLimit,
     pub(crate) column: UpstreamColumn,

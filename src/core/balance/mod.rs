@@ -44,7 +44,7 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// Its name in a configuration.
-    pub(crate) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::RoundRobin => "round_robin",
             Self::LeastConnections => "least_conn",

@@ -17,7 +17,7 @@ use super::syntax::is_token;
 
 /// The family, in lower case: by the first letter, those with `x-` by the one after it. A name
 /// that ends in `*` stands for all that begin so. Where both `-` and `_` are in use, both are here.
-pub(crate) const FAMILY: &[&str] = &[
+pub const FAMILY: &[&str] = &[
     "auth-user",
     "authuser",
     "cert-chain*",

@@ -17,9 +17,9 @@ use crate::core::text;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     /// Its first address.
-    pub(crate) address: IpAddr,
+    pub address: IpAddr,
     /// Leading bits that count.
-    pub(crate) prefix_bits: u8,
+    pub prefix_bits: u8,
 }
 
 impl Network {

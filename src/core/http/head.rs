@@ -19,10 +19,10 @@ pub use request::{Expect, RequestFacts, RequestHead, TargetForm};
 pub use response::{ResponseFacts, ResponseHead};
 
 /// The longest head that offsets can describe, in bytes.
-pub(crate) const HEAD_BYTES_LIMIT: usize = 65_535;
+pub const HEAD_BYTES_LIMIT: usize = 65_535;
 
 /// The most fields that a head can be allowed.
-pub(crate) const FIELDS_LIMIT: usize = 256;
+pub const FIELDS_LIMIT: usize = 256;
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,7 +41,7 @@ pub enum Oddity {
 
 impl Oddity {
     /// All kinds, in the order of their numbers.
-    pub(crate) const ALL: [Self; 14] = [
+    pub const ALL: [Self; 14] = [
         Self::EmptyLine,
         Self::StatusLine,
         Self::StatusCode,
@@ -60,7 +60,7 @@ impl Oddity {
 
     /// The kind in a few words, for statistics and log lines.
     #[must_use]
-    pub(crate) const fn words(self) -> &'static str {
+    pub const fn words(self) -> &'static str {
         match self {
             Self::EmptyLine => "empty line before the status line",
             Self::StatusLine => "odd status line",

@@ -193,7 +193,7 @@ pub(crate) fn write_redirect(status: u16, location: &[u8], to: &ReplyTo<'_>, out
 
 /// The reason phrase of a status (RFC 9110 section 15); empty where none is registered.
 #[must_use]
-pub(crate) const fn reason(status: u16) -> &'static str {
+pub const fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         101 => "Switching Protocols",
@@ -253,7 +253,7 @@ pub(crate) const fn reason(status: u16) -> &'static str {
 /// The moment as HTTP writes it, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7), from
 /// the seconds since 1970. The year stops at 9999.
 #[must_use]
-pub(crate) fn imf_fixdate(unix_s: u64) -> [u8; 29] {
+pub fn imf_fixdate(unix_s: u64) -> [u8; 29] {
     let now = CivilTime::from_unix(unix_s.min(UNIX_S_MAX));
     let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
     date[..3].copy_from_slice(now.weekday_name.as_bytes());

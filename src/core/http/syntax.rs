@@ -2,7 +2,7 @@
 
 /// Whether these bytes are a token, as names and methods are.
 #[must_use]
-pub(crate) fn is_token(name: &[u8]) -> bool {
+pub fn is_token(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|&byte| is_token_byte(byte))
 }
 

@@ -28,7 +28,7 @@ const fn table() -> [u32; 256] {
 }
 
 /// The checksum of these parts, one behind the other.
-pub(crate) fn crc32c(parts: &[&[u8]]) -> u32 {
+pub fn crc32c(parts: &[&[u8]]) -> u32 {
     let mut rest = u32::MAX;
     for byte in parts.iter().copied().flatten() {
         let [low, ..] = rest.to_le_bytes();

@@ -5,7 +5,10 @@ use crate::tls::CIPHER_SUITES;
 use crate::tls::material::{Certificate, ListenerMaterial, TicketKey};
 
 fn file(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/../tests/certificates/{name}",
+        env!("CARGO_MANIFEST_DIR")
+    );
     std::fs::read(path).expect("a file of the tests")
 }
 

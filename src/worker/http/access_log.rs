@@ -11,7 +11,7 @@ use crate::core::time::Tick;
 use crate::worker::http::received::Request;
 
 /// Lines that wait for their writer, in bytes; what does not fit is dropped and counted.
-pub(crate) const PENDING_BYTES_MAX: usize = 1024 * 1024;
+pub const PENDING_BYTES_MAX: usize = 1024 * 1024;
 
 /// Longest value kept of a request for its line, in bytes: one more than is written, so that the
 /// line shows the cut.

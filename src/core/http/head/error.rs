@@ -98,7 +98,7 @@ impl HeadError {
 
     /// The status to answer a request with that breaks the rule. For a response it is 502.
     #[must_use]
-    pub(crate) const fn status(self) -> u16 {
+    pub const fn status(self) -> u16 {
         match self {
             Self::StartLine
             | Self::Method
@@ -144,7 +144,7 @@ impl HeadError {
 
     /// The rule, for a log line.
     #[must_use]
-    pub(crate) const fn reason(self) -> &'static str {
+    pub const fn reason(self) -> &'static str {
         match self {
             Self::StartLine => "malformed start line",
             Self::Method => "invalid method",

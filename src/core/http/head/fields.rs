@@ -174,7 +174,7 @@ impl Fields {
 
     /// The first value of the fields of a name that may not be a known one.
     #[must_use]
-    pub(crate) fn find<'a>(&self, name: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
+    pub fn find<'a>(&self, name: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
         self.list
             .iter()
             .find(|field| field.name.of(bytes).eq_ignore_ascii_case(name))
