@@ -16,6 +16,8 @@ pub struct Finding {
     pub verdict: Verdict,
     /// Probe results in a row that speak against the verdict. At most 65,535.
     pub(crate) contrary: u32,
+    /// Probe results in a row that led to the verdict; 0 where it was assumed. At most 255.
+    pub(crate) grounds: u32,
     /// Why the last probe failed; none when it passed.
     pub reason: Option<Reason>,
 }
@@ -76,6 +78,7 @@ impl Finding {
         Some(Self {
             verdict,
             contrary: u32::from(bits16(word >> 32)),
+            grounds: u32::from(bits16(word >> GROUNDS_AT & 0xff)),
             reason: Reason::read(bits16(word >> 16 & 0xff), bits16(word >> 48)),
         })
     }
@@ -87,9 +90,10 @@ impl Finding {
             Verdict::Down => 0b01,
             Verdict::Up => 0b11,
         };
-        let (code, status) = self.reason.map_or((0, 0), Reason::code);
+        let (code, status) = Reason::code_of(self.reason);
         let contrary = u64::from(self.contrary.min(0xffff));
-        verdict | u64::from(code) << 16 | contrary << 32 | u64::from(status) << 48
+        let grounds = u64::from(self.grounds.min(0xff)) << GROUNDS_AT;
+        verdict | grounds | u64::from(code) << 16 | contrary << 32 | u64::from(status) << 48
     }
 }
 
@@ -131,6 +135,11 @@ impl Reason {
         }
     }
 
+    /// The number of a reason and a status; 0 where there is none.
+    pub(crate) fn code_of(reason: Option<Self>) -> (u8, u16) {
+        reason.map_or((0, 0), Self::code)
+    }
+
     /// Its number, and a status.
     fn code(self) -> (u8, u16) {
         if let Self::Status(status) = self {
@@ -150,7 +159,7 @@ impl Reason {
     }
 
     /// The reason of this number; one that is not known is some other one.
-    fn read(code: u16, status: u16) -> Option<Self> {
+    pub(crate) fn read(code: u16, status: u16) -> Option<Self> {
         match code {
             0 => None,
             code if code == u16::from(STATUS_CODE) => Some(Self::Status(status)),
@@ -230,6 +239,7 @@ const STATUS_CODE: u8 = 0xff;
 const BAD_HEAD_CODE: u8 = 0xfe;
 const TLS_CODE: u8 = 0xfd;
 
+const GROUNDS_AT: u32 = 2;
 const UNTIL_BITS: u32 = 48;
 const UNTIL_MAX: u64 = (1 << UNTIL_BITS) - 1;
 
@@ -251,10 +261,11 @@ mod tests {
             .chain(Fault::all().map(Reason::Tls));
         for reason in reasons.map(Some).chain([None]) {
             for verdict in [Verdict::Up, Verdict::Down] {
-                for contrary in [0, 1, 0xffff] {
+                for (contrary, grounds) in [(0, 0xff), (1, 0), (0xffff, 3)] {
                     let finding = Finding {
                         verdict,
                         contrary,
+                        grounds,
                         reason,
                     };
                     assert_ne!(finding.word(), 0);

@@ -66,6 +66,8 @@ pub struct Health {
     known: bool,
     /// Probe results in a row that speak against the verdict.
     contrary: u32,
+    /// Probe results in a row that led to the verdict; 0 where it was assumed.
+    grounds: u32,
     /// Failures of real traffic in a row.
     failures: u32,
     ejected_until: Option<Tick>,
@@ -94,6 +96,7 @@ impl Health {
             since: now,
             known: false,
             contrary: 0,
+            grounds: 0,
             failures: 0,
             ejected_until: None,
             history: EjectHistory::default(),
@@ -180,11 +183,13 @@ impl Health {
     }
 
     /// Another process probes the backend: what it has found counts here as if it had been found
-    /// here. `contrary` results in a row speak against the verdict, which stands since `since`.
-    pub(crate) fn adopt(&mut self, verdict: Verdict, contrary: u32, since: Tick) {
+    /// here. `contrary` results in a row speak against the verdict, to which `grounds` in a row
+    /// have led at `since`.
+    pub(crate) fn adopt(&mut self, verdict: Verdict, contrary: u32, grounds: u32, since: Tick) {
         self.verdict = verdict;
         self.since = since;
         self.contrary = contrary;
+        self.grounds = grounds;
         self.known = true;
     }
 
@@ -240,6 +245,12 @@ impl Health {
         self.contrary
     }
 
+    /// Probe results in a row that led to the verdict; 0 where it was assumed.
+    #[must_use]
+    pub(crate) fn grounds(&self) -> u32 {
+        self.grounds
+    }
+
     /// Whether some results speak against the verdict, but not yet enough to change it.
     #[must_use]
     pub(crate) fn is_changing(&self) -> bool {
@@ -266,6 +277,7 @@ impl Health {
         };
         self.verdict = to;
         self.since = now;
+        self.grounds = self.contrary;
         self.contrary = 0;
         transition
     }
@@ -489,10 +501,10 @@ mod tests {
     #[test]
     fn what_another_process_has_found_is_gone_on_from() {
         let mut health = Health::new(Up, Tick(0));
-        health.adopt(Up, 2, Tick(7));
+        health.adopt(Up, 2, 1, Tick(7));
         let change = health.on_probe(false, RISE_2_FALL_3, Tick(10));
         assert_eq!(change.map(|it| (it.results, it.previous_ms)), Some((3, 3)));
-        health.adopt(Up, 0, Tick(20));
+        health.adopt(Up, 0, 1, Tick(20));
         assert!(health.is_usable() && health.is_known() && !health.is_changing());
         assert_eq!((health.since(), health.contrary()), (Tick(20), 0));
     }

@@ -236,7 +236,7 @@ impl UpstreamTable {
         }
         let health = &mut self.backends.get_mut(id).health;
         let is_news = health.verdict() != finding.verdict;
-        health.adopt(finding.verdict, finding.contrary, since);
+        health.adopt(finding.verdict, finding.contrary, finding.grounds, since);
         if is_news {
             let label = &self.entry(id).label;
             match (finding.verdict, finding.reason) {
@@ -275,6 +275,7 @@ impl UpstreamTable {
         let finding = Finding {
             verdict: health.verdict(),
             contrary: health.contrary(),
+            grounds: health.grounds(),
             reason,
         };
         let column = self.entry(id).column;
