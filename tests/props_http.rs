@@ -223,6 +223,7 @@ mod access_log {
     use weir::core::access_log::{
         HttpRecord, LogFormat, StickyUse, TcpRecord, Timings, TlsRecord, Why,
     };
+    use weir::core::request_id::{OwnId, RequestId};
 
     /// Reads one JSON string at the start of `text`, strictly, and gives what follows it.
     fn string(text: &[u8]) -> Option<&[u8]> {
@@ -332,7 +333,7 @@ mod access_log {
             let name = is_known.then_some(name.as_str());
             let record = HttpRecord {
                 unix_ms,
-                id: number,
+                id: RequestId::Own(OwnId { start: number, number }),
                 client: is_known.then_some([192, 0, 2, 1].into()),
                 listener: name.unwrap_or("l"),
                 host: &values[0],
@@ -381,7 +382,7 @@ mod access_log {
         fn no_name_leaves_its_place_in_a_session_line(name in any::<String>()) {
             let record = TcpRecord {
                 unix_ms: 0,
-                id: 0,
+                id: RequestId::Own(OwnId { start: 0, number: 0 }),
                 client: None,
                 listener: &name,
                 sni: Some(&name),

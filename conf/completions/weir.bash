@@ -15,12 +15,15 @@ _weir_targets() {
 
 _weir() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local verbs="status backends listeners top config drain disable enable weight kick add remove
+    local verbs="status backends listeners why top config drain disable enable weight kick add remove
         reload metrics ready log-level"
     local verb="" word at
     local -a _weir_where=()
     COMPREPLY=()
     case $prev in
+        --last)
+            COMPREPLY=($(compgen -W "5xx 4xx error slow retried any" -- "$cur"))
+            return ;;
         -c | --config | -p | --pid-file | --socket)
             COMPREPLY=($(compgen -f -- "$cur"))
             return ;;
@@ -41,7 +44,7 @@ _weir() {
         case $word in
             -c | -p | --config | --pid-file | --socket)
                 _weir_where+=("$word" "${COMP_WORDS[++at]}") ;;
-            --wait | --id | --weight) ((at++)) ;;
+            --wait | --id | --weight | --last) ((at++)) ;;
             -*) ;;
             *) [[ -n $verb ]] || verb=$word ;;
         esac
@@ -52,6 +55,7 @@ _weir() {
             drain) options+=" --wait" ;;
             add) options+=" --id --weight" ;;
             reload) options+=" --reset" ;;
+            why) options+=" --last" ;;
         esac
         COMPREPLY=($(compgen -W "$options" -- "$cur"))
         return

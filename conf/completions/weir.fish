@@ -19,7 +19,7 @@ function __weir_needs_verb
     test (count $words) -ge 2; and test $words[2] = ctl; and not __fish_seen_subcommand_from $__weir_verbs
 end
 
-set -g __weir_verbs status backends listeners top config drain disable enable weight kick add remove reload metrics ready log-level
+set -g __weir_verbs status backends listeners why top config drain disable enable weight kick add remove reload metrics ready log-level
 
 complete -c weir -f
 complete -c weir -n __fish_use_subcommand -a ctl -d 'ask a weir that runs, and steer it'
@@ -33,6 +33,7 @@ complete -c weir -n __fish_use_subcommand -s s -x -a 'reload reopen upgrade quit
 complete -c weir -n __weir_needs_verb -a status -d 'how weir is, in a few lines'
 complete -c weir -n __weir_needs_verb -a backends -d 'each backend'
 complete -c weir -n __weir_needs_verb -a listeners -d 'each listener'
+complete -c weir -n __weir_needs_verb -a why -d 'why a request went where it went'
 complete -c weir -n __weir_needs_verb -a top -d 'how everything goes, as it goes'
 complete -c weir -n __weir_needs_verb -a config -d 'what runs, with every default'
 complete -c weir -n __weir_needs_verb -a drain -d 'no new sessions but those that stick to it'
@@ -49,6 +50,7 @@ complete -c weir -n __weir_needs_verb -a log-level -d 'log from this level up'
 
 complete -c weir -n '__fish_seen_subcommand_from ctl' -l socket -r -F -d 'the admin socket'
 complete -c weir -n '__fish_seen_subcommand_from ctl' -l json -d 'for programs'
+complete -c weir -n '__fish_seen_subcommand_from why' -l last -x -a '5xx 4xx error slow retried any' -d 'of the last of a kind'
 complete -c weir -n '__fish_seen_subcommand_from drain' -l wait -x -d 'return when it is empty'
 complete -c weir -n '__fish_seen_subcommand_from add' -l id -x -d 'its identity'
 complete -c weir -n '__fish_seen_subcommand_from add' -l weight -x -d 'its share of the traffic'

@@ -22,3 +22,4 @@ pub(crate) mod server;
 pub(crate) mod status;
 mod steady;
 pub(crate) mod view;
+pub(crate) mod why;

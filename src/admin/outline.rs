@@ -1,7 +1,10 @@
 //! What the admin door knows of the configuration: names, not settings.
 
+use std::collections::HashMap;
+
+use crate::board::name_key;
 use crate::config::model::{Action, Config, Listener, Mode, Route, Upstream};
-use crate::core::http::route::HostPattern;
+use crate::core::table::Table;
 
 /// The parts of a configuration, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,6 +116,27 @@ impl Outline {
         }
     }
 
+    /// All names by the keys that they are known by.
+    pub(crate) fn names(&self) -> HashMap<u64, &str> {
+        let mut names = HashMap::new();
+        let mut add = |table, column: &str, name| {
+            names.insert(name_key(table, column), name);
+        };
+        for listener in &self.listeners {
+            add(Table::Listeners, &listener.column, listener.name.as_str());
+            for route in &listener.routes {
+                add(Table::Routes, &route.column, route.name.as_str());
+            }
+        }
+        for upstream in &self.upstreams {
+            add(Table::Upstreams, &upstream.column, upstream.name.as_str());
+            for backend in &upstream.backends {
+                add(Table::Backends, &backend.column, backend.name.as_str());
+            }
+        }
+        names
+    }
+
     /// The upstream of that name.
     pub(crate) fn upstream(&self, name: &str) -> Option<&UpstreamOutline> {
         self.upstreams.iter().find(|it| it.name == name)
@@ -145,30 +169,15 @@ fn of_listener(
 }
 
 fn of_route(route: &Route, listener_column: &str, upstreams: &[Upstream]) -> RouteOutline {
-    let name = route_name(route);
     let leads_to = match &route.action {
         Action::Proxy(upstream) => upstreams[*upstream].name.clone(),
         Action::Respond(_) => "respond".to_owned(),
         Action::Redirect { .. } => "redirect".to_owned(),
     };
     RouteOutline {
-        column: format!("{listener_column} route {name}"),
-        name,
+        column: route.column_name(listener_column),
+        name: route.name(),
         leads_to,
-    }
-}
-
-/// Host and prefix, as in the file, with the methods where it is not for all.
-fn route_name(route: &Route) -> String {
-    let methods = route.methods.join(",");
-    let host = match &route.host {
-        HostPattern::Any => String::new(),
-        HostPattern::Exact(host) => host.clone(),
-        HostPattern::Suffix(suffix) => format!("*{suffix}"),
-    };
-    match methods.is_empty() {
-        true => format!("{host}{}", route.prefix),
-        false => format!("{methods} {host}{}", route.prefix),
     }
 }
 

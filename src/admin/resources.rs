@@ -9,7 +9,9 @@ use crate::admin::page;
 use crate::admin::request::{Request, Verb};
 use crate::admin::status::Status;
 use crate::admin::view::View;
+use crate::admin::why::{self, Question, Which};
 use crate::config::model::WEIGHT_MAX;
+use crate::core::request_id::WantedId;
 
 /// Sessions that are told unless fewer are asked for, and at most.
 const SESSIONS_DEFAULT: u32 = 100;
@@ -33,6 +35,7 @@ pub(crate) enum Look {
     Ready,
     Metrics(Exposition),
     Status,
+    Why(Question),
 }
 
 /// A sentence about what is wrong with a request, with its status.
@@ -63,6 +66,7 @@ pub(crate) fn meaning(request: &Request, outline: &Outline) -> Result<Meaning, M
             Some(Meaning::Look(Look::Metrics(form)))
         }
         "/status.json" => Some(Meaning::Look(Look::Status)),
+        "/why" => Some(Meaning::Look(Look::Why(question(request)?))),
         "/config" => Some(Meaning::Ask(Action::ShowConfig)),
         "/sessions" => {
             let count_max = number(request, "max", 1, SESSIONS_MAX)?;
@@ -97,11 +101,32 @@ const ACTIONS: [&str; 13] = [
 ];
 
 fn unknown(path: &str) -> Mistake {
-    let there = "/, /live, /ready, /metrics, /status.json, /config, /sessions and, with POST, ";
+    let there =
+        "/, /live, /ready, /metrics, /status.json, /why, /config, /sessions and, with POST, ";
     (
         404,
         format!("no {path} here, but {there}{}", ACTIONS.join(", ")),
     )
+}
+
+/// Of which requests it is asked why they ended as they did.
+fn question(request: &Request) -> Result<Question, Mistake> {
+    if let Some(id) = request.parameter("id") {
+        return Ok(Question::Of(WantedId::of(id)));
+    }
+    let words = request.parameter("last").unwrap_or_default();
+    let which = Which::read(words).ok_or_else(|| {
+        let words = format!(
+            "`last` is `{words}`, must be {}; or name one by `id`",
+            Which::WORDS
+        );
+        (400, words)
+    })?;
+    let count_max = number(request, "max", 1, why::LAST_MAX)?;
+    Ok(Question::Last {
+        which,
+        count_max: count_max.unwrap_or(why::LAST_DEFAULT),
+    })
 }
 
 fn action(request: &Request, outline: &Outline) -> Result<Action, Mistake> {
@@ -263,6 +288,7 @@ pub(crate) fn show(look: Look, view: &View<'_>) -> Answer {
         },
         Look::Metrics(form) => Answer::flow(form.content_type(), metrics::Scrape::new(form, view)),
         Look::Status => Answer::flow(JSON, Status::default()),
+        Look::Why(question) => why::answer(question, view),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What there is to see.
 
+use std::collections::VecDeque;
+
 use crate::admin::outline::{Facts, Outline};
 use crate::board::{BackendColumn, Board, CodeClass, RowState};
 use crate::core::time::Tick;
@@ -9,15 +11,34 @@ use crate::core::time::Tick;
 pub(crate) struct Seen {
     pub(crate) outline: Outline,
     pub(crate) facts: Facts,
+    /// Names that reloads took away, by key, the latest last: requests of before may tell of them.
+    gone: VecDeque<(u64, String)>,
 }
 
+/// How many names are remembered that have gone.
+const GONE_MAX: usize = 1_024;
+
 impl Seen {
+    /// That is configured from now on.
+    pub(crate) fn adopt(&mut self, outline: Outline) {
+        let before = std::mem::replace(&mut self.outline, outline);
+        let names = self.outline.names();
+        self.gone.retain(|(key, _)| !names.contains_key(key));
+        for (key, name) in before.names() {
+            if !names.contains_key(&key) {
+                self.gone.push_back((key, name.to_owned()));
+            }
+        }
+        self.gone.drain(..self.gone.len().saturating_sub(GONE_MAX));
+    }
+
     /// All that there is to see at this moment, in milliseconds since 1970.
     pub(crate) fn view<'a>(&'a self, board: &'a Board, now: Tick, unix_ms: u64) -> View<'a> {
         View {
             board,
             outline: &self.outline,
             facts: &self.facts,
+            gone: &self.gone,
             now,
             unix_ms,
         }
@@ -30,6 +51,7 @@ pub(crate) struct View<'a> {
     pub(crate) board: &'a Board,
     pub(crate) outline: &'a Outline,
     pub(crate) facts: &'a Facts,
+    pub(crate) gone: &'a VecDeque<(u64, String)>,
     /// On the clock of the machine that ticks come from.
     pub(crate) now: Tick,
     /// Milliseconds since 1970.

@@ -289,7 +289,7 @@ impl Board {
         check(&self.layout, names).err().unwrap_or(of_now)
     }
 
-    fn hash_at(&self, number: usize) -> u64 {
+    pub(super) fn hash_at(&self, number: usize) -> u64 {
         self.hashes()[number].load(Ordering::Relaxed)
     }
 
@@ -340,8 +340,8 @@ fn hash_of<S: AsRef<str>>((table, name): &(Table, S)) -> u64 {
     hash(*table, name.as_ref())
 }
 
-/// Never 0, which is a free place.
+/// The key by which a name is known. Never 0, which is a free place.
 #[inline(never)]
-pub(super) fn hash(table: Table, name: &str) -> u64 {
+pub fn hash(table: Table, name: &str) -> u64 {
     bytes_key(name.as_bytes()).wrapping_add(table as u64).max(1)
 }

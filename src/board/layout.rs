@@ -1,14 +1,16 @@
 //! Where things are on a board, in words.
 //!
 //! A board is a header, a directory of names, the words that all rows share of each name, and
-//! rows. A row is what it says of its worker, and then the cells of all columns; a column has the
-//! same place in every row, which the directory tells. The header says where each part begins and
-//! how large it is, and what the columns of each table are made of: whoever reads only that can
-//! add up the rows of a board that has more or wider columns than its own.
+//! rows. A row is what it says of its worker, then the cells of all columns, then the rings of its
+//! last decisions; a column has the same place in every row, which the directory tells. The header
+//! says where each part begins and how large it is, and what the columns of each table are made
+//! of: whoever reads only that can add up the rows of a board that has more or wider columns than
+//! its own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cells::{CELLS_MAX, SHARED_WORDS, UNIT, Width};
+use super::rings::RingSize;
 use crate::core::http::oddity::Oddity;
 use crate::core::table::Table;
 
@@ -41,7 +43,7 @@ const ROW_CELLS_MAX: usize = CELLS_MAX + NAMES_MAX * CELLS_PER_NAME;
 /// Tells a board from other memory: `weir\0brd`.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"weir\0brd");
 /// Grows with every change of what a header or a cell means.
-pub(super) const VERSION: u64 = 5;
+pub(super) const VERSION: u64 = 6;
 
 // The header.
 pub(super) const MAGIC_AT: usize = 0;
@@ -90,7 +92,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The largest of a board which several processes share: 706 MiB of addresses. What nobody has
+    /// The largest of a board which several processes share: 766 MiB of addresses. What nobody has
     /// looked at takes no memory.
     pub(super) const SHARED: Self = Self::shared(SIZES[0]);
     /// That which a board has that only one process sees, before it grows.
@@ -122,7 +124,8 @@ impl Layout {
             shared_at,
             rows,
             rows_at: end.next_multiple_of(page),
-            row_words: (ROW_HEAD_WORDS + row_cells).next_multiple_of(page),
+            row_words: (ROW_HEAD_WORDS + row_cells + RingSize::of(rows).words())
+                .next_multiple_of(page),
             cells_at: ROW_HEAD_WORDS,
             row_cells,
         }
@@ -135,13 +138,14 @@ impl Layout {
 
     /// The parts of a board with one row that a layout with more room has as well: where each is,
     /// and how many words it has.
-    pub(super) fn parts(&self) -> [(usize, usize); 5] {
+    pub(super) fn parts(&self) -> [(usize, usize); 6] {
         [
             (0, HEADER_WORDS),
             (self.hashes_at, self.names),
             (self.locations_at, self.names),
             (self.shared_at, self.names * SHARED_WORDS),
             (self.rows_at, self.cells_at + self.row_cells),
+            (self.rows_at + self.rings_at(), self.ring_size().words()),
         ]
     }
 
@@ -153,6 +157,15 @@ impl Layout {
     /// Where a row begins.
     pub(super) const fn row_at(&self, row: usize) -> usize {
         self.rows_at + row * self.row_words
+    }
+
+    /// From the beginning of a row to the rings of its last decisions.
+    pub(super) const fn rings_at(&self) -> usize {
+        self.cells_at + self.row_cells
+    }
+
+    pub(super) const fn ring_size(&self) -> RingSize {
+        RingSize::of(self.rows)
     }
 
     /// Writes it into the header of a board that is all zero, and what a board is known by.
@@ -190,7 +203,7 @@ impl Layout {
         (is_so && layout.words() <= words.len()).then_some(layout)
     }
 
-    fn strides(&self) -> [usize; 13] {
+    fn strides(&self) -> [usize; 15] {
         [
             self.hashes_at,
             self.locations_at,
@@ -205,6 +218,8 @@ impl Layout {
             ODDITIES_AT,
             ODDITIES,
             Table::ALL.len(),
+            self.rings_at(),
+            self.ring_size().words(),
         ]
     }
 }

@@ -16,6 +16,7 @@ mod cells;
 mod directory;
 mod layout;
 mod loads;
+mod rings;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -40,8 +41,10 @@ pub use cells::{
     CountedListeners, CountedRoutes, CountedUpstreams, ListenerCell, RouteCell, Span, Timed,
     UpstreamWord, Word,
 };
+pub use directory::hash as name_key;
 pub use layout::{NAMES_MAX, ROWS_MAX};
 pub use loads::NotesRead;
+pub(crate) use rings::Keep;
 pub use rows::{Bounds, RowState, Usage};
 
 /// Words that a shared board needs in an address space of so many bytes, of which it leaves most
@@ -222,6 +225,15 @@ impl Board {
         self.layout.names - 1
     }
 
+    /// The key of the name that has a column; 0 where it is not listed.
+    #[must_use]
+    pub(crate) fn key_of<K: Counted>(&self, column: Column<K>) -> u64 {
+        match column.number() {
+            0 => 0,
+            number => self.hash_at(number),
+        }
+    }
+
     /// Who we are to the others.
     #[must_use]
     pub(crate) fn holder(&self) -> Holder {
@@ -292,7 +304,11 @@ impl Board {
         for ((from, count), (to, _)) in old.parts().into_iter().zip(new.parts()) {
             let from = &self.memory.words()[from..from + count];
             for (to, from) in memory.words()[to..].iter().zip(from) {
-                to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+                let word = from.load(Ordering::Relaxed);
+                // What was never written is no memory yet.
+                if word != 0 {
+                    to.store(word, Ordering::Relaxed);
+                }
             }
         }
         new.write(memory.words());

@@ -708,6 +708,30 @@ pub struct Route {
     pub action: Action,
 }
 
+impl Route {
+    /// As a person would name it: host and prefix, as in the file, with the methods where it is not
+    /// for all.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let methods = self.methods.join(",");
+        let host = match &self.host {
+            HostPattern::Any => String::new(),
+            HostPattern::Exact(host) => host.clone(),
+            HostPattern::Suffix(suffix) => format!("*{suffix}"),
+        };
+        match methods.is_empty() {
+            true => format!("{host}{}", self.prefix),
+            false => format!("{methods} {host}{}", self.prefix),
+        }
+    }
+
+    /// Its name on the board, where that of its listener is this.
+    #[must_use]
+    pub fn column_name(&self, listener: &str) -> String {
+        format!("{listener} route {}", self.name())
+    }
+}
+
 /// What a route does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {

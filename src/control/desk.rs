@@ -140,7 +140,7 @@ impl Desk {
     /// That is configured from now on.
     pub(super) fn set_outline(&mut self, outline: Outline) {
         let round = self.seen.outline.round + 1;
-        self.seen.outline = Outline { round, ..outline };
+        self.seen.adopt(Outline { round, ..outline });
         self.order(&AdminOrder::Outline(self.seen.outline.clone()));
     }
 

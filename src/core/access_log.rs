@@ -20,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::core::calendar::CivilTime;
 use crate::core::layer::Secured;
+use crate::core::request_id::RequestId;
 use crate::core::text;
 
 /// Longest value taken from a request, in bytes before escaping; what is longer ends in `...`.
@@ -164,12 +165,40 @@ pub enum ClosedBy {
 }
 
 impl ClosedBy {
-    fn word(self) -> &'static str {
+    /// In a word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Backend => "backend",
             Self::Weir => "weir",
         }
+    }
+}
+
+/// Who has closed first where an HTTP request ends so; none where the client stays.
+pub(crate) fn closed_by(why: Why) -> Option<ClosedBy> {
+    match why {
+        Why::Ok => None,
+        Why::ClientLeftInRequest | Why::ClientLeftInData => Some(ClosedBy::Client),
+        Why::BackendClosedBeforeHead | Why::BackendCutBody | Why::BadResponse => {
+            Some(ClosedBy::Backend)
+        }
+        Why::HeaderTimeout
+        | Why::Refused
+        | Why::NoRoute
+        | Why::NoBackend
+        | Why::QueueTimeout
+        | Why::ConnectFailed
+        | Why::ConnectTimeout
+        | Why::ResponseTimeout
+        | Why::UploadTimeout
+        | Why::ResponseIdle
+        | Why::SendTimeout
+        | Why::IdleTimeout
+        | Why::HalfClosedTimeout
+        | Why::TunnelTimeout
+        | Why::DrainDeadline => Some(ClosedBy::Weir),
     }
 }
 
@@ -270,8 +299,8 @@ fn write_sni(sni: Option<&str>, out: &mut Vec<u8>) {
 pub struct HttpRecord<'a> {
     /// When it ended, in milliseconds since the Unix epoch.
     pub unix_ms: u64,
-    /// Its number; unique within the process.
-    pub id: u64,
+    /// By which it is known to others.
+    pub id: RequestId<'a>,
     /// The client, through trusted proxies; none over a Unix socket.
     pub client: Option<IpAddr>,
     /// The listener's name.
@@ -321,8 +350,8 @@ pub struct HttpRecord<'a> {
 pub struct TcpRecord<'a> {
     /// When it ended, in milliseconds since the Unix epoch.
     pub unix_ms: u64,
-    /// Its number; unique within the process.
-    pub id: u64,
+    /// By which it is known to others.
+    pub id: RequestId<'a>,
     /// The client; none over a Unix socket.
     pub client: Option<SocketAddr>,
     /// The listener's name.
@@ -570,13 +599,13 @@ impl<'a> Object<'a> {
         text::push(self.out, format_args!("{comma}\"{key}\":"));
     }
 
-    /// What every line begins with. The number is text, as many readers keep only 53 bits of one.
-    fn opening(&mut self, unix_ms: u64, id: u64) {
+    /// What every line begins with. An id needs no escape, whoever made it.
+    fn opening(&mut self, unix_ms: u64, id: RequestId<'_>) {
         self.key("ts");
         self.out.push(b'"');
         push_rfc3339(unix_ms, self.out);
         self.out.push(b'"');
-        self.plain("id", Some(format_args!("{id:016x}")));
+        self.plain("id", Some(id));
     }
 
     fn ending(&mut self, (why, reason): (Why, Option<&'static str>), closed_by: Option<ClosedBy>) {
@@ -688,7 +717,7 @@ fn clip(value: &[u8]) -> (&[u8], &'static str) {
 }
 
 /// Appends a time in UTC as RFC 3339 has it, with milliseconds: `2001-09-09T01:46:40.123Z`.
-pub(crate) fn push_rfc3339(unix_ms: u64, out: &mut Vec<u8>) {
+pub fn push_rfc3339(unix_ms: u64, out: &mut Vec<u8>) {
     let CivilTime {
         year,
         month,
@@ -731,7 +760,7 @@ mod tests {
     fn http() -> HttpRecord<'static> {
         HttpRecord {
             unix_ms: BILLION_MS,
-            id: 0xabc,
+            id: RequestId::Taken(b"0000000000000abc"),
             client: Some(IpAddr::V4([192, 0, 2, 1].into())),
             listener: "web",
             host: b"a.test",
@@ -765,7 +794,7 @@ mod tests {
     fn tcp() -> TcpRecord<'static> {
         TcpRecord {
             unix_ms: BILLION_MS,
-            id: 1,
+            id: RequestId::Taken(b"0000000000000001"),
             client: Some(SocketAddr::from(([192, 0, 2, 1], 4711))),
             listener: "db",
             sni: None,

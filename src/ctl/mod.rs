@@ -5,5 +5,6 @@ mod report;
 mod tables;
 mod top;
 mod verbs;
+mod why;
 
 pub use verbs::run;

@@ -9,7 +9,7 @@ use crate::config::model::AdminSocket;
 use crate::control::unix_ms;
 use crate::ctl::client::{self, Answer, Failure, Method, escaped};
 use crate::ctl::report::Report;
-use crate::ctl::{tables, top};
+use crate::ctl::{tables, top, why};
 
 /// Done.
 const EXIT_OK: u8 = 0;
@@ -76,6 +76,11 @@ const VERBS: &[Verb] = &[
         name: "listeners",
         arguments: "",
         about: "each listener: connections, requests, bytes",
+    },
+    Verb {
+        name: "why",
+        arguments: "ID|--last WHICH",
+        about: "why a request went where it went",
     },
     Verb {
         name: "top",
@@ -152,6 +157,12 @@ fn options() -> Options {
         .optopt("c", "config", "the socket that this file names", "FILE")
         .optflag("", "json", "for programs")
         .optflag("", "reset", "with reload: forget what was changed by hand")
+        .optopt(
+            "",
+            "last",
+            "with why: 5xx, 502, error, slow, retried or any",
+            "WHICH",
+        )
         .optopt("", "wait", "with drain: return when it is empty", "TIME")
         .optopt("", "id", "with add: its identity, else the address", "NAME")
         .optopt("", "weight", "with add: its share of the traffic", "N")
@@ -199,6 +210,7 @@ pub fn run(words: &[String]) -> Outcome {
         arguments: arguments.to_vec(),
         is_json: matches.opt_present("json"),
         resets: matches.opt_present("reset"),
+        last: matches.opt_str("last"),
         wait: matches.opt_str("wait"),
         id: matches.opt_str("id"),
         weight: matches.opt_str("weight"),
@@ -242,6 +254,7 @@ struct Asked {
     arguments: Vec<String>,
     is_json: bool,
     resets: bool,
+    last: Option<String>,
     wait: Option<String>,
     id: Option<String>,
     weight: Option<String>,
@@ -265,6 +278,7 @@ impl Asked {
                 Ok(()) => Outcome::default(),
                 Err(words) => Outcome::failed(EXIT_REFUSED, &words),
             }),
+            "why" => self.why(),
             "config" => Ok(self.get("/config")),
             "ready" => Ok(self.get("/ready")),
             "metrics" => Ok(self.get("/metrics")),
@@ -289,6 +303,25 @@ impl Asked {
             }
             other => Err(format!("`{other}` is no verb")),
         }
+    }
+
+    fn why(&self) -> Result<Outcome, String> {
+        let target = match &self.last {
+            Some(which) => format!("/why?last={}", escaped(which)),
+            None => {
+                let missing = |_| "whose? ID or --last WHICH is missing".to_owned();
+                let id = self.argument(0, "ID").map_err(missing)?;
+                format!("/why?id={}", escaped(id))
+            }
+        };
+        let told = self.get(&target);
+        if self.is_json || told.status != EXIT_OK {
+            return Ok(told);
+        }
+        Ok(match why::text(&told.text) {
+            Some(text) => Outcome::done(text),
+            None => Outcome::failed(EXIT_REFUSED, "weir says what is no answer to that"),
+        })
     }
 
     fn drain(&self) -> Result<Outcome, String> {

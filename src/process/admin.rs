@@ -117,7 +117,7 @@ impl Attendant {
                 Arrival::Closed => return false,
             };
             match understand(packet) {
-                Ok((AdminOrder::Outline(outline), _)) => self.seen.outline = outline,
+                Ok((AdminOrder::Outline(outline), _)) => self.seen.adopt(outline),
                 Ok((AdminOrder::Facts(facts), _)) => self.seen.facts = facts,
                 Ok((AdminOrder::Reply { ticket, reply }, _)) => self.reply(ticket, &reply),
                 Ok((AdminOrder::Begin { .. }, _)) | Err(_) => {

@@ -251,7 +251,7 @@ impl<N: Net> Worker<N> {
                 listener.is_http = false;
             }
             Mode::Tls { .. } => listener.is_http = false,
-            Mode::Http(http) => match Site::new(http, upstreams) {
+            Mode::Http(http) => match Site::new(&settings.column_name(), http, upstreams) {
                 Ok(site) => {
                     listener.is_http = true;
                     listener.site = Some(Arc::new(site));

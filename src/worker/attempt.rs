@@ -4,7 +4,9 @@
 use std::io::ErrorKind;
 
 use crate::core::backend::{BackendId, Lease};
+use crate::core::decision::{TRIES_MAX, TriedAt};
 use crate::core::finding::Reason;
+use crate::core::time::Tick;
 use crate::worker::keys::UpstreamSlot;
 
 /// The search for a backend: which upstream, what has failed, and the lease on the present one.
@@ -28,6 +30,17 @@ struct Earlier {
     addresses_failed: u8,
     /// The error of the network that failed last.
     failed: Option<Reason>,
+    /// The first backends that failed, and why.
+    failed_tries: Vec<FailedTry>,
+}
+
+/// A backend that has failed, for whoever asks later.
+pub(crate) struct FailedTry {
+    /// The key of its name on the board.
+    pub(crate) backend: u64,
+    pub(crate) at: Tick,
+    pub(crate) stage: TriedAt,
+    pub(crate) reason: Option<Reason>,
 }
 
 impl Attempt {
@@ -55,6 +68,34 @@ impl Attempt {
         if let Some(earlier) = &mut self.earlier {
             earlier.failed = None;
         }
+    }
+
+    /// The backend of this key has failed by now, or a connection to it.
+    pub(crate) fn note_try(&mut self, backend: u64, stage: TriedAt, at: Tick) {
+        let reason = self.failed().or(match stage {
+            TriedAt::Answer => Some(Reason::ClosedEarly),
+            TriedAt::Connect | TriedAt::Parked => None,
+        });
+        let tries = &mut self.earlier_mut().failed_tries;
+        if tries.len() < TRIES_MAX {
+            tries.push(FailedTry {
+                backend,
+                at,
+                stage,
+                reason,
+            });
+        }
+    }
+
+    /// Those that were noted.
+    pub(crate) fn failed_tries(&self) -> &[FailedTry] {
+        let earlier = self.earlier.as_ref();
+        earlier.map_or(&[], |earlier| &earlier.failed_tries)
+    }
+
+    /// Whether anything has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.failed_tries().is_empty()
     }
 
     /// The error of the network that failed last, if nothing has gone well since.

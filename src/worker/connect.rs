@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use crate::core::backend::BackendId;
+use crate::core::decision::TriedAt;
 use crate::core::finding::Reason;
 use crate::core::readiness::Io;
 use crate::net::{ConnectError, Net};
@@ -138,6 +139,7 @@ impl Attempt {
         if is_its_fault {
             return self.give_up(shared, FailedAt::Connect, &reason(kind));
         }
+        self.note_failed(shared, TriedAt::Connect);
         if let Some(lease) = self.take_tried() {
             let label = &shared.upstreams.entry(lease.backend).label;
             log::warn!("backend {label}: no connection could be started: {kind}");
@@ -147,6 +149,7 @@ impl Attempt {
 
     /// The present backend has failed: it is not tried again.
     pub(crate) fn give_up<N: Net>(&mut self, shared: &mut Shared<N>, stage: FailedAt, why: &str) {
+        self.note_failed(shared, stage.into());
         let Some(lease) = self.take_tried() else {
             return;
         };
@@ -154,6 +157,15 @@ impl Attempt {
             .upstreams
             .on_failure(&shared.board, &mut shared.timers, lease.backend, stage, why);
         shared.upstreams.give_back(&mut shared.board, lease);
+    }
+
+    /// Notes that the present backend has failed, or that its connection was an old one.
+    pub(crate) fn note_failed<N: Net>(&mut self, shared: &Shared<N>, stage: TriedAt) {
+        if let Some(lease) = &self.lease {
+            let column = shared.upstreams.entry(lease.backend).column;
+            let key = shared.board.key_of(column);
+            self.note_try(key, stage, shared.timers.now);
+        }
     }
 
     /// The backend has done its part; it stays the last that was tried.
@@ -191,6 +203,25 @@ pub(crate) fn confirm<N: Net>(endpoint: &mut Endpoint<N>, net: &mut N) -> Confir
         Io::Blocked => Confirmed::NotYet,
         Io::Closed => Confirmed::Failed(ErrorKind::ConnectionReset),
         Io::Failed(kind) => Confirmed::Failed(kind),
+    }
+}
+
+impl From<FailedAt> for TriedAt {
+    fn from(stage: FailedAt) -> Self {
+        match stage {
+            FailedAt::Connect => Self::Connect,
+            FailedAt::Answer => Self::Answer,
+        }
+    }
+}
+
+impl<N: Net> Shared<N> {
+    /// The key of the name of the backend that was tried last; 0 where there is none any more.
+    pub(crate) fn backend_key(&self, attempt: &Attempt) -> u64 {
+        let entry = attempt
+            .last()
+            .and_then(|id| self.upstreams.entries[id.0 as usize].as_ref());
+        entry.map_or(0, |entry| self.board.key_of(entry.column))
     }
 }
 

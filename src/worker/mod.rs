@@ -16,6 +16,7 @@ mod backend_entry;
 mod backend_queue;
 mod connect;
 mod connections;
+mod decision;
 mod descriptor_queue;
 mod descriptors;
 mod direction;
@@ -25,6 +26,7 @@ mod handshakes;
 mod health;
 mod http;
 mod io_space;
+mod kept;
 mod keys;
 mod layers;
 mod listeners;
@@ -81,6 +83,7 @@ use crate::worker::descriptor_queue::DescriptorQueue;
 use crate::worker::handshakes::Handshakes;
 use crate::worker::http::space::HttpSpace;
 use crate::worker::io_space::{IoSpace, PipePool};
+use crate::worker::kept::Decisions;
 use crate::worker::keys::{ConnectionKey, ListenerSlot, SessionId, UpstreamSlot};
 use crate::worker::listeners::ListenerTable;
 use crate::worker::memory_queue::MemoryQueue;
@@ -197,8 +200,9 @@ impl<N: Net> Worker<N> {
         slots: Slots,
     ) -> io::Result<Self> {
         let buffer_bytes = config.buffer_bytes;
-        let mut seed = [0; 8];
-        start.net.random(&mut seed)?;
+        let mut random = [0; 16];
+        start.net.random(&mut random)?;
+        let [seed, ids] = halves(random);
         let io = IoSpace {
             net: start.net,
             layers_kept: Kept::default(),
@@ -221,7 +225,8 @@ impl<N: Net> Worker<N> {
             board: start.board,
             listeners: ListenerTable::new(slots),
             upstreams: UpstreamTable::new(),
-            rng: Rng::new(u64::from_ne_bytes(seed)),
+            rng: Rng::new(seed),
+            decisions: Decisions::new(ids),
             connections: Connections::new(),
             prefaces: Prefaces::default(),
             http: HttpSpace::new(),
@@ -710,4 +715,11 @@ impl<N: Net> Worker<N> {
         };
         shared.count(slot, cell, 1);
     }
+}
+
+/// Two words of random bytes.
+fn halves(random: [u8; 16]) -> [u64; 2] {
+    let word = |half: &[u8; 8]| u64::from_ne_bytes(*half);
+    let (halves, _) = random.as_chunks();
+    [word(&halves[0]), word(&halves[1])]
 }

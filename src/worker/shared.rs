@@ -25,6 +25,7 @@ use crate::worker::descriptor_queue::DescriptorQueue;
 use crate::worker::handshakes::Handshakes;
 use crate::worker::http::space::HttpSpace;
 use crate::worker::io_space::IoSpace;
+use crate::worker::kept::Decisions;
 use crate::worker::keys::{ConnectionKey, ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listeners::ListenerTable;
 use crate::worker::preface::Prefaces;
@@ -49,6 +50,7 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) listeners: ListenerTable<N>,
     pub(crate) upstreams: UpstreamTable,
     pub(crate) rng: Rng,
+    pub(crate) decisions: Decisions,
     /// Those to backends, whoever has them.
     pub(crate) connections: Connections<N>,
     pub(crate) prefaces: Prefaces,

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::board::name_key;
 use crate::config::model::{self, Action, FixedResponse};
 use crate::core::http::claims::Claims;
 use crate::core::http::forwarded::Network;
@@ -11,6 +12,7 @@ use crate::core::http::head::HeadLimits;
 use crate::core::http::https::{STRICT_TRANSPORT_SECURITY, hsts_line, hsts_value};
 use crate::core::http::rewrite::FieldEdits;
 use crate::core::http::route::{HostPattern, RouteTable, Rule};
+use crate::core::table::Table;
 use crate::worker::keys::UpstreamSlot;
 
 /// What a listener does with requests.
@@ -34,6 +36,8 @@ pub(crate) struct Site {
 #[derive(Debug)]
 pub(crate) struct Route {
     pub prefix: String,
+    /// The key of its name on the board; 0 for one that is not in the file.
+    pub(crate) key: u64,
     pub strip_prefix: bool,
     pub(crate) request_edits: FieldEdits,
     response_edits: FieldEdits,
@@ -78,12 +82,16 @@ pub(crate) struct Fixed {
 }
 
 impl Site {
-    /// The site of these settings; `upstreams` gives the slot of each upstream of the
-    /// configuration.
+    /// The site of the listener with this column and these settings; `upstreams` gives the slot of
+    /// each upstream of the configuration.
     ///
     /// # Errors
     /// What the configuration should have refused.
-    pub(crate) fn new(http: &model::Http, upstreams: &[UpstreamSlot]) -> Result<Self, String> {
+    pub(crate) fn new(
+        column: &str,
+        http: &model::Http,
+        upstreams: &[UpstreamSlot],
+    ) -> Result<Self, String> {
         let mut rules: Vec<Rule> = http.routes.iter().map(rule).collect();
         // Behind all others, so that one for the same requests wins over it.
         rules.extend(http.redirect_to_https.map(|_| all_requests()));
@@ -92,6 +100,7 @@ impl Site {
         let routes = http.routes.iter().map(|settings| {
             Ok(Route {
                 prefix: settings.prefix.clone(),
+                key: name_key(Table::Routes, &settings.column_name(column)),
                 strip_prefix: settings.strip_prefix,
                 request_edits: edits(&settings.request_headers)?,
                 response_edits: edits(&settings.response_headers)?,
@@ -162,6 +171,7 @@ fn all_requests() -> Rule {
 fn to_https(redirect: model::HttpsRedirect) -> Route {
     Route {
         prefix: "/".to_owned(),
+        key: 0,
         strip_prefix: false,
         request_edits: FieldEdits::none(),
         response_edits: FieldEdits::none(),

@@ -26,3 +26,4 @@ mod stop;
 mod takeover;
 mod upgrade;
 mod verdicts;
+mod why;

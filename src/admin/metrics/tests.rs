@@ -1,5 +1,7 @@
 //! What a scrape says of a board.
 
+use std::collections::VecDeque;
+
 use super::*;
 use crate::admin::outline::{
     BackendOutline, Facts, ListenerOutline, Outline, Phase, UpstreamOutline,
@@ -20,6 +22,7 @@ struct Site {
     board: Board,
     outline: Outline,
     facts: Facts,
+    gone: VecDeque<(u64, String)>,
 }
 
 impl Site {
@@ -56,6 +59,7 @@ impl Site {
                 phase: Phase::Serving,
                 ..Facts::default()
             },
+            gone: VecDeque::new(),
         };
         site.open::<CountedListeners>("listener");
         site.open::<CountedUpstreams>("upstream");
@@ -74,6 +78,7 @@ impl Site {
             board: &self.board,
             outline: &self.outline,
             facts: &self.facts,
+            gone: &self.gone,
             now: Tick(5_000),
             unix_ms: 1_000_000,
         }

@@ -276,6 +276,12 @@ impl Exchange {
         &mut self.request
     }
 
+    /// The head as it goes to the backend, and what follows it.
+    #[must_use]
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.request
+    }
+
     /// Keeps trailers of these names back: the values of the request's `Connection` fields.
     pub(crate) fn drop_trailers<'a>(&mut self, connection: impl Iterator<Item = &'a [u8]>) {
         self.body.drop_trailers(connection);

@@ -22,7 +22,6 @@ const KEPT_BYTES_MAX: usize = VALUE_BYTES_MAX + 1;
 pub(crate) struct AccessLog {
     format: LogFormat,
     pending: Vec<u8>,
-    next_id: u64,
     lost: u64,
 }
 
@@ -31,7 +30,6 @@ impl AccessLog {
         Self {
             format,
             pending: Vec::new(),
-            next_id: 0,
             lost: 0,
         }
     }
@@ -53,16 +51,10 @@ impl AccessLog {
         self.lost += lines as u64;
     }
 
-    /// Keeps the lines and numbers of an earlier log.
+    /// Keeps the lines of an earlier log.
     pub(crate) fn inherit(&mut self, earlier: Self) {
         self.pending = earlier.pending;
-        self.next_id = earlier.next_id;
         self.lost = earlier.lost;
-    }
-
-    pub(super) fn id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
     }
 
     pub(super) fn line(&mut self, write: impl FnOnce(LogFormat, &mut Vec<u8>)) {

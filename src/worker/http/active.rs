@@ -34,6 +34,12 @@ pub(crate) struct ActiveExchange {
     pub(super) sticky: Option<StickyUse>,
     /// Whether the client speaks over TLS, to this entry or, as a trusted proxy says, to that.
     pub(super) secure_client: bool,
+    /// Its number among those of the worker.
+    pub(super) number: u64,
+    /// Its id, where that of a trusted proxy was taken.
+    pub(super) taken_id: Option<Box<[u8]>>,
+    /// When its first byte came.
+    pub(super) began: Tick,
     /// When the request's head was whole.
     pub(super) started: Tick,
     /// How long it waited for the backend that it is bound to; none if it did not.
@@ -53,6 +59,8 @@ pub(crate) struct ActiveExchange {
     pub(super) drops_until: Option<Tick>,
     /// Bytes of the response for the client, heads included.
     pub(super) bytes_out: u64,
+    /// What weir has answered itself, in the place of a response.
+    pub(super) own_status: Option<u16>,
     /// Whether its end was counted already.
     pub(super) has_ended: bool,
     /// What the access log will say; none without one.
@@ -74,6 +82,9 @@ impl ActiveExchange {
             charged_bytes: 0,
             sticky: None,
             secure_client: false,
+            number: 0,
+            taken_id: None,
+            began: Tick(0),
             started: Tick(0),
             queue_ms: None,
             connect_ms: None,
@@ -83,6 +94,7 @@ impl ActiveExchange {
             answered_at: Tick(0),
             drops_until: None,
             bytes_out: 0,
+            own_status: None,
             has_ended: false,
             record: None,
         }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow::{Break, Continue};
 use log::debug;
 
 use crate::core::account::Purpose;
+use crate::core::decision::TriedAt;
 use crate::core::http::exchange::{Allowance, Progress, Recovery, or_end};
 use crate::net::{ConnectError, Net};
 use crate::worker::connect::{Dialed, NoBackend};
@@ -112,13 +113,16 @@ impl<N: Net> Parts<'_, N> {
         let account = shared.io.buffers.account_mut();
         account.free(Purpose::Response, &mut exchange.response_head);
         match recovery {
-            Recovery::SameBackend => {}
+            Recovery::SameBackend => exchange.attempt.note_failed(shared, TriedAt::Parked),
             Recovery::OtherBackend => exchange.attempt.give_up(shared, FailedAt::Answer, why),
             Recovery::GiveUp => {
                 exchange.attempt.give_up(shared, FailedAt::Answer, why);
                 return Break(exchange.state.on_no_backend());
             }
-            Recovery::GiveUpStale => return Break(exchange.state.on_no_backend()),
+            Recovery::GiveUpStale => {
+                exchange.attempt.note_failed(shared, TriedAt::Parked);
+                return Break(exchange.state.on_no_backend());
+            }
         }
         debug!("request sent again: {why}");
         self.connect(exchange, shared, false)

@@ -4,6 +4,7 @@
 //! `connect` finds the connection, `upload` is the way up, `response` the way down. What is
 //! decided, and why, is in [`Exchange`].
 
+use std::io::ErrorKind;
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 use std::time::Duration;
@@ -466,6 +467,7 @@ impl<N: Net> Parts<'_, N> {
                 Continue(())
             }
             Due::ConnectFailed => {
+                exchange.attempt.note_failure(ErrorKind::TimedOut);
                 self.on_connect_failed(&mut exchange, shared, "connect timed out", true)
             }
             Due::End(End::Cut(Cut::Idle(Idle::Backend))) if exchange.is_event_stream => {
@@ -602,9 +604,7 @@ impl<N: Net> Parts<'_, N> {
         let site = &exchange.site;
         let sent = self.send_error(shared, site, upstream, Some(&facts), status, keep);
         shared.count_code(self.facts.listener, status);
-        if let Some(record) = exchange.record.as_deref_mut() {
-            record.status = Some(status);
-        }
+        exchange.own_status = Some(status);
         sent
     }
 }

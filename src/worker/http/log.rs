@@ -2,19 +2,22 @@
 
 use crate::board::Span;
 use crate::core::access_log::{
-    CLIENT_LEFT, ClosedBy, HttpRecord, TcpRecord, Timings, TlsRecord, Why,
+    CLIENT_LEFT, ClosedBy, HttpRecord, TcpRecord, Timings, TlsRecord, Why, closed_by,
 };
 use crate::core::http::exchange::{End, NO_DESCRIPTOR};
 use crate::core::layer::Secured;
+use crate::core::request_id::{OwnId, RequestId};
 use crate::net::Net;
 use crate::worker::attempt::Attempt;
 use crate::worker::http::access_log::{Record, TlsKept};
 use crate::worker::http::active::ActiveExchange;
 use crate::worker::http::client::{ClientPhase, Http};
+use crate::worker::http::decision::{Short, keep_exchange, keep_session, keep_short};
 use crate::worker::http::parts::{Facts, Parts, REQUEST_TIMEOUT};
 use crate::worker::http::received::OwnAnswer;
 use crate::worker::http::space::unix_ms;
 use crate::worker::keys::ListenerSlot;
+use crate::worker::relay::Relay;
 use crate::worker::session::{Protocol, Session, Told};
 use crate::worker::shared::Shared;
 use crate::worker::turn::{CloseReason, Side};
@@ -26,10 +29,14 @@ pub(super) fn log_exchange<N: Net>(
     shared: &mut Shared<N>,
     (why, reason): (Why, Option<&'static str>),
 ) {
+    let status = exchange.state.status().or(exchange.own_status);
+    let status = status.or_else(|| left_status(why));
+    let reason = reason.or_else(|| failure_behind(why, &exchange.attempt));
     if !std::mem::replace(&mut exchange.has_ended, true) {
         shared.count(listener, why, 1);
         let total_ms = shared.timers.now.since_ms(exchange.started);
         shared.time(exchange.attempt.upstream, Span::Total, total_ms);
+        keep_exchange(exchange, listener, shared, (why, reason), status);
     }
     let Some(record) = exchange.record.take() else {
         return;
@@ -37,16 +44,11 @@ pub(super) fn log_exchange<N: Net>(
     let Some(mut log) = shared.http.log.take() else {
         return;
     };
-    let id = log.id();
     let upstream = &shared.upstreams[exchange.attempt.upstream];
     let backend = exchange.attempt.last();
     let backend = backend.and_then(|id| shared.upstreams.backends.try_get(id));
     let line = HttpRecord {
-        status: exchange
-            .state
-            .status()
-            .or(record.status)
-            .or_else(|| left_status(why)),
+        status,
         bytes_in: record.head_bytes + exchange.state.request_payload_bytes(),
         bytes_out: exchange.bytes_out,
         route: Some(&exchange.site.routes[exchange.route].prefix),
@@ -61,8 +63,14 @@ pub(super) fn log_exchange<N: Net>(
             total_ms: shared.timers.now.since_ms(record.began),
         },
         sticky: exchange.sticky,
-        reason: reason.or_else(|| failure_behind(why, &exchange.attempt)),
-        ..http_record(shared, listener, &record, id, why)
+        reason,
+        ..http_record(
+            shared,
+            listener,
+            &record,
+            exchange.id(&shared.decisions),
+            why,
+        )
     };
     log.line(|format, out| line.write(format, out));
     shared.http.log = Some(log);
@@ -124,6 +132,12 @@ pub(crate) fn log_incomplete<N: Net>(
         Why::ClientLeftInRequest
     };
     shared.count(facts.listener, why, 1);
+    let id = shared.next_id();
+    let short = Short {
+        status: left_status(why),
+        ..Short::unread(id.number, began)
+    };
+    keep_short(shared, facts.listener, &short, (why, None));
     if shared.http.log.is_none() {
         return;
     }
@@ -133,7 +147,7 @@ pub(crate) fn log_incomplete<N: Net>(
         tls: secured.map(TlsKept::of),
         ..Record::unread(facts.peer, began)
     };
-    log_short(shared, facts.listener, &record, None, 0, (why, None));
+    log_short(shared, facts.listener, (&record, id), None, 0, (why, None));
 }
 
 impl<N: Net> Parts<'_, N> {
@@ -146,6 +160,16 @@ impl<N: Net> Parts<'_, N> {
         (why, reason): (Why, Option<&'static str>),
     ) {
         shared.count(self.facts.listener, why, 1);
+        let route = own.route.map(|route| &own.site.routes[route]);
+        let id = shared.next_id();
+        let short = Short {
+            status: Some(status),
+            route: route.map_or(0, |route| route.key),
+            head: own.request.bytes,
+            bytes_out,
+            ..Short::unread(id.number, own.began)
+        };
+        keep_short(shared, self.facts.listener, &short, (why, reason));
         if shared.http.log.is_none() {
             return;
         }
@@ -153,14 +177,11 @@ impl<N: Net> Parts<'_, N> {
         let mut record = Record::new(own.request, client, own.began);
         record.status = Some(status);
         record.tls = self.client.secured().map(TlsKept::of);
-        let route = own
-            .route
-            .map(|route| own.site.routes[route].prefix.as_str());
         log_short(
             shared,
             self.facts.listener,
-            &record,
-            route,
+            (&record, id),
+            route.map(|route| route.prefix.as_str()),
             bytes_out,
             (why, reason),
         );
@@ -179,18 +200,25 @@ impl<N: Net> Parts<'_, N> {
             Why::Refused
         };
         shared.count(self.facts.listener, why, 1);
+        let (id, began) = (shared.next_id(), self.http.phase.began(shared.timers.now));
+        let short = Short {
+            status: Some(status),
+            bytes_out,
+            ..Short::unread(id.number, began)
+        };
+        keep_short(shared, self.facts.listener, &short, (why, reason));
         if shared.http.log.is_none() {
             return;
         }
         let record = Record {
             status: Some(status),
             tls: self.client.secured().map(TlsKept::of),
-            ..Record::unread(self.facts.peer, self.http.phase.began(shared.timers.now))
+            ..Record::unread(self.facts.peer, began)
         };
         log_short(
             shared,
             self.facts.listener,
-            &record,
+            (&record, id),
             None,
             bytes_out,
             (why, reason),
@@ -202,7 +230,7 @@ impl<N: Net> Parts<'_, N> {
 fn log_short<N: Net>(
     shared: &mut Shared<N>,
     listener: ListenerSlot,
-    record: &Record,
+    (record, id): (&Record, OwnId),
     route: Option<&str>,
     bytes_out: u64,
     (why, reason): (Why, Option<&'static str>),
@@ -214,7 +242,7 @@ fn log_short<N: Net>(
         bytes_out,
         route,
         reason,
-        ..http_record(shared, listener, record, log.id(), why)
+        ..http_record(shared, listener, record, RequestId::Own(id), why)
     };
     log.line(|format, out| line.write(format, out));
     shared.http.log = Some(log);
@@ -225,7 +253,7 @@ fn http_record<'a, N: Net>(
     shared: &'a Shared<N>,
     listener: ListenerSlot,
     record: &'a Record,
-    id: u64,
+    id: RequestId<'a>,
     why: Why,
 ) -> HttpRecord<'a> {
     HttpRecord {
@@ -269,32 +297,17 @@ pub(crate) fn log_tcp<N: Net>(session: &Session<N>, shared: &mut Shared<N>, reas
         told => told,
     };
     shared.count(session.listener, why, 1);
+    let id = shared.next_id();
+    let ended = (why, tcp_reason(relay, why, reason), closed_by);
+    keep_session(session, relay, shared, id, ended);
     let Some(mut log) = shared.http.log.take() else {
         return;
     };
     let backend = attempt.last();
     let backend = backend.and_then(|id| shared.upstreams.backends.try_get(id));
-    let reason = match reason {
-        CloseReason::Unwatched => Some("its socket could not be watched"),
-        CloseReason::NoBackend if relay.awaits_descriptor() => Some(NO_DESCRIPTOR),
-        CloseReason::NoBackend => failure_behind(why, attempt),
-        CloseReason::Done
-        | CloseReason::KeepAliveEnd
-        | CloseReason::Reset(_)
-        | CloseReason::Left
-        | CloseReason::Truncated
-        | CloseReason::Stalled
-        | CloseReason::BadOpening(_)
-        | CloseReason::Stranger
-        | CloseReason::Idle
-        | CloseReason::TunnelIdle
-        | CloseReason::HalfClosed
-        | CloseReason::Cut => None,
-        CloseReason::Kicked => told(reason),
-    };
     let line = TcpRecord {
         unix_ms: unix_ms(&shared.io.net),
-        id: log.id(),
+        id: RequestId::Own(id),
         client: session.peer,
         listener: &shared.listeners[session.listener].name,
         sni: session
@@ -315,12 +328,34 @@ pub(crate) fn log_tcp<N: Net>(session: &Session<N>, shared: &mut Shared<N>, reas
             total_ms: shared.timers.now.since_ms(session.opened),
         },
         why,
-        reason,
+        reason: ended.1,
         closed_by,
         tls: session.client.secured().map(TlsRecord::of),
     };
     log.line(|format, out| line.write(format, out));
     shared.http.log = Some(log);
+}
+
+/// What exactly was wrong with an L4 session, where that is known.
+fn tcp_reason<N: Net>(relay: &Relay<N>, why: Why, reason: CloseReason) -> Option<&'static str> {
+    match reason {
+        CloseReason::Unwatched => Some("its socket could not be watched"),
+        CloseReason::NoBackend if relay.awaits_descriptor() => Some(NO_DESCRIPTOR),
+        CloseReason::NoBackend => failure_behind(why, &relay.attempt),
+        CloseReason::Done
+        | CloseReason::KeepAliveEnd
+        | CloseReason::Reset(_)
+        | CloseReason::Left
+        | CloseReason::Truncated
+        | CloseReason::Stalled
+        | CloseReason::BadOpening(_)
+        | CloseReason::Stranger
+        | CloseReason::Idle
+        | CloseReason::TunnelIdle
+        | CloseReason::HalfClosed
+        | CloseReason::Cut => None,
+        CloseReason::Kicked => told(reason),
+    }
 }
 
 /// The error of the network that led to an end, if one did.
@@ -352,30 +387,5 @@ fn outcome(reason: CloseReason) -> (Why, Option<ClosedBy>) {
         | CloseReason::Stranger
         | CloseReason::Kicked => (Why::Refused, Some(ClosedBy::Weir)),
         CloseReason::Cut => (Why::DrainDeadline, Some(ClosedBy::Weir)),
-    }
-}
-
-fn closed_by(why: Why) -> Option<ClosedBy> {
-    match why {
-        Why::Ok => None,
-        Why::ClientLeftInRequest | Why::ClientLeftInData => Some(ClosedBy::Client),
-        Why::BackendClosedBeforeHead | Why::BackendCutBody | Why::BadResponse => {
-            Some(ClosedBy::Backend)
-        }
-        Why::HeaderTimeout
-        | Why::Refused
-        | Why::NoRoute
-        | Why::NoBackend
-        | Why::QueueTimeout
-        | Why::ConnectFailed
-        | Why::ConnectTimeout
-        | Why::ResponseTimeout
-        | Why::UploadTimeout
-        | Why::ResponseIdle
-        | Why::SendTimeout
-        | Why::IdleTimeout
-        | Why::HalfClosedTimeout
-        | Why::TunnelTimeout
-        | Why::DrainDeadline => Some(ClosedBy::Weir),
     }
 }

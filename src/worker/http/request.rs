@@ -399,6 +399,7 @@ impl<N: Net> Parts<'_, N> {
         let fields = &request.head.fields;
         let facts = request.head.facts;
         let mut exchange = shared.http.spare_exchange(Arc::clone(site), facts);
+        exchange.number = shared.decisions.ids.next();
         exchange.route = route;
         exchange.attempt = Attempt::new(upstream, 0);
         exchange.secure_client = source.scheme == Scheme::Https;
@@ -415,9 +416,9 @@ impl<N: Net> Parts<'_, N> {
         let offers = fields.values(Known::Upgrade, request.bytes);
         exchange.state.on_offers(offers);
         exchange.started = shared.timers.now;
+        exchange.began = self.http.phase.began(shared.timers.now);
         if shared.http.log.is_some() {
-            let began = self.http.phase.began(shared.timers.now);
-            let mut record = Record::new(request, client, began);
+            let mut record = Record::new(request, client, exchange.began);
             record.tls = self.client.secured().map(TlsKept::of);
             exchange.record = Some(Box::new(record));
         }

@@ -1,0 +1,216 @@
+//! What is kept of requests that have ended: see [`decision`](crate::worker::decision).
+
+use crate::core::access_log::{ClosedBy, StickyUse, Why, closed_by};
+use crate::core::decision::{Gist, Kind, LINE_BYTES, Rule};
+use crate::core::request_id::{OwnId, RequestId, taken_key};
+use crate::core::time::Tick;
+use crate::net::Net;
+use crate::worker::decision::Traces;
+use crate::worker::http::active::ActiveExchange;
+use crate::worker::kept::Decisions;
+use crate::worker::keys::ListenerSlot;
+use crate::worker::relay::Relay;
+use crate::worker::session::Session;
+use crate::worker::shared::Shared;
+
+impl ActiveExchange {
+    /// The id by which it is known to others.
+    pub(super) fn id(&self, decisions: &Decisions) -> RequestId<'_> {
+        match &self.taken_id {
+            Some(taken) => RequestId::Taken(taken),
+            None => RequestId::Own(decisions.ids.id(self.number)),
+        }
+    }
+
+    fn rule<N: Net>(&self, shared: &Shared<N>) -> Rule {
+        if self.sticky == Some(StickyUse::Hit) {
+            return Rule::Sticky;
+        }
+        match self.attempt.is_bound_by_hash {
+            true => Rule::HashCookie,
+            false => shared.upstreams.rule_of(self.attempt.upstream),
+        }
+    }
+}
+
+/// Keeps what came of an exchange.
+pub(super) fn keep_exchange<N: Net>(
+    exchange: &ActiveExchange,
+    listener: ListenerSlot,
+    shared: &mut Shared<N>,
+    (why, reason): (Why, Option<&'static str>),
+    status: Option<u16>,
+) {
+    let now = shared.timers.now;
+    let status = status.unwrap_or(0);
+    let total_ms = now.since_ms(exchange.began);
+    let is_retried = exchange.attempt.has_failed();
+    let ring = (shared.decisions).ring_for((why, status), is_retried, total_ms, now);
+    let Some(keep) = ring else {
+        return;
+    };
+    let attempt = &exchange.attempt;
+    let upstream = &shared.upstreams[attempt.upstream];
+    let gist = Gist {
+        taken_key: exchange.taken_id.as_deref().map_or(0, taken_key),
+        status,
+        attempts: attempt.count(),
+        rule: exchange.rule(shared),
+        members: upstream.members.len(),
+        bytes_in: exchange.state.request_payload_bytes(),
+        bytes_out: exchange.bytes_out,
+        wait_ms: Some(exchange.started.since_ms(exchange.began)),
+        queue_ms: exchange.queue_ms,
+        connect_ms: exchange.connect_ms,
+        ttfb_ms: exchange.ttfb_ms,
+        total_ms,
+        parked_ms: exchange.idle_ms,
+        route: exchange.site.routes[exchange.route].key,
+        upstream: shared.board.key_of(upstream.column),
+        backend: shared.backend_key(attempt),
+        ..short_gist(shared, listener, exchange.number, why)
+    };
+    let head = exchange.state.head();
+    let traces = Traces {
+        head: &head[..head.len().min(LINE_BYTES)],
+        attempt: Some((attempt, exchange.started)),
+        reason,
+        taken: exchange.taken_id.as_deref(),
+    };
+    shared.keep_decision(keep, &gist, &traces);
+}
+
+/// What is known of a request that weir answered itself, or that was none.
+pub(super) struct Short<'a> {
+    pub(super) number: u64,
+    pub(super) status: Option<u16>,
+    pub(super) began: Tick,
+    /// The key of the route that matched.
+    pub(super) route: u64,
+    pub(super) head: &'a [u8],
+    pub(super) bytes_out: u64,
+}
+
+impl Short<'_> {
+    /// Of what has come no further than this.
+    pub(super) const fn unread(number: u64, began: Tick) -> Self {
+        Self {
+            number,
+            status: None,
+            began,
+            route: 0,
+            head: &[],
+            bytes_out: 0,
+        }
+    }
+}
+
+/// Keeps what came of it.
+pub(super) fn keep_short<N: Net>(
+    shared: &mut Shared<N>,
+    listener: ListenerSlot,
+    short: &Short<'_>,
+    (why, reason): (Why, Option<&'static str>),
+) {
+    let now = shared.timers.now;
+    let status = short.status.unwrap_or(0);
+    let total_ms = now.since_ms(short.began);
+    let ring = (shared.decisions).ring_for((why, status), false, total_ms, now);
+    let Some(keep) = ring else {
+        return;
+    };
+    let gist = Gist {
+        status,
+        bytes_out: short.bytes_out,
+        total_ms,
+        route: short.route,
+        ..short_gist(shared, listener, short.number, why)
+    };
+    let traces = Traces {
+        head: &short.head[..short.head.len().min(LINE_BYTES)],
+        attempt: None,
+        reason,
+        taken: None,
+    };
+    shared.keep_decision(keep, &gist, &traces);
+}
+
+/// How an L4 session has ended: why, what exactly was wrong, and who closed first.
+pub(super) type SessionEnd = (Why, Option<&'static str>, Option<ClosedBy>);
+
+/// Keeps what came of an L4 session, or of a tunnel.
+pub(super) fn keep_session<N: Net>(
+    session: &Session<N>,
+    relay: &Relay<N>,
+    shared: &mut Shared<N>,
+    id: OwnId,
+    (why, reason, closed_by): SessionEnd,
+) {
+    let (now, attempt) = (shared.timers.now, &relay.attempt);
+    let connect_ms = relay.connect_ms();
+    // How long a session lasts is its own business, but not how long it waited.
+    let slow_ms = connect_ms.unwrap_or(0);
+    let is_retried = attempt.has_failed();
+    let ring = (shared.decisions).ring_for((why, 0), is_retried, slow_ms, now);
+    let Some(keep) = ring else {
+        return;
+    };
+    let upstream = &shared.upstreams[attempt.upstream];
+    let gist = Gist {
+        kind: Kind::Session,
+        closed_by,
+        attempts: attempt.count(),
+        rule: shared.upstreams.rule_of(attempt.upstream),
+        members: upstream.members.len(),
+        bytes_in: relay.up.flow.moved_bytes(),
+        bytes_out: relay.down.flow.moved_bytes(),
+        connect_ms,
+        total_ms: now.since_ms(session.opened),
+        upstream: shared.board.key_of(upstream.column),
+        backend: shared.backend_key(attempt),
+        ..short_gist(shared, session.listener, id.number, why)
+    };
+    let traces = Traces {
+        head: &[],
+        attempt: Some((attempt, session.opened)),
+        reason,
+        taken: None,
+    };
+    shared.keep_decision(keep, &gist, &traces);
+}
+
+/// What every request has.
+fn short_gist<N: Net>(shared: &Shared<N>, listener: ListenerSlot, number: u64, why: Why) -> Gist {
+    Gist {
+        id: shared.decisions.ids.id(number),
+        taken_key: 0,
+        kind: Kind::Request,
+        ended: shared.timers.now,
+        status: 0,
+        why,
+        closed_by: closed_by(why),
+        attempts: 0,
+        rule: Rule::None,
+        members: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        wait_ms: None,
+        queue_ms: None,
+        connect_ms: None,
+        ttfb_ms: None,
+        total_ms: 0,
+        parked_ms: 0,
+        listener: shared.board.key_of(shared.listeners[listener].column),
+        route: 0,
+        upstream: 0,
+        backend: 0,
+    }
+}
+
+impl<N: Net> Shared<N> {
+    /// The id of a request that has no exchange, or of a session.
+    pub(super) fn next_id(&mut self) -> OwnId {
+        let number = self.decisions.ids.next();
+        self.decisions.ids.id(number)
+    }
+}

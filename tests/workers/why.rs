@@ -1,0 +1,193 @@
+//! `weir ctl why`: how a request ended and why, also after its worker, its backend or its
+//! configuration has gone.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use crate::admin::ctl;
+use crate::harness::process::Finished;
+use crate::harness::{Launch, Origin, Peer, Scratch, eventually};
+use crate::machine::Machine;
+
+const KINDS: [&str; 2] = ["1", "2"];
+
+struct Asked {
+    machine: Machine,
+    scratch: Scratch,
+}
+
+/// An HTTP listener, and a second backend that the first one's failures are tried at again.
+fn config(first: impl Display, second: impl Display) -> String {
+    format!(
+        "stats_interval: 0\naccess_log: {{path: /dev/null, format: json}}\n\
+         listeners:\n  \
+           - {{name: front, listen: \"127.0.0.1:0\", mode: http, \
+              routes: [{{prefix: /, upstream: pool}}]}}\n  \
+           - {{name: raw, listen: \"127.0.0.1:0\", upstream: pool}}\n\
+         upstreams:\n  \
+           pool: {{backends: [{{id: b1, address: \"{first}\"}}, \
+              {{id: b2, address: \"{second}\"}}]}}\n"
+    )
+}
+
+fn start(workers: &str, file: impl Display) -> Asked {
+    let scratch = Scratch::new();
+    let launch = Launch::new(file).open_to_all();
+    let launch = launch.argument("--workers").argument(workers);
+    let machine = Machine::launch(launch.argument("-p").argument(scratch.file("weir.pid")));
+    Asked { machine, scratch }
+}
+
+impl Asked {
+    fn why(&self, words: &[&str]) -> Finished {
+        let all: Vec<&str> = std::iter::once("why")
+            .chain(words.iter().copied())
+            .collect();
+        ctl(&self.scratch.file("weir.sock"), &all)
+    }
+
+    fn told(&self, words: &[&str]) -> String {
+        let told = self.why(words);
+        assert_eq!(told.code, Some(0), "{words:?}: {told:?}");
+        told.stdout
+    }
+
+    /// The ids of the requests of a kind, the latest first, when there are so many.
+    fn ids(&self, which: &str, count: usize) -> Vec<String> {
+        eventually("they are kept", || {
+            let told = self.told(&["--last", which, "--json"]);
+            let ids = told.split("{\"id\":\"").skip(1);
+            let ids: Vec<String> = ids.map(|it| it[..32].to_owned()).collect();
+            (ids.len() == count).then_some(ids)
+        })
+    }
+
+    fn get(&self, path: &str) -> String {
+        get(self.machine.address_of("front"), path)
+    }
+}
+
+/// The status line of the answer.
+fn get(to: SocketAddr, path: &str) -> String {
+    let mut client = Peer::connect(to).expect("it listens");
+    client.send(format!(
+        "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    ));
+    let line = client.read_line().expect("an answer");
+    let _ = client.end();
+    line
+}
+
+/// But for the wall time, which is read anew each time.
+fn untimed(told: &str) -> Vec<&str> {
+    let lines = told.lines();
+    lines.filter(|line| !line.contains("ended")).collect()
+}
+
+/// Ends every connection once it has been asked something.
+fn closer() -> Origin {
+    Origin::new(|client| {
+        while !client.read_line()?.trim().is_empty() {}
+        Ok(())
+    })
+}
+
+#[test]
+fn an_error_after_two_attempts_is_explained_for_long() {
+    for workers in KINDS {
+        let (one, two) = (closer(), closer());
+        let asked = start(workers, config(one.address(), two.address()));
+        assert!(asked.get("/a/b?secret=7").contains(" 502 "));
+        let ids = asked.ids("5xx", 1);
+        let told = asked.told(&[&ids[0]]);
+        for part in [
+            &format!("http {}: GET /a/b\n", ids[0]),
+            "502, backend closed before headers; backend closed first",
+            "listener front, route /, upstream pool, backend b",
+            "weighted round robin, of 2 backends",
+            "b1: no answer: closed before it answered",
+            "b2: no answer: closed before it answered",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(!told.contains("secret"), "{told}");
+        // Neither a crash of who has written it nor a file without its backends takes it away.
+        if workers != "1" {
+            (0..2).for_each(|number| asked.machine.replace_worker(number));
+        }
+        let file = config(one.address(), two.address()).replace("id: b", "id: c");
+        asked.machine.reload(file);
+        assert_eq!(untimed(&asked.told(&[&ids[0]])), untimed(&told));
+    }
+}
+
+#[test]
+fn ids_differ_over_workers_and_restarts() {
+    let (one, two) = (closer(), closer());
+    let mut seen = HashSet::new();
+    for _ in 0..2 {
+        let asked = start("2", config(one.address(), two.address()));
+        for _ in 0..5 {
+            assert!(asked.get("/").contains(" 502 "));
+        }
+        let before = asked.ids("502", 5);
+        for number in 0..2 {
+            asked.machine.replace_worker(number);
+        }
+        for _ in 0..3 {
+            assert!(asked.get("/").contains(" 502 "));
+        }
+        let after = asked.ids("502", 8);
+        assert_eq!(after[3..], before);
+        assert!(after.into_iter().all(|id| seen.insert(id)));
+    }
+    assert_eq!(seen.len(), 16);
+}
+
+#[test]
+fn sessions_and_who_could_not_be_picked_are_told_of() {
+    let (echo, two) = (Origin::echo(), closer());
+    let asked = start("1", config(echo.address(), two.address()));
+    let disabled = ctl(&asked.scratch.file("weir.sock"), &["disable", "pool/b2"]);
+    assert_eq!(disabled.code, Some(0), "{disabled:?}");
+    echo.refuse();
+    let raw = asked.machine.address_of("raw");
+    let mut client = Peer::connect(raw).expect("it listens");
+    let _ = client.end();
+    let ids = asked.ids("error", 1);
+    let told = asked.told(&[&ids[0]]);
+    for part in [
+        &format!("tcp {}\n", ids[0]),
+        "no usable backend: connection refused; weir closed first",
+        "left out   b2: disabled by hand",
+        "attempts   b1: connect failed: connection refused",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
+fn what_cannot_be_told_is_said_in_a_sentence() {
+    let (one, two) = (Origin::echo(), Origin::echo());
+    let asked = start("1", config(one.address(), two.address()));
+    assert!(
+        asked
+            .told(&["--last", "error"])
+            .contains("none of that kind")
+    );
+    for (words, code, part) in [
+        (
+            &["0123456789abcdef0123456789abcdef"][..],
+            1,
+            "nothing is known of this request",
+        ),
+        (&["\u{e4} &id=7"], 1, "nothing is known of this request"),
+        (&["--last", "6xx"], 1, "must be a status such as 502"),
+        (&[], 2, "ID or --last WHICH is missing"),
+    ] {
+        let told = asked.why(words);
+        assert_eq!(told.code, Some(code), "{told:?}");
+        assert!(told.stderr.contains(part), "{told:?}");
+    }
+}
