@@ -354,6 +354,7 @@ mod access_log {
                 user_agent: is_known.then_some(&values[3]),
                 referer: Some(&values[4]),
                 sticky: is_known.then_some(StickyUse::Hit),
+                traceparent: is_known.then_some(&values[0]),
                 tls: is_known.then_some(TlsRecord {
                     sni: name,
                     version: "TLSv1.3",
@@ -375,7 +376,7 @@ mod access_log {
             check_text(&lines[1], if is_known { 8 } else { 6 })?;
             check_json(&lines[2], "ts id client listener host method path proto status bytes_in \
                 bytes_out route pool backend attempts t_wait t_queue t_connect t_ttfb t_total why \
-                closed_by ua referer sticky sni tls_version tls_cipher tls_resumed client_verify")?;
+                closed_by ua referer sticky traceparent sni tls_version tls_cipher tls_resumed client_verify")?;
         }
 
         #[test]

@@ -20,6 +20,7 @@ use super::tree::{self, Tree};
 use super::values::{self, Read, integer, one_of, or_word};
 use crate::core::address::Address;
 use crate::core::http::head::{FIELDS_LIMIT, HEAD_BYTES_LIMIT};
+use crate::core::http::trace::may_carry_id;
 
 /// `timeouts`, `keepalive` and `forwarded_fields` are at the top level of both forms.
 pub(super) static LISTENER: &[Key<Listener>] = &[
@@ -84,6 +85,8 @@ pub(super) static HTTP: &[Key<Http>] = &[
     }),
     key! { "via", Http.via, via, tree::text_or("false") },
     key! { "forwarded", Http.forwarded, values::boolean, tree::word },
+    key! { "request_id", Http.request_id, request_id, tree::text_or("false") },
+    key! { "trace", Http.trace, values::boolean, tree::word },
     Key::<Http>::new(
         "forwarded_fields",
         |it, entry, c| it.forwarded_fields = forwarded_fields(entry, c),
@@ -233,6 +236,17 @@ fn via(node: &Node) -> Read<Option<String>> {
             values::token("a name")(node).map(Some).map_err(must)
         }
     }
+}
+
+fn request_id(node: &Node) -> Read<Option<String>> {
+    let must =
+        || "the name of a field that weir has no other use for, such as X-Request-ID, or off";
+    if values::switch(node) == Some(false) {
+        return Ok(None);
+    }
+    let name = values::token("a name")(node).map_err(|_| must().to_owned())?;
+    let fits = values::switch(node).is_none() && may_carry_id(name.as_bytes());
+    fits.then_some(Some(name)).ok_or_else(|| must().to_owned())
 }
 
 pub(super) fn tree(listener: &Listener, shown: &Shown<'_>) -> Tree {
@@ -457,6 +471,8 @@ fn blank_http(c: &Compiler<'_>) -> Http {
         trusted_proxies: Vec::new(),
         via: Some(defaults::VIA.to_owned()),
         forwarded: false,
+        request_id: None,
+        trace: false,
         forwarded_fields: c.forwarded_fields.clone(),
         head_bytes_max: defaults::HEAD_BYTES.min(c.buffer_bytes),
         fields_max: defaults::FIELDS,

@@ -647,6 +647,10 @@ pub struct Http {
     pub via: Option<String>,
     /// Whether `Forwarded` (RFC 7239) is sent as well.
     pub forwarded: bool,
+    /// The field that carries the id of a request; none when off.
+    pub request_id: Option<String>,
+    /// Whether requests without `traceparent` get one.
+    pub trace: bool,
     /// Which fields untrusted clients may send.
     pub forwarded_fields: ForwardedFields,
     /// Longest request or response head, in bytes.

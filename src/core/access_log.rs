@@ -341,6 +341,8 @@ pub struct HttpRecord<'a> {
     pub referer: Option<&'a [u8]>,
     /// What the sticky cookie did; none without one.
     pub sticky: Option<StickyUse>,
+    /// Where it stands in a trace, as it came or was made.
+    pub traceparent: Option<&'a [u8]>,
     /// None where the client speaks in the clear.
     pub tls: Option<TlsRecord<'a>>,
 }
@@ -460,6 +462,7 @@ impl HttpRecord<'_> {
         json.bytes("ua", self.user_agent);
         json.bytes("referer", self.referer);
         json.plain("sticky", self.sticky.map(StickyUse::word));
+        json.bytes("traceparent", self.traceparent);
         let sni = self.tls.as_ref().and_then(|tls| tls.sni);
         json.bytes("sni", sni.map(str::as_bytes));
         json.tls(self.tls.as_ref());
@@ -787,6 +790,7 @@ mod tests {
             user_agent: Some(b"curl/8"),
             referer: None,
             sticky: Some(StickyUse::New),
+            traceparent: None,
             tls: None,
         }
     }
@@ -892,7 +896,8 @@ mod tests {
                     r#""bytes_out":1234,"route":"/","pool":"app","backend":"10.0.0.1:80","#,
                     r#""attempts":2,"t_wait":1,"t_queue":null,"t_connect":2,"t_ttfb":3,"#,
                     r#""t_total":9,"why":"ok","closed_by":null,"ua":"curl/8","#,
-                    r#""referer":null,"sticky":"new","sni":null,"tls_version":null,"#,
+                    r#""referer":null,"sticky":"new","traceparent":null,"#,
+                    r#""sni":null,"tls_version":null,"#,
                     r#""tls_cipher":null,"tls_resumed":null,"client_verify":null}"#,
                     "\n",
                 )

@@ -8,6 +8,9 @@ use std::fmt;
 
 use crate::core::key::mix;
 
+/// The longest id that is taken from a trusted proxy, in bytes.
+pub const TAKEN_BYTES_MAX: usize = 128;
+
 /// An id that weir has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnId {
@@ -36,7 +39,7 @@ impl fmt::Display for OwnId {
 pub enum RequestId<'a> {
     /// weir's own.
     Own(OwnId),
-    /// That of a trusted proxy.
+    /// That of a trusted proxy, see [`is_id`].
     Taken(&'a [u8]),
 }
 
@@ -50,6 +53,14 @@ impl fmt::Display for RequestId<'_> {
             }),
         }
     }
+}
+
+/// Whether a value can be an id that others have made: visible ASCII that needs no escape in a log,
+/// at most [`TAKEN_BYTES_MAX`] bytes.
+#[must_use]
+pub fn is_id(value: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    (1..=TAKEN_BYTES_MAX).contains(&value.len()) && value.iter().all(is_plain)
 }
 
 /// The ids of one worker.
@@ -138,6 +149,18 @@ mod tests {
                 assert!(seen.insert(text));
             }
         }
+    }
+
+    #[test]
+    fn what_others_made_is_taken_where_it_can_stand_anywhere() {
+        for good in ["a", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "a=b/c+d:e;f,g"] {
+            assert!(is_id(good.as_bytes()), "{good}");
+        }
+        let long = "x".repeat(TAKEN_BYTES_MAX + 1);
+        for bad in ["", "a b", "a\"b", "a\\b", "a\tb", "\u{e4}", &long] {
+            assert!(!is_id(bad.as_bytes()), "{bad}");
+        }
+        assert_eq!(RequestId::Taken(b"a-1").to_string(), "a-1");
     }
 
     #[test]

@@ -60,8 +60,9 @@ parts! {
             connect, idle, half_closed, upload, response, response_idle, send, tunnel,
         }
         Http {
-            routes, trusted_proxies, via, forwarded, forwarded_fields, head_bytes_max, fields_max,
-            body_bytes_max, requests_max, error_pages, redirect_to_https, hsts,
+            routes, trusted_proxies, via, forwarded, request_id, trace, forwarded_fields,
+            head_bytes_max, fields_max, body_bytes_max, requests_max, error_pages,
+            redirect_to_https, hsts,
         }
         HttpsRedirect { status, port }
         ForwardedFields { drop, keep }

@@ -12,6 +12,7 @@ use crate::core::http::head::HeadLimits;
 use crate::core::http::https::{STRICT_TRANSPORT_SECURITY, hsts_line, hsts_value};
 use crate::core::http::rewrite::FieldEdits;
 use crate::core::http::route::{HostPattern, RouteTable, Rule};
+use crate::core::http::trace::{TRACEPARENT, TRACESTATE};
 use crate::core::table::Table;
 use crate::worker::keys::UpstreamSlot;
 
@@ -23,6 +24,8 @@ pub(crate) struct Site {
     pub(crate) trusted: Vec<Network>,
     pub(crate) via: Option<String>,
     pub(crate) forwarded: bool,
+    /// The field that carries the id of a request; none where none does.
+    pub(crate) request_id: Option<String>,
     /// What untrusted clients may not send.
     pub(crate) claims: Arc<Claims>,
     pub(crate) limits: HeadLimits,
@@ -39,7 +42,11 @@ pub(crate) struct Route {
     /// The key of its name on the board; 0 for one that is not in the file.
     pub(crate) key: u64,
     pub strip_prefix: bool,
-    pub(crate) request_edits: FieldEdits,
+    request_edits: FieldEdits,
+    /// The same for requests that get a `traceparent`; none where they get none.
+    traced_edits: Option<FieldEdits>,
+    /// Whether requests are told their id.
+    pub(crate) tells_id: bool,
     response_edits: FieldEdits,
     /// The same over TLS, where they differ.
     secure_response_edits: Option<FieldEdits>,
@@ -64,6 +71,19 @@ pub(crate) enum Act {
 }
 
 impl Route {
+    /// Whether requests may get a `traceparent`.
+    pub(crate) fn may_trace(&self) -> bool {
+        self.traced_edits.is_some()
+    }
+
+    /// How requests are edited, that get a `traceparent` or not.
+    pub(crate) fn request_edits(&self, is_traced: bool) -> &FieldEdits {
+        match &self.traced_edits {
+            Some(edits) if is_traced => edits,
+            Some(_) | None => &self.request_edits,
+        }
+    }
+
     /// How responses of backends are edited for a session.
     pub(crate) fn response_edits(&self, is_secure: bool) -> &FieldEdits {
         match &self.secure_response_edits {
@@ -98,11 +118,15 @@ impl Site {
         let table =
             RouteTable::new(&rules).map_err(|error| format!("route {}: bad prefix", error.rule))?;
         let routes = http.routes.iter().map(|settings| {
+            let mut request_edits = edits(&settings.request_headers)?;
+            let tells_id = take_over(&mut request_edits, http.request_id.as_deref())?;
             Ok(Route {
                 prefix: settings.prefix.clone(),
                 key: name_key(Table::Routes, &settings.column_name(column)),
                 strip_prefix: settings.strip_prefix,
-                request_edits: edits(&settings.request_headers)?,
+                traced_edits: traced_edits(http, &request_edits)?,
+                request_edits,
+                tells_id,
                 response_edits: edits(&settings.response_headers)?,
                 secure_response_edits: secure_edits(http, &settings.response_headers)?,
                 body_bytes_max: settings.body_bytes_max.or(http.body_bytes_max),
@@ -126,6 +150,7 @@ impl Site {
             trusted: http.trusted_proxies.clone(),
             via: http.via.clone(),
             forwarded: http.forwarded,
+            request_id: http.request_id.clone(),
             claims: Arc::new(claims(&http.forwarded_fields)?),
             limits: HeadLimits {
                 head_bytes_max: http.head_bytes_max,
@@ -174,6 +199,8 @@ fn to_https(redirect: model::HttpsRedirect) -> Route {
         key: 0,
         strip_prefix: false,
         request_edits: FieldEdits::none(),
+        traced_edits: None,
+        tells_id: false,
         response_edits: FieldEdits::none(),
         secure_response_edits: None,
         body_bytes_max: None,
@@ -201,6 +228,32 @@ fn secure_edits(
     edits
         .set(STRICT_TRANSPORT_SECURITY.as_bytes(), &value)
         .map_err(refused)?;
+    Ok(Some(edits))
+}
+
+/// Leaves out what came in the field that carries ids, unless the route says what becomes of it;
+/// whether weir writes it.
+fn take_over(edits: &mut FieldEdits, name: Option<&str>) -> Result<bool, String> {
+    match name {
+        Some(name) if !edits.mention(name) => {
+            let removed = edits.remove(name.as_bytes());
+            removed.map_err(|_| format!("field {name} cannot carry ids"))?;
+            Ok(true)
+        }
+        Some(_) | None => Ok(false),
+    }
+}
+
+/// The edits of requests that get a `traceparent`; what came of a trace is left out.
+fn traced_edits(http: &model::Http, edits: &FieldEdits) -> Result<Option<FieldEdits>, String> {
+    if !http.trace || edits.mention(TRACEPARENT) {
+        return Ok(None);
+    }
+    let mut edits = edits.clone();
+    for name in [TRACEPARENT, TRACESTATE] {
+        let removed = edits.remove(name.as_bytes());
+        removed.map_err(|_| format!("field {name} cannot be written"))?;
+    }
     Ok(Some(edits))
 }
 

@@ -375,6 +375,7 @@ proptest! {
             forwarded: rules.forwarded,
             own_cookie: rules.own_cookie,
             close: rules.close,
+            more: b"",
         };
         let mut sent = Vec::new();
         request.write(&mut sent);

@@ -153,8 +153,8 @@ fn sessions_and_who_could_not_be_picked_are_told_of() {
     assert_eq!(disabled.code, Some(0), "{disabled:?}");
     echo.refuse();
     let raw = asked.machine.address_of("raw");
-    let mut client = Peer::connect(raw).expect("it listens");
-    let _ = client.end();
+    // It may be over before the client knows that it has begun.
+    let _ = Peer::connect(raw).map(|mut client| client.end());
     let ids = asked.ids("error", 1);
     let told = asked.told(&[&ids[0]]);
     for part in [
@@ -190,4 +190,110 @@ fn what_cannot_be_told_is_said_in_a_sentence() {
         assert_eq!(told.code, Some(code), "{told:?}");
         assert!(told.stderr.contains(part), "{told:?}");
     }
+}
+
+/// Answers with the fields that tell which request it was, and closes.
+fn echo_of_ids() -> Origin {
+    Origin::new(|client| {
+        let mut ids = Vec::new();
+        loop {
+            let line = client.read_line()?;
+            let name = line.split(':').next().unwrap_or_default().to_lowercase();
+            match name.trim() {
+                "" => break,
+                "x-request-id" | "x_request_id" | "traceparent" | "tracestate" => ids.push(line),
+                _ => {}
+            }
+        }
+        let body = ids.join("\n");
+        let length = body.len();
+        let head = "HTTP/1.1 500 No\r\nConnection: close\r\nContent-Length:";
+        client.send(format!("{head} {length}\r\n\r\n{body}"));
+        Ok(())
+    })
+}
+
+/// The fields of an answer of [`echo_of_ids`] to a request with these.
+fn echoed(client: Peer, fields: &str) -> Vec<String> {
+    let mut client = client;
+    client.send(format!(
+        "GET / HTTP/1.1\r\nHost: a\r\n{fields}Connection: close\r\n\r\n"
+    ));
+    let (answer, _) = client.end();
+    let answer = String::from_utf8(answer).expect("text");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a whole head");
+    body.lines().map(|line| line.trim().to_owned()).collect()
+}
+
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+
+#[test]
+fn backends_are_told_the_id_and_only_a_trusted_one_is_taken() {
+    let origin = echo_of_ids();
+    let scratch = Scratch::new();
+    let log = scratch.file("access.log");
+    let file = config(origin.address(), "127.0.0.1:1")
+        .replace("/dev/null", &log.display().to_string())
+        .replace(
+            "mode: http,",
+            "mode: http, request_id: X-Request-ID, trace: true, trusted_proxies: [127.0.0.2/32],",
+        )
+        .replace(", {id: b2, address: \"127.0.0.1:1\"}", "");
+    std::fs::write(&log, "").expect("a file");
+    let asked = start("1", file);
+    let front = asked.machine.address_of("front");
+    let stranger = || Peer::connect(front).expect("it listens");
+    let proxy = || Peer::connect_from([127, 0, 0, 2].into(), front).expect("it listens");
+    let given = format!("X-Request-ID: abc-1\r\nx_request_id: x\r\ntraceparent: {PARENT}\r\n");
+    let parent = format!("traceparent: {PARENT}");
+
+    let told = echoed(proxy(), &given);
+    assert_eq!(told, [&parent, "X-Request-ID: abc-1"]);
+    assert!(asked.told(&["abc-1"]).starts_with("http abc-1: GET /\n"));
+
+    let told = echoed(stranger(), &given);
+    assert_eq!((told.len(), &told[0]), (2, &parent));
+    let id = told[1].strip_prefix("X-Request-ID: ").expect("its id");
+    assert_eq!(id.len(), 32);
+    assert!(asked.told(&[id]).contains(id));
+
+    // What is malformed is as if it had not come, with what belongs to it.
+    let bad = "X-Request-ID: a b\r\ntraceparent: 00-1-2-3\r\ntracestate: a=b\r\n";
+    let told = echoed(proxy(), bad);
+    let id = told[0].strip_prefix("X-Request-ID: ").expect("its id");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[1].starts_with(&format!("traceparent: 00-{id}-")),
+        "{told:?}"
+    );
+    assert!(told[1].ends_with("-01"), "{told:?}");
+
+    let lines = eventually("all are logged", || {
+        let text = std::fs::read_to_string(&log).expect("a file");
+        (text.lines().count() == 3).then_some(text)
+    });
+    let lines: Vec<&str> = lines.lines().collect();
+    assert!(lines[0].contains("\"id\":\"abc-1\""), "{lines:?}");
+    for line in &lines[..2] {
+        assert!(
+            line.contains(&format!("\"traceparent\":\"{PARENT}\"")),
+            "{line}"
+        );
+    }
+    assert!(
+        lines[2].contains(&format!("\"traceparent\":\"00-{id}-")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn nothing_is_added_or_taken_unless_it_is_asked_for() {
+    let origin = echo_of_ids();
+    let asked = start("1", config(origin.address(), "127.0.0.1:1"));
+    let front = asked.machine.address_of("front");
+    let client = || Peer::connect(front).expect("it listens");
+    assert_eq!(echoed(client(), ""), [""; 0]);
+    let given = ["X-Request-ID: abc", "traceparent: 00-1", "tracestate: a=b"];
+    let fields = given.map(|it| format!("{it}\r\n")).concat();
+    assert_eq!(echoed(client(), &fields), given);
 }

@@ -24,4 +24,5 @@ pub mod rewrite;
 pub mod route;
 pub mod sticky;
 pub mod syntax;
+pub mod trace;
 pub mod upstream_request;

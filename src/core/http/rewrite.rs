@@ -110,6 +110,12 @@ impl FieldEdits {
         self.dropped.has(known)
     }
 
+    /// Whether they say anything of a field of this name.
+    #[must_use]
+    pub(crate) fn mention(&self, name: &str) -> bool {
+        self.adds(name) || self.drops(name.as_bytes())
+    }
+
     /// With all its spellings: a backend may read another one as the same name.
     fn leave_out(&mut self, name: &[u8], known: Known) {
         if !KnownSet::OF_MANY_NAMES.has(known) {

@@ -63,6 +63,8 @@ pub struct UpstreamRequest<'a> {
     pub own_cookie: Option<&'a str>,
     /// Whether the backend connection is closed after the response.
     pub close: bool,
+    /// More lines, each with its CRLF.
+    pub more: &'a [u8],
 }
 
 impl<'a> UpstreamRequest<'a> {
@@ -93,6 +95,7 @@ impl<'a> UpstreamRequest<'a> {
         if let Some(der) = self.certificate.shown {
             self.write_certificate(der, out);
         }
+        out.extend_from_slice(self.more);
         out.extend_from_slice(END);
     }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::core::access_log::{LogFormat, TlsRecord, VALUE_BYTES_MAX};
 use crate::core::http::head::Version;
 use crate::core::http::path::escape_beyond_ascii;
+use crate::core::http::trace;
 use crate::core::layer::Secured;
 use crate::core::time::Tick;
 use crate::worker::http::received::Request;
@@ -75,6 +76,7 @@ pub(super) struct Record {
     pub(super) proto: &'static str,
     pub(super) user_agent: Option<Vec<u8>>,
     pub(super) referer: Option<Vec<u8>>,
+    pub(super) traceparent: Option<Vec<u8>>,
     pub(super) client: Option<IpAddr>,
     pub(super) began: Tick,
     pub(super) head_bytes: u64,
@@ -106,6 +108,7 @@ impl Record {
             },
             user_agent: head.fields.find(b"user-agent", bytes).map(keep),
             referer: head.fields.find(b"referer", bytes).map(keep),
+            traceparent: trace::traceparent(&head.fields, bytes).map(<[u8]>::to_vec),
             client,
             began,
             head_bytes: head_bytes as u64,
@@ -123,6 +126,7 @@ impl Record {
             proto: "HTTP/1.1",
             user_agent: None,
             referer: None,
+            traceparent: None,
             client: peer.map(|peer| peer.ip().to_canonical()),
             began,
             head_bytes: 0,

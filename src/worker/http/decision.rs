@@ -88,6 +88,8 @@ pub(super) struct Short<'a> {
     /// The key of the route that matched.
     pub(super) route: u64,
     pub(super) head: &'a [u8],
+    /// The id that was taken.
+    pub(super) taken: Option<&'a [u8]>,
     pub(super) bytes_out: u64,
 }
 
@@ -100,6 +102,7 @@ impl Short<'_> {
             began,
             route: 0,
             head: &[],
+            taken: None,
             bytes_out: 0,
         }
     }
@@ -120,6 +123,7 @@ pub(super) fn keep_short<N: Net>(
         return;
     };
     let gist = Gist {
+        taken_key: short.taken.map_or(0, taken_key),
         status,
         bytes_out: short.bytes_out,
         total_ms,
@@ -130,7 +134,7 @@ pub(super) fn keep_short<N: Net>(
         head: &short.head[..short.head.len().min(LINE_BYTES)],
         attempt: None,
         reason,
-        taken: None,
+        taken: short.taken,
     };
     shared.keep_decision(keep, &gist, &traces);
 }

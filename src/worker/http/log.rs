@@ -6,7 +6,7 @@ use crate::core::access_log::{
 };
 use crate::core::http::exchange::{End, NO_DESCRIPTOR};
 use crate::core::layer::Secured;
-use crate::core::request_id::{OwnId, RequestId};
+use crate::core::request_id::RequestId;
 use crate::net::Net;
 use crate::worker::attempt::Attempt;
 use crate::worker::http::access_log::{Record, TlsKept};
@@ -15,6 +15,7 @@ use crate::worker::http::client::{ClientPhase, Http};
 use crate::worker::http::decision::{Short, keep_exchange, keep_session, keep_short};
 use crate::worker::http::parts::{Facts, Parts, REQUEST_TIMEOUT};
 use crate::worker::http::received::OwnAnswer;
+use crate::worker::http::request::taken_id;
 use crate::worker::http::space::unix_ms;
 use crate::worker::keys::ListenerSlot;
 use crate::worker::relay::Relay;
@@ -147,7 +148,14 @@ pub(crate) fn log_incomplete<N: Net>(
         tls: secured.map(TlsKept::of),
         ..Record::unread(facts.peer, began)
     };
-    log_short(shared, facts.listener, (&record, id), None, 0, (why, None));
+    log_short(
+        shared,
+        facts.listener,
+        (&record, RequestId::Own(id)),
+        None,
+        0,
+        (why, None),
+    );
 }
 
 impl<N: Net> Parts<'_, N> {
@@ -162,8 +170,10 @@ impl<N: Net> Parts<'_, N> {
         shared.count(self.facts.listener, why, 1);
         let route = own.route.map(|route| &own.site.routes[route]);
         let id = shared.next_id();
+        let taken = taken_id(own.site, self.peer(own.site), own.request);
         let short = Short {
             status: Some(status),
+            taken: taken.as_deref(),
             route: route.map_or(0, |route| route.key),
             head: own.request.bytes,
             bytes_out,
@@ -174,13 +184,17 @@ impl<N: Net> Parts<'_, N> {
             return;
         }
         let client = self.client_of(own.site, own.request);
+        let request_id = match &taken {
+            Some(taken) => RequestId::Taken(taken),
+            None => RequestId::Own(id),
+        };
         let mut record = Record::new(own.request, client, own.began);
         record.status = Some(status);
         record.tls = self.client.secured().map(TlsKept::of);
         log_short(
             shared,
             self.facts.listener,
-            (&record, id),
+            (&record, request_id),
             route.map(|route| route.prefix.as_str()),
             bytes_out,
             (why, reason),
@@ -218,7 +232,7 @@ impl<N: Net> Parts<'_, N> {
         log_short(
             shared,
             self.facts.listener,
-            (&record, id),
+            (&record, RequestId::Own(id)),
             None,
             bytes_out,
             (why, reason),
@@ -230,7 +244,7 @@ impl<N: Net> Parts<'_, N> {
 fn log_short<N: Net>(
     shared: &mut Shared<N>,
     listener: ListenerSlot,
-    (record, id): (&Record, OwnId),
+    (record, id): (&Record, RequestId<'_>),
     route: Option<&str>,
     bytes_out: u64,
     (why, reason): (Why, Option<&'static str>),
@@ -242,7 +256,7 @@ fn log_short<N: Net>(
         bytes_out,
         route,
         reason,
-        ..http_record(shared, listener, record, RequestId::Own(id), why)
+        ..http_record(shared, listener, record, id, why)
     };
     log.line(|format, out| line.write(format, out));
     shared.http.log = Some(log);
@@ -282,6 +296,7 @@ fn http_record<'a, N: Net>(
         user_agent: record.user_agent.as_deref(),
         referer: record.referer.as_deref(),
         sticky: None,
+        traceparent: record.traceparent.as_deref(),
         tls: record.tls.as_ref().map(TlsKept::record),
     }
 }

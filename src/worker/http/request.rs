@@ -18,11 +18,15 @@ use crate::core::http::forwarded::{self, Peer, Scheme};
 use crate::core::http::head::{self, Expect, HeadError, Method, Parsed};
 use crate::core::http::known::Known;
 use crate::core::http::path::{Canonical, canonical};
+use crate::core::http::rewrite::append_field;
 use crate::core::http::route::Found;
 use crate::core::http::sticky;
+use crate::core::http::trace;
 use crate::core::http::upstream_request::{ClientCertificate, RequestSource, UpstreamRequest};
 use crate::core::key::bytes_key;
 use crate::core::readiness::Io;
+use crate::core::request_id::{OwnId, RequestId, is_id};
+use crate::core::text;
 use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::attempt::Attempt;
@@ -301,7 +305,7 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// The other end of the connection, and whether it is a trusted proxy.
-    fn peer(&self, site: &Site) -> Peer {
+    pub(super) fn peer(&self, site: &Site) -> Peer {
         Peer::new(self.facts.peer.map(|peer| peer.ip()), &site.trusted)
     }
 
@@ -404,8 +408,10 @@ impl<N: Net> Parts<'_, N> {
         exchange.attempt = Attempt::new(upstream, 0);
         exchange.secure_client = source.scheme == Scheme::Https;
         let full = choose_key(shared, &mut exchange, request, client, path);
+        exchange.taken_id = taken_id(site, peer, request);
+        let own = shared.decisions.ids.id(exchange.number);
         let told = (source, certificate);
-        write_head(&shared.upstreams, &mut exchange, request, told, path);
+        let traceparent = write_head(&shared.upstreams, &mut exchange, (request, own), told, path);
         if fields.names_hop_fields() {
             let names = fields.values(Known::Connection, request.bytes);
             exchange.state.drop_trailers(names);
@@ -419,6 +425,9 @@ impl<N: Net> Parts<'_, N> {
         exchange.began = self.http.phase.began(shared.timers.now);
         if shared.http.log.is_some() {
             let mut record = Record::new(request, client, exchange.began);
+            if traceparent.is_some() {
+                record.traceparent = traceparent;
+            }
             record.tls = self.client.secured().map(TlsKept::of);
             exchange.record = Some(Box::new(record));
         }
@@ -541,14 +550,59 @@ fn choose_key<N: Net>(
     None
 }
 
-/// Writes the head for the backend into the exchange.
+/// The id that a request came with, where that is believed.
+pub(super) fn taken_id(site: &Site, peer: Peer, request: Request<'_>) -> Option<Box<[u8]>> {
+    let name = site.request_id.as_ref().filter(|_| peer.is_trusted)?;
+    let id = trace::only(&request.head.fields, name.as_bytes(), request.bytes)?;
+    is_id(id).then(|| id.into())
+}
+
+/// What a backend is told of the id and the trace of a request.
+#[derive(Default)]
+struct Marks {
+    lines: Vec<u8>,
+    /// The `traceparent` that was made.
+    made: Option<Vec<u8>>,
+}
+
+impl Marks {
+    #[cold]
+    fn of(exchange: &ActiveExchange, own: OwnId, makes_trace: bool) -> Self {
+        let mut marks = Self::default();
+        let (site, route) = (&exchange.site, exchange.route);
+        if let Some(name) = &site.request_id
+            && site.routes[route].tells_id
+        {
+            let id = match &exchange.taken_id {
+                Some(taken) => RequestId::Taken(taken),
+                None => RequestId::Own(own),
+            };
+            text::push(&mut marks.lines, format_args!("{name}: {id}\r\n"));
+        }
+        if makes_trace {
+            let made = trace::made_traceparent(own);
+            append_field(&mut marks.lines, trace::TRACEPARENT.as_bytes(), &made);
+            marks.made = Some(made);
+        }
+        marks
+    }
+}
+
+/// Writes the head for the backend into the exchange; the `traceparent` that was made for it.
 fn write_head(
     upstreams: &UpstreamTable,
     exchange: &mut ActiveExchange,
-    request: Request<'_>,
+    (request, own): (Request<'_>, OwnId),
     (source, certificate): (RequestSource, ClientCertificate<'_>),
     path: Canonical<'_>,
-) {
+) -> Option<Vec<u8>> {
+    let has_trace = || trace::traceparent(&request.head.fields, request.bytes).is_some();
+    let marked = &exchange.site.routes[exchange.route];
+    let is_traced = marked.may_trace() && !has_trace();
+    let marks = match is_traced || marked.tells_id {
+        true => Marks::of(exchange, own, is_traced),
+        false => Marks::default(),
+    };
     let ActiveExchange { site, state, .. } = exchange;
     let route = &site.routes[exchange.route];
     let upstream = &upstreams[exchange.attempt.upstream];
@@ -571,11 +625,13 @@ fn write_head(
         target,
         host_default: upstream.name.as_bytes(),
         claims: &site.claims,
-        edits: &route.request_edits,
+        edits: route.request_edits(is_traced),
         via: site.via.as_deref(),
         forwarded: site.forwarded,
         own_cookie,
         close: upstream.settings.idle_connections_max == 0,
+        more: &marks.lines,
     };
     upstream_request.write(state.head_space());
+    marks.made
 }
