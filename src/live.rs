@@ -113,6 +113,11 @@ impl LiveWorker {
         self.0.set_ticket_keys(keys);
     }
 
+    #[inline]
+    pub fn set_number(&mut self, number: u32) {
+        self.0.set_number(number);
+    }
+
     #[inline(never)]
     pub fn set_descriptors_max(&self, descriptors: u64) {
         self.0.set_descriptors_max(descriptors);

@@ -35,8 +35,8 @@ fn main() -> ExitCode {
             code
         }
         Ok(Command::Worker { number }) => {
-            start_log(Some(number));
-            process::worker::run()
+            start_log(Some(number.clone()));
+            process::worker::run(&number)
         }
         Ok(Command::Ctl(words)) => {
             let outcome = ctl::run(&words);

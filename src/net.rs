@@ -11,7 +11,7 @@ use crate::core::address::Address;
 use crate::core::keepalive::Keepalive;
 use crate::core::layer::{Layer, LayerSpace};
 use crate::core::readiness::{Io, Readiness};
-use crate::core::time::Tick;
+use crate::core::time::{Moment, Tick};
 use crate::tls::Connection;
 
 /// What a watched descriptor belongs to.
@@ -117,6 +117,12 @@ pub trait Net {
     /// # Errors
     /// Only when waiting itself is broken; an interruption is not an error.
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick>;
+
+    /// The instant that the last [`Net::wait`] has returned, to the microsecond where the clock
+    /// has them.
+    fn moment(&self, now: Tick) -> Moment {
+        now.into()
+    }
 
     /// When the last [`Net::wait`] began to wait, as far as the clock was read for it: the turn
     /// before was busy until then. None when that is not known.

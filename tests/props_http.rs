@@ -220,9 +220,8 @@ mod sticky {
 mod access_log {
     use super::cases;
     use super::*;
-    use weir::core::access_log::{
-        HttpRecord, LogFormat, StickyUse, TcpRecord, Timings, TlsRecord, Why,
-    };
+    use weir::core::access_log::form::Form;
+    use weir::core::access_log::{Record, RequestRecord, StickyUse, Timings, TlsRecord, Why};
     use weir::core::request_id::{OwnId, RequestId};
 
     /// Reads one JSON string at the start of `text`, strictly, and gives what follows it.
@@ -247,7 +246,8 @@ mod access_log {
         if let Some(after) = words.iter().find_map(|word| text.strip_prefix(*word)) {
             return Some(after);
         }
-        let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let is_number = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
+        let digits = text.iter().take_while(is_number).count();
         if digits > 0 {
             Some(&text[digits..])
         } else {
@@ -294,7 +294,15 @@ mod access_log {
         ]
     }
 
-    const FORMATS: [LogFormat; 3] = [LogFormat::Common, LogFormat::Combined, LogFormat::Json];
+    const KEYS: &str = "ts id worker client client_port listener host method path protocol status \
+        bytes_in bytes_out body_bytes_in body_bytes_out route upstream backend attempts \
+        wait_ms queue_ms connect_ms ttfb_ms duration_ms why closed_by user_agent referer \
+        sticky traceparent sni tls_version tls_cipher tls_resumed client_verify";
+
+    /// The built-in forms: common, combined, JSON.
+    fn forms() -> [Form; 3] {
+        [Form::common(), Form::combined(), Form::json()]
+    }
 
     /// One line, printable, with as many quotes as the format has fields for.
     fn check_text(line: &[u8], quotes: usize) -> Result<(), TestCaseError> {
@@ -331,30 +339,38 @@ mod access_log {
             is_known in any::<bool>(),
         ) {
             let name = is_known.then_some(name.as_str());
-            let record = HttpRecord {
+            let fields = [is_known.then(|| values[3].clone()), Some(values[4].clone())];
+            let record = Record {
                 unix_ms,
                 id: RequestId::Own(OwnId { start: number, number }),
+                worker: 1,
                 client: is_known.then_some([192, 0, 2, 1].into()),
+                client_port: None,
                 listener: name.unwrap_or("l"),
-                host: &values[0],
-                method: &values[1],
-                path: &values[2],
-                proto: "HTTP/1.1",
-                status: is_known.then_some(200),
-                bytes_in: number,
-                bytes_out: number,
-                route: name,
-                pool: name,
+                request: Some(RequestRecord {
+                    host: &values[0],
+                    method: &values[1],
+                    path: &values[2],
+                    protocol: "HTTP/1.1",
+                    status: is_known.then_some(200),
+                    route: name,
+                    sticky: is_known.then_some(StickyUse::Hit),
+                    traceparent: is_known.then_some(&values[0]),
+                    request_fields: &fields,
+                    response_fields: &[],
+                }),
+                head_bytes_in: number >> 1,
+                body_bytes_in: number >> 1,
+                head_bytes_out: 0,
+                body_bytes_out: number,
+                upstream: name,
                 backend: name,
                 attempts: 1,
-                timings: Timings { ttfb_ms: is_known.then_some(number), ..Timings::default() },
+                timings: Timings { ttfb_us: is_known.then_some(number), ..Timings::default() },
                 why: Why::Refused,
                 reason: is_known.then_some("no Host"),
                 closed_by: None,
-                user_agent: is_known.then_some(&values[3]),
-                referer: Some(&values[4]),
-                sticky: is_known.then_some(StickyUse::Hit),
-                traceparent: is_known.then_some(&values[0]),
+                sni: is_known.then_some(name).flatten(),
                 tls: is_known.then_some(TlsRecord {
                     sni: name,
                     version: "TLSv1.3",
@@ -363,9 +379,9 @@ mod access_log {
                     is_verified: Some(false),
                 }),
             };
-            let mut lines = FORMATS.map(|format| {
+            let mut lines = forms().map(|form| {
                 let mut out = b"before".to_vec();
-                record.write(format, &mut out);
+                record.write(&form, &mut out);
                 out
             });
             for line in &mut lines {
@@ -374,40 +390,41 @@ mod access_log {
             }
             check_text(&lines[0], 2)?;
             check_text(&lines[1], if is_known { 8 } else { 6 })?;
-            check_json(&lines[2], "ts id client listener host method path proto status bytes_in \
-                bytes_out route pool backend attempts t_wait t_queue t_connect t_ttfb t_total why \
-                closed_by ua referer sticky traceparent sni tls_version tls_cipher tls_resumed client_verify")?;
+            check_json(&lines[2], KEYS)?;
         }
 
         #[test]
         fn no_name_leaves_its_place_in_a_session_line(name in any::<String>()) {
-            let record = TcpRecord {
+            let record = Record {
                 unix_ms: 0,
                 id: RequestId::Own(OwnId { start: 0, number: 0 }),
+                worker: 0,
                 client: None,
+                client_port: None,
                 listener: &name,
-                sni: Some(&name),
-                pool: &name,
+                request: None,
+                head_bytes_in: 0,
+                body_bytes_in: 0,
+                head_bytes_out: 0,
+                body_bytes_out: 0,
+                upstream: Some(&name),
                 backend: Some(&name),
                 attempts: 0,
-                bytes_in: 0,
-                bytes_out: 0,
                 timings: Timings::default(),
                 why: Why::Ok,
                 reason: None,
                 closed_by: None,
+                sni: Some(&name),
                 tls: None,
             };
-            let lines = FORMATS.map(|format| {
+            let lines = forms().map(|form| {
                 let mut out = Vec::new();
-                record.write(format, &mut out);
+                record.write(&form, &mut out);
                 out
             });
             check_text(&lines[0], 2)?;
             check_text(&lines[1], 6)?;
-            check_json(&lines[2], "ts id client listener sni proto bytes_in bytes_out pool backend \
-                attempts t_queue t_connect t_total why closed_by tls_version tls_cipher \
-                tls_resumed client_verify")?;
+            check_json(&lines[2], KEYS)?;
         }
     }
 }

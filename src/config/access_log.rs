@@ -8,13 +8,17 @@ use super::model::{AccessLog, Config, LogFormat};
 use super::node::{Entry, Node, Value, describe_text};
 use super::problem::Position;
 use super::section::{read_mapping, read_value};
-use super::tree;
+use super::suggest;
+use super::tree::{self, Tree};
 use super::values::{self, Read, one_of};
+use crate::core::access_log::form::{self, Form, FormatError};
 
 pub(super) static ACCESS_LOG: &[Key<AccessLog>] = &[
     key! { "path", AccessLog.path, log_path, tree::path_or("stdout") },
-    key! { "format", AccessLog.format, one_of(FORMATS), tree::one_of(FORMATS) },
+    key! { "format", AccessLog.format, format, format_tree },
 ];
+
+const EXAMPLE: &str = r#"'{client} {status} {duration_ms} "{header:User-Agent}"'"#;
 
 const FORMATS: &[(&str, LogFormat)] = &[
     ("common", LogFormat::Common),
@@ -44,6 +48,44 @@ fn read(node: &Node, c: &mut Compiler<'_>) -> Option<AccessLog> {
         })?;
     }
     Some(log)
+}
+
+/// A word for a form that is built in, or a format of one's own.
+fn format(node: &Node) -> Read<LogFormat> {
+    match values::text(node) {
+        Ok(text) if text.contains(['{', '}', ' ', '%', '$', '\n']) => match Form::parse(text) {
+            Ok(_) => Ok(LogFormat::Own(text.to_owned())),
+            Err(error) => Err(format_must(&error)),
+        },
+        Ok(_) | Err(_) => one_of(FORMATS)(node)
+            .map_err(|must| format!("{must}, or text with fields in braces, such as {EXAMPLE}")),
+    }
+}
+
+#[cold]
+fn format_must(error: &FormatError) -> String {
+    let hint = match error {
+        FormatError::UnknownField(name) => suggest::hint(name, form::field_names()),
+        FormatError::BadHeader(_)
+        | FormatError::Unclosed(_)
+        | FormatError::Control
+        | FormatError::NoField
+        | FormatError::TooLong
+        | FormatError::TooManyFields => String::new(),
+    };
+    let names: Vec<&str> = form::field_names().collect();
+    format!(
+        "text with fields in braces, such as {EXAMPLE}, but this {error}{hint}; allowed are {}, \
+         header:NAME and response_header:NAME, and {{{{ for a brace",
+        names.join(", ")
+    )
+}
+
+fn format_tree(format: &LogFormat) -> Tree {
+    match format {
+        LogFormat::Own(text) => tree::text(text),
+        LogFormat::Common | LogFormat::Combined | LogFormat::Json => tree::one_of(FORMATS)(format),
+    }
 }
 
 /// Where a good `access_log` names its file.

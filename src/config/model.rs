@@ -12,7 +12,6 @@ use crate::core::balance::Algorithm;
 use crate::core::table::Table;
 use crate::tls::material::Material;
 
-pub use crate::core::access_log::LogFormat;
 pub use crate::core::health::{EjectPolicy, Thresholds};
 pub use crate::core::http::forwarded::Network;
 pub use crate::core::http::route::HostPattern;
@@ -793,4 +792,17 @@ pub struct AccessLog {
     pub path: Option<PathBuf>,
     /// One line per request or L4 session.
     pub format: LogFormat,
+}
+
+/// The form of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The common log format.
+    Common,
+    /// Common with referer and user agent, then facts of the backend side.
+    Combined,
+    /// One JSON object.
+    Json,
+    /// Text with fields in braces.
+    Own(String),
 }

@@ -29,6 +29,32 @@ impl Tick {
     }
 }
 
+/// An instant of the same clock in microseconds, for what is told and not acted on: deadlines are
+/// ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// The tick in which it lies.
+    #[must_use]
+    pub fn tick(self) -> Tick {
+        Tick(self.0 / 1_000)
+    }
+
+    /// Microseconds from `earlier` to here; zero when `earlier` is later.
+    #[must_use]
+    pub(crate) fn since_us(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl From<Tick> for Moment {
+    /// The first of the tick.
+    fn from(tick: Tick) -> Self {
+        Self(tick.0.saturating_mul(1_000))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +68,13 @@ mod tests {
     fn arithmetic_saturates() {
         assert_eq!(Tick(u64::MAX).after(Duration::from_secs(1)), Tick(u64::MAX));
         assert_eq!(Tick(1).since_ms(Tick(9)), 0);
+    }
+
+    #[test]
+    fn a_moment_lies_in_its_tick() {
+        assert_eq!(Moment(5_999).tick(), Tick(5));
+        assert_eq!(Moment::from(Tick(5)), Moment(5_000));
+        assert_eq!(Moment(5_999).since_us(Moment(5_001)), 998);
+        assert_eq!(Moment(1).since_us(Moment(9)), 0);
     }
 }

@@ -39,10 +39,10 @@ const CHANNEL_KEY: u32 = 1;
 
 /// Serves until its supervisor, or a signal, ends it.
 #[must_use]
-pub fn run() -> ExitCode {
+pub fn run(number: &str) -> ExitCode {
     process::name_process();
     match Beginning::take() {
-        Ok(Some(beginning)) => match beginning.start() {
+        Ok(Some(beginning)) => match beginning.start(number.parse().unwrap_or_default()) {
             Ok(mut process) => ExitCode::from(process.serve()),
             Err(Refusal { code, message }) => {
                 error!("{message}");
@@ -122,7 +122,7 @@ impl Beginning {
         }
     }
 
-    fn start(mut self) -> Result<WorkerProcess, Refusal> {
+    fn start(mut self, number: u32) -> Result<WorkerProcess, Refusal> {
         let refuse = |what: &'static str| move |error: io::Error| Refusal::new(what, &error);
         let descriptors = process::raise_descriptor_limit()
             .map_err(refuse("cannot read the descriptor limit"))?;
@@ -160,6 +160,7 @@ impl Beginning {
         worker.set_descriptors_max(descriptors);
         worker.on_resolved(&names);
         worker.set_ticket_keys(&self.ticket_keys);
+        worker.set_number(number);
         let process = WorkerProcess {
             serving: Serving::new(worker, self.access_log),
             signals,

@@ -30,7 +30,7 @@ use crate::core::address::Address;
 use crate::core::keepalive::Keepalive;
 use crate::core::layer::LayerSpace;
 use crate::core::readiness::{Io, Readiness};
-use crate::core::time::Tick;
+use crate::core::time::{Moment, Tick};
 use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
 use crate::sys::pipe::{self, Pipe};
 use crate::sys::random;
@@ -47,6 +47,8 @@ pub struct Reactor {
     poll: Poll,
     events: Events,
     now: Tick,
+    /// The same, to the microsecond.
+    moment: Moment,
     /// When the last wait began, if that is known.
     waited_since: Option<Tick>,
     /// One of each is kept: a wake-up must outlive the thread that sent it.
@@ -141,6 +143,7 @@ impl Reactor {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
             now: machine_now(),
+            moment: Moment::default(),
             waited_since: None,
             wakers: Vec::new(),
             layer_space: LayerSpace::default(),
@@ -236,7 +239,8 @@ impl Net for Reactor {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        self.now = machine_now();
+        self.moment = machine_moment();
+        self.now = self.moment.tick();
         self.waited_since = match timeout {
             // Nobody has waited.
             Some(Duration::ZERO) => Some(self.now),
@@ -248,6 +252,10 @@ impl Net for Reactor {
             Some(Fired { target, ready })
         }));
         Ok(self.now)
+    }
+
+    fn moment(&self, _: Tick) -> Moment {
+        self.moment
     }
 
     fn waited_since(&self) -> Option<Tick> {
@@ -399,9 +407,13 @@ impl Net for Reactor {
 /// The machine's clock, which is the one of [`std::time::Instant`]. That has no number of its own,
 /// and the difference of two costs more than the reading.
 pub fn machine_now() -> Tick {
+    machine_moment().tick()
+}
+
+fn machine_moment() -> Moment {
     let now = clock_gettime(ClockId::Monotonic);
     let (s, ns) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    Tick(s.unwrap_or(0) * 1_000 + ns.unwrap_or(0) / 1_000_000)
+    Moment(s.unwrap_or(0) * 1_000_000 + ns.unwrap_or(0) / 1_000)
 }
 
 const BOTH: Interest = Interest::READABLE

@@ -99,7 +99,7 @@ parts! {
         AdminSocket { 0 = Auto, 1 = Off, 2 = At(path) }
         AdminRead { 0 = Auto, 1 = Open, 2 = Token }
         StatePlace { 0 = Auto, 1 = Memory, 2 = At(path) }
-        LogFormat { 0 = Common, 1 = Combined, 2 = Json }
+        LogFormat { 0 = Common, 1 = Combined, 2 = Json, 3 = Own(text) }
         Address { 0 = Ip(ip), 1 = Unix(path) }
         BackendAddress { 0 = Fixed(address), 1 = Name { host, port } }
         CertificateFiles { 0 = Pair(files), 1 = Directory(path) }

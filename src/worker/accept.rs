@@ -209,7 +209,7 @@ impl<N: Net> Worker<N> {
             peer,
             told: None,
             listener: slot,
-            opened: now,
+            opened: shared.timers.moment,
             moved: now,
             timer: None,
             due: false,

@@ -93,9 +93,7 @@ impl<N: Net> Worker<N> {
             .unwrap_or(self.connections_max_default);
         (self.pre_drain, self.drain_timeout) = (config.pre_drain, config.drain_timeout);
         self.shared.io.pipes.enable(config.splice);
-        self.shared
-            .http
-            .adopt_log(config.access_log.as_ref().map(|log| log.format));
+        self.shared.http.adopt_log(config.access_log.as_ref());
         self.report.adopt(config);
         self.arm_stats();
         // A limit may have been raised, and no event would tell those who wait.

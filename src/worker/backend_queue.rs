@@ -95,7 +95,7 @@ impl<N: Net> Worker<N> {
         let Some(exchange) = http.exchange.as_mut().filter(|x| x.is_queued()) else {
             return lease;
         };
-        exchange.on_wait_over(lease, self.shared.timers.now);
+        exchange.on_wait_over(lease, self.shared.timers.moment);
         None
     }
 }

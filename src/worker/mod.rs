@@ -278,7 +278,9 @@ impl<N: Net> Worker<N> {
         let began = self.shared.timers.now;
         self.shared.board.beat(began, true);
         self.shared.board.set_usage(self.usage());
-        self.shared.timers.now = self.shared.io.net.wait(until, &mut self.fired)?;
+        let now = self.shared.io.net.wait(until, &mut self.fired)?;
+        self.shared.timers.now = now;
+        self.shared.timers.moment = self.shared.io.net.moment(now);
         self.shared.timers.turn += 1;
         self.shared.board.beat(self.shared.timers.now, false);
         self.count_busy(began);
@@ -333,6 +335,11 @@ impl<N: Net> Worker<N> {
     /// Seals session tickets with the first of these keys from now on, and opens them with all.
     pub fn set_ticket_keys(&mut self, keys: &[TicketKey]) {
         self.shared.ticket_keys.set(keys);
+    }
+
+    /// Its number in the access log, if not 0.
+    pub(crate) fn set_number(&mut self, number: u32) {
+        self.shared.http.worker = number;
     }
 
     /// Never has more client connections than this at once, whatever limit all workers have.
@@ -672,7 +679,7 @@ impl<N: Net> Worker<N> {
                 .peer
                 .map_or_else(|| "unix client".to_owned(), |peer| peer.to_string()),
             reason.words(),
-            span(self.shared.timers.now.since_ms(session.opened)),
+            span(self.shared.timers.now.since_ms(session.opened.tick())),
         );
     }
 

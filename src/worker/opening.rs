@@ -64,7 +64,7 @@ fn start_as<N: Net>(
         return Protocol::Http(Http::new(shared.timers.now));
     }
     let attempt = Attempt::new(upstream, shared.upstreams[upstream].hash_key(peer));
-    Protocol::Tcp(Relay::new(attempt, shared.timers.now))
+    Protocol::Tcp(Relay::new(attempt, shared.timers.moment))
 }
 
 /// Reads until the opening is settled; then the session begins. Most sessions have none, and pay
@@ -378,7 +378,7 @@ pub(crate) fn deadline<N: Net>(
         Some(_) => session.moved.after_ms(FAREWELL_MS),
         None => {
             let timeouts = &shared.listeners[session.listener].timeouts;
-            session.opened.after(timeouts.handshake)
+            session.opened.tick().after(timeouts.handshake)
         }
     }
 }

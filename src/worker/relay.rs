@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::core::time::Tick;
+use crate::core::time::{Moment, Tick};
 use crate::net::Net;
 use crate::worker::attempt::Attempt;
 use crate::worker::direction::{Direction, Held};
@@ -29,7 +29,7 @@ const LOOK_MS_MAX: u64 = 1_000;
 /// What a relay carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// Its connection took so long to be made, in milliseconds.
+    /// Its connection took so long to be made, in microseconds, up to 71 minutes.
     Tcp(u32),
     /// It began as an HTTP request, whose route may say how long nothing may move, in milliseconds:
     /// at most 49 days, so that sessions stay small.
@@ -37,10 +37,10 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    /// How long its connection took to be made, where that is told of it.
-    pub(crate) fn connect_ms(self) -> Option<u64> {
+    /// How long its connection took to be made, in microseconds, where that is told of it.
+    pub(crate) fn connect_us(self) -> Option<u64> {
         match self {
-            Self::Tcp(ms) => Some(ms.into()),
+            Self::Tcp(us) => Some(us.into()),
             Self::Tunnel(_) => None,
         }
     }
@@ -51,9 +51,9 @@ pub(crate) enum RelayPhase {
     /// No descriptor is left for the backend connection, since then.
     AwaitingDescriptor(Tick),
     /// The backend connection is being made, since then.
-    Connecting(Tick),
+    Connecting(Moment),
     /// It stands, and its preface is on its way; it was begun then.
-    Greeting(Tick),
+    Greeting(Moment),
     /// Bytes are relayed.
     Relaying(Content),
     /// One side was cut off: what came before that is on its way to the other.
@@ -82,7 +82,7 @@ impl Settling {
 }
 
 impl<N: Net> Relay<N> {
-    pub(crate) fn new(attempt: Attempt, now: Tick) -> Self {
+    pub(crate) fn new(attempt: Attempt, now: Moment) -> Self {
         Self {
             attempt,
             connection: None,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::core::backend::BackendId;
 use crate::core::client_hello::ClientHello;
 use crate::core::opening::{self, Plan, Refusal, Settled};
-use crate::core::time::Tick;
+use crate::core::time::{Moment, Tick};
 use crate::core::timer::TimerKey;
 use crate::net::Net;
 use crate::worker::http::client::Http;
@@ -22,7 +22,7 @@ pub(crate) struct Session<N: Net> {
     /// What else an opening has told, where it did.
     pub(crate) told: Option<Box<Told>>,
     pub(crate) listener: ListenerSlot,
-    pub(crate) opened: Tick,
+    pub(crate) opened: Moment,
     /// When a byte last moved.
     pub(crate) moved: Tick,
     pub(crate) timer: Option<(Tick, TimerKey)>,

@@ -38,7 +38,8 @@ pub(crate) struct Site {
 /// One route.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub prefix: String,
+    /// As in the access log.
+    pub(crate) name: String,
     /// The key of its name on the board; 0 for one that is not in the file.
     pub(crate) key: u64,
     pub strip_prefix: bool,
@@ -121,7 +122,7 @@ impl Site {
             let mut request_edits = edits(&settings.request_headers)?;
             let tells_id = take_over(&mut request_edits, http.request_id.as_deref())?;
             Ok(Route {
-                prefix: settings.prefix.clone(),
+                name: settings.name(),
                 key: name_key(Table::Routes, &settings.column_name(column)),
                 strip_prefix: settings.strip_prefix,
                 traced_edits: traced_edits(http, &request_edits)?,
@@ -195,7 +196,7 @@ fn all_requests() -> Rule {
 
 fn to_https(redirect: model::HttpsRedirect) -> Route {
     Route {
-        prefix: "/".to_owned(),
+        name: "redirect_to_https".to_owned(),
         key: 0,
         strip_prefix: false,
         request_edits: FieldEdits::none(),

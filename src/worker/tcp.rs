@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::board::{BackendCell, ListenerCell, Span};
-use crate::core::time::Tick;
+use crate::core::time::{Moment, Tick};
 use crate::net::Net;
 use crate::worker::connect::{self, Confirmed, Dialed, NoBackend};
 use crate::worker::direction::{Pumped, RelayLimits};
@@ -47,7 +47,7 @@ impl<N: Net> Relay<N> {
         match dialed {
             Dialed::Started(connection) => {
                 self.connection = Some(connection);
-                self.phase = RelayPhase::Connecting(shared.timers.now);
+                self.phase = RelayPhase::Connecting(shared.timers.moment);
             }
             Dialed::NoDescriptor => {
                 let is_retry = self.awaits_descriptor();
@@ -156,11 +156,12 @@ impl<N: Net> Relay<N> {
     pub(crate) fn deadline(&self, session: &Session<N>, shared: &Shared<N>) -> Tick {
         let (listener, upstream) = (session.listener, self.attempt.upstream);
         match self.phase {
-            RelayPhase::AwaitingDescriptor(since)
-            | RelayPhase::Connecting(since)
-            | RelayPhase::Greeting(since) => {
+            RelayPhase::AwaitingDescriptor(since) => {
                 since.after(shared.timeout(listener, upstream, |o| o.connect, |t| t.connect))
             }
+            RelayPhase::Connecting(since) | RelayPhase::Greeting(since) => since
+                .tick()
+                .after(shared.timeout(listener, upstream, |o| o.connect, |t| t.connect)),
             RelayPhase::Settling(ref settling) => settling.next_look(session.moved),
             RelayPhase::Relaying(content) => session.moved.after(if self.is_half_closed() {
                 shared.timeout(listener, upstream, |o| o.half_closed, |t| t.half_closed)
@@ -176,11 +177,11 @@ impl<N: Net> Relay<N> {
         }
     }
 
-    /// How long the connection to the backend took; none while there is none.
-    pub(crate) fn connect_ms(&self) -> Option<u64> {
+    /// How long the connection to the backend took, in microseconds; none while there is none.
+    pub(crate) fn connect_us(&self) -> Option<u64> {
         match self.phase {
-            RelayPhase::Relaying(content) => content.connect_ms(),
-            RelayPhase::Settling(ref settling) => settling.content.connect_ms(),
+            RelayPhase::Relaying(content) => content.connect_us(),
+            RelayPhase::Settling(ref settling) => settling.content.connect_us(),
             RelayPhase::AwaitingDescriptor(_)
             | RelayPhase::Connecting(_)
             | RelayPhase::Greeting(_) => None,
@@ -226,7 +227,7 @@ impl<N: Net> Relay<N> {
     /// and a handshake where it has TLS.
     fn on_confirmed(
         &mut self,
-        since: Tick,
+        since: Moment,
         connection: ConnectionKey,
         client: &Client<'_, N>,
         shared: &mut Shared<N>,
@@ -252,7 +253,7 @@ impl<N: Net> Relay<N> {
     fn greet(
         &mut self,
         id: SessionId,
-        since: Tick,
+        since: Moment,
         client: &mut Endpoint<N>,
         shared: &mut Shared<N>,
     ) -> Result<(), Turn> {
@@ -286,11 +287,12 @@ impl<N: Net> Relay<N> {
         Ok(())
     }
 
-    fn on_connected(&mut self, since: Tick, shared: &mut Shared<N>) {
-        let took = shared.timers.now.since_ms(since);
-        let connect_ms = u32::try_from(took).unwrap_or(u32::MAX);
-        self.phase = RelayPhase::Relaying(Content::Tcp(connect_ms));
-        shared.time(self.attempt.upstream, Span::Connect, took);
+    fn on_connected(&mut self, since: Moment, shared: &mut Shared<N>) {
+        let took_us = shared.timers.moment.since_us(since);
+        let connect_us = u32::try_from(took_us).unwrap_or(u32::MAX);
+        self.phase = RelayPhase::Relaying(Content::Tcp(connect_us));
+        let took_ms = shared.timers.now.since_ms(since.tick());
+        shared.time(self.attempt.upstream, Span::Connect, took_ms);
         self.attempt.on_connected();
         if let Some(lease) = &self.attempt.lease {
             shared.upstreams.backends.on_success(lease.backend);

@@ -1,7 +1,7 @@
 //! The clock of a worker and its timers.
 
 use crate::core::backend::BackendId;
-use crate::core::time::Tick;
+use crate::core::time::{Moment, Tick};
 use crate::core::timer::TimerWheel;
 use crate::worker::keys::{ConnectionKey, ListenerSlot};
 
@@ -37,6 +37,8 @@ pub(crate) enum Timeout {
 /// The instant of the present turn, and what is due later.
 pub(crate) struct Timers {
     pub(crate) now: Tick,
+    /// The same, for what is told.
+    pub(crate) moment: Moment,
     /// Turns of the loop so far.
     pub(crate) turn: u64,
     pub(crate) wheel: TimerWheel<Timeout>,
@@ -46,6 +48,7 @@ impl Timers {
     pub(crate) fn new(now: Tick) -> Self {
         Self {
             now,
+            moment: now.into(),
             turn: 0,
             wheel: TimerWheel::new(now),
         }

@@ -131,7 +131,7 @@ fn who_waits_is_served_by_its_own_backend_in_the_order_of_coming() {
     }
     assert_eq!(bound.rig.accepted(1), []);
     let line = bound.log_line();
-    let waited = format!("\"t_queue\":{},", WAIT_MS / 2);
+    let waited = format!("\"queue_ms\":{}.000,", WAIT_MS / 2);
     assert!(
         line.contains(&waited) && line.contains("\"sticky\":\"hit\""),
         "{line}"
@@ -164,7 +164,7 @@ fn a_wait_that_is_over_ends_at_another_backend_with_its_cookie() {
     assert_ne!(moved, bound.cookie);
     let line = bound.log_line();
     assert!(
-        line.contains("\"t_queue\":700,") && line.contains("\"sticky\":\"moved\""),
+        line.contains("\"queue_ms\":700.000,") && line.contains("\"sticky\":\"moved\""),
         "{line}"
     );
     bound.cookie = moved;
@@ -180,7 +180,7 @@ fn without_a_wait_another_backend_is_picked_at_once() {
     let answer = bound.answer_by_second(client);
     assert!(cookie_in(&answer).is_some_and(|cookie| cookie != bound.cookie));
     let line = bound.log_line();
-    assert!(line.contains("\"t_queue\":null,"), "{line}");
+    assert!(line.contains("\"queue_ms\":null,"), "{line}");
 }
 
 #[test]

@@ -663,7 +663,8 @@ fn config() -> BoxedStrategy<Config> {
     let format = prop_oneof![
         Just(LogFormat::Common),
         Just(LogFormat::Combined),
-        Just(LogFormat::Json)
+        Just(LogFormat::Json),
+        "[a-z |\"']{0,9}\\{(client|header:[A-Z]{1,4})\\}".prop_map(LogFormat::Own),
     ];
     let access_log = (prop::option::of("/var/log/[a-z ]{1,8}\\.log"), format);
     let access_log = access_log.prop_map(|(path, format)| AccessLog {

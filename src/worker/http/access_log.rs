@@ -2,13 +2,16 @@
 //! worker takes away once per turn and writes where it does not block.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use crate::core::access_log::{LogFormat, TlsRecord, VALUE_BYTES_MAX};
-use crate::core::http::head::Version;
+use crate::config::model::{self, LogFormat};
+use crate::core::access_log::form::Form;
+use crate::core::access_log::{Record, TlsRecord, VALUE_BYTES_MAX};
+use crate::core::http::head::{ResponseHead, Version};
 use crate::core::http::path::escape_beyond_ascii;
 use crate::core::http::trace;
 use crate::core::layer::Secured;
-use crate::core::time::Tick;
+use crate::core::time::Moment;
 use crate::worker::http::received::Request;
 
 /// Lines that wait for their writer, in bytes; what does not fit is dropped and counted.
@@ -21,15 +24,15 @@ const KEPT_BYTES_MAX: usize = VALUE_BYTES_MAX + 1;
 /// Lines that wait to be written.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
-    format: LogFormat,
+    form: Arc<Form>,
     pending: Vec<u8>,
     lost: u64,
 }
 
 impl AccessLog {
-    pub(crate) fn new(format: LogFormat) -> Self {
+    pub(crate) fn new(settings: &model::AccessLog) -> Self {
         Self {
-            format,
+            form: Arc::new(form(&settings.format)),
             pending: Vec::new(),
             lost: 0,
         }
@@ -58,58 +61,85 @@ impl AccessLog {
         self.lost = earlier.lost;
     }
 
-    pub(super) fn line(&mut self, write: impl FnOnce(LogFormat, &mut Vec<u8>)) {
+    /// The form of lines that begin now.
+    pub(super) fn form(&self) -> &Arc<Form> {
+        &self.form
+    }
+
+    /// Writes a line in the form that it began with: a reload changes no request under way.
+    pub(super) fn line(&mut self, record: &Record<'_>, form: Option<&Form>) {
         if self.pending.len() >= PENDING_BYTES_MAX {
             self.lost += 1;
         } else {
-            write(self.format, &mut self.pending);
+            record.write(form.unwrap_or(&self.form), &mut self.pending);
         }
+    }
+}
+
+/// The form that the settings name; they were checked when they were read.
+fn form(format: &LogFormat) -> Form {
+    match format {
+        LogFormat::Common => Form::common(),
+        LogFormat::Combined => Form::combined(),
+        LogFormat::Json => Form::json(),
+        LogFormat::Own(format) => Form::parse(format).unwrap_or_else(|_| Form::json()),
     }
 }
 
 /// What a line needs of a request after its bytes have gone.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct Kept {
     pub(super) host: Vec<u8>,
     pub(super) method: Vec<u8>,
     pub(super) path: Vec<u8>,
-    pub(super) proto: &'static str,
-    pub(super) user_agent: Option<Vec<u8>>,
-    pub(super) referer: Option<Vec<u8>>,
+    pub(super) protocol: &'static str,
+    /// None where the head was not read.
+    pub(super) form: Option<Arc<Form>>,
+    pub(super) request_fields: Vec<Option<Vec<u8>>>,
+    pub(super) response_fields: Vec<Option<Vec<u8>>>,
     pub(super) traceparent: Option<Vec<u8>>,
     pub(super) client: Option<IpAddr>,
-    pub(super) began: Tick,
+    pub(super) client_port: Option<u16>,
+    pub(super) began: Moment,
     pub(super) head_bytes: u64,
     pub(super) status: Option<u16>,
     pub(super) tls: Option<TlsKept>,
 }
 
-impl Record {
-    pub(super) fn new(request: Request<'_>, client: Option<IpAddr>, began: Tick) -> Self {
+impl Kept {
+    pub(super) fn new(
+        form: &Arc<Form>,
+        request: Request<'_>,
+        (client, peer): (Option<IpAddr>, Option<SocketAddr>),
+        began: Moment,
+    ) -> Self {
         let Request {
             head,
             bytes,
             head_bytes,
         } = request;
-        let keep = |value: &[u8]| value[..value.len().min(KEPT_BYTES_MAX)].to_vec();
         // As it came, but bytes beyond ASCII as they go on: JSON holds no others than UTF-8.
         let path = |target: &[u8]| {
             let mut path = Vec::with_capacity(target.len().min(KEPT_BYTES_MAX));
             escape_beyond_ascii(&target[..target.len().min(KEPT_BYTES_MAX)], &mut path);
             path
         };
+        let find = |name: &String| head.fields.find(name.as_bytes(), bytes).map(keep);
+        let peer = peer.filter(|peer| Some(peer.ip().to_canonical()) == client);
         Self {
             host: keep(head.authority(bytes)),
             method: keep(head.method(bytes)),
             path: path(head.target(bytes)),
-            proto: match head.facts.version {
+            protocol: match head.facts.version {
                 Version::Http10 => "HTTP/1.0",
                 Version::Http11 => "HTTP/1.1",
             },
-            user_agent: head.fields.find(b"user-agent", bytes).map(keep),
-            referer: head.fields.find(b"referer", bytes).map(keep),
+            request_fields: form.request_fields().iter().map(find).collect(),
+            response_fields: Vec::new(),
             traceparent: trace::traceparent(&head.fields, bytes).map(<[u8]>::to_vec),
+            form: Some(Arc::clone(form)),
             client,
+            client_port: peer.map(|peer| peer.port()),
             began,
             head_bytes: head_bytes as u64,
             status: None,
@@ -118,22 +148,36 @@ impl Record {
     }
 
     /// Of a request that cannot be read, or not wholly.
-    pub(super) fn unread(peer: Option<SocketAddr>, began: Tick) -> Self {
+    pub(super) fn unread(peer: Option<SocketAddr>, began: Moment) -> Self {
         Self {
             host: Vec::new(),
             method: Vec::new(),
             path: Vec::new(),
-            proto: "HTTP/1.1",
-            user_agent: None,
-            referer: None,
+            protocol: "HTTP/1.1",
+            form: None,
+            request_fields: Vec::new(),
+            response_fields: Vec::new(),
             traceparent: None,
             client: peer.map(|peer| peer.ip().to_canonical()),
+            client_port: peer.map(|peer| peer.port()),
             began,
             head_bytes: 0,
             status: None,
             tls: None,
         }
     }
+
+    /// The header of the response is whole.
+    pub(super) fn keep_response_fields(&mut self, head: &ResponseHead, bytes: &[u8]) {
+        let find = |name: &String| head.fields.find(name.as_bytes(), bytes).map(keep);
+        if let Some(form) = &self.form {
+            self.response_fields = form.response_fields().iter().map(find).collect();
+        }
+    }
+}
+
+fn keep(value: &[u8]) -> Vec<u8> {
+    value[..value.len().min(KEPT_BYTES_MAX)].to_vec()
 }
 
 /// What a line needs of the client's TLS.

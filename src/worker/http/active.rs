@@ -6,9 +6,9 @@ use crate::core::access_log::StickyUse;
 use crate::core::backend::Lease;
 use crate::core::buffer::Buffer;
 use crate::core::http::exchange::{BackendState, Exchange};
-use crate::core::time::Tick;
+use crate::core::time::{Moment, Tick};
 use crate::worker::attempt::Attempt;
-use crate::worker::http::access_log::Record;
+use crate::worker::http::access_log::Kept;
 use crate::worker::io_space::PipeKey;
 use crate::worker::keys::{ConnectionKey, UpstreamSlot};
 use crate::worker::site::Site;
@@ -39,18 +39,20 @@ pub(crate) struct ActiveExchange {
     /// Its id, where that of a trusted proxy was taken.
     pub(super) taken_id: Option<Box<[u8]>>,
     /// When its first byte came.
-    pub(super) began: Tick,
+    pub(super) began: Moment,
     /// When the request's head was whole.
-    pub(super) started: Tick,
-    /// How long it waited for the backend that it is bound to; none if it did not.
-    pub(super) queue_ms: Option<u64>,
-    /// How long the present connection took to stand; 0 for a parked one.
-    pub(super) connect_ms: Option<u64>,
+    pub(super) started: Moment,
+    /// How long it waited for the backend that it is bound to, in microseconds; none if it did not.
+    pub(super) queue_us: Option<u64>,
+    /// When the present connection was begun.
+    pub(super) dialed: Moment,
+    /// How long the present connection took to stand, in microseconds; 0 for a parked one.
+    pub(super) connect_us: Option<u64>,
     /// When the latest part of the request had left or the latest interim response had come, or
     /// before that, when the connection stood.
-    pub(super) sent_at: Tick,
-    /// From `sent_at` to the first byte of a response.
-    pub(super) ttfb_ms: Option<u64>,
+    pub(super) sent_at: Moment,
+    /// From `sent_at` to the first byte of a response, in microseconds.
+    pub(super) ttfb_us: Option<u64>,
     /// Whether the response is an event stream: it may be silent for long.
     pub(super) is_event_stream: bool,
     /// When the head of the response was whole.
@@ -61,10 +63,12 @@ pub(crate) struct ActiveExchange {
     pub(super) bytes_out: u64,
     /// What weir has answered itself, in the place of a response.
     pub(super) own_status: Option<u16>,
+    /// Those of its heads.
+    pub(super) head_bytes_out: u64,
     /// Whether its end was counted already.
     pub(super) has_ended: bool,
     /// What the access log will say; none without one.
-    pub(super) record: Option<Box<Record>>,
+    pub(super) record: Option<Box<Kept>>,
 }
 
 impl ActiveExchange {
@@ -84,17 +88,19 @@ impl ActiveExchange {
             secure_client: false,
             number: 0,
             taken_id: None,
-            began: Tick(0),
-            started: Tick(0),
-            queue_ms: None,
-            connect_ms: None,
-            sent_at: Tick(0),
-            ttfb_ms: None,
+            began: Moment::default(),
+            started: Moment::default(),
+            queue_us: None,
+            dialed: Moment::default(),
+            connect_us: None,
+            sent_at: Moment::default(),
+            ttfb_us: None,
             is_event_stream: false,
             answered_at: Tick(0),
             drops_until: None,
             bytes_out: 0,
             own_status: None,
+            head_bytes_out: 0,
             has_ended: false,
             record: None,
         }
@@ -132,7 +138,7 @@ impl ActiveExchange {
 
     /// It has its turn at the backend that it waited for; or without a lease it has none, and is
     /// bound to nothing any more.
-    pub(crate) fn on_wait_over(&mut self, lease: Option<Lease>, now: Tick) {
+    pub(crate) fn on_wait_over(&mut self, lease: Option<Lease>, now: Moment) {
         self.state.on_dequeued();
         self.note_wait(now);
         if lease.is_some() {
@@ -142,8 +148,8 @@ impl ActiveExchange {
     }
 
     /// Its wait is over, which began with the exchange itself.
-    pub(super) fn note_wait(&mut self, now: Tick) {
-        self.queue_ms = Some(now.since_ms(self.started));
+    pub(super) fn note_wait(&mut self, now: Moment) {
+        self.queue_us = Some(now.since_us(self.started));
     }
 
     /// Bytes of the account that its request and an incomplete response head take.
@@ -158,10 +164,10 @@ impl ActiveExchange {
     }
 
     /// The connection that was begun at `since` stands.
-    pub(super) fn on_connected(&mut self, is_reused: bool, since: Tick, now: Tick) {
+    pub(super) fn on_connected(&mut self, is_reused: bool, since: Moment, now: Moment) {
         self.state.on_connected(is_reused);
         self.attempt.on_connected();
-        self.connect_ms = Some(now.since_ms(since));
+        self.connect_us = Some(now.since_us(since));
         self.sent_at = now;
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::buffer::Buffer;
-use crate::core::time::Tick;
+use crate::core::time::{Moment, Tick};
 use crate::net::Net;
 use crate::worker::http::active::ActiveExchange;
 use crate::worker::transport::Endpoint;
@@ -28,7 +28,7 @@ pub(crate) enum ClientPhase {
     /// Between two requests, since then.
     Idle(Tick),
     /// A head is incomplete; its first byte came then.
-    Head(Tick),
+    Head(Moment),
     /// A request was answered before its body had come; so many bytes of it are still to be
     /// dropped, until then at the latest.
     Discard(Tick, u64),
@@ -41,7 +41,7 @@ pub(crate) enum ClientPhase {
 
 impl ClientPhase {
     /// When the request whose head is whole now began: with its first byte.
-    pub(crate) fn began(self, now: Tick) -> Tick {
+    pub(crate) fn began(self, now: Moment) -> Moment {
         match self {
             Self::Head(since) => since,
             Self::Idle(_) | Self::Exchange | Self::Discard(..) | Self::Linger(..) => now,

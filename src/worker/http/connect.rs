@@ -41,7 +41,8 @@ impl<N: Net> Parts<'_, N> {
             {
                 exchange.connection = Some(taken.connection);
                 exchange.idle_ms = taken.idle_ms;
-                exchange.on_connected(true, shared.timers.now, shared.timers.now);
+                let now = shared.timers.moment;
+                exchange.on_connected(true, now, now);
                 return Continue(());
             }
             let dialed = match exchange.attempt.dial(shared, self.id.key) {
@@ -63,6 +64,7 @@ impl<N: Net> Parts<'_, N> {
             Dialed::Started(connection) => {
                 exchange.connection = Some(connection);
                 exchange.idle_ms = 0;
+                exchange.dialed = shared.timers.moment;
                 exchange.state.on_connecting(shared.timers.now);
             }
             Dialed::NoDescriptor => {

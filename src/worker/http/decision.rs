@@ -3,7 +3,7 @@
 use crate::core::access_log::{ClosedBy, StickyUse, Why, closed_by};
 use crate::core::decision::{Gist, Kind, LINE_BYTES, Rule};
 use crate::core::request_id::{OwnId, RequestId, taken_key};
-use crate::core::time::Tick;
+use crate::core::time::Moment;
 use crate::net::Net;
 use crate::worker::decision::Traces;
 use crate::worker::http::active::ActiveExchange;
@@ -43,7 +43,7 @@ pub(super) fn keep_exchange<N: Net>(
 ) {
     let now = shared.timers.now;
     let status = status.unwrap_or(0);
-    let total_ms = now.since_ms(exchange.began);
+    let total_ms = now.since_ms(exchange.began.tick());
     let is_retried = exchange.attempt.has_failed();
     let ring = (shared.decisions).ring_for((why, status), is_retried, total_ms, now);
     let Some(keep) = ring else {
@@ -59,10 +59,10 @@ pub(super) fn keep_exchange<N: Net>(
         members: upstream.members.len(),
         bytes_in: exchange.state.request_payload_bytes(),
         bytes_out: exchange.bytes_out,
-        wait_ms: Some(exchange.started.since_ms(exchange.began)),
-        queue_ms: exchange.queue_ms,
-        connect_ms: exchange.connect_ms,
-        ttfb_ms: exchange.ttfb_ms,
+        wait_ms: Some(exchange.started.since_us(exchange.began) / 1_000),
+        queue_ms: whole_ms(exchange.queue_us),
+        connect_ms: whole_ms(exchange.connect_us),
+        ttfb_ms: whole_ms(exchange.ttfb_us),
         total_ms,
         parked_ms: exchange.idle_ms,
         route: exchange.site.routes[exchange.route].key,
@@ -73,18 +73,22 @@ pub(super) fn keep_exchange<N: Net>(
     let head = exchange.state.head();
     let traces = Traces {
         head: &head[..head.len().min(LINE_BYTES)],
-        attempt: Some((attempt, exchange.started)),
+        attempt: Some((attempt, exchange.started.tick())),
         reason,
         taken: exchange.taken_id.as_deref(),
     };
     shared.keep_decision(keep, &gist, &traces);
 }
 
+fn whole_ms(us: Option<u64>) -> Option<u64> {
+    us.map(|us| us / 1_000)
+}
+
 /// What is known of a request that weir answered itself, or that was none.
 pub(super) struct Short<'a> {
     pub(super) number: u64,
     pub(super) status: Option<u16>,
-    pub(super) began: Tick,
+    pub(super) began: Moment,
     /// The key of the route that matched.
     pub(super) route: u64,
     pub(super) head: &'a [u8],
@@ -95,7 +99,7 @@ pub(super) struct Short<'a> {
 
 impl Short<'_> {
     /// Of what has come no further than this.
-    pub(super) const fn unread(number: u64, began: Tick) -> Self {
+    pub(super) const fn unread(number: u64, began: Moment) -> Self {
         Self {
             number,
             status: None,
@@ -117,7 +121,7 @@ pub(super) fn keep_short<N: Net>(
 ) {
     let now = shared.timers.now;
     let status = short.status.unwrap_or(0);
-    let total_ms = now.since_ms(short.began);
+    let total_ms = now.since_ms(short.began.tick());
     let ring = (shared.decisions).ring_for((why, status), false, total_ms, now);
     let Some(keep) = ring else {
         return;
@@ -151,7 +155,7 @@ pub(super) fn keep_session<N: Net>(
     (why, reason, closed_by): SessionEnd,
 ) {
     let (now, attempt) = (shared.timers.now, &relay.attempt);
-    let connect_ms = relay.connect_ms();
+    let connect_ms = whole_ms(relay.connect_us());
     // How long a session lasts is its own business, but not how long it waited.
     let slow_ms = connect_ms.unwrap_or(0);
     let is_retried = attempt.has_failed();
@@ -169,14 +173,14 @@ pub(super) fn keep_session<N: Net>(
         bytes_in: relay.up.flow.moved_bytes(),
         bytes_out: relay.down.flow.moved_bytes(),
         connect_ms,
-        total_ms: now.since_ms(session.opened),
+        total_ms: now.since_ms(session.opened.tick()),
         upstream: shared.board.key_of(upstream.column),
         backend: shared.backend_key(attempt),
         ..short_gist(shared, session.listener, id.number, why)
     };
     let traces = Traces {
         head: &[],
-        attempt: Some((attempt, session.opened)),
+        attempt: Some((attempt, session.opened.tick())),
         reason,
         taken: None,
     };

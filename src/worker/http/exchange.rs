@@ -27,6 +27,7 @@ use crate::worker::http::active::ActiveExchange;
 use crate::worker::http::client::{ClientPhase, Http};
 use crate::worker::http::drop::{self, DROP_MS, DROP_SILENT_MS};
 use crate::worker::http::log::log_exchange;
+use crate::worker::http::output::Sent;
 use crate::worker::http::parts::{Next, Parts, REQUEST_TIMEOUT};
 use crate::worker::http::space::HttpSpace;
 use crate::worker::io_space::IoSpace;
@@ -83,7 +84,7 @@ impl ActiveExchange {
             // A head that comes in drips is no answer.
             Awaited::Response => {
                 let response = self.timeout(shared, listener, |o| o.response, |t| t.response);
-                self.sent_at.after(response)
+                self.sent_at.tick().after(response)
             }
             Awaited::Upload => {
                 let upload = self.timeout(shared, listener, |o| o.upload, |t| t.upload);
@@ -250,7 +251,7 @@ impl<N: Net> Shared<N> {
     fn idle_since(&self, exchange: &ActiveExchange) -> Tick {
         match exchange.bytes_out <= SHORT_RESPONSE_BYTES_MAX {
             true => self.timers.now,
-            false => exchange.answered_at.max(exchange.sent_at),
+            false => exchange.answered_at.max(exchange.sent_at.tick()),
         }
     }
 
@@ -362,7 +363,8 @@ impl<N: Net> Parts<'_, N> {
                             return Continue(has_moved);
                         }
                         let now = shared.timers.now;
-                        exchange.on_connected(false, since, now);
+                        let (dialed, moment) = (exchange.dialed, shared.timers.moment);
+                        exchange.on_connected(false, dialed, moment);
                         let upstream = exchange.attempt.upstream;
                         shared.time(upstream, Span::Connect, now.since_ms(since));
                     }
@@ -463,7 +465,7 @@ impl<N: Net> Parts<'_, N> {
                 shared
                     .upstreams
                     .leave_queue(self.id, exchange.attempt.upstream);
-                exchange.note_wait(shared.timers.now);
+                exchange.note_wait(shared.timers.moment);
                 Continue(())
             }
             Due::ConnectFailed => {
@@ -530,7 +532,7 @@ impl<N: Net> Parts<'_, N> {
         }
         if let Some(slot) = exchange.queue() {
             shared.upstreams.leave_queue(self.id, slot);
-            exchange.note_wait(shared.timers.now);
+            exchange.note_wait(shared.timers.moment);
         }
         shared.count_oddities(&exchange);
         let may_go_on = self.may_go_on(&exchange.site, &shared.listeners);
@@ -544,12 +546,14 @@ impl<N: Net> Parts<'_, N> {
         }
         let sent = match ending.answer {
             Some(status) => self.answer_in_place(&mut exchange, shared, status, &ending),
-            None => Ok(0),
+            None => Ok(Sent::default()),
         };
         if self.is_blocked() {
             self.http.send = Some(exchange.send_timeout(shared, self.facts.listener));
         }
-        exchange.bytes_out += sent.unwrap_or(0);
+        let own = sent.unwrap_or_default();
+        exchange.bytes_out += own.bytes;
+        exchange.head_bytes_out += own.head_bytes;
         let why = (ending.why, ending.reason);
         log_exchange(&mut exchange, self.facts.listener, shared, why);
         // It stays with the session: a reset is for what was not delivered.
@@ -597,7 +601,7 @@ impl<N: Net> Parts<'_, N> {
         shared: &mut Shared<N>,
         status: u16,
         ending: &Ending,
-    ) -> Result<u64, Turn> {
+    ) -> Result<Sent, Turn> {
         let keep = ending.client == ClientFate::Next;
         let facts = *exchange.state.facts();
         let upstream = Some(exchange.attempt.upstream);

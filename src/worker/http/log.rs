@@ -2,17 +2,18 @@
 
 use crate::board::Span;
 use crate::core::access_log::{
-    CLIENT_LEFT, ClosedBy, HttpRecord, TcpRecord, Timings, TlsRecord, Why, closed_by,
+    CLIENT_LEFT, ClosedBy, Record, RequestRecord, Timings, TlsRecord, Why, closed_by,
 };
 use crate::core::http::exchange::{End, NO_DESCRIPTOR};
 use crate::core::layer::Secured;
 use crate::core::request_id::RequestId;
 use crate::net::Net;
 use crate::worker::attempt::Attempt;
-use crate::worker::http::access_log::{Record, TlsKept};
+use crate::worker::http::access_log::{Kept, TlsKept};
 use crate::worker::http::active::ActiveExchange;
 use crate::worker::http::client::{ClientPhase, Http};
 use crate::worker::http::decision::{Short, keep_exchange, keep_session, keep_short};
+use crate::worker::http::output::Sent;
 use crate::worker::http::parts::{Facts, Parts, REQUEST_TIMEOUT};
 use crate::worker::http::received::OwnAnswer;
 use crate::worker::http::request::taken_id;
@@ -35,11 +36,11 @@ pub(super) fn log_exchange<N: Net>(
     let reason = reason.or_else(|| failure_behind(why, &exchange.attempt));
     if !std::mem::replace(&mut exchange.has_ended, true) {
         shared.count(listener, why, 1);
-        let total_ms = shared.timers.now.since_ms(exchange.started);
+        let total_ms = shared.timers.now.since_ms(exchange.started.tick());
         shared.time(exchange.attempt.upstream, Span::Total, total_ms);
         keep_exchange(exchange, listener, shared, (why, reason), status);
     }
-    let Some(record) = exchange.record.take() else {
+    let Some(kept) = exchange.record.take() else {
         return;
     };
     let Some(mut log) = shared.http.log.take() else {
@@ -48,32 +49,30 @@ pub(super) fn log_exchange<N: Net>(
     let upstream = &shared.upstreams[exchange.attempt.upstream];
     let backend = exchange.attempt.last();
     let backend = backend.and_then(|id| shared.upstreams.backends.try_get(id));
-    let line = HttpRecord {
-        status,
-        bytes_in: record.head_bytes + exchange.state.request_payload_bytes(),
-        bytes_out: exchange.bytes_out,
-        route: Some(&exchange.site.routes[exchange.route].prefix),
-        pool: Some(&upstream.name),
+    let line = Record {
+        request: Some(RequestRecord {
+            status,
+            route: Some(&exchange.site.routes[exchange.route].name),
+            sticky: exchange.sticky,
+            ..request_record(&kept)
+        }),
+        body_bytes_in: exchange.state.request_payload_bytes(),
+        head_bytes_out: exchange.head_bytes_out,
+        body_bytes_out: exchange.bytes_out.saturating_sub(exchange.head_bytes_out),
+        upstream: Some(&upstream.name),
         backend: backend.map(|backend| backend.identity.as_str()),
         attempts: exchange.attempt.count(),
         timings: Timings {
-            wait_ms: Some(exchange.started.since_ms(record.began)),
-            queue_ms: exchange.queue_ms,
-            connect_ms: exchange.connect_ms,
-            ttfb_ms: exchange.ttfb_ms,
-            total_ms: shared.timers.now.since_ms(record.began),
+            wait_us: Some(exchange.started.since_us(kept.began)),
+            queue_us: exchange.queue_us,
+            connect_us: exchange.connect_us,
+            ttfb_us: exchange.ttfb_us,
+            duration_us: shared.timers.moment.since_us(kept.began),
         },
-        sticky: exchange.sticky,
         reason,
-        ..http_record(
-            shared,
-            listener,
-            &record,
-            exchange.id(&shared.decisions),
-            why,
-        )
+        ..short_record(shared, listener, &kept, exchange.id(&shared.decisions), why)
     };
-    log.line(|format, out| line.write(format, out));
+    log.line(&line, kept.form.as_deref());
     shared.http.log = Some(log);
 }
 
@@ -142,20 +141,15 @@ pub(crate) fn log_incomplete<N: Net>(
     if shared.http.log.is_none() {
         return;
     }
-    let record = Record {
+    let kept = Kept {
         head_bytes: http.input.len() as u64,
         status: left_status(why),
         tls: secured.map(TlsKept::of),
-        ..Record::unread(facts.peer, began)
+        ..Kept::unread(facts.peer, began)
     };
-    log_short(
-        shared,
-        facts.listener,
-        (&record, RequestId::Own(id)),
-        None,
-        0,
-        (why, None),
-    );
+    let none = Sent::default();
+    let told = (&kept, RequestId::Own(id));
+    log_short(shared, facts.listener, told, None, none, (why, None));
 }
 
 impl<N: Net> Parts<'_, N> {
@@ -164,7 +158,7 @@ impl<N: Net> Parts<'_, N> {
         &self,
         shared: &mut Shared<N>,
         own: &OwnAnswer<'_>,
-        (status, bytes_out): (u16, u64),
+        (status, sent): (u16, Sent),
         (why, reason): (Why, Option<&'static str>),
     ) {
         shared.count(self.facts.listener, why, 1);
@@ -176,27 +170,28 @@ impl<N: Net> Parts<'_, N> {
             taken: taken.as_deref(),
             route: route.map_or(0, |route| route.key),
             head: own.request.bytes,
-            bytes_out,
+            bytes_out: sent.bytes,
             ..Short::unread(id.number, own.began)
         };
         keep_short(shared, self.facts.listener, &short, (why, reason));
-        if shared.http.log.is_none() {
+        let Some(log) = &shared.http.log else {
             return;
-        }
-        let client = self.client_of(own.site, own.request);
-        let request_id = match &taken {
+        };
+        let clients = (self.client_of(own.site, own.request), self.facts.peer);
+        let mut kept = Kept::new(log.form(), own.request, clients, own.began);
+        kept.status = Some(status);
+        kept.tls = self.client.secured().map(TlsKept::of);
+        let route = route.map(|route| route.name.as_str());
+        let id = match &taken {
             Some(taken) => RequestId::Taken(taken),
             None => RequestId::Own(id),
         };
-        let mut record = Record::new(own.request, client, own.began);
-        record.status = Some(status);
-        record.tls = self.client.secured().map(TlsKept::of);
         log_short(
             shared,
             self.facts.listener,
-            (&record, request_id),
-            route.map(|route| route.prefix.as_str()),
-            bytes_out,
+            (&kept, id),
+            route,
+            sent,
             (why, reason),
         );
     }
@@ -206,7 +201,7 @@ impl<N: Net> Parts<'_, N> {
         &self,
         shared: &mut Shared<N>,
         (status, reason): (u16, Option<&'static str>),
-        bytes_out: u64,
+        sent: Sent,
     ) {
         let why = if status == REQUEST_TIMEOUT {
             Why::HeaderTimeout
@@ -214,29 +209,24 @@ impl<N: Net> Parts<'_, N> {
             Why::Refused
         };
         shared.count(self.facts.listener, why, 1);
-        let (id, began) = (shared.next_id(), self.http.phase.began(shared.timers.now));
+        let began = self.http.phase.began(shared.timers.moment);
+        let id = shared.next_id();
         let short = Short {
             status: Some(status),
-            bytes_out,
+            bytes_out: sent.bytes,
             ..Short::unread(id.number, began)
         };
         keep_short(shared, self.facts.listener, &short, (why, reason));
         if shared.http.log.is_none() {
             return;
         }
-        let record = Record {
+        let kept = Kept {
             status: Some(status),
             tls: self.client.secured().map(TlsKept::of),
-            ..Record::unread(self.facts.peer, began)
+            ..Kept::unread(self.facts.peer, began)
         };
-        log_short(
-            shared,
-            self.facts.listener,
-            (&record, RequestId::Own(id)),
-            None,
-            bytes_out,
-            (why, reason),
-        );
+        let told = (&kept, RequestId::Own(id));
+        log_short(shared, self.facts.listener, told, None, sent, (why, reason));
     }
 }
 
@@ -244,60 +234,77 @@ impl<N: Net> Parts<'_, N> {
 fn log_short<N: Net>(
     shared: &mut Shared<N>,
     listener: ListenerSlot,
-    (record, id): (&Record, RequestId<'_>),
+    (kept, id): (&Kept, RequestId<'_>),
     route: Option<&str>,
-    bytes_out: u64,
+    sent: Sent,
     (why, reason): (Why, Option<&'static str>),
 ) {
     let Some(mut log) = shared.http.log.take() else {
         return;
     };
-    let line = HttpRecord {
-        bytes_out,
-        route,
+    let line = Record {
+        request: Some(RequestRecord {
+            route,
+            ..request_record(kept)
+        }),
+        head_bytes_out: sent.head_bytes,
+        body_bytes_out: sent.bytes - sent.head_bytes,
         reason,
-        ..http_record(shared, listener, record, id, why)
+        ..short_record(shared, listener, kept, id, why)
     };
-    log.line(|format, out| line.write(format, out));
+    log.line(&line, kept.form.as_deref());
     shared.http.log = Some(log);
 }
 
+/// What is known of a request as soon as its head is, if it is.
+fn request_record(kept: &Kept) -> RequestRecord<'_> {
+    RequestRecord {
+        host: &kept.host,
+        method: &kept.method,
+        path: &kept.path,
+        protocol: kept.protocol,
+        status: kept.status,
+        route: None,
+        sticky: None,
+        traceparent: kept.traceparent.as_deref(),
+        request_fields: &kept.request_fields,
+        response_fields: &kept.response_fields,
+    }
+}
+
 /// The line of a request that has come no further than its head.
-fn http_record<'a, N: Net>(
+fn short_record<'a, N: Net>(
     shared: &'a Shared<N>,
     listener: ListenerSlot,
-    record: &'a Record,
+    kept: &'a Kept,
     id: RequestId<'a>,
     why: Why,
-) -> HttpRecord<'a> {
-    HttpRecord {
+) -> Record<'a> {
+    let tls = kept.tls.as_ref().map(TlsKept::record);
+    Record {
         unix_ms: unix_ms(&shared.io.net),
         id,
-        client: record.client,
+        worker: shared.http.worker,
+        client: kept.client,
+        client_port: kept.client_port,
         listener: &shared.listeners[listener].name,
-        host: &record.host,
-        method: &record.method,
-        path: &record.path,
-        proto: record.proto,
-        status: record.status,
-        bytes_in: record.head_bytes,
-        bytes_out: 0,
-        route: None,
-        pool: None,
+        request: None,
+        head_bytes_in: kept.head_bytes,
+        body_bytes_in: 0,
+        head_bytes_out: 0,
+        body_bytes_out: 0,
+        upstream: None,
         backend: None,
         attempts: 0,
         timings: Timings {
-            total_ms: shared.timers.now.since_ms(record.began),
+            duration_us: shared.timers.moment.since_us(kept.began),
             ..Timings::default()
         },
         why,
         reason: None,
         closed_by: closed_by(why),
-        user_agent: record.user_agent.as_deref(),
-        referer: record.referer.as_deref(),
-        sticky: None,
-        traceparent: record.traceparent.as_deref(),
-        tls: record.tls.as_ref().map(TlsKept::record),
+        sni: tls.as_ref().and_then(|tls| tls.sni),
+        tls,
     }
 }
 
@@ -320,34 +327,36 @@ pub(crate) fn log_tcp<N: Net>(session: &Session<N>, shared: &mut Shared<N>, reas
     };
     let backend = attempt.last();
     let backend = backend.and_then(|id| shared.upstreams.backends.try_get(id));
-    let line = TcpRecord {
+    let tls = session.client.secured().map(TlsRecord::of);
+    let hello = session.told.as_deref().and_then(Told::hello);
+    let told_name = hello.and_then(|it| it.server_name.as_deref());
+    let line = Record {
         unix_ms: unix_ms(&shared.io.net),
         id: RequestId::Own(id),
-        client: session.peer,
+        worker: shared.http.worker,
+        client: session.peer.map(|peer| peer.ip().to_canonical()),
+        client_port: session.peer.map(|peer| peer.port()),
         listener: &shared.listeners[session.listener].name,
-        sni: session
-            .told
-            .as_deref()
-            .and_then(Told::hello)
-            .and_then(|it| it.server_name.as_deref()),
-        pool: &shared.upstreams[attempt.upstream].name,
+        request: None,
+        head_bytes_in: 0,
+        body_bytes_in: relay.up.flow.moved_bytes(),
+        head_bytes_out: 0,
+        body_bytes_out: relay.down.flow.moved_bytes(),
+        upstream: Some(&shared.upstreams[attempt.upstream].name),
         backend: backend.map(|backend| backend.identity.as_str()),
         attempts: attempt.count(),
-        bytes_in: relay.up.flow.moved_bytes(),
-        bytes_out: relay.down.flow.moved_bytes(),
         timings: Timings {
-            wait_ms: None,
-            queue_ms: None,
-            connect_ms: relay.connect_ms(),
-            ttfb_ms: None,
-            total_ms: shared.timers.now.since_ms(session.opened),
+            connect_us: relay.connect_us(),
+            duration_us: shared.timers.moment.since_us(session.opened),
+            ..Timings::default()
         },
         why,
         reason: ended.1,
         closed_by,
-        tls: session.client.secured().map(TlsRecord::of),
+        sni: told_name.or_else(|| tls.as_ref().and_then(|tls| tls.sni)),
+        tls,
     };
-    log.line(|format, out| line.write(format, out));
+    log.line(&line, None);
     shared.http.log = Some(log);
 }
 

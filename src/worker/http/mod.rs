@@ -157,7 +157,7 @@ pub(crate) fn deadline<N: Net>(session: &Session<N>, shared: &Shared<N>) -> Tick
                 None => keep_alive,
             }
         }
-        ClientPhase::Head(since) => since.after(timeouts.header),
+        ClientPhase::Head(since) => since.tick().after(timeouts.header),
         ClientPhase::Discard(until, _) | ClientPhase::Linger(until, _) => {
             drop::deadline(until, session.moved)
         }

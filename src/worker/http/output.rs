@@ -12,6 +12,14 @@ use crate::worker::shared::Shared;
 use crate::worker::transport::Endpoint;
 use crate::worker::turn::{CloseReason, Side, Turn};
 
+/// An answer of weir's own that was sent, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sent {
+    pub(super) bytes: u64,
+    /// Those of its head; known only for the access log.
+    pub(super) head_bytes: u64,
+}
+
 /// Writes two slices in order, after what is in `held` already, and holds there what the endpoint
 /// did not take. How many bytes of the two were taken.
 pub(super) fn write_or_hold<N: Net>(

@@ -1,7 +1,7 @@
 //! A request as it was received, and what is known of one that weir answers itself.
 
 use crate::core::http::head::RequestHead;
-use crate::core::time::Tick;
+use crate::core::time::Moment;
 use crate::worker::site::Site;
 
 /// A request whose head was parsed, with the bytes it lies in.
@@ -32,7 +32,7 @@ pub(super) struct OwnAnswer<'a> {
     /// The route that matched.
     pub(super) route: Option<usize>,
     /// When the request began.
-    pub(super) began: Tick,
+    pub(super) began: Moment,
     /// Whether the connection can go on.
     pub(super) keep: bool,
 }

@@ -16,6 +16,7 @@ use crate::core::http::rewrite::FieldEdits;
 use crate::net::Net;
 use crate::worker::http::client::ClientPhase;
 use crate::worker::http::drop::DROP_MS;
+use crate::worker::http::output::Sent;
 use crate::worker::http::parts::{Next, Parts};
 use crate::worker::http::received::{OwnAnswer, Request};
 use crate::worker::keys::UpstreamSlot;
@@ -209,7 +210,7 @@ impl<N: Net> Parts<'_, N> {
         let site = self.site(&shared.listeners);
         let sent = self.send_error(shared, &site, None, None, status, false);
         shared.count_code(self.facts.listener, status);
-        self.log_refused(shared, (status, reason), sent.unwrap_or(0));
+        self.log_refused(shared, (status, reason), sent.unwrap_or_default());
         match sent {
             Ok(_) => self.close_after_answer(shared, false),
             Err(turn) => Next::Turn(turn),
@@ -226,7 +227,7 @@ impl<N: Net> Parts<'_, N> {
         facts: Option<&RequestFacts>,
         status: u16,
         keep: bool,
-    ) -> Result<u64, Turn> {
+    ) -> Result<Sent, Turn> {
         let date = shared.http.date(&shared.io.net);
         let to = match facts {
             Some(facts) => ReplyTo::request(facts, keep, &date),
@@ -256,7 +257,7 @@ impl<N: Net> Parts<'_, N> {
         &mut self,
         shared: &mut Shared<N>,
         write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<u64, Turn> {
+    ) -> Result<Sent, Turn> {
         let mut out = std::mem::take(&mut shared.http.out);
         out.clear();
         write(&mut out);
@@ -264,11 +265,15 @@ impl<N: Net> Parts<'_, N> {
     }
 
     /// Sends what was written into the space for it, and keeps the space.
-    fn send_out(&mut self, shared: &mut Shared<N>, out: Vec<u8>) -> Result<u64, Turn> {
+    fn send_out(&mut self, shared: &mut Shared<N>, out: Vec<u8>) -> Result<Sent, Turn> {
         let sent = self.send(shared, &out, &[]);
-        let sent = sent.map(|()| out.len() as u64);
+        let head_bytes = match &shared.http.log {
+            Some(_) => head_bytes(&out),
+            None => 0,
+        };
+        let bytes = out.len() as u64;
         shared.http.out = out;
-        sent
+        sent.map(|()| Sent { bytes, head_bytes })
     }
 
     /// Whether the connection can go on after an answer of weir's own: only if the body of the
@@ -308,7 +313,7 @@ impl<N: Net> Parts<'_, N> {
             request,
             site,
             route,
-            began: self.http.phase.began(shared.timers.now),
+            began: self.http.phase.began(shared.timers.moment),
             keep: self.may_keep(shared, site, request),
         }
     }
@@ -318,11 +323,11 @@ impl<N: Net> Parts<'_, N> {
         &mut self,
         shared: &mut Shared<N>,
         own: &OwnAnswer<'_>,
-        sent: Result<u64, Turn>,
+        sent: Result<Sent, Turn>,
         (status, why): (u16, (Why, Option<&'static str>)),
     ) -> Next {
         shared.count_code(self.facts.listener, status);
-        self.log_own(shared, own, (status, sent.unwrap_or(0)), why);
+        self.log_own(shared, own, (status, sent.unwrap_or_default()), why);
         let facts = own.request.head.facts;
         match sent {
             Err(turn) => Next::Turn(turn),
@@ -400,6 +405,12 @@ impl<N: Net> Parts<'_, N> {
         out.truncate(start + PLACEHOLDER_BYTES_MAX.min(out.len() - start));
         true
     }
+}
+
+/// How much of an answer is its head.
+fn head_bytes(answer: &[u8]) -> u64 {
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    end.map_or(0, |end| end as u64 + 4)
 }
 
 fn find_page(pages: &[ErrorPage], status: u16) -> Option<&ErrorPage> {

@@ -27,10 +27,10 @@ use crate::core::key::bytes_key;
 use crate::core::readiness::Io;
 use crate::core::request_id::{OwnId, RequestId, is_id};
 use crate::core::text;
-use crate::core::time::Tick;
+use crate::core::time::Moment;
 use crate::net::Net;
 use crate::worker::attempt::Attempt;
-use crate::worker::http::access_log::{Record, TlsKept};
+use crate::worker::http::access_log::{Kept, TlsKept};
 use crate::worker::http::active::ActiveExchange;
 use crate::worker::http::client::ClientPhase;
 use crate::worker::http::parts::{Next, Parts};
@@ -105,7 +105,7 @@ impl<N: Net> Parts<'_, N> {
             Io::Ready(count) => count,
             Io::Blocked => {
                 if self.client.is_secure() {
-                    self.note_partial(shared.timers.now);
+                    self.note_partial(shared.timers.moment);
                 }
                 return Next::Turn(Turn::Sleep);
             }
@@ -138,7 +138,7 @@ impl<N: Net> Parts<'_, N> {
     /// Half a record is half a head: a client that has sent it is not idle. That it carried nothing
     /// is known when it is whole.
     #[cold]
-    fn note_partial(&mut self, now: Tick) {
+    fn note_partial(&mut self, now: Moment) {
         match self.http.phase {
             ClientPhase::Idle(_) if self.client.has_partial() => {
                 self.http.phase = ClientPhase::Head(now);
@@ -146,7 +146,7 @@ impl<N: Net> Parts<'_, N> {
             ClientPhase::Head(since)
                 if self.http.input.is_empty() && !self.client.has_partial() =>
             {
-                self.http.phase = ClientPhase::Idle(since);
+                self.http.phase = ClientPhase::Idle(since.tick());
             }
             ClientPhase::Idle(_)
             | ClientPhase::Head(_)
@@ -215,16 +215,18 @@ impl<N: Net> Parts<'_, N> {
             return self.refuse_head(shared, (503, Some(NO_MEMORY)));
         }
         match (found, self.http.phase) {
-            (Looked::Waits, ClientPhase::Head(since)) => self.http.phase = ClientPhase::Idle(since),
-            (Looked::Partial, ClientPhase::Idle(since) | ClientPhase::Head(since))
-                if is_only_empty_lines(&self.http.input) =>
-            {
+            (Looked::Waits, ClientPhase::Head(since)) => {
+                self.http.phase = ClientPhase::Idle(since.tick());
+            }
+            (Looked::Partial, phase) if is_only_empty_lines(&self.http.input) => {
                 let account = shared.io.buffers.account_mut();
                 account.free(Purpose::Input, &mut self.http.input);
-                self.http.phase = ClientPhase::Idle(since);
+                if let ClientPhase::Head(since) = phase {
+                    self.http.phase = ClientPhase::Idle(since.tick());
+                }
             }
             (Looked::Partial, ClientPhase::Idle(_)) => {
-                self.http.phase = ClientPhase::Head(shared.timers.now)
+                self.http.phase = ClientPhase::Head(shared.timers.moment)
             }
             _ => {}
         }
@@ -421,10 +423,11 @@ impl<N: Net> Parts<'_, N> {
         }
         let offers = fields.values(Known::Upgrade, request.bytes);
         exchange.state.on_offers(offers);
-        exchange.started = shared.timers.now;
-        exchange.began = self.http.phase.began(shared.timers.now);
-        if shared.http.log.is_some() {
-            let mut record = Record::new(request, client, exchange.began);
+        exchange.started = shared.timers.moment;
+        exchange.began = self.http.phase.began(shared.timers.moment);
+        if let Some(log) = &shared.http.log {
+            let clients = (client, self.facts.peer);
+            let mut record = Kept::new(log.form(), request, clients, exchange.began);
             if traceparent.is_some() {
                 record.traceparent = traceparent;
             }

@@ -301,9 +301,10 @@ impl<N: Net> Parts<'_, N> {
         if exchange.state.has_response() {
             return self.pass_body(exchange, shared, bytes, out);
         }
-        if exchange.ttfb_ms.is_none() {
-            let ttfb_ms = shared.timers.now.since_ms(exchange.sent_at);
-            exchange.ttfb_ms = Some(ttfb_ms);
+        if exchange.ttfb_us.is_none() {
+            let ttfb_ms = shared.timers.now.since_ms(exchange.sent_at.tick());
+            let ttfb_us = shared.timers.moment.since_us(exchange.sent_at);
+            exchange.ttfb_us = Some(ttfb_us);
             shared.time(exchange.attempt.upstream, Span::FirstByte, ttfb_ms);
         }
         let kept;
@@ -326,10 +327,12 @@ impl<N: Net> Parts<'_, N> {
                 Break(end)
             }
             Continue(None) => {
+                exchange.head_bytes_out += out.len() as u64;
                 exchange.bytes_out += out.len() as u64;
                 self.pass(shared, (out, &[]), Then::More)
             }
             Continue(Some(head_bytes)) => {
+                exchange.head_bytes_out += out.len() as u64;
                 self.pass_body(exchange, shared, &bytes[head_bytes..], out)
             }
         }
@@ -397,7 +400,7 @@ impl<N: Net> Parts<'_, N> {
             );
         }))?;
         if let ResponseKind::Interim | ResponseKind::Dropped = verdict {
-            exchange.sent_at = shared.timers.now;
+            exchange.sent_at = shared.timers.moment;
         }
         let keep_alive = match verdict {
             ResponseKind::Dropped => return Continue(false),
@@ -421,6 +424,9 @@ impl<N: Net> Parts<'_, N> {
         write_sticky(exchange, &shared.upstreams, out);
         out.extend_from_slice(END);
         exchange.answered_at = shared.timers.now;
+        if let Some(record) = &mut exchange.record {
+            record.keep_response_fields(head, bytes);
+        }
         let content_type = head.fields.first(Known::ContentType, bytes);
         exchange.is_event_stream = content_type.is_some_and(is_event_stream);
         if facts.reusable {
@@ -542,7 +548,7 @@ fn note_idle_limit<N: Net>(
 /// The backend has ended its direction before anything of an answer came: that acknowledges what of
 /// the request had come before it, which may be nothing.
 fn note_reach<N: Net>(exchange: &mut ActiveExchange, shared: &mut Shared<N>) {
-    let (Some(connection), None) = (exchange.connection, exchange.ttfb_ms) else {
+    let (Some(connection), None) = (exchange.connection, exchange.ttfb_us) else {
         return;
     };
     let backend = shared.connections.get(connection).backend;
@@ -636,7 +642,7 @@ fn count_answer<N: Net>(exchange: &ActiveExchange, shared: &Shared<N>, status: u
     };
     let (column, board) = (shared.upstreams.entry(lease.backend).column, &shared.board);
     board.add(column, CodeClass::of(status), 1);
-    let took_ms = exchange.answered_at.since_ms(exchange.sent_at);
+    let took_ms = exchange.answered_at.since_ms(exchange.sent_at.tick());
     board.add(column, BackendCell::ResponseMs, took_ms);
 }
 

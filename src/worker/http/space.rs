@@ -1,6 +1,6 @@
 //! Space and caches that all HTTP sessions of a worker use in turn, and its access log.
 
-use crate::config::model::LogFormat;
+use crate::config::model;
 use crate::core::http::head::{RequestHead, ResponseHead};
 use crate::net::Net;
 use crate::worker::http::access_log::AccessLog;
@@ -23,6 +23,8 @@ pub(crate) struct HttpSpace {
     date: [u8; 29],
     date_s: u64,
     pub(crate) log: Option<AccessLog>,
+    /// The number of the worker, for the access log.
+    pub(crate) worker: u32,
     /// Access log lines that were lost before the log was turned off, if ever.
     lines_lost_before: u64,
 }
@@ -39,15 +41,16 @@ impl HttpSpace {
             date: crate::core::http::reply::imf_fixdate(0),
             date_s: 0,
             log: None,
+            worker: 0,
             lines_lost_before: 0,
         }
     }
 
     /// Adopts the form of the access log; lines that wait stay, and are lost when there is to be
     /// none.
-    pub(crate) fn adopt_log(&mut self, format: Option<LogFormat>) {
+    pub(crate) fn adopt_log(&mut self, settings: Option<&model::AccessLog>) {
         let earlier = self.log.take();
-        self.log = format.map(AccessLog::new);
+        self.log = settings.map(AccessLog::new);
         match (&mut self.log, earlier) {
             (Some(log), Some(earlier)) => log.inherit(earlier),
             (None, Some(mut earlier)) => {

@@ -62,7 +62,7 @@ impl<N: Net> Parts<'_, N> {
                     return Continue(true);
                 }
             }
-            exchange.sent_at = shared.timers.now;
+            exchange.sent_at = shared.timers.moment;
         }
         let endpoint = shared.connections.endpoint_mut(connection);
         if exchange.upload.is_some() || endpoint.pending_bytes() > 0 {
@@ -70,7 +70,7 @@ impl<N: Net> Parts<'_, N> {
                 Ok((done, count)) => {
                     if count > 0 {
                         has_moved = true;
-                        exchange.sent_at = shared.timers.now;
+                        exchange.sent_at = shared.timers.moment;
                     }
                     exchange.state.on_held(!done);
                     if !done {
@@ -238,7 +238,7 @@ impl<N: Net> Parts<'_, N> {
             Ok(_) => {
                 let is_held = exchange.upload.is_some() || endpoint.pending_bytes() > 0;
                 exchange.state.on_held(is_held);
-                exchange.sent_at = shared.timers.now;
+                exchange.sent_at = shared.timers.moment;
                 count_sent(exchange, shared, first.len() + second.len());
             }
             Err(kind) => self.on_upload_failed(exchange, shared, kind),
