@@ -1,13 +1,16 @@
 //! `access_log`: off, on, where to, or a mapping.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::compile::Compiler;
-use super::key::{Key, key};
-use super::model::{AccessLog, Config, LogFormat};
+use super::defaults;
+use super::health::{ranges, statuses};
+use super::key::{Key, key, mapping};
+use super::model::{AccessLog, Config, LogFormat, LogWhen};
 use super::node::{Entry, Node, Value, describe_text};
 use super::problem::Position;
-use super::section::{read_mapping, read_value};
+use super::section::{read_mapping, read_value, report_wrong};
 use super::suggest;
 use super::tree::{self, Tree};
 use super::values::{self, Read, one_of};
@@ -16,7 +19,33 @@ use crate::core::access_log::form::{self, Form, FormatError};
 pub(super) static ACCESS_LOG: &[Key<AccessLog>] = &[
     key! { "path", AccessLog.path, log_path, tree::path_or("stdout") },
     key! { "format", AccessLog.format, format, format_tree },
+    Key::new(
+        "when",
+        |it, entry, c| it.when = when(&entry.value, c),
+        |it, shown| mapping(WHEN, it.when.as_ref()?, shown),
+    ),
 ];
+
+pub(super) static WHEN: &[Key<LogWhen>] = &[
+    Key::new(
+        "statuses",
+        |it, entry, c| c.set(entry, &mut it.statuses, statuses(&entry.value)),
+        |it, _| (!it.statuses.is_empty()).then(|| ranges(&it.statuses)),
+    ),
+    key! {
+        "slower_than", LogWhen.slower_than,
+        |node| values::duration(defaults::LOG_SLOWER_THAN)(node).map(Some),
+        |it: &Option<Duration>| it.as_ref().map(tree::duration),
+    },
+    Key::new(
+        "sample_percent",
+        |it, entry, c| c.set(entry, &mut it.sample_ppm, percent(&entry.value)),
+        |it, _| (it.sample_ppm > 0).then(|| tree::word(f64::from(it.sample_ppm) / PPM_PER_PERCENT)),
+    ),
+];
+
+/// Millionths in a hundredth.
+const PPM_PER_PERCENT: f64 = 10_000.0;
 
 const EXAMPLE: &str = r#"'{client} {status} {duration_ms} "{header:User-Agent}"'"#;
 
@@ -39,6 +68,7 @@ fn read(node: &Node, c: &mut Compiler<'_>) -> Option<AccessLog> {
     let mut log = AccessLog {
         path: None,
         format: LogFormat::Combined,
+        when: None,
     };
     if let Value::Map(_) = node.value {
         read_mapping(("`access_log`", ""), node, ACCESS_LOG, &mut log, c);
@@ -48,6 +78,35 @@ fn read(node: &Node, c: &mut Compiler<'_>) -> Option<AccessLog> {
         })?;
     }
     Some(log)
+}
+
+fn when(node: &Node, c: &mut Compiler<'_>) -> Option<LogWhen> {
+    let mut when = LogWhen::default();
+    if !read_mapping(("`when`", ""), node, WHEN, &mut when, c) {
+        return None;
+    }
+    if matches!(&node.value, Value::Map(entries) if entries.is_empty()) {
+        let must = "a mapping of one or more of statuses, slower_than and sample_percent";
+        report_wrong("when", node, must, &mut c.problems);
+    }
+    Some(when)
+}
+
+/// A share of all, in millionths.
+fn percent(node: &Node) -> Read<u32> {
+    let percent = match node.value {
+        Value::Integer(whole) => u8::try_from(whole).ok().map(f64::from),
+        Value::Float(percent) => Some(percent),
+        Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
+    };
+    let percent = percent.filter(|it| (0.0001..=100.0).contains(it));
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is from 1 to a million"
+    )]
+    let ppm = percent.map(|it| (it * PPM_PER_PERCENT).round() as u32);
+    ppm.ok_or_else(|| "a number from 0.0001 to 100, such as 1 or 0.5".to_owned())
 }
 
 /// A word for a form that is built in, or a format of one's own.

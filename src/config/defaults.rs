@@ -1,5 +1,6 @@
 //! Every default and every limit of the configuration, in one place.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::model::{
@@ -153,3 +154,7 @@ pub const STICKY_WAIT: Duration = Duration::from_secs(1);
 /// Longer than anybody waits for a page.
 pub const STICKY_WAIT_MAX: Duration = Duration::from_secs(60);
 pub const MAX_AGE_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+
+/// How slow a request may have to be for a line of the access log.
+pub const LOG_SLOWER_THAN: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);

@@ -194,7 +194,7 @@ fn is_authority(text: &str) -> bool {
             .is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
-fn statuses(node: &Node) -> Read<Vec<(u16, u16)>> {
+pub(super) fn statuses(node: &Node) -> Read<Vec<(u16, u16)>> {
     let must = || {
         "a list of statuses from 100 to 599 and of ranges, such as [200, \"300-399\"]".to_owned()
     };
@@ -213,7 +213,7 @@ fn statuses(node: &Node) -> Read<Vec<(u16, u16)>> {
     items.iter().map(read).collect()
 }
 
-fn ranges(statuses: &[(u16, u16)]) -> Tree {
+pub(super) fn ranges(statuses: &[(u16, u16)]) -> Tree {
     let range = |(first, last): &(u16, u16)| tree::text(format!("{first}-{last}"));
     Tree::List(statuses.iter().map(range).collect())
 }

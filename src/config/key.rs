@@ -205,6 +205,7 @@ pub(super) static TABLES: &[KeyTable] = &[
     table!("`proxy_protocol`", proxy_protocol::PROXY_PROTOCOL),
     table!("`buffers`", top::BUFFERS),
     table!("`access_log`", access_log::ACCESS_LOG),
+    table!("`when`", access_log::WHEN),
     table!("`admin`", admin::ADMIN),
     table!("`forwarded_fields`", forwarded_fields::FORWARDED_FIELDS),
     table!("`headers`", fields::HEADERS),

@@ -695,6 +695,8 @@ pub struct Route {
     pub prefix: String,
     /// Methods it is for; empty is all.
     pub methods: Vec<String>,
+    /// Whether the access log tells of its requests.
+    pub access_log: bool,
     /// Whether the prefix is cut from the path before forwarding.
     pub strip_prefix: bool,
     /// Edits of the request's header.
@@ -792,6 +794,19 @@ pub struct AccessLog {
     pub path: Option<PathBuf>,
     /// One line per request or L4 session.
     pub format: LogFormat,
+    /// Which of them get a line; none is all.
+    pub when: Option<LogWhen>,
+}
+
+/// Which requests and sessions get a line: those of which any of these holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogWhen {
+    /// Their status is in one of these ranges; of sessions those that have failed, if there is any.
+    pub statuses: Vec<(u16, u16)>,
+    /// They took at least so long.
+    pub slower_than: Option<Duration>,
+    /// So many of a million, by chance.
+    pub sample_ppm: u32,
 }
 
 /// The form of a line.

@@ -25,6 +25,11 @@ pub(super) static ROUTE: &[Key<Route>] = &[
         |it, _| (!it.methods.is_empty()).then(|| tree::texts(&it.methods)),
     ),
     Key::new("headers", headers, edits_tree),
+    Key::new(
+        "access_log",
+        |it, entry, c| c.set(entry, &mut it.access_log, values::on_or_off(&entry.value)),
+        |it, _| (!it.access_log).then(|| tree::word(false)),
+    ),
     key! {
         "max_body", Route.body_bytes_max,
         values::body_size, |it: &Option<u64>| it.map(|_| tree::size_or_unlimited(it)),
@@ -85,6 +90,7 @@ pub(super) fn blank() -> Route {
         host: HostPattern::Any,
         prefix: "/".to_owned(),
         methods: Vec::new(),
+        access_log: true,
         strip_prefix: false,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),

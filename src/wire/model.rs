@@ -4,9 +4,9 @@ use crate::config::model::{
     AccessLog, Action, Admin, AdminRead, AdminSocket, AlgorithmSettings, Backend, CertificateFiles,
     CertificateSource, ClientAuthSource, Config, EjectPolicy, ErrorPage, FixedResponse,
     ForwardedFields, HashKey, HeaderEdits, HealthCheck, HostPattern, Http, HttpsRedirect,
-    IdentityFiles, InitialState, Keepalive, Listener, ListenerTls, LogFormat, Mode, Network,
-    Passive, Privileges, ProbeKind, ProxyProtocol, ProxyVersion, Route, StatePlace, Sticky,
-    StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream,
+    IdentityFiles, InitialState, Keepalive, Listener, ListenerTls, LogFormat, LogWhen, Mode,
+    Network, Passive, Privileges, ProbeKind, ProxyProtocol, ProxyVersion, Route, StatePlace,
+    Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream,
     UpstreamTls, WhenAllDown,
 };
 use crate::core::address::{Address, BackendAddress};
@@ -37,7 +37,8 @@ parts! {
         }
         Admin { socket, listen, token_file, read }
         Privileges { user, group, chroot, sandbox }
-        AccessLog { path, format }
+        AccessLog { path, format, when }
+        LogWhen { statuses, slower_than, sample_ppm }
         Keepalive { idle, interval, probes }
         Listener {
             name, address, backlog, keepalive, proxy_protocol, connections_max, timeouts, tls,
@@ -68,7 +69,7 @@ parts! {
         ForwardedFields { drop, keep }
         Network { address, prefix_bits }
         Route {
-            host, prefix, methods, strip_prefix, request_headers, response_headers,
+            host, prefix, methods, access_log, strip_prefix, request_headers, response_headers,
             body_bytes_max, abort_on_close, timeouts, action,
         }
         FixedResponse { status, headers, body }

@@ -17,6 +17,8 @@ pub(crate) struct Attempt {
     pub(crate) lease: Option<Lease>,
     /// The key binds the client: it is hashed whatever the algorithm.
     pub(crate) is_bound_by_hash: bool,
+    /// Whether the access log tells of the session.
+    pub(crate) is_logged: bool,
     /// None as long as the first backend will do: that keeps sessions small.
     earlier: Option<Box<Earlier>>,
 }
@@ -50,6 +52,7 @@ impl Attempt {
             hash_key,
             lease: None,
             is_bound_by_hash: false,
+            is_logged: true,
             earlier: None,
         }
     }

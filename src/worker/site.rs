@@ -42,6 +42,8 @@ pub(crate) struct Route {
     pub(crate) name: String,
     /// The key of its name on the board; 0 for one that is not in the file.
     pub(crate) key: u64,
+    /// Whether the access log tells of its requests.
+    pub(crate) is_logged: bool,
     pub strip_prefix: bool,
     request_edits: FieldEdits,
     /// The same for requests that get a `traceparent`; none where they get none.
@@ -124,6 +126,7 @@ impl Site {
             Ok(Route {
                 name: settings.name(),
                 key: name_key(Table::Routes, &settings.column_name(column)),
+                is_logged: settings.access_log,
                 strip_prefix: settings.strip_prefix,
                 traced_edits: traced_edits(http, &request_edits)?,
                 request_edits,
@@ -198,6 +201,7 @@ fn to_https(redirect: model::HttpsRedirect) -> Route {
     Route {
         name: "redirect_to_https".to_owned(),
         key: 0,
+        is_logged: true,
         strip_prefix: false,
         request_edits: FieldEdits::none(),
         traced_edits: None,

@@ -173,6 +173,60 @@ fn durations_have_microseconds() {
 }
 
 #[test]
+fn lines_are_written_where_any_condition_holds() {
+    let scratch = Scratch::new();
+    let web = Web::new(|request| match request.head.word(1).as_str() {
+        "/slow" => {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            Answer::Close(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec())
+        }
+        _ => Answer::Close(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()),
+    });
+    let path = scratch.write("access.log", "");
+    let routed = Config::new()
+        .route("prefix: /quiet, access_log: false, respond: {status: 500, body: a}")
+        .route("prefix: /, upstream: pool")
+        .upstream("pool", [web.address()])
+        .top(&format!(
+            "access_log: {{path: {}, format: '{{path}} {{status}}', \
+             when: {{statuses: ['400-599'], slower_than: 200ms}}}}",
+            path.display()
+        ));
+    let weir = Weir::start(routed);
+    let mut client = Client::new(&weir);
+    for target in ["/quick", "/quiet", "/slow", "/quick"] {
+        Client::new(&weir).get(target);
+    }
+    client.send("BAD\r\n\r\n");
+    client.receive();
+    assert_eq!(lines(&path, 2), ["/slow 200", "- 400"]);
+}
+
+#[test]
+fn a_sample_is_about_as_large_as_it_was_asked_to_be() {
+    let scratch = Scratch::new();
+    let path = scratch.write("access.log", "");
+    let routed = Config::new()
+        .route("prefix: /, respond: {status: 200, body: a}")
+        .top(&format!(
+            "access_log: {{path: {}, format: '{{status}}', when: {{sample_percent: 50}}}}",
+            path.display()
+        ));
+    let mut weir = Weir::start(routed);
+    let mut client = Client::new(&weir);
+    for _ in 0..200 {
+        client.get("/");
+    }
+    drop(client);
+    weir.terminate();
+    let count = fs::read_to_string(&path)
+        .expect("it is there")
+        .lines()
+        .count();
+    assert!((50..150).contains(&count), "{count}");
+}
+
+#[test]
 fn a_route_is_named_as_a_person_would() {
     let scratch = Scratch::new();
     let path = scratch.write("access.log", "");

@@ -9,9 +9,9 @@ use crate::config::model::{
     AccessLog, Admin, AdminRead, AdminSocket, Backend, CertificateFiles, CertificateSource,
     ClientAuthSource, EjectPolicy, ErrorPage, FixedResponse, ForwardedFields, HeaderEdits,
     HealthCheck, HostPattern, Http, HttpsRedirect, IdentityFiles, InitialState, Keepalive,
-    Listener, ListenerTls, LogFormat, Network, Passive, Privileges, ProxyProtocol, ProxyVersion,
-    Route, StatePlace, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute,
-    TlsVersion, Upstream, UpstreamTls, WhenAllDown,
+    Listener, ListenerTls, LogFormat, LogWhen, Network, Passive, Privileges, ProxyProtocol,
+    ProxyVersion, Route, StatePlace, Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts,
+    TlsRoute, TlsVersion, Upstream, UpstreamTls, WhenAllDown,
 };
 use crate::wire::bundle::Bundle;
 
@@ -388,6 +388,7 @@ fn route(index: usize) -> BoxedStrategy<Route> {
         host: all.0,
         prefix: format!("/{index}/%2F~"),
         methods: all.1,
+        access_log: all.2,
         strip_prefix: all.2 && matches!(all.6, Action::Proxy(_)),
         request_headers: all.3,
         response_headers: all.4,
@@ -666,10 +667,26 @@ fn config() -> BoxedStrategy<Config> {
         Just(LogFormat::Json),
         "[a-z |\"']{0,9}\\{(client|header:[A-Z]{1,4})\\}".prop_map(LogFormat::Own),
     ];
-    let access_log = (prop::option::of("/var/log/[a-z ]{1,8}\\.log"), format);
-    let access_log = access_log.prop_map(|(path, format)| AccessLog {
+    let when = (
+        prop::option::of(ms(1..=86_400_000)),
+        1..=1_000_000_u32,
+        any::<bool>(),
+    );
+    let when = when.prop_map(|(slower_than, sample_ppm, has_statuses)| LogWhen {
+        statuses: if has_statuses {
+            vec![(400, 599), (204, 204)]
+        } else {
+            Vec::new()
+        },
+        slower_than,
+        sample_ppm,
+    });
+    let path = prop::option::of("/var/log/[a-z ]{1,8}\\.log");
+    let access_log = (path, format, prop::option::of(when));
+    let access_log = access_log.prop_map(|(path, format, when)| AccessLog {
         path: path.map(Into::into),
         format,
+        when,
     });
     let process = (
         ms(0..=86_400_000),

@@ -3,14 +3,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::model::{self, LogFormat};
+use crate::config::model::{self, LogFormat, LogWhen};
 use crate::core::access_log::form::Form;
-use crate::core::access_log::{Record, TlsRecord, VALUE_BYTES_MAX};
+use crate::core::access_log::{Record, TlsRecord, VALUE_BYTES_MAX, Why};
 use crate::core::http::head::{ResponseHead, Version};
 use crate::core::http::path::escape_beyond_ascii;
 use crate::core::http::trace;
 use crate::core::layer::Secured;
+use crate::core::rng::Rng;
 use crate::core::time::Moment;
 use crate::worker::http::received::Request;
 
@@ -25,6 +27,8 @@ const KEPT_BYTES_MAX: usize = VALUE_BYTES_MAX + 1;
 #[derive(Debug)]
 pub(crate) struct AccessLog {
     form: Arc<Form>,
+    when: Option<LogWhen>,
+    chance: Rng,
     pending: Vec<u8>,
     lost: u64,
 }
@@ -33,6 +37,8 @@ impl AccessLog {
     pub(crate) fn new(settings: &model::AccessLog) -> Self {
         Self {
             form: Arc::new(form(&settings.format)),
+            when: settings.when.clone(),
+            chance: Rng::new(0),
             pending: Vec::new(),
             lost: 0,
         }
@@ -68,6 +74,11 @@ impl AccessLog {
 
     /// Writes a line in the form that it began with: a reload changes no request under way.
     pub(super) fn line(&mut self, record: &Record<'_>, form: Option<&Form>) {
+        if let Some(when) = &self.when
+            && !holds(when, record, &mut self.chance)
+        {
+            return;
+        }
         if self.pending.len() >= PENDING_BYTES_MAX {
             self.lost += 1;
         } else {
@@ -75,6 +86,26 @@ impl AccessLog {
         }
     }
 }
+
+/// Whether a request or session is to have its line. Most have none where this is asked.
+fn holds(when: &LogWhen, record: &Record<'_>, chance: &mut Rng) -> bool {
+    let is_listed = match record.request.map(|request| request.status) {
+        Some(Some(status)) => {
+            let mut ranges = when.statuses.iter();
+            ranges.any(|(first, last)| (*first..=*last).contains(&status))
+        }
+        // Whoever asks for errors is to see those without a status.
+        Some(None) | None => record.why != Why::Ok && !when.statuses.is_empty(),
+    };
+    let slow = when.slower_than;
+    let took = Duration::from_micros(record.timings.duration_us);
+    is_listed
+        || slow.is_some_and(|slow| took >= slow)
+        || chance.below(PPM) < u64::from(when.sample_ppm)
+}
+
+/// All, in millionths.
+const PPM: u64 = 1_000_000;
 
 /// The form that the settings name; they were checked when they were read.
 fn form(format: &LogFormat) -> Form {

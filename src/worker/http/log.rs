@@ -177,6 +177,9 @@ impl<N: Net> Parts<'_, N> {
         let Some(log) = &shared.http.log else {
             return;
         };
+        if route.is_some_and(|route| !route.is_logged) {
+            return;
+        }
         let clients = (self.client_of(own.site, own.request), self.facts.peer);
         let mut kept = Kept::new(log.form(), own.request, clients, own.began);
         kept.status = Some(status);
@@ -322,6 +325,9 @@ pub(crate) fn log_tcp<N: Net>(session: &Session<N>, shared: &mut Shared<N>, reas
     let id = shared.next_id();
     let ended = (why, tcp_reason(relay, why, reason), closed_by);
     keep_session(session, relay, shared, id, ended);
+    if !attempt.is_logged {
+        return;
+    }
     let Some(mut log) = shared.http.log.take() else {
         return;
     };

@@ -89,8 +89,10 @@ fn switch<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>) -> Turn {
     }) else {
         return Turn::Close(CloseReason::Reset(Side::Backend));
     };
-    let attempt = std::mem::replace(&mut exchange.attempt, Attempt::new(0, 0));
-    let timeout = exchange.site.routes[exchange.route].timeouts.tunnel;
+    let mut attempt = std::mem::replace(&mut exchange.attempt, Attempt::new(0, 0));
+    let route = &exchange.site.routes[exchange.route];
+    attempt.is_logged = route.is_logged;
+    let timeout = route.timeouts.tunnel;
     let mut relay = Relay::tunnel(attempt, connection, timeout);
     if !http.input.is_empty() {
         let buffers = &mut shared.io.buffers;

@@ -425,7 +425,9 @@ impl<N: Net> Parts<'_, N> {
         exchange.state.on_offers(offers);
         exchange.started = shared.timers.moment;
         exchange.began = self.http.phase.began(shared.timers.moment);
-        if let Some(log) = &shared.http.log {
+        if let Some(log) = &shared.http.log
+            && site.routes[route].is_logged
+        {
             let clients = (client, self.facts.peer);
             let mut record = Kept::new(log.form(), request, clients, exchange.began);
             if traceparent.is_some() {
