@@ -3,11 +3,13 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use log::Level;
+
 use weir::cli::{self, Args, Command, EXIT_SUCCEEDS};
 use weir::config;
 use weir::control::preflight::{self, Checked, Moment};
 use weir::control::{EXIT_CONFIG, EXIT_USAGE};
-use weir::sys::stderr::LossyWriter;
+use weir::sys::stderr::{self, LossyWriter};
 use weir::{control, ctl, process, supervisor};
 
 /// Ended well.
@@ -94,9 +96,15 @@ fn print(text: &str) -> ExitCode {
 fn load(args: &Args, moment: &Moment) -> Result<Checked, u8> {
     preflight::load(args, moment).map_err(|rejection| {
         let count = rejection.problems.len();
-        let lines = rejection.problems.iter().map(|it| format!("{it}\n"));
+        let mark = if stderr::is_journal() {
+            priority(Level::Error)
+        } else {
+            ""
+        };
+        let lines = rejection.problems.iter().map(|it| format!("{mark}{it}\n"));
         let plural = if count == 1 { "" } else { "s" };
-        let text = lines.collect::<String>() + &format!("weir: {count} problem{plural} found\n");
+        let text =
+            lines.collect::<String>() + &format!("{mark}weir: {count} problem{plural} found\n");
         // Standard error is not buffered: each part of each line would be a write of its own.
         let _ = std::io::stderr().write_all(text.as_bytes());
         rejection.code
@@ -131,7 +139,8 @@ fn check(args: &Args, is_printed: bool) -> ExitCode {
     ExitCode::from(EXIT_OK)
 }
 
-/// The log goes to standard error and never blocks. `RUST_LOG` decides what is in it, or else
+/// The log goes to standard error and never blocks; to the journal without times, which it has
+/// itself, and with priorities. `RUST_LOG` decides what is in it, or else
 /// [`control::set_log_level`]. A worker says which one it is.
 fn start_log(worker: Option<String>) {
     let mut builder = env_logger::Builder::new();
@@ -142,17 +151,38 @@ fn start_log(worker: Option<String>) {
             .filter_level(log::LevelFilter::Warn)
             .filter_module("weir", log::LevelFilter::Trace);
     }
-    if let Some(number) = worker {
+    let worker = worker.map_or_else(String::new, |number| format!("worker {number}: "));
+    let is_journal = stderr::is_journal();
+    if is_journal {
+        builder.format(move |line, record| {
+            let (priority, words) = (priority(record.level()), record.args());
+            writeln!(line, "{priority}{worker}{words}")
+        });
+    } else if !worker.is_empty() {
         builder.format(move |line, record| {
             let (time, level) = (line.timestamp(), record.level());
             let (target, words) = (record.target(), record.args());
-            writeln!(
-                line,
-                "[{time} {level:<5} {target}] worker {number}: {words}"
-            )
+            writeln!(line, "[{time} {level:<5} {target}] {worker}{words}")
         });
     }
+    let mark = if is_journal {
+        priority(Level::Warn)
+    } else {
+        ""
+    };
     builder
-        .target(env_logger::Target::Pipe(Box::new(LossyWriter::stderr())))
+        .target(env_logger::Target::Pipe(Box::new(LossyWriter::stderr(
+            mark,
+        ))))
         .init();
+}
+
+/// What a line of the journal begins with (sd-daemon(3)).
+fn priority(level: Level) -> &'static str {
+    match level {
+        Level::Error => "<3>",
+        Level::Warn => "<4>",
+        Level::Info => "<6>",
+        Level::Debug | Level::Trace => "<7>",
+    }
 }

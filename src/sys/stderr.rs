@@ -11,6 +11,21 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+/// Whether standard error is the journal, which has times of its own and takes priorities: the
+/// service manager says which file the journal is (systemd.exec(5), `JOURNAL_STREAM`), and that may
+/// have been redirected since.
+#[must_use]
+pub fn is_journal() -> bool {
+    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let is_it = |file: rustix::fs::Stat| is_named(&named, file.st_dev, file.st_ino);
+    rustix::fs::fstat(io::stderr()).is_ok_and(is_it)
+}
+
+fn is_named(named: &str, device: u64, inode: u64) -> bool {
+    let parts = named.split_once(':');
+    parts.is_some_and(|(dev, ino)| dev.parse() == Ok(device) && ino.parse() == Ok(inode))
+}
+
 /// The most that is written after one look: a pipe that is writable takes this much (pipe(7),
 /// `PIPE_BUF`).
 const CHUNK_BYTES: usize = 4096;
@@ -22,15 +37,20 @@ const CHUNK_BYTES: usize = 4096;
 pub struct LossyWriter<F> {
     descriptor: F,
     lines_lost: u64,
+    /// What its own lines begin with.
+    mark: &'static str,
     /// The last thing written was a part of a line.
     torn: bool,
 }
 
 impl LossyWriter<io::Stderr> {
-    /// The writer for standard error.
+    /// The writer for standard error; its own lines begin with `mark`.
     #[must_use]
-    pub fn stderr() -> Self {
-        Self::new(io::stderr())
+    pub fn stderr(mark: &'static str) -> Self {
+        Self {
+            mark,
+            ..Self::new(io::stderr())
+        }
     }
 }
 
@@ -40,6 +60,7 @@ impl<F: AsFd> LossyWriter<F> {
         Self {
             descriptor,
             lines_lost: 0,
+            mark: "",
             torn: false,
         }
     }
@@ -50,7 +71,8 @@ impl<F: AsFd> LossyWriter<F> {
             return true;
         }
         let line_end = if self.torn { "\n" } else { "" };
-        let notice = format!("{line_end}weir: {} log lines were lost\n", self.lines_lost);
+        let (mark, lost) = (self.mark, self.lines_lost);
+        let notice = format!("{line_end}{mark}weir: {lost} log lines were lost\n");
         if write_ready(&self.descriptor, notice.as_bytes()).bytes < notice.len() {
             return false;
         }
@@ -231,6 +253,29 @@ mod tests {
         let progress = write_lines(&writer.descriptor, b"line\n");
         let error = progress.error.expect("nobody reads it");
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn the_journal_is_the_file_that_is_named() {
+        assert!(is_named("8:1234", 8, 1234));
+        for named in [
+            "", "8", "8:", ":1234", "8:1235", "9:1234", "8:1234:1", "8 :1234",
+        ] {
+            assert!(!is_named(named, 8, 1234), "{named}");
+        }
+    }
+
+    #[test]
+    fn what_was_lost_is_told_with_its_mark() {
+        let (mut reader, mut writer) = full_pipe();
+        writer.mark = "<4>";
+        read_some(&mut reader, 4 * CHUNK_BYTES);
+        writer.write_all(b"<6>here again\n").expect("never fails");
+        drop(writer);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).expect("readable");
+        let rest = String::from_utf8_lossy(&rest);
+        assert!(rest.ends_with("<4>weir: 1 log lines were lost\n<6>here again\n"));
     }
 
     #[test]
