@@ -179,6 +179,11 @@ impl LiveWorker {
     }
 
     #[inline(never)]
+    pub fn lose_access_lines(&mut self, lines: u64) {
+        self.0.lose_access_lines(lines);
+    }
+
+    #[inline(never)]
     pub fn give_up_access_lines(&mut self) {
         self.0.give_up_access_lines();
     }

@@ -1,5 +1,6 @@
 //! `access_log`: off, on, where to, or a mapping.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,9 +16,32 @@ use super::suggest;
 use super::tree::{self, Tree};
 use super::values::{self, Read, one_of};
 use crate::core::access_log::form::{self, Form, FormatError};
+use crate::core::address::Address;
 
 pub(super) static ACCESS_LOG: &[Key<AccessLog>] = &[
-    key! { "path", AccessLog.path, log_path, tree::path_or("stdout") },
+    Key::new(
+        "path",
+        |it, entry, c| c.set(entry, &mut it.path, log_path(&entry.value)),
+        |it, _| {
+            it.syslog
+                .is_none()
+                .then(|| tree::path_or("stdout")(&it.path))
+        },
+    ),
+    Key::new(
+        "syslog",
+        |it, entry, c| c.set(entry, &mut it.syslog, daemon(&entry.value).map(Some)),
+        |it, _| it.syslog.as_ref().map(daemon_tree),
+    ),
+    Key::new(
+        "facility",
+        |it, entry, c| c.set(entry, &mut it.facility, one_of(FACILITIES)(&entry.value)),
+        |it, _| {
+            it.syslog
+                .as_ref()
+                .map(|_| tree::one_of(FACILITIES)(&it.facility))
+        },
+    ),
     key! { "format", AccessLog.format, format, format_tree },
     Key::new(
         "when",
@@ -49,6 +73,29 @@ const PPM_PER_PERCENT: f64 = 10_000.0;
 
 const EXAMPLE: &str = r#"'{client} {status} {duration_ms} "{header:User-Agent}"'"#;
 
+/// By their numbers (RFC 5424 section 6.2.1).
+const FACILITIES: &[(&str, u8)] = &[
+    ("user", 1),
+    ("mail", 2),
+    ("daemon", 3),
+    ("auth", 4),
+    ("syslog", 5),
+    ("lpr", 6),
+    ("news", 7),
+    ("uucp", 8),
+    ("cron", 9),
+    ("authpriv", 10),
+    ("ftp", 11),
+    ("local0", defaults::LOG_FACILITY),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
+];
+
 const FORMATS: &[(&str, LogFormat)] = &[
     ("common", LogFormat::Common),
     ("combined", LogFormat::Combined),
@@ -57,8 +104,9 @@ const FORMATS: &[(&str, LogFormat)] = &[
 
 pub(super) fn access_log(config: &mut Config, entry: &Entry, c: &mut Compiler<'_>) {
     config.access_log = read(&entry.value, c);
-    let path = config.access_log.as_ref().and_then(|it| it.path.as_ref());
-    c.positions.access_log = path.map(|_| path_at(&entry.value));
+    let has_place = |it: &AccessLog| it.path.is_some() || it.syslog.is_some();
+    let is_named = config.access_log.as_ref().is_some_and(has_place);
+    c.positions.access_log = is_named.then(|| place_at(&entry.value));
 }
 
 fn read(node: &Node, c: &mut Compiler<'_>) -> Option<AccessLog> {
@@ -67,17 +115,60 @@ fn read(node: &Node, c: &mut Compiler<'_>) -> Option<AccessLog> {
     }
     let mut log = AccessLog {
         path: None,
+        syslog: None,
+        facility: defaults::LOG_FACILITY,
         format: LogFormat::Combined,
         when: None,
     };
     if let Value::Map(_) = node.value {
         read_mapping(("`access_log`", ""), node, ACCESS_LOG, &mut log, c);
+        check_places(node, c);
     } else {
         log.path = read_value("access_log", node, &mut c.problems, |node| {
             log_path(node).map_err(|must| format!("off, {must}"))
         })?;
     }
     Some(log)
+}
+
+/// Lines go to one place, and a facility is of syslog.
+fn check_places(node: &Node, c: &mut Compiler<'_>) {
+    let Value::Map(entries) = &node.value else {
+        return;
+    };
+    let find = |key: &str| entries.iter().find(|entry| entry.key == key);
+    match (find("path"), find("syslog"), find("facility")) {
+        (Some(_), Some(syslog), _) => {
+            let message = "`syslog` and `path` are two places for the same lines; one may stand";
+            c.problems.error(syslog.key_at, message.to_owned());
+        }
+        (_, None, Some(facility)) => {
+            let message = "`facility` is for `syslog`, which is not there";
+            c.problems.error(facility.key_at, message.to_owned());
+        }
+        _ => {}
+    }
+}
+
+/// Where a syslog daemon listens.
+fn daemon(node: &Node) -> Read<Address> {
+    const MUST: &str = "the path of a socket, such as /dev/log, or udp:// with an IP address and a \
+                        port, such as \"udp://127.0.0.1:514\" or \"udp://[::1]:514\"";
+    let given = values::text(node).map_err(|_| MUST.to_owned())?;
+    let Some(address) = given.strip_prefix("udp://") else {
+        let path = values::unix_path(given).map_err(|_| MUST.to_owned())?;
+        return Ok(Address::Unix(path));
+    };
+    let address = address.parse::<SocketAddr>().ok();
+    let address = address.filter(|it| it.port() != 0 && !it.ip().is_unspecified());
+    address.map(Address::Ip).ok_or_else(|| MUST.to_owned())
+}
+
+fn daemon_tree(daemon: &Address) -> Tree {
+    match daemon {
+        Address::Ip(ip) => tree::text(format!("udp://{ip}")),
+        Address::Unix(path) => tree::text(path.to_string_lossy()),
+    }
 }
 
 fn when(node: &Node, c: &mut Compiler<'_>) -> Option<LogWhen> {
@@ -147,12 +238,14 @@ fn format_tree(format: &LogFormat) -> Tree {
     }
 }
 
-/// Where a good `access_log` names its file.
-fn path_at(node: &Node) -> Position {
+/// Where a good `access_log` names its file or daemon.
+fn place_at(node: &Node) -> Position {
     let Value::Map(entries) = &node.value else {
         return node.at;
     };
-    let path = entries.iter().find(|entry| entry.key == "path");
+    let path = entries
+        .iter()
+        .find(|entry| matches!(entry.key.as_str(), "path" | "syslog"));
     path.map_or(node.at, |path| path.value.at)
 }
 
@@ -174,7 +267,14 @@ fn log_path(node: &Node) -> Read<Option<PathBuf>> {
             let mapping = format!("{{path: stdout, format: {kind}}}");
             return Err(format!("{MUST}; a format stands beside it, as {mapping}"));
         }
-        "stderr" | "syslog" => {
+        "syslog" | "udp" => {
+            let unix = "{syslog: /dev/log}";
+            let udp = "{syslog: \"udp://127.0.0.1:514\"}";
+            return Err(format!(
+                "{MUST}; a syslog daemon is named as {unix} or {udp}"
+            ));
+        }
+        "stderr" => {
             let mapping = "{path: stdout, format: combined}";
             return Err(format!(
                 "{MUST}, also as {mapping}: weir writes accesses to no {kind}, but what runs it \

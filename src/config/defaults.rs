@@ -155,6 +155,9 @@ pub const STICKY_WAIT: Duration = Duration::from_secs(1);
 pub const STICKY_WAIT_MAX: Duration = Duration::from_secs(60);
 pub const MAX_AGE_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
+/// local0 (RFC 5424 section 6.2.1).
+pub const LOG_FACILITY: u8 = 16;
+
 /// How slow a request may have to be for a line of the access log.
 pub const LOG_SLOWER_THAN: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);

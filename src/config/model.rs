@@ -792,6 +792,10 @@ pub struct ErrorPage {
 pub struct AccessLog {
     /// A file that is appended to; none is standard output.
     pub path: Option<PathBuf>,
+    /// A syslog daemon, at a Unix socket or by UDP, instead of a file.
+    pub syslog: Option<Address>,
+    /// What the daemon is to take the lines for, as a number of RFC 5424.
+    pub facility: u8,
     /// One line per request or L4 session.
     pub format: LogFormat,
     /// Which of them get a line; none is all.

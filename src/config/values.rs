@@ -392,7 +392,7 @@ fn port_number(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| is_number)
 }
 
-fn unix_path(path: &str) -> Read<PathBuf> {
+pub(super) fn unix_path(path: &str) -> Read<PathBuf> {
     // sun_path of unix(7) has 108 bytes, the last of them zero.
     const PATH_BYTES_MAX: usize = 107;
     if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {

@@ -1,7 +1,8 @@
-//! Where access log lines go: standard output or a file that is appended to.
+//! Where access log lines go: standard output, a file that is appended to, or a syslog daemon.
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use crate::config::model::AccessLog;
@@ -11,6 +12,7 @@ use crate::core::time::Tick;
 use crate::sys::access::append_options;
 use crate::sys::privileges::Identity;
 use crate::sys::stderr::{WriteProgress, write_lines};
+use crate::sys::syslog::{self, Syslog};
 
 /// An open access log. Several processes may write to one at once: lines are written whole.
 #[derive(Debug)]
@@ -19,14 +21,31 @@ pub(crate) enum AccessSink {
     Stdout,
     /// A file that is appended to.
     File(File),
+    /// A syslog daemon.
+    Syslog(Box<Syslog>),
 }
 
 impl AccessSink {
     /// Opens what the settings name. Standard output where they name nothing.
     pub(crate) fn open(settings: Option<&AccessLog>) -> Result<Self, Refusal> {
-        match settings.and_then(|settings| settings.path.as_deref()) {
-            None => Ok(Self::Stdout),
-            Some(path) => open_file(path).map(Self::File),
+        let Some(settings) = settings else {
+            return Ok(Self::Stdout);
+        };
+        match (&settings.path, &settings.syslog) {
+            (Some(path), _) => open_file(path).map(Self::File),
+            (None, Some(daemon)) => match syslog::open(daemon) {
+                Ok(socket) => Ok(Self::of(socket)),
+                Err(error) => Err(Refusal::new(&format!("cannot log to {daemon}"), &error)),
+            },
+            (None, None) => Ok(Self::Stdout),
+        }
+    }
+
+    /// A file, or a daemon's socket.
+    pub(crate) fn of(descriptor: OwnedFd) -> Self {
+        match Syslog::of(descriptor) {
+            Ok(syslog) => Self::Syslog(Box::new(syslog)),
+            Err(descriptor) => Self::File(descriptor.into()),
         }
     }
 
@@ -44,19 +63,21 @@ impl AccessSink {
         file.map(Self::File).map_err(|error| refusal(path, &error))
     }
 
-    /// The file, if it is one.
+    /// The file, or the socket, if there is one.
     pub(crate) fn into_file(self) -> Option<File> {
         match self {
             Self::Stdout => None,
             Self::File(file) => Some(file),
+            Self::Syslog(syslog) => Some(syslog.into_socket().into()),
         }
     }
 
-    /// Writes what does not block; how far that came.
-    pub(crate) fn write(&self, lines: &[u8]) -> WriteProgress {
+    /// Writes what does not block; how far that came, and how many lines are lost.
+    pub(crate) fn write(&mut self, lines: &[u8], now: Tick) -> (WriteProgress, u64) {
         match self {
-            Self::Stdout => write_lines(io::stdout(), lines),
-            Self::File(file) => write_lines(file, lines),
+            Self::Stdout => (write_lines(io::stdout(), lines), 0),
+            Self::File(file) => (write_lines(file, lines), 0),
+            Self::Syslog(syslog) => syslog.write(lines, now),
         }
     }
 }

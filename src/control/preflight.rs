@@ -24,7 +24,7 @@ use crate::sys::access::{
     Want, barrier, has_room_for_socket, may_append, may_read, require_folder,
 };
 use crate::sys::privileges::{self, Identity, Unknown};
-use crate::sys::{activation, process};
+use crate::sys::{activation, process, syslog};
 
 /// When it is asked, which decides what there is already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,8 +267,17 @@ impl Inspection<'_> {
     }
 
     fn closed_access_log(&self) -> Option<Problem> {
-        let settings = self.config().access_log.as_ref();
-        let path = settings.and_then(|settings| settings.path.as_deref())?;
+        let settings = self.config().access_log.as_ref()?;
+        let at = self.compiled.positions.access_log;
+        if let Some(daemon) = &settings.syslog {
+            let error = syslog::open(daemon).err()?;
+            let message = format!(
+                "`syslog` is {daemon}, which cannot be reached: {error}; it must be the socket of \
+                 a daemon that takes datagrams and may be written to"
+            );
+            return Some(self.problem(at, message));
+        }
+        let path = settings.path.as_deref()?;
         // Who is still root follows no link that others may have put there.
         let follows_links = !(self.moment.is_before_start() && privileges::is_root());
         let error = may_append(path, follows_links).err()?;
@@ -276,7 +285,7 @@ impl Inspection<'_> {
             "`access_log` is {path:?}, which cannot be opened: {error}; it must be a file in a \
              folder that is there and may be written to"
         );
-        Some(self.problem(self.compiled.positions.access_log, message))
+        Some(self.problem(at, message))
     }
 
     fn unfit_sockets(&self) -> Vec<Problem> {

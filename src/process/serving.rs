@@ -56,13 +56,20 @@ impl Serving {
     pub(crate) fn write_access_log(&mut self) {
         let mut error = None;
         let mut waits = false;
-        if let Some(lines) = self.worker.access_lines()
-            && !lines.is_empty()
-        {
-            let progress = self.access_log.write(lines);
-            lines.drain(..progress.bytes);
-            waits = !lines.is_empty();
-            error = progress.error;
+        let mut lost = 0;
+        let lines = self.worker.access_lines();
+        if lines.is_some_and(|lines| !lines.is_empty()) {
+            let now = self.worker.now();
+            if let Some(lines) = self.worker.access_lines() {
+                let (progress, more_lost) = self.access_log.write(lines, now);
+                lines.drain(..progress.bytes);
+                waits = !lines.is_empty();
+                error = progress.error;
+                lost = more_lost;
+            }
+        }
+        if lost > 0 {
+            self.worker.lose_access_lines(lost);
         }
         let lost = self.worker.access_lines_lost();
         if self.trouble.concerns(error.as_ref(), lost) {

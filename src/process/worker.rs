@@ -4,7 +4,6 @@
 //! It opens no file, looks up no name, opens no listener and starts no thread.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
@@ -380,8 +379,8 @@ fn only(packet: Packet) -> io::Result<OwnedFd> {
 }
 
 fn sink(packet: Packet) -> AccessSink {
-    let file = packet.descriptors.into_iter().next();
-    file.map_or(AccessSink::Stdout, |fd| AccessSink::File(File::from(fd)))
+    let descriptor = packet.descriptors.into_iter().next();
+    descriptor.map_or(AccessSink::Stdout, AccessSink::of)
 }
 
 /// Every listener must have a socket, a new one or one that is there.

@@ -32,7 +32,7 @@ use crate::board::{Board, NAMES_MAX, words_within};
 use crate::cli::Args;
 use crate::config::Source;
 use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
-use crate::control::access_sink::{AccessSink, open_file};
+use crate::control::access_sink::AccessSink;
 use crate::control::basis::Basis;
 use crate::control::controller::{self, Controller, Outline};
 use crate::control::credentials;
@@ -477,6 +477,5 @@ impl Workforce for Supervisor {
 }
 
 fn open_access_log(settings: Option<&AccessLog>) -> Result<Option<File>, Refusal> {
-    let path = settings.and_then(|settings| settings.path.as_deref());
-    path.map(open_file).transpose()
+    AccessSink::open(settings).map(AccessSink::into_file)
 }

@@ -38,5 +38,6 @@ pub mod stderr;
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 mod syscalls;
+pub mod syslog;
 pub mod terminal;
 pub mod unacknowledged;

@@ -37,7 +37,7 @@ parts! {
         }
         Admin { socket, listen, token_file, read }
         Privileges { user, group, chroot, sandbox }
-        AccessLog { path, format, when }
+        AccessLog { path, syslog, facility, format, when }
         LogWhen { statuses, slower_than, sample_ppm }
         Keepalive { idle, interval, probes }
         Listener {

@@ -80,6 +80,13 @@ impl<N: Net> Worker<N> {
         self.shared.http.lines_lost()
     }
 
+    /// So many access log lines could not be sent.
+    pub(crate) fn lose_access_lines(&mut self, lines: u64) {
+        if let Some(log) = &mut self.shared.http.log {
+            log.lose(lines);
+        }
+    }
+
     /// Gives up the access log lines that wait: they count as lost.
     pub fn give_up_access_lines(&mut self) {
         if let Some(log) = &mut self.shared.http.log {

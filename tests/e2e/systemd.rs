@@ -1,11 +1,18 @@
 //! What weir tells the service manager, and the sockets that it takes from it. The manager is
-//! the test: it has the socket that `NOTIFY_SOCKET` names, and hands over descriptors.
+//! the test: it has the socket that `NOTIFY_SOCKET` names, hands over descriptors, and keeps the
+//! journal.
 
+use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use crate::harness::{Config, Launch, Named, PATIENCE, Peer, Scratch, Signal, ask};
+use crate::harness::{
+    Config, Launch, Named, PATIENCE, Peer, Scratch, Signal, ask, eventually, process::binary,
+};
 
 /// A service manager's end of `NOTIFY_SOCKET`.
 struct Manager {
@@ -163,4 +170,58 @@ fn what_is_handed_over_and_of_no_use_is_named_and_closed() {
         .wait(&["descriptor 4", "not a stream socket that listens"]);
     assert!(Peer::connect(address).is_err());
     assert_eq!(ask(&mut weir.connect()), "A");
+}
+
+/// weir whose standard error is a file, which `JOURNAL_STREAM` names if it is the journal.
+fn into_file(config: &Path, file: &Path, is_journal: bool) -> Child {
+    let file = File::create(file).expect("there is room");
+    let meta = file.metadata().expect("it is there");
+    let inode = meta.ino() + u64::from(!is_journal);
+    let mut command = Command::new(binary());
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command.env("JOURNAL_STREAM", format!("{}:{inode}", meta.dev()));
+    command.arg("-c").arg(config).stderr(file);
+    command.spawn().expect("the binary runs")
+}
+
+#[test]
+fn the_journal_has_priorities_and_no_times() {
+    let scratch = Scratch::new();
+    let text = "supervisor: on\nlisten: 127.0.0.1:0\nbackends: [127.0.0.1:9]\n";
+    let config = scratch.write("weir.yaml", text);
+    for is_journal in [true, false] {
+        let file = scratch.file(if is_journal { "journal" } else { "file" });
+        let mut weir = into_file(&config, &file, is_journal);
+        let ready = eventually("it says that it is ready", || {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let line = text.lines().find(|line| line.contains("weir ready"));
+            line.map(str::to_owned)
+        });
+        let pid = i32::try_from(weir.id()).expect("a process id");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        assert!(weir.wait().expect("it ends").success());
+        let text = fs::read_to_string(&file).expect("it is there");
+        let is_marked = |line: &str| line.starts_with("<6>") || line.starts_with("<4>");
+        assert!(!is_journal || text.lines().all(is_marked), "{text}");
+        assert!(
+            is_journal || text.lines().all(|line| line.starts_with('[')),
+            "{text}"
+        );
+        assert_eq!(ready.starts_with("<6>weir ready"), is_journal, "{ready}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_configuration_is_an_error_in_the_journal() {
+    let scratch = Scratch::new();
+    let config = scratch.write("weir.yaml", "listen: nonsense\nbackends: [127.0.0.1:9]\n");
+    let file = scratch.file("journal");
+    let mut weir = into_file(&config, &file, true);
+    assert_eq!(weir.wait().expect("it ends").code(), Some(1));
+    let text = fs::read_to_string(&file).expect("it is there");
+    assert!(
+        text.lines().count() == 2 && text.lines().all(|line| line.starts_with("<3>")),
+        "{text}"
+    );
 }

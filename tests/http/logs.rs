@@ -1,11 +1,14 @@
 //! The access log.
 
 use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use crate::client::Client;
 use crate::config::Config;
-use crate::harness::{Port, Scratch, Signal, Weir, eventually};
+use crate::harness::{PATIENCE, Port, Scratch, Signal, Weir, eventually};
 use crate::web::{Answer, Web};
 
 /// Waits for so many lines.
@@ -637,6 +640,100 @@ fn lines_that_are_lost_at_the_end_are_counted() {
     assert_eq!(weir.terminate(), Some(0));
     weir.log
         .wait(&["access log: 3 lines are lost: No space left on device"]);
+}
+
+/// The parts of a datagram of syslog: priority, time, process and message.
+fn dissected(datagram: &[u8]) -> (String, String, String, String) {
+    let text = std::str::from_utf8(datagram).expect("it is text");
+    let words: Vec<&str> = text.splitn(8, ' ').collect();
+    let [priority, time, _, "weir", process, "access", "-", message] = words[..] else {
+        panic!("no header of RFC 5424: {text}");
+    };
+    let words = [priority, time, process, message].map(str::to_owned);
+    words.into()
+}
+
+fn to_syslog(backends: Config, daemon: &str) -> Config {
+    backends.top(&format!(
+        "access_log: {{syslog: \"{daemon}\", facility: local3, format: '{{path}} {{status}}'}}"
+    ))
+}
+
+#[test]
+fn lines_go_to_syslog_by_udp() {
+    let (web, daemon) = (Web::named("a"), UdpSocket::bind("127.0.0.1:0"));
+    let daemon = daemon.expect("a port is free");
+    daemon.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let address = format!("udp://{}", daemon.local_addr().expect("it has one"));
+    let weir = Weir::start(to_syslog(Config::pool([web.address()]), &address));
+    let mut client = Client::new(&weir);
+    for path in ["/a", "/b"] {
+        client.get(path);
+        let mut datagram = [0; 9000];
+        let count = daemon.recv(&mut datagram).expect("a line comes");
+        let (priority, time, process, message) = dissected(&datagram[..count]);
+        assert_eq!(priority, "<158>1");
+        assert!(time.ends_with('Z') && time.contains('T'), "{time}");
+        assert_eq!(process, weir.pid().to_string());
+        assert_eq!(message, format!("{path} 200"));
+    }
+}
+
+/// A daemon at a socket to which everybody may write.
+fn daemon_at(path: &Path) -> UnixDatagram {
+    let daemon = UnixDatagram::bind(path).expect("the path is free");
+    let all = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(path, all).expect("it is ours");
+    daemon.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    daemon
+}
+
+#[test]
+fn a_syslog_daemon_that_is_started_again_is_found_again() {
+    let (scratch, web) = (Scratch::new(), Web::named("a"));
+    let path = scratch.file("log");
+    let daemon = daemon_at(&path);
+    let log = to_syslog(Config::pool([web.address()]), &path.display().to_string());
+    let weir = Weir::start(log);
+    let mut client = Client::new(&weir);
+    let mut datagram = [0; 9000];
+    client.get("/before");
+    let count = daemon.recv(&mut datagram).expect("a line comes");
+    assert_eq!(dissected(&datagram[..count]).3, "/before 200");
+    drop(daemon);
+    client.get("/meanwhile");
+    weir.log.wait(&["access log: cannot be written: "]);
+    fs::remove_file(&path).expect("it is there");
+    let daemon = daemon_at(&path);
+    daemon.set_nonblocking(true).expect("a socket");
+    let count = eventually("the daemon is found", || {
+        client.get("/after");
+        daemon.recv(&mut datagram).ok()
+    });
+    assert_eq!(dissected(&datagram[..count]).3, "/meanwhile 200");
+    let told = ["access log: all is written again, 0 lines were lost"];
+    eventually("all is written again", || {
+        client.get("/after");
+        while daemon.recv(&mut datagram).is_ok() {}
+        (weir.log.count(&told) > 0).then_some(())
+    });
+}
+
+#[test]
+fn what_a_syslog_daemon_does_not_take_is_lost_and_counted() {
+    let (scratch, web) = (Scratch::new(), Web::named("a"));
+    let path = scratch.file("log");
+    let _daemon = daemon_at(&path);
+    let text = format!("access_log: {{syslog: {}, format: json}}", path.display());
+    let mut weir = Weir::start(Config::pool([web.address()]).top(&text));
+    let mut client = Client::new(&weir);
+    let fields = format!("User-Agent: {}\r\n", "x".repeat(4000));
+    for _ in 0..400 {
+        client.get_with("/", &fields);
+    }
+    drop(client);
+    assert_eq!(weir.terminate(), Some(0));
+    weir.log.wait(&["access log: ", " lines are lost: "]);
 }
 
 fn between(line: &str, before: &str, after: &str) -> usize {

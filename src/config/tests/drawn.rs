@@ -681,10 +681,21 @@ fn config() -> BoxedStrategy<Config> {
         slower_than,
         sample_ppm,
     });
-    let path = prop::option::of("/var/log/[a-z ]{1,8}\\.log");
-    let access_log = (path, format, prop::option::of(when));
-    let access_log = access_log.prop_map(|(path, format, when)| AccessLog {
+    let path = "/var/log/[a-z ]{1,8}\\.log";
+    let socket = Address::Unix("/dev/log".into());
+    let daemon = prop_oneof![
+        Just(socket),
+        Just(Address::Ip(([127, 0, 0, 1], 514).into()))
+    ];
+    let place = prop_oneof![
+        prop::option::of(path).prop_map(|path| (path, None, 16)),
+        (daemon, 16..24_u8).prop_map(|(daemon, facility)| (None, Some(daemon), facility)),
+    ];
+    let access_log = (place, format, prop::option::of(when));
+    let access_log = access_log.prop_map(|((path, syslog, facility), format, when)| AccessLog {
         path: path.map(Into::into),
+        syslog,
+        facility,
         format,
         when,
     });

@@ -172,6 +172,8 @@ struct Piece {
 pub struct Form {
     pieces: Vec<Piece>,
     end: String,
+    /// Begins with this priority and the time, as syslog has it (RFC 5424 section 6.2).
+    priority: Option<u8>,
     /// Ends with the facts of combined that are not always there.
     has_facts: bool,
     request_fields: Vec<String>,
@@ -202,6 +204,7 @@ impl Form {
         Self {
             pieces: Vec::new(),
             end: String::new(),
+            priority: None,
             has_facts: false,
             request_fields: Vec::new(),
             response_fields: Vec::new(),
@@ -298,6 +301,14 @@ impl Form {
         }
     }
 
+    /// The same for syslog, behind the beginning of its header: `<PRIORITY>1 TIME `.
+    pub(crate) fn for_syslog(self, priority: u8) -> Self {
+        Self {
+            priority: Some(priority),
+            ..self
+        }
+    }
+
     /// The header fields of requests that it has.
     pub(crate) fn request_fields(&self) -> &[String] {
         &self.request_fields
@@ -376,6 +387,11 @@ impl<'a, T: Into<Self>> From<Option<T>> for Value<'a> {
 impl Record<'_> {
     /// Appends the line and its newline.
     pub fn write(&self, form: &Form, out: &mut Vec<u8>) {
+        if let Some(priority) = form.priority {
+            text::push(out, format_args!("<{priority}>1 "));
+            push_rfc3339(self.unix_ms, out);
+            out.push(b' ');
+        }
         for piece in &form.pieces {
             out.extend_from_slice(piece.before.as_bytes());
             write(&self.value(piece.field), piece.style, out);

@@ -400,6 +400,15 @@ fn a_name_with_a_space_is_one_word() {
 }
 
 #[test]
+fn for_syslog_a_line_begins_with_its_header() {
+    let form = Form::parse("{status}").expect("it is good").for_syslog(134);
+    assert_eq!(
+        written(&http(), &form),
+        "<134>1 2001-09-09T01:46:40.123Z 200\n"
+    );
+}
+
+#[test]
 fn every_field_has_its_name() {
     let tls = TlsRecord {
         sni: Some("a.example"),

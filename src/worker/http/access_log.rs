@@ -19,6 +19,9 @@ use crate::worker::http::received::Request;
 /// Lines that wait for their writer, in bytes; what does not fit is dropped and counted.
 pub const PENDING_BYTES_MAX: usize = 1024 * 1024;
 
+/// The severity of all lines (RFC 5424 section 6.2.1).
+const INFORMATIONAL: u8 = 6;
+
 /// Longest value kept of a request for its line, in bytes: one more than is written, so that the
 /// line shows the cut.
 const KEPT_BYTES_MAX: usize = VALUE_BYTES_MAX + 1;
@@ -36,12 +39,20 @@ pub(crate) struct AccessLog {
 impl AccessLog {
     pub(crate) fn new(settings: &model::AccessLog) -> Self {
         Self {
-            form: Arc::new(form(&settings.format)),
+            form: Arc::new(match settings.syslog {
+                Some(_) => form(&settings.format).for_syslog(8 * settings.facility + INFORMATIONAL),
+                None => form(&settings.format),
+            }),
             when: settings.when.clone(),
             chance: Rng::new(0),
             pending: Vec::new(),
             lost: 0,
         }
+    }
+
+    /// So many more are lost.
+    pub(crate) fn lose(&mut self, lines: u64) {
+        self.lost += lines;
     }
 
     /// The lines that wait; the caller clears what it has written.
