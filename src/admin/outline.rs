@@ -1,7 +1,5 @@
 //! What the admin door knows of the configuration: names, not settings.
 
-use std::collections::HashMap;
-
 use crate::board::name_key;
 use crate::config::model::{Action, Config, Listener, Mode, Route, Upstream};
 use crate::core::table::Table;
@@ -117,10 +115,10 @@ impl Outline {
     }
 
     /// All names by the keys that they are known by.
-    pub(crate) fn names(&self) -> HashMap<u64, &str> {
-        let mut names = HashMap::new();
+    pub(crate) fn names(&self) -> Vec<(u64, &str)> {
+        let mut names = Vec::new();
         let mut add = |table, column: &str, name| {
-            names.insert(name_key(table, column), name);
+            names.push((name_key(table, column), name));
         };
         for listener in &self.listeners {
             add(Table::Listeners, &listener.column, listener.name.as_str());

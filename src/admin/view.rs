@@ -1,6 +1,6 @@
 //! What there is to see.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use crate::admin::outline::{Facts, Outline};
 use crate::board::{BackendColumn, Board, CodeClass, RowState};
@@ -22,10 +22,9 @@ impl Seen {
     /// That is configured from now on.
     pub(crate) fn adopt(&mut self, outline: Outline) {
         let before = std::mem::replace(&mut self.outline, outline);
-        let names = self.outline.names();
-        self.gone.retain(|(key, _)| !names.contains_key(key));
+        let keys: HashSet<u64> = self.outline.names().iter().map(|(key, _)| *key).collect();
         for (key, name) in before.names() {
-            if !names.contains_key(&key) {
+            if !keys.contains(&key) {
                 self.gone.push_back((key, name.to_owned()));
             }
         }

@@ -1,16 +1,16 @@
 //! Why requests and sessions ended as they did, from what workers have kept of them.
 
-use std::collections::HashMap;
-
 use crate::admin::answer::{Answer, JSON};
 use crate::admin::json::JsonWriter;
 use crate::admin::view::View;
 use crate::core::access_log::{Why, push_rfc3339};
 use crate::core::decision::{
-    DECISION_WORDS, Decision, Kind, LeftOut, LeftOutFor, SLOW_MS, TriedAt, Try, id_of, taken_key_of,
+    DECISION_WORDS, Decision, Kind, LeftOut, LeftOutFor, SLOW_MS, TriedAt, Try, ended_of, id_of,
+    taken_key_of,
 };
 use crate::core::finding::Reason;
 use crate::core::request_id::WantedId;
+use crate::core::sort::sorted;
 use crate::core::time::Tick;
 
 /// Requests that are told of unless another number is asked for, and at most.
@@ -78,22 +78,21 @@ impl Which {
 }
 
 /// Answers it.
+#[cold]
+#[inline(never)]
 pub(crate) fn answer(question: Question, view: &View<'_>) -> Answer {
-    let mut found = match question {
-        Question::Of(id) => find(view, |words| {
-            let is_taken = taken_key_of(words) == id.taken_key;
-            is_taken || id.is(id_of(words))
-        }),
-        Question::Last { .. } => find(view, |_| true),
-    };
-    found.sort_by_key(|(_, decision)| std::cmp::Reverse(decision.gist.ended));
-    match question {
-        Question::Of(_) if found.is_empty() => return Answer::text(404, forgotten(view)),
-        Question::Of(_) => {}
-        Question::Last { which, count_max } => {
-            found.retain(|(_, decision)| which.has(decision));
-            found.truncate(count_max as usize);
+    let found = match question {
+        Question::Of(id) => {
+            let is_it = |words: &[u64; DECISION_WORDS]| {
+                let is_taken = taken_key_of(words) == id.taken_key;
+                is_taken || id.is(id_of(words))
+            };
+            find(view, &is_it, Which::Any, LAST_MAX)
         }
+        Question::Last { which, count_max } => find(view, &|_| true, which, count_max),
+    };
+    if found.is_empty() && matches!(question, Question::Of(_)) {
+        return Answer::text(404, forgotten(view));
     }
     let mut out = Vec::new();
     Writer::new(view).write(&found, &mut out);
@@ -103,31 +102,59 @@ pub(crate) fn answer(question: Question, view: &View<'_>) -> Answer {
 /// A decision and the row of its worker.
 type Found = (usize, Decision);
 
-fn find(view: &View<'_>, is_meant: impl Fn(&[u64; DECISION_WORDS]) -> bool) -> Vec<Found> {
+/// The last ones of a kind that are meant by their words, the latest first.
+#[inline(never)]
+fn find(
+    view: &View<'_>,
+    is_meant: &dyn Fn(&[u64; DECISION_WORDS]) -> bool,
+    which: Which,
+    count_max: u32,
+) -> Vec<Found> {
+    let count_max = count_max as usize;
     let mut found = Vec::new();
     for row in 0..view.board.rows_used() {
         view.board.each_decision(row, |words| {
             if is_meant(words)
                 && let Some(decision) = Decision::read(words)
+                && which.has(&decision)
             {
                 found.push((row, decision));
             }
+            // What is not asked for takes no room.
+            if found.len() > 2 * count_max {
+                keep_latest(&mut found, count_max);
+            }
         });
     }
+    keep_latest(&mut found, count_max);
     found
+}
+
+#[inline(never)]
+fn keep_latest(found: &mut Vec<Found>, count_max: usize) {
+    let ended = |at: usize| found[at].1.gist.ended;
+    let order = sorted(found.len(), &|a, b| ended(b).cmp(&ended(a)));
+    let mut all: Vec<Option<Found>> = found.drain(..).map(Some).collect();
+    let latest = order.into_iter().take(count_max);
+    found.extend(latest.filter_map(|at| all[at].take()));
 }
 
 /// What is said of a request that nobody remembers.
 fn forgotten(view: &View<'_>) -> String {
-    let ends = find(view, |_| true).into_iter();
-    let oldest = ends.map(|(_, decision)| decision.gist.ended).min();
+    let mut oldest = None;
+    for row in 0..view.board.rows_used() {
+        view.board.each_decision(row, |words| {
+            let ended = ended_of(words);
+            oldest = Some(oldest.map_or(ended, |before: Tick| before.min(ended)));
+        });
+    }
     let reach = match oldest {
         Some(ended) => format!("what is kept began to end at {}", time(view, ended)),
         None => "nothing is kept yet".to_owned(),
     };
     format!(
         "nothing is known of this request any more, or it has not ended yet, or it was one of many \
-         plain ones, of which one each millisecond is kept; {reach}"
+         plain ones, of which some are kept; {reach}"
     )
 }
 
@@ -147,15 +174,19 @@ fn clock(time: &str) -> &str {
 /// Tells of decisions.
 struct Writer<'a> {
     view: &'a View<'a>,
-    names: HashMap<u64, &'a str>,
+    names: Vec<(u64, &'a str)>,
 }
 
 impl<'a> Writer<'a> {
     fn new(view: &'a View<'a>) -> Self {
         let mut names = view.outline.names();
-        for (key, name) in view.gone {
-            names.entry(*key).or_insert(name.as_str());
-        }
+        // Those that are there come first, and of those that have gone the latest.
+        names.extend(
+            view.gone
+                .iter()
+                .rev()
+                .map(|(key, name)| (*key, name.as_str())),
+        );
         Self { view, names }
     }
 
@@ -172,6 +203,7 @@ impl<'a> Writer<'a> {
         out.push(b'\n');
     }
 
+    #[inline(never)]
     fn one(&self, row: usize, decision: &Decision, json: &mut JsonWriter<'_>) {
         let gist = &decision.gist;
         json.begin_object();
@@ -240,10 +272,11 @@ impl<'a> Writer<'a> {
 
     /// What a key stands for; none for none. A name of long ago is not known any more.
     fn name(&self, key: u64) -> Option<&str> {
-        let known = || self.names.get(&key).copied().unwrap_or("(gone)");
-        (key != 0).then(known)
+        let known = self.names.iter().find(|(known, _)| *known == key);
+        (key != 0).then(|| known.map_or("(gone)", |(_, name)| name))
     }
 
+    #[inline(never)]
     fn tried(&self, it: &Try, json: &mut JsonWriter<'_>) {
         let (at, words) = match it.at {
             TriedAt::Connect => ("connect", "connect failed"),
@@ -262,6 +295,7 @@ impl<'a> Writer<'a> {
         json.end_object();
     }
 
+    #[inline(never)]
     fn left_out(&self, it: &LeftOut, ended: Tick, json: &mut JsonWriter<'_>) {
         let since = Tick(ended.0.saturating_sub(it.span_s * 1_000));
         let since = time(self.view, since);
@@ -305,6 +339,7 @@ fn checks(it: &LeftOut) -> String {
     }
 }
 
+#[inline(never)]
 fn optional_text(key: &str, value: Option<&str>, json: &mut JsonWriter<'_>) {
     match value {
         Some(value) => json.text_field(key, value),

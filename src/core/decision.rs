@@ -429,6 +429,12 @@ pub fn id_of(words: &[u64; DECISION_WORDS]) -> OwnId {
     }
 }
 
+/// When it ended, there.
+#[must_use]
+pub fn ended_of(words: &[u64; DECISION_WORDS]) -> Tick {
+    Tick(words[2])
+}
+
 /// The key of the id that was taken, there; 0 without one.
 #[must_use]
 pub fn taken_key_of(words: &[u64; DECISION_WORDS]) -> u64 {

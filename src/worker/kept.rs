@@ -1,8 +1,9 @@
 //! Which requests and sessions that have ended something is kept of, and where.
 //!
-//! Most are plain, and of these no more than one is kept each millisecond: where there are fewer,
-//! all of them are, and where there are many, the cost has a bound. What failed, was tried again,
-//! was slow or was cut is always kept.
+//! Most are plain, and of these no more are kept than tell how it goes: where there are few, all of
+//! them are, and where there are many, one from time to time, so that they cost next to nothing and
+//! do not push each other out at once. What failed, was tried again, was slow or was cut is always
+//! kept.
 
 use crate::board::Keep;
 use crate::core::access_log::Why;
@@ -13,16 +14,21 @@ use crate::core::time::Tick;
 /// What a worker needs to keep decisions.
 pub(crate) struct Decisions {
     pub(crate) ids: Ids,
-    /// When the last plain one was kept.
-    plain_kept_at: Tick,
+    /// From when on another plain one is kept, if none was saved up for.
+    plain_due: Tick,
 }
+
+/// A plain one is kept each so many milliseconds, and as many more as there was time for before,
+/// in milliseconds: 15 a second, and 128 at once.
+const PLAIN_EVERY_MS: u64 = 64;
+const PLAIN_SAVED_MS: u64 = 128 * PLAIN_EVERY_MS;
 
 impl Decisions {
     /// For a worker whose ids begin with this.
     pub(crate) const fn new(start: u64) -> Self {
         Self {
             ids: Ids::new(start),
-            plain_kept_at: Tick(u64::MAX),
+            plain_due: Tick(0),
         }
     }
 
@@ -36,8 +42,12 @@ impl Decisions {
         now: Tick,
     ) -> Option<Keep> {
         if why == Why::Ok && status < 400 && !is_retried && total_ms < SLOW_MS {
-            let last = std::mem::replace(&mut self.plain_kept_at, now);
-            return (last != now).then_some(Keep::Plain);
+            if self.plain_due > now {
+                return None;
+            }
+            let due = self.plain_due.0.max(now.0.saturating_sub(PLAIN_SAVED_MS));
+            self.plain_due = Tick(due + PLAIN_EVERY_MS);
+            return Some(Keep::Plain);
         }
         Some(ring_of(why, status, is_retried))
     }
@@ -78,13 +88,32 @@ fn ring_of(why: Why, status: u16, is_retried: bool) -> Keep {
 mod tests {
     use super::*;
 
+    fn plain_kept(decisions: &mut Decisions, now: Tick, count: usize) -> usize {
+        let rings = (0..count).map(|_| decisions.ring_for((Why::Ok, 200), false, 0, now));
+        rings.filter(|ring| *ring == Some(Keep::Plain)).count()
+    }
+
     #[test]
-    fn what_is_not_plain_is_always_kept_and_what_is_once_a_millisecond() {
+    fn of_plain_ones_all_are_kept_where_there_are_few() {
         let mut decisions = Decisions::new(1);
-        let now = Tick(7);
-        let plain = (Why::Ok, 200);
-        assert_eq!(decisions.ring_for(plain, false, 0, now), Some(Keep::Plain));
-        assert_eq!(decisions.ring_for(plain, false, 0, now), None);
+        let now = Tick(1_000_000);
+        assert_eq!(plain_kept(&mut decisions, now, 1_000), 129);
+        assert_eq!(plain_kept(&mut decisions, now.after_ms(63), 10), 0);
+        assert_eq!(plain_kept(&mut decisions, now.after_ms(64), 10), 1);
+        let few = (1..100).map(|n| now.after_ms(1_000 + n * PLAIN_EVERY_MS));
+        let kept = few
+            .map(|at| plain_kept(&mut decisions, at, 1))
+            .sum::<usize>();
+        assert_eq!(kept, 99);
+        assert_eq!(
+            plain_kept(&mut decisions, now.after_ms(1_000_000), 1_000),
+            129
+        );
+    }
+
+    #[test]
+    fn what_is_not_plain_is_always_kept() {
+        let mut decisions = Decisions::new(1);
         let not_plain = [
             ((Why::Ok, 500), false, 0, Keep::Failed),
             ((Why::Ok, 200), true, 0, Keep::Failed),
@@ -95,14 +124,10 @@ mod tests {
             ((Why::Ok, 200), false, SLOW_MS, Keep::Odd),
         ];
         for (ended, is_retried, total_ms, keep) in not_plain {
-            for _ in 0..2 {
-                let ring = decisions.ring_for(ended, is_retried, total_ms, now);
+            for _ in 0..1_000 {
+                let ring = decisions.ring_for(ended, is_retried, total_ms, Tick(7));
                 assert_eq!(ring, Some(keep), "{ended:?}");
             }
         }
-        assert_eq!(
-            decisions.ring_for(plain, false, 0, Tick(8)),
-            Some(Keep::Plain)
-        );
     }
 }

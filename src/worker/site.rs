@@ -238,6 +238,7 @@ fn secure_edits(
 
 /// Leaves out what came in the field that carries ids, unless the route says what becomes of it;
 /// whether weir writes it.
+#[inline(never)]
 fn take_over(edits: &mut FieldEdits, name: Option<&str>) -> Result<bool, String> {
     match name {
         Some(name) if !edits.mention(name) => {
@@ -250,6 +251,7 @@ fn take_over(edits: &mut FieldEdits, name: Option<&str>) -> Result<bool, String>
 }
 
 /// The edits of requests that get a `traceparent`; what came of a trace is left out.
+#[inline(never)]
 fn traced_edits(http: &model::Http, edits: &FieldEdits) -> Result<Option<FieldEdits>, String> {
     if !http.trace || edits.mention(TRACEPARENT) {
         return Ok(None);
@@ -288,6 +290,7 @@ fn fixed(settings: &FixedResponse) -> Result<Fixed, String> {
     })
 }
 
+#[inline(never)]
 fn edits(settings: &model::HeaderEdits) -> Result<FieldEdits, String> {
     let mut edits = FieldEdits::none();
     let refused = |name: &str| format!("field {name} cannot be edited");

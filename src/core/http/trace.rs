@@ -13,8 +13,7 @@ pub const TRACEPARENT: &str = "traceparent";
 /// What belongs to it, and is dropped with one that is malformed.
 pub const TRACESTATE: &str = "tracestate";
 
-/// Digits of a version, a trace id, a parent id and flags (section 3.2.2 there).
-const PARTS: [usize; 4] = [2, 32, 16, 2];
+/// A version, a trace id of 32 digits, a parent id of 16, and flags (section 3.2.2 there).
 const TRACEPARENT_BYTES: usize = 55;
 /// The longest one of a later version that is logged.
 const TRACEPARENT_BYTES_MAX: usize = 128;
@@ -29,6 +28,7 @@ pub fn may_carry_id(name: &[u8]) -> bool {
 }
 
 /// The value of the one field of this name that came; none where there is none, or several.
+#[inline(never)]
 pub(crate) fn only<'a>(fields: &Fields, name: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
     let mut all = fields
         .iter()
@@ -43,35 +43,23 @@ pub(crate) fn traceparent<'a>(fields: &Fields, bytes: &'a [u8]) -> Option<&'a [u
 }
 
 fn is_traceparent(value: &[u8]) -> bool {
-    let mut rest = value;
-    let mut parts = [&b""[..]; PARTS.len()];
-    for (at, (part, digits)) in parts.iter_mut().zip(PARTS).enumerate() {
-        if at > 0 {
-            let Some((b'-', behind)) = rest.split_first() else {
-                return false;
-            };
-            rest = behind;
-        }
-        let Some((digits, behind)) = rest.split_at_checked(digits) else {
-            return false;
-        };
-        (*part, rest) = (digits, behind);
-    }
-    let [version, trace, parent, _] = parts;
-    let is_hex = |part: &[u8]| {
-        part.iter()
-            .all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
+    let Some((parts, rest)) = value.split_at_checked(TRACEPARENT_BYTES) else {
+        return false;
     };
+    let is_formed = parts.iter().enumerate().all(|(at, byte)| match at {
+        2 | 35 | 52 => *byte == b'-',
+        _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+    });
     let is_zero = |part: &[u8]| part.iter().all(|it| *it == b'0');
     // A later version may have more behind another dash, in visible bytes.
-    let fits = match version {
-        b"00" => rest.is_empty(),
-        _ => rest.is_empty() || rest[0] == b'-',
+    let fits = match rest.first() {
+        None => true,
+        Some(dash) => *dash == b'-' && &parts[..2] != b"00",
     };
-    parts.into_iter().all(is_hex)
-        && version != b"ff"
-        && !is_zero(trace)
-        && !is_zero(parent)
+    is_formed
+        && &parts[..2] != b"ff"
+        && !is_zero(&parts[3..35])
+        && !is_zero(&parts[36..52])
         && fits
         && value.len() <= TRACEPARENT_BYTES_MAX
         && rest.iter().all(u8::is_ascii_graphic)
