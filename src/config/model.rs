@@ -117,11 +117,16 @@ pub enum AdminRead {
 impl Admin {
     /// Whether who calls over TCP may look without the token.
     pub fn reads_are_open(&self) -> bool {
-        match (self.read, &self.listen) {
-            (AdminRead::Open, _) => true,
-            (AdminRead::Auto, Some(Address::Ip(address))) => address.ip().is_loopback(),
-            (AdminRead::Auto | AdminRead::Token, _) => false,
+        match self.read {
+            AdminRead::Open => true,
+            AdminRead::Auto => self.is_loopback(),
+            AdminRead::Token => false,
         }
+    }
+
+    /// Whether only this host can connect over TCP.
+    pub fn is_loopback(&self) -> bool {
+        matches!(&self.listen, Some(Address::Ip(address)) if address.ip().is_loopback())
     }
 }
 

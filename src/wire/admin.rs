@@ -54,7 +54,7 @@ structures! {
         version, started_unix_s, adopted_unix_s, reloads_done, reloads_refused, last_reload_done,
         phase, workers_wanted, pid,
     }
-    Rules { token, reads_are_open }
+    Rules { token, reads_are_open, is_loopback }
     Errand { ticket, who, action }
     Target { upstream, backend }
     NewBackend { address, id, weight }
@@ -161,6 +161,7 @@ mod tests {
             rules: Rules {
                 token: Some(b"abc".to_vec()),
                 reads_are_open: true,
+                is_loopback: true,
             },
             quiet: false,
             sandbox: true,

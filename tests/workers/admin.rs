@@ -81,7 +81,9 @@ fn request(method: &str, target: &str, fields: &str) -> String {
     } else {
         ""
     };
-    format!("{method} {target} HTTP/1.1\r\nHost: weir\r\n{length}{fields}Connection: close\r\n\r\n")
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\n{length}{fields}Connection: close\r\n\r\n"
+    )
 }
 
 fn tcp(to: SocketAddr) -> TcpStream {
@@ -340,11 +342,52 @@ fn over_tcp_acting_takes_the_token_and_the_own_page() {
         assert_eq!(say("POST", "Authorization: Bearer wrong\r\n"), 401);
         assert_eq!(say("POST", &format!("{shown}Origin: http://evil\r\n")), 403);
         assert_eq!(say("POST", &format!("{shown}Origin: null\r\n")), 403);
-        assert_eq!(say("POST", &format!("{shown}Origin: http://weir\r\n")), 200);
+        assert_eq!(
+            say("POST", &format!("{shown}Origin: http://localhost\r\n")),
+            200
+        );
         asked
             .machine
             .log
             .wait(&["pool/a is draining", "by token from 127.0.0.1"]);
+    }
+}
+
+#[test]
+fn over_tcp_nobody_looks_under_a_name_that_leads_elsewhere_as_well() {
+    for workers in KINDS {
+        let a = Named::new("A");
+        let scratch = Scratch::new();
+        let token = token_file(&scratch, 0o600);
+        let admin = format!(
+            "admin: {{listen: \"127.0.0.1:0\", token_file: {}}}",
+            token.display()
+        );
+        let asked = start(workers, with(&[&a]).top(&admin));
+        let door = tcp_door(&asked);
+        let say = |target: &str, host: &str, fields: &str| {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}");
+            exchange(tcp(door), &format!("{head}Connection: close\r\n\r\n"))
+        };
+        let shown = format!("Authorization: Bearer {TOKEN}\r\n");
+        for target in [
+            "/",
+            "/live",
+            "/ready",
+            "/metrics",
+            "/status.json",
+            "/config",
+        ] {
+            let refused = say(target, "evil.example", "");
+            assert_eq!(refused.status, 421, "{target}: {refused:?}");
+            assert!(refused.body.contains("127.0.0.1, [::1] or localhost"));
+            assert!(!refused.body.contains("pool"), "{refused:?}");
+            for host in ["localhost", "127.0.0.1", &door.to_string()] {
+                assert_eq!(say(target, host, "").status, 200, "{target} of {host}");
+            }
+            let known = say(target, "lb1.example:9000", &shown);
+            assert_eq!(known.status, 200, "{target}: {known:?}");
+        }
     }
 }
 
@@ -647,7 +690,7 @@ fn requests_that_come_together_are_answered_in_turn() {
     for workers in KINDS {
         besieged(workers, |asked| {
             const COUNT: usize = 500;
-            let one = "GET /live HTTP/1.1\r\nHost: weir\r\n\r\n";
+            let one = "GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
             let all = one.repeat(COUNT) + &request("GET", "/ready", "");
             let mut caller = asked.connect();
             let mut reader = caller.try_clone().expect("a descriptor");
@@ -668,7 +711,7 @@ fn requests_that_come_together_are_answered_in_turn() {
 fn callers_that_never_read_their_answers_are_bounded() {
     for workers in KINDS {
         besieged(workers, |asked| {
-            let one = "GET /metrics HTTP/1.1\r\nHost: weir\r\n\r\n";
+            let one = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
             let mut callers = Vec::new();
             for _ in 0..50 {
                 let mut caller = asked.connect();
