@@ -4,7 +4,7 @@ use crate::admin::answer::{Answer, HTML, JSON};
 use crate::admin::errand::{Action, Change, NewBackend, Reply, Target};
 use crate::admin::json::JsonWriter;
 use crate::admin::metrics::{self, Exposition};
-use crate::admin::outline::{Outline, Phase};
+use crate::admin::outline::Outline;
 use crate::admin::page;
 use crate::admin::request::{Request, Verb};
 use crate::admin::status::Status;
@@ -255,11 +255,9 @@ pub(crate) fn show(look: Look, view: &View<'_>) -> Answer {
     match look {
         Look::Page => show_page(true),
         Look::Live => Answer::text(200, "live"),
-        Look::Ready => match view.facts.phase {
-            Phase::Serving => Answer::text(200, "ready"),
-            other @ (Phase::Starting | Phase::Ending) => {
-                Answer::text(503, format!("not ready: {}", other.word()))
-            }
+        Look::Ready => match view.readiness() {
+            Ok(()) => Answer::text(200, "ready"),
+            Err(why) => Answer::text(503, format!("not ready: {why}")),
         },
         Look::Metrics(form) => Answer::flow(form.content_type(), metrics::Scrape::new(form, view)),
         Look::Status => Answer::flow(JSON, Status::default()),

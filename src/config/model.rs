@@ -662,6 +662,8 @@ pub struct Http {
     pub body_bytes_max: Option<u64>,
     /// Requests on one client connection before it is closed; none is unlimited.
     pub requests_max: Option<u64>,
+    /// The canonical path at which weir tells itself whether it is ready; none is off.
+    pub monitor_path: Option<String>,
     /// Pages for errors that weir makes itself, by status.
     pub error_pages: Vec<ErrorPage>,
     /// What is done with requests that no route takes, if they did not come by https.

@@ -83,6 +83,9 @@ impl<N: Net> Worker<N> {
         }
         self.close_missing_listeners(&slots, &mut adopted);
         self.adopt_globals(&config);
+        self.shared
+            .upstreams
+            .look_at_first_round(&self.shared.board);
         Ok(adopted)
     }
 

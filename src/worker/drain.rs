@@ -56,6 +56,7 @@ impl<N: Net> Worker<N> {
     /// serves what is queued.
     pub fn leave(&mut self) {
         self.drain();
+        self.shared.listeners.are_left = true;
         for slot in 0..self.shared.listeners.list.len() {
             self.stop_listening(key_of(slot));
         }

@@ -109,6 +109,8 @@ pub(crate) struct ListenerTable<N: Net> {
     pub(crate) slots: Slots,
     /// When the worker was asked to stop; once it no longer accepts, since then.
     pub(crate) draining_since: Option<Tick>,
+    /// Whether others have taken over its sockets, so that weir goes on.
+    pub(crate) are_left: bool,
 }
 
 impl<N: Net> Index<ListenerSlot> for ListenerTable<N> {
@@ -132,6 +134,7 @@ impl<N: Net> ListenerTable<N> {
             list: Vec::new(),
             slots,
             draining_since: None,
+            are_left: false,
         }
     }
 
@@ -140,6 +143,11 @@ impl<N: Net> ListenerTable<N> {
     pub(crate) fn parts_since(&self, listener: ListenerSlot) -> Option<Tick> {
         let removed = self[listener].removed_since;
         self.draining_since.or(removed)
+    }
+
+    /// Whether weir is about to end.
+    pub(crate) fn are_ending(&self) -> bool {
+        self.draining_since.is_some() && !self.are_left
     }
 
     /// Accepts from the sockets in these slots, and no more from others.

@@ -25,6 +25,8 @@ pub(crate) struct Site {
     pub(crate) claims: Arc<Claims>,
     pub(crate) limits: HeadLimits,
     pub(crate) requests_max: Option<u64>,
+    /// The path at which weir tells whether it is ready.
+    pub(crate) monitor_path: Option<String>,
     pub(crate) error_pages: Vec<model::ErrorPage>,
     /// The line of each answer that goes over TLS; empty without one.
     hsts: Vec<u8>,
@@ -123,6 +125,7 @@ impl Site {
                 fields_max: http.fields_max,
             },
             requests_max: http.requests_max,
+            monitor_path: http.monitor_path.clone(),
             error_pages: http.error_pages.clone(),
             hsts: http
                 .hsts

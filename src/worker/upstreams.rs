@@ -99,6 +99,8 @@ pub(crate) struct UpstreamTable {
     pub(crate) seen_changes: u64,
     /// Whether somebody who waits for a full backend may go on.
     pub(crate) must_check_queues: bool,
+    /// The first of the entries that may not have been checked yet; none once all have.
+    pub(crate) first_unchecked: Option<usize>,
 }
 
 impl Index<UpstreamSlot> for UpstreamTable {
@@ -141,6 +143,7 @@ impl UpstreamTable {
             loads: Loads::default(),
             seen_changes: 0,
             must_check_queues: false,
+            first_unchecked: Some(0),
         }
     }
 

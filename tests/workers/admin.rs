@@ -12,11 +12,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::process::{Finished, binary};
-use crate::harness::{Config, Launch, Load, Named, Scratch, Signal, ask, eventually, run};
+use crate::harness::{Config, Gate, Launch, Load, Named, Scratch, Signal, ask, eventually, run};
 use crate::machine::{Machine, config, descriptors, private_kib, signal};
 
 /// Every way to serve: a process on its own, and workers under a supervisor.
 const KINDS: [&str; 2] = ["1", "3"];
+/// A check that may be answered late.
+const CHECK: &str = "health_check: {path: /up, interval: 1m, timeout: 1m}";
 /// How long a caller waits for its answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 const TOKEN: &str = "0123456789abcdef-token";
@@ -276,6 +278,39 @@ fn a_reload_tells_what_came_of_it() {
             status.contains("\"reloads_done\":1,\"reloads_refused\":1"),
             "{status}"
         );
+    }
+}
+
+#[test]
+fn it_is_ready_once_every_backend_was_checked() {
+    for workers in KINDS {
+        let gates = [Gate::new(), Gate::new()];
+        let file = config().upstream(CHECK);
+        let file = gates
+            .iter()
+            .fold(file, |file, gate| file.backend(gate.address()));
+        let asked = start(workers, file);
+        let mut checks = gates.iter().map(Gate::accept);
+        for mut check in checks.by_ref() {
+            let answer = asked.get("/ready");
+            assert_eq!(answer.status, 503, "{answer:?}");
+            assert_eq!(answer.body, "not ready: checking\n");
+            let told = asked.ctl(&["ready"]);
+            assert_eq!(told.code, Some(1), "{told:?}");
+            assert!(told.stderr.contains("not ready: checking"), "{told:?}");
+            assert!(asked.get("/metrics").body.contains("\nweir_ready 0\n"));
+            check.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+        eventually("it is ready", || {
+            (asked.get("/ready").status == 200).then_some(())
+        });
+        assert_eq!(asked.ctl(&["ready"]).code, Some(0));
+        // What comes later is no first round.
+        let more = Gate::new();
+        let file = config().upstream(CHECK);
+        asked.machine.reload(file.backend(more.address()));
+        let _check = more.accept();
+        assert_eq!(asked.get("/ready").status, 200);
     }
 }
 

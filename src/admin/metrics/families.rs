@@ -5,7 +5,7 @@ use std::fmt::Display;
 use super::durations::{Seconds, backend_seconds, upstream_seconds};
 use super::{Family, Item, Kind, Sink};
 use crate::admin::observed::{Condition, Observed};
-use crate::admin::outline::{BackendOutline, ListenerOutline, Phase, UpstreamOutline};
+use crate::admin::outline::{BackendOutline, ListenerOutline, UpstreamOutline};
 use crate::admin::view::View;
 use crate::board::{
     BackendCell, BackendColumn, Cell, CodeClass, Column, Counted, CountedBackends,
@@ -53,12 +53,8 @@ pub(super) const FAMILIES: &[Family] = &[
     family(
         Gauge,
         "weir_ready",
-        "Whether weir serves: not while it starts or ends.",
-        |v, i, s| {
-            once(i, || {
-                s.sample(&[], u8::from(v.facts.phase == Phase::Serving))
-            })
-        },
+        "Whether weir is ready: not while it starts or ends, nor before the first checks are over.",
+        |v, i, s| once(i, || s.sample(&[], u8::from(v.readiness().is_ok()))),
     ),
     family(
         Gauge,

@@ -57,6 +57,7 @@ impl Site {
                 ..Facts::default()
             },
         };
+        site.board.end_first_round();
         site.open::<CountedListeners>("listener");
         site.open::<CountedUpstreams>("upstream");
         for n in 0..backends {
