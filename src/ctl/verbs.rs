@@ -372,6 +372,7 @@ impl Asked {
             Ok(Answer { status: 200, body }) => Outcome::done(body),
             Ok(Answer { body, .. }) => Outcome::failed(EXIT_REFUSED, &body),
             Err(Failure::NotRunning(words)) => Outcome::failed(EXIT_NOT_RUNNING, &words),
+            Err(Failure::Late) => Outcome::failed(EXIT_REFUSED, client::LATE),
             Err(Failure::Broken(words)) => Outcome::failed(EXIT_REFUSED, &words),
         }
     }
