@@ -80,6 +80,8 @@ pub(crate) struct Controller {
     pub(super) access_log: Option<AccessLog>,
     /// Where the listeners of the configuration are.
     pub(super) listening: Vec<Address>,
+    /// Given by hand: it counts until the file is read again.
+    pub(super) log_level: Option<log::LevelFilter>,
     /// Of the configuration.
     pub(super) inventory: Inventory,
     pub(super) fixed: FixedSettings,
@@ -156,6 +158,7 @@ impl Controller {
             names,
             access_log: outline.access_log,
             listening: outline.listening,
+            log_level: None,
             inventory: outline.inventory,
             fixed: outline.fixed,
             doing: Doing::Nothing,

@@ -78,6 +78,9 @@ pub(crate) trait Workforce {
     /// Ends what runs on a backend of an upstream, or on all of them.
     fn kick(&mut self, upstream: &str, backend: Option<&str>);
 
+    /// All log from this level up, until they adopt a configuration.
+    fn set_log_level(&mut self, _: log::LevelFilter) {}
+
     /// Whether it was asked to end.
     fn is_ending(&self) -> bool;
 

@@ -117,7 +117,10 @@ impl Beginning {
                     }));
                 }
                 WorkerOrder::Leave | WorkerOrder::Drain | WorkerOrder::Stop => return Ok(None),
-                WorkerOrder::Resolved(..) | WorkerOrder::Kick { .. } | WorkerOrder::Look => {}
+                WorkerOrder::Resolved(..)
+                | WorkerOrder::Kick { .. }
+                | WorkerOrder::LogLevel(_)
+                | WorkerOrder::Look => {}
             }
         }
     }
@@ -268,6 +271,7 @@ impl WorkerProcess {
             WorkerOrder::Kick { upstream, backend } => {
                 self.serving.worker.kick(&upstream, backend.as_deref());
             }
+            WorkerOrder::LogLevel(level) => set_log_level(level, false),
             // This very turn looks.
             WorkerOrder::Look => {}
             WorkerOrder::Leave => {

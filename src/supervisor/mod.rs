@@ -146,6 +146,8 @@ struct Supervisor {
     sockets: Sockets,
     /// None when lines go to standard output.
     access_log: Option<File>,
+    /// Given by hand; none is that of the configuration.
+    log_level: Option<log::LevelFilter>,
     /// None without TLS.
     ticket_keys: Vec<TicketKey>,
     cpus: Vec<usize>,
@@ -198,6 +200,7 @@ impl Supervisor {
             round: 0,
             sockets: Sockets::default(),
             access_log: None,
+            log_level: None,
             ticket_keys: Vec::new(),
             cpus,
             workers: Vec::new(),
@@ -440,6 +443,13 @@ impl Workforce for Supervisor {
         };
         self.tell_all(&order);
         // They have sessions still.
+        self.leaving.iter_mut().for_each(|it| it.send(&order));
+    }
+
+    fn set_log_level(&mut self, level: log::LevelFilter) {
+        self.log_level = Some(level);
+        let order = WorkerOrder::LogLevel(level);
+        self.tell_all(&order);
         self.leaving.iter_mut().for_each(|it| it.send(&order));
     }
 

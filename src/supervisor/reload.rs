@@ -69,6 +69,7 @@ impl Supervisor {
         self.sockets.commit(&config, fresh);
         self.source = source;
         self.config = config;
+        self.log_level = None;
         self.round = self.round.wrapping_add(1);
         self.access_log = revision.access_log.into_file();
         self.stats.adopt(self.now, self.config.stats_interval);

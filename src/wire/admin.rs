@@ -35,6 +35,8 @@ pub(crate) enum AdminOrder {
     Facts(Facts),
     /// What came of an errand.
     Reply { ticket: Ticket, reply: Reply },
+    /// Log from this level up.
+    LogLevel(log::LevelFilter),
 }
 
 /// From the process at the door.
@@ -72,7 +74,7 @@ choices! {
     Reply { 0 = Done(text), 1 = Refused(text) }
     AdminOrder {
         0 = Begin { rules, quiet, sandbox }, 1 = Outline(outline), 2 = Facts(facts),
-        3 = Reply { ticket, reply },
+        3 = Reply { ticket, reply }, 4 = LogLevel(level),
     }
     AdminReport { 0 = Errand(errand) }
 }

@@ -47,6 +47,8 @@ pub(crate) enum WorkerOrder {
     Resolved(UnresolvedName, Vec<SocketAddr>),
     /// Something on the board has changed that should not wait for the next event.
     Look,
+    /// Log from this level up, whatever the configuration says.
+    LogLevel(log::LevelFilter),
     /// End what runs on a backend of an upstream, or on all of them.
     Kick {
         /// The upstream's name.
@@ -97,6 +99,7 @@ const LOOK: u8 = 9;
 const LEAVE: u8 = 10;
 const TICKET_KEYS: u8 = 11;
 const KICK: u8 = 12;
+const LOG_LEVEL: u8 = 13;
 
 const READY: u8 = 1;
 const REFUSED: u8 = 3;
@@ -142,6 +145,10 @@ impl WorkerOrder {
                 to.addresses(addresses);
             }
             Self::Look => to.u8(LOOK),
+            Self::LogLevel(level) => {
+                to.u8(LOG_LEVEL);
+                level.write(&mut to);
+            }
             Self::Kick { upstream, backend } => {
                 to.u8(KICK);
                 to.text(upstream);
@@ -180,6 +187,7 @@ impl WorkerOrder {
                 Self::Resolved(UnresolvedName { host, port }, from.addresses()?)
             }
             LOOK => Self::Look,
+            LOG_LEVEL => Self::LogLevel(WireValue::read(&mut from)?),
             KICK => Self::Kick {
                 upstream: from.text()?,
                 backend: WireValue::read(&mut from)?,
@@ -279,6 +287,7 @@ mod tests {
             Just(WorkerOrder::AccessLog),
             prop::collection::vec(ticket_key(), 0..4).prop_map(WorkerOrder::TicketKeys),
             Just(WorkerOrder::Look),
+            Just(WorkerOrder::LogLevel(log::LevelFilter::Debug)),
             (".{0,99}", prop::option::of(".{0,99}"))
                 .prop_map(|(upstream, backend)| WorkerOrder::Kick { upstream, backend }),
             Just(WorkerOrder::Leave),

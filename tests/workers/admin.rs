@@ -1,6 +1,7 @@
 //! The admin door: what is asked there and answered, who may act, and what hostile callers cost.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -33,7 +34,7 @@ struct Asked {
     scratch: Scratch,
 }
 
-fn start(workers: &str, file: Config) -> Asked {
+fn start(workers: &str, file: impl Display) -> Asked {
     let scratch = Scratch::new();
     let launch = Launch::new(file).open_to_all();
     let launch = launch.argument("--workers").argument(workers);
@@ -257,6 +258,68 @@ fn what_is_steered_counts_from_the_next_pick_on_and_stays() {
         assert_eq!(asked.ctl(&["reload", "--reset"]).code, Some(0));
         assert!(asked.names(30).iter().any(|name| name == "A"));
     }
+}
+
+#[test]
+fn a_log_level_reaches_all_and_stays_until_the_file_is_read_again() {
+    /// Logged from debug up, by whoever had the session.
+    const ENDED: &str = "session of";
+    for workers in KINDS {
+        let a = Named::new("A");
+        let file = with(&[&a]).to_string();
+        let file = file.replace("log_level: debug", "log_level: info");
+        let asked = start(workers, &file);
+        let log = &asked.machine.log;
+        let expect_all = |mark| {
+            let who = if workers == "1" { 0..0 } else { 0..3 };
+            let mut who: Vec<String> = who.map(|n| format!("worker {n}: ")).collect();
+            who.push("weir".to_owned());
+            eventually("all log it", || {
+                asked.names(1);
+                let told = |who: &String| log.count_since(mark, &[who, ENDED]) > 0;
+                who.iter().all(told).then_some(())
+            });
+        };
+        asked.names(12);
+        assert_eq!(log.count(&[ENDED]), 0);
+        let told = asked.ctl(&["log-level", "debug"]);
+        assert_eq!(told.code, Some(0), "{told:?}");
+        assert_eq!(told.stdout, "logging from debug up, was info\n");
+        log.wait(&["admin: logging from debug up, was info, by user 0"]);
+        expect_all(log.mark());
+        if workers != "1" {
+            asked.machine.replace_worker(1);
+            expect_all(log.mark());
+        }
+        let more = Named::new("B");
+        let address = more.address().to_string();
+        assert_eq!(asked.ctl(&["add", "pool", &address]).code, Some(0));
+        expect_all(log.mark());
+        asked.machine.reload(&file);
+        let mark = log.mark();
+        asked.names(12);
+        assert_eq!(asked.ctl(&["log-level", "error"]).code, Some(0));
+        log.wait_since(mark, &["logging from error up, was info"]);
+        assert_eq!(log.count_since(mark, &[ENDED]), 0);
+    }
+}
+
+#[test]
+fn a_log_level_of_the_environment_stays() {
+    let a = Named::new("A");
+    let scratch = Scratch::new();
+    let launch = Launch::new(with(&[&a]))
+        .open_to_all()
+        .log_filter("weir=info");
+    let launch = launch.argument("-p").argument(scratch.file("weir.pid"));
+    let asked = Asked {
+        machine: Machine::launch(launch),
+        socket: scratch.file("weir.sock"),
+        scratch,
+    };
+    let told = asked.ctl(&["log-level", "debug"]);
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.stderr.contains("RUST_LOG is set"), "{told:?}");
 }
 
 #[test]
