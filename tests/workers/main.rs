@@ -21,6 +21,7 @@ mod rows;
 mod serve;
 mod state;
 mod statistics;
+mod steered;
 mod stop;
 #[cfg(target_arch = "x86_64")]
 mod takeover;
