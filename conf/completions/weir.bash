@@ -15,7 +15,7 @@ _weir_targets() {
 
 _weir() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local verbs="status backends listeners top config drain disable enable weight kick add remove
+    local verbs="status backends listeners sessions top config drain disable enable weight kick add remove
         reload metrics ready log-level"
     local verb="" word at
     local -a _weir_where=()
@@ -41,7 +41,7 @@ _weir() {
         case $word in
             -c | -p | --config | --pid-file | --socket)
                 _weir_where+=("$word" "${COMP_WORDS[++at]}") ;;
-            --wait | --id | --weight) ((at++)) ;;
+            --wait | --id | --weight | --listener | --backend | --max) ((at++)) ;;
             -*) ;;
             *) [[ -n $verb ]] || verb=$word ;;
         esac
@@ -52,6 +52,7 @@ _weir() {
             drain) options+=" --wait" ;;
             add) options+=" --id --weight" ;;
             reload) options+=" --reset" ;;
+            sessions) options+=" --listener --backend --max" ;;
         esac
         COMPREPLY=($(compgen -W "$options" -- "$cur"))
         return

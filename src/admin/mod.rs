@@ -19,6 +19,7 @@ pub(crate) mod page;
 pub(crate) mod request;
 pub(crate) mod resources;
 pub(crate) mod server;
+pub(crate) mod sessions;
 pub(crate) mod status;
 mod steady;
 pub(crate) mod view;

@@ -96,9 +96,9 @@ impl Controller {
                 self.reply(&asker, reply);
             }
             Action::ShowConfig => self.show_config(ticket),
-            Action::KickSession { .. } | Action::ShowSessions { .. } => {
-                let words = "this weir cannot do that yet".to_owned();
-                self.reply(&asker, Reply::Refused(words));
+            Action::KickSession { id } => self.kick_session(ticket, id, who),
+            Action::ShowSessions { filter, count_max } => {
+                self.show_sessions(ticket, filter, count_max);
             }
         }
     }

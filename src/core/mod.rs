@@ -31,6 +31,7 @@ pub(crate) mod probe;
 pub mod proxy_header;
 pub mod readiness;
 pub mod rng;
+pub mod sessions;
 pub mod slots;
 pub mod sort;
 mod steps;

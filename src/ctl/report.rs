@@ -142,6 +142,56 @@ fn backend(at: &Value) -> BackendReport {
     }
 }
 
+/// Sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SessionsReport {
+    pub(super) sessions: Vec<SessionReport>,
+    pub(super) is_complete: bool,
+    /// Processes that have not told theirs.
+    pub(super) silent_pids: Vec<u64>,
+}
+
+/// A session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SessionReport {
+    pub(super) id: String,
+    pub(super) listener: String,
+    pub(super) client: String,
+    pub(super) backend: String,
+    pub(super) state: String,
+    pub(super) age_ms: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) requests: u64,
+}
+
+impl SessionsReport {
+    /// Those of a text in JSON.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let value: Value = serde_yaml::from_str(text).ok()?;
+        let silent = list(&value, "silent_pids").iter();
+        Some(Self {
+            sessions: list(&value, "sessions").iter().map(session).collect(),
+            is_complete: value.get("complete").and_then(Value::as_bool)?,
+            silent_pids: silent.filter_map(Value::as_u64).collect(),
+        })
+    }
+}
+
+fn session(at: &Value) -> SessionReport {
+    SessionReport {
+        id: text_of(at, "id"),
+        listener: text_of(at, "listener"),
+        client: text_of(at, "client"),
+        backend: text_of(at, "backend"),
+        state: text_of(at, "state"),
+        age_ms: number(at, "age_ms"),
+        bytes_in: number(at, "bytes_in"),
+        bytes_out: number(at, "bytes_out"),
+        requests: number(at, "requests"),
+    }
+}
+
 fn text_of(at: &Value, key: &str) -> String {
     let text = at.get(key).and_then(Value::as_str);
     text.unwrap_or_default().to_owned()

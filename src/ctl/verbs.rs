@@ -78,6 +78,11 @@ const VERBS: &[Verb] = &[
         about: "each listener: connections, requests, bytes",
     },
     Verb {
+        name: "sessions",
+        arguments: "",
+        about: "each session: client, backend, bytes",
+    },
+    Verb {
         name: "top",
         arguments: "",
         about: "how everything goes, as it goes",
@@ -109,8 +114,8 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "kick",
-        arguments: "TARGET",
-        about: "ends what runs on it",
+        arguments: "TARGET|session ID",
+        about: "ends what runs on it, or one session",
     },
     Verb {
         name: "add",
@@ -155,6 +160,9 @@ fn options() -> Options {
         .optopt("", "wait", "with drain: return when it is empty", "TIME")
         .optopt("", "id", "with add: its identity, else the address", "NAME")
         .optopt("", "weight", "with add: its share of the traffic", "N")
+        .optopt("", "listener", "with sessions: of this listener", "NAME")
+        .optopt("", "backend", "with sessions: of this target", "TARGET")
+        .optopt("", "max", "with sessions: so many, by default 1000", "N")
         .optflag("h", "help", "print this");
     options
 }
@@ -202,6 +210,10 @@ pub fn run(words: &[String]) -> Outcome {
         wait: matches.opt_str("wait"),
         id: matches.opt_str("id"),
         weight: matches.opt_str("weight"),
+        filters: ["listener", "backend", "max"]
+            .into_iter()
+            .filter_map(|name| Some((name, matches.opt_str(name)?)))
+            .collect(),
     };
     asked.carry_out(verb).unwrap_or_else(hint)
 }
@@ -245,6 +257,8 @@ struct Asked {
     wait: Option<String>,
     id: Option<String>,
     weight: Option<String>,
+    /// Which sessions are meant.
+    filters: Vec<(&'static str, String)>,
 }
 
 impl Asked {
@@ -261,6 +275,7 @@ impl Asked {
                     tables::backends(report, only).ok_or_else(unknown)
                 }))
             }
+            "sessions" => Ok(self.sessions()),
             "top" => Ok(match top::run(&self.socket) {
                 Ok(()) => Outcome::default(),
                 Err(words) => Outcome::failed(EXIT_REFUSED, &words),
@@ -274,6 +289,10 @@ impl Asked {
             }
             "drain" => self.drain(),
             "add" => self.add(),
+            "kick" if self.arguments.len() == 2 && self.arguments[0] == "session" => {
+                let id = escaped(&self.arguments[1]);
+                Ok(self.post(&format!("/kick?session={id}")))
+            }
             "disable" | "enable" | "kick" | "remove" => {
                 let target = escaped(self.argument(0, "TARGET")?);
                 Ok(self.post(&format!("/{verb}?target={target}")))
@@ -336,6 +355,23 @@ impl Asked {
             }
         }
         Ok(self.post(&target))
+    }
+
+    fn sessions(&self) -> Outcome {
+        let parameters = self.filters.iter();
+        let parameters = parameters.map(|(name, value)| format!("{name}={}", escaped(value)));
+        let parameters: Vec<String> = parameters.collect();
+        let told = self.get(&format!("/sessions?{}", parameters.join("&")));
+        if self.is_json || told.status != EXIT_OK {
+            return told;
+        }
+        match tables::sessions(&told.text) {
+            Some((text, errors)) => Outcome {
+                errors,
+                ..Outcome::done(text)
+            },
+            None => Outcome::failed(EXIT_REFUSED, "weir says what are no sessions"),
+        }
     }
 
     fn argument(&self, at: usize, what: &str) -> Result<&str, String> {

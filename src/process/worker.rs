@@ -120,6 +120,7 @@ impl Beginning {
                 WorkerOrder::Resolved(..)
                 | WorkerOrder::Kick { .. }
                 | WorkerOrder::LogLevel(_)
+                | WorkerOrder::Sessions { .. }
                 | WorkerOrder::Look => {}
             }
         }
@@ -272,6 +273,10 @@ impl WorkerProcess {
                 self.serving.worker.kick(&upstream, backend.as_deref());
             }
             WorkerOrder::LogLevel(level) => set_log_level(level, false),
+            WorkerOrder::Sessions { ask, query } => {
+                let part = self.serving.worker.on_session_query(&query);
+                self.report(&WorkerReport::Sessions { ask, part });
+            }
             // This very turn looks.
             WorkerOrder::Look => {}
             WorkerOrder::Leave => {

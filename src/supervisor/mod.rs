@@ -43,6 +43,7 @@ use crate::control::workforce::{Legacy, News, Revision, Workforce};
 use crate::control::{EXIT_BIND, EXIT_CUT, FIRST_FREE_KEY, Refusal, share_memory, workers_wanted};
 use crate::core::address::UnresolvedName;
 use crate::core::memory_limit::MemoryLimits;
+use crate::core::sessions::SessionQuery;
 use crate::core::time::Tick;
 use crate::net::Net as _;
 use crate::reactor::Reactor;
@@ -312,8 +313,11 @@ impl Supervisor {
             while let Some(worker) = &mut self.workers[index].handle
                 && let Some(report) = worker.next_report()
             {
-                let key = worker.key;
+                let (key, pid) = (worker.key, worker.pid);
                 match report {
+                    WorkerReport::Sessions { ask, part } => {
+                        self.news.push_back(News::Sessions { pid, ask, part });
+                    }
                     WorkerReport::Ready => self.on_ready(index),
                     WorkerReport::Asked => self.on_asked(index),
                     WorkerReport::Left => {}
@@ -327,8 +331,16 @@ impl Supervisor {
         let mut left = Vec::new();
         for worker in self.leaving.iter_mut().chain(self.upgrade.old_mut()) {
             while let Some(report) = worker.next_report() {
-                if report == WorkerReport::Left {
-                    left.push(worker.key);
+                match report {
+                    WorkerReport::Left => left.push(worker.key),
+                    WorkerReport::Sessions { ask, part } => {
+                        let pid = worker.pid;
+                        self.news.push_back(News::Sessions { pid, ask, part });
+                    }
+                    WorkerReport::Ready
+                    | WorkerReport::Asked
+                    | WorkerReport::Adopted { .. }
+                    | WorkerReport::Refused { .. } => {}
                 }
             }
         }
@@ -451,6 +463,21 @@ impl Workforce for Supervisor {
         let order = WorkerOrder::LogLevel(level);
         self.tell_all(&order);
         self.leaving.iter_mut().for_each(|it| it.send(&order));
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        let begun = |it: &&WorkerHandle| it.phase != WorkerPhase::Starting;
+        self.all_workers().filter(begun).map(|it| it.pid).collect()
+    }
+
+    fn ask_sessions(&mut self, pid: u32, ask: u32, query: SessionQuery) {
+        let running = self.workers.iter_mut().filter_map(|it| it.handle.as_mut());
+        let mut all = running
+            .chain(&mut self.leaving)
+            .chain(self.upgrade.old_mut());
+        if let Some(worker) = all.find(|it| it.pid == pid) {
+            worker.send(&WorkerOrder::Sessions { ask, query });
+        }
     }
 
     fn set_access_log(&mut self, access_log: AccessSink) {

@@ -172,7 +172,7 @@ impl Supervisor {
         Bundle::write(&self.config, names.known(), &sockets)
     }
 
-    fn all_workers(&self) -> impl Iterator<Item = &WorkerHandle> {
+    pub(super) fn all_workers(&self) -> impl Iterator<Item = &WorkerHandle> {
         let running = self
             .workers
             .iter()

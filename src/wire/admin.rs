@@ -9,6 +9,7 @@ use crate::admin::guard::Rules;
 use crate::admin::outline::{
     BackendOutline, Facts, ListenerOutline, Outline, Phase, RouteOutline, UpstreamOutline,
 };
+use crate::core::sessions::GlobalName;
 use crate::sys::channel::{Channel, MESSAGE_BYTES_MAX, Packet};
 use crate::sys::memory_file;
 use crate::wire::codec::Reader;
@@ -60,6 +61,7 @@ structures! {
     Errand { ticket, who, action }
     Target { upstream, backend }
     NewBackend { address, id, weight }
+    GlobalName { pid, name }
 }
 
 choices! {
@@ -68,10 +70,10 @@ choices! {
         0 = Reload { resets }, 1 = Reopen, 2 = Upgrade, 3 = Quit, 4 = Stop,
         5 = Steer { target, change }, 6 = Add { upstream, backend }, 7 = Remove { target },
         8 = Kick { target }, 9 = KickSession { id }, 10 = LogLevel { level }, 11 = ShowConfig,
-        12 = ShowSessions { count_max },
+        12 = ShowSessions { filter, count_max },
     }
     Change { 0 = Drain, 1 = Disable, 2 = Enable, 3 = Weight { weight } }
-    Reply { 0 = Done(text), 1 = Refused(text) }
+    Reply { 0 = Done(text), 1 = Refused(text), 2 = Told(text) }
     AdminOrder {
         0 = Begin { rules, quiet, sandbox }, 1 = Outline(outline), 2 = Facts(facts),
         3 = Reply { ticket, reply }, 4 = LogLevel(level),

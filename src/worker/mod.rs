@@ -29,6 +29,7 @@ mod keys;
 mod layers;
 mod listeners;
 mod listening_sockets;
+mod listing;
 mod loads;
 mod memory;
 mod memory_queue;
