@@ -73,6 +73,8 @@ pub(crate) struct Facts {
     pub(crate) phase: Phase,
     /// Workers that there are to be; 0 for a process on its own.
     pub(crate) workers_wanted: u64,
+    /// How often the others began to accept for a worker that did not turn.
+    pub(crate) rescues: u64,
     /// The process that controls.
     pub(crate) pid: u64,
 }

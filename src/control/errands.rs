@@ -20,6 +20,7 @@ impl Controller {
             return;
         };
         desk.facts_mut().workers_wanted = self.workforce.workers_wanted();
+        desk.facts_mut().rescues = self.workforce.rescues();
         desk.staff(self.workforce.board_fd());
         desk.tell_facts();
         let board = self.workforce.board();

@@ -35,6 +35,11 @@ pub(crate) trait Workforce {
         0
     }
 
+    /// How often others began to accept for one that did not turn.
+    fn rescues(&self) -> u64 {
+        0
+    }
+
     /// Begins to serve.
     fn start(&mut self, names: &Names) -> Result<(), Refusal>;
 

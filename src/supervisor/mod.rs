@@ -163,6 +163,8 @@ struct Supervisor {
     /// Whether a worker that was told to end had to cut sessions.
     was_cut: bool,
     has_served: bool,
+    /// How often the others began to accept for a worker that did not turn.
+    rescues: u64,
     next_look: Tick,
     stats: Stats,
     /// What the controller is to know.
@@ -212,6 +214,7 @@ impl Supervisor {
             ended: None,
             was_cut: false,
             has_served: false,
+            rescues: 0,
             next_look: now,
             stats: Stats::new(now),
             news: VecDeque::new(),
@@ -399,6 +402,10 @@ impl Workforce for Supervisor {
 
     fn workers_wanted(&self) -> u64 {
         self.workers.len() as u64
+    }
+
+    fn rescues(&self) -> u64 {
+        self.rescues
     }
 
     fn start(&mut self, names: &Names) -> Result<(), Refusal> {

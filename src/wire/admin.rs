@@ -55,7 +55,7 @@ structures! {
     BackendOutline { name, address, column, weight }
     Facts {
         version, started_unix_s, adopted_unix_s, reloads_done, reloads_refused, last_reload_done,
-        phase, workers_wanted, pid,
+        phase, workers_wanted, rescues, pid,
     }
     Rules { token, reads_are_open, is_loopback }
     Errand { ticket, who, action }

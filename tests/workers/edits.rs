@@ -256,6 +256,12 @@ fn a_worker_that_does_not_answer_is_named_and_the_others_tell_theirs() {
     let silent = format!("\"complete\":false,\"silent_pids\":[{stopped}]");
     assert!(told.contains(&silent), "{silent}: {told}");
     assert_eq!(told_of(&told, "id").len(), 6, "{told}");
+    let metrics = steered.done(&["metrics"]);
+    // On a machine that is slow others may be stuck for a moment, too.
+    let mut lines = metrics.lines();
+    let rescues = lines.find_map(|it| it.strip_prefix("weir_accept_rescues_total "));
+    let rescues = rescues.and_then(|it| it.parse::<u64>().ok());
+    assert!(rescues.is_some_and(|it| it >= 1), "{rescues:?}");
     steered.machine.signal_worker(1, Signal::CONT);
     eventually("it tells as well", || {
         let told = steered.done(&["sessions", "--json"]);

@@ -86,6 +86,12 @@ pub(super) const FAMILIES: &[Family] = &[
         |v, i, s| once(i, || s.sample(&[], v.facts.workers_wanted)),
     ),
     family(
+        Counter,
+        "weir_accept_rescues",
+        "Times that the others began to accept for a worker that was stopped or stuck.",
+        |v, i, s| once(i, || s.sample(&[], v.facts.rescues)),
+    ),
+    family(
         Gauge,
         "weir_worker_up",
         "Whether the row of the board belongs to a worker.",
