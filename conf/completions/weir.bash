@@ -15,7 +15,7 @@ _weir_targets() {
 
 _weir() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local verbs="status backends listeners sessions top config drain disable enable weight kick add remove
+    local verbs="status backends listeners routes sessions top config drain disable enable weight kick add remove
         reload metrics ready log-level"
     local verb="" word at
     local -a _weir_where=()

@@ -19,7 +19,7 @@ function __weir_needs_verb
     test (count $words) -ge 2; and test $words[2] = ctl; and not __fish_seen_subcommand_from $__weir_verbs
 end
 
-set -g __weir_verbs status backends listeners sessions top config drain disable enable weight kick add remove reload metrics ready log-level
+set -g __weir_verbs status backends listeners routes sessions top config drain disable enable weight kick add remove reload metrics ready log-level
 
 complete -c weir -f
 complete -c weir -n __fish_use_subcommand -a ctl -d 'ask a weir that runs, and steer it'
@@ -33,6 +33,7 @@ complete -c weir -n __fish_use_subcommand -s s -x -a 'reload reopen upgrade quit
 complete -c weir -n __weir_needs_verb -a status -d 'how weir is, in a few lines'
 complete -c weir -n __weir_needs_verb -a backends -d 'each backend'
 complete -c weir -n __weir_needs_verb -a listeners -d 'each listener'
+complete -c weir -n __weir_needs_verb -a routes -d 'each route'
 complete -c weir -n __weir_needs_verb -a sessions -d 'each session'
 complete -c weir -n __weir_needs_verb -a top -d 'how everything goes, as it goes'
 complete -c weir -n __weir_needs_verb -a config -d 'what runs, with every default'

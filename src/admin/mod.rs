@@ -18,6 +18,7 @@ pub(crate) mod outline;
 pub(crate) mod page;
 pub(crate) mod request;
 pub(crate) mod resources;
+mod routes;
 pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod status;

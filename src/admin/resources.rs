@@ -7,6 +7,7 @@ use crate::admin::metrics::{self, Exposition};
 use crate::admin::outline::Outline;
 use crate::admin::page;
 use crate::admin::request::{Request, Verb};
+use crate::admin::routes::Routes;
 use crate::admin::status::Status;
 use crate::admin::view::View;
 use crate::config::model::WEIGHT_MAX;
@@ -34,6 +35,7 @@ pub(crate) enum Look {
     Ready,
     Metrics(Exposition),
     Status,
+    Routes,
 }
 
 /// A sentence about what is wrong with a request, with its status.
@@ -64,6 +66,7 @@ pub(crate) fn meaning(request: &Request, outline: &Outline) -> Result<Meaning, M
             Some(Meaning::Look(Look::Metrics(form)))
         }
         "/status.json" => Some(Meaning::Look(Look::Status)),
+        "/routes" => Some(Meaning::Look(Look::Routes)),
         "/config" => Some(Meaning::Ask(Action::ShowConfig)),
         "/sessions" => {
             let count_max = number(request, "max", 1, SESSIONS_MAX)?;
@@ -99,7 +102,8 @@ const ACTIONS: [&str; 13] = [
 ];
 
 fn unknown(path: &str) -> Mistake {
-    let there = "/, /live, /ready, /metrics, /status.json, /config, /sessions and, with POST, ";
+    let there =
+        "/, /live, /ready, /metrics, /status.json, /routes, /config, /sessions and, with POST, ";
     (
         404,
         format!("no {path} here, but {there}{}", ACTIONS.join(", ")),
@@ -296,6 +300,7 @@ pub(crate) fn show(look: Look, view: &View<'_>) -> Answer {
         },
         Look::Metrics(form) => Answer::flow(form.content_type(), metrics::Scrape::new(form, view)),
         Look::Status => Answer::flow(JSON, Status::default()),
+        Look::Routes => Answer::flow(JSON, Routes::default()),
     }
 }
 

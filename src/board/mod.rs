@@ -44,6 +44,7 @@ pub use cells::{
     CountedListeners, CountedRoutes, CountedUpstreams, ListenerCell, RouteCell, Span, Timed,
     UpstreamWord, Word,
 };
+pub use directory::BoardFull;
 pub use layout::{NAMES_MAX, ROWS_MAX};
 pub use loads::NotesRead;
 pub use rows::{Bounds, RowState, Usage};
@@ -72,6 +73,8 @@ pub struct Column<K: Counted> {
 pub(crate) type ListenerColumn = Column<CountedListeners>;
 /// The column of an upstream.
 pub(crate) type UpstreamColumn = Column<CountedUpstreams>;
+/// The column of a route.
+pub(crate) type RouteColumn = Column<CountedRoutes>;
 /// The column of a listener's handshakes.
 pub(crate) type HandshakeColumn = Column<CountedHandshakes>;
 /// The column of a backend.
@@ -79,7 +82,7 @@ pub type BackendColumn = Column<CountedBackends>;
 
 impl<K: Counted> Column<K> {
     /// That of whatever has no name on the board: what is counted there tells nobody anything.
-    const UNLISTED: Self = Self {
+    pub(crate) const UNLISTED: Self = Self {
         at: 0,
         number: 0,
         kind: PhantomData,

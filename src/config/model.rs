@@ -165,6 +165,34 @@ impl Config {
     }
 }
 
+/// Routes of a configuration that are counted one by one, at most: the first ones. All are counted
+/// with their listeners.
+pub const ROUTES_COUNTED_MAX: usize = 256;
+
+impl Config {
+    /// How many routes of the listener at that place are counted: its first ones.
+    #[must_use]
+    pub fn routes_counted(&self, place: usize) -> usize {
+        let routes = |listener: &Listener| listener.routes().len();
+        let before: usize = self.listeners[..place].iter().map(routes).sum();
+        let left = ROUTES_COUNTED_MAX.saturating_sub(before);
+        left.min(routes(&self.listeners[place]))
+    }
+
+    /// What routes are called where they are counted, if there is room for them.
+    #[must_use]
+    pub fn route_column_names(&self) -> Vec<(Table, String)> {
+        let listeners = self.listeners.iter().enumerate();
+        let names = listeners.flat_map(|(place, listener)| {
+            let counted = &listener.routes()[..self.routes_counted(place)];
+            counted
+                .iter()
+                .map(|route| listener.route_column_name(route))
+        });
+        names.map(|name| (Table::Routes, name)).collect()
+    }
+}
+
 /// One listening socket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
@@ -201,6 +229,21 @@ impl Listener {
     /// Whether its clients begin with a ClientHello.
     pub fn expects_hello(&self) -> bool {
         self.tls.is_some() || matches!(self.mode, Mode::Tls { .. })
+    }
+
+    /// Its routes; none of TCP and TLS.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        match &self.mode {
+            Mode::Http(http) => &http.routes,
+            Mode::Tcp { .. } | Mode::Tls { .. } => &[],
+        }
+    }
+
+    /// What a route of it is called where it is counted.
+    #[must_use]
+    pub fn route_column_name(&self, route: &Route) -> String {
+        format!("{} route {}", self.column_name(), route.name())
     }
 
     /// Its name on the board: as over a reload it is known by its address, or by its name where
@@ -688,6 +731,19 @@ pub struct ForwardedFields {
     pub drop: Vec<String>,
     /// Names that pass from everyone.
     pub keep: Vec<String>,
+}
+
+impl Route {
+    /// Host and prefix, as in the file, with the methods where it is not for all.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let methods = self.methods.join(",");
+        let (host, prefix) = (self.host.text(), &self.prefix);
+        match methods.is_empty() {
+            true => format!("{host}{prefix}"),
+            false => format!("{methods} {host}{prefix}"),
+        }
+    }
 }
 
 /// One route.

@@ -142,6 +142,41 @@ fn backend(at: &Value) -> BackendReport {
     }
 }
 
+/// A route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RouteReport {
+    pub(super) listener: String,
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) methods: String,
+    pub(super) leads_to: String,
+    pub(super) policy: String,
+    /// 2xx to 5xx; none where they are not counted.
+    pub(super) responses: [Option<u64>; 4],
+}
+
+impl RouteReport {
+    /// Those of a text in JSON.
+    pub(super) fn read_all(text: &str) -> Option<Vec<Self>> {
+        let value: Value = serde_yaml::from_str(text).ok()?;
+        let all = value.get("routes")?.as_sequence()?;
+        Some(all.iter().map(route).collect())
+    }
+}
+
+fn route(at: &Value) -> RouteReport {
+    let class = |key: &str| at.get("responses")?.get(key)?.as_u64();
+    RouteReport {
+        listener: text_of(at, "listener"),
+        host: text_of(at, "host"),
+        path: text_of(at, "path"),
+        methods: text_of(at, "methods"),
+        leads_to: text_of(at, "leads_to"),
+        policy: text_of(at, "policy"),
+        responses: ["2xx", "3xx", "4xx", "5xx"].map(class),
+    }
+}
+
 /// Sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SessionsReport {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::ctl::report::{BackendReport, Report, SessionsReport};
+use crate::ctl::report::{BackendReport, Report, RouteReport, SessionsReport};
 
 /// A table whose columns are as wide as what is in them; those of numbers are set to the right.
 #[derive(Debug)]
@@ -188,6 +188,34 @@ pub(super) fn listeners(report: &Report) -> String {
         ]);
     }
     table.lines().join("\n") + "\n"
+}
+
+/// Each route.
+pub(super) fn routes(told: &str) -> Option<(String, String)> {
+    let mut table = Table::new(&[
+        "LISTENER", "HOST", "PATH", "METHODS", "LEADS TO", "POLICY", ">2XX", ">3XX", ">4XX", ">5XX",
+    ]);
+    for it in RouteReport::read_all(told)? {
+        let or = |text: String, other: &str| {
+            if text.is_empty() {
+                other.to_owned()
+            } else {
+                text
+            }
+        };
+        let mut row = vec![
+            it.listener,
+            or(it.host, "*"),
+            or(it.path, "-"),
+            or(it.methods, "*"),
+            it.leads_to,
+            or(it.policy, "-"),
+        ];
+        let counts = it.responses.into_iter();
+        row.extend(counts.map(|it| it.map_or_else(|| "-".to_owned(), |count| count.to_string())));
+        table.row(row);
+    }
+    Some((table.lines().join("\n") + "\n", String::new()))
 }
 
 /// Each session, and what there is to say besides.

@@ -78,6 +78,11 @@ const VERBS: &[Verb] = &[
         about: "each listener: connections, requests, bytes",
     },
     Verb {
+        name: "routes",
+        arguments: "",
+        about: "each route: where it leads, responses",
+    },
+    Verb {
         name: "sessions",
         arguments: "",
         about: "each session: client, backend, bytes",
@@ -275,6 +280,7 @@ impl Asked {
                     tables::backends(report, only).ok_or_else(unknown)
                 }))
             }
+            "routes" => Ok(self.table("/routes", tables::routes)),
             "sessions" => Ok(self.sessions()),
             "top" => Ok(match top::run(&self.socket) {
                 Ok(()) => Outcome::default(),
@@ -361,16 +367,22 @@ impl Asked {
         let parameters = self.filters.iter();
         let parameters = parameters.map(|(name, value)| format!("{name}={}", escaped(value)));
         let parameters: Vec<String> = parameters.collect();
-        let told = self.get(&format!("/sessions?{}", parameters.join("&")));
+        let target = format!("/sessions?{}", parameters.join("&"));
+        self.table(&target, tables::sessions)
+    }
+
+    /// What is there, as a table and what there is to say besides, or as it is.
+    fn table(&self, target: &str, table: fn(&str) -> Option<(String, String)>) -> Outcome {
+        let told = self.get(target);
         if self.is_json || told.status != EXIT_OK {
             return told;
         }
-        match tables::sessions(&told.text) {
+        match table(&told.text) {
             Some((text, errors)) => Outcome {
                 errors,
                 ..Outcome::done(text)
             },
-            None => Outcome::failed(EXIT_REFUSED, "weir says what are no sessions"),
+            None => Outcome::failed(EXIT_REFUSED, "weir says what cannot be understood"),
         }
     }
 

@@ -26,9 +26,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use log::{error, warn};
+use log::{debug, error, warn};
 
-use crate::board::{Board, NAMES_MAX, words_within};
+use crate::board::{Board, BoardFull, NAMES_MAX, words_within};
 use crate::cli::Args;
 use crate::config::Source;
 use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
@@ -254,7 +254,7 @@ impl Supervisor {
         if self.access_log.is_none() {
             self.access_log = open_access_log(self.config.access_log.as_ref())?;
         }
-        let published = self.board.publish(&self.config.column_names());
+        let published = self.publish(&self.config);
         published.map_err(|full| Refusal {
             code: EXIT_BIND,
             message: full.to_string(),
@@ -262,6 +262,19 @@ impl Supervisor {
         self.stats.adopt(self.now, self.config.stats_interval);
         self.set_worker_count(workers_wanted(&self.args, &self.config));
         Ok(())
+    }
+
+    /// Lists all that is counted; routes only where that leaves half of the room, so that they keep
+    /// nobody out who comes by a reload.
+    fn publish(&self, config: &Config) -> Result<(), BoardFull> {
+        let names = config.column_names();
+        let all = [names.clone(), config.route_column_names()].concat();
+        let is_half_free = 2 * all.len() <= self.board.names();
+        if is_half_free && self.board.publish(&all).is_ok() {
+            return Ok(());
+        }
+        debug!("routes are not counted one by one, to leave room for names");
+        self.board.publish(&names)
     }
 
     /// So many workers there are to be: those that lack are started at once, and the last leave.

@@ -50,7 +50,7 @@ pub(crate) enum AdminReport {
 structures! {
     Outline { round, listeners, upstreams }
     ListenerOutline { name, address, mode, column, expects_hello, expires_unix_s, routes }
-    RouteOutline { name, leads_to, column }
+    RouteOutline { name, host, path, methods, is_proxied, leads_to, column }
     UpstreamOutline { name, algorithm, column, is_checked, backends }
     BackendOutline { name, address, column, weight }
     Facts {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use log::{debug, error};
 
-use crate::board::{HandshakeColumn, ListenerColumn};
+use crate::board::{HandshakeColumn, ListenerColumn, RouteColumn};
 use crate::config::model;
 use crate::core::address::Address;
 use crate::core::limit::RateLimit;
@@ -59,6 +59,8 @@ pub(crate) struct ListenerState<N: Net> {
     pub(crate) proxies: Option<model::ProxyProtocol>,
     pub(crate) stranger_log: RateLimit,
     pub(crate) column: ListenerColumn,
+    /// Those of its routes that are counted, by what they are called.
+    pub(crate) route_columns: Vec<(String, RouteColumn)>,
     /// Once it has expected handshakes.
     pub(crate) handshakes: Option<HandshakeColumn>,
 }

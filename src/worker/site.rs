@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::board::RouteColumn;
 use crate::config::model::{self, Action, FixedResponse};
 use crate::core::http::claims::Claims;
 use crate::core::http::forwarded::Network;
@@ -46,6 +47,8 @@ pub(crate) struct Route {
     /// They win over the upstream's.
     pub timeouts: model::TimeoutOverrides,
     pub(crate) act: Act,
+    /// Where its responses are counted.
+    pub(crate) column: RouteColumn,
 }
 
 /// What a route does.
@@ -81,17 +84,23 @@ pub(crate) struct Fixed {
 
 impl Site {
     /// The site of these settings; `upstreams` gives the slot of each upstream of the
-    /// configuration.
+    /// configuration, `columns` are those of its first routes.
     ///
     /// # Errors
     /// What the configuration should have refused.
-    pub(crate) fn new(http: &model::Http, upstreams: &[UpstreamSlot]) -> Result<Self, String> {
+    pub(crate) fn new(
+        http: &model::Http,
+        upstreams: &[UpstreamSlot],
+        columns: &[RouteColumn],
+    ) -> Result<Self, String> {
         let mut rules: Vec<Rule> = http.routes.iter().map(rule).collect();
         // Behind all others, so that one for the same requests wins over it.
         rules.extend(http.redirect_to_https.map(|_| all_requests()));
         let table =
             RouteTable::new(&rules).map_err(|error| format!("route {}: bad prefix", error.rule))?;
-        let routes = http.routes.iter().map(|settings| {
+        let columns = columns.iter().copied();
+        let columns = columns.chain(std::iter::repeat(RouteColumn::UNLISTED));
+        let routes = http.routes.iter().zip(columns).map(|(settings, column)| {
             Ok(Route {
                 prefix: settings.prefix.clone(),
                 strip_prefix: settings.strip_prefix,
@@ -101,6 +110,7 @@ impl Site {
                 body_bytes_max: settings.body_bytes_max.or(http.body_bytes_max),
                 abort_on_close: settings.abort_on_close,
                 timeouts: settings.timeouts,
+                column,
                 act: match &settings.action {
                     Action::Proxy(upstream) => Act::Proxy(upstreams[*upstream]),
                     Action::Respond(response) => Act::Respond(fixed(response)?),
@@ -173,6 +183,7 @@ fn to_https(redirect: model::HttpsRedirect) -> Route {
         abort_on_close: None,
         timeouts: model::TimeoutOverrides::default(),
         act: Act::ToHttps(redirect),
+        column: RouteColumn::UNLISTED,
     }
 }
 

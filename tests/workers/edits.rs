@@ -349,3 +349,54 @@ fn completions_know_every_verb() {
         }
     }
 }
+
+#[test]
+fn routes_are_told_with_what_has_come_of_them() {
+    for workers in KINDS {
+        let respond = |n: usize| {
+            format!("      - {{prefix: /r{n}, host: a.example, respond: {{status: 204}}}}\n")
+        };
+        let routes: String = (0..300).map(respond).collect();
+        let file = format!(
+            "listeners:\n  - name: front\n    listen: \"127.0.0.1:0\"\n    routes:\n      \
+             - {{prefix: /, methods: [GET], upstream: pool}}\n{routes}  \
+             - {{name: plain, listen: \"127.0.0.1:0\", mode: tcp, upstream: pool}}\n\
+             upstreams:\n  pool:\n    algorithm: least_conn\n    \
+             backends: [\"127.0.0.1:9\"]\n"
+        );
+        let steered = start(workers, file);
+        for (path, count) in [("/r0", 3), ("/r299", 2), ("/x", 1)] {
+            for _ in 0..count {
+                let mut peer = Peer::connect(steered.machine.address_of("front")).expect("a place");
+                peer.send(format!("GET {path} HTTP/1.0\r\nHost: a.example\r\n\r\n"));
+                let (bytes, _) = peer.end();
+                assert!(bytes.starts_with(b"HTTP/1.1 "), "{path}");
+            }
+        }
+        let told = steered.done(&["routes", "--json"]);
+        for part in [
+            "{\"listener\":\"front\",\"host\":\"\",\"path\":\"/\",\"methods\":\"GET\",\
+             \"leads_to\":\"pool\",\"policy\":\"least_conn\",\"responses\":{\"1xx\":0,\"2xx\":0,\
+             \"3xx\":0,\"4xx\":0,\"5xx\":1,\"other\":0}}",
+            "\"path\":\"/r0\",\"methods\":\"\",\"leads_to\":\"respond\",\"policy\":\"\",\
+             \"responses\":{\"1xx\":0,\"2xx\":3,",
+            // Too many to be counted one by one.
+            "\"path\":\"/r299\",\"methods\":\"\",\"leads_to\":\"respond\",\"policy\":\"\",\
+             \"responses\":null}",
+            "{\"listener\":\"plain\",\"host\":\"\",\"path\":\"\",",
+        ] {
+            assert!(told.contains(part), "{part}: {}", &told[..2_000]);
+        }
+        assert_eq!(told.matches("\"responses\":{").count(), 256);
+        let table = steered.done(&["routes"]);
+        assert_eq!(table.lines().count(), 1 + 302);
+        let metrics = steered.done(&["metrics"]);
+        for line in [
+            "weir_route_responses_total{listener=\"front\",route=\"GET /\",code_class=\"5xx\"} 1",
+            "weir_route_responses_total{listener=\"front\",route=\"a.example/r0\",\
+             code_class=\"2xx\"} 3",
+        ] {
+            assert!(metrics.lines().any(|it| it == line), "{line}");
+        }
+    }
+}

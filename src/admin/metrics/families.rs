@@ -9,7 +9,7 @@ use crate::admin::outline::{BackendOutline, ListenerOutline, UpstreamOutline};
 use crate::admin::view::View;
 use crate::board::{
     BackendCell, BackendColumn, Cell, CodeClass, Column, Counted, CountedBackends,
-    CountedHandshakes, CountedListeners, ListenerCell, RowState, Span,
+    CountedHandshakes, CountedListeners, CountedRoutes, ListenerCell, RowState, Span,
 };
 use crate::core::access_log::Why;
 use crate::core::handshake::Handshake;
@@ -203,6 +203,12 @@ pub(super) const FAMILIES: &[Family] = &[
                 }
             })
         },
+    ),
+    family(
+        Counter,
+        "weir_route_responses",
+        "Responses of a route, by the first digit of their status: of the first 256 routes.",
+        each_route,
     ),
     family(
         Counter,
@@ -529,6 +535,34 @@ fn each_handshakes(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>) -> boo
                 ("result", ended.words()),
             ];
             sink.sample(&labels, total(view, column, ended));
+        }
+    }
+    true
+}
+
+/// A route at a time; what is zero is left out.
+fn each_route(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>) -> bool {
+    let Some(listener) = view.outline.listeners.get(item.at) else {
+        return false;
+    };
+    let Some(route) = listener.routes.get(item.within) else {
+        item.at += 1;
+        item.within = 0;
+        return true;
+    };
+    item.within += 1;
+    let name = route.column.as_deref();
+    let column = name.and_then(|name| find::<CountedRoutes>(view, item, name));
+    for class in CodeClass::ALL {
+        let count = total(view, column, class);
+        if count > 0 {
+            let (listener, class) = (listener.name.as_str(), class.word());
+            let labels = [
+                ("listener", listener),
+                ("route", &route.name),
+                ("code_class", class),
+            ];
+            sink.sample(&labels, count);
         }
     }
     true

@@ -34,6 +34,18 @@ pub enum HostPattern {
     Suffix(String),
 }
 
+impl HostPattern {
+    /// As in the file; empty for every host.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Any => String::new(),
+            Self::Exact(host) => host.clone(),
+            Self::Suffix(suffix) => format!("*{suffix}"),
+        }
+    }
+}
+
 /// What a request must be for a route to take it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {

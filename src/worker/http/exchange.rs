@@ -602,6 +602,7 @@ impl<N: Net> Parts<'_, N> {
         let site = &exchange.site;
         let sent = self.send_error(shared, site, upstream, Some(&facts), status, keep);
         shared.count_code(self.facts.listener, status);
+        shared.count_route(self.facts.listener, site, exchange.route, status);
         if let Some(record) = exchange.record.as_deref_mut() {
             record.status = Some(status);
         }

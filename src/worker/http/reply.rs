@@ -361,6 +361,9 @@ impl<N: Net> Parts<'_, N> {
         (status, why): (u16, (Why, Option<&'static str>)),
     ) -> Next {
         shared.count_code(self.facts.listener, status);
+        if let Some(route) = own.route {
+            shared.count_route(self.facts.listener, own.site, route, status);
+        }
         self.log_own(shared, own, (status, sent.unwrap_or(0)), why);
         self.go_on_after(shared, own, sent)
     }
