@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use crate::board::Board;
 use crate::config::model::{self, Config};
 use crate::core::address::UnresolvedName;
+use crate::core::sessions::{SessionQuery, SessionsPart};
 use crate::core::time::Tick;
 use crate::reactor::Reactor;
 use crate::sys::child;
@@ -146,6 +147,11 @@ impl LiveWorker {
     #[inline(never)]
     pub fn kick(&mut self, upstream: &str, backend: Option<&str>) {
         self.0.kick(upstream, backend);
+    }
+
+    #[inline(never)]
+    pub fn on_session_query(&mut self, query: &SessionQuery) -> SessionsPart {
+        self.0.on_session_query(query)
     }
 
     #[inline(never)]

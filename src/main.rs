@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             ExitCode::from(loaded.map_or_else(|code| code, |_| EXIT_SUCCEEDS))
         }
         Ok(Command::Send { order, pid_file }) => {
-            let (code, line) = control::order::send(order, &pid_file);
+            let (code, line) = control::order::send(order, &pid_file, ctl::order);
             eprintln!("weir: {line}");
             code
         }

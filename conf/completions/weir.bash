@@ -15,7 +15,8 @@ _weir_targets() {
 
 _weir() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local verbs="status backends listeners why top config drain disable enable weight kick add remove
+    local verbs="status backends listeners routes sessions why top config drain disable enable weight kick
+        add remove
         reload metrics ready log-level"
     local verb="" word at
     local -a _weir_where=()
@@ -44,7 +45,7 @@ _weir() {
         case $word in
             -c | -p | --config | --pid-file | --socket)
                 _weir_where+=("$word" "${COMP_WORDS[++at]}") ;;
-            --wait | --id | --weight | --last) ((at++)) ;;
+            --wait | --id | --weight | --last | --listener | --backend | --max) ((at++)) ;;
             -*) ;;
             *) [[ -n $verb ]] || verb=$word ;;
         esac
@@ -56,6 +57,7 @@ _weir() {
             add) options+=" --id --weight" ;;
             reload) options+=" --reset" ;;
             why) options+=" --last" ;;
+            sessions) options+=" --listener --backend --max" ;;
         esac
         COMPREPLY=($(compgen -W "$options" -- "$cur"))
         return

@@ -19,7 +19,7 @@ function __weir_needs_verb
     test (count $words) -ge 2; and test $words[2] = ctl; and not __fish_seen_subcommand_from $__weir_verbs
 end
 
-set -g __weir_verbs status backends listeners why top config drain disable enable weight kick add remove reload metrics ready log-level
+set -g __weir_verbs status backends listeners routes sessions why top config drain disable enable weight kick add remove reload metrics ready log-level
 
 complete -c weir -f
 complete -c weir -n __fish_use_subcommand -a ctl -d 'ask a weir that runs, and steer it'
@@ -34,6 +34,8 @@ complete -c weir -n __weir_needs_verb -a status -d 'how weir is, in a few lines'
 complete -c weir -n __weir_needs_verb -a backends -d 'each backend'
 complete -c weir -n __weir_needs_verb -a listeners -d 'each listener'
 complete -c weir -n __weir_needs_verb -a why -d 'why a request went where it went'
+complete -c weir -n __weir_needs_verb -a routes -d 'each route'
+complete -c weir -n __weir_needs_verb -a sessions -d 'each session'
 complete -c weir -n __weir_needs_verb -a top -d 'how everything goes, as it goes'
 complete -c weir -n __weir_needs_verb -a config -d 'what runs, with every default'
 complete -c weir -n __weir_needs_verb -a drain -d 'no new sessions but those that stick to it'
@@ -54,6 +56,9 @@ complete -c weir -n '__fish_seen_subcommand_from why' -l last -x -a '5xx 4xx err
 complete -c weir -n '__fish_seen_subcommand_from drain' -l wait -x -d 'return when it is empty'
 complete -c weir -n '__fish_seen_subcommand_from add' -l id -x -d 'its identity'
 complete -c weir -n '__fish_seen_subcommand_from add' -l weight -x -d 'its share of the traffic'
+complete -c weir -n '__fish_seen_subcommand_from sessions' -l listener -x -d 'of this listener'
+complete -c weir -n '__fish_seen_subcommand_from sessions' -l backend -x -a '(__weir_targets)' -d 'of this target'
+complete -c weir -n '__fish_seen_subcommand_from sessions' -l max -x -d 'so many'
 complete -c weir -n '__fish_seen_subcommand_from reload' -l reset -d 'forget what was changed by hand'
 complete -c weir -n '__fish_seen_subcommand_from backends add drain disable enable weight kick remove' -a '(__weir_targets)'
 complete -c weir -n '__fish_seen_subcommand_from log-level' -a 'error warn info debug trace'

@@ -1,5 +1,7 @@
 //! What the control loop is to do for a caller, and its reply.
 
+use crate::core::sessions::{GlobalName, SessionFilter};
+
 /// Who is to have the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket(pub(crate) u64);
@@ -37,14 +39,17 @@ pub(crate) enum Action {
     Remove { target: Target },
     /// End the sessions of backends.
     Kick { target: Target },
-    /// End the session that has this id.
-    KickSession { id: String },
+    /// End one session.
+    KickSession { id: GlobalName },
     /// Log from this level up: `error`, `warn`, `info`, `debug` or `trace`.
     LogLevel { level: String },
     /// Tell what runs, with every default.
     ShowConfig,
-    /// Tell which sessions there are, at most so many of them.
-    ShowSessions { count_max: u32 },
+    /// Tell which of these sessions there are, at most so many of them.
+    ShowSessions {
+        filter: SessionFilter,
+        count_max: u32,
+    },
 }
 
 /// A backend, or all backends of an upstream.
@@ -100,19 +105,21 @@ pub(crate) enum Reply {
     Done(String),
     /// It was not, and why.
     Refused(String),
+    /// It was to be told, as JSON.
+    Told(String),
 }
 
 impl Reply {
     pub(crate) fn status(&self) -> u16 {
         match self {
-            Self::Done(_) => 200,
+            Self::Done(_) | Self::Told(_) => 200,
             Self::Refused(_) => 409,
         }
     }
 
     pub(crate) fn text(&self) -> &str {
         match self {
-            Self::Done(text) | Self::Refused(text) => text,
+            Self::Done(text) | Self::Refused(text) | Self::Told(text) => text,
         }
     }
 }

@@ -2,9 +2,14 @@
 //!
 //! At the Unix socket the kernel tells the user, and the mode of the socket has let it in. Over
 //! TCP, anyone on the host may connect, and every page that a browser shows can make it send
-//! requests there: so acting takes the token, and what comes from another page is refused.
+//! requests there: so acting takes the token, and what comes from another page is refused. A page
+//! may also have its own name lead to this host (DNS rebinding): so where one may look without the
+//! token, the name that is asked for has to be one that leads here everywhere.
+
+use std::net::IpAddr;
 
 use crate::admin::request::Request;
+use crate::core::http::route::host_name;
 use crate::sys::door::Peer;
 
 /// Who calls, as far as it matters.
@@ -22,6 +27,8 @@ pub(crate) struct Rules {
     pub(crate) token: Option<Vec<u8>>,
     /// Whether callers over TCP may look without it.
     pub(crate) reads_are_open: bool,
+    /// Whether only this host can connect over TCP.
+    pub(crate) is_loopback: bool,
 }
 
 /// Why somebody is turned away: a status and a sentence.
@@ -33,6 +40,10 @@ const NO_TOKEN: Denial = (
 );
 const WRONG_TOKEN: Denial = (401, "this needs `Authorization: Bearer TOKEN`");
 const OTHER_PAGE: Denial = (403, "requests of other pages are not taken");
+const OTHER_HOST: Denial = (
+    421,
+    "the Host of a request is to be 127.0.0.1, [::1] or localhost here, or to come with the token",
+);
 const OTHER_USER: Denial = (403, "only root and the user that weir runs as may act");
 
 impl Rules {
@@ -50,6 +61,9 @@ impl Rules {
             Peer::User(user) if acts && user != 0 && user != caller.own_user => Err(OTHER_USER),
             Peer::User(user) => Ok(format!("user {user}")),
             Peer::Address(address) => {
+                if self.is_loopback && !self.is_for_us(request) {
+                    return Err(OTHER_HOST);
+                }
                 if acts && is_from_elsewhere(request) {
                     return Err(OTHER_PAGE);
                 }
@@ -57,17 +71,39 @@ impl Rules {
                 match (&self.token, needs_token) {
                     (_, false) => Ok(format!("{}", address.ip())),
                     (None, true) => Err(NO_TOKEN),
-                    (Some(token), true) => {
-                        let shown = request.token.as_deref().unwrap_or_default();
-                        match is_same(token, shown.as_bytes()) {
-                            true => Ok(format!("token from {}", address.ip())),
-                            false => Err(WRONG_TOKEN),
-                        }
-                    }
+                    (Some(_), true) => match self.is_shown_by(request) {
+                        true => Ok(format!("token from {}", address.ip())),
+                        false => Err(WRONG_TOKEN),
+                    },
                 }
             }
         }
     }
+}
+
+impl Rules {
+    /// Whether a request comes with the token.
+    fn is_shown_by(&self, request: &Request) -> bool {
+        let shown = request.token.as_deref().unwrap_or_default();
+        let token = self.token.as_deref();
+        token.is_some_and(|token| is_same(token, shown.as_bytes()))
+    }
+
+    /// Whether nobody can have led it here under a name of theirs.
+    fn is_for_us(&self, request: &Request) -> bool {
+        names_this_host(&request.authority) || self.is_shown_by(request)
+    }
+}
+
+/// Whether an authority is an address that only leads to the host itself, or the name for them.
+fn names_this_host(authority: &str) -> bool {
+    let name = host_name(authority.as_bytes());
+    let Ok(name) = std::str::from_utf8(name) else {
+        return false;
+    };
+    let literal = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let address: Option<IpAddr> = literal.unwrap_or(name).parse().ok();
+    name.eq_ignore_ascii_case("localhost") || address.is_some_and(|it| it.is_loopback())
 }
 
 /// Whether a browser sends it for a page that weir has not made.
@@ -114,6 +150,7 @@ mod tests {
         Rules {
             token,
             reads_are_open,
+            is_loopback: true,
         }
     }
 
@@ -152,6 +189,47 @@ mod tests {
         assert_eq!(
             open.admit(&tcp(), &with(Some(""), None), true),
             Err(NO_TOKEN)
+        );
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_as_well_looks_at_nothing() {
+        let open = rules(Some("abc"), true);
+        let asks = |authority: &str, token: Option<&str>| Request {
+            authority: authority.to_owned(),
+            ..with(token, None)
+        };
+        for (authority, is_ours) in [
+            ("127.0.0.1", true),
+            ("127.0.0.1:9000", true),
+            ("[::1]:80", true),
+            ("LocalHost:9000", true),
+            ("localhost.", true),
+            ("evil.example", false),
+            ("evil.example:9000", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost.evil.example", false),
+            ("10.0.0.1", false),
+            ("", false),
+        ] {
+            let seen = open.admit(&tcp(), &asks(authority, None), false);
+            assert_eq!(seen.is_ok(), is_ours, "{authority}: {seen:?}");
+            assert!(
+                open.admit(&tcp(), &asks(authority, Some("abc")), false)
+                    .is_ok(),
+                "{authority} with the token"
+            );
+            let caller = from(Peer::User(0));
+            assert!(open.admit(&caller, &asks(authority, None), false).is_ok());
+        }
+        let elsewhere = Rules {
+            is_loopback: false,
+            ..open
+        };
+        assert!(
+            elsewhere
+                .admit(&tcp(), &asks("lb1:9000", None), false)
+                .is_ok()
         );
     }
 

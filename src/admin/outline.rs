@@ -1,7 +1,7 @@
 //! What the admin door knows of the configuration: names, not settings.
 
 use crate::board::name_key;
-use crate::config::model::{Action, Config, Listener, Mode, Route, Upstream};
+use crate::config::model::{Action, Config, Listener, Mode, Route, Upstream, route_column_name};
 use crate::core::table::Table;
 
 /// The parts of a configuration, in its order.
@@ -28,14 +28,23 @@ pub(crate) struct ListenerOutline {
     pub(crate) routes: Vec<RouteOutline>,
 }
 
-/// A route of an HTTP listener.
+/// A route of an HTTP listener, or where its connections go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RouteOutline {
-    /// As a person would name it: host and prefix.
+    /// As a person would name it: methods, host and prefix.
     pub(crate) name: String,
+    /// Empty for every host.
+    pub(crate) host: String,
+    /// Empty where connections go there.
+    pub(crate) path: String,
+    /// Empty for all.
+    pub(crate) methods: String,
+    /// Whether it leads to an upstream.
+    pub(crate) is_proxied: bool,
     /// What it does: the upstream's name, or a word.
     pub(crate) leads_to: String,
-    pub(crate) column: String,
+    /// None of those that are not counted one by one.
+    pub(crate) column: Option<String>,
 }
 
 /// An upstream.
@@ -74,6 +83,8 @@ pub(crate) struct Facts {
     pub(crate) phase: Phase,
     /// Workers that there are to be; 0 for a process on its own.
     pub(crate) workers_wanted: u64,
+    /// How often the others began to accept for a worker that did not turn.
+    pub(crate) rescues: u64,
     /// The process that controls.
     pub(crate) pid: u64,
 }
@@ -104,11 +115,13 @@ impl Outline {
         let expiries = config.material.listeners.iter();
         let expiries = expiries.map(|it| it.as_ref().and_then(|it| it.expires_unix_s));
         let expiries = expiries.chain(std::iter::repeat(None));
-        let listeners = config.listeners.iter().zip(expiries);
+        let listeners = config.listeners.iter().zip(expiries).enumerate();
         Self {
             round: 0,
             listeners: listeners
-                .map(|(it, expiry)| of_listener(it, expiry, upstreams))
+                .map(|(at, (it, expiry))| {
+                    of_listener(it, config.routes_counted(at), expiry, upstreams)
+                })
                 .collect(),
             upstreams: upstreams.iter().map(of_upstream).collect(),
         }
@@ -123,7 +136,8 @@ impl Outline {
         for listener in &self.listeners {
             add(Table::Listeners, &listener.column, listener.name.as_str());
             for route in &listener.routes {
-                add(Table::Routes, &route.column, route.name.as_str());
+                let column = route_column_name(&listener.column, &route.name);
+                add(Table::Routes, &column, route.name.as_str());
             }
         }
         for upstream in &self.upstreams {
@@ -143,15 +157,25 @@ impl Outline {
 
 fn of_listener(
     listener: &Listener,
+    counted: usize,
     expires_unix_s: Option<i64>,
     upstreams: &[Upstream],
 ) -> ListenerOutline {
     let (mode, routes) = match &listener.mode {
-        Mode::Tcp { .. } => ("tcp", Vec::new()),
-        Mode::Tls { .. } => ("tls", Vec::new()),
+        Mode::Tcp { upstream } => {
+            let all = of_connections(String::new(), *upstream, upstreams);
+            ("tcp", vec![all])
+        }
+        Mode::Tls { routes } => {
+            let routes = routes.iter();
+            let routes = routes.map(|it| of_connections(it.host.text(), it.upstream, upstreams));
+            ("tls", routes.collect())
+        }
         Mode::Http(http) => {
-            let routes = http.routes.iter();
-            let routes = routes.map(|it| of_route(it, &listener.column_name(), upstreams));
+            let routes = http.routes.iter().enumerate().map(|(at, it)| {
+                let column = (at < counted).then(|| listener.route_column_name(it));
+                of_route(it, column, upstreams)
+            });
             ("http", routes.collect())
         }
     };
@@ -166,16 +190,33 @@ fn of_listener(
     }
 }
 
-fn of_route(route: &Route, listener_column: &str, upstreams: &[Upstream]) -> RouteOutline {
+fn of_route(route: &Route, column: Option<String>, upstreams: &[Upstream]) -> RouteOutline {
     let leads_to = match &route.action {
         Action::Proxy(upstream) => upstreams[*upstream].name.clone(),
         Action::Respond(_) => "respond".to_owned(),
         Action::Redirect { .. } => "redirect".to_owned(),
     };
     RouteOutline {
-        column: route.column_name(listener_column),
         name: route.name(),
+        host: route.host.text(),
+        path: route.prefix.clone(),
+        methods: route.methods.join(","),
+        is_proxied: matches!(route.action, Action::Proxy(_)),
         leads_to,
+        column,
+    }
+}
+
+/// Where all connections go, or those for a host.
+fn of_connections(host: String, upstream: usize, upstreams: &[Upstream]) -> RouteOutline {
+    RouteOutline {
+        name: host.clone(),
+        host,
+        path: String::new(),
+        methods: String::new(),
+        is_proxied: true,
+        leads_to: upstreams[upstream].name.clone(),
+        column: None,
     }
 }
 

@@ -4,17 +4,19 @@ use crate::admin::answer::{Answer, HTML, JSON};
 use crate::admin::errand::{Action, Change, NewBackend, Reply, Target};
 use crate::admin::json::JsonWriter;
 use crate::admin::metrics::{self, Exposition};
-use crate::admin::outline::{Outline, Phase};
+use crate::admin::outline::Outline;
 use crate::admin::page;
 use crate::admin::request::{Request, Verb};
+use crate::admin::routes::Routes;
 use crate::admin::status::Status;
 use crate::admin::view::View;
 use crate::admin::why::{self, Question, Which};
 use crate::config::model::WEIGHT_MAX;
 use crate::core::request_id::WantedId;
+use crate::core::sessions::{GlobalName, SessionFilter};
 
 /// Sessions that are told unless fewer are asked for, and at most.
-const SESSIONS_DEFAULT: u32 = 100;
+const SESSIONS_DEFAULT: u32 = 1_000;
 const SESSIONS_MAX: u32 = 10_000;
 const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
@@ -36,6 +38,7 @@ pub(crate) enum Look {
     Metrics(Exposition),
     Status,
     Why(Question),
+    Routes,
 }
 
 /// A sentence about what is wrong with a request, with its status.
@@ -67,11 +70,13 @@ pub(crate) fn meaning(request: &Request, outline: &Outline) -> Result<Meaning, M
         }
         "/status.json" => Some(Meaning::Look(Look::Status)),
         "/why" => Some(Meaning::Look(Look::Why(question(request)?))),
+        "/routes" => Some(Meaning::Look(Look::Routes)),
         "/config" => Some(Meaning::Ask(Action::ShowConfig)),
         "/sessions" => {
             let count_max = number(request, "max", 1, SESSIONS_MAX)?;
             let count_max = count_max.unwrap_or(SESSIONS_DEFAULT);
-            Some(Meaning::Ask(Action::ShowSessions { count_max }))
+            let filter = filter(request, outline)?;
+            Some(Meaning::Ask(Action::ShowSessions { filter, count_max }))
         }
         _ => None,
     };
@@ -101,8 +106,7 @@ const ACTIONS: [&str; 13] = [
 ];
 
 fn unknown(path: &str) -> Mistake {
-    let there =
-        "/, /live, /ready, /metrics, /status.json, /why, /config, /sessions and, with POST, ";
+    let there = "/, /live, /ready, /metrics, /status.json, /routes, /why, /config, /sessions and, with POST, ";
     (
         404,
         format!("no {path} here, but {there}{}", ACTIONS.join(", ")),
@@ -158,7 +162,15 @@ fn action(request: &Request, outline: &Outline) -> Result<Action, Mistake> {
             }
         }
         "/kick" => match request.parameter("session") {
-            Some(id) => Ok(Action::KickSession { id: id.to_owned() }),
+            Some(text) => match GlobalName::parse(text) {
+                Some(id) => Ok(Action::KickSession { id }),
+                None => Err((
+                    400,
+                    format!(
+                        "`session` is `{text}`, must be an id, as `weir ctl sessions` tells them"
+                    ),
+                )),
+            },
             None => {
                 let target = target(request, outline)?;
                 Ok(Action::Kick { target })
@@ -180,12 +192,37 @@ fn action(request: &Request, outline: &Outline) -> Result<Action, Mistake> {
     }
 }
 
+/// Which sessions are asked for: listener and backend must be there.
+fn filter(request: &Request, outline: &Outline) -> Result<SessionFilter, Mistake> {
+    let listener = request.parameter("listener");
+    let names = || outline.listeners.iter().map(|it| it.name.as_str());
+    if let Some(name) = listener
+        && !names().any(|it| it == name)
+    {
+        return Err((404, format!("no listener {name}: {}", some_of(names()))));
+    }
+    let backend = request.parameter("backend");
+    let backend = backend
+        .map(|text| target_named(text, outline))
+        .transpose()?;
+    Ok(SessionFilter {
+        listener: listener.map(str::to_owned),
+        backend: backend.map(|target| target.to_string()),
+    })
+}
+
 /// The backend or upstream that is named, which must be there.
 fn target(request: &Request, outline: &Outline) -> Result<Target, Mistake> {
-    let Some(text) = request.parameter("target") else {
-        let words = "`target` is missing: UPSTREAM or UPSTREAM/BACKEND";
-        return Err((400, words.to_owned()));
-    };
+    match request.parameter("target") {
+        Some(text) => target_named(text, outline),
+        None => {
+            let words = "`target` is missing: UPSTREAM or UPSTREAM/BACKEND";
+            Err((400, words.to_owned()))
+        }
+    }
+}
+
+fn target_named(text: &str, outline: &Outline) -> Result<Target, Mistake> {
     let (upstream, backend) = match text.split_once('/') {
         Some((upstream, backend)) => (upstream, Some(backend)),
         None => (text, None),
@@ -280,15 +317,14 @@ pub(crate) fn show(look: Look, view: &View<'_>) -> Answer {
     match look {
         Look::Page => show_page(true),
         Look::Live => Answer::text(200, "live"),
-        Look::Ready => match view.facts.phase {
-            Phase::Serving => Answer::text(200, "ready"),
-            other @ (Phase::Starting | Phase::Ending) => {
-                Answer::text(503, format!("not ready: {}", other.word()))
-            }
+        Look::Ready => match view.readiness() {
+            Ok(()) => Answer::text(200, "ready"),
+            Err(why) => Answer::text(503, format!("not ready: {why}")),
         },
         Look::Metrics(form) => Answer::flow(form.content_type(), metrics::Scrape::new(form, view)),
         Look::Status => Answer::flow(JSON, Status::default()),
         Look::Why(question) => why::answer(question, view),
+        Look::Routes => Answer::flow(JSON, Routes::default()),
     }
 }
 
@@ -301,10 +337,12 @@ pub(crate) fn show_page(shows_rows: bool) -> Answer {
 
 /// What came of an errand: as text, or for programs that want it as JSON.
 pub(crate) fn reply(reply: &Reply, accept: &str) -> Answer {
-    if !accept.contains(JSON) {
-        return Answer::text(reply.status(), reply.text());
+    match reply {
+        Reply::Told(json) => Answer::whole(200, JSON, json.clone().into_bytes()),
+        Reply::Done(_) | Reply::Refused(_) => {
+            mistake(reply.status(), reply.text(), accept.contains(JSON))
+        }
     }
-    mistake(reply.status(), reply.text(), true)
 }
 
 /// A sentence as JSON or text.

@@ -315,7 +315,8 @@ impl Visit {
         let acts = meaning.as_ref().is_ok_and(Meaning::acts);
         let admitted = rules.admit(&self.who, request, acts);
         let answer = match (admitted, meaning) {
-            (Err(_), Ok(Meaning::Look(Look::Page))) => resources::show_page(false),
+            // Not under a name of somebody else's, who would see the token that it asks for.
+            (Err((401 | 403, _)), Ok(Meaning::Look(Look::Page))) => resources::show_page(false),
             (Err((status, words)), _) => refusal(status, words, is_json),
             (Ok(_), Err((status, words))) => resources::mistake(status, &words, is_json),
             (Ok(_), Ok(Meaning::Look(look))) => resources::show(look, view),

@@ -124,6 +124,7 @@ fn head(view: &View<'_>, out: &mut Vec<u8>) {
     json.field("reloads_done", facts.reloads_done);
     json.field("reloads_refused", facts.reloads_refused);
     json.field("workers_wanted", facts.workers_wanted);
+    json.field("accept_rescues", facts.rescues);
     let rows = 0..view.board.rows_used();
     let rows = rows.filter_map(|row| Some((row, view.worker(row)?)));
     let rows: Vec<(usize, RowState)> = rows.collect();

@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::admin::outline::{Facts, Outline};
+use crate::admin::outline::{Facts, Outline, Phase};
 use crate::board::{BackendColumn, Board, CodeClass, RowState};
 use crate::core::time::Tick;
 
@@ -58,6 +58,18 @@ pub(crate) struct View<'a> {
 }
 
 impl View<'_> {
+    /// Whether weir is to be sent clients.
+    ///
+    /// # Errors
+    /// Why not, in a word.
+    pub(crate) fn readiness(&self) -> Result<(), &'static str> {
+        match self.facts.phase {
+            Phase::Serving if !self.board.is_first_round_over(self.now) => Err("checking"),
+            Phase::Serving => Ok(()),
+            other @ (Phase::Starting | Phase::Ending) => Err(other.word()),
+        }
+    }
+
     /// How often a backend has answered.
     pub(crate) fn responses(&self, column: BackendColumn) -> u64 {
         let classes = CodeClass::ALL.into_iter();

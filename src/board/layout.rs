@@ -51,6 +51,10 @@ pub(super) const VERSION_AT: usize = 1;
 pub(super) const ROWS_USED_AT: usize = 2;
 /// Odd while what a dead worker has counted is moved, and another number after it.
 pub(super) const MOVES_AT: usize = 3;
+/// How far the first round of checks is: 0 before it has begun, then when it is over at the latest,
+/// and [`ROUND_OVER`].
+pub(super) const FIRST_ROUND_AT: usize = 4;
+pub(super) const ROUND_OVER: u64 = 1;
 /// In a cache line of its own: everybody looks at it all the time.
 pub(super) const CHANGES_AT: usize = 8;
 const STRIDES_AT: usize = 16;

@@ -30,17 +30,22 @@ use crate::core::backend::Service;
 use crate::core::histogram::{Histogram, bucket_of};
 use crate::core::lease::Holder;
 use crate::core::table::Table;
+use crate::core::time::Tick;
 use crate::sys::shm::Mapping;
 
 use cells::{SHARED_WORDS, Width};
 use directory::{Location, Room};
-use layout::{CHANGES_AT, Layout, MAGIC, MAGIC_AT, ROWS_USED_AT, VERSION, VERSION_AT};
+use layout::{
+    CHANGES_AT, FIRST_ROUND_AT, Layout, MAGIC, MAGIC_AT, ROUND_OVER, ROWS_USED_AT, VERSION,
+    VERSION_AT,
+};
 
 pub use cells::{
     BackendCell, BackendWord, Cell, CodeClass, Counted, CountedBackends, CountedHandshakes,
     CountedListeners, CountedRoutes, CountedUpstreams, ListenerCell, RouteCell, Span, Timed,
     UpstreamWord, Word,
 };
+pub use directory::BoardFull;
 pub use directory::hash as name_key;
 pub use layout::{NAMES_MAX, ROWS_MAX};
 pub use loads::NotesRead;
@@ -71,6 +76,8 @@ pub struct Column<K: Counted> {
 pub(crate) type ListenerColumn = Column<CountedListeners>;
 /// The column of an upstream.
 pub(crate) type UpstreamColumn = Column<CountedUpstreams>;
+/// The column of a route.
+pub(crate) type RouteColumn = Column<CountedRoutes>;
 /// The column of a listener's handshakes.
 pub(crate) type HandshakeColumn = Column<CountedHandshakes>;
 /// The column of a backend.
@@ -78,7 +85,7 @@ pub type BackendColumn = Column<CountedBackends>;
 
 impl<K: Counted> Column<K> {
     /// That of whatever has no name on the board: what is counted there tells nobody anything.
-    const UNLISTED: Self = Self {
+    pub(crate) const UNLISTED: Self = Self {
         at: 0,
         number: 0,
         kind: PhantomData,
@@ -441,6 +448,26 @@ impl Board {
     /// Asks everybody to look again; they do at their next turn.
     pub fn touch(&self) {
         self.words()[CHANGES_AT].fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The first round of checks begins, unless it has, and is over then at the latest.
+    pub(crate) fn begin_first_round(&self, until: Tick) {
+        let until = until.0.max(ROUND_OVER);
+        let round = &self.words()[FIRST_ROUND_AT];
+        // Whoever was first has begun it.
+        let _ = round.compare_exchange(0, until, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Every backend with checks has been checked once.
+    pub fn end_first_round(&self) {
+        self.words()[FIRST_ROUND_AT].store(ROUND_OVER, Ordering::Relaxed);
+    }
+
+    /// Whether the first round of checks is over, or has taken too long.
+    #[must_use]
+    pub fn is_first_round_over(&self, now: Tick) -> bool {
+        let until = self.words()[FIRST_ROUND_AT].load(Ordering::Relaxed);
+        until == ROUND_OVER || until != 0 && until <= now.0
     }
 
     /// What an administrator lets a backend take.

@@ -867,3 +867,18 @@ fn loads_of_a_worker_that_notes_none_are_never_known() {
     supervisor.bury(2);
     assert_eq!(noted(&workers[0], &mut read), Some(vec![]), "it has gone");
 }
+
+#[test]
+fn the_first_round_of_checks_is_over_once_for_all() {
+    let (supervisor, workers, _fd) = machine(2);
+    let is_over = |now| supervisor.is_first_round_over(Tick(now));
+    assert!(!is_over(u64::MAX), "it has not begun");
+    workers[0].begin_first_round(Tick(10_000));
+    workers[1].begin_first_round(Tick(20_000));
+    assert_eq!([9_999, 10_000].map(is_over), [false, true]);
+    workers[1].end_first_round();
+    assert!(is_over(0));
+    // Of a worker that comes later.
+    workers[0].begin_first_round(Tick(30_000));
+    assert!(is_over(0));
+}

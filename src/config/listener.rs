@@ -93,6 +93,7 @@ pub(super) static HTTP: &[Key<Http>] = &[
         |it, shown| mapping(FORWARDED_FIELDS, &it.forwarded_fields, shown),
     )
     .at(&[Home::Listener]),
+    key! { "monitor_path", Http.monitor_path, monitor_path, tree::text_or("off") },
     Key::new(
         "error_pages",
         |it, entry, c| it.error_pages = error_pages(&entry.value, c),
@@ -247,6 +248,14 @@ fn request_id(node: &Node) -> Read<Option<String>> {
     let name = values::token("a name")(node).map_err(|_| must().to_owned())?;
     let fits = values::switch(node).is_none() && may_carry_id(name.as_bytes());
     fits.then_some(Some(name)).ok_or_else(|| must().to_owned())
+}
+
+fn monitor_path(node: &Node) -> Read<Option<String>> {
+    if values::is_off(node) {
+        return Ok(None);
+    }
+    let read = route::canonical_path(node).map(Some);
+    read.map_err(|must| format!("off or {must}"))
 }
 
 pub(super) fn tree(listener: &Listener, shown: &Shown<'_>) -> Tree {
@@ -478,6 +487,7 @@ fn blank_http(c: &Compiler<'_>) -> Http {
         fields_max: defaults::FIELDS,
         body_bytes_max: None,
         requests_max: None,
+        monitor_path: None,
         error_pages: Vec::new(),
         redirect_to_https: None,
         hsts: None,

@@ -116,11 +116,16 @@ pub enum AdminRead {
 impl Admin {
     /// Whether who calls over TCP may look without the token.
     pub fn reads_are_open(&self) -> bool {
-        match (self.read, &self.listen) {
-            (AdminRead::Open, _) => true,
-            (AdminRead::Auto, Some(Address::Ip(address))) => address.ip().is_loopback(),
-            (AdminRead::Auto | AdminRead::Token, _) => false,
+        match self.read {
+            AdminRead::Open => true,
+            AdminRead::Auto => self.is_loopback(),
+            AdminRead::Token => false,
         }
+    }
+
+    /// Whether only this host can connect over TCP.
+    pub fn is_loopback(&self) -> bool {
+        matches!(&self.listen, Some(Address::Ip(address)) if address.ip().is_loopback())
     }
 }
 
@@ -156,6 +161,34 @@ impl Config {
         let secured = self.listeners.iter().filter(|it| it.expects_hello());
         let handshakes = secured.map(|it| (Table::Handshakes, it.column_name()));
         listeners.chain(upstreams).chain(handshakes).collect()
+    }
+}
+
+/// Routes of a configuration that are counted one by one, at most: the first ones. All are counted
+/// with their listeners.
+pub const ROUTES_COUNTED_MAX: usize = 256;
+
+impl Config {
+    /// How many routes of the listener at that place are counted: its first ones.
+    #[must_use]
+    pub fn routes_counted(&self, place: usize) -> usize {
+        let routes = |listener: &Listener| listener.routes().len();
+        let before: usize = self.listeners[..place].iter().map(routes).sum();
+        let left = ROUTES_COUNTED_MAX.saturating_sub(before);
+        left.min(routes(&self.listeners[place]))
+    }
+
+    /// What routes are called where they are counted, if there is room for them.
+    #[must_use]
+    pub fn route_column_names(&self) -> Vec<(Table, String)> {
+        let listeners = self.listeners.iter().enumerate();
+        let names = listeners.flat_map(|(place, listener)| {
+            let counted = &listener.routes()[..self.routes_counted(place)];
+            counted
+                .iter()
+                .map(|route| listener.route_column_name(route))
+        });
+        names.map(|name| (Table::Routes, name)).collect()
     }
 }
 
@@ -195,6 +228,21 @@ impl Listener {
     /// Whether its clients begin with a ClientHello.
     pub fn expects_hello(&self) -> bool {
         self.tls.is_some() || matches!(self.mode, Mode::Tls { .. })
+    }
+
+    /// Its routes; none of TCP and TLS.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        match &self.mode {
+            Mode::Http(http) => &http.routes,
+            Mode::Tcp { .. } | Mode::Tls { .. } => &[],
+        }
+    }
+
+    /// What a route of it is called where it is counted.
+    #[must_use]
+    pub fn route_column_name(&self, route: &Route) -> String {
+        route_column_name(&self.column_name(), &route.name())
     }
 
     /// Its name on the board: as over a reload it is known by its address, or by its name where
@@ -660,6 +708,8 @@ pub struct Http {
     pub body_bytes_max: Option<u64>,
     /// Requests on one client connection before it is closed; none is unlimited.
     pub requests_max: Option<u64>,
+    /// The canonical path at which weir tells itself whether it is ready; none is off.
+    pub monitor_path: Option<String>,
     /// Pages for errors that weir makes itself, by status.
     pub error_pages: Vec<ErrorPage>,
     /// What is done with requests that no route takes, if they did not come by https.
@@ -719,22 +769,24 @@ impl Route {
     #[must_use]
     pub fn name(&self) -> String {
         let methods = self.methods.join(",");
-        let host = match &self.host {
-            HostPattern::Any => String::new(),
-            HostPattern::Exact(host) => host.clone(),
-            HostPattern::Suffix(suffix) => format!("*{suffix}"),
-        };
+        let (host, prefix) = (self.host.text(), &self.prefix);
         match methods.is_empty() {
-            true => format!("{host}{}", self.prefix),
-            false => format!("{methods} {host}{}", self.prefix),
+            true => format!("{host}{prefix}"),
+            false => format!("{methods} {host}{prefix}"),
         }
     }
 
     /// Its name on the board, where that of its listener is this.
     #[must_use]
     pub fn column_name(&self, listener: &str) -> String {
-        format!("{listener} route {}", self.name())
+        route_column_name(listener, &self.name())
     }
+}
+
+/// What a route of that name is called on the board, where its listener is called like this.
+#[must_use]
+pub fn route_column_name(listener: &str, route: &str) -> String {
+    format!("{listener} route {route}")
 }
 
 /// What a route does.

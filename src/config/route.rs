@@ -192,10 +192,11 @@ fn generated_name(route: &Route) -> String {
 /// A wrong one leaves none, which no good one is.
 fn prefix(route: &mut Route, entry: &Entry, c: &mut Compiler<'_>) {
     route.prefix.clear();
-    c.set(entry, &mut route.prefix, canonical_prefix(&entry.value));
+    c.set(entry, &mut route.prefix, canonical_path(&entry.value));
 }
 
-fn canonical_prefix(node: &Node) -> Read<String> {
+/// A path as requests are compared with it.
+pub(super) fn canonical_path(node: &Node) -> Read<String> {
     let must = "a path that begins with `/`";
     let given = values::text(node).map_err(|_| must.to_owned())?;
     if given.contains('?') {

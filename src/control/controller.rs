@@ -27,6 +27,7 @@ use crate::control::overlay::Overlay;
 use crate::control::pid_file::PidFile;
 use crate::control::reload::Loaded;
 use crate::control::service::Service;
+use crate::control::sessions::Inquiry;
 use crate::control::state_file::StateFile;
 use crate::control::verdict::{Asker, Inbox, Outcome};
 use crate::control::workforce::{News, Workforce};
@@ -80,10 +81,15 @@ pub(crate) struct Controller {
     pub(super) access_log: Option<AccessLog>,
     /// Where the listeners of the configuration are.
     pub(super) listening: Vec<Address>,
+    /// Given by hand: it counts until the file is read again.
+    pub(super) log_level: Option<log::LevelFilter>,
     /// Of the configuration.
     pub(super) inventory: Inventory,
     pub(super) fixed: FixedSettings,
     pub(super) doing: Doing,
+    /// What processes are asked for callers, and the number of the last.
+    pub(super) inquiries: Vec<Inquiry>,
+    pub(super) last_inquiry: u32,
     /// A reload was asked for while something else was under way.
     pub(super) load_again: Option<Vec<Asker>>,
     /// So was an upgrade.
@@ -156,9 +162,12 @@ impl Controller {
             names,
             access_log: outline.access_log,
             listening: outline.listening,
+            log_level: None,
             inventory: outline.inventory,
             fixed: outline.fixed,
             doing: Doing::Nothing,
+            inquiries: Vec::new(),
+            last_inquiry: 0,
             load_again: None,
             upgrade_later: None,
         }
@@ -194,6 +203,7 @@ impl Controller {
         self.on_orders();
         self.on_jobs();
         self.on_admin();
+        self.on_inquiries();
         self.on_minute();
         self.workforce.settle(&self.names);
         self.hear();
@@ -269,6 +279,7 @@ impl Controller {
             match news {
                 News::Serving(words) => self.on_serving(&words),
                 News::Adopted(outcome) => self.on_adopted(outcome),
+                News::Sessions { pid, ask, part } => self.on_sessions(pid, ask, part),
                 News::SuccessorFits => self.make_way(),
                 News::Upgraded(outcome) => self.on_upgraded(outcome),
             }

@@ -164,6 +164,7 @@ impl Desk {
                 self.told = Facts::default();
                 self.order(&AdminOrder::Outline(self.seen.outline.clone()));
                 self.tell_facts();
+                self.tell_log_level();
             }
             Err(error) => warn!("the admin door is not served: {error}"),
         }
@@ -194,6 +195,11 @@ impl Desk {
             self.told.clone_from(&self.seen.facts);
             self.order(&AdminOrder::Facts(self.seen.facts.clone()));
         }
+    }
+
+    /// Who serves the door logs what this process logs.
+    pub(super) fn tell_log_level(&mut self) {
+        self.order(&AdminOrder::LogLevel(log::max_level()));
     }
 
     fn order(&mut self, order: &AdminOrder) {

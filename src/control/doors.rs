@@ -181,6 +181,7 @@ fn rules(admin: &Admin) -> Result<Rules, Refusal> {
             message,
         })?,
         reads_are_open: admin.reads_are_open(),
+        is_loopback: admin.is_loopback(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What callers at the admin door ask the control loop for.
 
-use log::{error, info};
+use log::{LevelFilter, error, info};
 
 use crate::admin::errand::{Action, Change, Errand, NewBackend, Reply, Target, Ticket};
 use crate::board::{BackendCell, BackendColumn};
@@ -20,6 +20,7 @@ impl Controller {
             return;
         };
         desk.facts_mut().workers_wanted = self.workforce.workers_wanted();
+        desk.facts_mut().rescues = self.workforce.rescues();
         desk.staff(self.workforce.board_fd());
         desk.tell_facts();
         let board = self.workforce.board();
@@ -73,14 +74,7 @@ impl Controller {
                 self.end_for(asker, true);
             }
             Action::LogLevel { level } => {
-                info!("admin: log level {level}, by {who}");
-                let reply = match level.parse() {
-                    Ok(level) => {
-                        set_log_level(level, false);
-                        Reply::Done(format!("logging from {level} up"))
-                    }
-                    Err(_) => Reply::Refused(format!("no log level {level}")),
-                };
+                let reply = self.change_log_level(&level, &who);
                 self.reply(&asker, reply);
             }
             Action::Add { upstream, backend } => {
@@ -103,10 +97,43 @@ impl Controller {
                 self.reply(&asker, reply);
             }
             Action::ShowConfig => self.show_config(ticket),
-            Action::KickSession { .. } | Action::ShowSessions { .. } => {
-                let words = "this weir cannot do that yet".to_owned();
-                self.reply(&asker, Reply::Refused(words));
+            Action::KickSession { id } => self.kick_session(ticket, id, who),
+            Action::ShowSessions { filter, count_max } => {
+                self.show_sessions(ticket, filter, count_max);
             }
+        }
+    }
+
+    /// Has all processes log from another level up.
+    fn change_log_level(&mut self, word: &str, who: &str) -> Reply {
+        let Ok(level) = word.parse::<LevelFilter>() else {
+            return Reply::Refused(format!("no log level {word}"));
+        };
+        if std::env::var_os("RUST_LOG").is_some() {
+            let words = "RUST_LOG is set where weir was started, and decides what is logged";
+            return Reply::Refused(words.to_owned());
+        }
+        let before = log::max_level();
+        // It is logged if either lets it.
+        set_log_level(level.max(before), false);
+        let line = format!("logging from {level} up, was {before}").to_lowercase();
+        info!("admin: {line}, by {who}");
+        self.log_level = Some(level);
+        self.keep_log_level(level);
+        Reply::Done(line)
+    }
+
+    /// All log from the level that was given by hand up, or else from that of the file.
+    pub(super) fn keep_log_level(&mut self, of_file: LevelFilter) {
+        match self.log_level {
+            Some(level) => {
+                set_log_level(level, false);
+                self.workforce.set_log_level(level);
+            }
+            None => set_log_level(of_file, self.args.quiet),
+        }
+        if let Some(desk) = &mut self.desk {
+            desk.tell_log_level();
         }
     }
 

@@ -25,6 +25,7 @@ pub(crate) mod pid_file;
 pub mod preflight;
 mod reload;
 pub(crate) mod service;
+mod sessions;
 pub(crate) mod state_file;
 mod state_text;
 pub(crate) mod succession;

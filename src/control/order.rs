@@ -1,4 +1,8 @@
 //! `weir -s`: gives an order to the weir of a pid file, and waits for what comes of it.
+//!
+//! Orders go in by the admin door, as those of `weir ctl` do. A weir of before has none, and others
+//! may have it elsewhere: they take orders at the socket that is named after their process, and so
+//! does one that is to make way for another program, which tells the verdict.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +12,8 @@ use std::time::Duration;
 use crate::cli::Order;
 use crate::control::pid_file;
 use crate::control::verdict::Outcome;
-use crate::control::{EXIT_OK, orphans};
+use crate::control::{EXIT_OK, doors, orphans};
+use crate::sys::child::Handle;
 use crate::sys::order_reply::{Awaiting, OrderReply};
 
 /// It was refused, or nobody can tell.
@@ -18,10 +23,28 @@ pub(super) const EXIT_NOT_RUNNING: u8 = 3;
 
 /// How long a verdict may take.
 const VERDICT_MAX: Duration = Duration::from_secs(90);
+/// How long a process may take to be gone whose door has closed.
+const GONE_MAX: Duration = Duration::from_secs(1);
+
+/// What came of an order at an admin door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AtDoor {
+    /// It was done, with a line that says so.
+    Done(String),
+    /// It was not, and why.
+    Refused(String),
+    /// The answer has not come in time.
+    Late,
+    /// There is no door of that process, or it has closed.
+    Shut,
+}
+
+/// Gives the order of that word to a process by the socket at a path, and waits so long.
+pub type Ask = fn(word: &str, socket: &Path, pid: u32, limit: Duration) -> AtDoor;
 
 /// Carries out an order. The exit status, and a line to print.
 #[must_use]
-pub fn send(order: Order, pid_file: &Path) -> (ExitCode, String) {
+pub fn send(order: Order, pid_file: &Path, ask: Ask) -> (ExitCode, String) {
     let pid = match pid_file::holder(pid_file) {
         Ok(Some(pid)) => pid,
         Ok(None) => {
@@ -36,7 +59,8 @@ pub fn send(order: Order, pid_file: &Path) -> (ExitCode, String) {
             return (EXIT_REFUSED.into(), line);
         }
     };
-    match carry_out(order, pid) {
+    let at_door = by_door(order, pid, pid_file, ask);
+    match at_door.map_or_else(|| carry_out(order, pid), Ok) {
         Ok(Outcome::Done(line)) => (EXIT_OK.into(), line),
         Ok(Outcome::Refused(line)) => (EXIT_REFUSED.into(), line),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -50,24 +74,57 @@ pub fn send(order: Order, pid_file: &Path) -> (ExitCode, String) {
     }
 }
 
+/// None where it has to go another way.
+fn by_door(order: Order, pid: u32, pid_file: &Path, ask: Ask) -> Option<Outcome> {
+    if order == Order::Upgrade {
+        return None;
+    }
+    let process = Handle::open(pid).ok()?;
+    let at_door = ask(order.word(), &doors::beside(pid_file), pid, VERDICT_MAX);
+    let outcome = match at_door {
+        // It has begun, and may take as long as the configuration lets sessions.
+        AtDoor::Done(_) if is_end(order) && process.wait_end(None).is_ok() => {
+            Outcome::Done(ended(pid))
+        }
+        AtDoor::Done(line) => Outcome::Done(line),
+        AtDoor::Refused(line) => Outcome::Refused(line),
+        AtDoor::Late => Outcome::Refused(late(pid)),
+        AtDoor::Shut if is_end(order) && process.wait_end(Some(GONE_MAX)).ok()? => {
+            Outcome::Done(ended(pid))
+        }
+        AtDoor::Shut => return None,
+    };
+    Some(outcome)
+}
+
+fn is_end(order: Order) -> bool {
+    matches!(order, Order::Quit | Order::Stop)
+}
+
+fn ended(pid: u32) -> String {
+    format!("process {pid} has ended")
+}
+
+fn late(pid: u32) -> String {
+    format!("process {pid} has not told the outcome in time")
+}
+
 fn carry_out(order: Order, pid: u32) -> io::Result<Outcome> {
-    let is_end = matches!(order, Order::Quit | Order::Stop);
-    let ended = || format!("process {pid} has ended");
     let refused = |line: String| Ok(Outcome::Refused(line));
     let awaiting = Awaiting::open(pid)?;
     awaiting.ask(order.word().as_bytes())?;
     match awaiting.wait(VERDICT_MAX)? {
         OrderReply::Bytes(bytes) => match Outcome::decode(&bytes) {
             // It has begun, and may take as long as the configuration lets sessions.
-            Some(Outcome::Done(_)) if is_end => {
+            Some(Outcome::Done(_)) if is_end(order) => {
                 awaiting.wait_end()?;
-                Ok(Outcome::Done(ended()))
+                Ok(Outcome::Done(ended(pid)))
             }
             Some(outcome) => Ok(outcome),
             None => refused(format!("process {pid} answers what is no verdict")),
         },
-        OrderReply::Ended if is_end => Ok(Outcome::Done(ended())),
-        OrderReply::Ended => refused(ended()),
-        OrderReply::Nothing => refused(format!("process {pid} has not told the outcome in time")),
+        OrderReply::Ended if is_end(order) => Ok(Outcome::Done(ended(pid))),
+        OrderReply::Ended => refused(ended(pid)),
+        OrderReply::Nothing => refused(late(pid)),
     }
 }

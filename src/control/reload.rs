@@ -13,7 +13,7 @@ use crate::control::overlay::{Edit, Overlay};
 use crate::control::preflight::{self, Moment};
 use crate::control::verdict::{Asker, Outcome, found, with_lines};
 use crate::control::workforce::Revision;
-use crate::control::{is_supervised, set_log_level, unix_ms};
+use crate::control::{is_supervised, unix_ms};
 use crate::sys::code_pages;
 
 /// How a verdict on a bad file begins.
@@ -132,9 +132,13 @@ impl Controller {
     /// What there is to say of it besides.
     fn adopt(&mut self, loaded: LoadedConfig) -> Result<Vec<String>, ReloadFailure> {
         let lines = self.notes_on(&loaded);
+        let by_hand = self.log_level.take();
         match self.try_adopt(loaded) {
             Ok(()) => Ok(lines),
-            Err(reason) => Err(ReloadFailure { reason, lines }),
+            Err(reason) => {
+                self.log_level = by_hand;
+                Err(ReloadFailure { reason, lines })
+            }
         }
     }
 
@@ -187,7 +191,7 @@ impl Controller {
             desk.facts_mut().adopted_unix_s = unix_ms() / 1000;
         }
         self.apply_overlay();
-        set_log_level(outline.log_level, self.args.quiet);
+        self.keep_log_level(outline.log_level);
     }
 
     /// The workforce has adopted a configuration, or has not wholly.

@@ -14,6 +14,7 @@ use crate::control::credentials::TicketRing;
 use crate::control::names::Names;
 use crate::control::verdict::{Asker, Outcome};
 use crate::core::address::UnresolvedName;
+use crate::core::sessions::{SessionQuery, SessionsPart};
 use crate::tls::material::TicketKey;
 
 /// Whoever serves, and what can be asked of them.
@@ -31,6 +32,11 @@ pub(crate) trait Workforce {
 
     /// How many workers there are to be; 0 where there is no supervisor.
     fn workers_wanted(&self) -> u64 {
+        0
+    }
+
+    /// How often others began to accept for one that did not turn.
+    fn rescues(&self) -> u64 {
         0
     }
 
@@ -78,6 +84,15 @@ pub(crate) trait Workforce {
     /// Ends what runs on a backend of an upstream, or on all of them.
     fn kick(&mut self, upstream: &str, backend: Option<&str>);
 
+    /// All log from this level up, until they adopt a configuration.
+    fn set_log_level(&mut self, _: log::LevelFilter) {}
+
+    /// The processes that have sessions.
+    fn processes(&self) -> Vec<u32>;
+
+    /// Asks one of them. Its answer is [`News::Sessions`], if it comes.
+    fn ask_sessions(&mut self, pid: u32, ask: u32, query: SessionQuery);
+
     /// Whether it was asked to end.
     fn is_ending(&self) -> bool;
 
@@ -104,6 +119,12 @@ pub(crate) enum News {
     Serving(String),
     /// A configuration has been adopted by all, or not by all.
     Adopted(Outcome),
+    /// What a process tells of its sessions, in answer to that number.
+    Sessions {
+        pid: u32,
+        ask: u32,
+        part: SessionsPart,
+    },
     /// The program that was tried can take the place of this one.
     SuccessorFits,
     /// Another program has taken the place of this one, with a line that says so, or has not, and

@@ -33,6 +33,7 @@ pub mod proxy_header;
 pub mod readiness;
 pub mod request_id;
 pub mod rng;
+pub mod sessions;
 pub mod slots;
 pub mod sort;
 mod steps;

@@ -10,6 +10,9 @@ const WAIT_MAX: Duration = Duration::from_secs(120);
 /// The longest answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// What is said of an answer that has not come.
+pub(super) const LATE: &str = "weir has not answered in time";
+
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -22,6 +25,8 @@ pub(super) struct Answer {
 pub(super) enum Failure {
     /// Nobody listens at that socket.
     NotRunning(String),
+    /// Nothing came for so long as was to be waited.
+    Late,
     /// It went wrong otherwise.
     Broken(String),
 }
@@ -35,8 +40,18 @@ pub(super) enum Method {
 
 /// One request, on a connection of its own.
 pub(super) fn ask(socket: &Path, method: Method, target: &str) -> Result<Answer, Failure> {
+    let stream = connect(socket)?;
+    let answered = ask_within(stream, method, target, WAIT_MAX);
+    answered.map_err(|failure| match failure {
+        Failure::Broken(words) => Failure::Broken(format!("{}: {words}", socket.display())),
+        Failure::NotRunning(_) | Failure::Late => failure,
+    })
+}
+
+/// Goes to the door.
+pub(super) fn connect(socket: &Path) -> Result<UnixStream, Failure> {
     let shown = socket.display();
-    let stream = UnixStream::connect(socket).map_err(|error| {
+    UnixStream::connect(socket).map_err(|error| {
         let is = |kinds: &[io::ErrorKind]| kinds.contains(&error.kind());
         if is(&[io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused]) {
             Failure::NotRunning(format!("no weir runs that has the admin socket {shown}"))
@@ -46,14 +61,37 @@ pub(super) fn ask(socket: &Path, method: Method, target: &str) -> Result<Answer,
         } else {
             Failure::Broken(format!("{shown}: {error}"))
         }
-    })?;
-    let answered = exchange(stream, method, target);
-    answered.map_err(|error| Failure::Broken(format!("{shown}: {error}")))
+    })
 }
 
-fn exchange(mut stream: UnixStream, method: Method, target: &str) -> io::Result<Answer> {
-    stream.set_read_timeout(Some(WAIT_MAX))?;
-    stream.set_write_timeout(Some(WAIT_MAX))?;
+/// The process that has opened the door.
+pub(super) fn opener(stream: &UnixStream) -> Option<u32> {
+    crate::sys::door::opener(stream)
+}
+
+/// One request, which ends the connection; waits at most so long for a part of the answer.
+pub(super) fn ask_within(
+    stream: UnixStream,
+    method: Method,
+    target: &str,
+    limit: Duration,
+) -> Result<Answer, Failure> {
+    let answered = exchange(stream, method, target, limit);
+    let is_late = |kind| matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+    answered.map_err(|error| match is_late(error.kind()) {
+        true => Failure::Late,
+        false => Failure::Broken(error.to_string()),
+    })
+}
+
+fn exchange(
+    mut stream: UnixStream,
+    method: Method,
+    target: &str,
+    limit: Duration,
+) -> io::Result<Answer> {
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
     let method = match method {
         Method::Get => "GET",
         Method::Post => "POST",

@@ -1,10 +1,12 @@
 //! `weir ctl`: asks a weir that runs, and tells it what to do.
 
 mod client;
+mod order;
 mod report;
 mod tables;
 mod top;
 mod verbs;
 mod why;
 
+pub use order::order;
 pub use verbs::run;

@@ -142,6 +142,91 @@ fn backend(at: &Value) -> BackendReport {
     }
 }
 
+/// A route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RouteReport {
+    pub(super) listener: String,
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) methods: String,
+    pub(super) leads_to: String,
+    pub(super) policy: String,
+    /// 2xx to 5xx; none where they are not counted.
+    pub(super) responses: [Option<u64>; 4],
+}
+
+impl RouteReport {
+    /// Those of a text in JSON.
+    pub(super) fn read_all(text: &str) -> Option<Vec<Self>> {
+        let value: Value = serde_yaml::from_str(text).ok()?;
+        let all = value.get("routes")?.as_sequence()?;
+        Some(all.iter().map(route).collect())
+    }
+}
+
+fn route(at: &Value) -> RouteReport {
+    let class = |key: &str| at.get("responses")?.get(key)?.as_u64();
+    RouteReport {
+        listener: text_of(at, "listener"),
+        host: text_of(at, "host"),
+        path: text_of(at, "path"),
+        methods: text_of(at, "methods"),
+        leads_to: text_of(at, "leads_to"),
+        policy: text_of(at, "policy"),
+        responses: ["2xx", "3xx", "4xx", "5xx"].map(class),
+    }
+}
+
+/// Sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SessionsReport {
+    pub(super) sessions: Vec<SessionReport>,
+    pub(super) is_complete: bool,
+    /// Processes that have not told theirs.
+    pub(super) silent_pids: Vec<u64>,
+}
+
+/// A session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SessionReport {
+    pub(super) id: String,
+    pub(super) listener: String,
+    pub(super) client: String,
+    pub(super) backend: String,
+    pub(super) state: String,
+    pub(super) age_ms: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) requests: u64,
+}
+
+impl SessionsReport {
+    /// Those of a text in JSON.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let value: Value = serde_yaml::from_str(text).ok()?;
+        let silent = list(&value, "silent_pids").iter();
+        Some(Self {
+            sessions: list(&value, "sessions").iter().map(session).collect(),
+            is_complete: value.get("complete").and_then(Value::as_bool)?,
+            silent_pids: silent.filter_map(Value::as_u64).collect(),
+        })
+    }
+}
+
+fn session(at: &Value) -> SessionReport {
+    SessionReport {
+        id: text_of(at, "id"),
+        listener: text_of(at, "listener"),
+        client: text_of(at, "client"),
+        backend: text_of(at, "backend"),
+        state: text_of(at, "state"),
+        age_ms: number(at, "age_ms"),
+        bytes_in: number(at, "bytes_in"),
+        bytes_out: number(at, "bytes_out"),
+        requests: number(at, "requests"),
+    }
+}
+
 fn text_of(at: &Value, key: &str) -> String {
     let text = at.get(key).and_then(Value::as_str);
     text.unwrap_or_default().to_owned()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::ctl::report::{BackendReport, Report};
+use crate::ctl::report::{BackendReport, Report, RouteReport, SessionsReport};
 
 /// A table whose columns are as wide as what is in them; those of numbers are set to the right.
 #[derive(Debug)]
@@ -188,6 +188,78 @@ pub(super) fn listeners(report: &Report) -> String {
         ]);
     }
     table.lines().join("\n") + "\n"
+}
+
+/// Each route.
+pub(super) fn routes(told: &str) -> Option<(String, String)> {
+    let mut table = Table::new(&[
+        "LISTENER", "HOST", "PATH", "METHODS", "LEADS TO", "POLICY", ">2XX", ">3XX", ">4XX", ">5XX",
+    ]);
+    for it in RouteReport::read_all(told)? {
+        let or = |text: String, other: &str| {
+            if text.is_empty() {
+                other.to_owned()
+            } else {
+                text
+            }
+        };
+        let mut row = vec![
+            it.listener,
+            or(it.host, "*"),
+            or(it.path, "-"),
+            or(it.methods, "*"),
+            it.leads_to,
+            or(it.policy, "-"),
+        ];
+        let counts = it.responses.into_iter();
+        row.extend(counts.map(|it| it.map_or_else(|| "-".to_owned(), |count| count.to_string())));
+        table.row(row);
+    }
+    Some((table.lines().join("\n") + "\n", String::new()))
+}
+
+/// Each session, and what there is to say besides.
+pub(super) fn sessions(told: &str) -> Option<(String, String)> {
+    let told = SessionsReport::read(told)?;
+    let mut table = Table::new(&[
+        "ID",
+        "LISTENER",
+        "CLIENT",
+        "BACKEND",
+        "STATE",
+        ">AGE",
+        ">IN",
+        ">OUT",
+        ">REQUESTS",
+    ]);
+    let or_dash = |text: String| {
+        if text.is_empty() {
+            "-".to_owned()
+        } else {
+            text
+        }
+    };
+    for it in told.sessions {
+        table.row(vec![
+            it.id,
+            it.listener,
+            or_dash(it.client),
+            or_dash(it.backend),
+            it.state,
+            span(it.age_ms),
+            bytes(it.bytes_in),
+            bytes(it.bytes_out),
+            it.requests.to_string(),
+        ]);
+    }
+    let mut more = String::new();
+    for pid in &told.silent_pids {
+        let _ = writeln!(more, "weir: process {pid} has not told its sessions");
+    }
+    if !told.is_complete && told.silent_pids.is_empty() {
+        more += "weir: there are more; `--max N` has up to 10000 told\n";
+    }
+    Some((table.lines().join("\n") + "\n", more))
 }
 
 /// A number of bytes as a person reads it.

@@ -121,6 +121,7 @@ fn ask(socket: &Path) -> Result<Report, String> {
             Report::read(&body).ok_or_else(|| "weir says what is no status".to_owned())
         }
         Ok(Answer { body, .. }) => Err(body.trim_end().to_owned()),
+        Err(Failure::Late) => Err(client::LATE.to_owned()),
         Err(Failure::NotRunning(words) | Failure::Broken(words)) => Err(words),
     }
 }

@@ -83,6 +83,16 @@ const VERBS: &[Verb] = &[
         about: "why a request went where it went",
     },
     Verb {
+        name: "routes",
+        arguments: "",
+        about: "each route: where it leads, responses",
+    },
+    Verb {
+        name: "sessions",
+        arguments: "",
+        about: "each session: client, backend, bytes",
+    },
+    Verb {
         name: "top",
         arguments: "",
         about: "how everything goes, as it goes",
@@ -114,8 +124,8 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "kick",
-        arguments: "TARGET",
-        about: "ends what runs on it",
+        arguments: "TARGET|session ID",
+        about: "ends what runs on it, or one session",
     },
     Verb {
         name: "add",
@@ -166,6 +176,9 @@ fn options() -> Options {
         .optopt("", "wait", "with drain: return when it is empty", "TIME")
         .optopt("", "id", "with add: its identity, else the address", "NAME")
         .optopt("", "weight", "with add: its share of the traffic", "N")
+        .optopt("", "listener", "with sessions: of this listener", "NAME")
+        .optopt("", "backend", "with sessions: of this target", "TARGET")
+        .optopt("", "max", "with sessions: so many, by default 1000", "N")
         .optflag("h", "help", "print this");
     options
 }
@@ -214,6 +227,10 @@ pub fn run(words: &[String]) -> Outcome {
         wait: matches.opt_str("wait"),
         id: matches.opt_str("id"),
         weight: matches.opt_str("weight"),
+        filters: ["listener", "backend", "max"]
+            .into_iter()
+            .filter_map(|name| Some((name, matches.opt_str(name)?)))
+            .collect(),
     };
     asked.carry_out(verb).unwrap_or_else(hint)
 }
@@ -258,6 +275,8 @@ struct Asked {
     wait: Option<String>,
     id: Option<String>,
     weight: Option<String>,
+    /// Which sessions are meant.
+    filters: Vec<(&'static str, String)>,
 }
 
 impl Asked {
@@ -274,6 +293,8 @@ impl Asked {
                     tables::backends(report, only).ok_or_else(unknown)
                 }))
             }
+            "routes" => Ok(self.table("/routes", tables::routes)),
+            "sessions" => Ok(self.sessions()),
             "top" => Ok(match top::run(&self.socket) {
                 Ok(()) => Outcome::default(),
                 Err(words) => Outcome::failed(EXIT_REFUSED, &words),
@@ -288,6 +309,10 @@ impl Asked {
             }
             "drain" => self.drain(),
             "add" => self.add(),
+            "kick" if self.arguments.len() == 2 && self.arguments[0] == "session" => {
+                let id = escaped(&self.arguments[1]);
+                Ok(self.post(&format!("/kick?session={id}")))
+            }
             "disable" | "enable" | "kick" | "remove" => {
                 let target = escaped(self.argument(0, "TARGET")?);
                 Ok(self.post(&format!("/{verb}?target={target}")))
@@ -371,6 +396,29 @@ impl Asked {
         Ok(self.post(&target))
     }
 
+    fn sessions(&self) -> Outcome {
+        let parameters = self.filters.iter();
+        let parameters = parameters.map(|(name, value)| format!("{name}={}", escaped(value)));
+        let parameters: Vec<String> = parameters.collect();
+        let target = format!("/sessions?{}", parameters.join("&"));
+        self.table(&target, tables::sessions)
+    }
+
+    /// What is there, as a table and what there is to say besides, or as it is.
+    fn table(&self, target: &str, table: fn(&str) -> Option<(String, String)>) -> Outcome {
+        let told = self.get(target);
+        if self.is_json || told.status != EXIT_OK {
+            return told;
+        }
+        match table(&told.text) {
+            Some((text, errors)) => Outcome {
+                errors,
+                ..Outcome::done(text)
+            },
+            None => Outcome::failed(EXIT_REFUSED, "weir says what cannot be understood"),
+        }
+    }
+
     fn argument(&self, at: usize, what: &str) -> Result<&str, String> {
         let argument = self.arguments.get(at).map(String::as_str);
         argument.ok_or_else(|| format!("{what} is missing"))
@@ -405,6 +453,7 @@ impl Asked {
             Ok(Answer { status: 200, body }) => Outcome::done(body),
             Ok(Answer { body, .. }) => Outcome::failed(EXIT_REFUSED, &body),
             Err(Failure::NotRunning(words)) => Outcome::failed(EXIT_NOT_RUNNING, &words),
+            Err(Failure::Late) => Outcome::failed(EXIT_REFUSED, client::LATE),
             Err(Failure::Broken(words)) => Outcome::failed(EXIT_REFUSED, &words),
         }
     }

@@ -120,6 +120,7 @@ impl Attendant {
                 Ok((AdminOrder::Outline(outline), _)) => self.seen.adopt(outline),
                 Ok((AdminOrder::Facts(facts), _)) => self.seen.facts = facts,
                 Ok((AdminOrder::Reply { ticket, reply }, _)) => self.reply(ticket, &reply),
+                Ok((AdminOrder::LogLevel(level), _)) => set_log_level(level, false),
                 Ok((AdminOrder::Begin { .. }, _)) | Err(_) => {
                     error!("the supervisor says what cannot be understood");
                 }

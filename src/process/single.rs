@@ -18,6 +18,7 @@ use crate::control::verdict::Outcome;
 use crate::control::workforce::{News, Revision, Workforce};
 use crate::control::{Refusal, share_memory};
 use crate::core::address::UnresolvedName;
+use crate::core::sessions::SessionQuery;
 use crate::live::LiveWorker;
 use crate::process::serving::Serving;
 use crate::process::{connections_max, fit_descriptors};
@@ -176,6 +177,15 @@ impl Workforce for Single {
 
     fn kick(&mut self, upstream: &str, backend: Option<&str>) {
         self.serving.worker.kick(upstream, backend);
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        vec![std::process::id()]
+    }
+
+    fn ask_sessions(&mut self, pid: u32, ask: u32, query: SessionQuery) {
+        let part = self.serving.worker.on_session_query(&query);
+        self.news.push_back(News::Sessions { pid, ask, part });
     }
 
     fn is_ending(&self) -> bool {

@@ -116,7 +116,11 @@ impl Beginning {
                     }));
                 }
                 WorkerOrder::Leave | WorkerOrder::Drain | WorkerOrder::Stop => return Ok(None),
-                WorkerOrder::Resolved(..) | WorkerOrder::Kick { .. } | WorkerOrder::Look => {}
+                WorkerOrder::Resolved(..)
+                | WorkerOrder::Kick { .. }
+                | WorkerOrder::LogLevel(_)
+                | WorkerOrder::Sessions { .. }
+                | WorkerOrder::Look => {}
             }
         }
     }
@@ -267,6 +271,11 @@ impl WorkerProcess {
             }
             WorkerOrder::Kick { upstream, backend } => {
                 self.serving.worker.kick(&upstream, backend.as_deref());
+            }
+            WorkerOrder::LogLevel(level) => set_log_level(level, false),
+            WorkerOrder::Sessions { ask, query } => {
+                let part = self.serving.worker.on_session_query(&query);
+                self.report(&WorkerReport::Sessions { ask, part });
             }
             // This very turn looks.
             WorkerOrder::Look => {}

@@ -26,9 +26,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use log::{error, warn};
+use log::{debug, error, warn};
 
-use crate::board::{Board, NAMES_MAX, words_within};
+use crate::board::{Board, BoardFull, NAMES_MAX, words_within};
 use crate::cli::Args;
 use crate::config::Source;
 use crate::config::model::{AccessLog, Config, Listener as ListenerSettings};
@@ -43,6 +43,7 @@ use crate::control::workforce::{Legacy, News, Revision, Workforce};
 use crate::control::{EXIT_BIND, EXIT_CUT, FIRST_FREE_KEY, Refusal, share_memory, workers_wanted};
 use crate::core::address::UnresolvedName;
 use crate::core::memory_limit::MemoryLimits;
+use crate::core::sessions::SessionQuery;
 use crate::core::time::Tick;
 use crate::net::Net as _;
 use crate::reactor::Reactor;
@@ -146,6 +147,8 @@ struct Supervisor {
     sockets: Sockets,
     /// None when lines go to standard output.
     access_log: Option<File>,
+    /// Given by hand; none is that of the configuration.
+    log_level: Option<log::LevelFilter>,
     /// None without TLS.
     ticket_keys: Vec<TicketKey>,
     cpus: Vec<usize>,
@@ -160,6 +163,8 @@ struct Supervisor {
     /// Whether a worker that was told to end had to cut sessions.
     was_cut: bool,
     has_served: bool,
+    /// How often the others began to accept for a worker that did not turn.
+    rescues: u64,
     next_look: Tick,
     stats: Stats,
     /// What the controller is to know.
@@ -198,6 +203,7 @@ impl Supervisor {
             round: 0,
             sockets: Sockets::default(),
             access_log: None,
+            log_level: None,
             ticket_keys: Vec::new(),
             cpus,
             workers: Vec::new(),
@@ -208,6 +214,7 @@ impl Supervisor {
             ended: None,
             was_cut: false,
             has_served: false,
+            rescues: 0,
             next_look: now,
             stats: Stats::new(now),
             news: VecDeque::new(),
@@ -247,7 +254,7 @@ impl Supervisor {
         if self.access_log.is_none() {
             self.access_log = open_access_log(self.config.access_log.as_ref())?;
         }
-        let published = self.board.publish(&self.config.column_names());
+        let published = self.publish(&self.config);
         published.map_err(|full| Refusal {
             code: EXIT_BIND,
             message: full.to_string(),
@@ -255,6 +262,19 @@ impl Supervisor {
         self.stats.adopt(self.now, self.config.stats_interval);
         self.set_worker_count(workers_wanted(&self.args, &self.config));
         Ok(())
+    }
+
+    /// Lists all that is counted; routes only where that leaves half of the room, so that they keep
+    /// nobody out who comes by a reload.
+    fn publish(&self, config: &Config) -> Result<(), BoardFull> {
+        let names = config.column_names();
+        let all = [names.clone(), config.route_column_names()].concat();
+        let is_half_free = 2 * all.len() <= self.board.names();
+        if is_half_free && self.board.publish(&all).is_ok() {
+            return Ok(());
+        }
+        debug!("routes are not counted one by one, to leave room for names");
+        self.board.publish(&names)
     }
 
     /// So many workers there are to be: those that lack are started at once, and the last leave.
@@ -309,8 +329,11 @@ impl Supervisor {
             while let Some(worker) = &mut self.workers[index].handle
                 && let Some(report) = worker.next_report()
             {
-                let key = worker.key;
+                let (key, pid) = (worker.key, worker.pid);
                 match report {
+                    WorkerReport::Sessions { ask, part } => {
+                        self.news.push_back(News::Sessions { pid, ask, part });
+                    }
                     WorkerReport::Ready => self.on_ready(index),
                     WorkerReport::Asked => self.on_asked(index),
                     WorkerReport::Left => {}
@@ -324,8 +347,16 @@ impl Supervisor {
         let mut left = Vec::new();
         for worker in self.leaving.iter_mut().chain(self.upgrade.old_mut()) {
             while let Some(report) = worker.next_report() {
-                if report == WorkerReport::Left {
-                    left.push(worker.key);
+                match report {
+                    WorkerReport::Left => left.push(worker.key),
+                    WorkerReport::Sessions { ask, part } => {
+                        let pid = worker.pid;
+                        self.news.push_back(News::Sessions { pid, ask, part });
+                    }
+                    WorkerReport::Ready
+                    | WorkerReport::Asked
+                    | WorkerReport::Adopted { .. }
+                    | WorkerReport::Refused { .. } => {}
                 }
             }
         }
@@ -386,6 +417,10 @@ impl Workforce for Supervisor {
         self.workers.len() as u64
     }
 
+    fn rescues(&self) -> u64 {
+        self.rescues
+    }
+
     fn start(&mut self, names: &Names) -> Result<(), Refusal> {
         if self.is_upgrading() {
             self.begin_relieving(names);
@@ -441,6 +476,28 @@ impl Workforce for Supervisor {
         self.tell_all(&order);
         // They have sessions still.
         self.leaving.iter_mut().for_each(|it| it.send(&order));
+    }
+
+    fn set_log_level(&mut self, level: log::LevelFilter) {
+        self.log_level = Some(level);
+        let order = WorkerOrder::LogLevel(level);
+        self.tell_all(&order);
+        self.leaving.iter_mut().for_each(|it| it.send(&order));
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        let begun = |it: &&WorkerHandle| it.phase != WorkerPhase::Starting;
+        self.all_workers().filter(begun).map(|it| it.pid).collect()
+    }
+
+    fn ask_sessions(&mut self, pid: u32, ask: u32, query: SessionQuery) {
+        let running = self.workers.iter_mut().filter_map(|it| it.handle.as_mut());
+        let mut all = running
+            .chain(&mut self.leaving)
+            .chain(self.upgrade.old_mut());
+        if let Some(worker) = all.find(|it| it.pid == pid) {
+            worker.send(&WorkerOrder::Sessions { ask, query });
+        }
     }
 
     fn set_access_log(&mut self, access_log: AccessSink) {

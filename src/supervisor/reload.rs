@@ -64,11 +64,12 @@ impl Supervisor {
         let sockets = self.sockets.of_with(&config, &fresh);
         let bundle = Bundle::write(&config, names.known(), &sockets)
             .map_err(|error| format!("no memory for the configuration: {error}"))?;
-        let published = self.board.publish(&config.column_names());
+        let published = self.publish(&config);
         published.map_err(|full| full.to_string())?;
         self.sockets.commit(&config, fresh);
         self.source = source;
         self.config = config;
+        self.log_level = None;
         self.round = self.round.wrapping_add(1);
         self.access_log = revision.access_log.into_file();
         self.stats.adopt(self.now, self.config.stats_interval);

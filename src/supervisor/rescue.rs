@@ -102,6 +102,9 @@ impl Supervisor {
         let slots = self.sockets.slots();
         for (index, managed) in self.workers.iter_mut().enumerate() {
             if let Some(worker) = &mut managed.handle {
+                let is_ill = worker.phase == WorkerPhase::Serving && !worker.is_well();
+                let was_ill = std::mem::replace(&mut worker.is_relieved, is_ill);
+                self.rescues += u64::from(is_ill && !was_ill);
                 worker.accept_from(slots_of(index, &well, slots));
             }
         }

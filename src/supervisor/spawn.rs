@@ -160,6 +160,9 @@ impl Supervisor {
         let slots = self.slots_at_start(number);
         worker.accept_from(slots);
         worker.send_with(&WorkerOrder::Adopt { round }, &[bundle.as_fd()]);
+        if let Some(level) = self.log_level {
+            worker.send(&WorkerOrder::LogLevel(level));
+        }
         Ok(worker)
     }
 
@@ -169,7 +172,7 @@ impl Supervisor {
         Bundle::write(&self.config, names.known(), &sockets)
     }
 
-    fn all_workers(&self) -> impl Iterator<Item = &WorkerHandle> {
+    pub(super) fn all_workers(&self) -> impl Iterator<Item = &WorkerHandle> {
         let running = self
             .workers
             .iter()

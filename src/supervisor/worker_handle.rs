@@ -45,6 +45,8 @@ pub(crate) struct WorkerHandle {
     pub(crate) stopped: bool,
     /// It does not turn.
     pub(crate) stuck: bool,
+    /// Whether the others accept for it, and that has been counted.
+    pub(crate) is_relieved: bool,
     channel: Option<Channel>,
     waiting: VecDeque<(Secret, Vec<OwnedFd>)>,
     /// Sockets that it was given.
@@ -71,6 +73,7 @@ impl WorkerHandle {
             round: 0,
             stopped: false,
             stuck: false,
+            is_relieved: false,
             channel: Some(channel),
             waiting: VecDeque::new(),
             sockets: HashSet::new(),

@@ -166,6 +166,13 @@ fn or_later(moved: rustix::io::Result<usize>) -> io::Result<Option<usize>> {
     }
 }
 
+/// The process that has opened the Unix socket which this one is connected to.
+#[must_use]
+pub fn opener(connected: impl AsFd) -> Option<u32> {
+    let credentials = sockopt::socket_peercred(connected).ok()?;
+    u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()
+}
+
 /// Who this process is to those it asks.
 #[must_use]
 pub fn own_user() -> u32 {

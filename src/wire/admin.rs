@@ -9,6 +9,7 @@ use crate::admin::guard::Rules;
 use crate::admin::outline::{
     BackendOutline, Facts, ListenerOutline, Outline, Phase, RouteOutline, UpstreamOutline,
 };
+use crate::core::sessions::GlobalName;
 use crate::sys::channel::{Channel, MESSAGE_BYTES_MAX, Packet};
 use crate::sys::memory_file;
 use crate::wire::codec::Reader;
@@ -35,6 +36,8 @@ pub(crate) enum AdminOrder {
     Facts(Facts),
     /// What came of an errand.
     Reply { ticket: Ticket, reply: Reply },
+    /// Log from this level up.
+    LogLevel(log::LevelFilter),
 }
 
 /// From the process at the door.
@@ -47,17 +50,18 @@ pub(crate) enum AdminReport {
 structures! {
     Outline { round, listeners, upstreams }
     ListenerOutline { name, address, mode, column, expects_hello, expires_unix_s, routes }
-    RouteOutline { name, leads_to, column }
+    RouteOutline { name, host, path, methods, is_proxied, leads_to, column }
     UpstreamOutline { name, algorithm, column, is_checked, backends }
     BackendOutline { name, address, column, weight }
     Facts {
         version, started_unix_s, adopted_unix_s, reloads_done, reloads_refused, last_reload_done,
-        phase, workers_wanted, pid,
+        phase, workers_wanted, rescues, pid,
     }
-    Rules { token, reads_are_open }
+    Rules { token, reads_are_open, is_loopback }
     Errand { ticket, who, action }
     Target { upstream, backend }
     NewBackend { address, id, weight }
+    GlobalName { pid, name }
 }
 
 choices! {
@@ -66,13 +70,13 @@ choices! {
         0 = Reload { resets }, 1 = Reopen, 2 = Upgrade, 3 = Quit, 4 = Stop,
         5 = Steer { target, change }, 6 = Add { upstream, backend }, 7 = Remove { target },
         8 = Kick { target }, 9 = KickSession { id }, 10 = LogLevel { level }, 11 = ShowConfig,
-        12 = ShowSessions { count_max },
+        12 = ShowSessions { filter, count_max },
     }
     Change { 0 = Drain, 1 = Disable, 2 = Enable, 3 = Weight { weight } }
-    Reply { 0 = Done(text), 1 = Refused(text) }
+    Reply { 0 = Done(text), 1 = Refused(text), 2 = Told(text) }
     AdminOrder {
         0 = Begin { rules, quiet, sandbox }, 1 = Outline(outline), 2 = Facts(facts),
-        3 = Reply { ticket, reply },
+        3 = Reply { ticket, reply }, 4 = LogLevel(level),
     }
     AdminReport { 0 = Errand(errand) }
 }
@@ -161,6 +165,7 @@ mod tests {
             rules: Rules {
                 token: Some(b"abc".to_vec()),
                 reads_are_open: true,
+                is_loopback: true,
             },
             quiet: false,
             sandbox: true,

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use crate::core::address::UnresolvedName;
+use crate::core::sessions::{SessionQuery, SessionsPart};
 use crate::core::slots::Slots;
 use crate::sys::channel::{MESSAGE_BYTES_MAX, MESSAGE_DESCRIPTORS_MAX};
 use crate::tls::material::{Secret, TicketKey};
@@ -47,6 +48,15 @@ pub(crate) enum WorkerOrder {
     Resolved(UnresolvedName, Vec<SocketAddr>),
     /// Something on the board has changed that should not wait for the next event.
     Look,
+    /// Tell of sessions, or end one.
+    Sessions {
+        /// Numbers what is asked.
+        ask: u32,
+        /// What is asked.
+        query: SessionQuery,
+    },
+    /// Log from this level up, whatever the configuration says.
+    LogLevel(log::LevelFilter),
     /// End what runs on a backend of an upstream, or on all of them.
     Kick {
         /// The upstream's name.
@@ -76,6 +86,13 @@ pub(crate) enum WorkerReport {
         /// As in the order.
         round: u32,
     },
+    /// What was asked of sessions, or a part of it.
+    Sessions {
+        /// As in the order.
+        ask: u32,
+        /// What there is to tell.
+        part: SessionsPart,
+    },
     /// It cannot adopt a configuration, and goes on with the one it has.
     Refused {
         /// As in the order.
@@ -97,12 +114,15 @@ const LOOK: u8 = 9;
 const LEAVE: u8 = 10;
 const TICKET_KEYS: u8 = 11;
 const KICK: u8 = 12;
+const LOG_LEVEL: u8 = 13;
+const SESSIONS: u8 = 14;
 
 const READY: u8 = 1;
 const REFUSED: u8 = 3;
 const LEFT: u8 = 4;
 const ASKED: u8 = 5;
 const ADOPTED: u8 = 6;
+const TOLD_SESSIONS: u8 = 7;
 
 impl WorkerOrder {
     pub(crate) fn encode(&self) -> Secret {
@@ -142,6 +162,15 @@ impl WorkerOrder {
                 to.addresses(addresses);
             }
             Self::Look => to.u8(LOOK),
+            Self::Sessions { ask, query } => {
+                to.u8(SESSIONS);
+                to.u32(*ask);
+                query.write(&mut to);
+            }
+            Self::LogLevel(level) => {
+                to.u8(LOG_LEVEL);
+                level.write(&mut to);
+            }
             Self::Kick { upstream, backend } => {
                 to.u8(KICK);
                 to.text(upstream);
@@ -180,6 +209,11 @@ impl WorkerOrder {
                 Self::Resolved(UnresolvedName { host, port }, from.addresses()?)
             }
             LOOK => Self::Look,
+            SESSIONS => Self::Sessions {
+                ask: from.u32()?,
+                query: WireValue::read(&mut from)?,
+            },
+            LOG_LEVEL => Self::LogLevel(WireValue::read(&mut from)?),
             KICK => Self::Kick {
                 upstream: from.text()?,
                 backend: WireValue::read(&mut from)?,
@@ -198,6 +232,11 @@ impl WorkerReport {
             Self::Ready => to.u8(READY),
             Self::Left => to.u8(LEFT),
             Self::Asked => to.u8(ASKED),
+            Self::Sessions { ask, part } => {
+                to.u8(TOLD_SESSIONS);
+                to.u32(*ask);
+                part.write(&mut to);
+            }
             Self::Adopted { round } => {
                 to.u8(ADOPTED);
                 to.u32(*round);
@@ -217,6 +256,10 @@ impl WorkerReport {
             READY => Self::Ready,
             LEFT => Self::Left,
             ASKED => Self::Asked,
+            TOLD_SESSIONS => Self::Sessions {
+                ask: from.u32()?,
+                part: WireValue::read(&mut from)?,
+            },
             ADOPTED => Self::Adopted { round: from.u32()? },
             REFUSED => Self::Refused {
                 round: from.u32()?,
@@ -251,6 +294,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::sessions::{SessionFilter, SessionName, SessionRow, SessionState};
     use crate::tls::material::TICKET_SECRET_BYTES;
 
     fn name() -> impl Strategy<Value = UnresolvedName> {
@@ -279,6 +323,8 @@ mod tests {
             Just(WorkerOrder::AccessLog),
             prop::collection::vec(ticket_key(), 0..4).prop_map(WorkerOrder::TicketKeys),
             Just(WorkerOrder::Look),
+            Just(WorkerOrder::LogLevel(log::LevelFilter::Debug)),
+            (any::<u32>(), query()).prop_map(|(ask, query)| WorkerOrder::Sessions { ask, query }),
             (".{0,99}", prop::option::of(".{0,99}"))
                 .prop_map(|(upstream, backend)| WorkerOrder::Kick { upstream, backend }),
             Just(WorkerOrder::Leave),
@@ -287,11 +333,44 @@ mod tests {
         ]
     }
 
+    fn query() -> impl Strategy<Value = SessionQuery> {
+        let filter = (prop::option::of(".{0,99}"), prop::option::of(".{0,99}"));
+        let filter = filter.prop_map(|(listener, backend)| SessionFilter { listener, backend });
+        prop_oneof![
+            (filter, any::<u32>()).prop_map(|(filter, from)| SessionQuery::List { filter, from }),
+            (any::<u32>(), any::<u32>())
+                .prop_map(|(key, generation)| SessionQuery::Kick(SessionName { key, generation })),
+        ]
+    }
+
+    fn part() -> impl Strategy<Value = SessionsPart> {
+        let client = any::<Option<(std::net::IpAddr, u16)>>();
+        let states = [SessionState::Idle, SessionState::Relaying];
+        let row = (any::<[u32; 2]>(), any::<[u64; 4]>(), client, ".{0,99}");
+        let row = (row, prop::sample::select(states.to_vec())).prop_map(|(row, state)| {
+            let ([key, generation], [age_ms, bytes_in, bytes_out, requests], client, name) = row;
+            SessionRow {
+                name: SessionName { key, generation },
+                listener: name.clone(),
+                client: client.map(SocketAddr::from),
+                backend: name,
+                state,
+                age_ms,
+                bytes_in,
+                bytes_out,
+                requests,
+            }
+        });
+        let rows = prop::collection::vec(row, 0..3);
+        (rows, any::<Option<u32>>()).prop_map(|(rows, next)| SessionsPart { rows, next })
+    }
+
     fn report() -> impl Strategy<Value = WorkerReport> {
         prop_oneof![
             Just(WorkerReport::Ready),
             Just(WorkerReport::Left),
             Just(WorkerReport::Asked),
+            (any::<u32>(), part()).prop_map(|(ask, part)| WorkerReport::Sessions { ask, part }),
             any::<u32>().prop_map(|round| WorkerReport::Adopted { round }),
             (any::<u32>(), ".{0,500}")
                 .prop_map(|(round, reason)| WorkerReport::Refused { round, reason }),

@@ -8,4 +8,5 @@ mod codec;
 pub(crate) mod handover;
 pub(crate) mod messages;
 mod model;
+mod sessions;
 pub(crate) mod value;

@@ -62,7 +62,7 @@ parts! {
         }
         Http {
             routes, trusted_proxies, via, forwarded, request_id, trace, forwarded_fields,
-            head_bytes_max, fields_max, body_bytes_max, requests_max, error_pages,
+            head_bytes_max, fields_max, body_bytes_max, requests_max, monitor_path, error_pages,
             redirect_to_https, hsts,
         }
         HttpsRedirect { status, port }

@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::board::{Board, RouteColumn};
 use crate::config::model::{self, Config, Mode};
 use crate::core::address::Address;
 use crate::core::limit::RateLimit;
@@ -75,7 +76,8 @@ impl<N: Net> Worker<N> {
         for (place, (slot, settings)) in slots.iter().zip(&config.listeners).enumerate() {
             let material = config.material.listeners.get(place);
             let material = material.and_then(Option::as_ref);
-            self.set_listener(*slot, settings, material, &upstreams);
+            let counted = config.routes_counted(place);
+            self.set_listener(*slot, (settings, counted), material, &upstreams);
             if self.shared.listeners[*slot].secured_since == Some(self.shared.timers.now) {
                 // Those that are there came in the clear.
                 self.hasten_clients_of(*slot);
@@ -83,6 +85,9 @@ impl<N: Net> Worker<N> {
         }
         self.close_missing_listeners(&slots, &mut adopted);
         self.adopt_globals(&config);
+        self.shared
+            .upstreams
+            .look_at_first_round(&self.shared.board);
         Ok(adopted)
     }
 
@@ -178,6 +183,10 @@ impl<N: Net> Worker<N> {
         if let Some(slot) = free.filter(|slot| !fresh.contains(slot)) {
             let column = self.shared.listeners[slot].column;
             self.shared.board.close(column);
+            let routes = std::mem::take(&mut self.shared.listeners[slot].route_columns);
+            for (_, column) in routes {
+                self.shared.board.close(column);
+            }
             if let Some(column) = self.shared.listeners[slot].handshakes {
                 self.shared.board.close(column);
             }
@@ -212,6 +221,7 @@ impl<N: Net> Worker<N> {
             proxies: None,
             stranger_log: RateLimit::new(LOG_PERIOD_MS),
             column: self.shared.board.open(&settings.column_name()),
+            route_columns: Vec::new(),
             handshakes: None,
         }
     }
@@ -219,7 +229,7 @@ impl<N: Net> Worker<N> {
     fn set_listener(
         &mut self,
         slot: ListenerSlot,
-        settings: &model::Listener,
+        (settings, counted): (&model::Listener, usize),
         material: Option<&ListenerMaterial>,
         upstreams: &[UpstreamSlot],
     ) {
@@ -249,14 +259,20 @@ impl<N: Net> Worker<N> {
                 listener.is_http = false;
             }
             Mode::Tls { .. } => listener.is_http = false,
-            Mode::Http(http) => match Site::new(&settings.column_name(), http, upstreams) {
-                Ok(site) => {
-                    listener.is_http = true;
-                    listener.site = Some(Arc::new(site));
+            Mode::Http(http) => {
+                let counted = http.routes[..counted].iter();
+                let names = counted.map(|it| settings.route_column_name(it)).collect();
+                let board = &mut self.shared.board;
+                let columns = columns_of(names, &mut listener.route_columns, board);
+                match Site::new(&settings.column_name(), http, upstreams, &columns) {
+                    Ok(site) => {
+                        listener.is_http = true;
+                        listener.site = Some(Arc::new(site));
+                    }
+                    // The configuration refuses what a site cannot take, so this is ours to mend.
+                    Err(error) => log::error!("listener {}: {error}", settings.name),
                 }
-                // The configuration refuses what a site cannot take, so this is ours to mend.
-                Err(error) => log::error!("listener {}: {error}", settings.name),
-            },
+            }
         }
     }
 
@@ -278,4 +294,33 @@ impl<N: Net> Worker<N> {
     pub fn may_adopt(&self) -> bool {
         self.stage == Stage::Serving
     }
+}
+
+/// The columns of routes that are called so: those that they had, or new ones. Those that no route
+/// has any more are closed, as nobody counts in them from here on.
+fn columns_of(
+    names: Vec<String>,
+    known: &mut Vec<(String, RouteColumn)>,
+    board: &mut Board,
+) -> Vec<RouteColumn> {
+    let mut before = std::mem::take(known);
+    let mut column_of = |name: String| {
+        if let Some((_, column)) = known.iter().find(|(it, _)| *it == name) {
+            return *column;
+        }
+        let had = before
+            .iter()
+            .position(|(it, column)| *it == name && column.is_listed());
+        let column = match had {
+            Some(at) => before.swap_remove(at).1,
+            None => board.open(&name),
+        };
+        known.push((name, column));
+        column
+    };
+    let columns = names.into_iter().map(&mut column_of).collect();
+    for (_, column) in before {
+        board.close(column);
+    }
+    columns
 }

@@ -56,6 +56,7 @@ impl<N: Net> Worker<N> {
     /// serves what is queued.
     pub fn leave(&mut self) {
         self.drain();
+        self.shared.listeners.are_left = true;
         for slot in 0..self.shared.listeners.list.len() {
             self.stop_listening(key_of(slot));
         }
@@ -81,7 +82,7 @@ impl<N: Net> Worker<N> {
     /// Ends what runs on a backend of an upstream, or on all of them. Who has had its last answer
     /// loses nothing.
     pub fn kick(&mut self, upstream: &str, backend: Option<&str>) {
-        let members = self.shared.upstreams.members_of(upstream, backend);
+        let members = self.shared.upstreams.named(upstream, backend);
         let is_theirs = |session: &Session<N>| {
             let used = session.backend();
             used.is_some_and(|it| members.contains(&it))

@@ -153,6 +153,9 @@ impl UpstreamTable {
             self.tell_ejection(board, id);
         }
         self.tell_finding(board, id, outcome.err());
+        if self.first_unchecked.is_some() {
+            self.look_at_first_round(board);
+        }
         self.refresh_up(board, id);
     }
 

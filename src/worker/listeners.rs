@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use log::{debug, error};
 
-use crate::board::{HandshakeColumn, ListenerColumn};
+use crate::board::{HandshakeColumn, ListenerColumn, RouteColumn};
 use crate::config::model;
 use crate::core::address::Address;
 use crate::core::limit::RateLimit;
@@ -59,6 +59,8 @@ pub(crate) struct ListenerState<N: Net> {
     pub(crate) proxies: Option<model::ProxyProtocol>,
     pub(crate) stranger_log: RateLimit,
     pub(crate) column: ListenerColumn,
+    /// Those of its routes that are counted, by what they are called.
+    pub(crate) route_columns: Vec<(String, RouteColumn)>,
     /// Once it has expected handshakes.
     pub(crate) handshakes: Option<HandshakeColumn>,
 }
@@ -109,6 +111,8 @@ pub(crate) struct ListenerTable<N: Net> {
     pub(crate) slots: Slots,
     /// When the worker was asked to stop; once it no longer accepts, since then.
     pub(crate) draining_since: Option<Tick>,
+    /// Whether others have taken over its sockets, so that weir goes on.
+    pub(crate) are_left: bool,
 }
 
 impl<N: Net> Index<ListenerSlot> for ListenerTable<N> {
@@ -132,6 +136,7 @@ impl<N: Net> ListenerTable<N> {
             list: Vec::new(),
             slots,
             draining_since: None,
+            are_left: false,
         }
     }
 
@@ -140,6 +145,11 @@ impl<N: Net> ListenerTable<N> {
     pub(crate) fn parts_since(&self, listener: ListenerSlot) -> Option<Tick> {
         let removed = self[listener].removed_since;
         self.draining_since.or(removed)
+    }
+
+    /// Whether weir is about to end.
+    pub(crate) fn are_ending(&self) -> bool {
+        self.draining_since.is_some() && !self.are_left
     }
 
     /// Accepts from the sockets in these slots, and no more from others.

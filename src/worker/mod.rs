@@ -31,6 +31,7 @@ mod keys;
 mod layers;
 mod listeners;
 mod listening_sockets;
+mod listing;
 mod loads;
 mod memory;
 mod memory_queue;
@@ -105,6 +106,10 @@ pub use crate::worker::told::{Adopted, Census, Stage};
 
 /// How often at most one kind of warning about single connections is logged.
 const LOG_PERIOD_MS: u64 = 1_000;
+
+/// How long the first checks of all backends may put off that weir is ready: a name that has no
+/// address is not checked.
+const FIRST_ROUND_MAX: Duration = Duration::from_secs(10);
 
 /// Spare buffers kept for reuse, in bytes; what is given back beyond that is freed.
 const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -261,6 +266,8 @@ impl<N: Net> Worker<N> {
             fired: Vec::new(),
             due: Vec::new(),
         };
+        let round_end = start.now.after(FIRST_ROUND_MAX);
+        worker.shared.board.begin_first_round(round_end);
         worker.adopt_sockets(config, sockets, true)?;
         Ok(worker)
     }

@@ -29,6 +29,7 @@ use crate::worker::kept::Decisions;
 use crate::worker::keys::{ConnectionKey, ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listeners::ListenerTable;
 use crate::worker::preface::Prefaces;
+use crate::worker::site::Site;
 use crate::worker::timers::Timers;
 use crate::worker::transport::Endpoint;
 use crate::worker::turn::CloseReason;
@@ -130,6 +131,22 @@ impl<N: Net> Shared<N> {
     /// when it is sent.
     pub(crate) fn count_code(&self, listener: ListenerSlot, status: u16) {
         self.count(listener, CodeClass::of(status), 1);
+    }
+
+    /// The same of a route. What began before a reload counts for the listener alone, as its route
+    /// may be another one now.
+    pub(crate) fn count_route(
+        &self,
+        listener: ListenerSlot,
+        site: &Site,
+        route: usize,
+        status: u16,
+    ) {
+        let current = self.listeners[listener].site.as_deref();
+        if current.is_some_and(|it| std::ptr::eq(it, site)) {
+            let column = site.routes[route].column;
+            self.board.add(column, CodeClass::of(status), 1);
+        }
     }
 
     /// Notes how long something took at an upstream.

@@ -17,6 +17,7 @@ use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::attempt::Attempt;
+use crate::worker::backend_entry::BackendEntry;
 use crate::worker::keys::{UpstreamSlot, key_of};
 use crate::worker::timers::{Timeout, Timers};
 use crate::worker::upstreams::UpstreamTable;
@@ -284,6 +285,26 @@ impl UpstreamTable {
         write(board, column, BackendWord::Finding, finding.word());
         if before.is_none_or(|before| before.verdict != finding.verdict) {
             board.touch();
+        }
+    }
+
+    /// Looks whether every backend has been checked once, by whomever, and tells it.
+    #[cold]
+    pub(crate) fn look_at_first_round(&mut self, board: &Board) {
+        let Some(from) = self.first_unchecked else {
+            return;
+        };
+        let is_unchecked = |entry: &Option<BackendEntry>| {
+            let checked = entry.as_ref().filter(|it| it.probe.is_some());
+            checked.is_some_and(|it| {
+                let word = read(board, it.column, BackendWord::Finding);
+                it.column.is_listed() && Finding::read(word).is_none()
+            })
+        };
+        let mut left = self.entries.iter().skip(from);
+        self.first_unchecked = left.position(is_unchecked).map(|at| from + at);
+        if self.first_unchecked.is_none() {
+            board.end_first_round();
         }
     }
 

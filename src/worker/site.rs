@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::board::name_key;
+use crate::board::{RouteColumn, name_key};
 use crate::config::model::{self, Action, FixedResponse};
 use crate::core::http::claims::Claims;
 use crate::core::http::forwarded::Network;
@@ -30,6 +30,8 @@ pub(crate) struct Site {
     pub(crate) claims: Arc<Claims>,
     pub(crate) limits: HeadLimits,
     pub(crate) requests_max: Option<u64>,
+    /// The path at which weir tells whether it is ready.
+    pub(crate) monitor_path: Option<String>,
     pub(crate) error_pages: Vec<model::ErrorPage>,
     /// The line of each answer that goes over TLS; empty without one.
     hsts: Vec<u8>,
@@ -58,6 +60,8 @@ pub(crate) struct Route {
     /// They win over the upstream's.
     pub timeouts: model::TimeoutOverrides,
     pub(crate) act: Act,
+    /// Where its responses are counted.
+    pub(crate) column: RouteColumn,
 }
 
 /// What a route does.
@@ -106,7 +110,7 @@ pub(crate) struct Fixed {
 
 impl Site {
     /// The site of the listener with this column and these settings; `upstreams` gives the slot of
-    /// each upstream of the configuration.
+    /// each upstream of the configuration, `columns` are those of its first routes.
     ///
     /// # Errors
     /// What the configuration should have refused.
@@ -114,13 +118,16 @@ impl Site {
         column: &str,
         http: &model::Http,
         upstreams: &[UpstreamSlot],
+        columns: &[RouteColumn],
     ) -> Result<Self, String> {
         let mut rules: Vec<Rule> = http.routes.iter().map(rule).collect();
         // Behind all others, so that one for the same requests wins over it.
         rules.extend(http.redirect_to_https.map(|_| all_requests()));
         let table =
             RouteTable::new(&rules).map_err(|error| format!("route {}: bad prefix", error.rule))?;
-        let routes = http.routes.iter().map(|settings| {
+        let columns = columns.iter().copied();
+        let columns = columns.chain(std::iter::repeat(RouteColumn::UNLISTED));
+        let routes = http.routes.iter().zip(columns).map(|(settings, counted)| {
             let mut request_edits = edits(&settings.request_headers)?;
             let tells_id = take_over(&mut request_edits, http.request_id.as_deref())?;
             Ok(Route {
@@ -136,6 +143,7 @@ impl Site {
                 body_bytes_max: settings.body_bytes_max.or(http.body_bytes_max),
                 abort_on_close: settings.abort_on_close,
                 timeouts: settings.timeouts,
+                column: counted,
                 act: match &settings.action {
                     Action::Proxy(upstream) => Act::Proxy(upstreams[*upstream]),
                     Action::Respond(response) => Act::Respond(fixed(response)?),
@@ -161,6 +169,7 @@ impl Site {
                 fields_max: http.fields_max,
             },
             requests_max: http.requests_max,
+            monitor_path: http.monitor_path.clone(),
             error_pages: http.error_pages.clone(),
             hsts: http
                 .hsts
@@ -212,6 +221,7 @@ fn to_https(redirect: model::HttpsRedirect) -> Route {
         abort_on_close: None,
         timeouts: model::TimeoutOverrides::default(),
         act: Act::ToHttps(redirect),
+        column: RouteColumn::UNLISTED,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::core::wait_queue::WaitQueue;
 use crate::tls::{ClientSettings, Connection};
 use crate::worker::attempt::Attempt;
 use crate::worker::backend_entry::BackendEntry;
-use crate::worker::keys::{SessionId, UpstreamSlot};
+use crate::worker::keys::{SessionId, UpstreamSlot, key_of};
 use crate::worker::loads::Loads;
 use crate::worker::secure::Made;
 use crate::worker::timers::Timers;
@@ -99,6 +99,8 @@ pub(crate) struct UpstreamTable {
     pub(crate) seen_changes: u64,
     /// Whether somebody who waits for a full backend may go on.
     pub(crate) must_check_queues: bool,
+    /// The first of the entries that may not have been checked yet; none once all have.
+    pub(crate) first_unchecked: Option<usize>,
 }
 
 impl Index<UpstreamSlot> for UpstreamTable {
@@ -119,17 +121,17 @@ impl IndexMut<UpstreamSlot> for UpstreamTable {
 const OVERTAKEN_MAX: usize = 8;
 
 impl UpstreamTable {
-    /// The backends that bear these names: all of an upstream, or one.
-    pub(crate) fn members_of(&self, upstream: &str, backend: Option<&str>) -> Vec<BackendId> {
-        let all = self.list.iter().filter(|it| it.name == upstream);
-        let members = all.flat_map(|it| it.members.iter().copied());
-        let label = backend.map(|backend| format!("{upstream}/{backend}"));
-        let is_meant = |id: &BackendId| match (&label, &self.entries[id.0 as usize]) {
-            (None, _) => true,
-            (Some(label), Some(entry)) => entry.label == *label,
-            (Some(_), None) => false,
+    /// The backends that bear these names: all of an upstream, or one. One that was removed and is
+    /// back has two entries while it has sessions from before.
+    pub(crate) fn named(&self, upstream: &str, backend: Option<&str>) -> Vec<BackendId> {
+        let is_meant = |entry: &BackendEntry| {
+            let rest = entry.label.strip_prefix(upstream);
+            let name = rest.and_then(|rest| rest.strip_prefix('/'));
+            name.is_some_and(|name| backend.is_none_or(|it| it == name))
         };
-        members.filter(is_meant).collect()
+        let entries = self.entries.iter().enumerate();
+        let meant = entries.filter(|(_, entry)| entry.as_ref().is_some_and(is_meant));
+        meant.map(|(index, _)| BackendId(key_of(index))).collect()
     }
 
     /// None yet.
@@ -141,6 +143,7 @@ impl UpstreamTable {
             loads: Loads::default(),
             seen_changes: 0,
             must_check_queues: false,
+            first_unchecked: Some(0),
         }
     }
 

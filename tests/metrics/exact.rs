@@ -32,6 +32,7 @@ fn settled(samples: &Samples, count: f64) -> bool {
         (REQUESTS, ""),
         (RESPONSES, "code_class=\"2xx\""),
         ("weir_listener_ends_total", "why=\"ok\""),
+        ("weir_route_responses_total", "code_class=\"2xx\""),
         ("weir_backend_responses_total", "code_class=\"2xx\""),
         ("weir_backend_response_seconds_count", ""),
         ("weir_request_duration_seconds_count", ""),

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use weir::board::{
-    self, BackendCell, BackendColumn, BackendWord, Board, Column, Counted, ListenerCell,
+    self, BackendCell, BackendColumn, BackendWord, Board, Cell, Column, Counted, CountedListeners,
+    ListenerCell,
 };
 use weir::config::model::{Config, Mode};
 use weir::core::address::{Address, BackendAddress};
@@ -304,7 +305,7 @@ impl Machine {
     }
 
     /// A count of the listener over all rows.
-    pub(crate) fn listener_total(&self, cell: ListenerCell) -> u64 {
+    pub(crate) fn listener_total(&self, cell: impl Cell<CountedListeners>) -> u64 {
         let column = self.column(&self.config.listeners[0].column_name());
         self.board.total(column, cell)
     }

@@ -29,3 +29,4 @@ mod rules;
 mod scenario;
 mod seeds;
 mod send_proxy;
+mod steered;

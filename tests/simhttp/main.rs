@@ -23,6 +23,7 @@ mod half_closed;
 mod idle;
 mod memory;
 mod message;
+mod monitor;
 mod play;
 mod secure;
 mod sticky;

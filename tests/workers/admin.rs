@@ -1,6 +1,7 @@
 //! The admin door: what is asked there and answered, who may act, and what hostile callers cost.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,11 +13,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::process::{Finished, binary};
-use crate::harness::{Config, Launch, Load, Named, Scratch, Signal, ask, eventually, run};
+use crate::harness::{Config, Gate, Launch, Load, Named, Scratch, Signal, ask, eventually, run};
 use crate::machine::{Machine, config, descriptors, private_kib, signal};
 
 /// Every way to serve: a process on its own, and workers under a supervisor.
 const KINDS: [&str; 2] = ["1", "3"];
+/// A check that may be answered late.
+const CHECK: &str = "health_check: {path: /up, interval: 1m, timeout: 1m}";
 /// How long a caller waits for its answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 const TOKEN: &str = "0123456789abcdef-token";
@@ -31,7 +34,7 @@ struct Asked {
     scratch: Scratch,
 }
 
-fn start(workers: &str, file: Config) -> Asked {
+fn start(workers: &str, file: impl Display) -> Asked {
     let scratch = Scratch::new();
     let launch = Launch::new(file).open_to_all();
     let launch = launch.argument("--workers").argument(workers);
@@ -81,7 +84,9 @@ fn request(method: &str, target: &str, fields: &str) -> String {
     } else {
         ""
     };
-    format!("{method} {target} HTTP/1.1\r\nHost: weir\r\n{length}{fields}Connection: close\r\n\r\n")
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\n{length}{fields}Connection: close\r\n\r\n"
+    )
 }
 
 fn tcp(to: SocketAddr) -> TcpStream {
@@ -256,6 +261,68 @@ fn what_is_steered_counts_from_the_next_pick_on_and_stays() {
 }
 
 #[test]
+fn a_log_level_reaches_all_and_stays_until_the_file_is_read_again() {
+    /// Logged from debug up, by whoever had the session.
+    const ENDED: &str = "session of";
+    for workers in KINDS {
+        let a = Named::new("A");
+        let file = with(&[&a]).to_string();
+        let file = file.replace("log_level: debug", "log_level: info");
+        let asked = start(workers, &file);
+        let log = &asked.machine.log;
+        let expect_all = |mark| {
+            let who = if workers == "1" { 0..0 } else { 0..3 };
+            let mut who: Vec<String> = who.map(|n| format!("worker {n}: ")).collect();
+            who.push("weir".to_owned());
+            eventually("all log it", || {
+                asked.names(1);
+                let told = |who: &String| log.count_since(mark, &[who, ENDED]) > 0;
+                who.iter().all(told).then_some(())
+            });
+        };
+        asked.names(12);
+        assert_eq!(log.count(&[ENDED]), 0);
+        let told = asked.ctl(&["log-level", "debug"]);
+        assert_eq!(told.code, Some(0), "{told:?}");
+        assert_eq!(told.stdout, "logging from debug up, was info\n");
+        log.wait(&["admin: logging from debug up, was info, by user 0"]);
+        expect_all(log.mark());
+        if workers != "1" {
+            asked.machine.replace_worker(1);
+            expect_all(log.mark());
+        }
+        let more = Named::new("B");
+        let address = more.address().to_string();
+        assert_eq!(asked.ctl(&["add", "pool", &address]).code, Some(0));
+        expect_all(log.mark());
+        asked.machine.reload(&file);
+        let mark = log.mark();
+        asked.names(12);
+        assert_eq!(asked.ctl(&["log-level", "error"]).code, Some(0));
+        log.wait_since(mark, &["logging from error up, was info"]);
+        assert_eq!(log.count_since(mark, &[ENDED]), 0);
+    }
+}
+
+#[test]
+fn a_log_level_of_the_environment_stays() {
+    let a = Named::new("A");
+    let scratch = Scratch::new();
+    let launch = Launch::new(with(&[&a]))
+        .open_to_all()
+        .log_filter("weir=info");
+    let launch = launch.argument("-p").argument(scratch.file("weir.pid"));
+    let asked = Asked {
+        machine: Machine::launch(launch),
+        socket: scratch.file("weir.sock"),
+        scratch,
+    };
+    let told = asked.ctl(&["log-level", "debug"]);
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.stderr.contains("RUST_LOG is set"), "{told:?}");
+}
+
+#[test]
 fn a_reload_tells_what_came_of_it() {
     for workers in KINDS {
         let [a, b] = ["A", "B"].map(Named::new);
@@ -274,6 +341,39 @@ fn a_reload_tells_what_came_of_it() {
             status.contains("\"reloads_done\":1,\"reloads_refused\":1"),
             "{status}"
         );
+    }
+}
+
+#[test]
+fn it_is_ready_once_every_backend_was_checked() {
+    for workers in KINDS {
+        let gates = [Gate::new(), Gate::new()];
+        let file = config().upstream(CHECK);
+        let file = gates
+            .iter()
+            .fold(file, |file, gate| file.backend(gate.address()));
+        let asked = start(workers, file);
+        let mut checks = gates.iter().map(Gate::accept);
+        for mut check in checks.by_ref() {
+            let answer = asked.get("/ready");
+            assert_eq!(answer.status, 503, "{answer:?}");
+            assert_eq!(answer.body, "not ready: checking\n");
+            let told = asked.ctl(&["ready"]);
+            assert_eq!(told.code, Some(1), "{told:?}");
+            assert!(told.stderr.contains("not ready: checking"), "{told:?}");
+            assert!(asked.get("/metrics").body.contains("\nweir_ready 0\n"));
+            check.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+        eventually("it is ready", || {
+            (asked.get("/ready").status == 200).then_some(())
+        });
+        assert_eq!(asked.ctl(&["ready"]).code, Some(0));
+        // What comes later is no first round.
+        let more = Gate::new();
+        let file = config().upstream(CHECK);
+        asked.machine.reload(file.backend(more.address()));
+        let _check = more.accept();
+        assert_eq!(asked.get("/ready").status, 200);
     }
 }
 
@@ -340,11 +440,52 @@ fn over_tcp_acting_takes_the_token_and_the_own_page() {
         assert_eq!(say("POST", "Authorization: Bearer wrong\r\n"), 401);
         assert_eq!(say("POST", &format!("{shown}Origin: http://evil\r\n")), 403);
         assert_eq!(say("POST", &format!("{shown}Origin: null\r\n")), 403);
-        assert_eq!(say("POST", &format!("{shown}Origin: http://weir\r\n")), 200);
+        assert_eq!(
+            say("POST", &format!("{shown}Origin: http://localhost\r\n")),
+            200
+        );
         asked
             .machine
             .log
             .wait(&["pool/a is draining", "by token from 127.0.0.1"]);
+    }
+}
+
+#[test]
+fn over_tcp_nobody_looks_under_a_name_that_leads_elsewhere_as_well() {
+    for workers in KINDS {
+        let a = Named::new("A");
+        let scratch = Scratch::new();
+        let token = token_file(&scratch, 0o600);
+        let admin = format!(
+            "admin: {{listen: \"127.0.0.1:0\", token_file: {}}}",
+            token.display()
+        );
+        let asked = start(workers, with(&[&a]).top(&admin));
+        let door = tcp_door(&asked);
+        let say = |target: &str, host: &str, fields: &str| {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}");
+            exchange(tcp(door), &format!("{head}Connection: close\r\n\r\n"))
+        };
+        let shown = format!("Authorization: Bearer {TOKEN}\r\n");
+        for target in [
+            "/",
+            "/live",
+            "/ready",
+            "/metrics",
+            "/status.json",
+            "/config",
+        ] {
+            let refused = say(target, "evil.example", "");
+            assert_eq!(refused.status, 421, "{target}: {refused:?}");
+            assert!(refused.body.contains("127.0.0.1, [::1] or localhost"));
+            assert!(!refused.body.contains("pool"), "{refused:?}");
+            for host in ["localhost", "127.0.0.1", &door.to_string()] {
+                assert_eq!(say(target, host, "").status, 200, "{target} of {host}");
+            }
+            let known = say(target, "lb1.example:9000", &shown);
+            assert_eq!(known.status, 200, "{target}: {known:?}");
+        }
     }
 }
 
@@ -647,7 +788,7 @@ fn requests_that_come_together_are_answered_in_turn() {
     for workers in KINDS {
         besieged(workers, |asked| {
             const COUNT: usize = 500;
-            let one = "GET /live HTTP/1.1\r\nHost: weir\r\n\r\n";
+            let one = "GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
             let all = one.repeat(COUNT) + &request("GET", "/ready", "");
             let mut caller = asked.connect();
             let mut reader = caller.try_clone().expect("a descriptor");
@@ -668,7 +809,7 @@ fn requests_that_come_together_are_answered_in_turn() {
 fn callers_that_never_read_their_answers_are_bounded() {
     for workers in KINDS {
         besieged(workers, |asked| {
-            let one = "GET /metrics HTTP/1.1\r\nHost: weir\r\n\r\n";
+            let one = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
             let mut callers = Vec::new();
             for _ in 0..50 {
                 let mut caller = asked.connect();

@@ -141,6 +141,134 @@ fn what_is_kicked_ends_at_once_and_elsewhere_nothing_does() {
     }
 }
 
+/// The value of a key in each session that is told, as JSON has it.
+fn told_of(sessions: &str, key: &str) -> Vec<String> {
+    let key = format!("\"{key}\":");
+    let parts = sessions.split(&key).skip(1);
+    let value = |part: &str| part.split([',', '}']).next().unwrap_or_default().to_owned();
+    parts.map(value).collect()
+}
+
+#[test]
+fn sessions_of_all_workers_are_told_and_one_is_kicked() {
+    for workers in KINDS {
+        let [a, b] = ["A", "B"].map(Named::new);
+        let file = with(&a).backend_with(b.address(), "id: b");
+        let steered = start(workers, file);
+        let mut held: Vec<(String, Peer)> = Vec::new();
+        for _ in 0..12 {
+            let mut peer = steered.machine.connect();
+            held.push((ask(&mut peer), peer));
+        }
+        let count = |name: &str| held.iter().filter(|it| it.0 == name).count();
+        let all = steered.done(&["sessions", "--json"]);
+        let ids = told_of(&all, "id");
+        assert_eq!(ids.len(), 12, "{all}");
+        assert_eq!(told_of(&all, "state"), ["\"relaying\""; 12], "{all}");
+        assert_eq!(told_of(&all, "bytes_in"), ["4"; 12], "{all}");
+        assert_eq!(told_of(&all, "listener"), ["\"front\""; 12], "{all}");
+        assert!(all.contains("\"complete\":true"), "{all}");
+        for (_, peer) in &held {
+            let client = peer.socket().local_addr().expect("an address");
+            let client = client.as_socket().expect("of IP").to_string();
+            assert!(all.contains(&format!("\"client\":\"{client}\"")), "{all}");
+        }
+        let of_a = steered.done(&["sessions", "--json", "--backend", "pool/a"]);
+        assert_eq!(told_of(&of_a, "id").len(), count("A"), "{of_a}");
+        let of_pool = steered.done(&["sessions", "--json", "--backend", "pool"]);
+        assert_eq!(told_of(&of_pool, "id").len(), 12);
+        let of_front = steered.done(&["sessions", "--json", "--listener", "front"]);
+        assert_eq!(told_of(&of_front, "id").len(), 12);
+        let some = steered.ctl(&["sessions", "--max", "5"]);
+        assert_eq!(some.stdout.lines().count(), 1 + 5, "{some:?}");
+        assert!(some.stderr.contains("there are more"), "{some:?}");
+
+        let (name, mut victim) = held.swap_remove(7);
+        let client = victim.socket().local_addr().expect("an address");
+        let client = client.as_socket().expect("of IP").to_string();
+        let table = steered.done(&["sessions", "--backend", "pool"]);
+        let line = table.lines().find(|line| line.contains(&client));
+        let id = line.and_then(|line| line.split(' ').next()).expect("an id");
+        let told = steered.done(&["kick", "session", id]);
+        assert_eq!(
+            told,
+            format!("session {id} of {client} is kicked\n"),
+            "{name}"
+        );
+        victim.expect_reset();
+        for (_, peer) in &mut held {
+            peer.send("on");
+            peer.expect("on");
+        }
+        let again = steered.ctl(&["kick", "session", id]);
+        assert_eq!(again.code, Some(1), "{again:?}");
+        assert!(again.stderr.contains("no session"), "{again:?}");
+        steered.machine.log.wait(&["is kicked, by user 0"]);
+        for (words, part) in [
+            (
+                &["sessions", "--listener", "none"][..],
+                "no listener none: front",
+            ),
+            (
+                &["sessions", "--backend", "pool/x"],
+                "no backend x in pool: a, b",
+            ),
+            (&["sessions", "--max", "0"], "1 to 10000"),
+            (&["kick", "session", "x"], "must be an id"),
+            (&["kick", "session", "1-2-3"], "no session 1-2-3"),
+        ] {
+            let told = steered.ctl(words);
+            assert_eq!(told.code, Some(1), "{words:?}: {told:?}");
+            assert!(told.stderr.contains(part), "{part}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn more_sessions_than_a_part_has_room_for_are_told_all_once() {
+    for workers in KINDS {
+        let a = Named::new("A");
+        let steered = start(workers, with(&a));
+        let mut held: Vec<Peer> = (0..300).map(|_| steered.machine.connect()).collect();
+        for peer in &mut held {
+            assert_eq!(ask(peer), "A");
+        }
+        let told = steered.done(&["sessions", "--json"]);
+        let mut ids = told_of(&told, "id");
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 300);
+        assert!(told.contains("\"complete\":true,\"silent_pids\":[]"));
+    }
+}
+
+#[test]
+fn a_worker_that_does_not_answer_is_named_and_the_others_tell_theirs() {
+    let a = Named::new("A");
+    let steered = start("3", with(&a));
+    steered.machine.signal_worker(1, Signal::STOP);
+    let stopped = steered.machine.worker(1);
+    let mut held: Vec<Peer> = (0..6).map(|_| steered.machine.connect()).collect();
+    for peer in &mut held {
+        assert_eq!(ask(peer), "A");
+    }
+    let told = steered.done(&["sessions", "--json"]);
+    let silent = format!("\"complete\":false,\"silent_pids\":[{stopped}]");
+    assert!(told.contains(&silent), "{silent}: {told}");
+    assert_eq!(told_of(&told, "id").len(), 6, "{told}");
+    let metrics = steered.done(&["metrics"]);
+    // On a machine that is slow others may be stuck for a moment, too.
+    let mut lines = metrics.lines();
+    let rescues = lines.find_map(|it| it.strip_prefix("weir_accept_rescues_total "));
+    let rescues = rescues.and_then(|it| it.parse::<u64>().ok());
+    assert!(rescues.is_some_and(|it| it >= 1), "{rescues:?}");
+    steered.machine.signal_worker(1, Signal::CONT);
+    eventually("it tells as well", || {
+        let told = steered.done(&["sessions", "--json"]);
+        told.contains("\"complete\":true").then_some(())
+    });
+}
+
 #[test]
 fn who_waits_for_a_place_gets_that_of_one_who_was_kicked() {
     let a = Named::new("A");
@@ -218,6 +346,57 @@ fn completions_know_every_verb() {
             .collect();
         for verb in &verbs {
             assert!(words.contains(verb), "{name} lacks {verb}");
+        }
+    }
+}
+
+#[test]
+fn routes_are_told_with_what_has_come_of_them() {
+    for workers in KINDS {
+        let respond = |n: usize| {
+            format!("      - {{prefix: /r{n}, host: a.example, respond: {{status: 204}}}}\n")
+        };
+        let routes: String = (0..300).map(respond).collect();
+        let file = format!(
+            "listeners:\n  - name: front\n    listen: \"127.0.0.1:0\"\n    routes:\n      \
+             - {{prefix: /, methods: [GET], upstream: pool}}\n{routes}  \
+             - {{name: plain, listen: \"127.0.0.1:0\", mode: tcp, upstream: pool}}\n\
+             upstreams:\n  pool:\n    algorithm: least_conn\n    \
+             backends: [\"127.0.0.1:9\"]\n"
+        );
+        let steered = start(workers, file);
+        for (path, count) in [("/r0", 3), ("/r299", 2), ("/x", 1)] {
+            for _ in 0..count {
+                let mut peer = Peer::connect(steered.machine.address_of("front")).expect("a place");
+                peer.send(format!("GET {path} HTTP/1.0\r\nHost: a.example\r\n\r\n"));
+                let (bytes, _) = peer.end();
+                assert!(bytes.starts_with(b"HTTP/1.1 "), "{path}");
+            }
+        }
+        let told = steered.done(&["routes", "--json"]);
+        for part in [
+            "{\"listener\":\"front\",\"host\":\"\",\"path\":\"/\",\"methods\":\"GET\",\
+             \"leads_to\":\"pool\",\"policy\":\"least_conn\",\"responses\":{\"1xx\":0,\"2xx\":0,\
+             \"3xx\":0,\"4xx\":0,\"5xx\":1,\"other\":0}}",
+            "\"path\":\"/r0\",\"methods\":\"\",\"leads_to\":\"respond\",\"policy\":\"\",\
+             \"responses\":{\"1xx\":0,\"2xx\":3,",
+            // Too many to be counted one by one.
+            "\"path\":\"/r299\",\"methods\":\"\",\"leads_to\":\"respond\",\"policy\":\"\",\
+             \"responses\":null}",
+            "{\"listener\":\"plain\",\"host\":\"\",\"path\":\"\",",
+        ] {
+            assert!(told.contains(part), "{part}: {}", &told[..2_000]);
+        }
+        assert_eq!(told.matches("\"responses\":{").count(), 256);
+        let table = steered.done(&["routes"]);
+        assert_eq!(table.lines().count(), 1 + 302);
+        let metrics = steered.done(&["metrics"]);
+        for line in [
+            "weir_route_responses_total{listener=\"front\",route=\"GET /\",code_class=\"5xx\"} 1",
+            "weir_route_responses_total{listener=\"front\",route=\"a.example/r0\",\
+             code_class=\"2xx\"} 3",
+        ] {
+            assert!(metrics.lines().any(|it| it == line), "{line}");
         }
     }
 }

@@ -7,6 +7,10 @@
 #[path = "../e2e/harness/mod.rs"]
 mod harness;
 
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../http/software.rs"]
+mod software;
+
 mod chatter;
 mod machine;
 
@@ -21,9 +25,11 @@ mod rows;
 mod serve;
 mod state;
 mod statistics;
+mod steered;
 mod stop;
 #[cfg(target_arch = "x86_64")]
 mod takeover;
+mod top;
 mod upgrade;
 mod verdicts;
 mod why;

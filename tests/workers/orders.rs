@@ -1,6 +1,7 @@
 //! `weir -s`: an order, and an exit status that tells what came of it.
 
 use std::ffi::OsStr;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use crate::harness::process::Finished;
@@ -237,7 +238,7 @@ fn a_second_order_to_quit_hurries_nobody() {
         let quits = std::thread::scope(|scope| {
             let quits = scope.spawn(|| ordered.order_at_once(&["quit", "quit"]));
             eventually("both have arrived", || {
-                let arrived = ordered.machine.log.count(&["order: quit"]);
+                let arrived = ordered.machine.log.count(&["admin: quit, by user"]);
                 (arrived == 2).then_some(())
             });
             // Whatever came of both has come by the time of this verdict.
@@ -265,11 +266,31 @@ fn an_order_to_stop_ends_what_an_order_to_quit_waits_for() {
         assert_eq!(ask(&mut held), "A");
         std::thread::scope(|scope| {
             let quit = scope.spawn(|| ordered.order("quit"));
-            ordered.machine.log.wait(&["order: quit"]);
+            ordered.machine.log.wait(&["admin: quit, by user"]);
             assert_eq!(ordered.order("stop").code, Some(0));
             assert_eq!(quit.join().expect("it ends").code, Some(0));
         });
         assert_eq!(ordered.machine.wait_exit(), Some(1), "a session was cut");
+    }
+}
+
+#[test]
+fn without_a_door_orders_go_to_the_process_itself() {
+    for workers in ["1", "3"] {
+        let a = Named::new("A");
+        let file = config().top("admin: off").backend(a.address());
+        let mut ordered = start_with(file, &["--workers", workers]);
+        // That of somebody else.
+        let socket = ordered.pid_file.with_extension("sock");
+        let _other = UnixListener::bind(&socket).expect("the name is free");
+        let reload = ordered.order("reload");
+        assert_eq!(reload.code, Some(0), "{reload:?}");
+        ordered.machine.log.wait(&["order: reload"]);
+        assert_eq!(ordered.order("reopen").code, Some(0));
+        ordered.machine.write_config("listen: nowhere");
+        assert_eq!(ordered.order("reload").code, Some(1));
+        assert_eq!(ordered.order("quit").code, Some(0));
+        assert_eq!(ordered.machine.wait_exit(), Some(0));
     }
 }
 
@@ -292,7 +313,8 @@ fn another_user_is_refused_and_fills_no_log() {
         assert_eq!(ordered.order("reload").code, Some(0));
         let lines = &ordered.machine.log;
         assert_eq!(lines.count(&["of another user was refused"]), 1);
-        assert_eq!(lines.count(&["order: "]), 1, "ours");
+        assert_eq!(lines.count(&["admin: reload, by user"]), 1, "ours");
+        assert_eq!(lines.count(&["order: "]), 0);
     }
 }
 

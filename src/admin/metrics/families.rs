@@ -5,11 +5,11 @@ use std::fmt::Display;
 use super::durations::{Seconds, backend_seconds, upstream_seconds};
 use super::{Family, Item, Kind, Sink};
 use crate::admin::observed::{Condition, Observed};
-use crate::admin::outline::{BackendOutline, ListenerOutline, Phase, UpstreamOutline};
+use crate::admin::outline::{BackendOutline, ListenerOutline, UpstreamOutline};
 use crate::admin::view::View;
 use crate::board::{
     BackendCell, BackendColumn, Cell, CodeClass, Column, Counted, CountedBackends,
-    CountedHandshakes, CountedListeners, ListenerCell, RowState, Span,
+    CountedHandshakes, CountedListeners, CountedRoutes, ListenerCell, RowState, Span,
 };
 use crate::core::access_log::Why;
 use crate::core::handshake::Handshake;
@@ -53,12 +53,8 @@ pub(super) const FAMILIES: &[Family] = &[
     family(
         Gauge,
         "weir_ready",
-        "Whether weir serves: not while it starts or ends.",
-        |v, i, s| {
-            once(i, || {
-                s.sample(&[], u8::from(v.facts.phase == Phase::Serving))
-            })
-        },
+        "Whether weir is ready: not while it starts or ends, nor before the first checks are over.",
+        |v, i, s| once(i, || s.sample(&[], u8::from(v.readiness().is_ok()))),
     ),
     family(
         Gauge,
@@ -88,6 +84,12 @@ pub(super) const FAMILIES: &[Family] = &[
         "weir_workers_wanted",
         "Worker processes that there are to be; 0 for a process on its own.",
         |v, i, s| once(i, || s.sample(&[], v.facts.workers_wanted)),
+    ),
+    family(
+        Counter,
+        "weir_accept_rescues",
+        "Times that the others began to accept for a worker that was stopped or stuck.",
+        |v, i, s| once(i, || s.sample(&[], v.facts.rescues)),
     ),
     family(
         Gauge,
@@ -201,6 +203,12 @@ pub(super) const FAMILIES: &[Family] = &[
                 }
             })
         },
+    ),
+    family(
+        Counter,
+        "weir_route_responses",
+        "Responses of a route, by the first digit of their status: of the first 256 routes.",
+        each_route,
     ),
     family(
         Counter,
@@ -527,6 +535,34 @@ fn each_handshakes(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>) -> boo
                 ("result", ended.words()),
             ];
             sink.sample(&labels, total(view, column, ended));
+        }
+    }
+    true
+}
+
+/// A route at a time; what is zero is left out.
+fn each_route(view: &View<'_>, item: &mut Item, sink: &mut Sink<'_>) -> bool {
+    let Some(listener) = view.outline.listeners.get(item.at) else {
+        return false;
+    };
+    let Some(route) = listener.routes.get(item.within) else {
+        item.at += 1;
+        item.within = 0;
+        return true;
+    };
+    item.within += 1;
+    let name = route.column.as_deref();
+    let column = name.and_then(|name| find::<CountedRoutes>(view, item, name));
+    for class in CodeClass::ALL {
+        let count = total(view, column, class);
+        if count > 0 {
+            let (listener, class) = (listener.name.as_str(), class.word());
+            let labels = [
+                ("listener", listener),
+                ("route", &route.name),
+                ("code_class", class),
+            ];
+            sink.sample(&labels, count);
         }
     }
     true

@@ -61,6 +61,7 @@ impl Site {
             },
             gone: VecDeque::new(),
         };
+        site.board.end_first_round();
         site.open::<CountedListeners>("listener");
         site.open::<CountedUpstreams>("upstream");
         for n in 0..backends {

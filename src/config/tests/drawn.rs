@@ -452,7 +452,10 @@ fn http_mode() -> BoxedStrategy<Http> {
         error_pages(),
         forwarded_fields(),
         prop::option::of((prop::sample::select(vec![301, 308]), 1..=65_535_u16)),
-        prop::option::of(seconds(0..=730 * 24 * 60 * 60)),
+        (
+            prop::option::of(seconds(0..=730 * 24 * 60 * 60)),
+            prop::option::of("/[a-z0-9]{0,8}"),
+        ),
     );
     all.prop_map(|all| Http {
         routes: all.0,
@@ -468,7 +471,8 @@ fn http_mode() -> BoxedStrategy<Http> {
         error_pages: all.8,
         forwarded_fields: all.9,
         redirect_to_https: all.10.map(|(status, port)| HttpsRedirect { status, port }),
-        hsts: all.11,
+        hsts: all.11.0,
+        monitor_path: all.11.1,
     })
     .boxed()
 }

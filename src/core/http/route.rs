@@ -34,6 +34,18 @@ pub enum HostPattern {
     Suffix(String),
 }
 
+impl HostPattern {
+    /// As in the file; empty for every host.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Any => String::new(),
+            Self::Exact(host) => host.clone(),
+            Self::Suffix(suffix) => format!("*{suffix}"),
+        }
+    }
+}
+
 /// What a request must be for a route to take it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -218,7 +230,7 @@ impl RouteEntry {
 /// The name in a Host field or authority: without port and without one trailing dot. An IPv6
 /// literal keeps its brackets.
 #[must_use]
-pub(crate) fn host_name(host: &[u8]) -> &[u8] {
+pub fn host_name(host: &[u8]) -> &[u8] {
     let name = match host.iter().rposition(|&byte| byte == b':') {
         Some(colon) if host[colon + 1..].iter().all(u8::is_ascii_digit) => &host[..colon],
         _ => host,

@@ -6,6 +6,7 @@ use crate::core::access_log::StickyUse;
 use crate::core::backend::Lease;
 use crate::core::buffer::Buffer;
 use crate::core::http::exchange::{BackendState, Exchange};
+use crate::core::sessions::SessionState;
 use crate::core::time::{Moment, Tick};
 use crate::worker::attempt::Attempt;
 use crate::worker::http::access_log::Kept;
@@ -114,6 +115,29 @@ impl ActiveExchange {
     /// What it holds of a backend.
     pub(crate) fn lease(&self) -> Option<&Lease> {
         self.attempt.lease.as_ref()
+    }
+
+    /// The upstream that it goes to.
+    pub(crate) fn upstream(&self) -> UpstreamSlot {
+        self.attempt.upstream
+    }
+
+    /// Bytes of the request and of the response so far.
+    pub(crate) fn moved_bytes(&self) -> (u64, u64) {
+        (self.state.request_payload_bytes(), self.bytes_out)
+    }
+
+    /// How far it is.
+    pub(crate) fn session_state(&self) -> SessionState {
+        match self.state.backend() {
+            BackendState::Queued(_) | BackendState::Waiting(_) => SessionState::Waiting,
+            BackendState::None | BackendState::Connecting(_) => SessionState::Connecting,
+            BackendState::Switched => SessionState::Relaying,
+            BackendState::Connected { .. } if self.state.status().is_some() => {
+                SessionState::Response
+            }
+            BackendState::Connected { .. } => SessionState::Request,
+        }
     }
 
     /// Whether it holds a lease on a backend.

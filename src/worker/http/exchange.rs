@@ -609,6 +609,7 @@ impl<N: Net> Parts<'_, N> {
         let sent = self.send_error(shared, site, upstream, Some(&facts), status, keep);
         shared.count_code(self.facts.listener, status);
         exchange.own_status = Some(status);
+        shared.count_route(self.facts.listener, site, exchange.route, status);
         sent
     }
 }

@@ -99,6 +99,36 @@ impl<N: Net> Parts<'_, N> {
         self.answer(shared, &own, &answer, (Why::Ok, None))
     }
 
+    /// Tells whether weir is ready, as its admin door does. Who asks is no client, and is neither
+    /// counted nor logged.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn answer_monitor(
+        &mut self,
+        shared: &mut Shared<N>,
+        site: &Arc<Site>,
+        request: Request<'_>,
+    ) -> Next {
+        let (status, body): (_, &[u8]) = if shared.listeners.are_ending() {
+            (503, b"not ready: ending\n")
+        } else if !shared.board.is_first_round_over(shared.timers.now) {
+            (503, b"not ready: checking\n")
+        } else {
+            (200, b"ready\n")
+        };
+        let mut edits = FieldEdits::none();
+        let _ = edits.add(b"Cache-Control", b"no-store");
+        let answer = Reply {
+            status,
+            content_type: reply::TEXT,
+            body,
+            edits: &edits,
+        };
+        let own = self.begin_answer(shared, site, None, request);
+        let sent = self.write_answer(shared, &own, &answer);
+        self.go_on_after(shared, &own, sent)
+    }
+
     /// Answers with what the configuration says.
     pub(super) fn answer_fixed(
         &mut self,
@@ -131,13 +161,22 @@ impl<N: Net> Parts<'_, N> {
         answer: &Reply<'_>,
         why: (Why, Option<&'static str>),
     ) -> Next {
+        let sent = self.write_answer(shared, own, answer);
+        self.finish_answer(shared, own, sent, (answer.status, why))
+    }
+
+    fn write_answer(
+        &mut self,
+        shared: &mut Shared<N>,
+        own: &OwnAnswer<'_>,
+        answer: &Reply<'_>,
+    ) -> Result<Sent, Turn> {
         let date = shared.http.date(&shared.io.net);
         let to = ReplyTo {
             hsts: own.site.hsts(self.client.is_secure()),
             ..ReplyTo::request(&own.request.head.facts, own.keep, &date)
         };
-        let sent = self.write_out(shared, |out| write_reply(answer, &to, out));
-        self.finish_answer(shared, own, sent, (answer.status, why))
+        self.write_out(shared, |out| write_reply(answer, &to, out))
     }
 
     /// Sends the client elsewhere.
@@ -327,7 +366,19 @@ impl<N: Net> Parts<'_, N> {
         (status, why): (u16, (Why, Option<&'static str>)),
     ) -> Next {
         shared.count_code(self.facts.listener, status);
+        if let Some(route) = own.route {
+            shared.count_route(self.facts.listener, own.site, route, status);
+        }
         self.log_own(shared, own, (status, sent.unwrap_or_default()), why);
+        self.go_on_after(shared, own, sent)
+    }
+
+    fn go_on_after(
+        &mut self,
+        shared: &mut Shared<N>,
+        own: &OwnAnswer<'_>,
+        sent: Result<Sent, Turn>,
+    ) -> Next {
         let facts = own.request.head.facts;
         match sent {
             Err(turn) => Next::Turn(turn),

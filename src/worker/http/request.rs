@@ -257,8 +257,13 @@ impl<N: Net> Parts<'_, N> {
     fn begin(&mut self, shared: &mut Shared<N>, request: Request<'_>) -> Next {
         self.http.requests += 1;
         self.http.send = None;
-        shared.count(self.facts.listener, ListenerCell::Requests, 1);
         let site = self.site(&shared.listeners);
+        if let Some(path) = &site.monitor_path
+            && is_monitor(request, path)
+        {
+            return self.answer_monitor(shared, &site, request);
+        }
+        shared.count(self.facts.listener, ListenerCell::Requests, 1);
         if self.client.is_secure()
             && let Some(why) = self.misdirection(&shared.listeners, request)
         {
@@ -478,6 +483,16 @@ impl fmt::Display for ClientName {
             None => f.write_str("a Unix socket"),
         }
     }
+}
+
+/// Whether a request asks at that path how weir is.
+#[cold]
+fn is_monitor(request: Request<'_>, path: &str) -> bool {
+    let Request { head, bytes, .. } = request;
+    let (mut completed, mut space) = (Vec::new(), Vec::new());
+    let target = head.path_and_query(bytes, &mut completed);
+    let is_path = canonical(target, &mut space).is_ok_and(|it| it.path == path.as_bytes());
+    is_path && matches!(head.facts.method, Method::Get | Method::Head)
 }
 
 /// The address of the client that is behind this peer.

@@ -434,6 +434,8 @@ impl<N: Net> Parts<'_, N> {
         }
         note_outcome(exchange, shared, facts.status);
         shared.count_code(self.facts.listener, facts.status);
+        let (site, route) = (&exchange.site, exchange.route);
+        shared.count_route(self.facts.listener, site, route, facts.status);
         count_answer(exchange, shared, facts.status);
         if head.fields.names_hop_fields() {
             let names = head.fields.values(Known::Connection, bytes);

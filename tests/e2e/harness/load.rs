@@ -74,6 +74,15 @@ impl Load {
         failures.expect("no holder panics").clone()
     }
 
+    /// The same, and how many sessions there were in all.
+    #[allow(dead_code, reason = "for tests that compare what is counted")]
+    pub(crate) fn finish_counted(mut self) -> (usize, Vec<Failure>) {
+        self.stop();
+        let sessions = self.done();
+        let failures = self.finish();
+        (sessions + failures.len(), failures)
+    }
+
     fn stop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         for client in self.clients.drain(..) {
