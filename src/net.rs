@@ -177,6 +177,9 @@ pub trait Net {
     /// Reads into `into`, which must not be empty. The end of the stream is `Closed`.
     fn read(&mut self, stream: &Self::Stream, into: &mut [u8]) -> Io<usize>;
 
+    /// The same without taking the bytes from the stream.
+    fn peek(&mut self, stream: &Self::Stream, into: &mut [u8]) -> Io<usize>;
+
     /// Writes the slices in order; may take only a part.
     fn write(&mut self, stream: &Self::Stream, from: &[IoSlice<'_>], then: Then) -> Io<usize>;
 

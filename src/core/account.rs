@@ -43,6 +43,21 @@ impl From<TryReserveError> for NoMemory {
     }
 }
 
+/// Allocates for so many more bytes, of which at most `room` are to be kept: at least twice of what
+/// there is, or half of the room, so that bytes which come one by one are not moved as often.
+///
+/// # Errors
+/// When the machine has no memory for them.
+pub(crate) fn grow(to: &mut Vec<u8>, more: usize, room: usize) -> Result<(), TryReserveError> {
+    let before = to.capacity();
+    let missing = more.saturating_sub(before - to.len());
+    if missing == 0 {
+        return Ok(());
+    }
+    let growth = missing.max(before.min(room / 2));
+    to.try_reserve_exact(before + growth - to.len())
+}
+
 impl Account {
     /// An account for so many bytes, of which none are kept.
     #[must_use]
@@ -138,9 +153,8 @@ impl Account {
         self.total -= bytes;
     }
 
-    /// Keeps these bytes behind those that are there. What is allocated for it at least doubles
-    /// each time, or takes half of the room that is left, so that bytes which come one by one are
-    /// not moved as often.
+    /// Keeps these bytes behind those that are there. What is allocated [grows](grow) by
+    /// more than that.
     ///
     /// # Errors
     /// When there is no room or no memory for them. Then nothing has changed.
@@ -157,8 +171,7 @@ impl Account {
             if missing > room {
                 return Err(NoMemory);
             }
-            let growth = missing.max(before.min(room / 2));
-            to.try_reserve_exact(before + growth - to.len())?;
+            grow(to, bytes.len(), room)?;
             self.force(purpose, to.capacity() - before);
         }
         to.extend_from_slice(bytes);

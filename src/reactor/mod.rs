@@ -339,6 +339,12 @@ impl Net for Reactor {
         })))
     }
 
+    fn peek(&mut self, stream: &Stream, into: &mut [u8]) -> Io<usize> {
+        sort_input(retry_on_intr(|| {
+            rustix::net::recv(&stream.fd, &mut *into, RecvFlags::PEEK).map(|(count, _)| count)
+        }))
+    }
+
     fn write(&mut self, stream: &Stream, from: &[IoSlice<'_>], then: Then) -> Io<usize> {
         let flags = match then {
             Then::More => SendFlags::NOSIGNAL,

@@ -567,6 +567,14 @@ impl<N: Net> Endpoint<N> {
         self.note_read(found, into.len())
     }
 
+    /// Copies what a read would find, as far as that is known without one: not of a layer.
+    pub(crate) fn peek(&self, net: &mut N, into: &mut [u8]) -> Option<usize> {
+        match (&self.layer, net.peek(&self.stream, into)) {
+            (None, Io::Ready(count)) => Some(count),
+            _ => None,
+        }
+    }
+
     /// A read that came back short has emptied the socket, so nothing more is expected of it;
     /// unless the peer is closing: then the end is still to be read, and no event will come for
     /// it.

@@ -139,6 +139,7 @@ pub(crate) struct Calls {
     pub(crate) watch: u64,
     pub(crate) connected: u64,
     pub(crate) read: u64,
+    pub(crate) peek: u64,
     pub(crate) write: u64,
     pub(crate) write_end: u64,
     pub(crate) pipe: u64,
@@ -1765,6 +1766,23 @@ impl Net for SimNet {
         let (outcome, bytes) = world.read(stream.id, into.len());
         world.note(|| format!("read {} gives {outcome:?}", stream.id));
         into[..bytes.len()].copy_from_slice(&bytes);
+        outcome
+    }
+
+    fn peek(&mut self, stream: &SimStream, into: &mut [u8]) -> Io<usize> {
+        let mut world = self.call();
+        world.calls.peek += 1;
+        let bytes = world.conns[stream.id].inbound.bytes.iter();
+        let mut count = 0;
+        for (to, &byte) in into.iter_mut().zip(bytes) {
+            *to = byte;
+            count += 1;
+        }
+        let outcome = match count {
+            0 => world.conns[stream.id].end_of_input(),
+            _ => Io::Ready(count),
+        };
+        world.note(|| format!("peek {} gives {outcome:?}", stream.id));
         outcome
     }
 

@@ -185,8 +185,11 @@ pub(crate) fn on_timeout<N: Net>(
         phase if is_stalled && phase != ClientPhase::Exchange => {
             Next::Turn(Turn::Close(CloseReason::Idle))
         }
+        // What it has sent has waited for memory.
         ClientPhase::Idle(_) if !parts.http.input.is_empty() || parts.client.may_read() => {
-            // What it has sent has waited for memory.
+            parts.refuse_head(shared, (503, Some(NO_MEMORY)))
+        }
+        ClientPhase::Head(_) if parts.client.may_read() && !parts.client.is_secure() => {
             parts.refuse_head(shared, (503, Some(NO_MEMORY)))
         }
         ClientPhase::Idle(_) => parts.close_idle(shared),

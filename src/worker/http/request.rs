@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::board::ListenerCell;
 use crate::config::model::{self, AlgorithmSettings, HashKey};
 use crate::core::access_log::StickyUse;
-use crate::core::account::{NoMemory, Purpose};
+use crate::core::account::{NoMemory, Purpose, grow};
 use crate::core::backend::BackendId;
 use crate::core::balance::client_key;
 use crate::core::http::body::Framing;
@@ -100,6 +100,15 @@ impl<N: Net> Parts<'_, N> {
             shared.io.is_short = true;
             return Next::Turn(Turn::Sleep);
         }
+        let keepable = shared.io.buffers.account().room(Purpose::Input);
+        let room = match keepable < room {
+            true => self.takeable(shared, scratch, (room, keepable)),
+            false => Some(room),
+        };
+        let Some(room) = room else {
+            shared.io.is_short = true;
+            return Next::Turn(Turn::Sleep);
+        };
         let net = &mut shared.io.net;
         let count = match self.client.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
@@ -127,12 +136,59 @@ impl<N: Net> Parts<'_, N> {
             }
             return self.wait(shared, kept, &found);
         }
+        let room = shared.io.buffers.account().room(Purpose::Input);
         let mut input = self.take_input(&mut shared.io);
-        if input.try_reserve(count).is_err() {
+        if grow(&mut input, count, room).is_err() {
             return self.wait(shared, Err(NoMemory), &Looked::Partial);
         }
         input.extend_from_slice(fresh);
         self.look_at_kept(shared, input, count)
+    }
+
+    /// How much may be read, up to `room`, where only so many bytes can be kept: all of it if that
+    /// can be, or if it ends a head that need not be. Anything else stays with the kernel until
+    /// others have given memory back, so that nobody is refused for it. What a layer has cannot be
+    /// looked at before.
+    #[cold]
+    fn takeable(
+        &mut self,
+        shared: &mut Shared<N>,
+        scratch: &mut [u8],
+        (room, keepable): (usize, usize),
+    ) -> Option<usize> {
+        let limits = self.site(&shared.listeners).limits;
+        let before = self.http.input.len();
+        let end = limits.head_bytes_max.min(scratch.len());
+        if self.client.is_secure() || before >= end {
+            return Some(room);
+        }
+        scratch[..before].copy_from_slice(&self.http.input);
+        let Some(count) = self
+            .client
+            .peek(&mut shared.io.net, &mut scratch[before..end])
+        else {
+            return Some(room);
+        };
+        if count <= keepable {
+            return Some(count);
+        }
+        let mut head = std::mem::take(&mut shared.http.request_head);
+        let found = head.parse(&scratch[..before + count], limits);
+        shared.http.request_head = head;
+        match (found, self.http.phase) {
+            // What is behind it has its turn later.
+            (Ok(Parsed::Complete(head_bytes)), _) => shared
+                .io
+                .may_keep_request(before + count)
+                .then_some(head_bytes.saturating_sub(before).max(1)),
+            (Ok(Parsed::Partial), phase) => {
+                if let ClientPhase::Idle(_) = phase {
+                    self.http.phase = ClientPhase::Head(shared.timers.moment);
+                }
+                None
+            }
+            (Err(_), _) => Some(count),
+        }
     }
 
     /// Half a record is half a head: a client that has sent it is not idle. That it carried nothing
