@@ -106,7 +106,8 @@ const ACTIONS: [&str; 13] = [
 ];
 
 fn unknown(path: &str) -> Mistake {
-    let there = "/, /live, /ready, /metrics, /status.json, /routes, /why, /config, /sessions and, with POST, ";
+    let there = "/, /live, /ready, /metrics, /status.json, /routes, /why, /config, /sessions \
+                 and, with POST, ";
     (
         404,
         format!("no {path} here, but {there}{}", ACTIONS.join(", ")),

@@ -127,7 +127,14 @@ fn requests_behind_which_others_are_sent_wait_for_memory() {
     let served = count(&rig, &clients, "HTTP/1.1 200 ");
     let refused = count(&rig, &clients, "HTTP/1.1 503 ");
     assert!(served > 5, "{served}, {refused}");
+    // Heads that never end make way for those that have waited.
+    for _ in 0..4 {
+        rig.pass(15_000, 1_000);
+        answer_all(&mut rig, ANSWER);
+    }
     rig.pass(60_000, 1_000);
+    let served = count(&rig, &clients, "HTTP/1.1 200 ");
+    assert!(served + count(&rig, &clients, "HTTP/1.1 503 ") >= clients.len());
     assert_eq!((rig.worker.census().sessions, waiting(&rig)), (0, 0));
 }
 
