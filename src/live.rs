@@ -58,15 +58,18 @@ impl LiveWorker {
         self.0.end(child::is_there);
     }
 
-    /// One turn, unless there is nothing left to do; whether a control descriptor fired. None at
-    /// the end.
+    /// Turns until a control descriptor fires, which is true, or lines of the access log wait. None
+    /// when there is nothing left to do.
     #[inline(never)]
     pub fn turn(&mut self) -> io::Result<Option<bool>> {
-        if self.0.stage() == Stage::Finished {
-            return Ok(None);
+        while self.0.stage() != Stage::Finished {
+            self.0.turn()?;
+            let is_control = self.0.take_control();
+            if is_control || self.0.has_access_lines() {
+                return Ok(Some(is_control));
+            }
         }
-        self.0.turn()?;
-        Ok(Some(self.0.take_control()))
+        Ok(None)
     }
 
     #[inline(never)]

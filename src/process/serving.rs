@@ -26,8 +26,8 @@ impl Serving {
         }
     }
 
-    /// One turn, unless there is nothing left to do; whether a control descriptor fired. None at
-    /// the end.
+    /// Turns until a control descriptor fires, which is true, or lines of the access log wait to be
+    /// written. None at the end.
     pub(crate) fn turn(&mut self) -> io::Result<Option<bool>> {
         self.worker.turn()
     }

@@ -74,6 +74,12 @@ impl<N: Net> Worker<N> {
         self.shared.http.log.as_mut().map(|log| log.pending())
     }
 
+    /// Whether lines of the access log wait to be written.
+    pub(crate) fn has_access_lines(&self) -> bool {
+        let log = self.shared.http.log.as_ref();
+        log.is_some_and(|log| log.has_pending())
+    }
+
     /// Access log lines that were lost because too many waited, or were given up.
     #[must_use]
     pub fn access_lines_lost(&self) -> u64 {

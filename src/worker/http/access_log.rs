@@ -60,6 +60,11 @@ impl AccessLog {
         &mut self.pending
     }
 
+    /// Whether lines wait.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Lines that were lost.
     pub(crate) fn lost(&self) -> u64 {
         self.lost
