@@ -9,6 +9,7 @@ use weir::core::time::Tick;
 
 use crate::machine::{Life, Machine, Slot};
 use crate::net::{Behaviour, PeerId, Settings};
+use crate::replay::{each_seed, told};
 use crate::rig::{LISTENER, origin_address};
 use crate::scenario::Draw;
 
@@ -29,24 +30,7 @@ const PROBE_GAP_MS_MAX: u64 = 1_200 + 10;
 
 #[test]
 fn machines() {
-    let number = |name| {
-        let text: Option<String> = std::env::var(name).ok();
-        text.and_then(|text| text.parse().ok())
-    };
-    if let Some(seed) = number("WEIR_SIM_SEED") {
-        return run(seed);
-    }
-    for seed in 0..number("WEIR_SIM_SEEDS").unwrap_or(SEEDS) {
-        run(seed);
-    }
-}
-
-fn run(seed: u64) {
-    let outcome = std::panic::catch_unwind(|| Play::new(seed).run());
-    if let Err(panic) = outcome {
-        eprintln!("seed {seed}: replay with WEIR_SIM_SEED={seed}");
-        std::panic::resume_unwind(panic);
-    }
+    each_seed(SEEDS, 1, |seed| told(seed, || Play::new(seed).run()));
 }
 
 /// The configuration, as far as it varies.

@@ -24,6 +24,7 @@ mod model;
 mod net;
 mod opening;
 mod over_records;
+mod replay;
 mod rig;
 mod rules;
 mod scenario;

@@ -1,13 +1,12 @@
 //! Worlds drawn from seeds. `WEIR_SIM_SEEDS` says how many, `WEIR_SIM_SEED` replays one.
 
-use std::env;
-
 use weir::board::{BackendCell, ListenerCell};
 use weir::core::address::Address;
 use weir::worker::Stage;
 
 use crate::model::{Model, Peer, is_probe};
 use crate::net::Behaviour;
+use crate::replay::each_seed;
 use crate::rig::Rig;
 use crate::scenario::{
     Action, Check, Draw, Finish, Scenario, Setup, backend_address, backend_label,
@@ -26,17 +25,7 @@ const WAIT_MS_MAX: u64 = 40;
 
 #[test]
 fn seeds() {
-    let number = |name| {
-        env::var(name)
-            .ok()
-            .and_then(|text: String| text.parse().ok())
-    };
-    if let Some(seed) = number("WEIR_SIM_SEED") {
-        return run(seed);
-    }
-    for seed in 0..number("WEIR_SIM_SEEDS").unwrap_or(SEEDS) {
-        run(seed);
-    }
+    each_seed(SEEDS, 1, run);
 }
 
 fn run(seed: u64) {

@@ -10,6 +10,7 @@ use weir::core::backend::Service;
 
 use crate::machine::Machine;
 use crate::net::{PeerId, Settings};
+use crate::replay::{each_seed, told};
 use crate::rig::{LISTENER, origin};
 use crate::scenario::Draw;
 
@@ -22,26 +23,8 @@ const STEP_MS_MAX: u64 = 20;
 
 #[test]
 fn a_thousand_actions_under_load_lose_no_request_but_those_that_are_kicked() {
-    let number = |name| {
-        let text: Option<String> = std::env::var(name).ok();
-        text.and_then(|text| text.parse().ok())
-    };
-    if let Some(seed) = number("WEIR_SIM_SEED") {
-        return run(seed);
-    }
     // Each takes as long as a hundred of other tests.
-    let seeds = number("WEIR_SIM_SEEDS").map_or(SEEDS, |it| it.div_ceil(100));
-    for seed in 0..seeds {
-        run(seed);
-    }
-}
-
-fn run(seed: u64) {
-    let outcome = std::panic::catch_unwind(|| Play::new(seed).run());
-    if let Err(panic) = outcome {
-        eprintln!("seed {seed}: replay with WEIR_SIM_SEED={seed}");
-        std::panic::resume_unwind(panic);
-    }
+    each_seed(SEEDS, 100, |seed| told(seed, || Play::new(seed).run()));
 }
 
 /// How an administrator has a backend.

@@ -9,6 +9,8 @@ mod compare;
 mod net;
 #[path = "../sim/over_records.rs"]
 mod over_records;
+#[path = "../sim/replay.rs"]
+mod replay;
 #[allow(
     dead_code,
     reason = "shared with the simulation of TCP, which uses more"
@@ -34,31 +36,17 @@ use weir::core::rng::Rng;
 
 use crate::net::{Calls, PeerId, Settings};
 use crate::play::Play;
+use crate::replay::{each_seed, told};
 use crate::rig::Rig;
 
 /// Seeds without `WEIR_SIM_SEEDS`.
 const SEEDS_DEFAULT: u64 = 500;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 #[test]
 fn every_seed_keeps_messages_whole_and_apart() {
-    if let Some(seed) = number("WEIR_SIM_SEED") {
-        return play(seed);
-    }
-    for seed in 0..number("WEIR_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT) {
-        play(seed);
-    }
-}
-
-fn play(seed: u64) {
-    let outcome = std::panic::catch_unwind(|| Play::new(seed).run());
-    if let Err(panic) = outcome {
-        eprintln!("seed {seed}: replay with WEIR_SIM_SEED={seed}");
-        std::panic::resume_unwind(panic);
-    }
+    each_seed(SEEDS_DEFAULT, 1, |seed| {
+        told(seed, || Play::new(seed).run());
+    });
 }
 
 /// A worker with kept connections in a world in which nothing goes wrong.

@@ -414,18 +414,24 @@ fn token_file(scratch: &Scratch, mode: u32) -> PathBuf {
     file
 }
 
+/// A weir with a door on TCP whose token is in a file, and where that door is.
+fn with_token(workers: &str, backend: &Named, scratch: &Scratch) -> (Asked, SocketAddr) {
+    let token = token_file(scratch, 0o600);
+    let admin = format!(
+        "admin: {{listen: \"127.0.0.1:0\", token_file: {}}}",
+        token.display()
+    );
+    let asked = start(workers, with(&[backend]).top(&admin));
+    let door = tcp_door(&asked);
+    (asked, door)
+}
+
 #[test]
 fn over_tcp_acting_takes_the_token_and_the_own_page() {
     for workers in KINDS {
         let a = Named::new("A");
         let scratch = Scratch::new();
-        let token = token_file(&scratch, 0o600);
-        let admin = format!(
-            "admin: {{listen: \"127.0.0.1:0\", token_file: {}}}",
-            token.display()
-        );
-        let asked = start(workers, with(&[&a]).top(&admin));
-        let door = tcp_door(&asked);
+        let (asked, door) = with_token(workers, &a, &scratch);
         let say = |method, fields: &str| {
             let target = if method == "GET" {
                 "/status.json"
@@ -456,13 +462,7 @@ fn over_tcp_nobody_looks_under_a_name_that_leads_elsewhere_as_well() {
     for workers in KINDS {
         let a = Named::new("A");
         let scratch = Scratch::new();
-        let token = token_file(&scratch, 0o600);
-        let admin = format!(
-            "admin: {{listen: \"127.0.0.1:0\", token_file: {}}}",
-            token.display()
-        );
-        let asked = start(workers, with(&[&a]).top(&admin));
-        let door = tcp_door(&asked);
+        let (_asked, door) = with_token(workers, &a, &scratch);
         let say = |target: &str, host: &str, fields: &str| {
             let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}");
             exchange(tcp(door), &format!("{head}Connection: close\r\n\r\n"))

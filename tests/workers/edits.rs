@@ -110,17 +110,22 @@ fn what_fits_no_upstream_is_not_added_and_nothing_changes() {
     }
 }
 
+/// Twelve sessions that stay, each with the name of its backend.
+fn a_dozen(steered: &Steered) -> Vec<(String, Peer)> {
+    let connect = |_| {
+        let mut peer = steered.machine.connect();
+        (ask(&mut peer), peer)
+    };
+    (0..12).map(connect).collect()
+}
+
 #[test]
 fn what_is_kicked_ends_at_once_and_elsewhere_nothing_does() {
     for workers in KINDS {
         let [a, b] = ["A", "B"].map(Named::new);
         let file = with(&a).backend_with(b.address(), "id: b");
         let steered = start(workers, file);
-        let mut held: Vec<(String, Peer)> = Vec::new();
-        for _ in 0..12 {
-            let mut peer = steered.machine.connect();
-            held.push((ask(&mut peer), peer));
-        }
+        let held = a_dozen(&steered);
         let count = held.iter().filter(|(name, _)| name == "A").count();
         let told = steered.done(&["kick", "pool/a"]);
         assert_eq!(told, format!("{count} sessions of pool/a are kicked\n"));
@@ -155,11 +160,7 @@ fn sessions_of_all_workers_are_told_and_one_is_kicked() {
         let [a, b] = ["A", "B"].map(Named::new);
         let file = with(&a).backend_with(b.address(), "id: b");
         let steered = start(workers, file);
-        let mut held: Vec<(String, Peer)> = Vec::new();
-        for _ in 0..12 {
-            let mut peer = steered.machine.connect();
-            held.push((ask(&mut peer), peer));
-        }
+        let mut held = a_dozen(&steered);
         let count = |name: &str| held.iter().filter(|it| it.0 == name).count();
         let all = steered.done(&["sessions", "--json"]);
         let ids = told_of(&all, "id");
