@@ -178,6 +178,11 @@ impl LiveWorker {
     }
 
     #[inline]
+    pub fn has_access_lines(&self) -> bool {
+        self.0.has_access_lines()
+    }
+
+    #[inline]
     pub fn access_lines(&mut self) -> Option<&mut Vec<u8>> {
         self.0.access_lines()
     }

@@ -775,12 +775,6 @@ impl Route {
             false => format!("{methods} {host}{prefix}"),
         }
     }
-
-    /// Its name on the board, where that of its listener is this.
-    #[must_use]
-    pub fn column_name(&self, listener: &str) -> String {
-        route_column_name(listener, &self.name())
-    }
 }
 
 /// What a route of that name is called on the board, where its listener is called like this.

@@ -196,20 +196,13 @@ pub(super) fn routes(told: &str) -> Option<(String, String)> {
         "LISTENER", "HOST", "PATH", "METHODS", "LEADS TO", "POLICY", ">2XX", ">3XX", ">4XX", ">5XX",
     ]);
     for it in RouteReport::read_all(told)? {
-        let or = |text: String, other: &str| {
-            if text.is_empty() {
-                other.to_owned()
-            } else {
-                text
-            }
-        };
         let mut row = vec![
             it.listener,
-            or(it.host, "*"),
-            or(it.path, "-"),
-            or(it.methods, "*"),
+            text_or(it.host, "*"),
+            text_or(it.path, "-"),
+            text_or(it.methods, "*"),
             it.leads_to,
-            or(it.policy, "-"),
+            text_or(it.policy, "-"),
         ];
         let counts = it.responses.into_iter();
         row.extend(counts.map(|it| it.map_or_else(|| "-".to_owned(), |count| count.to_string())));
@@ -232,19 +225,12 @@ pub(super) fn sessions(told: &str) -> Option<(String, String)> {
         ">OUT",
         ">REQUESTS",
     ]);
-    let or_dash = |text: String| {
-        if text.is_empty() {
-            "-".to_owned()
-        } else {
-            text
-        }
-    };
     for it in told.sessions {
         table.row(vec![
             it.id,
             it.listener,
-            or_dash(it.client),
-            or_dash(it.backend),
+            text_or(it.client, "-"),
+            text_or(it.backend, "-"),
             it.state,
             span(it.age_ms),
             bytes(it.bytes_in),
@@ -260,6 +246,14 @@ pub(super) fn sessions(told: &str) -> Option<(String, String)> {
         more += "weir: there are more; `--max N` has up to 10000 told\n";
     }
     Some((table.lines().join("\n") + "\n", more))
+}
+
+/// What stands in a cell: the text, or this where it is empty.
+fn text_or(text: String, other: &str) -> String {
+    match text.is_empty() {
+        true => other.to_owned(),
+        false => text,
+    }
 }
 
 /// A number of bytes as a person reads it.

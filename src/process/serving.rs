@@ -57,8 +57,7 @@ impl Serving {
         let mut error = None;
         let mut waits = false;
         let mut lost = 0;
-        let lines = self.worker.access_lines();
-        if lines.is_some_and(|lines| !lines.is_empty()) {
+        if self.worker.has_access_lines() {
             let now = self.worker.now();
             if let Some(lines) = self.worker.access_lines() {
                 let (progress, more_lost) = self.access_log.write(lines, now);

@@ -130,9 +130,10 @@ impl Site {
         let routes = http.routes.iter().zip(columns).map(|(settings, counted)| {
             let mut request_edits = edits(&settings.request_headers)?;
             let tells_id = take_over(&mut request_edits, http.request_id.as_deref())?;
+            let name = settings.name();
             Ok(Route {
-                name: settings.name(),
-                key: name_key(Table::Routes, &settings.column_name(column)),
+                key: name_key(Table::Routes, &model::route_column_name(column, &name)),
+                name,
                 is_logged: settings.access_log,
                 strip_prefix: settings.strip_prefix,
                 traced_edits: traced_edits(http, &request_edits)?,

@@ -175,19 +175,19 @@ impl<N: Net> Parts<'_, N> {
         let mut head = std::mem::take(&mut shared.http.request_head);
         let found = head.parse(&scratch[..before + count], limits);
         shared.http.request_head = head;
-        match (found, self.http.phase) {
+        match found {
             // What is behind it has its turn later.
-            (Ok(Parsed::Complete(head_bytes)), _) => shared
+            Ok(Parsed::Complete(head_bytes)) => shared
                 .io
                 .may_keep_request(before + count)
                 .then_some(head_bytes.saturating_sub(before).max(1)),
-            (Ok(Parsed::Partial), phase) => {
-                if let ClientPhase::Idle(_) = phase {
+            Ok(Parsed::Partial) => {
+                if let ClientPhase::Idle(_) = self.http.phase {
                     self.http.phase = ClientPhase::Head(shared.timers.moment);
                 }
                 None
             }
-            (Err(_), _) => Some(count),
+            Err(_) => Some(count),
         }
     }
 
