@@ -64,7 +64,12 @@ fn raise_descriptor_limit() {
 
 /// An origin with a thread for each connection: a long file, or `ok` once it has all of a body.
 fn origin(file_bytes: usize) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a port");
+    // All of a crowd may come at once: who finds no room here tries again only a second later.
+    socket.listen(4_096).expect("an address");
+    let listener = TcpListener::from(socket);
     let address = listener.local_addr().expect("bound");
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -183,14 +188,18 @@ fn read_all(readers: Vec<TcpStream>, bytes: usize) -> Vec<thread::JoinHandle<()>
 fn crowds_are_served(more: &str, first: &str, files: &Files) {
     raise_descriptor_limit();
     let origin = origin(files.bytes);
-    // A slow machine may take longer than who sends slowly usually has.
+    // A slow machine may take longer than who sends slowly usually has. The log, which is shown when
+    // this fails, tells why a request did.
     let config = format!(
         "listeners: [{{name: front, listen: \"127.0.0.1:0\", routes: [{{prefix: /, upstream: pool}}]}}]\n\
          upstreams: {{pool: {{backends: [\"{origin}\"]}}}}\n\
-         timeouts: {{header: 2m, upload: 2m, send: 2m, response: 2m, response_idle: 2m}}\n\
+         timeouts: {{connect: 2m, header: 2m, upload: 2m, send: 2m, response: 2m, response_idle: 2m}}\n\
+         access_log: {{path: stdout, when: {{statuses: [\"400-599\"]}}}}\n\
          when_supervisor_dies: stop\n{more}"
     );
-    let mut weir = Launch::new(config).first(first).start();
+    let mut weir = Launch::new(config)
+        .first(&format!("exec >&2; {first}"))
+        .start();
     let address = weir.address();
     let before = processes(&weir);
     let expected = if more.contains("workers: 2") { 3 } else { 1 };
