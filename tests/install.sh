@@ -28,5 +28,18 @@ if [ ! -e "$policy" ]; then
     $sudo chmod +x "$policy"
     trap '$sudo rm -f "$policy"' EXIT
 fi
-{ $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends "$@"; } >/dev/null ||
-    echo "$who: could not install $* ($without)" >&2
+
+# Another one's lock is waited for, 5 minutes: that of the lists has no option for it.
+update() {
+    for _ in $(seq 60); do
+        said=$($sudo apt-get update -qq 2>&1) && return
+        case $said in
+        *"Could not get lock"*) sleep 5 ;;
+        *) break ;;
+        esac
+    done
+    echo "$said" >&2
+    return 1
+}
+{ update && $sudo apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"; } \
+    >/dev/null || echo "$who: could not install $* ($without)" >&2

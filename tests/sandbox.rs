@@ -5,6 +5,10 @@
 
 #![allow(unsafe_code, reason = "calls that weir itself never makes are tried")]
 
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "e2e/harness/skip.rs"]
+mod skip;
+
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -141,7 +145,10 @@ fn run_case(name: &str, told: &[&str]) -> Result<&'static str, String> {
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     match output.status.code() {
         Some(0) => {}
-        Some(code) if code == i32::from(SKIPPED) => return Ok("skipped: not on this kernel"),
+        Some(code) if code == i32::from(SKIPPED) => {
+            skip::skip_test(name, "not on this kernel");
+            return Ok("skipped");
+        }
         _ => return Err(format!("{}: {said}{log}", output.status)),
     }
     let line = |call: &&str| format!("weir: the sandbox refused the system call {call}");

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests and the gate use and is missing: curl, HAProxy, nginx with its module for
 # streams, openssl, promtool, python3 with its websockets and its reader of metrics, tmux, valgrind
-# and wrk from Debian. Tests that need one of them skip themselves, and say so, where it is absent.
+# and wrk from Debian. Tests that need one of them are skipped, counted and named where it is absent.
 set -eu
 
 missing=""

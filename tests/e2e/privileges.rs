@@ -6,7 +6,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Config, Launch, Named, Peer, Scratch, Signal, Weir, ask, eventually, run};
+use crate::harness::{
+    Config, Launch, Named, Peer, Scratch, Signal, Weir, ask, eventually, run, skip,
+};
 
 const NOBODY: u32 = 65_534;
 
@@ -16,7 +18,7 @@ const ONLY_BIND_SERVICE: &str = "0000000000000400";
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
-        eprintln!("skipped: only root can give up anything");
+        skip("only root can give up anything");
     }
     is_root
 }

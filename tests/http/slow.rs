@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::client::Client;
 use crate::config::Config;
-use crate::harness::{End, Origin, Weir, eventually, observe};
+use crate::harness::{End, Origin, Weir, eventually, observe, skip};
 use crate::web::Web;
 
 const SLOW: usize = 1_000;
@@ -27,7 +27,9 @@ fn may_open_descriptors() -> bool {
     let limits = getrlimit(Resource::Nofile);
     let hard = limits.maximum.unwrap_or(u64::MAX);
     if hard < DESCRIPTORS {
-        eprintln!("skipped: ulimit -n is {hard} here, and {DESCRIPTORS} are needed");
+        skip(&format!(
+            "ulimit -n is {hard} here, and {DESCRIPTORS} are needed"
+        ));
         return false;
     }
     let current = limits.current.unwrap_or(u64::MAX).max(DESCRIPTORS);

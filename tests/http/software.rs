@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{Peer, Port, Scratch, eventually};
+use crate::harness::{Peer, Port, Scratch, eventually, skip};
 
 /// Whether it can be run; says so where it can not.
 pub(crate) fn is_installed(program: &str) -> bool {
     let found = succeeds(Command::new("sh").args(["-c", &format!("command -v {program}")]));
     if !found {
-        eprintln!("skipped: {program} is not installed");
+        skip(&format!("{program} is not installed"));
     }
     found
 }
@@ -22,7 +22,7 @@ pub(crate) fn python_with(module: &str) -> Option<&'static str> {
         .into_iter()
         .find(|python| succeeds(Command::new(python).args(["-c", &import])));
     if found.is_none() {
-        eprintln!("skipped: no Python here has {module}");
+        skip(&format!("no Python here has {module}"));
     }
     found
 }
@@ -33,7 +33,7 @@ pub(crate) fn nginx_has(part: &str) -> bool {
     let text = output.map(|output| output.stderr).unwrap_or_default();
     let found = String::from_utf8_lossy(&text).contains(part);
     if !found {
-        eprintln!("skipped: nginx has no {part}");
+        skip(&format!("nginx has no {part}"));
     }
     found
 }
@@ -218,7 +218,7 @@ pub(crate) fn nginx_module(name: &str) -> Option<String> {
     let path = format!("/usr/lib/nginx/modules/{name}");
     let found = Path::new(&path).exists();
     if !found {
-        eprintln!("skipped: nginx has no {name}");
+        skip(&format!("nginx has no {name}"));
     }
     found.then_some(path)
 }

@@ -13,7 +13,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::process::{Finished, binary};
-use crate::harness::{Config, Gate, Launch, Load, Named, Scratch, Signal, ask, eventually, run};
+use crate::harness::{
+    Config, Gate, Launch, Load, Named, Scratch, Signal, ask, eventually, run, skip,
+};
 use crate::machine::{Machine, config, descriptors, private_kib, signal};
 
 /// Every way to serve: a process on its own, and workers under a supervisor.
@@ -565,7 +567,7 @@ fn ctl_as(asked: &Asked, user: u32, group: u32, words: &[&str]) -> Option<i32> {
 #[test]
 fn root_and_the_own_user_act_and_its_group_looks() {
     if !rustix::process::geteuid().is_root() {
-        return eprintln!("skipped: only root can start a process of another user");
+        return skip("only root can start a process of another user");
     }
     for workers in KINDS {
         let [a, b] = ["A", "B"].map(Named::new);

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::process::binary;
-use crate::harness::{Config, Launch, Named, Scratch, Signal, ask, eventually, observe};
+use crate::harness::{Config, Launch, Named, Scratch, Signal, ask, eventually, observe, skip};
 use crate::machine::{Machine, config, status};
 
 const WORKERS: usize = 2;
@@ -77,7 +77,7 @@ impl Live {
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
-        println!("skipped: only root has files that nobody else can read");
+        skip("only root has files that nobody else can read");
     }
     is_root
 }

@@ -5,7 +5,9 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use crate::harness::process::Finished;
-use crate::harness::{Config, Launch, Load, Named, Peer, Scratch, Signal, ask, eventually, run};
+use crate::harness::{
+    Config, Launch, Load, Named, Peer, Scratch, Signal, ask, eventually, run, skip,
+};
 use crate::machine::{Machine, config, is_there, signal, status};
 
 /// A user who is neither root nor the one that weir becomes.
@@ -297,7 +299,7 @@ fn without_a_door_orders_go_to_the_process_itself() {
 #[test]
 fn another_user_is_refused_and_fills_no_log() {
     if !rustix::process::geteuid().is_root() {
-        return eprintln!("skipped: only root can start a process of another user");
+        return skip("only root can start a process of another user");
     }
     for workers in ["1", "3"] {
         let a = Named::new("A");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::harness::{Launch, Named, Scratch, Signal, ask, eventually};
+use crate::harness::{Launch, Named, Scratch, Signal, ask, eventually, skip};
 use crate::machine::{Machine, config, status};
 
 const WORKERS: usize = 2;
@@ -22,7 +22,7 @@ fn capabilities(pid: u32) -> u64 {
 #[test]
 fn workers_are_in_their_root_folder_through_reloads_deaths_and_upgrades() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root may change the root folder");
+        skip("only root may change the root folder");
         return;
     }
     let jail = Scratch::new();

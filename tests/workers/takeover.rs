@@ -6,7 +6,7 @@
 use std::io;
 use std::ptr;
 
-use crate::harness::{Named, ask, eventually};
+use crate::harness::{Named, ask, eventually, skip};
 use crate::machine::{Machine, config, status};
 
 /// Without pointers: a call that is not refused fails on its arguments instead.
@@ -51,7 +51,7 @@ fn a_worker_that_is_taken_over_can_neither_exec_nor_open_nor_listen() {
                 assert_eq!(result, -i64::from(libc::EPERM), "{name}");
             }
         }
-        Err(error) => return eprintln!("skipped: not allowed to trace a process: {error}"),
+        Err(error) => return skip(&format!("not allowed to trace a process: {error}")),
     }
     for (name, ..) in REFUSED {
         let line = format!("the sandbox refused the system call {name}");

@@ -14,6 +14,7 @@ pub(crate) mod peer;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod scratch;
+pub(crate) mod skip;
 
 pub(crate) use config::Config;
 pub(crate) use load::Load;
@@ -23,6 +24,7 @@ pub(crate) use port::{Blackhole, Gate, Port};
 pub(crate) use process::{Launch, Weir, run};
 pub(crate) use rustix::process::Signal;
 pub(crate) use scratch::Scratch;
+pub(crate) use skip::skip;
 
 use std::thread;
 use std::time::{Duration, Instant};
