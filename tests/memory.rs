@@ -188,12 +188,13 @@ fn read_all(readers: Vec<TcpStream>, bytes: usize) -> Vec<thread::JoinHandle<()>
 fn crowds_are_served(more: &str, first: &str, files: &Files) {
     raise_descriptor_limit();
     let origin = origin(files.bytes);
-    // A slow machine may take longer than who sends slowly usually has. The log, which is shown when
-    // this fails, tells why a request did.
+    // A slow machine may take longer than who sends slowly usually has. The log, which is shown
+    // when this fails, tells why a request did.
     let config = format!(
         "listeners: [{{name: front, listen: \"127.0.0.1:0\", routes: [{{prefix: /, upstream: pool}}]}}]\n\
          upstreams: {{pool: {{backends: [\"{origin}\"]}}}}\n\
-         timeouts: {{connect: 2m, header: 2m, upload: 2m, send: 2m, response: 2m, response_idle: 2m}}\n\
+         timeouts: {{connect: 2m, header: 2m, upload: 2m, \
+             send: 2m, response: 2m, response_idle: 2m}}\n\
          access_log: {{path: stdout, when: {{statuses: [\"400-599\"]}}}}\n\
          when_supervisor_dies: stop\n{more}"
     );

@@ -1,4 +1,5 @@
-//! A test that cannot be run here says so, and is counted: `make test` names all of them at its end.
+//! A test that cannot be run here says so, and is counted: `make test` names all of them at
+//! its end.
 
 use std::fs::OpenOptions;
 use std::io::Write;
