@@ -199,22 +199,6 @@ impl Reactor {
         };
         started.map_err(sort_connect_error)
     }
-
-    /// How long to sleep. The clock is read only when there is something to sleep for.
-    fn timeout(&self, until: Option<Tick>) -> (Option<Duration>, Option<Tick>) {
-        let Some(until) = until else {
-            return (None, None);
-        };
-        if until <= self.now {
-            return (Some(Duration::ZERO), None);
-        }
-        let since = machine_now();
-        // The part of a millisecond that has passed makes the wait longer, never shorter.
-        (
-            Some(Duration::from_millis(until.since_ms(since))),
-            Some(since),
-        )
-    }
 }
 
 impl Net for Reactor {
@@ -232,7 +216,12 @@ impl Net for Reactor {
     }
 
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick> {
-        let (timeout, waited_since) = self.timeout(until);
+        // The clock is read only when there is something to sleep for.
+        let sleeps = until.is_some_and(|until| until > self.now);
+        let since = sleeps.then(machine_now);
+        // The part of a millisecond that has passed makes the wait longer, never shorter.
+        let timeout = until.map(|until| until.since_ms(since.unwrap_or(until)));
+        let timeout = timeout.map(Duration::from_millis);
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
             // mio emptied the events before it waited: a turn in which nothing fired.
@@ -241,16 +230,14 @@ impl Net for Reactor {
         }
         self.moment = machine_moment();
         self.now = self.moment.tick();
-        self.waited_since = match timeout {
-            // Nobody has waited.
-            Some(Duration::ZERO) => Some(self.now),
-            _ => waited_since,
-        };
-        fired.extend(self.events.iter().filter_map(|event| {
-            let target = token::unpack(event.token())?;
-            let ready = readiness(event);
-            Some(Fired { target, ready })
-        }));
+        // Unless it was to sleep, nobody has waited.
+        self.waited_since = since.or(until.and(Some(self.now)));
+        for event in &self.events {
+            if let Some(target) = token::unpack(event.token()) {
+                let ready = readiness(event);
+                fired.push(Fired { target, ready });
+            }
+        }
         Ok(self.now)
     }
 
@@ -418,8 +405,9 @@ pub fn machine_now() -> Tick {
 
 fn machine_moment() -> Moment {
     let now = clock_gettime(ClockId::Monotonic);
-    let (s, ns) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    Moment(s.unwrap_or(0) * 1_000_000 + ns.unwrap_or(0) / 1_000)
+    // It begins at 0 and never goes back.
+    let us = now.tv_sec * 1_000_000 + i64::from(now.tv_nsec) / 1_000;
+    Moment(us.cast_unsigned())
 }
 
 const BOTH: Interest = Interest::READABLE
