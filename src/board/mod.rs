@@ -127,7 +127,8 @@ pub struct Board {
     memory: Mapping,
     layout: Layout,
     row: usize,
-    /// Where the cells of our row begin.
+    /// Where our row begins, and its cells.
+    row_at: usize,
     cells_at: usize,
     holder: Holder,
     /// The number after that of the last column that was opened: names come in the order of a
@@ -321,7 +322,8 @@ impl Board {
         new.write(memory.words());
         self.memory = memory;
         self.layout = new;
-        self.cells_at = new.row_at(self.row) + new.cells_at;
+        self.row_at = new.row_at(self.row);
+        self.cells_at = self.row_at + new.cells_at;
         if let Some(room) = &mut self.room {
             room.extend(&new);
         }

@@ -77,6 +77,7 @@ impl Board {
             memory,
             layout,
             row,
+            row_at: layout.row_at(row),
             cells_at: layout.row_at(row) + layout.cells_at,
             holder: Holder {
                 row: u8::try_from(row).expect("fewer than 256 rows"),
@@ -88,17 +89,19 @@ impl Board {
     }
 
     /// Says that we live, before and after every wait.
+    #[inline]
     pub(crate) fn beat(&self, now: Tick, asleep: bool) {
-        let head = |cell| self.head(self.row, cell);
-        head(RowCell::Beat).store(now.0, Ordering::Relaxed);
-        head(RowCell::Asleep).store(u64::from(asleep), Ordering::Relaxed);
+        let head = self.own_head();
+        head[RowCell::Beat as usize].store(now.0, Ordering::Relaxed);
+        head[RowCell::Asleep as usize].store(u64::from(asleep), Ordering::Relaxed);
     }
 
     /// Says what we use, once a turn.
+    #[inline]
     pub(crate) fn set_usage(&self, usage: Usage) {
-        let head = |cell| self.head(self.row, cell);
-        head(RowCell::Connections).store(usage.connections as u64, Ordering::Relaxed);
-        head(RowCell::WaitingBytes).store(usage.waiting_bytes as u64, Ordering::Relaxed);
+        let (head, bytes) = (self.own_head(), usage.waiting_bytes as u64);
+        head[RowCell::Connections as usize].store(usage.connections as u64, Ordering::Relaxed);
+        head[RowCell::WaitingBytes as usize].store(bytes, Ordering::Relaxed);
     }
 
     /// Says what we cannot exceed.
@@ -214,6 +217,12 @@ impl Board {
         // What was read before is not read later than this.
         fence(Ordering::Acquire);
         self.words()[MOVES_AT].load(Ordering::Relaxed) == moves
+    }
+
+    /// What our row says of us, looked for once for all of its cells.
+    fn own_head(&self) -> &[AtomicU64; ODDITIES_AT] {
+        let head = self.words()[self.row_at..].first_chunk();
+        head.expect("a row begins with its head")
     }
 
     pub(super) fn head(&self, row: usize, cell: RowCell) -> &AtomicU64 {

@@ -28,6 +28,8 @@ pub struct TimerKey {
 #[derive(Debug)]
 pub struct TimerWheel<T> {
     now: u64,
+    /// When the earliest slot begins that has a timer; none is as late as [`NEVER`].
+    earliest: u64,
     levels: Box<[Level; LEVELS]>,
     entries: Vec<TimerEntry<T>>,
     /// The first free entry; the others follow through `next`.
@@ -66,6 +68,7 @@ impl<T> TimerWheel<T> {
     pub fn new(now: Tick) -> Self {
         Self {
             now: now.0,
+            earliest: NEVER,
             levels: Box::new([Level::EMPTY; LEVELS]),
             entries: Vec::new(),
             free: NONE,
@@ -101,7 +104,16 @@ impl<T> TimerWheel<T> {
     /// Moves the present to `now` and appends to `due` every timer whose deadline is not later,
     /// in the order of their deadlines, and of arming where these are equal. An instant before
     /// the present changes nothing.
+    #[inline]
     pub fn expire(&mut self, now: Tick, due: &mut Vec<T>) {
+        if self.earliest <= now.0 {
+            self.expire_slots(now, due);
+        }
+        self.now = self.now.max(now.0);
+    }
+
+    #[inline(never)]
+    fn expire_slots(&mut self, now: Tick, due: &mut Vec<T>) {
         while let Some((position, start)) = self.earliest_slot() {
             if start > now.0 {
                 break;
@@ -109,14 +121,15 @@ impl<T> TimerWheel<T> {
             self.now = start;
             self.empty_slot(position, due);
         }
-        self.now = self.now.max(now.0);
+        self.look_for_earliest();
     }
 
     /// When [`TimerWheel::expire`] should next be called: the earliest deadline, or an instant
     /// before it at which timers move to a lower level. None when no timer is armed.
     #[must_use]
+    #[inline]
     pub fn next(&self) -> Option<Tick> {
-        self.earliest_slot().map(|(_, start)| Tick(start))
+        (self.len != 0).then_some(Tick(self.earliest))
     }
 
     /// How many timers are armed.
@@ -142,6 +155,10 @@ impl<T> TimerWheel<T> {
         let above = self.now >> shift >> DIGIT_BITS << DIGIT_BITS;
         let start = (above | slot as u64) << shift;
         Some((WheelPosition { level, slot }, start))
+    }
+
+    fn look_for_earliest(&mut self) {
+        self.earliest = self.earliest_slot().map_or(NEVER, |(_, start)| start);
     }
 
     /// Fires the timers of a slot that the present has reached, or moves them to lower levels.
@@ -192,7 +209,10 @@ impl<T> TimerWheel<T> {
 
     /// Appends an entry to the list where its deadline belongs.
     fn link(&mut self, index: u32) {
-        let position = WheelPosition::of(self.entries[index as usize].at, self.now);
+        let at = self.entries[index as usize].at;
+        let position = WheelPosition::of(at, self.now);
+        let shift = shift(position.level);
+        self.earliest = self.earliest.min(at >> shift << shift);
         let level = &mut self.levels[position.level];
         level.occupied |= 1 << position.slot;
         let list = &mut level.slots[position.slot];
@@ -226,6 +246,7 @@ impl<T> TimerWheel<T> {
         }
         if list.first == NONE {
             level.occupied &= !(1 << position.slot);
+            self.look_for_earliest();
         }
     }
 }
@@ -277,6 +298,8 @@ fn shift(level: usize) -> u32 {
 const DIGIT_BITS: u32 = 6;
 const SLOTS: usize = 1 << DIGIT_BITS;
 const LEVELS: usize = (u64::BITS.div_ceil(DIGIT_BITS)) as usize;
+/// Later than any timer can be told to be.
+const NEVER: u64 = u64::MAX;
 /// No entry.
 const NONE: u32 = u32::MAX;
 

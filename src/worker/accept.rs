@@ -135,9 +135,6 @@ impl<N: Net> Worker<N> {
 
     /// Sessions have ended: listeners that a limit held back go on.
     pub(crate) fn resume_full_listeners(&mut self) {
-        if !self.has_full_listener {
-            return;
-        }
         self.has_full_listener = false;
         // Not always the first one first: a place that is free would never reach the last.
         let count = self.shared.listeners.list.len();

@@ -307,7 +307,9 @@ impl<N: Net> Worker<N> {
             self.shared.io.settle_layers();
         }
         self.relieve_shortage();
-        self.resume_full_listeners();
+        if self.has_full_listener {
+            self.resume_full_listeners();
+        }
         self.arm_full_check();
         self.settle_stage();
     }
@@ -376,11 +378,11 @@ impl<N: Net> Worker<N> {
     }
 
     fn mark(&mut self) {
-        let mut fired = std::mem::take(&mut self.fired);
-        for event in fired.drain(..) {
+        for at in 0..self.fired.len() {
+            let event = self.fired[at];
             self.mark_one(&event);
         }
-        self.fired = fired;
+        self.fired.clear();
     }
 
     fn mark_one(&mut self, event: &Fired) {
@@ -465,15 +467,13 @@ impl<N: Net> Worker<N> {
     }
 
     fn expire(&mut self) {
-        let mut due = std::mem::take(&mut self.due);
-        self.shared
-            .timers
-            .wheel
-            .expire(self.shared.timers.now, &mut due);
-        for timeout in due.drain(..) {
+        let timers = &mut self.shared.timers;
+        timers.wheel.expire(timers.now, &mut self.due);
+        for at in 0..self.due.len() {
+            let timeout = self.due[at];
             self.on_timeout(timeout);
         }
-        self.due = due;
+        self.due.clear();
     }
 
     fn on_timeout(&mut self, timeout: Timeout) {
@@ -517,7 +517,9 @@ impl<N: Net> Worker<N> {
 
     /// Runs who was queued when the phase began, and nobody twice.
     fn run(&mut self) {
-        self.check_fired_parked();
+        if !self.fired_parked.is_empty() {
+            self.check_fired_parked();
+        }
         for _ in 0..self.runnable.len() {
             if let Some(runnable) = self.runnable.pop_front() {
                 self.run_session(runnable);
