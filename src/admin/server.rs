@@ -117,6 +117,11 @@ impl Server {
         self.poller.wait(limit)
     }
 
+    /// Whether nobody has anything new to say, so that only time has passed.
+    pub(crate) fn is_quiet(ready: &[u64]) -> bool {
+        ready.iter().all(|&key| key == TIMER_KEY)
+    }
+
     /// Serves those whose time has come, each as far as it goes.
     pub(crate) fn serve(&mut self, ready: &[u64], view: &View<'_>) -> Turned {
         let mut turned = Turned::default();

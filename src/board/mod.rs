@@ -215,6 +215,12 @@ impl Board {
         Ok(Self::seen_from(memory, layout, 0, 0))
     }
 
+    /// Gives back what it takes of this process's memory to have looked at a shared one; looking
+    /// again takes it again.
+    pub fn release(&self) {
+        self.memory.release();
+    }
+
     /// Whether other processes may have rows in it.
     #[must_use]
     pub fn is_shared(&self) -> bool {

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use log::error;
 
@@ -20,7 +21,7 @@ use crate::sys::privileges::Keep;
 use crate::sys::sandbox::Profile;
 use crate::sys::shm::Mapping;
 use crate::sys::signal::Signals;
-use crate::sys::{child, code_pages, process};
+use crate::sys::{child, code_pages, heap, process};
 use crate::wire::admin::{AdminOrder, AdminReport, send, understand};
 
 /// Serves until its supervisor ends, or ends it.
@@ -35,6 +36,9 @@ pub fn run() -> ExitCode {
         }
     }
 }
+
+/// After so long without anything to say it has no memory for it.
+const QUIET_MIN: Duration = Duration::from_secs(1);
 
 struct Attendant {
     channel: Channel,
@@ -81,9 +85,10 @@ impl Attendant {
     }
 
     fn serve(mut self) -> io::Result<()> {
-        code_pages::release();
+        let mut is_rested = false;
         loop {
-            let ready = self.server.wait(None)?;
+            let ready = self.server.wait((!is_rested).then_some(QUIET_MIN))?;
+            let is_quiet = Server::is_quiet(&ready);
             let view = self.seen.view(&self.board, machine_now(), unix_ms());
             let turned = self.server.serve(&ready, &view);
             for errand in turned.errands {
@@ -92,7 +97,18 @@ impl Attendant {
             if turned.is_other && !self.hear() {
                 return Ok(());
             }
+            if is_quiet && !is_rested {
+                self.rest();
+            }
+            is_rested = is_quiet;
         }
+    }
+
+    /// Gives back the memory that only answering takes: it is idle for most of its life.
+    fn rest(&self) {
+        self.board.release();
+        heap::trim();
+        code_pages::release();
     }
 
     fn hand_on(&mut self, errand: Errand) {

@@ -2,8 +2,8 @@
 //! and to take rights away.
 //!
 //! It knows nothing of the loop, of sessions or of the configuration file. All `unsafe` of the
-//! crate is in [`activation`], [`child`], [`code_pages`], [`environment`], [`landlock`], [`shm`],
-//! [`signal`] and `seccomp`.
+//! crate is in [`activation`], [`child`], [`code_pages`], [`environment`], [`heap`], [`landlock`],
+//! [`shm`], [`signal`] and `seccomp`.
 
 pub mod access;
 pub mod activation;
@@ -14,6 +14,7 @@ mod datagram;
 pub mod door;
 pub mod environment;
 pub mod file_lock;
+pub mod heap;
 pub mod landlock;
 pub mod memory;
 pub mod memory_file;

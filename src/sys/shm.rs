@@ -16,13 +16,15 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// Words in shared memory. Unmapped when dropped.
 #[derive(Debug)]
 pub struct Mapping {
     base: NonNull<AtomicU64>,
     words: usize,
+    /// Whether its content stands in a file, which others may have.
+    is_file: bool,
 }
 
 impl Mapping {
@@ -49,7 +51,7 @@ impl Mapping {
         let base = unsafe {
             rustix::mm::mmap_anonymous(ptr::null_mut(), bytes, RIGHTS, MapFlags::PRIVATE)
         }?;
-        Self::at(base, words)
+        Self::at(base, words, false)
     }
 
     /// All of the memory behind a descriptor that [`Mapping::create`] gave, perhaps to another
@@ -79,17 +81,33 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
     }
 
+    /// Unmaps the pages of shared memory: they count no more as this process's until it looks at
+    /// them again. Their content stays (`MADV_DONTNEED`, madvise(2)). Of private memory nothing.
+    pub(crate) fn release(&self) {
+        if !self.is_file {
+            return;
+        }
+        let (base, bytes) = (self.base.as_ptr().cast(), self.words * 8);
+        // SAFETY: the range is a live mapping of a file, so what is read there next is what the
+        // file has, which is what was there before.
+        let _ = unsafe { rustix::mm::madvise(base, bytes, Advice::LinuxDontNeed) };
+    }
+
     fn map(fd: BorrowedFd<'_>, words: usize, rights: ProtFlags) -> io::Result<Self> {
         let bytes = bytes_of(words)?;
         // SAFETY: with a null hint the kernel chooses a range that nothing else uses.
         let base =
             unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, rights, MapFlags::SHARED, fd, 0) }?;
-        Self::at(base, words)
+        Self::at(base, words, true)
     }
 
-    fn at(base: *mut std::ffi::c_void, words: usize) -> io::Result<Self> {
+    fn at(base: *mut std::ffi::c_void, words: usize, is_file: bool) -> io::Result<Self> {
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { base, words })
+        Ok(Self {
+            base,
+            words,
+            is_file,
+        })
     }
 }
 
@@ -144,6 +162,17 @@ mod tests {
         memory.words()[999].store(7, Relaxed);
         assert_eq!(memory.words()[999].load(Relaxed), 7);
         assert!(Mapping::private(0).is_err() && Mapping::private(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn memory_that_is_released_keeps_what_is_there() {
+        let (shared, _fd) = Mapping::create(1000).expect("memory");
+        let private = Mapping::private(1000).expect("memory");
+        for memory in [shared, private] {
+            memory.words()[999].store(7, Relaxed);
+            memory.release();
+            assert_eq!(memory.words()[999].load(Relaxed), 7);
+        }
     }
 
     #[test]

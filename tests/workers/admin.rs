@@ -16,7 +16,7 @@ use crate::harness::process::{Finished, binary};
 use crate::harness::{
     Config, Gate, Launch, Load, Named, Scratch, Signal, ask, eventually, run, skip,
 };
-use crate::machine::{Machine, config, descriptors, private_kib, signal};
+use crate::machine::{Machine, config, descriptors, private_kib, proportional_kib, signal};
 
 /// Every way to serve: a process on its own, and workers under a supervisor.
 const KINDS: [&str; 2] = ["1", "3"];
@@ -734,6 +734,28 @@ fn besieged(workers: &str, siege: impl Fn(&Asked)) {
     let failures = load.finish();
     assert!(failures.is_empty(), "{failures:?}");
     assert_eq!(asked.machine.terminate(), Some(0));
+}
+
+/// What the process at the door may take while nobody asks it anything, in KiB: 500 of a release,
+/// and as much more as code for tests has of addresses that the loader writes.
+const ATTENDANT_KIB_MAX: u64 = 500 + 140;
+
+#[test]
+fn whoever_serves_the_door_is_small_while_nobody_asks() {
+    let a = Named::new("A");
+    let asked = start("3", with(&[&a]));
+    let pid = asked.attendant();
+    let is_small = || (proportional_kib(pid) <= ATTENDANT_KIB_MAX).then_some(());
+    eventually("it is small", is_small);
+    // A caller that stays, as those do who ask again and again.
+    let mut caller = asked.connect();
+    for target in ["/metrics", "/", "/status.json", "/why?last=any"] {
+        assert_eq!(asked.get(target).status, 200);
+        caller
+            .write_all(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+            .expect("it is heard");
+    }
+    eventually("it is small again", is_small);
 }
 
 #[test]

@@ -139,9 +139,18 @@ pub(crate) fn descriptors(pid: u32) -> usize {
 
 /// Memory that a process shares with nobody, in KiB (proc_pid_smaps(5)).
 pub(crate) fn private_kib(pid: u32) -> u64 {
+    memory_kib(pid, "Private_")
+}
+
+/// Memory of a process, of what it shares its part only, in KiB.
+pub(crate) fn proportional_kib(pid: u32) -> u64 {
+    memory_kib(pid, "Pss:")
+}
+
+fn memory_kib(pid: u32, kind: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it runs");
-    let private = text.lines().filter(|line| line.starts_with("Private_"));
-    let sizes = private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    let meant = text.lines().filter(|line| line.starts_with(kind));
+    let sizes = meant.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     sizes.sum()
 }
 
