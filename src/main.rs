@@ -9,6 +9,7 @@ use weir::cli::{self, Args, Command, EXIT_SUCCEEDS};
 use weir::config;
 use weir::control::preflight::{self, Checked, Moment};
 use weir::control::{EXIT_CONFIG, EXIT_USAGE};
+use weir::core::access_log::push_rfc3339;
 use weir::sys::stderr::{self, LossyWriter};
 use weir::{control, ctl, process, supervisor};
 
@@ -153,18 +154,15 @@ fn start_log(worker: Option<String>) {
     }
     let worker = worker.map_or_else(String::new, |number| format!("worker {number}: "));
     let is_journal = stderr::is_journal();
-    if is_journal {
-        builder.format(move |line, record| {
-            let (priority, words) = (priority(record.level()), record.args());
-            writeln!(line, "{priority}{worker}{words}")
-        });
-    } else if !worker.is_empty() {
-        builder.format(move |line, record| {
-            let (time, level) = (line.timestamp(), record.level());
-            let (target, words) = (record.target(), record.args());
+    builder.format(move |line, record| {
+        let (level, target, words) = (record.level(), record.target(), record.args());
+        if is_journal {
+            writeln!(line, "{}{worker}{words}", priority(level))
+        } else {
+            let time = now();
             writeln!(line, "[{time} {level:<5} {target}] {worker}{words}")
-        });
-    }
+        }
+    });
     let mark = if is_journal {
         priority(Level::Warn)
     } else {
@@ -175,6 +173,13 @@ fn start_log(worker: Option<String>) {
             mark,
         ))))
         .init();
+}
+
+/// What a line begins with elsewhere, alike in the access log.
+fn now() -> String {
+    let mut time = Vec::new();
+    push_rfc3339(control::unix_ms(), &mut time);
+    String::from_utf8_lossy(&time).into_owned()
 }
 
 /// What a line of the journal begins with (sd-daemon(3)).

@@ -39,6 +39,7 @@ const ROOMS: &[Room] = &[
             "cli",
             "config",
             "control",
+            "core",
             "ctl",
             "process",
             "supervisor",
