@@ -1,7 +1,7 @@
 # weir: the commands. `make help` lists them.
 
 CARGO ?= cargo
-WEIR  := target/release/weir
+WEIR  ?= target/release/weir
 PREFIX ?= /usr/local
 # Seeds of the simulation in `make test`; `make sim SEED=7` replays one, `make sim SEEDS=10000` runs more.
 SEEDS ?= 500
@@ -13,7 +13,7 @@ SIZE_KIB_MAX_WITHOUT_TLS := 2048
 WITHOUT_TLS := target/without-tls
 
 .PHONY: help build run check size test test-real sim fuzz fmt lint docs test-setup install \
-	install-systemd install-procd install-none clean
+	install-files install-systemd install-logrotate install-procd install-none uninstall clean
 
 help:               ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,36 +75,51 @@ fuzz:               ## fuzz the parsers with cargo-fuzz, where it is installed: 
 INIT ?= $(shell if command -v systemctl >/dev/null 2>&1; then echo systemd; \
 	elif [ -x /sbin/procd ]; then echo procd; else echo none; fi)
 UNITDIR ?= $(PREFIX)/lib/systemd/system
-SHARE   := $(DESTDIR)$(PREFIX)/share/weir
-DOCS    := $(DESTDIR)$(PREFIX)/share/doc/weir
+SHARED  := $(DESTDIR)$(PREFIX)/share
+DOCS    := $(SHARED)/doc/weir
+UNITS   := weir.service weir.socket weir@.service
+ETC     := $(DESTDIR)/etc
+# put FILE TO: with the paths of this installation in it.
+put = install -d "$(dir $(2))" && sed 's\#/usr/local/\#$(PREFIX)/\#g' $(1) > "$(2)" && chmod 644 "$(2)"
 
-install: build      ## install below PREFIX, in DESTDIR: binary, examples, and units for INIT
-	install -d $(DESTDIR)$(PREFIX)/sbin $(SHARE) $(DOCS)/docs $(DESTDIR)/etc/weir
+install: build install-files ## install below PREFIX, in DESTDIR: binary, /etc/weir, units for INIT, docs
+
+install-files:
+	install -d $(DESTDIR)$(PREFIX)/sbin $(SHARED)/weir $(DOCS)/docs
 	install -m 755 $(WEIR) $(DESTDIR)$(PREFIX)/sbin/weir
-	install -m 644 conf/*.yaml README.md $(SHARE)
-	install -m 644 README.md $(DOCS)
+	install -m 644 conf/*.yaml README.md $(SHARED)/weir
+	install -m 644 README.md CHANGELOG.md LICENSE-* $(wildcard SECURITY.md) $(DOCS)
 	install -m 644 docs/*.md $(DOCS)/docs
-	install -D -m 644 conf/completions/weir.bash \
-	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/weir
-	install -D -m 644 conf/completions/_weir $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_weir
-	install -D -m 644 conf/completions/weir.fish \
-	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/weir.fish
+	for page in $(wildcard docs/man/*.[58]); do \
+	    install -D -m 644 $$page $(SHARED)/man/man$${page##*.}/$${page##*/} || exit 1; \
+	done
+	install -D -m 644 conf/completions/weir.bash $(SHARED)/bash-completion/completions/weir
+	install -D -m 644 conf/completions/_weir $(SHARED)/zsh/site-functions/_weir
+	install -D -m 644 conf/completions/weir.fish $(SHARED)/fish/vendor_completions.d/weir.fish
+	[ -e $(ETC)/weir/weir.yaml ] || install -D -m 644 conf/installed.yaml $(ETC)/weir/weir.yaml
 	$(MAKE) --no-print-directory install-$(INIT)
 
-install-systemd:
-	install -d $(DESTDIR)$(UNITDIR)
-	for unit in weir.service weir@.service; do \
-	    sed 's#/usr/local/#$(PREFIX)/#' "conf/$$unit" > "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; \
-	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit"; \
-	done
+install-systemd: install-logrotate
+	$(foreach unit,$(UNITS),$(call put,conf/$(unit),$(DESTDIR)$(UNITDIR)/$(unit)) &&) true
+
+install-logrotate:
+	[ -e $(ETC)/logrotate.d/weir ] || { $(call put,conf/weir.logrotate,$(ETC)/logrotate.d/weir); }
 
 install-procd:
-	install -d $(DESTDIR)/etc/init.d
-	sed 's#^PROG=.*#PROG=$(PREFIX)/sbin/weir#' conf/openwrt/weir.init > $(DESTDIR)/etc/init.d/weir
-	chmod 755 $(DESTDIR)/etc/init.d/weir
+	install -d $(ETC)/init.d
+	sed 's#^PROG=.*#PROG=$(PREFIX)/sbin/weir#' conf/openwrt/weir.init > $(ETC)/init.d/weir
+	chmod 755 $(ETC)/init.d/weir
 
 install-none:
 	@echo "no init system that weir has a unit for; see conf/"
+
+uninstall:          ## remove what `make install` has laid, but not what is in /etc/weir and /var
+	rm -f $(DESTDIR)$(PREFIX)/sbin/weir $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
+	rm -f $(ETC)/logrotate.d/weir $(ETC)/init.d/weir
+	rm -f $(SHARED)/man/man5/weir.yaml.5 $(SHARED)/man/man8/weir.8
+	rm -f $(SHARED)/bash-completion/completions/weir $(SHARED)/zsh/site-functions/_weir
+	rm -f $(SHARED)/fish/vendor_completions.d/weir.fish
+	rm -rf $(SHARED)/weir $(DOCS)
 
 clean:              ## remove what was built
 	$(CARGO) clean

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use log::{debug, warn};
@@ -20,7 +19,7 @@ use crate::control::unix_ms;
 use crate::core::time::Tick;
 use crate::reactor::machine_now;
 use crate::sys::channel::{Arrival, Channel};
-use crate::sys::child::{self, OWN_PROGRAM};
+use crate::sys::child;
 use crate::sys::door::Poller;
 use crate::wire::admin::{AdminOrder, AdminReport, send, understand};
 
@@ -174,7 +173,7 @@ impl Desk {
         let (ours, theirs) = Channel::pair()?;
         self.poller.watch(&ours, CHANNEL_KEY)?;
         let arguments = [ADMIN_WORD.into(), std::process::id().to_string().into()];
-        let pid = child::spawn(Path::new(OWN_PROGRAM), &arguments, Some(theirs.into()))?;
+        let pid = child::spawn(&child::own_program(), &arguments, Some(theirs.into()))?;
         debug!("the admin door is served by process {pid}");
         let doors = self.doors.copies()?;
         let begin = AdminOrder::Begin {

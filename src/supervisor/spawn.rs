@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use log::{error, info, warn};
 
@@ -12,7 +11,7 @@ use crate::core::time::Tick;
 use crate::supervisor::worker_handle::{WorkerHandle, WorkerPhase};
 use crate::supervisor::{FIRST_CHANNEL_KEY, Supervisor};
 use crate::sys::channel::Channel;
-use crate::sys::child::{self, OWN_PROGRAM, WaitStatus};
+use crate::sys::child::{self, WaitStatus};
 use crate::wire::bundle::Bundle;
 use crate::wire::messages::WorkerOrder;
 
@@ -130,7 +129,7 @@ impl Supervisor {
             supervisor.into(),
             number.to_string().into(),
         ];
-        let pid = child::spawn(Path::new(OWN_PROGRAM), &arguments, Some(theirs.into()))?;
+        let pid = child::spawn(&child::own_program(), &arguments, Some(theirs.into()))?;
         let key = self.free_key();
         let watched = self
             .reactor

@@ -17,13 +17,26 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd, retry_on_intr};
+use rustix::param::linux_execfn;
 use rustix::process::{
     Pid, PidfdFlags, Signal as KernelSignal, WaitOptions, kill_process, pidfd_open,
     test_kill_process, wait,
 };
 
 /// The program that runs, even after its file was replaced.
-pub const OWN_PROGRAM: &str = "/proc/self/exe";
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// By which name to run this program once more: what is at the path that it was started by where
+/// /proc is not mounted.
+#[must_use]
+pub fn own_program() -> PathBuf {
+    let own = Path::new(OWN_PROGRAM);
+    if own.exists() {
+        return own.to_owned();
+    }
+    let path = Path::new(OsStr::from_bytes(linux_execfn().to_bytes()));
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
 
 /// What has become of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,7 +252,11 @@ pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
 /// When the kernel does not say.
 pub fn program_path() -> io::Result<PathBuf> {
     const GONE: &[u8] = b" (deleted)";
-    let path = std::fs::read_link(OWN_PROGRAM)?.into_os_string().into_vec();
+    let path = match std::fs::read_link(OWN_PROGRAM) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => own_program(),
+        told => told?,
+    };
+    let path = path.into_os_string().into_vec();
     let path = path
         .strip_suffix(GONE)
         .map_or_else(|| path.clone(), <[u8]>::to_vec);

@@ -335,11 +335,27 @@ fn empty_bounding_set(kept: CapabilitySet) -> io::Result<()> {
     Ok(())
 }
 
-/// Where /proc is not mounted, the caller's word is all there is.
+/// Where /proc is not mounted, and under an emulator, whose threads are listed among ours, the
+/// caller's word is all there is.
 fn require_one_thread() -> io::Result<()> {
     match fs::read_dir("/proc/self/task").map(Iterator::count) {
-        Ok(2..) => Err(io::Error::other("the process has more than one thread")),
+        Ok(2..) if !is_emulated(Path::new("/proc/self")) => {
+            Err(io::Error::other("the process has more than one thread"))
+        }
         Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether another program runs this one, as qemu-user does: it answers for the process with the
+/// name of what it runs, and leaves the kernel's answer for a thread.
+fn is_emulated(process: &Path) -> bool {
+    let thread = format!("task/{}/exe", std::process::id());
+    match (
+        fs::read_link(process.join("exe")),
+        fs::read_link(process.join(thread)),
+    ) {
+        (Ok(told), Ok(true_name)) => told != true_name,
+        _ => false,
     }
 }
 
@@ -447,6 +463,8 @@ fn ids(fields: &[&str]) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
 
     fn accounts() -> Accounts {
         Accounts {
@@ -494,5 +512,22 @@ mod tests {
         assert!(error.to_string().contains("thread"), "{error}");
         let error = enter_root(Path::new("/")).expect_err("not alone");
         assert!(error.to_string().contains("thread"), "{error}");
+    }
+
+    #[test]
+    fn an_emulator_is_told_by_the_name_that_it_does_not_hide() {
+        let folder = std::env::temp_dir().join(format!("weir-emulated-{}", std::process::id()));
+        let thread = folder.join(format!("task/{}", std::process::id()));
+        fs::create_dir_all(&thread).expect("a folder");
+        let link = |to: &str, at: PathBuf| symlink(to, at).expect("a link");
+        link("/usr/sbin/weir", folder.join("exe"));
+        assert!(!is_emulated(&folder), "nothing is known of the thread");
+        link("/usr/bin/qemu-arm", thread.join("exe"));
+        assert!(is_emulated(&folder));
+        fs::remove_file(thread.join("exe")).expect("it was there");
+        link("/usr/sbin/weir", thread.join("exe"));
+        assert!(!is_emulated(&folder));
+        fs::remove_dir_all(&folder).expect("it was there");
+        assert!(!is_emulated(Path::new("/proc/self")));
     }
 }

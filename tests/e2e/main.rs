@@ -11,6 +11,7 @@ mod cli;
 mod encrypted;
 mod failover;
 mod health;
+mod installed;
 mod limits;
 mod privileges;
 mod proxy_protocol;

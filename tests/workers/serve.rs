@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::log::STATISTICS;
-use crate::harness::{Named, Origin, Peer, Scratch, ask, eventually, observe};
+use crate::harness::{
+    Launch, Named, Origin, Peer, Scratch, Signal, ask, eventually, observe, skip,
+};
 use crate::machine::{Machine, config, status};
 
 #[test]
@@ -246,4 +248,25 @@ fn workers_that_pick_at_the_same_time_pass_no_limit() {
         }
     });
     assert_eq!(most.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn workers_serve_and_are_upgraded_where_proc_is_not_mounted() {
+    if !rustix::process::geteuid().is_root() {
+        skip("only root may hide /proc");
+        return;
+    }
+    let hidden =
+        "exec unshare -m sh -c 'mount -t tmpfs none /proc && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
+    let backend = Named::new("A");
+    let launch = Launch::new(config().backend(backend.address())).open_to_all();
+    let launch = launch.first(hidden).argument("--workers").argument("2");
+    let machine = Machine::launch(launch);
+    machine.wait_children(2);
+    assert_eq!(ask(&mut machine.connect()), "A");
+    machine.replace_worker(1);
+    let mark = machine.log.mark();
+    machine.signal(Signal::USR2);
+    machine.log.wait_since(mark, &["upgrade done"]);
+    assert_eq!(ask(&mut machine.connect()), "A");
 }
