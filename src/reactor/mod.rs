@@ -231,7 +231,7 @@ impl Net for Reactor {
         self.moment = machine_moment();
         self.now = self.moment.tick();
         // Unless it was to sleep, nobody has waited.
-        self.waited_since = since.or(until.and(Some(self.now)));
+        self.waited_since = since.or_else(|| until.map(|_| self.now));
         for event in &self.events {
             if let Some(target) = token::unpack(event.token()) {
                 let ready = readiness(event);
@@ -403,6 +403,7 @@ pub fn machine_now() -> Tick {
     machine_moment().tick()
 }
 
+#[allow(clippy::useless_conversion, reason = "nanoseconds are shorter where words are")]
 fn machine_moment() -> Moment {
     let now = clock_gettime(ClockId::Monotonic);
     // It begins at 0 and never goes back.
