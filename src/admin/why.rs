@@ -5,8 +5,8 @@ use crate::admin::json::JsonWriter;
 use crate::admin::view::View;
 use crate::core::access_log::{Why, push_rfc3339};
 use crate::core::decision::{
-    DECISION_WORDS, Decision, Kind, LeftOut, LeftOutFor, SLOW_MS, TriedAt, Try, ended_of, id_of,
-    taken_key_of,
+    DECISION_WORDS, Decision, Gist, Kind, LeftOut, LeftOutFor, SLOW_MS, TriedAt, Try, ended_of,
+    id_of, taken_key_of,
 };
 use crate::core::finding::Reason;
 use crate::core::request_id::WantedId;
@@ -166,9 +166,13 @@ fn time(view: &View<'_>, at: Tick) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// The time of day of that.
-fn clock(time: &str) -> &str {
-    time.get(11..19).unwrap_or_default()
+/// The time of day of that, and the day as well where it is another one than that of what is told.
+fn beside(time: &str, told: &str) -> String {
+    let clock = time.get(11..19).unwrap_or_default();
+    match (time.get(..10), told.get(..10)) {
+        (Some(day), Some(today)) if day != today => format!("{day} {clock}"),
+        _ => clock.to_owned(),
+    }
 }
 
 /// Tells of decisions.
@@ -220,8 +224,11 @@ impl<'a> Writer<'a> {
                 Kind::Session => "tcp",
             },
         );
-        let request = decision.request();
+        let (request, sni) = (decision.request(), decision.server_name());
+        let client = gist.client.map(|it| it.to_string());
         for (key, name) in [
+            ("client", client.as_deref()),
+            ("sni", Some(sni.as_str()).filter(|it| !it.is_empty())),
             (
                 "request",
                 Some(request.as_str()).filter(|it| !it.is_empty()),
@@ -241,6 +248,7 @@ impl<'a> Writer<'a> {
             optional_text(key, name, json);
         }
         json.optional_field("status", Some(gist.status).filter(|it| *it != 0));
+        json.optional_field("client_port", gist.client_port);
         for (key, value) in [
             ("attempts", Some(u64::from(gist.attempts))),
             ("members", Some(gist.members as u64)),
@@ -264,7 +272,7 @@ impl<'a> Writer<'a> {
         json.key("left_out");
         json.begin_list();
         for it in &decision.left_out {
-            self.left_out(it, gist.ended, json);
+            self.left_out(it, gist, json);
         }
         json.end_list();
         json.end_object();
@@ -276,6 +284,17 @@ impl<'a> Writer<'a> {
         (key != 0).then(|| known.map_or("(gone)", |(_, name)| name))
     }
 
+    /// As [`time`], of what may not have come yet.
+    fn time_to_come(&self, at: Tick) -> String {
+        let mut text = Vec::new();
+        let unix_ms = self.view.unix_ms.saturating_add(at.since_ms(self.view.now));
+        match at > self.view.now {
+            true => push_rfc3339(unix_ms, &mut text),
+            false => return time(self.view, at),
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+
     #[inline(never)]
     fn tried(&self, it: &Try, json: &mut JsonWriter<'_>) {
         let (at, words) = match it.at {
@@ -283,29 +302,37 @@ impl<'a> Writer<'a> {
             TriedAt::Answer => ("answer", "no answer"),
             TriedAt::Parked => ("parked", "its parked connection had ended"),
         };
-        let words = match it.reason.filter(|_| it.at != TriedAt::Parked) {
-            Some(reason) => format!("{words}: {reason}"),
-            None => words.to_owned(),
+        let reason = it.reason.filter(|_| it.at != TriedAt::Parked);
+        let errno = reason.and_then(Reason::errno);
+        let words = match (reason, errno) {
+            (Some(reason), Some(errno)) => format!("{words}: {reason} ({errno})"),
+            (Some(reason), None) => format!("{words}: {reason}"),
+            (None, _) => words.to_owned(),
         };
         json.begin_object();
         optional_text("backend", self.name(it.backend), json);
         json.field("after_ms", it.after_ms);
         json.text_field("failed_at", at);
+        optional_text("errno", errno, json);
         json.text_field("words", &words);
         json.end_object();
     }
 
     #[inline(never)]
-    fn left_out(&self, it: &LeftOut, ended: Tick, json: &mut JsonWriter<'_>) {
-        let since = Tick(ended.0.saturating_sub(it.span_s * 1_000));
-        let since = time(self.view, since);
+    fn left_out(&self, it: &LeftOut, gist: &Gist, json: &mut JsonWriter<'_>) {
+        let ended = time(self.view, gist.ended);
+        let began = gist.ended.0.saturating_sub(gist.total_ms);
+        let since = Tick(gist.ended.0.saturating_sub(it.span_s * 1_000));
+        let until = Tick(began.saturating_add(it.span_s * 1_000));
+        let (since, until) = (time(self.view, since), self.time_to_come(until));
         let (state, words) = match it.what {
             LeftOutFor::Down => {
-                let words = format!("down since {}: {}", clock(&since), checks(it));
+                let words = format!("down since {}: {}", beside(&since, &ended), checks(it));
                 ("down", words)
             }
             LeftOutFor::Ejected => {
-                let words = format!("ejected for another {} s, as it had failed", it.span_s);
+                let until = beside(&until, &ended);
+                let words = format!("ejected until {until}, as requests had failed there");
                 ("ejected", words)
             }
             LeftOutFor::Draining => ("draining", "drained by hand".to_owned()),
@@ -320,6 +347,7 @@ impl<'a> Writer<'a> {
         optional_text("backend", self.name(it.backend), json);
         json.text_field("state", state);
         optional_text("since", (state == "down").then_some(&since), json);
+        optional_text("until", (state == "ejected").then_some(&until), json);
         json.text_field("words", &words);
         json.end_object();
     }

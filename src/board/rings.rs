@@ -58,7 +58,7 @@ impl RingSize {
         }
     }
 
-    /// Words of all rings of a row, at most 240 KiB; what was never written takes no memory.
+    /// Words of all rings of a row, at most 250 KiB; what was never written takes no memory.
     pub(super) const fn words(self) -> usize {
         Keep::Plain.at(self) + Keep::Plain.entries(self) * ENTRY_WORDS
     }

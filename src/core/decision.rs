@@ -8,15 +8,17 @@
 //! Whatever is in the words, they are read without a panic: they may be of another version, or of
 //! somebody who died.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use crate::core::access_log::{ClosedBy, Why};
 use crate::core::finding::Reason;
 use crate::core::request_id::OwnId;
 use crate::core::time::Tick;
 
 /// Words that every decision has.
-pub const GIST_WORDS: usize = 15;
+pub const GIST_WORDS: usize = 17;
 /// Words of a decision, at most.
-pub const DECISION_WORDS: usize = 47;
+pub const DECISION_WORDS: usize = 49;
 
 /// Backends that are told of those that failed a request.
 pub const TRIES_MAX: usize = 3;
@@ -49,7 +51,7 @@ pub enum Kind {
     #[default]
     /// A request of HTTP.
     Request = 0,
-    /// A session over TCP, or a tunnel.
+    /// A session over TCP, a tunnel, or a connection that was refused before it was either.
     Session,
 }
 
@@ -108,6 +110,10 @@ pub struct Gist {
     pub taken_key: u64,
     /// What it was.
     pub kind: Kind,
+    /// Whose it was; none over a Unix socket.
+    pub client: Option<IpAddr>,
+    /// Its port; none where it connected to another proxy, and 0 is none.
+    pub client_port: Option<u16>,
     /// When it ended.
     pub ended: Tick,
     /// 0 where nothing was answered.
@@ -209,8 +215,8 @@ pub struct LeftOut {
     pub backend: u64,
     /// Why it could not.
     pub what: LeftOutFor,
-    /// Of one that is down: for how long when the request ended. Of one that is ejected: for how
-    /// much longer.
+    /// Of one that is down: for how long when the request ended. Of one that is ejected: how long
+    /// after the request had begun that ends.
     pub span_s: u64,
     /// Checks that failed in a row before it was found down.
     pub checks: u32,
@@ -236,7 +242,8 @@ pub struct Details<'a> {
 pub struct Decision {
     /// What is known of every request.
     pub gist: Gist,
-    /// The beginning of the head that went to the backend, or came: see [`Decision::request`].
+    /// The beginning of the head that went to the backend, or came, of a request; of a session the
+    /// name that its client has asked for: see [`Decision::request`].
     line: [u8; LINE_BYTES],
     /// Attempts that failed.
     pub tries: Vec<Try>,
@@ -323,9 +330,14 @@ fn put_text(words: &mut [u64], text: &[u8]) -> usize {
     used
 }
 
-/// The text in words, up to the first byte that is none of a text; what is not UTF-8 is replaced.
+/// The text in words: see [`plain`].
 fn text(words: &[u64]) -> String {
     let bytes: Vec<u8> = words.iter().flat_map(|it| it.to_le_bytes()).collect();
+    plain(&bytes)
+}
+
+/// What is there up to the first byte that is none of a text; what is not UTF-8 is replaced.
+fn plain(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte < b' ' || *byte == 0x7f);
     String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
 }
@@ -361,6 +373,7 @@ fn bits16(word: u64, at: u32) -> u16 {
 impl Gist {
     fn words(&self) -> [u64; GIST_WORDS] {
         let closed_by = self.closed_by.map_or(0, |by| by as u64 + 1);
+        let (family, address) = address_words(self.client);
         [
             self.id.start,
             self.id.number,
@@ -370,7 +383,8 @@ impl Gist {
                 | (self.kind as u64) << 24
                 | closed_by << 32
                 | u64::from(self.attempts.min(0xff)) << 40
-                | (self.rule as u64) << 48,
+                | (self.rule as u64) << 48
+                | family << 56,
             self.bytes_in,
             self.bytes_out,
             pair(maybe32(self.wait_ms), maybe32(self.queue_ms)),
@@ -381,7 +395,12 @@ impl Gist {
             self.upstream,
             self.backend,
             self.taken_key,
-            self.members as u64,
+            pair(
+                low(self.members as u64),
+                u64::from(self.client_port.unwrap_or(0)),
+            ),
+            address[0],
+            address[1],
         ]
     }
 
@@ -415,8 +434,42 @@ impl Gist {
             upstream: words[11],
             backend: words[12],
             taken_key: words[13],
-            members: usize::try_from(words[14]).unwrap_or(0),
+            members: usize::try_from(low(words[14])).unwrap_or(0),
+            client: address_of(byte(facts, 56), [words[15], words[16]]),
+            client_port: Some(bits16(words[14], 32)).filter(|port| *port != 0),
         })
+    }
+}
+
+const FAMILY_NONE: u8 = 0;
+const FAMILY_V4: u8 = 4;
+const FAMILY_V6: u8 = 6;
+
+/// The family of an address, and its bits.
+fn address_words(address: Option<IpAddr>) -> (u64, [u64; 2]) {
+    match address {
+        None => (FAMILY_NONE.into(), [0; 2]),
+        Some(IpAddr::V4(address)) => (FAMILY_V4.into(), [address.to_bits().into(), 0]),
+        Some(IpAddr::V6(address)) => {
+            let octets = address.octets();
+            let (halves, _) = octets.as_chunks();
+            let halves = [halves[0], halves[1]];
+            (FAMILY_V6.into(), halves.map(u64::from_be_bytes))
+        }
+    }
+}
+
+fn address_of(family: u8, [first, second]: [u64; 2]) -> Option<IpAddr> {
+    match family {
+        FAMILY_V4 => {
+            let bits = u32::try_from(low(first)).unwrap_or(0);
+            Some(Ipv4Addr::from_bits(bits).into())
+        }
+        FAMILY_V6 => {
+            let bits = u128::from(first) << 64 | u128::from(second);
+            Some(Ipv6Addr::from_bits(bits).into())
+        }
+        _ => None,
     }
 }
 
@@ -484,10 +537,23 @@ impl Decision {
         })
     }
 
+    /// The name of the server that the client of a session has asked for, as far as it fits; empty
+    /// where it is not known.
+    #[must_use]
+    pub fn server_name(&self) -> String {
+        match self.gist.kind {
+            Kind::Request => String::new(),
+            Kind::Session => plain(&self.line),
+        }
+    }
+
     /// Method and path, without a query, which may hold what is secret; cut where it was too long,
     /// and empty where it is not known.
     #[must_use]
     pub fn request(&self) -> String {
+        if self.gist.kind != Kind::Request {
+            return String::new();
+        }
         let is_end = |byte: &u8| *byte == b'?' || *byte < b' ' || *byte >= 0x7f;
         let end = self.line.iter().position(is_end).unwrap_or(LINE_BYTES);
         let line = &self.line[..end];
@@ -519,6 +585,8 @@ mod tests {
             },
             taken_key: 5,
             kind: Kind::Request,
+            client: Some(Ipv4Addr::new(192, 0, 2, 1).into()),
+            client_port: Some(51_234),
             ended: Tick(123_456),
             status: 502,
             why: Why::ConnectFailed,
@@ -620,6 +688,37 @@ mod tests {
         assert_eq!(decision.reason.len(), 48);
         assert!(decision.request().starts_with("GET /xxx"));
         assert!(decision.request().ends_with("x..."));
+    }
+
+    #[test]
+    fn whose_it_was_is_read_whatever_the_family() {
+        let addresses = ["0.0.0.0", "255.255.255.255", "::", "2001:db8::ffff:1"];
+        let addresses = addresses.map(|it| it.parse().ok());
+        assert!(addresses.iter().all(Option::is_some));
+        for client in addresses.into_iter().chain([None]) {
+            for client_port in [None, Some(1), Some(u16::MAX)] {
+                let gist = Gist {
+                    client,
+                    client_port,
+                    members: 4_096,
+                    ..gist()
+                };
+                assert_eq!(read_back(&gist, b"", &Details::default()).gist, gist);
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_has_the_name_that_was_asked_for_and_no_request() {
+        let gist = Gist {
+            kind: Kind::Session,
+            ..gist()
+        };
+        let decision = read_back(&gist, b"a.test", &Details::default());
+        assert_eq!(decision.server_name(), "a.test");
+        assert_eq!(decision.request(), "");
+        let decision = read_back(&super::tests::gist(), b"GET / HTTP", &Details::default());
+        assert_eq!(decision.server_name(), "");
     }
 
     #[test]

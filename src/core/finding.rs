@@ -58,6 +58,14 @@ pub enum Reason {
     NotHttp,
     /// Its name has no address.
     Unresolved,
+    /// No local address or port is free for it.
+    NoLocalPort,
+    /// As many connections wait to be accepted there as it has room for.
+    QueueFull,
+    /// The kernel has no memory for it.
+    NoMemory,
+    /// The network is down.
+    NetworkDown,
     /// The head of the answer breaks this rule.
     BadHead(HeadError),
     /// TLS has failed.
@@ -131,6 +139,10 @@ impl Reason {
             ErrorKind::NetworkUnreachable => Self::NetworkUnreachable,
             ErrorKind::PermissionDenied => Self::NotPermitted,
             ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => Self::Closed,
+            ErrorKind::AddrNotAvailable => Self::NoLocalPort,
+            ErrorKind::WouldBlock => Self::QueueFull,
+            ErrorKind::OutOfMemory => Self::NoMemory,
+            ErrorKind::NetworkDown => Self::NetworkDown,
             _ => Self::Other,
         }
     }
@@ -187,6 +199,32 @@ impl Reason {
         }
     }
 
+    /// The kernel's error (errno(3)); none where it may have been none, or one of several.
+    #[must_use]
+    pub const fn errno(self) -> Option<&'static str> {
+        Some(match self {
+            Self::NotFound => "ENOENT",
+            Self::Refused => "ECONNREFUSED",
+            Self::Reset => "ECONNRESET",
+            Self::HostUnreachable => "EHOSTUNREACH",
+            Self::NetworkUnreachable => "ENETUNREACH",
+            Self::NetworkDown => "ENETDOWN",
+            Self::NoLocalPort => "EADDRNOTAVAIL",
+            Self::QueueFull => "EAGAIN",
+            Self::NoMemory => "ENOMEM",
+            Self::NotPermitted
+            | Self::Other
+            | Self::TimedOut
+            | Self::Closed
+            | Self::ClosedEarly
+            | Self::NotHttp
+            | Self::Unresolved
+            | Self::BadHead(_)
+            | Self::Tls(_)
+            | Self::Status(_) => return None,
+        })
+    }
+
     /// The reason in words; none where they depend on more than its kind.
     #[must_use]
     pub(crate) const fn words(self) -> Option<&'static str> {
@@ -203,6 +241,10 @@ impl Reason {
             Self::ClosedEarly => "closed before it answered",
             Self::NotHttp => "the answer is not HTTP",
             Self::Unresolved => "its name does not resolve",
+            Self::NoLocalPort => "no local address or port is free",
+            Self::QueueFull => "its queue of new connections is full",
+            Self::NoMemory => "the kernel has no memory",
+            Self::NetworkDown => "network down",
             Self::Tls(fault) => fault.words(),
             Self::BadHead(_) | Self::Status(_) => return None,
         })
@@ -221,7 +263,7 @@ impl fmt::Display for Reason {
 }
 
 /// In the order of their numbers, from 1.
-const REASONS: [Reason; 12] = [
+const REASONS: [Reason; 16] = [
     Reason::Other,
     Reason::NotFound,
     Reason::TimedOut,
@@ -234,6 +276,10 @@ const REASONS: [Reason; 12] = [
     Reason::ClosedEarly,
     Reason::NotHttp,
     Reason::Unresolved,
+    Reason::NoLocalPort,
+    Reason::QueueFull,
+    Reason::NoMemory,
+    Reason::NetworkDown,
 ];
 const STATUS_CODE: u8 = 0xff;
 const BAD_HEAD_CODE: u8 = 0xfe;
@@ -301,6 +347,7 @@ mod tests {
             ErrorKind::HostUnreachable,
             ErrorKind::NetworkUnreachable,
             ErrorKind::PermissionDenied,
+            ErrorKind::NetworkDown,
         ] {
             assert_eq!(Reason::of(kind).to_string(), kind.to_string());
         }

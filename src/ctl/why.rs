@@ -47,6 +47,7 @@ fn clock(it: &Value) -> String {
 
 fn one(it: &Value) -> String {
     let said = |key: &str| said(it, key);
+    let count = |key| it.get(key).and_then(Value::as_u64).unwrap_or(0);
     let or = |key, other: &str| said(key).unwrap_or_else(|| other.to_owned());
     let mut text = format!("{} {}", or("kind", ""), or("id", ""));
     if let Some(request) = said("request") {
@@ -58,6 +59,9 @@ fn one(it: &Value) -> String {
         or("time", ""),
         or("worker", "")
     );
+    if let Some(client) = client(it) {
+        let _ = write!(text, "\n  client     {client}");
+    }
     let _ = write!(text, "\n  outcome    {}", outcome(it));
     if let Some(reason) = said("reason") {
         let _ = write!(text, ": {reason}");
@@ -72,11 +76,12 @@ fn one(it: &Value) -> String {
         }
     }
     if let Some(rule) = said("rule") {
-        let _ = write!(
-            text,
-            "\n  picked by  {rule}, of {} backends",
-            or("members", "?")
-        );
+        let members = count("members");
+        let plural = if members == 1 { "" } else { "s" };
+        let _ = match said("backend") {
+            Some(_) => write!(text, "\n  picked by  {rule}, of {members} backend{plural}"),
+            None => write!(text, "\n  picked     none of {members} backend{plural}"),
+        };
     }
     left_out(it, &mut text);
     tries(it, &mut text);
@@ -84,10 +89,24 @@ fn one(it: &Value) -> String {
     let spans = spans.map(|name| Some(format!("{name} {} ms", said(&format!("{name}_ms"))?)));
     let spans: Vec<String> = spans.into_iter().flatten().collect();
     let _ = write!(text, "\n  took       {}", spans.join(", "));
-    let count = |key| it.get(key).and_then(Value::as_u64).unwrap_or(0);
     let (up, down) = (bytes(count("bytes_in")), bytes(count("bytes_out")));
     let _ = writeln!(text, "\n  bytes      {up} from the client, {down} to it");
     text
+}
+
+/// Whose it was, and which server it has asked for.
+fn client(it: &Value) -> Option<String> {
+    let address = said(it, "client");
+    let client = match (address, said(it, "client_port")) {
+        (Some(address), Some(port)) if address.contains(':') => Some(format!("[{address}]:{port}")),
+        (Some(address), Some(port)) => Some(format!("{address}:{port}")),
+        (address, _) => address,
+    };
+    match (client, said(it, "sni")) {
+        (Some(client), Some(name)) => Some(format!("{client}, which asked for {name}")),
+        (None, Some(name)) => Some(format!("one that asked for {name}")),
+        (client, None) => client,
+    }
 }
 
 /// The status and what led to it.
@@ -167,7 +186,7 @@ mod tests {
     use super::*;
 
     const TOLD: &str = r#"{"requests":[{"id":"00ab","time":"2026-11-28T14:03:12.123Z","worker":1,
-        "kind":"http","request":"GET /x","listener":"web","route":"/","upstream":"app",
+        "kind":"http","client":"192.0.2.1","client_port":51234,"request":"GET /x","listener":"web","route":"/","upstream":"app",
         "backend":"b3","rule":"least connections","why":"connect failed","reason":null,
         "closed_by":"weir","status":502,"attempts":2,"members":3,"bytes_in":2048,"bytes_out":10,
         "wait_ms":0,"queue_ms":null,"connect_ms":null,"ttfb_ms":null,"total_ms":12,
@@ -182,6 +201,7 @@ mod tests {
         let told = text(TOLD).expect("it is JSON");
         for line in [
             "http 00ab: GET /x",
+            "  client     192.0.2.1:51234",
             "  outcome    502, connect failed; weir closed first",
             "  way        listener web, route /, upstream app, backend b3",
             "  picked by  least connections, of 3 backends",
@@ -194,6 +214,20 @@ mod tests {
             assert!(told.lines().any(|it| it == line), "{line:?} in {told}");
         }
         assert!(!told.contains("more"), "{told}");
+    }
+
+    #[test]
+    fn what_went_nowhere_and_who_it_was_is_told() {
+        let told = r#"{"requests":[{"id":"00ac","time":"2026-11-28T14:03:12.123Z","worker":1,
+            "kind":"tcp","client":"2001:db8::1","client_port":7,"sni":"a.test","members":1,
+            "rule":"hash","upstream":"app","why":"no usable backend"}]}"#;
+        let told = text(told).expect("it is JSON");
+        for line in [
+            "  client     [2001:db8::1]:7, which asked for a.test",
+            "  picked     none of 1 backend",
+        ] {
+            assert!(told.lines().any(|it| it == line), "{line:?} in {told}");
+        }
     }
 
     #[test]

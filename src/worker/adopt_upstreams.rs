@@ -269,7 +269,10 @@ impl<N: Net> Worker<N> {
     fn update_backend(&mut self, id: BackendId, settings: &model::Backend) {
         let upstreams = &mut self.shared.upstreams;
         let entry = upstreams.entry_mut(id);
-        entry.weight = settings.weight;
+        if entry.weight != settings.weight {
+            entry.weight = settings.weight;
+            entry.changed_at = self.shared.timers.now;
+        }
         let given = self.shared.board.weight(entry.column);
         let backend = upstreams.backends.get_mut(id);
         backend.weight = given.unwrap_or(settings.weight);
@@ -323,6 +326,7 @@ impl<N: Net> Worker<N> {
             idle_limit: IdleLimit::default(),
             probe: None,
             ejected_here: false,
+            changed_at: shared.timers.now,
             oddities: Oddities::NONE,
             column: shared
                 .board

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 
 use crate::core::backend::{BackendId, Lease};
-use crate::core::decision::{TRIES_MAX, TriedAt};
+use crate::core::decision::{LeftOutFor, TRIES_MAX, TriedAt};
 use crate::core::finding::Reason;
 use crate::core::time::Tick;
 use crate::worker::keys::UpstreamSlot;
@@ -34,6 +34,8 @@ struct Earlier {
     failed: Option<Reason>,
     /// The first backends that failed, and why.
     failed_tries: Vec<FailedTry>,
+    /// Who could not be had when the last one of them had failed, and the next was picked.
+    excluded: Vec<Excluded>,
 }
 
 /// A backend that has failed, for whoever asks later.
@@ -42,6 +44,19 @@ pub(crate) struct FailedTry {
     pub(crate) backend: u64,
     pub(crate) at: Tick,
     pub(crate) stage: TriedAt,
+    pub(crate) reason: Option<Reason>,
+}
+
+/// A backend that could not be had, for whoever asks later.
+#[derive(Clone, Copy)]
+pub(crate) struct Excluded {
+    /// The key of its name on the board.
+    pub(crate) backend: u64,
+    pub(crate) what: LeftOutFor,
+    /// Of one that is down since when, of one that is ejected until when.
+    pub(crate) at: Tick,
+    /// Checks that failed in a row before it was found down.
+    pub(crate) checks: u32,
     pub(crate) reason: Option<Reason>,
 }
 
@@ -88,6 +103,17 @@ impl Attempt {
                 reason,
             });
         }
+    }
+
+    /// Another one is picked next, and these cannot be.
+    pub(crate) fn note_excluded(&mut self, excluded: Vec<Excluded>) {
+        self.earlier_mut().excluded = excluded;
+    }
+
+    /// Who could not be picked when the last one was that was, after a failure.
+    pub(crate) fn excluded(&self) -> &[Excluded] {
+        let earlier = self.earlier.as_ref();
+        earlier.map_or(&[], |earlier| &earlier.excluded)
     }
 
     /// Those that were noted.

@@ -48,6 +48,8 @@ pub(crate) struct BackendEntry {
     pub(crate) is_first: bool,
     /// Whether it was this worker that ejected it: then it says when that is over.
     pub(crate) ejected_here: bool,
+    /// When it was last ejected, or an administrator or a reload last had a say in what it takes.
+    pub(crate) changed_at: Tick,
     /// What was odd about its responses so far.
     pub(crate) oddities: Oddities,
     pub(crate) column: BackendColumn,

@@ -165,6 +165,7 @@ impl Attempt {
             let column = shared.upstreams.entry(lease.backend).column;
             let key = shared.board.key_of(column);
             self.note_try(key, stage, shared.timers.now);
+            self.note_excluded(shared.excluded(self, None));
         }
     }
 

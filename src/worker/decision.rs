@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::board::{BackendWord, Keep};
 use crate::config::model::AlgorithmSettings;
+use crate::core::access_log::Why;
 use crate::core::backend::{Backend, BackendId};
 use crate::core::decision::{
     DecisionWords, Details, Gist, LEFT_OUT_MAX, LeftOut, LeftOutFor, Rule, TRIES_MAX, Try,
@@ -13,7 +14,7 @@ use crate::core::finding::Finding;
 use crate::core::health::Verdict;
 use crate::core::time::Tick;
 use crate::net::Net;
-use crate::worker::attempt::Attempt;
+use crate::worker::attempt::{Attempt, Excluded};
 use crate::worker::keys::UpstreamSlot;
 use crate::worker::shared::Shared;
 use crate::worker::upstreams::UpstreamTable;
@@ -55,13 +56,7 @@ impl<N: Net> Shared<N> {
                     reason: failed.reason,
                 });
             }
-            // With one attempt, whoever could not be used later was no less a candidate.
-            let until = if attempt.has_failed() {
-                gist.ended
-            } else {
-                began
-            };
-            self.note_left_out(attempt, (until, gist.ended), &mut left_out);
+            left_out = self.left_out(gist, attempt, began);
         }
         let tries: Vec<Try> = tries.into_iter().flatten().collect();
         words.add(&Details {
@@ -72,63 +67,97 @@ impl<N: Net> Shared<N> {
         });
     }
 
-    /// Who could not have it, of those who were not tried.
-    fn note_left_out(&self, attempt: &Attempt, times: (Tick, Tick), found: &mut Vec<LeftOut>) {
+    /// Who could not have it when its last backend was picked, or none was.
+    fn left_out(&self, gist: &Gist, attempt: &Attempt, began: Tick) -> Vec<LeftOut> {
+        let now;
+        let excluded = if let Why::NoBackend | Why::QueueTimeout = gist.why {
+            now = self.excluded(attempt, None);
+            &now
+        } else if attempt.has_failed() {
+            attempt.excluded()
+        } else {
+            now = self.excluded(attempt, Some(began));
+            &now
+        };
+        let began = Tick(gist.ended.0.saturating_sub(gist.total_ms));
+        let told = excluded.iter().map(|it| LeftOut {
+            backend: it.backend,
+            what: it.what,
+            span_s: match it.what {
+                LeftOutFor::Ejected => it.at.since_ms(began),
+                LeftOutFor::Down => gist.ended.since_ms(it.at),
+                LeftOutFor::Draining
+                | LeftOutFor::Disabled
+                | LeftOutFor::NoWeight
+                | LeftOutFor::Full => 0,
+            } / 1_000,
+            checks: it.checks,
+            reason: it.reason,
+        });
+        told.collect()
+    }
+
+    /// Who cannot be picked now, of those who were not tried; of these only whoever could not have
+    /// been picked at that time either.
+    pub(crate) fn excluded(&self, attempt: &Attempt, then: Option<Tick>) -> Vec<Excluded> {
         let upstream = &self.upstreams[attempt.upstream];
         let last = attempt.last();
+        let mut found = Vec::new();
         for &id in upstream.members.iter().take(LOOKED_AT_MAX) {
             let was_tried = Some(id) == last || attempt.tried().contains(&id);
             let Some(backend) = self.upstreams.backends.try_get(id).filter(|_| !was_tried) else {
                 continue;
             };
-            if let Some(left_out) = self.left_out(id, backend, times) {
-                found.push(left_out);
-            }
+            found.extend(self.why_excluded(id, backend, then));
             if found.len() == LEFT_OUT_MAX {
-                return;
+                break;
             }
         }
+        found
     }
 
-    /// Why a backend could not be had by then, as is known now.
-    fn left_out(
+    /// Why a backend cannot be picked, and could not then.
+    fn why_excluded(
         &self,
         id: BackendId,
         backend: &Backend,
-        (until, now): (Tick, Tick),
-    ) -> Option<LeftOut> {
-        let column = self.upstreams.entry(id).column;
-        let told = |what, span_ms: u64| LeftOut {
+        then: Option<Tick>,
+    ) -> Option<Excluded> {
+        let entry = self.upstreams.entry(id);
+        let (column, changed_at) = (entry.column, entry.changed_at);
+        let health = &backend.health;
+        let told = |what, at| Excluded {
             backend: self.board.key_of(column),
             what,
-            span_s: span_ms / 1_000,
+            at,
             checks: 0,
             reason: None,
         };
-        if backend.disabled {
-            return Some(told(LeftOutFor::Disabled, 0));
-        }
-        if backend.draining {
-            return Some(told(LeftOutFor::Draining, 0));
-        }
-        let health = &backend.health;
-        if health.verdict() == Verdict::Down {
+        let (since, excluded) = if backend.disabled {
+            (changed_at, told(LeftOutFor::Disabled, changed_at))
+        } else if backend.draining {
+            (changed_at, told(LeftOutFor::Draining, changed_at))
+        } else if health.verdict() == Verdict::Down {
             let since = health.since();
             let word = self.board.word(column, BackendWord::Finding);
             let finding = Finding::read(word.load(Ordering::Acquire));
-            return (since <= until).then(|| LeftOut {
+            let down = Excluded {
                 checks: health.grounds(),
                 reason: finding.and_then(|it| it.reason),
-                ..told(LeftOutFor::Down, now.since_ms(since))
-            });
-        }
-        if let Some((end, _)) = health.ejection() {
-            return Some(told(LeftOutFor::Ejected, end.since_ms(now)));
-        }
-        if backend.weight == 0 {
-            return Some(told(LeftOutFor::NoWeight, 0));
-        }
-        backend.is_full().then(|| told(LeftOutFor::Full, 0))
+                ..told(LeftOutFor::Down, since)
+            };
+            (since, down)
+        } else if let Some((end, _)) = health.ejection() {
+            (changed_at, told(LeftOutFor::Ejected, end))
+        } else if backend.weight == 0 {
+            (changed_at, told(LeftOutFor::NoWeight, changed_at))
+        } else if backend.is_full() {
+            // Since when is not known.
+            (self.timers.now, told(LeftOutFor::Full, self.timers.now))
+        } else {
+            return None;
+        };
+        then.is_none_or(|then| since <= then).then_some(excluded)
     }
 }
 

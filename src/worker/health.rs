@@ -55,7 +55,9 @@ impl UpstreamTable {
             span(ejection.until.since_ms(timers.now)),
             ejection.failures,
         );
-        self.entry_mut(id).ejected_here = true;
+        let entry = self.entry_mut(id);
+        entry.ejected_here = true;
+        entry.changed_at = timers.now;
         self.tell_ejection(board, id);
         self.refresh_up(board, id);
     }

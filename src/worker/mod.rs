@@ -82,6 +82,8 @@ use crate::tls::material::TicketKey;
 use crate::worker::connections::{Connections, Owner};
 use crate::worker::descriptor_queue::DescriptorQueue;
 use crate::worker::handshakes::Handshakes;
+use crate::worker::http::decision::keep_refused;
+use crate::worker::http::parts::Facts;
 use crate::worker::http::space::HttpSpace;
 use crate::worker::io_space::{IoSpace, PipePool};
 use crate::worker::kept::Decisions;
@@ -678,6 +680,11 @@ impl<N: Net> Worker<N> {
         if is_stranger || is_cut {
             let hello = session.told.as_deref().and_then(Told::hello);
             let (slot, peer) = (session.listener, session.peer);
+            let facts = Facts {
+                peer,
+                listener: slot,
+            };
+            keep_refused(&mut self.shared, facts, session.opened, hello, reason);
             self.shared.log_stranger(slot, peer, hello, reason);
         }
         self.count_closed(session.listener, ended.upstream, reason);

@@ -148,7 +148,7 @@ impl<N: Net> Shared<N> {
         }
         buffers.account_mut().free(Purpose::Input, &mut http.input);
         if let Some(mut exchange) = http.exchange.take() {
-            log_unfinished(&mut exchange, session.listener, self, reason);
+            log_unfinished(&mut exchange, facts, self, reason);
             self.abandon_exchange(exchange);
         }
         Ended {

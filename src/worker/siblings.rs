@@ -204,20 +204,30 @@ impl UpstreamTable {
             self.adopt_finding(board, id);
             self.adopt_ejection(board, timers, id);
         }
-        self.adopt_steering(board, id, column);
+        self.adopt_steering(board, timers.now, (id, column));
         self.refresh_up(board, id);
     }
 
     /// What an administrator lets it take.
-    fn adopt_steering(&mut self, board: &Board, id: BackendId, column: BackendColumn) {
+    fn adopt_steering(
+        &mut self,
+        board: &Board,
+        now: Tick,
+        (id, column): (BackendId, BackendColumn),
+    ) {
         let service = board.service(column);
         let weight = board.weight(column);
         let weight = weight.unwrap_or_else(|| self.entry(id).weight);
         let backend = self.backends.get_mut(id);
         let was_disabled = backend.disabled;
+        let before = (backend.draining, was_disabled, backend.weight);
         backend.draining = service != Service::Full;
         backend.disabled = service == Service::Disabled;
         backend.weight = weight;
+        if before != (backend.draining, backend.disabled, weight) {
+            self.entry_mut(id).changed_at = now;
+        }
+        let backend = self.backends.get(id);
         if backend.disabled && !was_disabled {
             self.dismiss_queue(id);
         }
@@ -267,6 +277,7 @@ impl UpstreamTable {
         }
         let health = &mut self.backends.get_mut(id).health;
         health.take_on_ejection(until, count, now);
+        self.entry_mut(id).changed_at = now;
         timers.wheel.arm(until, Timeout::EjectEnd(id));
     }
 

@@ -103,6 +103,7 @@ fn an_error_after_two_attempts_is_explained_for_long() {
         let told = asked.told(&[&ids[0]]);
         for part in [
             &format!("http {}: GET /a/b\n", ids[0]),
+            "  client     127.0.0.1:",
             "502, backend closed before headers; backend closed first",
             "listener front, route /, upstream pool, backend b",
             "weighted round robin, of 2 backends",
@@ -161,9 +162,113 @@ fn sessions_and_who_could_not_be_picked_are_told_of() {
         &format!("tcp {}\n", ids[0]),
         "no usable backend: connection refused; weir closed first",
         "left out   b2: disabled by hand",
-        "attempts   b1: connect failed: connection refused",
+        "attempts   b1: connect failed: connection refused (ECONNREFUSED), after ",
     ] {
         assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
+fn whoever_was_taken_out_later_is_not_told_as_left_out() {
+    let (one, two) = (Origin::echo(), Origin::echo());
+    let asked = start("1", config(one.address(), two.address()));
+    let socket = asked.scratch.file("weir.sock");
+    let raw = asked.machine.address_of("raw");
+    let begin = || {
+        let mut client = Peer::connect(raw).expect("it listens");
+        client.send("words");
+        client.expect("words");
+        client
+    };
+    // Each of them has one, as they take turns.
+    let before = [begin(), begin()];
+    for verb in ["disable", "drain"] {
+        let done = ctl(
+            &socket,
+            &[
+                verb,
+                if verb == "drain" {
+                    "pool/b1"
+                } else {
+                    "pool/b2"
+                },
+            ],
+        );
+        assert_eq!(done.code, Some(0), "{done:?}");
+    }
+    before.into_iter().for_each(Peer::reset);
+    for id in asked.ids("error", 2) {
+        let told = asked.told(&[&id]);
+        assert!(told.contains("client left in data"), "{told}");
+        assert!(!told.contains("left out"), "{told}");
+    }
+    // Those who come now find nobody.
+    let _ = Peer::connect(raw).map(|mut client| client.end());
+    let ids = asked.ids("error", 3);
+    let told = asked.told(&[&ids[0]]);
+    for part in [
+        "picked     none of 2 backends",
+        "left out   b1: drained by hand",
+        "           b2: disabled by hand",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
+fn connections_that_are_refused_at_their_beginning_are_told_of() {
+    let one = Origin::echo();
+    let file = config(one.address(), "127.0.0.1:1")
+        .replace("front, ", "front, proxy_protocol: {from: [127.0.0.1/32]}, ")
+        .replace(", {id: b2, address: \"127.0.0.1:1\"}", "");
+    let asked = start("1", file);
+    let front = asked.machine.address_of("front");
+    let mut client = Peer::connect(front).expect("it listens");
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.end();
+    let of_header = asked.ids("error", 1)[0].clone();
+    // Nobody else may connect there at all.
+    let stranger = Peer::connect_from([127, 0, 0, 2].into(), front);
+    let _ = stranger.map(|mut client| client.end());
+    let of_stranger = asked.ids("error", 2)[0].clone();
+    // What a proxy tells is believed from then on.
+    let mut client = Peer::connect(front).expect("it listens");
+    client.send("PROXY TCP4 192.0.2.1 198.51.100.2 50000 443\r\nGET / HTP\r\n\r\n");
+    client.end();
+    let of_request = asked.ids("error", 3)[0].clone();
+    for (id, parts) in [
+        (
+            of_header,
+            [
+                "tcp ",
+                "client     127.0.0.1:",
+                "refused by proxy: no PROXY header; weir closed first",
+                "listener front",
+            ],
+        ),
+        (
+            of_stranger,
+            [
+                "tcp ",
+                "client     127.0.0.2:",
+                "refused by proxy: not among those of `proxy_protocol`",
+                "listener front",
+            ],
+        ),
+        (
+            of_request,
+            [
+                "http ",
+                "client     192.0.2.1:50000",
+                "400, refused by proxy",
+                "listener front",
+            ],
+        ),
+    ] {
+        let told = asked.told(&[&id]);
+        for part in parts {
+            assert!(told.contains(part), "{part}: {told}");
+        }
     }
 }
 

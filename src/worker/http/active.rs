@@ -1,5 +1,6 @@
 //! An exchange under way, with what it holds of the worker.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::core::access_log::StickyUse;
@@ -39,6 +40,8 @@ pub(crate) struct ActiveExchange {
     pub(super) number: u64,
     /// Its id, where that of a trusted proxy was taken.
     pub(super) taken_id: Option<Box<[u8]>>,
+    /// The address of its client, which may be behind trusted proxies.
+    pub(super) client: Option<IpAddr>,
     /// When its first byte came.
     pub(super) began: Moment,
     /// When the request's head was whole.
@@ -89,6 +92,7 @@ impl ActiveExchange {
             secure_client: false,
             number: 0,
             taken_id: None,
+            client: None,
             began: Moment::default(),
             started: Moment::default(),
             queue_us: None,

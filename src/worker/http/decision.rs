@@ -1,17 +1,22 @@
 //! What is kept of requests that have ended: see [`decision`](crate::worker::decision).
 
+use std::net::{IpAddr, SocketAddr};
+
 use crate::core::access_log::{ClosedBy, StickyUse, Why, closed_by};
+use crate::core::client_hello::ClientHello;
 use crate::core::decision::{Gist, Kind, LINE_BYTES, Rule};
+use crate::core::opening::Refusal;
 use crate::core::request_id::{OwnId, RequestId, taken_key};
 use crate::core::time::Moment;
 use crate::net::Net;
 use crate::worker::decision::Traces;
 use crate::worker::http::active::ActiveExchange;
+use crate::worker::http::parts::Facts;
 use crate::worker::kept::Decisions;
-use crate::worker::keys::ListenerSlot;
 use crate::worker::relay::Relay;
-use crate::worker::session::Session;
+use crate::worker::session::{Session, Told};
 use crate::worker::shared::Shared;
+use crate::worker::turn::CloseReason;
 
 impl ActiveExchange {
     /// The id by which it is known to others.
@@ -36,7 +41,7 @@ impl ActiveExchange {
 /// Keeps what came of an exchange.
 pub(super) fn keep_exchange<N: Net>(
     exchange: &ActiveExchange,
-    listener: ListenerSlot,
+    facts: Facts,
     shared: &mut Shared<N>,
     (why, reason): (Why, Option<&'static str>),
     status: Option<u16>,
@@ -68,7 +73,7 @@ pub(super) fn keep_exchange<N: Net>(
         route: exchange.site.routes[exchange.route].key,
         upstream: shared.board.key_of(upstream.column),
         backend: shared.backend_key(attempt),
-        ..short_gist(shared, listener, exchange.number, why)
+        ..short_gist(shared, facts, exchange.client, (exchange.number, why))
     };
     let head = exchange.state.head();
     let traces = Traces {
@@ -94,6 +99,8 @@ pub(super) struct Short<'a> {
     pub(super) head: &'a [u8],
     /// The id that was taken.
     pub(super) taken: Option<&'a [u8]>,
+    /// The address of the client, where that is not for certain the one of its peer.
+    pub(super) client: Option<IpAddr>,
     pub(super) bytes_out: u64,
 }
 
@@ -107,6 +114,7 @@ impl Short<'_> {
             route: 0,
             head: &[],
             taken: None,
+            client: None,
             bytes_out: 0,
         }
     }
@@ -115,7 +123,7 @@ impl Short<'_> {
 /// Keeps what came of it.
 pub(super) fn keep_short<N: Net>(
     shared: &mut Shared<N>,
-    listener: ListenerSlot,
+    facts: Facts,
     short: &Short<'_>,
     (why, reason): (Why, Option<&'static str>),
 ) {
@@ -132,7 +140,12 @@ pub(super) fn keep_short<N: Net>(
         bytes_out: short.bytes_out,
         total_ms,
         route: short.route,
-        ..short_gist(shared, listener, short.number, why)
+        ..short_gist(
+            shared,
+            facts,
+            short.client.or_else(|| address_of(facts.peer)),
+            (short.number, why),
+        )
     };
     let traces = Traces {
         head: &short.head[..short.head.len().min(LINE_BYTES)],
@@ -163,6 +176,7 @@ pub(super) fn keep_session<N: Net>(
     let Some(keep) = ring else {
         return;
     };
+    let facts = Facts::of(session);
     let upstream = &shared.upstreams[attempt.upstream];
     let gist = Gist {
         kind: Kind::Session,
@@ -176,10 +190,11 @@ pub(super) fn keep_session<N: Net>(
         total_ms: now.since_ms(session.opened.tick()),
         upstream: shared.board.key_of(upstream.column),
         backend: shared.backend_key(attempt),
-        ..short_gist(shared, session.listener, id.number, why)
+        ..short_gist(shared, facts, address_of(facts.peer), (id.number, why))
     };
+    let hello = session.told.as_deref().and_then(Told::hello);
     let traces = Traces {
-        head: &[],
+        head: wanted_name(hello),
         attempt: Some((attempt, session.opened.tick())),
         reason,
         taken: None,
@@ -187,9 +202,64 @@ pub(super) fn keep_session<N: Net>(
     shared.keep_decision(keep, &gist, &traces);
 }
 
-/// What every request has.
-fn short_gist<N: Net>(shared: &Shared<N>, listener: ListenerSlot, number: u64, why: Why) -> Gist {
+/// Keeps what came of a connection that was refused, or ended, before it was settled what it is.
+#[cold]
+#[inline(never)]
+pub(crate) fn keep_refused<N: Net>(
+    shared: &mut Shared<N>,
+    facts: Facts,
+    opened: Moment,
+    hello: Option<&ClientHello>,
+    reason: CloseReason,
+) {
+    let has_left = matches!(
+        reason,
+        CloseReason::Reset(_) | CloseReason::BadOpening(Refusal::CutShort(_))
+    );
+    let why = match has_left {
+        true => Why::ClientLeftInRequest,
+        false => Why::Refused,
+    };
+    let (now, id) = (shared.timers.now, shared.next_id());
+    let Some(keep) = (shared.decisions).ring_for((why, 0), false, 0, now) else {
+        return;
+    };
+    let gist = Gist {
+        kind: Kind::Session,
+        total_ms: now.since_ms(opened.tick()),
+        ..short_gist(shared, facts, address_of(facts.peer), (id.number, why))
+    };
+    let traces = Traces {
+        head: wanted_name(hello),
+        attempt: None,
+        reason: Some(reason.words()),
+        taken: None,
+    };
+    shared.keep_decision(keep, &gist, &traces);
+}
+
+/// As much as is kept of the name that a client asks for.
+fn wanted_name(hello: Option<&ClientHello>) -> &[u8] {
+    let name = hello.and_then(|hello| hello.server_name.as_deref());
+    let name = name.unwrap_or_default().as_bytes();
+    &name[..name.len().min(LINE_BYTES)]
+}
+
+fn address_of(peer: Option<SocketAddr>) -> Option<IpAddr> {
+    peer.map(|peer| peer.ip().to_canonical())
+}
+
+/// What every request of this client has.
+fn short_gist<N: Net>(
+    shared: &Shared<N>,
+    facts: Facts,
+    client: Option<IpAddr>,
+    (number, why): (u64, Why),
+) -> Gist {
+    let own_port = facts.peer.filter(|_| address_of(facts.peer) == client);
     Gist {
+        client,
+        client_port: own_port.map(|peer| peer.port()),
         id: shared.decisions.ids.id(number),
         taken_key: 0,
         kind: Kind::Request,
@@ -208,7 +278,7 @@ fn short_gist<N: Net>(shared: &Shared<N>, listener: ListenerSlot, number: u64, w
         ttfb_ms: None,
         total_ms: 0,
         parked_ms: 0,
-        listener: shared.board.key_of(shared.listeners[listener].column),
+        listener: (shared.board).key_of(shared.listeners[facts.listener].column),
         route: 0,
         upstream: 0,
         backend: 0,

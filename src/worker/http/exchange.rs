@@ -555,7 +555,7 @@ impl<N: Net> Parts<'_, N> {
         exchange.bytes_out += own.bytes;
         exchange.head_bytes_out += own.head_bytes;
         let why = (ending.why, ending.reason);
-        log_exchange(&mut exchange, self.facts.listener, shared, why);
+        log_exchange(&mut exchange, self.facts, shared, why);
         // It stays with the session: a reset is for what was not delivered.
         if let ClientFate::Switch | ClientFate::CutByReset(_) = ending.client {
             self.http.exchange = Some(exchange);

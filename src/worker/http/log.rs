@@ -27,10 +27,11 @@ use crate::worker::turn::{CloseReason, Side};
 /// Counts and logs an exchange that is over.
 pub(super) fn log_exchange<N: Net>(
     exchange: &mut ActiveExchange,
-    listener: ListenerSlot,
+    facts: Facts,
     shared: &mut Shared<N>,
     (why, reason): (Why, Option<&'static str>),
 ) {
+    let listener = facts.listener;
     let status = exchange.state.status().or(exchange.own_status);
     let status = status.or_else(|| left_status(why));
     let reason = reason.or_else(|| failure_behind(why, &exchange.attempt));
@@ -38,7 +39,7 @@ pub(super) fn log_exchange<N: Net>(
         shared.count(listener, why, 1);
         let total_ms = shared.timers.now.since_ms(exchange.started.tick());
         shared.time(exchange.attempt.upstream, Span::Total, total_ms);
-        keep_exchange(exchange, listener, shared, (why, reason), status);
+        keep_exchange(exchange, facts, shared, (why, reason), status);
     }
     let Some(kept) = exchange.record.take() else {
         return;
@@ -85,7 +86,7 @@ fn left_status(why: Why) -> Option<u16> {
 /// Logs an exchange whose session ends before it, for this reason.
 pub(crate) fn log_unfinished<N: Net>(
     exchange: &mut ActiveExchange,
-    listener: ListenerSlot,
+    facts: Facts,
     shared: &mut Shared<N>,
     reason: CloseReason,
 ) {
@@ -107,7 +108,7 @@ pub(crate) fn log_unfinished<N: Net>(
         | CloseReason::BadOpening(_)
         | CloseReason::Stranger => exchange.state.end(End::ClientGone, false).why,
     };
-    log_exchange(exchange, listener, shared, (why, told(reason)));
+    log_exchange(exchange, facts, shared, (why, told(reason)));
 }
 
 /// What is said besides of an end that no traffic has led to.
@@ -137,7 +138,7 @@ pub(crate) fn log_incomplete<N: Net>(
         status: left_status(why),
         ..Short::unread(id.number, began)
     };
-    keep_short(shared, facts.listener, &short, (why, None));
+    keep_short(shared, facts, &short, (why, None));
     if shared.http.log.is_none() {
         return;
     }
@@ -165,22 +166,24 @@ impl<N: Net> Parts<'_, N> {
         let route = own.route.map(|route| &own.site.routes[route]);
         let id = shared.next_id();
         let taken = taken_id(own.site, self.peer(own.site), own.request);
+        let client = self.client_of(own.site, own.request);
         let short = Short {
             status: Some(status),
             taken: taken.as_deref(),
             route: route.map_or(0, |route| route.key),
             head: own.request.bytes,
+            client,
             bytes_out: sent.bytes,
             ..Short::unread(id.number, own.began)
         };
-        keep_short(shared, self.facts.listener, &short, (why, reason));
+        keep_short(shared, self.facts, &short, (why, reason));
         let Some(log) = &shared.http.log else {
             return;
         };
         if route.is_some_and(|route| !route.is_logged) {
             return;
         }
-        let clients = (self.client_of(own.site, own.request), self.facts.peer);
+        let clients = (client, self.facts.peer);
         let mut kept = Kept::new(log.form(), own.request, clients, own.began);
         kept.status = Some(status);
         kept.tls = self.client.secured().map(TlsKept::of);
@@ -219,7 +222,7 @@ impl<N: Net> Parts<'_, N> {
             bytes_out: sent.bytes,
             ..Short::unread(id.number, began)
         };
-        keep_short(shared, self.facts.listener, &short, (why, reason));
+        keep_short(shared, self.facts, &short, (why, reason));
         if shared.http.log.is_none() {
             return;
         }

@@ -9,7 +9,7 @@ pub(crate) mod access_log;
 pub(crate) mod active;
 pub(crate) mod client;
 mod connect;
-mod decision;
+pub(crate) mod decision;
 mod drop;
 pub(crate) mod exchange;
 pub(crate) mod log;

@@ -471,6 +471,7 @@ impl<N: Net> Parts<'_, N> {
         exchange.attempt = Attempt::new(upstream, 0);
         exchange.secure_client = source.scheme == Scheme::Https;
         let full = choose_key(shared, &mut exchange, request, client, path);
+        exchange.client = client;
         exchange.taken_id = taken_id(site, peer, request);
         let own = shared.decisions.ids.id(exchange.number);
         let told = (source, certificate);
