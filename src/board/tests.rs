@@ -763,6 +763,9 @@ fn a_board_is_smaller_where_addresses_are_few() {
     assert_eq!(sizes(Some(256 << 20)), (1024, 64));
     assert_eq!(sizes(Some(16_000 << 10)), (128, 32));
     assert_eq!(sizes(Some(0)), (128, 32));
+    // Addresses of 32 bits are few, limited or not.
+    assert_eq!(words_of(None, 32), words_within(Some(1 << 31)));
+    assert_eq!(words_of(Some(256 << 20), 32), words_within(Some(256 << 20)));
     let least = words_within(Some(0));
     assert!(least * 8 < 6 * 1024 * 1024, "{least} words");
 }
