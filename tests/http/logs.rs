@@ -131,14 +131,19 @@ fn a_json_line_has_every_fact() {
 fn a_line_may_be_of_ones_own_form() {
     let scratch = Scratch::new();
     let web = Web::new(|_| {
-        Answer::Close(b"HTTP/1.1 203 Some\r\nX-Version: 7\r\nContent-Length: 2\r\n\r\nhi".to_vec())
+        let versions = "X-Version: 7\r\nx-version: 8";
+        let head = format!("HTTP/1.1 203 Some\r\n{versions}\r\nContent-Length: 2\r\n\r\nhi");
+        Answer::Close(head.into_bytes())
     });
     let path = scratch.write("access.log", "");
     let form = "'{client} {method} {status} {duration_ms} {body_bytes_out} {why_code} \
         {response_header:x-version} {header:X-A} \"{header:User-Agent}\" {{{upstream}}}'";
     let weir = Weir::start(config(Config::pool([web.address()]), &path, form));
     let mut client = Client::new(&weir);
-    client.get_with("/", "User-Agent: a\" 200 b\r\nX-A: 1 2\r\n");
+    client.get_with(
+        "/",
+        "User-Agent: a\" 200 b\r\nX-A: 1 2\r\nX-B: 1\r\nx-a: 3\r\n",
+    );
     let refused = "POST / HTTP/1.1\r\nHost: h\r\nX-A: 3\r\nContent-Length: 5\r\n\
         Transfer-Encoding: chunked\r\n\r\n";
     let mut other = Client::new(&weir);
@@ -150,7 +155,10 @@ fn a_line_may_be_of_ones_own_form() {
     let (took, after) = after.split_once(' ').expect("a duration");
     let decimals = took.split_once('.').map(|(_, it)| it.len());
     assert_eq!(decimals, Some(3), "{took}");
-    assert_eq!(after, "2 -- 7 1\\x202 \"a\\x22 200 b\" {pool}");
+    assert_eq!(
+        after,
+        "2 -- 7,\\x208 1\\x202,\\x203 \"a\\x22 200 b\" {pool}"
+    );
     assert!(
         lines[1].contains(" 400 ") && lines[1].contains(" PR - "),
         "{}",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::model::{self, LogFormat, LogWhen};
 use crate::core::access_log::form::Form;
 use crate::core::access_log::{Record, TlsRecord, VALUE_BYTES_MAX, Why};
-use crate::core::http::head::{ResponseHead, Version};
+use crate::core::http::head::{Fields, ResponseHead, Version};
 use crate::core::http::path::escape_beyond_ascii;
 use crate::core::http::trace;
 use crate::core::layer::Secured;
@@ -171,7 +171,7 @@ impl Kept {
             escape_beyond_ascii(&target[..target.len().min(KEPT_BYTES_MAX)], &mut path);
             path
         };
-        let find = |name: &String| head.fields.find(name.as_bytes(), bytes).map(keep);
+        let find = |name: &String| joined(&head.fields, name, bytes);
         let peer = peer.filter(|peer| Some(peer.ip().to_canonical()) == client);
         Self {
             host: keep(head.authority(bytes)),
@@ -216,11 +216,24 @@ impl Kept {
 
     /// The header of the response is whole.
     pub(super) fn keep_response_fields(&mut self, head: &ResponseHead, bytes: &[u8]) {
-        let find = |name: &String| head.fields.find(name.as_bytes(), bytes).map(keep);
+        let find = |name: &String| joined(&head.fields, name, bytes);
         if let Some(form) = &self.form {
             self.response_fields = form.response_fields().iter().map(find).collect();
         }
     }
+}
+
+/// The values of all fields of a name, as one (RFC 9110 section 5.3).
+fn joined(fields: &Fields, name: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+    let fields = fields.iter();
+    let mut meant = fields.filter(|it| it.name(bytes).eq_ignore_ascii_case(name.as_bytes()));
+    let mut all = keep(meant.next()?.value(bytes));
+    for field in meant {
+        all.extend_from_slice(b", ");
+        all.extend_from_slice(&keep(field.value(bytes)));
+        all.truncate(KEPT_BYTES_MAX);
+    }
+    Some(all)
 }
 
 fn keep(value: &[u8]) -> Vec<u8> {
