@@ -23,7 +23,11 @@ pub(crate) enum Action {
     /// Open the access log anew.
     Reopen,
     /// Make way for another binary.
-    Upgrade,
+    Upgrade {
+        /// Where the verdict is awaited, which another program is to tell; else the caller gets
+        /// what there is before that.
+        verdict_to: Option<String>,
+    },
     /// End gracefully.
     Quit,
     /// End at once.

@@ -145,7 +145,10 @@ fn action(request: &Request, outline: &Outline) -> Result<Action, Mistake> {
             Ok(Action::Reload { resets })
         }
         "/reopen" => Ok(Action::Reopen),
-        "/upgrade" => Ok(Action::Upgrade),
+        "/upgrade" => {
+            let verdict_to = request.parameter("verdict").map(str::to_owned);
+            Ok(Action::Upgrade { verdict_to })
+        }
         "/quit" => Ok(Action::Quit),
         "/stop" => Ok(Action::Stop),
         "/drain" => steer(Change::Drain),

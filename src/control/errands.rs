@@ -12,6 +12,7 @@ use crate::control::overlay::{Added, Edit, Overlay};
 use crate::control::reload::{Loaded, LoadedConfig};
 use crate::control::set_log_level;
 use crate::control::verdict::{Asker, Outcome};
+use crate::sys::order_reply::Asker as Sender;
 
 impl Controller {
     /// Hears who calls, and does what is asked.
@@ -61,9 +62,14 @@ impl Controller {
                 info!("admin: reopen, by {who}");
                 self.reopen_access_log(&[asker]);
             }
-            Action::Upgrade => {
+            Action::Upgrade { verdict_to } => {
                 info!("admin: upgrade, by {who}");
-                self.upgrade(vec![asker]);
+                let sender = verdict_to.and_then(|name| Sender::chosen(&name));
+                let Some(sender) = sender else {
+                    return self.upgrade(vec![asker]);
+                };
+                self.reply(&asker, Reply::Done("an upgrade begins".to_owned()));
+                self.upgrade(vec![Asker::Sender(sender)]);
             }
             Action::Quit => {
                 info!("admin: quit, by {who}");

@@ -1,8 +1,9 @@
 //! `weir -s`: gives an order to the weir of a pid file, and waits for what comes of it.
 //!
 //! Orders go in by the admin door, as those of `weir ctl` do. A weir of before has none, and others
-//! may have it elsewhere: they take orders at the socket that is named after their process, and so
-//! does one that is to make way for another program, which tells the verdict.
+//! may have it elsewhere: they take orders at the socket that is named after their process. What
+//! comes of an upgrade another program tells, which has no caller at its door: that verdict comes
+//! back as those to orders at the socket do.
 
 use std::io;
 use std::path::Path;
@@ -76,11 +77,12 @@ pub fn send(order: Order, pid_file: &Path, ask: Ask) -> (ExitCode, String) {
 
 /// None where it has to go another way.
 fn by_door(order: Order, pid: u32, pid_file: &Path, ask: Ask) -> Option<Outcome> {
-    if order == Order::Upgrade {
-        return None;
-    }
     let process = Handle::open(pid).ok()?;
-    let at_door = ask(order.word(), &doors::beside(pid_file), pid, VERDICT_MAX);
+    let door = doors::beside(pid_file);
+    if order == Order::Upgrade {
+        return upgrade_by_door(&door, pid, ask);
+    }
+    let at_door = ask(order.word(), &door, pid, VERDICT_MAX);
     let outcome = match at_door {
         // It has begun, and may take as long as the configuration lets sessions.
         AtDoor::Done(_) if is_end(order) && process.wait_end(None).is_ok() => {
@@ -97,6 +99,17 @@ fn by_door(order: Order, pid: u32, pid_file: &Path, ask: Ask) -> Option<Outcome>
     Some(outcome)
 }
 
+fn upgrade_by_door(door: &Path, pid: u32, ask: Ask) -> Option<Outcome> {
+    let awaiting = Awaiting::open(pid).ok()?;
+    let word = format!("{}?verdict={}", Order::Upgrade.word(), awaiting.name()?);
+    match ask(&word, door, pid, VERDICT_MAX) {
+        AtDoor::Done(_) => verdict(Order::Upgrade, pid, &awaiting).ok(),
+        AtDoor::Refused(line) => Some(Outcome::Refused(line)),
+        AtDoor::Late => Some(Outcome::Refused(late(pid))),
+        AtDoor::Shut => None,
+    }
+}
+
 fn is_end(order: Order) -> bool {
     matches!(order, Order::Quit | Order::Stop)
 }
@@ -110,9 +123,13 @@ fn late(pid: u32) -> String {
 }
 
 fn carry_out(order: Order, pid: u32) -> io::Result<Outcome> {
-    let refused = |line: String| Ok(Outcome::Refused(line));
     let awaiting = Awaiting::open(pid)?;
     awaiting.ask(order.word().as_bytes())?;
+    verdict(order, pid, &awaiting)
+}
+
+fn verdict(order: Order, pid: u32, awaiting: &Awaiting) -> io::Result<Outcome> {
+    let refused = |line: String| Ok(Outcome::Refused(line));
     match awaiting.wait(VERDICT_MAX)? {
         OrderReply::Bytes(bytes) => match Outcome::decode(&bytes) {
             // It has begun, and may take as long as the configuration lets sessions.

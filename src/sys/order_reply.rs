@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::net::{
-    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, send, sendto,
-    socket_with, sockopt,
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, getsockname,
+    send, sendto, socket_with, sockopt,
 };
 use rustix::process::geteuid;
 
@@ -25,6 +25,20 @@ const ROOM_MAX: Duration = Duration::from_secs(60);
 /// Who has given an order, and is to have the reply: the name of its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asker(pub Vec<u8>);
+
+/// Digits of a name that the kernel has chosen (unix(7), autobind).
+const NAME_DIGITS: usize = 5;
+
+impl Asker {
+    /// The one with a name that the kernel has chosen; none where it is no such name: replies go
+    /// to nobody else's sockets.
+    #[must_use]
+    pub fn chosen(name: &str) -> Option<Self> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let is_chosen = name.len() == NAME_DIGITS && name.bytes().all(is_digit);
+        is_chosen.then(|| Self(name.into()))
+    }
+}
 
 /// An order that has arrived.
 #[derive(Debug)]
@@ -131,6 +145,15 @@ impl Awaiting {
         })
     }
 
+    /// The name at which the reply is awaited, for whoever gives the order another way; none where
+    /// the kernel has chosen none.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        let address = SocketAddrUnix::try_from(getsockname(&self.socket).ok()?).ok()?;
+        let name = std::str::from_utf8(address.abstract_name()?).ok()?;
+        Asker::chosen(name).map(|_| name.to_owned())
+    }
+
     /// Gives it an order; waits while too many others wait there.
     ///
     /// # Errors
@@ -219,6 +242,15 @@ mod tests {
         for (number, asker) in (0..).zip(askers) {
             let reply = asker.wait(Duration::from_secs(30)).expect("a wait");
             assert_eq!(reply, OrderReply::Bytes(vec![number]));
+        }
+        // The order may come another way.
+        let asker = Awaiting::open(own).expect("ours");
+        let named = Asker::chosen(&asker.name().expect("a name")).expect("the kernel's");
+        orders.tell(&named, b"done").expect("it is awaited");
+        let reply = asker.wait(Duration::from_secs(30)).expect("a wait");
+        assert_eq!(reply, OrderReply::Bytes(b"done".to_vec()));
+        for name in ["", "0000", "000000", "0000g", "0000A", "weir-orders-1"] {
+            assert_eq!(Asker::chosen(name), None, "{name}");
         }
         let taken = OrderSocket::open(own).expect_err("one for a process");
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);

@@ -67,7 +67,7 @@ structures! {
 choices! {
     Phase { 0 = Starting, 1 = Serving, 2 = Ending }
     Action {
-        0 = Reload { resets }, 1 = Reopen, 2 = Upgrade, 3 = Quit, 4 = Stop,
+        0 = Reload { resets }, 1 = Reopen, 2 = Upgrade { verdict_to }, 3 = Quit, 4 = Stop,
         5 = Steer { target, change }, 6 = Add { upstream, backend }, 7 = Remove { target },
         8 = Kick { target }, 9 = KickSession { id }, 10 = LogLevel { level }, 11 = ShowConfig,
         12 = ShowSessions { filter, count_max },

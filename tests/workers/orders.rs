@@ -75,6 +75,8 @@ fn orders_to_several_workers_tell_what_came_of_them() {
     let upgrade = ordered.order("upgrade");
     assert_eq!(upgrade.code, Some(0), "{upgrade:?}");
     assert!(upgrade.stderr.contains("upgrade done"), "{upgrade:?}");
+    // Both came in at the door, and what came of them from where that had ended.
+    assert_eq!(ordered.machine.log.count(&["admin: upgrade, by user"]), 2);
     assert_eq!(ask(&mut ordered.machine.connect()), "A");
     assert_eq!(ordered.order("reopen").code, Some(0));
     assert_eq!(ordered.order("quit").code, Some(0));
