@@ -44,9 +44,13 @@ fn main() -> ExitCode {
         Ok(Command::Ctl(words)) => {
             let outcome = ctl::run(&words);
             let _ = std::io::stderr().write_all(outcome.errors.as_bytes());
-            match (outcome.text.is_empty(), outcome.status) {
-                (false, EXIT_OK) => print(&outcome.text),
-                (_, status) => ExitCode::from(status),
+            let printed = match outcome.text.is_empty() {
+                true => ExitCode::from(EXIT_OK),
+                false => print(&outcome.text),
+            };
+            match outcome.status {
+                EXIT_OK => printed,
+                status => ExitCode::from(status),
             }
         }
         Ok(Command::Admin) => {

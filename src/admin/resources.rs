@@ -162,7 +162,7 @@ fn action(request: &Request, outline: &Outline) -> Result<Action, Mistake> {
             let target = target(request, outline)?;
             match target.backend {
                 Some(_) => Ok(Action::Remove { target }),
-                None => Err((400, format!("a backend is removed: {target}/NAME"))),
+                None => Err((400, format!("`target` must be one backend: {target}/NAME"))),
             }
         }
         "/kick" => match request.parameter("session") {

@@ -275,6 +275,9 @@ struct Count {
 impl Count {
     fn write(self, kind: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (added, removed) = (self.added, self.removed);
+        // Of all kinds the plural has one letter more.
+        let one = kind.strip_suffix('s').filter(|_| added == 1);
+        let kind = one.unwrap_or(kind);
         write!(f, "{added} {kind} added, {removed} removed")?;
         match self.changed {
             0 => Ok(()),
@@ -310,7 +313,7 @@ mod tests {
         let other = "listen: \":2\"\nbackends: [a:1, {address: \"b:1\", weight: 2}, c:1]\n";
         assert_eq!(
             changes(TCP, other),
-            "1 backends added, 0 removed, 1 changed; 1 listeners added, 1 removed; backend \
+            "1 backend added, 0 removed, 1 changed; 1 listener added, 1 removed; backend \
              default/b:1: weight"
         );
     }
@@ -321,7 +324,7 @@ mod tests {
         let same = "0 backends added, 0 removed; 0 listeners added, 0 removed; ";
         let [one, other] = ["/one", "/other"].map(with);
         for (before, after, counted) in [
-            (TCP, one.as_str(), "1 checks added, 0 removed"),
+            (TCP, one.as_str(), "1 check added, 0 removed"),
             (&one, TCP, "0 checks added, 1 removed"),
             (&one, &other, "0 checks added, 0 removed, 1 changed"),
         ] {
@@ -431,7 +434,7 @@ mod tests {
 
     #[test]
     fn another_mode_says_nothing_of_the_keys_of_either() {
-        let route = "; 1 routes added, 0 removed";
+        let route = "; 1 route added, 0 removed";
         assert_eq!(
             told(TCP, "mode: http"),
             format!("{route}; listener [::]:1: mode")

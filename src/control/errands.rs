@@ -181,7 +181,10 @@ impl Controller {
         let count = self.active_of(target);
         self.workforce
             .kick(&target.upstream, target.backend.as_deref());
-        let line = format!("{count} sessions of {target} are kicked");
+        let line = match count {
+            1 => format!("1 session of {target} is kicked"),
+            count => format!("{count} sessions of {target} are kicked"),
+        };
         info!("admin: {line}, by {who}");
         Reply::Done(line)
     }

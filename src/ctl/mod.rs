@@ -1,6 +1,7 @@
 //! `weir ctl`: asks a weir that runs, and tells it what to do.
 
 mod client;
+mod json;
 mod order;
 mod report;
 mod tables;

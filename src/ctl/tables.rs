@@ -1,25 +1,42 @@
 //! Tables for people.
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 
 use crate::ctl::report::{BackendReport, Report, RouteReport, SessionsReport};
+use crate::sys::terminal;
 
 /// A table whose columns are as wide as what is in them; those of numbers are set to the right.
 #[derive(Debug)]
 pub(super) struct Table {
-    heads: Vec<(&'static str, bool)>,
+    columns: Vec<Column>,
     rows: Vec<Vec<String>>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Column {
+    head: &'static str,
+    is_number: bool,
+    /// Whether it may be left out where there is no room.
+    is_spare: bool,
+}
+
 impl Table {
-    /// The heads of its columns; one that begins with `>` is of numbers.
+    /// The heads of its columns; one that begins with `?` may be left out, the first one first,
+    /// and one that then begins with `>` is of numbers.
     pub(super) fn new(heads: &[&'static str]) -> Self {
-        let heads = heads.iter().map(|head| match head.strip_prefix('>') {
-            Some(head) => (head, true),
-            None => (*head, false),
+        let columns = heads.iter().map(|head| {
+            let spare = head.strip_prefix('?');
+            let head = spare.unwrap_or(head);
+            let number = head.strip_prefix('>');
+            Column {
+                head: number.unwrap_or(head),
+                is_number: number.is_some(),
+                is_spare: spare.is_some(),
+            }
         });
         Self {
-            heads: heads.collect(),
+            columns: columns.collect(),
             rows: Vec::new(),
         }
     }
@@ -28,33 +45,64 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// Its lines, the heads first; of a terminal that is too narrow for all columns, as many as it
+    /// has room for.
+    pub(super) fn text(mut self) -> String {
+        if io::stdout().is_terminal() {
+            self.fit(terminal::size().0);
+        }
+        self.lines().join("\n") + "\n"
+    }
+
+    fn fit(&mut self, width_max: usize) {
+        let width = |it: &Self| {
+            let widths = it.widths();
+            widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1)
+        };
+        while width(self) > width_max
+            && let Some(at) = self.columns.iter().position(|it| it.is_spare)
+        {
+            self.columns.remove(at);
+            for row in &mut self.rows {
+                row.remove(at);
+            }
+        }
+    }
+
     /// Its lines, the heads first.
     pub(super) fn lines(&self) -> Vec<String> {
-        let width = |at: usize| {
-            let cells = self.rows.iter().map(|row| letters(&row[at]));
-            cells.fold(letters(self.heads[at].0), usize::max)
-        };
-        let widths: Vec<usize> = (0..self.heads.len()).map(width).collect();
-        let heads = self.heads.iter().map(|(head, _)| (*head).to_owned());
+        let widths = self.widths();
+        let heads = self.columns.iter().map(|column| column.head.to_owned());
         let heads: Vec<String> = heads.collect();
         let all = std::iter::once(&heads).chain(&self.rows);
         all.map(|row| self.line(row, &widths)).collect()
     }
 
+    fn widths(&self) -> Vec<usize> {
+        let width = |(at, column): (usize, &Column)| {
+            let cells = self.rows.iter().map(|row| letters(&row[at]));
+            cells.fold(letters(column.head), usize::max)
+        };
+        self.columns.iter().enumerate().map(width).collect()
+    }
+
     fn line(&self, cells: &[String], widths: &[usize]) -> String {
         let mut line = String::new();
-        for ((cell, (_, is_number)), width) in cells.iter().zip(&self.heads).zip(widths) {
+        for ((cell, column), width) in cells.iter().zip(&self.columns).zip(widths) {
             let blanks = " ".repeat(width - letters(cell));
-            let (before, behind) = match is_number {
+            let (before, behind) = match column.is_number {
                 true => (blanks.as_str(), ""),
                 false => ("", blanks.as_str()),
             };
-            let _ = write!(line, "{before}{cell}{behind}  ");
+            let _ = write!(line, "{before}{cell}{behind}{GAP}");
         }
         line.truncate(line.trim_end().len());
         line
     }
 }
+
+/// Between two columns.
+const GAP: &str = "  ";
 
 fn letters(text: &str) -> usize {
     text.chars().count()
@@ -99,11 +147,19 @@ pub(super) fn status(report: &Report) -> String {
         );
     }
     for (upstream, backend) in all.filter(|(_, it)| it.is_steered()) {
-        let _ = writeln!(
+        let _ = write!(
             text,
-            "by hand: {upstream}/{} {}, weight {} (file: {})",
-            backend.name, backend.administered, backend.weight, backend.configured_weight
+            "by hand: {upstream}/{} {}",
+            backend.name, backend.administered
         );
+        let _ = match backend.weight == backend.configured_weight {
+            true => writeln!(text),
+            false => writeln!(
+                text,
+                ", weight {} (file: {})",
+                backend.weight, backend.configured_weight
+            ),
+        };
     }
     text
 }
@@ -118,11 +174,11 @@ pub(super) fn backends(report: &Report, only: Option<&str>) -> Option<String> {
         "BY HAND",
         ">WEIGHT",
         ">NOW",
-        ">PICKS",
+        "?>PICKS",
         ">FAILED",
-        ">RETRIES",
-        ">IN",
-        ">OUT",
+        "?>RETRIES",
+        "?>IN",
+        "?>OUT",
         "LAST REASON",
     ]);
     let is_meant = |name: &str| only.is_none_or(|only| only == name);
@@ -148,7 +204,7 @@ pub(super) fn backends(report: &Report, only: Option<&str>) -> Option<String> {
             ]);
         }
     }
-    Some(table.lines().join("\n") + "\n")
+    Some(table.text())
 }
 
 /// What it is, and what the file says where that differs.
@@ -166,10 +222,10 @@ pub(super) fn listeners(report: &Report) -> String {
         "ADDRESS",
         "MODE",
         ">NOW",
-        ">ACCEPTED",
+        "?>ACCEPTED",
         ">REQUESTS",
-        ">IN",
-        ">OUT",
+        "?>IN",
+        "?>OUT",
         ">CERTIFICATE",
     ]);
     for listener in &report.listeners {
@@ -187,13 +243,14 @@ pub(super) fn listeners(report: &Report) -> String {
             listener.expires_unix_s.map_or_else(|| "-".to_owned(), days),
         ]);
     }
-    table.lines().join("\n") + "\n"
+    table.text()
 }
 
 /// Each route.
 pub(super) fn routes(told: &str) -> Option<(String, String)> {
     let mut table = Table::new(&[
-        "LISTENER", "HOST", "PATH", "METHODS", "LEADS TO", "POLICY", ">2XX", ">3XX", ">4XX", ">5XX",
+        "LISTENER", "HOST", "PATH", "METHODS", "LEADS TO", "?POLICY", ">2XX", ">3XX", ">4XX",
+        ">5XX",
     ]);
     for it in RouteReport::read_all(told)? {
         let mut row = vec![
@@ -208,7 +265,7 @@ pub(super) fn routes(told: &str) -> Option<(String, String)> {
         row.extend(counts.map(|it| it.map_or_else(|| "-".to_owned(), |count| count.to_string())));
         table.row(row);
     }
-    Some((table.lines().join("\n") + "\n", String::new()))
+    Some((table.text(), String::new()))
 }
 
 /// Each session, and what there is to say besides.
@@ -221,9 +278,9 @@ pub(super) fn sessions(told: &str) -> Option<(String, String)> {
         "BACKEND",
         "STATE",
         ">AGE",
-        ">IN",
-        ">OUT",
-        ">REQUESTS",
+        "?>IN",
+        "?>OUT",
+        "?>REQUESTS",
     ]);
     for it in told.sessions {
         table.row(vec![
@@ -245,7 +302,7 @@ pub(super) fn sessions(told: &str) -> Option<(String, String)> {
     if !told.is_complete && told.silent_pids.is_empty() {
         more += "weir: there are more; `--max N` has up to 10000 told\n";
     }
-    Some((table.lines().join("\n") + "\n", more))
+    Some((table.text(), more))
 }
 
 /// What stands in a cell: the text, or this where it is empty.
@@ -315,6 +372,23 @@ mod tests {
             text.contains("by hand: app/b1 draining, weight 3 (file: 1)"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn columns_are_left_out_where_there_is_no_room() {
+        let mut table = Table::new(&["NAME", "?>FIRST", "?SECOND", ">LAST"]);
+        table.row(["a", "1", "x", "2"].map(str::to_owned).to_vec());
+        for (width, line) in [
+            (80, "NAME  FIRST  SECOND  LAST"),
+            (25, "NAME  FIRST  SECOND  LAST"),
+            (24, "NAME  SECOND  LAST"),
+            (17, "NAME  LAST"),
+            (0, "NAME  LAST"),
+        ] {
+            table.fit(width);
+            assert_eq!(table.lines()[0], line, "{width}");
+        }
+        assert_eq!(table.lines()[1], "a        2");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::config::model::AdminSocket;
 use crate::control::unix_ms;
 use crate::ctl::client::{self, Answer, Failure, Method, escaped};
 use crate::ctl::report::Report;
-use crate::ctl::{tables, top, why};
+use crate::ctl::{json, tables, top, why};
 
 /// Done.
 const EXIT_OK: u8 = 0;
@@ -178,7 +178,7 @@ fn options() -> Options {
         .optopt("", "weight", "with add: its share of the traffic", "N")
         .optopt("", "listener", "with sessions: of this listener", "NAME")
         .optopt("", "backend", "with sessions: of this target", "TARGET")
-        .optopt("", "max", "with sessions: so many, by default 1000", "N")
+        .optopt("", "max", "with sessions and why --last: so many", "N")
         .optflag("h", "help", "print this");
     options
 }
@@ -212,7 +212,7 @@ pub fn run(words: &[String]) -> Outcome {
         return Outcome::done(usage());
     }
     let Some((verb, arguments)) = matches.free.split_first() else {
-        return hint("what is to be done?".to_owned());
+        return hint("VERB is missing".to_owned());
     };
     let socket = match socket(&matches) {
         Ok(socket) => socket,
@@ -232,7 +232,24 @@ pub fn run(words: &[String]) -> Outcome {
             .filter_map(|name| Some((name, matches.opt_str(name)?)))
             .collect(),
     };
-    asked.carry_out(verb).unwrap_or_else(hint)
+    let carried_out = match surplus(verb, arguments) {
+        Some(word) => Err(format!("`{verb}` takes no `{word}`")),
+        None => asked.carry_out(verb),
+    };
+    carried_out.unwrap_or_else(hint)
+}
+
+/// The first of the words that a verb has no use for.
+fn surplus<'a>(verb: &str, arguments: &'a [String]) -> Option<&'a str> {
+    let known = VERBS.iter().find(|it| it.name == verb)?;
+    let is_session = verb == "kick" && arguments.first().is_some_and(|it| it == "session");
+    let count = match known.arguments {
+        "" | "[--reset]" => 0,
+        "UPSTREAM ADDRESS" | "TARGET N|file" => 2,
+        _ if is_session => 2,
+        _ => 1,
+    };
+    arguments.get(count).map(String::as_str)
 }
 
 /// Where the socket is: named, beside the pid file, or as the configuration says.
@@ -289,7 +306,9 @@ impl Asked {
             "backends" => {
                 let only = self.arguments.first().map(String::as_str);
                 Ok(self.report(|report| {
-                    let unknown = || format!("no upstream {}", only.unwrap_or_default());
+                    let names = report.upstreams.iter().map(|it| it.name.as_str());
+                    let names = names.collect::<Vec<_>>().join(", ");
+                    let unknown = || format!("no upstream {}: {names}", only.unwrap_or_default());
                     tables::backends(report, only).ok_or_else(unknown)
                 }))
             }
@@ -300,39 +319,73 @@ impl Asked {
                 Err(words) => Outcome::failed(EXIT_REFUSED, &words),
             }),
             "why" => self.why(),
-            "config" => Ok(self.get("/config")),
-            "ready" => Ok(self.get("/ready")),
+            "config" => Ok(self.config()),
+            "ready" => Ok(self.told(self.get("/ready"))),
             "metrics" => Ok(self.get("/metrics")),
             "reload" => {
                 let reset = if self.resets { "?reset=1" } else { "" };
-                Ok(self.post(&format!("/reload{reset}")))
+                Ok(self.told(self.post(&format!("/reload{reset}"))))
             }
             "drain" => self.drain(),
             "add" => self.add(),
             "kick" if self.arguments.len() == 2 && self.arguments[0] == "session" => {
                 let id = escaped(&self.arguments[1]);
-                Ok(self.post(&format!("/kick?session={id}")))
+                Ok(self.told(self.post(&format!("/kick?session={id}"))))
             }
             "disable" | "enable" | "kick" | "remove" => {
                 let target = escaped(self.argument(0, "TARGET")?);
-                Ok(self.post(&format!("/{verb}?target={target}")))
+                Ok(self.told(self.post(&format!("/{verb}?target={target}"))))
             }
             "weight" => {
                 let target = escaped(self.argument(0, "TARGET")?);
                 let weight = escaped(self.argument(1, "N")?);
-                Ok(self.post(&format!("/weight?target={target}&weight={weight}")))
+                Ok(self.told(self.post(&format!("/weight?target={target}&weight={weight}"))))
             }
             "log-level" => {
                 let level = escaped(self.argument(0, "LEVEL")?);
-                Ok(self.post(&format!("/log-level?level={level}")))
+                Ok(self.told(self.post(&format!("/log-level?level={level}"))))
             }
             other => Err(format!("`{other}` is no verb")),
         }
     }
 
+    /// In YAML, as the file has it, or as JSON.
+    fn config(&self) -> Outcome {
+        let told = self.get("/config");
+        if !self.is_json || told.status != EXIT_OK {
+            return told;
+        }
+        match json::document(&told.text) {
+            Some(text) => Outcome::done(text),
+            None => Outcome::failed(EXIT_REFUSED, "weir says what is no configuration"),
+        }
+    }
+
+    /// A sentence of weir's, as it is or as JSON.
+    fn told(&self, told: Outcome) -> Outcome {
+        match (self.is_json, told.status) {
+            (true, EXIT_OK) => Outcome::done(json::message(true, &told.text)),
+            (true, EXIT_REFUSED) => {
+                let words = told.errors.strip_prefix("weir: ").unwrap_or(&told.errors);
+                Outcome {
+                    text: json::message(false, words),
+                    errors: String::new(),
+                    ..told
+                }
+            }
+            _ => told,
+        }
+    }
+
     fn why(&self) -> Result<Outcome, String> {
         let target = match &self.last {
-            Some(which) => format!("/why?last={}", escaped(which)),
+            Some(which) => {
+                let mut target = format!("/why?last={}", escaped(which));
+                if let Some((_, count)) = self.filters.iter().find(|(name, _)| *name == "max") {
+                    target += &format!("&max={}", escaped(count));
+                }
+                target
+            }
             None => {
                 let missing = |_| "whose? ID or --last WHICH is missing".to_owned();
                 let id = self.argument(0, "ID").map_err(missing)?;
@@ -354,8 +407,10 @@ impl Asked {
         let limit = self.wait.as_deref().map(duration).transpose()?;
         let told = self.post(&format!("/drain?target={}", escaped(target)));
         Ok(match limit {
-            Some(limit) if told.status == EXIT_OK => self.await_empty(target, limit, told),
-            Some(_) | None => told,
+            Some(limit) if told.status == EXIT_OK => {
+                self.told(self.await_empty(target, limit, told))
+            }
+            Some(_) | None => self.told(told),
         })
     }
 
@@ -372,7 +427,8 @@ impl Asked {
             match report.and_then(|report| report.active_of(target)) {
                 Some(0) => return Outcome::done(format!("{}{target} is empty\n", told.text)),
                 Some(active) if unix_ms() >= until_ms => {
-                    let words = format!("{target} drains still, {active} sessions run");
+                    let plural = if active == 1 { " runs" } else { "s run" };
+                    let words = format!("{target} drains still, {active} session{plural}");
                     return Outcome::failed(EXIT_REFUSED, &words);
                 }
                 None => {
@@ -393,7 +449,7 @@ impl Asked {
                 target += &format!("&{name}={}", escaped(value));
             }
         }
-        Ok(self.post(&target))
+        Ok(self.told(self.post(&target)))
     }
 
     fn sessions(&self) -> Outcome {

@@ -24,7 +24,15 @@ pub(super) fn text(told: &str) -> Option<String> {
 
 fn table(all: &[Value]) -> String {
     let mut table = Table::new(&[
-        "TIME", "STATUS", "WHY", "UPSTREAM", "BACKEND", ">TRIED", ">MS", "REQUEST", "ID",
+        "TIME",
+        "STATUS",
+        "WHY",
+        "?UPSTREAM",
+        "BACKEND",
+        "?>TRIED",
+        "?>MS",
+        "?REQUEST",
+        "ID",
     ]);
     for it in all {
         let words = [
@@ -36,7 +44,7 @@ fn table(all: &[Value]) -> String {
         cells.push(said(it, "id").unwrap_or_default());
         table.row(cells);
     }
-    table.lines().join("\n") + "\n"
+    table.text()
 }
 
 /// The time of day, in UTC.

@@ -736,6 +736,55 @@ fn besieged(workers: &str, siege: impl Fn(&Asked)) {
     assert_eq!(asked.machine.terminate(), Some(0));
 }
 
+#[test]
+fn programs_are_answered_in_json_and_words_of_no_use_are_refused() {
+    for workers in KINDS {
+        let (a, b) = (Named::new("A"), Named::new("B"));
+        let asked = start(workers, with(&[&a, &b]));
+        for (words, code) in [
+            (&["status"][..], 0),
+            (&["backends", "pool"], 0),
+            (&["listeners"], 0),
+            (&["routes"], 0),
+            (&["sessions", "--max", "5"], 0),
+            (&["config"], 0),
+            (&["ready"], 0),
+            (&["why", "--last", "any", "--max", "5"], 0),
+            (&["drain", "pool/a", "--wait", "30s"], 0),
+            (&["disable", "pool/a"], 0),
+            (&["enable", "pool"], 0),
+            (&["weight", "pool/a", "2"], 0),
+            (&["kick", "pool/a"], 0),
+            (&["log-level", "info"], 0),
+            (&["reload", "--reset"], 0),
+            (&["drain", "pool/z"], 1),
+            (&["remove", "pool"], 1),
+        ] {
+            let all = [words, &["--json"]].concat();
+            let told = asked.ctl(&all);
+            assert_eq!(told.code, Some(code), "{all:?}: {told:?}");
+            let read: Result<serde_yaml::Value, _> = serde_yaml::from_str(&told.stdout);
+            let is_json = told.stdout.starts_with('{') && read.is_ok_and(|it| it.is_mapping());
+            assert!(is_json && told.stderr.is_empty(), "{all:?}: {told:?}");
+        }
+        for words in [
+            &["status", "more"][..],
+            &["backends", "pool", "more"],
+            &["drain", "pool/a", "more"],
+            &["kick", "session", "1-1", "more"],
+            &["reload", "more"],
+        ] {
+            let told = asked.ctl(words);
+            assert_eq!(told.code, Some(2), "{words:?}: {told:?}");
+            assert!(told.stderr.contains("takes no `more`"), "{told:?}");
+        }
+        let told = asked.ctl(&["why", "--last", "any", "--max", "0"]);
+        assert!(told.stderr.contains("`max`"), "{told:?}");
+        let told = asked.ctl(&["backends", "none"]);
+        assert!(told.stderr.contains("no upstream none: pool"), "{told:?}");
+    }
+}
+
 /// What the process at the door may take while nobody asks it anything, in KiB: 500 of a release,
 /// and as much more as code for tests has of addresses that the loader writes.
 const ATTENDANT_KIB_MAX: u64 = 500 + 140;

@@ -139,7 +139,7 @@ fn a_verdict_tells_what_has_changed_and_what_has_not_yet() {
         ordered.machine.write_config(file.backend(b.address()));
         let reload = ordered.order("reload");
         assert_eq!(reload.code, Some(0), "{reload:?}");
-        let changes = "1 backends added, 1 removed; 0 listeners added, 0 removed; 1 checks added";
+        let changes = "1 backend added, 1 removed; 0 listeners added, 0 removed; 1 check added";
         let later = "`buffers` counts from the next start";
         let whose = ["; top level: buffers; upstream ", ": health_check"];
         for part in [changes, later].iter().chain(&whose) {

@@ -19,7 +19,7 @@ fn all_workers_take_on_a_good_file_with_one_verdict() {
     assert_eq!(verdicts, 1);
     machine.log.wait_since(
         mark,
-        &["reload done by all 4 workers: 1 backends added, 1 removed"],
+        &["reload done by all 4 workers: 1 backend added, 1 removed"],
     );
 }
 

@@ -31,7 +31,7 @@ fn a_reload_names_the_worker_that_is_stopped_and_takes_it_on_later() {
     let it = format!("worker 2 (process {pid}) is stopped and takes it on when it goes on");
     machine.log.wait_since(
         mark,
-        &["reload done by 3 of 4 workers: 1 backends added", &it],
+        &["reload done by 3 of 4 workers: 1 backend added", &it],
     );
     for _ in 0..20 {
         assert_eq!(ask(&mut machine.connect()), "B");
