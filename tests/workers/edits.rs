@@ -402,3 +402,88 @@ fn routes_are_told_with_what_has_come_of_them() {
         }
     }
 }
+
+#[test]
+fn a_reset_is_refused_with_the_file_that_it_was_to_read() {
+    for workers in KINDS {
+        let [a, b] = ["A", "B"].map(Named::new);
+        let file = with(&a);
+        let steered = start(workers, file.clone());
+        let address = b.address().to_string();
+        steered.done(&["add", "pool", &address, "--id", "b"]);
+        steered.done(&["drain", "pool/a"]);
+        assert_eq!(steered.names(6), ["B"]);
+        steered
+            .machine
+            .write_config(file.clone().top("algorithm: none"));
+        let told = steered.ctl(&["reload", "--reset"]);
+        assert_eq!(told.code, Some(1), "{told:?}");
+        assert!(told.stderr.contains("nothing changed"), "{told:?}");
+        assert_eq!(steered.names(6), ["B"], "nothing has changed");
+        steered
+            .machine
+            .reload(file.clone().top("stats_interval: 5s"));
+        assert_eq!(
+            steered.names(6),
+            ["B"],
+            "nor was anything forgotten for later"
+        );
+        steered.machine.write_config(file);
+        steered.done(&["reload", "--reset"]);
+        assert_eq!(steered.names(6), ["A"]);
+    }
+}
+
+/// Upstreams with the names that the short form with routes gives.
+fn with_slashes(a: &Named) -> String {
+    let address = a.address();
+    config()
+        .backend_with(address, "id: a")
+        .to_string()
+        .replace("upstream: pool", "upstream: \"route:/\"")
+        .replace("  pool:", "  \"route:/\":")
+        + &format!("  \"route:/api/\":\n    backends: [{{id: x/y, address: \"{address}\"}}]\n")
+}
+
+#[test]
+fn names_with_slashes_are_steered_as_others() {
+    for workers in KINDS {
+        let a = Named::new("A");
+        let steered = start(workers, with_slashes(&a));
+        let mut held = steered.machine.connect();
+        assert_eq!(ask(&mut held), "A");
+        for (target, meant) in [
+            ("route:/", "route://a"),
+            ("route://a", "route://a"),
+            ("route:/api/", "route:/api//x/y"),
+            ("route:/api//x/y", "route:/api//x/y"),
+        ] {
+            let told = steered.done(&["drain", target]);
+            assert_eq!(told, format!("{meant} is draining, was enabled\n"));
+            steered.done(&["enable", target]);
+        }
+        let told = steered.ctl(&["drain", "route://a", "--wait", "1ms"]);
+        assert_eq!(told.code, Some(1), "it has a session: {told:?}");
+        drop(held);
+        steered.done(&["drain", "route://a", "--wait", "30s"]);
+        let told = steered.ctl(&["drain", "route:/api//x"]);
+        let there = "no backend x in route:/api/: x/y";
+        assert!(told.stderr.contains(there), "{told:?}");
+    }
+}
+
+#[test]
+fn a_name_that_can_be_of_two_is_refused() {
+    let a = Named::new("A");
+    let address = a.address();
+    let file = config().backend_with(address, "id: x/y").to_string()
+        + &format!("  pool/x:\n    backends: [{{id: y, address: \"{address}\"}}]\n");
+    let steered = start("1", file);
+    let told = steered.ctl(&["drain", "pool/x/y"]);
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(
+        told.stderr.contains("can be of pool and of pool/x"),
+        "{told:?}"
+    );
+    assert_eq!(steered.names(2), ["A"]);
+}
