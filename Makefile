@@ -124,4 +124,6 @@ uninstall:          ## remove what `make install` has laid, but not what is in /
 clean:              ## remove what was built
 	$(CARGO) clean
 
-include bench/bench.mk
+include conf/package.mk
+# An archive that is installed from has no bench.
+-include bench/bench.mk
