@@ -258,62 +258,6 @@ fn the_pid_file_is_written_and_removed() {
 }
 
 #[test]
-fn a_file_that_is_not_there_does_not_start() {
-    let scratch = Scratch::new();
-    for option in ["-t", "-q"] {
-        let done = on_file(option, &scratch.file("missing.yaml"));
-        assert_eq!(done.code, BAD_CONFIGURATION, "{}", done.stderr);
-        assert!(done.stderr.contains("missing.yaml"), "{}", done.stderr);
-    }
-}
-
-#[test]
-fn the_test_does_not_bind() {
-    let taken = Gate::new();
-    let done = check(Config::on(&taken.name()).backend("127.0.0.1:9001"));
-    assert_eq!(done.code, OK, "{}", done.stderr);
-}
-
-#[test]
-fn the_test_leaves_no_unix_socket() {
-    let scratch = Scratch::new();
-    let path = scratch.file("front.sock");
-    let name = format!("unix:{}", path.display());
-    let done = check(Config::on(&name).backend("127.0.0.1:9001"));
-    assert_eq!(done.code, OK, "{}", done.stderr);
-    assert!(!path.exists());
-}
-
-#[test]
-fn an_address_in_use_ends_with_three() {
-    let taken = Gate::new();
-    let config = Config::on(&taken.name()).backend("127.0.0.1:9001");
-    let mut weir = Launch::new(config).spawn();
-    assert_eq!(weir.wait_exit(), NOT_BOUND);
-    weir.log.wait(&[&taken.name()]);
-}
-
-#[test]
-fn a_socket_in_a_directory_that_is_not_there_is_a_mistake_in_the_file() {
-    let scratch = Scratch::new();
-    let name = format!("unix:{}", scratch.file("missing/front.sock").display());
-    let mut weir = Launch::new(Config::on(&name).backend("127.0.0.1:9001")).spawn();
-    assert_eq!(weir.wait_exit(), BAD_CONFIGURATION);
-}
-
-#[test]
-fn the_pid_file_is_written_and_removed() {
-    let (origin, scratch) = (Named::new("A"), Scratch::new());
-    let file = scratch.file("weir.pid");
-    let config = Config::new().backend(origin.address());
-    let mut weir = Launch::new(config).argument("-p").argument(&file).start();
-    let text = std::fs::read_to_string(&file).expect("it is there");
-    assert_eq!(text.trim_end(), weir.pid().to_string());
-    assert_eq!(weir.terminate(), OK);
-    assert!(!file.exists());
-}
-
-#[test]
 fn a_port_that_is_shared_without_a_word_is_warned_of() {
     const SHARED: [&str; 2] = ["another process listens on", "`-p`"];
     let origin = Named::new("A");
