@@ -7,10 +7,13 @@ use log::Level;
 
 use weir::cli::{self, Args, Command, EXIT_SUCCEEDS};
 use weir::config;
+use weir::control::bill::Bill;
 use weir::control::preflight::{self, Checked, Moment};
 use weir::control::{EXIT_CONFIG, EXIT_USAGE};
 use weir::core::access_log::push_rfc3339;
 use weir::core::text::plural;
+use weir::sys::memory;
+use weir::sys::process::descriptor_limit;
 use weir::sys::stderr::{self, LossyWriter};
 use weir::{control, ctl, process, supervisor};
 
@@ -127,6 +130,11 @@ fn check(args: &Args, is_printed: bool) -> ExitCode {
     if is_printed {
         return print(&config::render(&compiled.config));
     }
+    let limits = memory::limits();
+    let bill = Bill::of(args, &compiled.config, &limits, descriptor_limit());
+    for unpaid in bill.unpaid(&limits) {
+        eprintln!("weir: warning: {unpaid}");
+    }
     if !args.quiet {
         let backends: usize = compiled
             .config
@@ -145,6 +153,7 @@ fn check(args: &Args, is_printed: bool) -> ExitCode {
             args.config.display(),
             counts.join(", ")
         );
+        eprintln!("weir: {bill}");
     }
     ExitCode::from(EXIT_OK)
 }

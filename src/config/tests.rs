@@ -31,6 +31,7 @@ fn every_example_file_loads_and_renders_to_itself() {
     for (file, warnings) in [
         ("weir.yaml", 1),
         ("minimal.yaml", 0),
+        ("gateway.yaml", 0),
         ("demo.yaml", 0),
         ("reference.yaml", 1),
     ] {
