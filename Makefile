@@ -23,7 +23,7 @@ build:              ## build the release binary, target/release/weir
 
 run: build          ## build weir and start it on conf/demo.yaml; prints what to try
 	@cat conf/demo.txt
-	@exec $(WEIR) -c conf/demo.yaml
+	@exec $(WEIR) -c conf/demo.yaml -p target/demo.pid
 
 check: fmt lint     ## format, lints, unit tests, import rules and docs: quick
 	$(CARGO) test --lib --test tidy

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use getopts::Options;
 
 use crate::config::model::WORKERS_MAX;
+use crate::config::reference;
 
 /// Read when no `--config` is given.
 pub(crate) const CONFIG_PATH_DEFAULT: &str = "/etc/weir/weir.yaml";
@@ -180,7 +181,12 @@ fn options() -> Options {
         .optflag("q", "quiet", "log warnings and errors only")
         .optflag("v", "version", "print the version and exit")
         .optflag("V", "", "print the version and how it was built, and exit")
-        .optflag("h", "help", "print this and exit");
+        .optflag(
+            "h",
+            "help",
+            "print this and exit; with the name of a KEY of the file, what that is; with \
+             `example`, a file to begin with",
+        );
     options
 }
 
@@ -255,7 +261,11 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
         .parse(arguments)
         .map_err(|fail| hint(fail.to_string()))?;
     if matches.opt_present("h") {
-        return Ok(Command::Print(usage()));
+        let text = matches
+            .free
+            .first()
+            .map_or_else(|| Ok(usage()), |word| help(word));
+        return text.map(Command::Print).map_err(hint);
     }
     if matches.opt_present("V") {
         return Ok(Command::Print(build()));
@@ -264,7 +274,10 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
         return Ok(Command::Print(version()));
     }
     if let Some(extra) = matches.free.first() {
-        return Err(hint(format!("unexpected argument `{extra}`")));
+        return Err(hint(format!(
+            "unexpected argument `{extra}`{}",
+            meant_by(extra)
+        )));
     }
     let config = matches
         .opt_str("c")
@@ -317,6 +330,30 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
     } else {
         Command::Run(args)
     })
+}
+
+/// What is said of a key of the configuration, or one to begin with.
+fn help(word: &str) -> Result<String, String> {
+    match word {
+        "example" => Ok(include_str!("../conf/minimal.yaml").to_owned()),
+        key => reference::about(key),
+    }
+}
+
+/// How to say what was most likely meant by a word.
+#[cold]
+fn meant_by(word: &str) -> String {
+    let is_file = word.ends_with(".yaml") || word.ends_with(".yml") || word.contains('/');
+    match word {
+        _ if is_file => format!("; a file is named with `-c {word}`"),
+        "help" => format!("; help is had with `weir --{word}`"),
+        "version" => format!("; it is had with `weir --{word}`"),
+        "start" | "run" | "serve" => "; weir serves without such a word".to_owned(),
+        "check" | "test" => "; a file is checked with `weir -t`".to_owned(),
+        _ if crate::ctl::is_verb(word) => format!("; try `weir ctl {word}`"),
+        _ if Order::from_word(word).is_some() => format!("; try `weir -s {word} -p PID_FILE`"),
+        _ => String::new(),
+    }
 }
 
 /// A number of workers, or none for one per CPU.
@@ -424,7 +461,14 @@ mod tests {
             ("-s reload", "-p"),
             ("-s restart -p x", "-s restart"),
             ("-s reload -p x -t", "exclude each other"),
-            ("conf.yaml", "conf.yaml"),
+            ("conf.yaml", "`-c conf.yaml`"),
+            ("reload", "`weir ctl reload`"),
+            ("quit -p x", "`weir -s quit -p PID_FILE`"),
+            ("status", "`weir ctl status`"),
+            ("help", "`weir --help`"),
+            ("start", "without such a word"),
+            ("check", "`weir -t`"),
+            ("--help wieght", "did you mean `weight`?"),
             ("--confg x", "confg"),
             ("-c", "c"),
         ] {
@@ -434,6 +478,19 @@ mod tests {
                 "{message}"
             );
         }
+    }
+
+    #[test]
+    fn help_tells_of_a_key_and_has_a_file_to_begin_with() {
+        let printed = |words| match parse_words(words) {
+            Ok(Command::Print(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert!(printed("--help connect").starts_with("timeouts.connect: 5s\n"));
+        assert_eq!(printed("-h"), usage());
+        let example = printed("--help example");
+        let compiled = crate::config::compile("f", &example, &mut |_| Ok(Vec::new()));
+        assert_eq!(compiled.expect("it is good").warnings, []);
     }
 
     #[test]

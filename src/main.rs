@@ -7,9 +7,13 @@ use log::Level;
 
 use weir::cli::{self, Args, Command, EXIT_SUCCEEDS};
 use weir::config;
+use weir::control::bill::Bill;
 use weir::control::preflight::{self, Checked, Moment};
 use weir::control::{EXIT_CONFIG, EXIT_USAGE};
 use weir::core::access_log::push_rfc3339;
+use weir::core::text::plural;
+use weir::sys::memory;
+use weir::sys::process::descriptor_limit;
 use weir::sys::stderr::{self, LossyWriter};
 use weir::{control, ctl, process, supervisor};
 
@@ -107,9 +111,8 @@ fn load(args: &Args, moment: &Moment) -> Result<Checked, u8> {
             ""
         };
         let lines = rejection.problems.iter().map(|it| format!("{mark}{it}\n"));
-        let plural = if count == 1 { "" } else { "s" };
-        let text =
-            lines.collect::<String>() + &format!("{mark}weir: {count} problem{plural} found\n");
+        let s = plural(count == 1);
+        let text = lines.collect::<String>() + &format!("{mark}weir: {count} problem{s} found\n");
         // Standard error is not buffered: each part of each line would be a write of its own.
         let _ = std::io::stderr().write_all(text.as_bytes());
         rejection.code
@@ -127,6 +130,11 @@ fn check(args: &Args, is_printed: bool) -> ExitCode {
     if is_printed {
         return print(&config::render(&compiled.config));
     }
+    let limits = memory::limits();
+    let bill = Bill::of(args, &compiled.config, &limits, descriptor_limit());
+    for unpaid in bill.unpaid(&limits) {
+        eprintln!("weir: warning: {unpaid}");
+    }
     if !args.quiet {
         let backends: usize = compiled
             .config
@@ -134,12 +142,18 @@ fn check(args: &Args, is_printed: bool) -> ExitCode {
             .iter()
             .map(|u| u.backends.len())
             .sum();
+        let counts = [
+            ("listener", compiled.config.listeners.len()),
+            ("upstream", compiled.config.upstreams.len()),
+            ("backend", backends),
+        ];
+        let counts = counts.map(|(what, count)| format!("{count} {what}{}", plural(count == 1)));
         eprintln!(
-            "weir: {} is good: {} listeners, {} upstreams, {backends} backends",
+            "weir: {} is good: {}",
             args.config.display(),
-            compiled.config.listeners.len(),
-            compiled.config.upstreams.len(),
+            counts.join(", ")
         );
+        eprintln!("weir: {bill}");
     }
     ExitCode::from(EXIT_OK)
 }

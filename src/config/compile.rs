@@ -16,7 +16,7 @@ use super::model::{Admin, Config, ForwardedFields, Keepalive, Listener, StatePla
 use super::node::{Entry, Node, Value, describe_text};
 use super::positions::{NamedFile, Positions};
 use super::problem::{Position, Problems};
-use super::section::{Section, read_value, report_wrong};
+use super::section::{Section, THE_FILE, read_value, report_wrong};
 use super::suggest;
 use super::timeouts::Given;
 use super::top::TOP;
@@ -111,7 +111,7 @@ impl<'a> Compiler<'a> {
     /// The whole file. The result counts only if no error was found.
     pub(super) fn root(&mut self, root: &Node) -> Config {
         let mut config = blank();
-        let Some(mut top) = Section::open("the file", root, &mut self.problems) else {
+        let Some(mut top) = Section::open(THE_FILE, root, &mut self.problems) else {
             return config;
         };
         let full_keys = ["listeners", "upstreams"].into_iter();

@@ -8,7 +8,7 @@ use super::defaults;
 use super::key::{Key, Needs, key};
 use super::model::{HealthCheck, InitialState, Passive, ProbeKind, Upstream};
 use super::node::{Entry, Node, Value};
-use super::section::{OR_OFF, read_mapping, read_value};
+use super::section::{OR_SWITCH, read_mapping, read_value};
 use super::tree::{self, Tree};
 use super::values::{self, Read, integer, one_of};
 
@@ -89,7 +89,7 @@ pub(super) fn health_check(upstream: &mut Upstream, entry: &Entry, c: &mut Compi
     let (node, mut check) = (&entry.value, defaults::HEALTH_CHECK);
     let is_on = !values::is_off(node)
         && read_mapping(
-            ("`health_check`", OR_OFF),
+            ("`health_check`", OR_SWITCH),
             node,
             HEALTH_CHECK,
             &mut check,
@@ -104,7 +104,7 @@ pub(super) fn passive(upstream: &mut Upstream, entry: &Entry, c: &mut Compiler<'
         passive.policy.failures = 0;
     } else {
         read_mapping(
-            ("`passive`", OR_OFF),
+            ("`passive`", OR_SWITCH),
             &entry.value,
             PASSIVE,
             &mut passive,

@@ -9,7 +9,7 @@ use super::key::{Key, key};
 use super::model::{Http, HttpsRedirect, Listener, Mode};
 use super::node::{Entry, Node};
 use super::problem::Problems;
-use super::section::{Section, read_mapping};
+use super::section::{OR_SWITCH, Section, read_mapping};
 use super::tree::{self, Tree};
 use super::values::{self, Read, integer};
 
@@ -22,7 +22,7 @@ pub(super) static REDIRECT_TO_HTTPS: &[Key<HttpsRedirect>] = &[
 pub(super) fn redirect_to_https(http: &mut Http, entry: &Entry, c: &mut Compiler<'_>) {
     let mut redirect = defaults::HTTPS_REDIRECT;
     let is_given = values::switch(&entry.value).unwrap_or_else(|| {
-        let what = ("`redirect_to_https`", ", true or false");
+        let what = ("`redirect_to_https`", OR_SWITCH);
         read_mapping(what, &entry.value, REDIRECT_TO_HTTPS, &mut redirect, c)
     });
     http.redirect_to_https = is_given.then_some(redirect);

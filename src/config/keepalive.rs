@@ -7,7 +7,7 @@ use super::defaults;
 use super::key::{Key, key};
 use super::model::Keepalive;
 use super::node::{Entry, Node};
-use super::section::read_mapping;
+use super::section::{OR_SWITCH, read_mapping};
 use super::tree;
 use super::values::{self, Read};
 
@@ -31,11 +31,8 @@ pub(super) fn keepalive(entry: &Entry, c: &mut Compiler<'_>) -> Option<Keepalive
         return None;
     }
     let mut keepalive = defaults::KEEPALIVE;
-    if values::boolean(node) == Ok(true) || values::is_word(node, "on") {
-        return Some(keepalive);
-    }
     read_mapping(
-        ("`keepalive`", ", on or off"),
+        ("`keepalive`", OR_SWITCH),
         node,
         KEEPALIVE,
         &mut keepalive,

@@ -106,8 +106,9 @@ pub(super) static HTTP: &[Key<Http>] = &[
     }),
     key! { "hsts", Http.hsts, hsts, https::hsts_tree },
     Key::new("routes", later, |it, shown| {
+        // A listener that only sends to https has none.
         let routes = it.routes.iter().map(|it| route::tree(it, shown));
-        Some(Tree::List(routes.collect()))
+        (!it.routes.is_empty()).then(|| Tree::List(routes.collect()))
     }),
 ];
 

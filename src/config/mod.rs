@@ -25,6 +25,7 @@ mod node;
 mod positions;
 pub mod problem;
 mod proxy_protocol;
+pub mod reference;
 mod render;
 mod route;
 pub(crate) mod said;
@@ -39,6 +40,7 @@ mod tree;
 mod units;
 mod upstream;
 mod values;
+mod yaml_words;
 
 #[cfg(test)]
 mod tests;
@@ -198,8 +200,10 @@ pub(crate) fn read(path: &Path) -> Result<(Source, Compiled), Flawed> {
         rest: None,
     };
     // One byte more than allowed, so that the compiler sees that the file is too long.
-    let bytes = read_bounded(path, node::FILE_BYTES_MAX + 1)
-        .map_err(|error| unreadable(None, format!("cannot be read: {error}")))?;
+    let bytes = read_bounded(path, node::FILE_BYTES_MAX + 1).map_err(|error| {
+        let way = way_past(&error);
+        unreadable(None, format!("cannot be read: {error}{way}"))
+    })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good_bytes = error.utf8_error().valid_up_to();
         let good = String::from_utf8_lossy(&error.as_bytes()[..good_bytes]).into_owned();
@@ -225,6 +229,23 @@ pub(crate) fn read(path: &Path) -> Result<(Source, Compiled), Flawed> {
             rest: rest.map(|compiled| Box::new((source, compiled))),
         }),
     }
+}
+
+/// What to do where there is no configuration.
+fn way_past(error: &io::Error) -> &'static str {
+    const WAYS: [(io::ErrorKind, &str); 3] = [
+        (
+            io::ErrorKind::NotFound,
+            "; name another file with `-c FILE`, or begin with `weir --help example > FILE`",
+        ),
+        (io::ErrorKind::IsADirectory, "; name a file in it"),
+        (
+            io::ErrorKind::PermissionDenied,
+            "; it must be readable to who starts weir",
+        ),
+    ];
+    let way = WAYS.iter().find(|(kind, _)| *kind == error.kind());
+    way.map_or("", |(_, way)| way)
 }
 
 /// Reads a file that another one refers to. Nobody waits here for who writes to a pipe.

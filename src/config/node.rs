@@ -22,6 +22,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::problem::Position;
+use super::yaml_words;
 
 /// A node of the tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,9 +103,11 @@ pub(super) fn parse(text: &str) -> Result<Node, (Position, String)> {
     let Some(document) = documents.next() else {
         return Err((Position::START, EMPTY.to_owned()));
     };
-    let root = read_document(document)?;
+    let in_words = |(at, message)| yaml_words::in_words(text, at, message);
+    let root = read_document(document).map_err(in_words)?;
     if let Some(second) = documents.next() {
-        let at = read_document(second).map_or_else(|(at, _)| at, |node| at_first_key(node).at);
+        let second = read_document(second).map_err(in_words)?;
+        let at = at_first_key(second).at;
         let message = "a second YAML document begins; the file must hold one".to_owned();
         return Err((at, message));
     }
@@ -117,6 +120,11 @@ const ALIASES: &str = "from here on the file is too large once its aliases (such
                        expanded; it may have 4 MiB";
 const JUMPS: &str = "from here on its aliases (such as *name), each of them expanded, are too \
                      many: more than 100 times what the file itself holds";
+
+/// The key under which a mapping names others whose entries it has, too.
+const MERGE: &str = "<<";
+const NOT_MERGED: &str = "`<<` takes the entries of mappings: it must be an alias of one, such as \
+                          *name, or a list of them";
 
 const EMPTY: &str = "the file is empty; it must name what to listen on and where to forward";
 
@@ -248,6 +256,28 @@ impl Builder {
         }
     }
 
+    /// Entries with those of the mappings that stand under `<<` behind them, unless the key is there
+    /// (<https://yaml.org/type/merge.html>).
+    fn merged<E: Error>(&mut self, mut entries: Vec<Entry>) -> Result<Vec<Entry>, E> {
+        while let Some(index) = entries.iter().position(|entry| entry.key == MERGE) {
+            let sources = match entries.remove(index).value.value {
+                Value::List(items) => items.into_iter().map(|item| item.value).collect(),
+                value => vec![value],
+            };
+            for source in sources {
+                let Value::Map(added) = source else {
+                    return Err(self.refuse(NOT_MERGED.to_owned()));
+                };
+                for entry in added {
+                    if !entries.iter().any(|own| own.key == entry.key) {
+                        entries.push(entry);
+                    }
+                }
+            }
+        }
+        Ok(entries)
+    }
+
     /// A node from what reading it gave: a container as it is, a kept scalar with the place
     /// that its error tells.
     fn settle<E: fmt::Display>(&mut self, read: Result<Value, E>, at: Position) -> Result<Node, E> {
@@ -374,7 +404,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
         let mut entries = Vec::new();
         loop {
             let key = match map.next_key_seed(KeySeed(self.builder)) {
-                Ok(None) => return Ok(Value::Map(entries)),
+                Ok(None) => return self.builder.merged(entries).map(Value::Map),
                 Ok(Some(value)) => self.builder.settle(Ok(value), self.at)?,
                 Err(error) => self.builder.settle(Err(error), self.at)?,
             };
@@ -489,6 +519,12 @@ mod tests {
             ("a: &x 7\nb: [*x, 8]", "{a@1:1=7@1:4, b@2:1=[7@1:4, 8@2:9]}"),
             ("a: |\n  text\nb: 1", "{a@1:1=\"text\\n\"@1:4, b@3:1=1@3:4}"),
             ("a: {}\nb: []", "{a@1:1={}, b@2:1=[]}"),
+            (
+                "a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\nc: {<<: [*b, *a], x: 5}\nd:\n  <<: *a",
+                "{a@1:1={x@1:8=1@1:11, y@1:14=2@1:17}, b@2:1={y@2:8=3@2:11, z@2:14=4@2:17}, \
+                 c@3:1={x@3:19=5@3:22, y@2:8=3@2:11, z@2:14=4@2:17}, \
+                 d@4:1={x@1:8=1@1:11, y@1:14=2@1:17}}",
+            ),
         ];
         for (text, expected) in cases {
             let node = parse(text).unwrap_or_else(|error| panic!("{text:?}: {error:?}"));
@@ -522,18 +558,28 @@ mod tests {
             ("", 1, 1, "the file is empty"),
             ("# only this\n", 2, 1, "the file is empty"),
             ("a: 1\n---\nb: 2\n", 3, 1, "a second YAML document begins"),
-            ("a: [1\nb: 2", 2, 2, "did not find expected ',' or ']'"),
+            (
+                "a: [1\nb: 2",
+                1,
+                4,
+                "the `[` that begins here is not closed before line 2",
+            ),
             (
                 "a: 1\n\tb: 2",
                 2,
                 1,
-                "found a tab character that violates indentation",
+                "a tab; YAML is indented with spaces alone",
             ),
-            ("a: *x", 1, 4, "unknown anchor"),
+            (
+                "a: *x",
+                1,
+                4,
+                "`*` stands for what was named with `&` above",
+            ),
             ("a: &x [*x]", 1, 4, "nested more than 32 deep"),
             (deep.as_str(), 1, 33, "nested more than 32 deep"),
-            ("a: !tag b", 1, 4, "expected a value without a tag"),
-            ("[a]: 1", 1, 1, "expected a key of one word"),
+            ("a: !tag b", 1, 4, "`!` begins a tag, and there are none"),
+            ("[a]: 1", 1, 1, "a key must be one word"),
             ("a: \u{7}", 1, 4, "the character '\\u{7}' is not allowed"),
             (bomb, 5, 1, "from here on its aliases (such as *name)"),
             (

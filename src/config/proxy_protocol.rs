@@ -5,7 +5,7 @@ use super::key::Key;
 use super::model::{Listener, ProxyProtocol};
 use super::node::{Entry, Node};
 use super::problem::Problems;
-use super::section::{OR_OFF, Section, read_value};
+use super::section::{OR_SWITCH, Section, read_value};
 use super::tree::{self, Tree};
 use super::values::{self, Read};
 use crate::core::address::Address;
@@ -24,7 +24,7 @@ pub(super) fn proxy_protocol(entry: &Entry, c: &mut Compiler<'_>) -> Option<Prox
         return None;
     }
     let what = "`proxy_protocol`";
-    let mut section = Section::open_or(what, OR_OFF, &entry.value, &mut c.problems)?;
+    let mut section = Section::open_or(what, OR_SWITCH, &entry.value, &mut c.problems)?;
     let mut read = ProxyProtocol::default();
     if section.peek("from").is_none() {
         let message = "`proxy_protocol` has no `from`: the networks of the proxies in front, whose \

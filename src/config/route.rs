@@ -27,7 +27,7 @@ pub(super) static ROUTE: &[Key<Route>] = &[
     Key::new("headers", headers, edits_tree),
     Key::new(
         "access_log",
-        |it, entry, c| c.set(entry, &mut it.access_log, values::on_or_off(&entry.value)),
+        |it, entry, c| c.set(entry, &mut it.access_log, values::boolean(&entry.value)),
         |it, _| (!it.access_log).then(|| tree::word(false)),
     ),
     key! {
@@ -193,6 +193,10 @@ fn generated_name(route: &Route) -> String {
 fn prefix(route: &mut Route, entry: &Entry, c: &mut Compiler<'_>) {
     route.prefix.clear();
     c.set(entry, &mut route.prefix, canonical_path(&entry.value));
+    if route.prefix.contains('*') {
+        let message = "`*` stands for itself here: a prefix takes all that begins with it";
+        c.problems.warning(entry.value.at, message);
+    }
 }
 
 /// A path as requests are compared with it.

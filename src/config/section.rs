@@ -6,10 +6,13 @@ use super::compile::Compiler;
 use super::key::{Home, Key, Needs, home_of};
 use super::node::{Entry, Node, Value, describe_text};
 use super::problem::{Position, Problems};
-use super::suggest;
+use super::{suggest, values};
 
-/// What else is allowed where a mapping can be turned off.
-pub(super) const OR_OFF: &str = " or off";
+/// What else is allowed where a mapping can be turned off, or on with its defaults.
+pub(super) const OR_SWITCH: &str = ", on or off";
+
+/// The mapping that all others are in.
+pub(super) const THE_FILE: &str = "the file";
 
 /// One mapping while it is read. [`Section::close`] reports the keys that are in no table.
 #[derive(Debug)]
@@ -40,8 +43,21 @@ impl<'n> Section<'n> {
         node: &'n Node,
         problems: &mut Problems,
     ) -> Option<Self> {
-        let Value::Map(entries) = &node.value else {
-            let message = format!("{what} is {}; it must be a mapping{or}", node.describe());
+        let entries: &[Entry] = if let Value::Map(entries) = &node.value {
+            entries
+        } else if or == OR_SWITCH && values::switch(node) == Some(true) {
+            &[]
+        } else {
+            let is_text = what == THE_FILE && matches!(node.value, Value::Text(_));
+            let lines = if is_text {
+                ", of lines such as `key: value`"
+            } else {
+                ""
+            };
+            let message = format!(
+                "{what} is {}; it must be a mapping{lines}{or}",
+                node.describe()
+            );
             problems.error(node.at, message);
             return None;
         };
@@ -118,17 +134,29 @@ impl<'n> Section<'n> {
         self.read(key, problems, read)
     }
 
+    /// Whether a key is for the author alone, such as an anchor that others name (as in Compose).
+    fn is_extension(&self, key: &str) -> bool {
+        self.what == THE_FILE && key.starts_with("x-")
+    }
+
     /// Reports every key that is not known.
     #[inline(never)]
     pub(super) fn close(self, problems: &mut Problems) {
         for entry in self.entries {
             let key = entry.key.as_str();
-            if self.known.contains(&key) {
+            if self.known.contains(&key) || self.is_extension(key) {
                 continue;
             }
             let shown = describe_text(key);
             let shown = shown.trim_matches('"');
-            let help = match suggest::nearest(key, self.known.iter().copied()) {
+            if let Some((key, _)) = key.split_once(':') {
+                let message = format!("a space must stand behind the colon of `{key}`");
+                problems.error(entry.key_at, message);
+                continue;
+            }
+            let meant = suggest::meant(key, |known| self.known.contains(&known));
+            let near = || suggest::nearest(key, self.known.iter().copied());
+            let help = match meant.or_else(near) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => match home_of(key).filter(|home| *home != self.what) {
                     Some(home) => format!("it belongs in {home}"),

@@ -7,7 +7,7 @@ use super::defaults;
 use super::key::{Key, Shown, key, later, written};
 use super::model::{HashKey, Sticky, StickyCookie, Upstream};
 use super::node::{Entry, Node};
-use super::section::{OR_OFF, Section};
+use super::section::{OR_SWITCH, Section};
 use super::tree::{self, Tree};
 use super::upstream::hash_key;
 use super::values::{self, Read, one_of};
@@ -44,7 +44,7 @@ fn read(node: &Node, c: &mut Compiler<'_>) -> Option<Sticky> {
     if values::is_off(node) {
         return None;
     }
-    let mut section = Section::open_or("`sticky`", OR_OFF, node, &mut c.problems)?;
+    let mut section = Section::open_or("`sticky`", OR_SWITCH, node, &mut c.problems)?;
     let sticky = match section.peek("hash") {
         Some(_) => section
             .read("hash", &mut c.problems, hash)

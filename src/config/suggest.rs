@@ -1,5 +1,7 @@
 //! "Did you mean": the nearest of some words.
 
+use super::key::TABLES;
+
 /// The candidate nearest to `word`, if it is near enough to be a slip; the first of equals.
 pub(super) fn nearest<'a>(
     word: &str,
@@ -10,6 +12,49 @@ pub(super) fn nearest<'a>(
         .into_iter()
         .filter(near)
         .min_by_key(|candidate| distance(word, candidate))
+}
+
+/// Words that other programs have for what is a key here.
+const FOREIGN: [(&str, &[&str]); 22] = [
+    ("backend_servers", &["backends"]),
+    ("balance", &["algorithm"]),
+    ("bind", &["listen"]),
+    ("cert", &["certificate"]),
+    ("certs", &["certificates"]),
+    ("domain", &["host"]),
+    ("endpoints", &["backends"]),
+    ("lb_policy", &["algorithm"]),
+    ("listener", &["listen"]),
+    ("location", &["prefix"]),
+    ("log", &["log_level"]),
+    ("logging", &["log_level"]),
+    ("maxconn", &["max_connections"]),
+    ("path", &["prefix"]),
+    ("port", &["listen", "address"]),
+    ("proxy_pass", &["upstream"]),
+    ("server_name", &["host"]),
+    ("servers", &["backends"]),
+    ("ssl", &["tls"]),
+    ("targets", &["backends"]),
+    ("threads", &["workers"]),
+    ("upstream", &["backends"]),
+];
+
+/// The key that is meant by a word of another program, or by one in another case.
+#[cold]
+pub(super) fn meant(word: &str, is_known: impl Fn(&'static str) -> bool) -> Option<&'static str> {
+    let lower = word.to_ascii_lowercase();
+    let foreign = FOREIGN.iter().find(|(foreign, _)| *foreign == lower);
+    let keys = foreign.map_or(&[][..], |(_, keys)| keys);
+    let mut keys = keys.iter().copied();
+    keys.find(|key| is_known(*key))
+        .or_else(|| named(&lower).filter(|_| lower != word))
+}
+
+/// A key of any mapping.
+fn named(name: &str) -> Option<&'static str> {
+    let mut names = TABLES.iter().flat_map(|table| table.names());
+    names.find(|it| *it == name)
 }
 
 /// `; did you mean ...?`, or nothing.
@@ -52,6 +97,17 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_other_programs_stand_for_keys() {
+        for (_, keys) in FOREIGN {
+            assert!(keys.iter().all(|key| named(key) == Some(key)), "{keys:?}");
+        }
+        let in_backend = |key: &'static str| ["address", "weight"].contains(&key);
+        assert_eq!(meant("port", in_backend), Some("address"));
+        assert_eq!(meant("ssl", in_backend), None);
+        assert_eq!(meant("Backends", in_backend), Some("backends"));
+    }
 
     #[test]
     fn a_slip_finds_its_word() {

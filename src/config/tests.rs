@@ -31,6 +31,7 @@ fn every_example_file_loads_and_renders_to_itself() {
     for (file, warnings) in [
         ("weir.yaml", 1),
         ("minimal.yaml", 0),
+        ("gateway.yaml", 0),
         ("demo.yaml", 0),
         ("reference.yaml", 1),
     ] {
@@ -71,6 +72,63 @@ fn every_bad_file_gives_all_its_messages_with_their_places() {
         files += 1;
     }
     assert!(files >= 30, "only {files} cases were read");
+}
+
+#[test]
+fn a_switch_is_turned_by_any_word_for_it_wherever_one_is_meant() {
+    let config = |key: &str, value: &str| {
+        let text = format!("listen: \":80\"\nmode: http\nbackends: [a:1]\n{key}: {value}\n");
+        good(&text).config
+    };
+    let both = [
+        "access_log",
+        "abort_on_close",
+        "admin",
+        "forwarded",
+        "health_check",
+        "keepalive",
+        "passive",
+        "redirect_to_https",
+        "retries",
+        "reuse",
+        "sandbox",
+        "splice",
+        "tls",
+        "trace",
+        "via",
+    ];
+    let off = [
+        "chroot",
+        "hsts",
+        "log_level",
+        "monitor_path",
+        "proxy_protocol",
+        "request_id",
+        "send_proxy",
+        "state",
+        "stats_interval",
+        "sticky",
+    ];
+    for key in both.iter().chain(&off) {
+        // A listener with TLS has certificates.
+        let ons: &[&str] = match *key {
+            "tls" => &[],
+            _ if both.contains(key) => &["true", "on", "yes", "On", "YES", "\"on\""],
+            _ => &[],
+        };
+        for (first, words) in [
+            ("false", &["false", "off", "no", "Off", "NO", "\"off\""][..]),
+            ("true", ons),
+        ] {
+            for word in words {
+                assert_eq!(config(key, word), config(key, first), "{key}: {word}");
+            }
+        }
+        if !ons.is_empty() {
+            assert_ne!(config(key, "on"), config(key, "off"), "{key}");
+        }
+    }
+    assert!(config("supervisor", "yes").always_supervised);
 }
 
 #[test]

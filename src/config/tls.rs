@@ -12,7 +12,7 @@ use super::model::{
 };
 use super::node::{Entry, Node, Value};
 use super::problem::Problems;
-use super::section::{OR_OFF, Section, read_value};
+use super::section::{OR_SWITCH, Section, read_value};
 use super::tls_route::{self, protocol, tls_routes};
 use super::tree::{self, Tree};
 use super::values::{self, Read, one_of};
@@ -192,7 +192,7 @@ pub(super) fn listener_tls(entry: &Entry, c: &mut Compiler<'_>) -> Option<Box<Li
     if values::is_off(&entry.value) {
         return None;
     }
-    let mut section = Section::open_or("`tls`", OR_OFF, &entry.value, &mut c.problems)?;
+    let mut section = Section::open_or("`tls`", OR_SWITCH, &entry.value, &mut c.problems)?;
     section.at = entry.key_at;
     let mut tls = defaults::LISTENER_TLS;
     section.walk(TLS, &mut tls, c);
@@ -384,7 +384,7 @@ pub(super) fn upstream_tls(entry: &Entry, c: &mut Compiler<'_>) -> Option<Box<Up
     if values::is_off(&entry.value) {
         return None;
     }
-    let mut section = Section::open_or("`tls`", OR_OFF, &entry.value, &mut c.problems)?;
+    let mut section = Section::open_or("`tls`", OR_SWITCH, &entry.value, &mut c.problems)?;
     section.at = entry.key_at;
     let mut tls = UpstreamTls {
         authorities: PathBuf::from(defaults::AUTHORITIES),

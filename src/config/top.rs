@@ -12,7 +12,7 @@ use super::node::{Entry, Node};
 use super::section::Section;
 use super::timeouts::Given;
 use super::tree::{self, Tree};
-use super::values::{self, Read, integer, on_or_off, one_of, or_word};
+use super::values::{self, Read, integer, one_of, or_word};
 use super::{admin, keepalive, listener, upstream};
 
 pub(super) static TOP: &[Key<Config>] = &[
@@ -50,7 +50,7 @@ pub(super) static TOP: &[Key<Config>] = &[
         or_word("auto", values::account), tree::text_or("auto"),
     },
     key! { "chroot", Config.privileges.chroot, values::root_folder, tree::path_or("off") },
-    key! { "sandbox", Config.privileges.sandbox, on_or_off, tree::on_or_off },
+    key! { "sandbox", Config.privileges.sandbox, values::boolean, tree::on_or_off },
     Key::new("timeouts", timeouts, |it, shown| {
         Some(Given::of_process(it).tree(shown))
     }),

@@ -13,7 +13,7 @@ use super::model::{
 };
 use super::node::{Entry, Node};
 use super::problem::{Position, Problems};
-use super::section::{OR_OFF, Section, read_mapping};
+use super::section::{OR_SWITCH, Section, read_mapping};
 use super::sticky::{self, sticky};
 use super::timeouts::Given;
 use super::tls::{UPSTREAM_TLS, check_server_name, upstream_tls};
@@ -353,7 +353,7 @@ fn retries(upstream: &mut Upstream, entry: &Entry, c: &mut Compiler<'_>) {
     if values::is_off(&entry.value) {
         upstream.tries_max = 1;
     } else {
-        read_mapping(("`retries`", OR_OFF), &entry.value, RETRIES, upstream, c);
+        read_mapping(("`retries`", OR_SWITCH), &entry.value, RETRIES, upstream, c);
     }
 }
 
@@ -361,6 +361,6 @@ fn reuse(upstream: &mut Upstream, entry: &Entry, c: &mut Compiler<'_>) {
     if values::is_off(&entry.value) {
         upstream.idle_connections_max = 0;
     } else {
-        read_mapping(("`reuse`", OR_OFF), &entry.value, REUSE, upstream, c);
+        read_mapping(("`reuse`", OR_SWITCH), &entry.value, REUSE, upstream, c);
     }
 }

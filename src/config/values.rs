@@ -29,10 +29,7 @@ pub(super) fn text(node: &Node) -> Read<&str> {
 
 #[inline(never)]
 pub(super) fn boolean(node: &Node) -> Read<bool> {
-    if let Value::Bool(value) = node.value {
-        return Ok(value);
-    }
-    Err("true or false".to_owned())
+    switch(node).ok_or_else(|| "on or off, yes or no, true or false".to_owned())
 }
 
 /// A value that only turns something on or off, in any of the words that YAML 1.1 takes for
@@ -50,21 +47,10 @@ pub(super) fn switch(node: &Node) -> Option<bool> {
     }
 }
 
-/// `on` or `off`; YAML 1.1 takes the words for booleans.
-pub(super) fn on_or_off(node: &Node) -> Read<bool> {
-    match (is_word(node, "on"), is_off(node)) {
-        (true, _) => Ok(true),
-        (_, true) => Ok(false),
-        _ => boolean(node).map_err(|_| "on or off".to_owned()),
-    }
-}
-
-/// `on`, which YAML 1.1 takes for a boolean.
+/// What can only be turned on.
 pub(super) fn on(node: &Node) -> Read<()> {
-    match on_or_off(node) {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err("on".to_owned()),
-    }
+    let is_on = switch(node) == Some(true);
+    is_on.then_some(()).ok_or_else(|| "on".to_owned())
 }
 
 /// The name or number of a user or group.
@@ -105,10 +91,9 @@ pub(super) fn path(node: &Node) -> Read<PathBuf> {
         .ok_or_else(|| "the path of a file".to_owned())
 }
 
-/// Whether a value that may be turned off is `off` or `false`.
-#[inline(never)]
+/// Whether a value that may be turned off is.
 pub(super) fn is_off(node: &Node) -> bool {
-    node.value == Value::Bool(false) || is_word(node, "off")
+    switch(node) == Some(false)
 }
 
 #[inline(never)]
@@ -118,7 +103,7 @@ pub(super) fn is_word(node: &Node, word: &str) -> bool {
 
 pub(super) fn list(node: &Node) -> Read<&[Node]> {
     let Value::List(items) = &node.value else {
-        return Err("a list".to_owned());
+        return Err(list_must(node));
     };
     if items.is_empty() {
         return Err("a list of at least one".to_owned());
@@ -126,10 +111,36 @@ pub(super) fn list(node: &Node) -> Read<&[Node]> {
     Ok(items)
 }
 
+#[cold]
+fn list_must(node: &Node) -> String {
+    let text = match &node.value {
+        Value::Text(text) => text,
+        Value::Map(_) => return "a list: each entry begins with `- `".to_owned(),
+        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::List(_) => {
+            return "a list".to_owned();
+        }
+    };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '_' | '-' | '/');
+    if text.starts_with('-') {
+        "a list, with a space behind the dash of each entry".to_owned()
+    } else if text
+        .split(", ")
+        .all(|item| !item.is_empty() && item.chars().all(is_plain))
+    {
+        format!("a list, such as [{text}]")
+    } else {
+        "a list".to_owned()
+    }
+}
+
 /// One of some words, with what each stands for.
 pub(super) fn one_of<T: Clone>(words: &'static [(&'static str, T)]) -> impl Fn(&Node) -> Read<T> {
     move |node| {
-        let given = text(node).unwrap_or_default();
+        let given = match switch(node) {
+            Some(true) => "on",
+            Some(false) => "off",
+            None => text(node).unwrap_or_default(),
+        };
         let found = words.iter().find(|(word, _)| *word == given);
         let names = || words.iter().map(|(word, _)| *word);
         found
@@ -301,23 +312,65 @@ pub(super) fn name_from(text: &str) -> String {
     name.take(defaults::NAME_BYTES_MAX - 16).collect()
 }
 
+const LISTEN: &str = "an address to listen on";
+
 /// Where a listener binds: `:8080`, `127.0.0.1:80`, `[::1]:80`, `unix:/path`. Port 0 lets the
 /// kernel choose.
 pub(super) fn listen_address(node: &Node) -> Read<Address> {
     const MUST: &str =
         "an address to listen on, such as :8080, 127.0.0.1:80, [::1]:80 or unix:/path";
+    if let Value::Integer(port @ 0..=65_535) = node.value {
+        return Err(format!("{LISTEN}, such as \":{port}\", in quotes"));
+    }
     let given = text(node).map_err(|_| format!("{MUST}, in quotes"))?;
     if let Some(path) = given.strip_prefix("unix:") {
         return unix_path(path).map(Address::Unix);
     }
     if let Some(port) = given.strip_prefix(':') {
-        let port = port_number(port).ok_or_else(|| format!("{MUST}; a port is 0 to 65535"))?;
-        return Ok(Address::Ip((Ipv6Addr::UNSPECIFIED, port).into()));
+        if let Some(port) = port_number(port) {
+            return Ok(Address::Ip((Ipv6Addr::UNSPECIFIED, port).into()));
+        }
+        let near = near_listen(given).map(|near| format!("{LISTEN}, such as {near}"));
+        return Err(near.unwrap_or_else(|| format!("{MUST}; a port is 0 to 65535")));
     }
     if let Ok(address) = given.parse::<SocketAddr>() {
         return Ok(Address::Ip(address));
     }
-    Err(MUST.to_owned())
+    Err(match near_listen(given) {
+        Some(near) => format!("{LISTEN}, such as {near}"),
+        None => MUST.to_owned(),
+    })
+}
+
+/// What is most likely meant by what is no address to listen on.
+#[cold]
+fn near_listen(given: &str) -> Option<String> {
+    let bare = given.split_once("://").map_or(given, |(_, rest)| rest);
+    // Quotes that a word processor or a slip has left.
+    let is_quote = |c: char| matches!(c, '"' | '\'' | '\u{2018}'..='\u{201d}');
+    let bare = bare.trim_matches(is_quote).trim_end_matches('/');
+    if bare.starts_with('/') {
+        return Some(format!("unix:{bare}"));
+    }
+    if port_number(bare).is_some() {
+        return Some(format!(":{bare}"));
+    }
+    if bare.parse::<Ipv6Addr>().is_ok() {
+        return Some(format!("[{bare}]:80"));
+    }
+    if bare.parse::<Ipv4Addr>().is_ok() || is_bracketed_ipv6(bare) {
+        return Some(format!("{bare}:80"));
+    }
+    let (host, port) = bare.rsplit_once(':')?;
+    let port = port_number(port)?;
+    if host.is_empty() && bare == given {
+        return None;
+    }
+    match host {
+        "*" | "" => Some(format!(":{port}")),
+        "localhost" => Some(format!("127.0.0.1:{port}")),
+        _ => bare.parse::<SocketAddr>().ok().map(|near| near.to_string()),
+    }
 }
 
 /// Where a backend is: as [`listen_address`], but with a host, or as `name:port`.
@@ -327,8 +380,20 @@ pub(super) fn backend_address(node: &Node) -> Read<BackendAddress> {
     if let Some(path) = given.strip_prefix("unix:") {
         return unix_path(path).map(|path| BackendAddress::Fixed(Address::Unix(path)));
     }
+    if let Some((scheme, rest)) = given.split_once("://") {
+        return Err(without_scheme(scheme, rest).unwrap_or_else(|| MUST.to_owned()));
+    }
     if let Some(near) = with_port(given) {
         return Err(format!("an address with a port, such as {near}"));
+    }
+    if let Some((first, _)) = given
+        .split_once([' ', ','])
+        .filter(|(it, _)| it.contains(':'))
+    {
+        let keys = format!("{{address: \"{first}\", weight: 2}}");
+        return Err(format!(
+            "one address, such as {first}, with more keys {keys}"
+        ));
     }
     if given.starts_with('/') {
         return Err(format!(
@@ -358,6 +423,33 @@ pub(super) fn backend_address(node: &Node) -> Read<BackendAddress> {
         host: host.to_owned(),
         port,
     })
+}
+
+/// What is said of a URL in the place of an address.
+#[cold]
+fn without_scheme(scheme: &str, rest: &str) -> Option<String> {
+    let host = rest.split('/').next().unwrap_or_default();
+    let (port, tls) = match scheme {
+        "https" => (443, ", with `tls: {}` beside `backends`"),
+        _ => (80, ""),
+    };
+    let has_port = host
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port_number(port).is_some());
+    let near = if has_port {
+        host.to_owned()
+    } else {
+        format!("{host}:{port}")
+    };
+    let node = Node {
+        at: super::problem::Position::START,
+        value: Value::Text(near),
+    };
+    backend_address(&node).ok()?;
+    let near = text(&node).unwrap_or_default();
+    Some(format!(
+        "an address without `{scheme}://`, such as {near}{tls}"
+    ))
 }
 
 /// A host or address that lacks its port, or a port that lacks its host, with what it lacks. Of
@@ -521,6 +613,8 @@ mod tests {
             ("0.0.0.0:80", "127.0.0.1:80"),
             ("[::]:81", "[::1]:81"),
             ("/run/a.sock", "unix:/run/a.sock"),
+            ("http://a", "a:80"),
+            ("tcp://[::1]:9/x", "[::1]:9"),
         ] {
             let must = backend_address(&node(given)).expect_err(given);
             assert!(
@@ -535,7 +629,7 @@ mod tests {
             ":x",
             "a b",
             "10.0.0.1/24",
-            "http://a",
+            "http://",
             "::1:x",
             "[::1",
         ] {

@@ -9,6 +9,7 @@ use crate::control::access_sink::AccessSink;
 use crate::control::confine::Confinement;
 use crate::control::desk::{Desk, DeskPlan};
 use crate::control::doors::Doors;
+use crate::control::listen::warn_of_others;
 use crate::control::orphans::Predecessor;
 use crate::control::overlay::Overlay;
 use crate::control::pid_file::PidFile;
@@ -59,6 +60,9 @@ impl Basis {
         let owner = confinement.owner();
         let access_log = AccessSink::open_for(owner, config.access_log.as_ref())?;
         let pid_file = pid_file.map(|file| file.create_for(owner)).transpose()?;
+        if !service.has_sockets() {
+            warn_of_others(args, &config.listeners);
+        }
         let doors = Doors::open(args, &config.admin, owner)?;
         let plan = DeskPlan::of(config, is_supervised(args, config), args.quiet);
         let (mut this, reactor) = Self::with(service, confinement, Inbox::open())?;

@@ -2,8 +2,9 @@
 
 use std::io;
 
-use log::info;
+use log::{info, warn};
 
+use crate::cli::Args;
 use crate::config::model::Listener as Settings;
 use crate::control::{EXIT_BIND, Refusal};
 use crate::core::address::Address;
@@ -33,6 +34,27 @@ pub(crate) fn listen_at(settings: &Settings, address: &Address) -> Result<Listen
             message: format!("{what}: {error}{hint}"),
         }
     })
+}
+
+/// Warns of ports that somebody has already. Of the same user, that shares the connections, which is
+/// meant where each process has a CPU, and refused where both have one pid file.
+pub(crate) fn warn_of_others(args: &Args, listeners: &[Settings]) {
+    if args.cpu.is_some() || args.pid_file.is_some() {
+        return;
+    }
+    for settings in listeners {
+        if let Address::Ip(address) = settings.address
+            && address.port() != 0
+            && socket::is_taken(address)
+        {
+            warn!(
+                "listener {}: another process listens on {address}, too; if it is a weir, both get \
+                 a part of the connections. Give each a pid file (`-p`) so that only one starts, \
+                 or a CPU (`--cpu`) if that is meant",
+                settings.name
+            );
+        }
+    }
 }
 
 /// Logs where a listener is, with the port that the kernel chose.

@@ -8,6 +8,7 @@
 
 pub(crate) mod access_sink;
 pub(crate) mod basis;
+pub mod bill;
 pub(crate) mod changes;
 pub(crate) mod confine;
 pub(crate) mod controller;
@@ -41,7 +42,7 @@ use crate::board::Board;
 use crate::cli::Args;
 use crate::config::model::{Config, WORKERS_MAX};
 use crate::core::memory_limit::MemoryLimits;
-use crate::sys::process;
+use crate::sys::{memory, process};
 
 /// Keys of control descriptors: these, then those of a workforce of its own.
 const SIGNALS_KEY: u32 = 0;
@@ -67,6 +68,11 @@ pub(crate) const EXIT_TAKEN: u8 = 4;
 
 /// Descriptors that weir takes for itself, at the least.
 const DESCRIPTORS_OWN: u64 = 16;
+
+/// Descriptors kept for everything but client connections and their backends: so many at most, and
+/// few where there are few.
+const DESCRIPTORS_RESERVED_MAX: u64 = 64;
+const DESCRIPTORS_RESERVED_MIN: u64 = 16;
 
 /// Logs from this level up, from now on; only warnings and errors when `quiet`.
 /// `RUST_LOG` wins over both.
@@ -163,6 +169,16 @@ pub(crate) fn share_memory(config: &mut Config, limits: &MemoryLimits, processes
 pub(crate) fn connections_possible(descriptors: u64) -> usize {
     let possible = descriptors.saturating_sub(DESCRIPTORS_OWN) / 8 * 7;
     usize::try_from(possible).unwrap_or(usize::MAX).max(1)
+}
+
+/// A relayed connection takes two descriptors, and some of the addresses that there may be. So many
+/// sockets are `listening` besides.
+pub(crate) fn connections_max(descriptors: u64, listening: usize) -> usize {
+    let reserved = (DESCRIPTORS_RESERVED_MIN + descriptors / 8).min(DESCRIPTORS_RESERVED_MAX);
+    let reserved = reserved.saturating_add(listening as u64);
+    let count = descriptors.saturating_sub(reserved) / 2;
+    let count = usize::try_from(count).unwrap_or(usize::MAX).max(1);
+    count.min(memory::own_limits().connections())
 }
 
 /// Says so when the limit on connections would let clients take every descriptor.

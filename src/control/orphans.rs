@@ -14,6 +14,7 @@ use log::{info, warn};
 use crate::cli::{Order, WORKER_WORD};
 use crate::control::EXIT_OK;
 use crate::control::order::{EXIT_NOT_RUNNING, EXIT_REFUSED};
+use crate::core::text::plural;
 use crate::sys::child::{self, Handle, Send};
 use crate::sys::file_lock;
 
@@ -52,7 +53,8 @@ impl Predecessor {
             return;
         }
         let (count, dead) = (orphans.len(), self.0);
-        info!("taking over from {count} workers of process {dead}, which has died: they drain");
+        let s = plural(count == 1);
+        info!("taking over from {count} worker{s} of process {dead}, which has died: they drain");
         for pid in orphans {
             if let Err(error) = tell(pid, Send::Terminate) {
                 warn!("process {pid}, a worker of process {dead}, cannot be ended: {error}");
@@ -74,15 +76,16 @@ pub(super) fn carry_out(order: Order, pid_file: &Path) -> Option<(ExitCode, Stri
         Order::Stop => (&[Send::Terminate, Send::Interrupt], Some(GRACE_AT_ONCE)),
         Order::Reload | Order::Reopen | Order::Upgrade => {
             let line = format!(
-                "process {pid} has died; {count} workers of it serve on and take no orders: start \
-                 weir with this pid file, which takes over from them, or end them with `-s quit`"
+                "process {pid} has died; workers of it ({count}) serve on and take no orders: \
+                 start weir with this pid file, which takes over from them, or end them with \
+                 `-s quit`"
             );
             return Some((EXIT_NOT_RUNNING.into(), line));
         }
     };
     Some(match end(&orphans, signals, grace) {
         Ok(()) => {
-            let line = format!("process {pid} had died; the {count} workers of it have ended");
+            let line = format!("process {pid} had died; its workers ({count}) have ended");
             (EXIT_OK.into(), line)
         }
         Err(error) => {

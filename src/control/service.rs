@@ -45,6 +45,11 @@ impl Service {
         }
     }
 
+    /// Whether sockets were handed over, which somebody else has open, too.
+    pub(crate) fn has_sockets(&self) -> bool {
+        !self.passed.is_empty()
+    }
+
     /// The sockets that were handed over, for the listeners they belong to: by address first,
     /// then by name. Others are closed, with a warning.
     pub(crate) fn listeners(

@@ -16,6 +16,7 @@ use crate::cli::Args;
 use crate::config::model::StatePlace;
 use crate::control::overlay::Overlay;
 use crate::control::{EXIT_BIND, EXIT_TAKEN, Refusal, state_text};
+use crate::core::text::plural;
 use crate::sys::{child, environment, file_lock, memory_file};
 
 /// Where it is by default.
@@ -191,7 +192,10 @@ fn take(path: &Path) -> Overlay {
     match read {
         Ok(overlay) => {
             let count = overlay.len();
-            info!("{shown}: {count} changes by hand are taken from it");
+            info!(
+                "{shown}: {count} change{} by hand taken from it",
+                plural(count == 1)
+            );
             overlay
         }
         Err(reason) => {

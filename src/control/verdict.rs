@@ -7,6 +7,7 @@ use log::{debug, info, warn};
 use crate::admin::errand::Ticket;
 use crate::cli::Order;
 use crate::config::problem::Problem;
+use crate::core::text::plural;
 use crate::sys::order_reply::{Arrived, Asker as Sender, MESSAGE_BYTES_MAX, OrderSocket};
 
 /// Who waits for a verdict.
@@ -62,10 +63,8 @@ impl Outcome {
 
 /// How many problems there are.
 pub(crate) fn found(problems: &[Problem]) -> String {
-    match problems.len() {
-        1 => "1 problem found".to_owned(),
-        count => format!("{count} problems found"),
-    }
+    let count = problems.len();
+    format!("{count} problem{} found", plural(count == 1))
 }
 
 /// A verdict with what there is to say besides, a line each, as far as a reply has room.

@@ -18,11 +18,11 @@ const CONNECTION_BYTES: u64 = 1024;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryLimits {
     /// What the machine has.
-    pub(crate) machine: Option<u64>,
+    pub machine: Option<u64>,
     /// What its control group may use, with all that runs there.
-    pub(crate) group: Option<u64>,
+    pub group: Option<u64>,
     /// Addresses of each process (`RLIMIT_AS`).
-    pub(crate) addresses: Option<u64>,
+    pub addresses: Option<u64>,
 }
 
 impl fmt::Display for MemoryLimits {
@@ -44,6 +44,16 @@ impl fmt::Display for MemoryLimits {
 }
 
 impl MemoryLimits {
+    /// What all processes together have, and whose limit that is.
+    #[must_use]
+    pub fn shared(&self) -> Option<(u64, &'static str)> {
+        let limits = [(self.machine, "machine"), (self.group, "control group")];
+        let known = limits
+            .into_iter()
+            .filter_map(|(bytes, of)| Some((bytes?, of)));
+        known.min_by_key(|(bytes, _)| *bytes)
+    }
+
     /// What bytes that wait may take in each of so many processes.
     #[must_use]
     pub fn waiting_bytes(&self, processes: usize) -> usize {

@@ -3,6 +3,12 @@
 use std::fmt::{self, Write as _};
 use std::net::Ipv4Addr;
 
+/// What a noun of English ends in, for one or another number of what it names.
+#[must_use]
+pub const fn plural(is_one: bool) -> &'static str {
+    if is_one { "" } else { "s" }
+}
+
 /// Appends what `format_args!` describes.
 pub fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     // A vector takes every byte, and the formatting of our own types does not fail.

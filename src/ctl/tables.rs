@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 
+use crate::core::text::plural;
 use crate::ctl::report::{BackendReport, Report, RouteReport, SessionsReport};
 use crate::sys::terminal;
 
@@ -120,8 +121,8 @@ pub(super) fn status(report: &Report) -> String {
         ago(report.started_unix_s)
     );
     if report.workers_wanted > 0 {
-        let plural = if report.workers_wanted == 1 { "" } else { "s" };
-        let _ = write!(text, ", {} worker{plural}", report.workers_wanted);
+        let s = plural(report.workers_wanted == 1);
+        let _ = write!(text, ", {} worker{s}", report.workers_wanted);
     }
     let _ = write!(
         text,
@@ -230,7 +231,10 @@ pub(super) fn listeners(report: &Report) -> String {
     ]);
     for listener in &report.listeners {
         let now_s = i64::try_from(report.now_unix_ms / 1000).unwrap_or(i64::MAX);
-        let days = |at: i64| format!("{} days", at.saturating_sub(now_s).div_euclid(86_400));
+        let days = |at: i64| {
+            let days = at.saturating_sub(now_s).div_euclid(86_400);
+            format!("{days} day{}", plural(days == 1))
+        };
         table.row(vec![
             listener.name.clone(),
             listener.address.clone(),

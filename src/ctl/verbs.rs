@@ -159,6 +159,11 @@ const VERBS: &[Verb] = &[
     },
 ];
 
+/// Whether something is done by that name.
+pub(crate) fn is_verb(word: &str) -> bool {
+    VERBS.iter().any(|verb| verb.name == word)
+}
+
 fn options() -> Options {
     let mut options = Options::new();
     options

@@ -6,6 +6,7 @@ use log::{error, info, warn};
 
 use crate::control::access_sink::{AccessSink, Trouble};
 use crate::control::{EXIT_CUT, EXIT_OK};
+use crate::core::text::plural;
 use crate::live::LiveWorker;
 use crate::worker::{ACCESS_LINES_BYTES_MAX, Stage};
 
@@ -87,7 +88,8 @@ impl Serving {
             );
         }
         if !waits && let Some(lost) = self.trouble.ends(lost) {
-            warn!("access log: all is written again, {lost} lines were lost meanwhile");
+            let s = plural(lost == 1);
+            warn!("access log: all is written again, {lost} line{s} lost meanwhile");
         }
     }
 
@@ -106,7 +108,8 @@ impl Serving {
         self.worker.show_lines_lost();
         let lost = self.trouble.newly_lost(self.worker.access_lines_lost());
         if lost > 0 {
-            warn!("access log: {lost} lines are lost: {cause}");
+            let s = plural(lost == 1);
+            warn!("access log: {lost} line{s} lost: {cause}");
         }
     }
 
@@ -123,7 +126,7 @@ impl Serving {
                 EXIT_OK
             }
             count => {
-                warn!("stopped, {count} sessions cut");
+                warn!("stopped, {count} session{} cut", plural(count == 1));
                 EXIT_CUT
             }
         }

@@ -16,12 +16,13 @@ use crate::control::names::Names;
 use crate::control::preflight::Checked;
 use crate::control::verdict::Outcome;
 use crate::control::workforce::{News, Revision, Workforce};
-use crate::control::{Refusal, share_memory};
+use crate::control::{Refusal, connections_max, share_memory};
 use crate::core::address::UnresolvedName;
 use crate::core::sessions::SessionQuery;
+use crate::core::text::plural;
 use crate::live::LiveWorker;
+use crate::process::fit_descriptors;
 use crate::process::serving::Serving;
-use crate::process::{connections_max, fit_descriptors};
 use crate::sys::privileges::Keep;
 use crate::sys::sandbox::Profile;
 use crate::sys::socket::ListenerSocket;
@@ -110,7 +111,8 @@ impl Workforce for Single {
 
     fn start(&mut self, _: &Names) -> Result<(), Refusal> {
         let connections_max = self.serving.worker.connections_max();
-        let words = format!("at most {connections_max} connections");
+        let s = plural(connections_max == 1);
+        let words = format!("at most {connections_max} connection{s}");
         self.news.push_back(News::Serving(words));
         Ok(())
     }

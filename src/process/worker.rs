@@ -15,10 +15,11 @@ use crate::config::model::{self, Config};
 use crate::control::access_sink::AccessSink;
 use crate::control::confine::Confinement;
 use crate::control::credentials;
-use crate::control::{EXIT_BIND, EXIT_OK, Refusal, connections_possible, set_log_level};
+use crate::control::{
+    EXIT_BIND, EXIT_OK, Refusal, connections_max, connections_possible, set_log_level,
+};
 use crate::core::slots::Slots;
 use crate::live::LiveWorker;
-use crate::process::connections_max;
 use crate::process::serving::Serving;
 use crate::reactor::Reactor;
 use crate::sys::channel::{Arrival, Channel, Packet};

@@ -44,6 +44,7 @@ use crate::control::{EXIT_BIND, EXIT_CUT, FIRST_FREE_KEY, Refusal, share_memory,
 use crate::core::address::UnresolvedName;
 use crate::core::memory_limit::MemoryLimits;
 use crate::core::sessions::SessionQuery;
+use crate::core::text::plural;
 use crate::core::time::Tick;
 use crate::net::Net as _;
 use crate::reactor::Reactor;
@@ -382,7 +383,8 @@ impl Supervisor {
         self.end_upgrade();
         if !self.has_served {
             self.has_served = true;
-            let words = format!("{} workers", self.workers.len());
+            let s = plural(self.workers.len() == 1);
+            let words = format!("{} worker{s}", self.workers.len());
             self.news.push_back(News::Serving(words));
         }
     }

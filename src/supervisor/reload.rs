@@ -9,6 +9,7 @@ use crate::control::names::Names;
 use crate::control::verdict::{Outcome, with_notes};
 use crate::control::workforce::{News, Revision};
 use crate::control::{share_memory, workers_wanted};
+use crate::core::text::plural;
 use crate::core::time::Tick;
 use crate::supervisor::Supervisor;
 use crate::supervisor::worker_handle::{WorkerHandle, WorkerPhase};
@@ -233,9 +234,13 @@ impl Supervisor {
             format!("{name}, no longer wanted, does not answer and may still accept")
         }));
         let by = if done == round.asked {
-            format!("all {done} workers")
+            format!("all {done} worker{}", plural(done == 1))
         } else {
-            format!("{done} of {} workers", round.asked)
+            format!(
+                "{done} of {} worker{}",
+                round.asked,
+                plural(round.asked == 1)
+            )
         };
         let line = format!("reload done by {by}: {}", round.changes);
         let line = with_notes(&line, &notes);

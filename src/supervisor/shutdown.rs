@@ -3,6 +3,7 @@
 use log::{error, info, warn};
 
 use crate::control::{EXIT_CUT, EXIT_OK};
+use crate::core::text::plural;
 use crate::core::time::Tick;
 use crate::supervisor::worker_handle::{WorkerHandle, WorkerPhase};
 use crate::supervisor::{START_TRIES_MAX, Supervisor};
@@ -43,7 +44,8 @@ impl Supervisor {
         self.has_served |= self.is_upgrading();
         let running = self.workers.drain(..).filter_map(|managed| managed.handle);
         let mut workers: Vec<WorkerHandle> = running.chain(self.upgrade.abandon()).collect();
-        info!("stopping: {} workers to finish", workers.len());
+        let s = plural(workers.len() == 1);
+        info!("stopping: {} worker{s} to finish", workers.len());
         // A worker empties its queues and closes them; who else has them open would let more in.
         self.sockets.close_slots();
         for worker in &mut workers {

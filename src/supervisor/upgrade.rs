@@ -27,6 +27,7 @@ use crate::control::succession::Inheritance;
 use crate::control::verdict::{Asker, Inbox, senders, with_notes};
 use crate::control::workforce::{Legacy, News};
 use crate::control::{EXIT_CUT, Refusal, workers_wanted};
+use crate::core::text::plural;
 use crate::core::time::Tick;
 use crate::supervisor::sockets::{HeldSocket, ListenerEntry};
 use crate::supervisor::spawn::ManagedWorker;
@@ -430,9 +431,11 @@ impl Supervisor {
         let awaited = old.iter().map(|worker| worker.key).collect();
         self.leaving.append(&mut old);
         let line = format!(
-            "upgrade done: weir {} serves with {} workers, {count} of before drain",
+            "upgrade done: weir {} serves with {} worker{}, {count} of before drain{}",
             env!("CARGO_PKG_VERSION"),
-            self.workers.len()
+            self.workers.len(),
+            plural(self.workers.len() == 1),
+            plural(count != 1)
         );
         self.upgrade = Upgrade::Leaving {
             awaited,

@@ -179,14 +179,26 @@ fn listen_tcp(
     Ok(ListenerSocket::from(OwnedFd::from(socket)))
 }
 
+/// Whether somebody listens there already, with whom a socket of ours would share what comes
+/// (`SO_REUSEPORT`).
+#[must_use]
+pub fn is_taken(address: SocketAddr) -> bool {
+    let bound = bind_tcp_as(address, false);
+    bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
 fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
+    bind_tcp_as(address, true)
+}
+
+fn bind_tcp_as(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, None)?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shares_port)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }

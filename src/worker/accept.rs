@@ -8,6 +8,7 @@ use slab::Slab;
 use crate::board::ListenerCell;
 use crate::core::opening::Refusal;
 use crate::core::slots::Slots;
+use crate::core::text::plural;
 use crate::net::{Accept, Kind, Net};
 use crate::worker::Worker;
 use crate::worker::keys::{ListenerSlot, SessionId, key_of};
@@ -115,8 +116,9 @@ impl<N: Net> Worker<N> {
         };
         if let Some(suppressed) = self.pause_log.allow(now) {
             warn!(
-                "listener {name}: accepting paused, {what}; {} sessions of at most {}{}",
+                "listener {name}: accepting paused, {what}; {} session{} of at most {}{}",
                 self.sessions.len(),
+                plural(self.sessions.len() == 1),
                 self.connections_max,
                 if suppressed > 0 {
                     format!(" ({suppressed} more)")

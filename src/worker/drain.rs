@@ -3,6 +3,7 @@
 use log::{info, warn};
 
 use crate::core::backend::BackendId;
+use crate::core::text::plural;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::keys::{ListenerSlot, key_of};
@@ -36,7 +37,8 @@ impl<N: Net> Worker<N> {
         if self.stage != Stage::Serving {
             return;
         }
-        info!("stopping: {} sessions to finish", self.sessions.len());
+        let s = plural(self.sessions.len() == 1);
+        info!("stopping: {} session{s} to finish", self.sessions.len());
         self.shared.board.set_leaves();
         self.stage = Stage::PreDrain;
         self.shared.listeners.draining_since = Some(self.shared.timers.now);
@@ -96,7 +98,8 @@ impl<N: Net> Worker<N> {
             self.close_session(key, answered.unwrap_or(CloseReason::Kicked));
         }
         if !keys.is_empty() {
-            info!("{} sessions of {upstream} were kicked", keys.len());
+            let s = plural(keys.len() == 1);
+            info!("{} session{s} of {upstream} kicked", keys.len());
             // Between two turns, of which the next may be far away.
             self.settle();
         }
@@ -164,7 +167,14 @@ impl<N: Net> Worker<N> {
 
     pub(crate) fn report_drain(&mut self) {
         if self.stage == Stage::Draining && !self.sessions.is_empty() {
-            info!("stopping: {} sessions still run", self.sessions.len());
+            let (s, runs) = (
+                plural(self.sessions.len() == 1),
+                plural(self.sessions.len() != 1),
+            );
+            info!(
+                "stopping: {} session{s} still run{runs}",
+                self.sessions.len()
+            );
             let at = self.shared.timers.now.after_ms(REPORT_PERIOD_MS);
             self.shared.timers.wheel.arm(at, Timeout::DrainReport);
         }
@@ -184,7 +194,8 @@ impl<N: Net> Worker<N> {
             self.close_session(key, answered.unwrap_or(CloseReason::Cut));
         }
         if self.cut > before {
-            warn!("stopping: {} sessions were cut", self.cut - before);
+            let cut = self.cut - before;
+            warn!("stopping: {cut} session{} cut", plural(cut == 1));
         }
         self.finish();
     }

@@ -258,6 +258,50 @@ fn the_pid_file_is_written_and_removed() {
 }
 
 #[test]
+fn a_port_that_is_shared_without_a_word_is_warned_of() {
+    const SHARED: [&str; 2] = ["another process listens on", "`-p`"];
+    let origin = Named::new("A");
+    let config = |address: &str| Config::on(address).backend(origin.address());
+    let first = Weir::start(config("127.0.0.1:0"));
+    assert_eq!(first.log.count(&SHARED), 0);
+    let address = first.address().to_string();
+    let second = Weir::start(config(&address));
+    assert_eq!(second.log.count(&SHARED), 1);
+    // Both take connections: nobody is turned away by the look.
+    ask(&mut first.connect());
+    let scratch = Scratch::new();
+    let pid_file = scratch.file("pid");
+    let meant: [&[&OsStr]; 2] = [
+        &["--cpu".as_ref(), "0".as_ref()],
+        &["-p".as_ref(), pid_file.as_os_str()],
+    ];
+    for arguments in meant {
+        let launch = Launch::new(config(&address));
+        let launch = arguments
+            .iter()
+            .fold(launch, |launch, it| launch.argument(*it));
+        assert_eq!(launch.start().log.count(&SHARED), 0, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_names_the_next_step() {
+    let missing = on_file("-t", Path::new("/no/such/weir.yaml"));
+    assert_eq!(missing.code, BAD_CONFIGURATION);
+    assert!(
+        missing.stderr.contains("`weir --help example > FILE`"),
+        "{}",
+        missing.stderr
+    );
+    let example = weir(&["--help", "example"]);
+    assert_eq!(example.code, OK);
+    assert_eq!(check(example.stdout).code, OK);
+    let unknown = weir(&["--help", "wieght"]);
+    assert_eq!(unknown.code, USAGE);
+    assert!(unknown.stderr.contains("`weight`"), "{}", unknown.stderr);
+}
+
+#[test]
 fn the_pid_file_of_a_running_weir_is_not_taken() {
     let (origin, scratch) = (Named::new("A"), Scratch::new());
     let file = scratch.file("weir.pid");

@@ -69,6 +69,23 @@ fn the_default_limit_on_connections_stays_within_the_descriptors() {
 }
 
 #[test]
+fn forty_eight_clients_are_served_at_a_time_with_128_descriptors() {
+    let origin = Named::new("A");
+    let config = Config::new().backend(origin.address());
+    let weir = Launch::new(config).limits("-n 128").start();
+    weir.log.wait(&["at most 48 connections"]);
+    let mut clients: Vec<Peer> = (0..48).map(|_| weir.connect()).collect();
+    for client in &mut clients {
+        ask(client);
+    }
+    for mut client in clients {
+        client.send("still");
+        client.expect("still");
+    }
+    assert_eq!(weir.log.count(&["out of descriptors"]), 0);
+}
+
+#[test]
 fn the_soft_limit_on_descriptors_is_raised_to_the_hard_one() {
     let origin = Named::new("A");
     let config = Config::new().backend(origin.address());

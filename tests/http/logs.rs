@@ -647,7 +647,7 @@ fn lines_that_are_lost_at_the_end_are_counted() {
     drop(client);
     assert_eq!(weir.terminate(), Some(0));
     weir.log
-        .wait(&["access log: 3 lines are lost: No space left on device"]);
+        .wait(&["access log: 3 lines lost: No space left on device"]);
 }
 
 /// The parts of a datagram of syslog: priority, time, process and message.
@@ -741,7 +741,7 @@ fn what_a_syslog_daemon_does_not_take_is_lost_and_counted() {
     }
     drop(client);
     assert_eq!(weir.terminate(), Some(0));
-    weir.log.wait(&["access log: ", " lines are lost: "]);
+    weir.log.wait(&["access log: ", " lines lost: "]);
 }
 
 fn between(line: &str, before: &str, after: &str) -> usize {

@@ -74,7 +74,7 @@ fn it_outlives_a_restart_and_a_crash() {
         let mut machine = stage.start();
         machine
             .log
-            .wait(&["weir.state: 2 changes by hand are taken from it"]);
+            .wait(&["weir.state: 2 changes by hand taken from it"]);
         assert_eq!(names(&machine), ["B"; 10]);
         let status = stage.ctl(&["status", "--json"]).stdout;
         assert!(

@@ -31,6 +31,7 @@ use crate::config::model::Config;
 use crate::config::problem::{Position, Problem};
 use crate::control::credentials::certificates::Reader;
 use crate::control::credentials::files::Seen;
+use crate::core::text::plural;
 use crate::sys::{privileges, process};
 use crate::tls;
 use crate::tls::fault::{ABSENT, PemFault};
@@ -203,11 +204,19 @@ impl Term {
         let days = left_s / SECONDS_PER_DAY;
         if now_unix_s < self.not_before_unix_s {
             let days = (self.not_before_unix_s - now_unix_s) / SECONDS_PER_DAY;
-            return Some(format!("{what} is not valid yet, for another {days} days"));
+            let s = plural(days == 1);
+            return Some(format!(
+                "{what} is not valid yet, for another {days} day{s}"
+            ));
         }
         match left_s {
-            ..0 => Some(format!("{what} has expired, {} days ago", -days)),
-            _ if days < WARNING_DAYS => Some(format!("{what} expires in {days} days")),
+            ..0 => {
+                let s = plural(days == -1);
+                Some(format!("{what} has expired, {} day{s} ago", -days))
+            }
+            _ if days < WARNING_DAYS => {
+                Some(format!("{what} expires in {days} day{}", plural(days == 1)))
+            }
             _ => None,
         }
     }
