@@ -89,20 +89,22 @@ impl Board {
         }
     }
 
-    /// Says that we live, before and after every wait.
+    /// Says that we live and are about to wait, and what we use, once a turn.
     #[inline]
-    pub(crate) fn beat(&self, now: Tick, asleep: bool) {
-        let head = self.own_head();
-        head[RowCell::Beat as usize].store(now.0, Ordering::Relaxed);
-        head[RowCell::Asleep as usize].store(u64::from(asleep), Ordering::Relaxed);
-    }
-
-    /// Says what we use, once a turn.
-    #[inline]
-    pub(crate) fn set_usage(&self, usage: Usage) {
+    pub(crate) fn rest(&self, now: Tick, usage: Usage) {
         let (head, bytes) = (self.own_head(), usage.waiting_bytes as u64);
         head[RowCell::Connections as usize].store(usage.connections as u64, Ordering::Relaxed);
         head[RowCell::WaitingBytes as usize].store(bytes, Ordering::Relaxed);
+        head[RowCell::Beat as usize].store(now.0, Ordering::Relaxed);
+        head[RowCell::Asleep as usize].store(1, Ordering::Relaxed);
+    }
+
+    /// Says that we live, and wait no more.
+    #[inline]
+    pub(crate) fn wake(&self, now: Tick) {
+        let head = self.own_head();
+        head[RowCell::Beat as usize].store(now.0, Ordering::Relaxed);
+        head[RowCell::Asleep as usize].store(0, Ordering::Relaxed);
     }
 
     /// Says what we cannot exceed.

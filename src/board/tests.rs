@@ -222,7 +222,7 @@ fn what_a_dead_worker_counted_stays_and_its_gauges_go() {
         board.set_sessions(2);
         board.set_lines_lost(4);
         board.count_oddity(Oddity::FoldedLine);
-        board.beat(Tick(77), true);
+        board.rest(Tick(77), SOME_USE);
         board.add_busy(3);
         board.set_bounds(Bounds {
             waiting_bytes: 7,
@@ -331,15 +331,21 @@ fn a_dead_worker_holds_no_lease_and_the_others_keep_theirs() {
     assert_eq!(lease(columns[1]).map(|term| term.holder.row), Some(2));
 }
 
+const SOME_USE: Usage = Usage {
+    connections: 4,
+    waiting_bytes: 5,
+};
+
 #[test]
 fn a_row_tells_how_its_worker_is() {
     let (supervisor, workers, _) = machine(1);
-    workers[0].beat(Tick(5), true);
+    workers[0].rest(Tick(5), SOME_USE);
     workers[0].set_sessions(3);
     let row = supervisor.row(1);
     assert_eq!((row.pid, row.beat, row.asleep), (101, Tick(5), true));
     assert_eq!((row.sessions, row.incarnation), (3, 1));
-    workers[0].beat(Tick(6), false);
+    assert_eq!((row.connections, row.waiting_bytes), (4, 5));
+    workers[0].wake(Tick(6));
     assert!(!supervisor.row(1).asleep);
     assert_eq!(supervisor.row(0).pid, 100);
     assert_eq!(supervisor.row(ROWS_MAX).pid, 0);

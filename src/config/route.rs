@@ -14,6 +14,7 @@ use super::upstream::{self, UPSTREAM};
 use super::values::{self, Read};
 use crate::core::http::path::canonical;
 use crate::core::http::syntax::is_token;
+use crate::core::sort::sorted;
 
 /// Beside `backends` a route has the keys of an upstream as well, and `abort_on_close` is theirs.
 pub(super) static ROUTE: &[Key<Route>] = &[
@@ -115,21 +116,27 @@ pub(super) fn routes(c: &mut Compiler<'_>, node: &Node) -> Vec<Route> {
 
 /// No two routes may want the same requests.
 fn check_distinct(routes: &[(Route, Position)], problems: &mut Problems) {
-    let mut by_place: std::collections::HashMap<_, Vec<&(Route, Position)>> =
-        std::collections::HashMap::new();
-    for own in routes {
-        let (route, at) = own;
-        let place = (host_key(&route.host), route.prefix.as_str());
-        let others = by_place.entry(place).or_default();
-        let clash = others.iter().find(|(other, _)| overlaps(other, route));
-        if let Some((_, first)) = clash {
-            let message = format!(
-                "two routes take the same requests (prefix {}); the other is on line {}",
-                route.prefix, first.line
-            );
-            problems.error(*at, message);
+    let place = |at: usize| {
+        let (route, _) = &routes[at];
+        (host_key(&route.host), route.prefix.as_str())
+    };
+    // Of one place they stay as they were written.
+    let order = sorted(routes.len(), &|a, b| place(a).cmp(&place(b)));
+    let mut clashes = vec![None; routes.len()];
+    for group in order.chunk_by(|&a, &b| place(a) == place(b)) {
+        for (nth, &own) in group.iter().enumerate() {
+            let mut earlier = group[..nth].iter();
+            clashes[own] = earlier.find(|&&other| overlaps(&routes[other].0, &routes[own].0));
         }
-        others.push(own);
+    }
+    for ((route, at), clash) in routes.iter().zip(clashes) {
+        let Some(&first) = clash else { continue };
+        let (_, first) = &routes[first];
+        let message = format!(
+            "two routes take the same requests (prefix {}); the other is on line {}",
+            route.prefix, first.line
+        );
+        problems.error(*at, message);
     }
 }
 

@@ -143,7 +143,24 @@ impl<N: Net> Direction<N> {
 
     /// Moves bytes until an end would block, the direction is over, or `budget` is spent. The
     /// last direction to end leaves telling the end to the close that follows.
+    #[inline(always)]
     pub(crate) fn pump(
+        &mut self,
+        source: &mut Endpoint<N>,
+        target: &mut Endpoint<N>,
+        io: &mut IoSpace<N>,
+        limits: RelayLimits<'_>,
+    ) -> Pumped {
+        // Mostly so of one direction.
+        let holds_nothing = matches!(self.held, Held::Nothing) && target.pending_bytes() == 0;
+        if holds_nothing && self.flow.next(source.ready(), target.ready(), 0) == Step::Wait {
+            return Pumped::Waiting;
+        }
+        self.pump_bytes(source, target, io, limits)
+    }
+
+    #[inline(never)]
+    fn pump_bytes(
         &mut self,
         source: &mut Endpoint<N>,
         target: &mut Endpoint<N>,

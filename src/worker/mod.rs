@@ -285,13 +285,12 @@ impl<N: Net> Worker<N> {
             self.shared.timers.wheel.next()
         };
         let began = self.shared.timers.now;
-        self.shared.board.beat(began, true);
-        self.shared.board.set_usage(self.usage());
+        self.shared.board.rest(began, self.usage());
         let now = self.shared.io.net.wait(until, &mut self.fired)?;
         self.shared.timers.now = now;
         self.shared.timers.moment = self.shared.io.net.moment(now);
         self.shared.timers.turn += 1;
-        self.shared.board.beat(self.shared.timers.now, false);
+        self.shared.board.wake(self.shared.timers.now);
         self.count_busy(began);
         self.look_again();
         self.mark();

@@ -292,7 +292,7 @@ fn refuse<N: Net>(session: &mut Session<N>, shared: &mut Shared<N>, why: Refusal
     match why.answer() {
         None => return refused(why),
         Some(Answer::Alert(alert)) => text.extend_from_slice(&alert.record()),
-        Some(Answer::Http) => write_not_tls(&shared.http.date(&shared.io.net), &mut text),
+        Some(Answer::Http) => write_not_tls(&shared.date(), &mut text),
     }
     let io = &mut shared.io;
     let account = io.buffers.account_mut();

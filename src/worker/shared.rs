@@ -165,6 +165,11 @@ impl<N: Net> Shared<N> {
         self.board.add(self.listeners[listener].column, cell, count);
     }
 
+    /// The present date as HTTP writes it.
+    pub(crate) fn date(&mut self) -> [u8; 29] {
+        self.http.date(&self.io.net, self.timers.now)
+    }
+
     /// Counts a handshake of a client, where there are any.
     #[cold]
     pub(crate) fn count_handshake(&self, listener: ListenerSlot, ended: Handshake) {

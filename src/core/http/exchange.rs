@@ -224,11 +224,11 @@ impl Exchange {
         Self::with_space(facts, Vec::new())
     }
 
-    /// The same, in the place of one that is over.
-    pub(crate) fn restart(&mut self, facts: RequestFacts) {
+    /// The same, in the space of this one, which is over.
+    pub(crate) fn next(&mut self, facts: RequestFacts) -> Self {
         let mut space = std::mem::take(&mut self.request);
         space.clear();
-        *self = Self::with_space(facts, space);
+        Self::with_space(facts, space)
     }
 
     fn with_space(facts: RequestFacts, request: Vec<u8>) -> Self {

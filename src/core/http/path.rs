@@ -16,6 +16,8 @@
 
 use std::fmt;
 
+use crate::core::http::syntax::ByteSet;
+
 /// A target's canonical path, and its query as it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Canonical<'a> {
@@ -108,7 +110,7 @@ fn is_canonical(segments: &[u8]) -> bool {
 
 /// Whether a segment is not empty, spelled canonically and free of dots with a meaning.
 fn is_settled(segment: &[u8]) -> bool {
-    let mut rest = segment;
+    let (mut rest, mut has_dot) = (segment, false);
     while let [byte, tail @ ..] = rest {
         rest = match (byte, tail) {
             (
@@ -125,11 +127,14 @@ fn is_settled(segment: &[u8]) -> bool {
                 }
                 after
             }
-            (&byte, tail) if is_path_byte(byte) => tail,
+            (&byte, tail) if PATH_BYTES.has(byte) => {
+                has_dot |= byte == b'.';
+                tail
+            }
             _ => return false,
         };
     }
-    !segment.is_empty() && !has_dot_piece(segment)
+    !(segment.is_empty() || has_dot && has_dot_piece(segment))
 }
 
 /// Writes `/` and the canonical segments to `space`.
@@ -185,7 +190,7 @@ fn spell(segment: &[u8], space: &mut Vec<u8>) -> Result<(), PathError> {
             }
         } else if is_forbidden(*byte) || *byte == b'\\' {
             return Err(PathError::ForbiddenByte);
-        } else if is_path_byte(*byte) {
+        } else if PATH_BYTES.has(*byte) {
             space.push(*byte);
         } else {
             escape(*byte, space);
@@ -262,25 +267,7 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// `pchar` of RFC 3986 section 3.3, without escapes.
-#[inline]
-fn is_path_byte(byte: u8) -> bool {
-    is_unreserved(byte)
-        || matches!(
-            byte,
-            b'!' | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b','
-                | b';'
-                | b'='
-                | b':'
-                | b'@'
-        )
-}
+static PATH_BYTES: ByteSet = ByteSet::alphanumeric_and(b"-._~!$&'()*+,;=:@");
 
 #[cfg(test)]
 mod tests {

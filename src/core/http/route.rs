@@ -165,10 +165,14 @@ impl RouteTable {
     #[must_use]
     pub fn find(&self, host: &[u8], path: &[u8], method: &[u8]) -> Found {
         let mut otherwise = Found::NotFound;
-        // Iterators within iterators cost a third when they go round by themselves.
-        let route = self.candidates(host_name(host), path).find_map(|entry| {
-            otherwise = Found::MethodNotAllowed;
-            entry.takes(method).then_some(entry.route)
+        let route = self.ask_hosts(host_name(host), |host| {
+            for entry in host.entries.matching(path).flatten() {
+                if entry.takes(method) {
+                    return Some(entry.route);
+                }
+                otherwise = Found::MethodNotAllowed;
+            }
+            None
         });
         route.map_or(otherwise, Found::Route)
     }
@@ -177,8 +181,9 @@ impl RouteTable {
     /// (RFC 9110 section 10.2.1), each once.
     pub fn write_allow(&self, host: &[u8], path: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
-        for entry in self.candidates(host_name(host), path) {
-            for method in &entry.methods {
+        self.ask_hosts(host_name(host), |host| {
+            let entries = host.entries.matching(path).flatten();
+            for method in entries.flat_map(|entry| &entry.methods) {
                 let written = &out[start..];
                 if elements(written).any(|one| one == method.as_bytes()) {
                     continue;
@@ -188,36 +193,29 @@ impl RouteTable {
                 }
                 out.extend_from_slice(method.as_bytes());
             }
-        }
+            None::<()>
+        });
     }
 
-    /// The entries for a host and path, the most specific first.
-    fn candidates<'a>(
-        &'a self,
-        host: &'a [u8],
-        path: &'a [u8],
-    ) -> impl Iterator<Item = &'a RouteEntry> {
-        let named = if host.len() <= HOST_BYTES_MAX {
-            host
+    /// Asks those whose pattern a host name matches, the most specific first, until one answers.
+    #[inline]
+    fn ask_hosts<A>(&self, name: &[u8], ask: impl FnMut(&Host) -> Option<A>) -> Option<A> {
+        let named = if name.len() <= HOST_BYTES_MAX {
+            name
         } else {
             b""
         };
+        let by_name = [&self.exact, &self.suffixes];
+        if by_name.iter().all(|hosts| hosts.is_empty()) {
+            return self.any.as_ref().and_then(ask);
+        }
         let exact = lookup(&self.exact, named).into_iter();
         // From left to right, so that the longest suffix comes first. A dot at the start has no
         // label before it and is no subdomain.
-        let end = if self.suffixes.is_empty() {
-            0
-        } else {
-            named.len()
-        };
-        let suffixes = (1..end)
-            .filter(|&at| named[at] == b'.')
+        let suffixes = (1..named.len())
+            .filter(|&at| named[at] == b'.' && !self.suffixes.is_empty())
             .filter_map(|at| lookup(&self.suffixes, &named[at..]));
-        exact
-            .chain(suffixes)
-            .chain(&self.any)
-            .flat_map(|host| host.entries.matching(path))
-            .flatten()
+        exact.chain(suffixes).chain(&self.any).find_map(ask)
     }
 }
 
@@ -231,8 +229,9 @@ impl RouteEntry {
 /// literal keeps its brackets.
 #[must_use]
 pub fn host_name(host: &[u8]) -> &[u8] {
-    let name = match host.iter().rposition(|&byte| byte == b':') {
-        Some(colon) if host[colon + 1..].iter().all(u8::is_ascii_digit) => &host[..colon],
+    // Only digits stand behind the colon of a port.
+    let name = match host.iter().rposition(|byte| !byte.is_ascii_digit()) {
+        Some(colon) if host[colon] == b':' => &host[..colon],
         _ => host,
     };
     // The last colon of a bracketed address without a port lies within the brackets.

@@ -19,6 +19,33 @@ pub(crate) fn is_field_value(value: &[u8]) -> bool {
         .all(|&byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..=0xFF))
 }
 
+/// A set of bytes, in which one is found by a single look.
+pub(super) struct ByteSet([bool; 256]);
+
+impl ByteSet {
+    /// ASCII letters and digits, and these.
+    pub(super) const fn alphanumeric_and(others: &[u8]) -> Self {
+        let mut set = [false; 256];
+        let mut byte = 0_u8;
+        while byte < 0x80 {
+            set[byte as usize] = byte.is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let mut at = 0;
+        while at < others.len() {
+            set[others[at] as usize] = true;
+            at += 1;
+        }
+        Self(set)
+    }
+
+    /// Whether the byte is one of them.
+    #[inline]
+    pub(super) const fn has(&self, byte: u8) -> bool {
+        self.0[byte as usize]
+    }
+}
+
 /// Whether the byte is white space within a line (OWS): a space or a tab.
 pub(super) const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')

@@ -155,9 +155,7 @@ impl HttpSpace {
         let Some(mut spare) = self.spare.pop() else {
             return Box::new(ActiveExchange::new(site, Exchange::new(facts)));
         };
-        let mut state = std::mem::replace(&mut spare.state, Exchange::new(facts));
-        state.restart(facts);
-        *spare = ActiveExchange::new(site, state);
+        *spare = ActiveExchange::new(site, spare.state.next(facts));
         spare
     }
 }

@@ -171,7 +171,7 @@ impl<N: Net> Parts<'_, N> {
         own: &OwnAnswer<'_>,
         answer: &Reply<'_>,
     ) -> Result<Sent, Turn> {
-        let date = shared.http.date(&shared.io.net);
+        let date = shared.date();
         let to = ReplyTo {
             hsts: own.site.hsts(self.client.is_secure()),
             ..ReplyTo::request(&own.request.head.facts, own.keep, &date)
@@ -231,7 +231,7 @@ impl<N: Net> Parts<'_, N> {
         status: u16,
         location: &[u8],
     ) -> Next {
-        let date = shared.http.date(&shared.io.net);
+        let date = shared.date();
         let to = ReplyTo {
             hsts: own.site.hsts(self.client.is_secure()),
             ..ReplyTo::request(&own.request.head.facts, own.keep, &date)
@@ -267,7 +267,7 @@ impl<N: Net> Parts<'_, N> {
         status: u16,
         keep: bool,
     ) -> Result<Sent, Turn> {
-        let date = shared.http.date(&shared.io.net);
+        let date = shared.date();
         let to = match facts {
             Some(facts) => ReplyTo::request(facts, keep, &date),
             None => ReplyTo::unread(&date),

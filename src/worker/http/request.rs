@@ -15,7 +15,7 @@ use crate::core::http::body::Framing;
 use crate::core::http::client_cert::CERTIFICATE_BYTES_MAX;
 use crate::core::http::exchange::{NO_MEMORY, TOO_LARGE};
 use crate::core::http::forwarded::{self, Peer, Scheme};
-use crate::core::http::head::{self, Expect, HeadError, Method, Parsed};
+use crate::core::http::head::{self, Expect, HeadError, HeadLimits, Method, Parsed};
 use crate::core::http::known::Known;
 use crate::core::http::path::{Canonical, canonical};
 use crate::core::http::rewrite::append_field;
@@ -93,8 +93,8 @@ impl<N: Net> Parts<'_, N> {
     }
 
     fn read_more(&mut self, shared: &mut Shared<N>, scratch: &mut [u8]) -> Next {
-        let site_limits = self.site(&shared.listeners).limits;
-        let room = site_limits.head_bytes_max.min(scratch.len());
+        let limits = self.limits(&shared.listeners);
+        let room = limits.head_bytes_max.min(scratch.len());
         let room = room.min(shared.io.request_room(!self.http.input.is_empty()));
         if room == 0 {
             shared.io.is_short = true;
@@ -156,7 +156,7 @@ impl<N: Net> Parts<'_, N> {
         scratch: &mut [u8],
         (room, keepable): (usize, usize),
     ) -> Option<usize> {
-        let limits = self.site(&shared.listeners).limits;
+        let limits = self.limits(&shared.listeners);
         let before = self.http.input.len();
         let end = limits.head_bytes_max.min(scratch.len());
         if self.client.is_secure() || before >= end {
@@ -172,9 +172,9 @@ impl<N: Net> Parts<'_, N> {
         if count <= keepable {
             return Some(count);
         }
-        let mut head = std::mem::take(&mut shared.http.request_head);
+        let mut head = shared.http.request_head.take().unwrap_or_default();
         let found = head.parse(&scratch[..before + count], limits);
-        shared.http.request_head = head;
+        shared.http.request_head = Some(head);
         match found {
             // What is behind it has its turn later.
             Ok(Parsed::Complete(head_bytes)) => shared
@@ -243,11 +243,11 @@ impl<N: Net> Parts<'_, N> {
     /// Begins what a head asks for, or refuses it, if it is whole and there is memory for it. The
     /// last `fresh` of the bytes are new.
     fn look_at(&mut self, shared: &mut Shared<N>, bytes: &[u8], fresh: usize) -> Looked {
-        let limits = self.site(&shared.listeners).limits;
+        let limits = self.limits(&shared.listeners);
         if !head::is_worth_parsing(bytes, fresh, limits) {
             return Looked::Partial;
         }
-        let mut head = std::mem::take(&mut shared.http.request_head);
+        let mut head = shared.http.request_head.take().unwrap_or_default();
         let found = match head.parse(bytes, limits) {
             Ok(Parsed::Complete(_)) if !shared.io.may_keep_request(bytes.len()) => Looked::Waits,
             Ok(Parsed::Complete(head_bytes)) => {
@@ -261,7 +261,7 @@ impl<N: Net> Parts<'_, N> {
             Ok(Parsed::Partial) => Looked::Partial,
             Err(error) => Looked::Done(self.refuse_request(shared, error)),
         };
-        shared.http.request_head = head;
+        shared.http.request_head = Some(head);
         found
     }
 
@@ -304,9 +304,16 @@ impl<N: Net> Parts<'_, N> {
 
     /// The site that new requests begin with.
     pub(super) fn site(&self, listeners: &ListenerTable<N>) -> Arc<Site> {
-        let listener = &listeners[self.facts.listener];
-        let site = listener.site.as_ref();
-        Arc::clone(site.expect("a listener that takes requests has a site"))
+        Arc::clone(self.present_site(listeners))
+    }
+
+    fn present_site<'a>(&self, listeners: &'a ListenerTable<N>) -> &'a Arc<Site> {
+        let site = listeners[self.facts.listener].site.as_ref();
+        site.expect("a listener that takes requests has a site")
+    }
+
+    fn limits(&self, listeners: &ListenerTable<N>) -> HeadLimits {
+        self.present_site(listeners).limits
     }
 
     /// A whole head: answers it, or begins an exchange.

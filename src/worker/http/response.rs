@@ -317,9 +317,9 @@ impl<N: Net> Parts<'_, N> {
             kept = whole;
             &kept
         };
-        let mut head = std::mem::take(&mut shared.http.response_head);
+        let mut head = shared.http.response_head.take().unwrap_or_default();
         let taken = self.take_heads(exchange, shared, &mut head, bytes, out);
-        shared.http.response_head = head;
+        shared.http.response_head = Some(head);
         match taken {
             Break(end) => {
                 // Interim responses that came before what is wrong still pass.
@@ -407,7 +407,7 @@ impl<N: Net> Parts<'_, N> {
             ResponseKind::Interim => true,
             ResponseKind::Final { keep_alive } => keep_alive,
         };
-        let date = shared.http.date(&shared.io.net);
+        let date = shared.date();
         let is_secure = self.client.is_secure();
         let rewrite = ResponseRewrite {
             client: exchange.state.facts().version,

@@ -2,14 +2,16 @@
 
 use crate::config::model;
 use crate::core::http::head::{RequestHead, ResponseHead};
+use crate::core::time::Tick;
 use crate::net::Net;
 use crate::worker::http::access_log::AccessLog;
 use crate::worker::http::active::ActiveExchange;
 
 /// Space and caches that all HTTP sessions of a worker use in turn.
 pub(crate) struct HttpSpace {
-    pub(crate) request_head: RequestHead,
-    pub(crate) response_head: ResponseHead,
+    /// None while it is in use, as of the next.
+    pub(crate) request_head: Option<Box<RequestHead>>,
+    pub(crate) response_head: Option<Box<ResponseHead>>,
     /// What is about to be written.
     pub(crate) out: Vec<u8>,
     /// The canonical path of a request.
@@ -19,9 +21,9 @@ pub(crate) struct HttpSpace {
     /// Exchanges that are over.
     #[expect(clippy::vec_box, reason = "a spare box is handed out as it is")]
     pub(crate) spare: Vec<Box<ActiveExchange>>,
-    /// The date as of `date_s`, in seconds since the Unix epoch.
+    /// The date as HTTP writes it, and until when its second lasts.
     date: [u8; 29],
-    date_s: u64,
+    date_until: Tick,
     pub(crate) log: Option<AccessLog>,
     /// The number of the worker, for the access log.
     pub(crate) worker: u32,
@@ -32,14 +34,14 @@ pub(crate) struct HttpSpace {
 impl HttpSpace {
     pub(crate) fn new() -> Self {
         Self {
-            request_head: RequestHead::default(),
-            response_head: ResponseHead::default(),
+            request_head: None,
+            response_head: None,
             out: Vec::new(),
             path: Vec::new(),
             completed: Vec::new(),
             spare: Vec::new(),
             date: crate::core::http::reply::imf_fixdate(0),
-            date_s: 0,
+            date_until: Tick(0),
             log: None,
             worker: 0,
             lines_lost_before: 0,
@@ -66,12 +68,12 @@ impl HttpSpace {
         self.lines_lost_before + self.log.as_ref().map_or(0, AccessLog::lost)
     }
 
-    /// The present date as HTTP writes it, formatted once a second.
-    pub(crate) fn date<N: Net>(&mut self, net: &N) -> [u8; 29] {
-        let unix_s = unix_ms(net) / 1_000;
-        if unix_s != self.date_s {
-            self.date_s = unix_s;
-            self.date = crate::core::http::reply::imf_fixdate(unix_s);
+    /// The present date as HTTP writes it, asked for and formatted once a second.
+    pub(crate) fn date<N: Net>(&mut self, net: &N, now: Tick) -> [u8; 29] {
+        if self.date_until <= now {
+            let unix_ms = unix_ms(net);
+            self.date_until = now.after_ms(1_000 - unix_ms % 1_000);
+            self.date = crate::core::http::reply::imf_fixdate(unix_ms / 1_000);
         }
         self.date
     }

@@ -803,6 +803,6 @@ fn a_place_taken_again_remembers_nothing() {
     send(&mut one, true);
     respond(&mut one, 200, Framing::Length(0));
     let facts = *get().facts();
-    one.restart(facts);
+    one = one.next(facts);
     assert_eq!(format!("{one:?}"), format!("{:?}", Exchange::new(facts)));
 }

@@ -240,6 +240,9 @@ impl Fields {
     }
 
     fn read_options(&mut self, bytes: &[u8]) -> Result<(), HeadError> {
+        if !self.has(Known::Connection) && !self.has(Known::Te) {
+            return Ok(());
+        }
         let mut options = Options::default();
         let mut count = 0;
         for option in self.members(Known::Connection, bytes) {
@@ -288,29 +291,28 @@ impl Fields {
         if !self.has(Known::ContentLength) {
             return Ok(None);
         }
-        let mut agreed = None;
-        for value in self.values(Known::ContentLength, bytes) {
-            // An empty element is no number: unlike other lists, this one tolerates none.
-            for element in value.split(|&byte| byte == b',') {
-                let length = decimal(trim(element)).ok_or(HeadError::LengthInvalid)?;
-                if agreed.is_some_and(|agreed| agreed != length) {
-                    return Err(HeadError::LengthConflict);
-                }
-                agreed = Some(length);
-            }
-        }
-        self.rewritten_length = agreed;
+        let (mut agreed, mut is_told) = (None, false);
         for field in &mut self.list {
-            if field.known == Known::ContentLength {
-                let value = field.value.of(bytes);
-                let plainest = value.len() == 1 || value[0] != b'0';
-                if self.rewritten_length.is_some() && plainest && !value.contains(&b',') {
-                    self.rewritten_length = None;
-                } else {
-                    field.dropped = true;
-                }
+            if field.known != Known::ContentLength {
+                continue;
+            }
+            let value = field.value.of(bytes);
+            let number = decimal(value);
+            let length = match number {
+                Some(length) => length,
+                None => length_of_list(value, agreed)?,
+            };
+            if agreed.is_some_and(|agreed| agreed != length) {
+                return Err(HeadError::LengthConflict);
+            }
+            agreed = Some(length);
+            let is_plainest = number.is_some() && (value.len() == 1 || value[0] != b'0');
+            match is_plainest && !is_told {
+                true => is_told = true,
+                false => field.dropped = true,
             }
         }
+        self.rewritten_length = agreed.filter(|_| !is_told);
         Ok(agreed)
     }
 
@@ -359,6 +361,20 @@ impl Fields {
             && self.members(Known::Upgrade, bytes).next().is_some()
             && !self.members(Known::Upgrade, bytes).any(is_http2)
     }
+}
+
+/// The length that all elements of a list agree on, and with what was agreed on before. An empty
+/// element is no number: unlike other lists, this one tolerates none.
+#[cold]
+fn length_of_list(value: &[u8], mut agreed: Option<u64>) -> Result<u64, HeadError> {
+    for element in value.split(|&byte| byte == b',') {
+        let length = decimal(trim(element)).ok_or(HeadError::LengthInvalid)?;
+        if agreed.is_some_and(|agreed| agreed != length) {
+            return Err(HeadError::LengthConflict);
+        }
+        agreed = Some(length);
+    }
+    agreed.ok_or(HeadError::LengthInvalid)
 }
 
 fn is_http2(protocol: &[u8]) -> bool {

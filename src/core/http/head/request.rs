@@ -240,6 +240,9 @@ impl RequestHead {
 
     /// The expectation of an HTTP/1.0 client is ignored, and so not forwarded either.
     fn read_expect(&mut self, version: Version, head: &[u8]) -> Expect {
+        if !self.fields.has(Known::Expect) {
+            return Expect::Nothing;
+        }
         let mut expect = Expect::Nothing;
         for member in self.fields.members(Known::Expect, head) {
             if !member.eq_ignore_ascii_case(b"100-continue") {

@@ -1,6 +1,6 @@
 //! What a request target and `Host` are made of.
 
-use crate::core::http::syntax::decimal;
+use crate::core::http::syntax::{ByteSet, decimal};
 
 /// The length of `http://` or `https://` at the beginning.
 pub(super) fn scheme_length(target: &[u8]) -> Option<usize> {
@@ -23,12 +23,10 @@ pub(super) fn host_length(authority: &[u8]) -> Option<usize> {
         inner.parse::<std::net::Ipv6Addr>().ok()?;
         length
     } else {
-        let length = authority
-            .iter()
-            .position(|&byte| byte == b':')
-            .unwrap_or(authority.len());
-        let is_name = length > 0 && authority[..length].iter().all(|&byte| is_host_byte(byte));
-        is_name.then_some(length)?
+        let mut bytes = authority.iter();
+        let length = bytes.position(|&byte| !HOST_BYTES.has(byte));
+        let length = length.unwrap_or(authority.len());
+        (length > 0).then_some(length)?
     };
     match &authority[length..] {
         [] => Some(length),
@@ -38,26 +36,7 @@ pub(super) fn host_length(authority: &[u8]) -> Option<usize> {
 }
 
 /// `unreserved`, `sub-delims` but the comma, and `%` (RFC 3986 section 3.2.2).
-const fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'%'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b';'
-                | b'='
-        )
-}
+static HOST_BYTES: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+;=");
 
 fn is_port(text: &[u8]) -> bool {
     text.is_empty() || decimal(text).is_some_and(|port| port <= 65_535)
