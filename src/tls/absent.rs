@@ -184,6 +184,14 @@ impl Layer for Connection {
         match self.0 {}
     }
 
+    fn missing(&self) -> usize {
+        match self.0 {}
+    }
+
+    fn record_bytes(&self, _: &[u8]) -> usize {
+        match self.0 {}
+    }
+
     fn is_established(&self) -> bool {
         match self.0 {}
     }

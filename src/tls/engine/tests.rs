@@ -1,8 +1,10 @@
 //! Both ends in memory, without a socket.
 
+use rustls::ClientConfig;
+
 use super::*;
-use crate::tls::CIPHER_SUITES;
 use crate::tls::material::{Certificate, ListenerMaterial, TicketKey};
+use crate::tls::{CIPHER_SUITES, ClientParts};
 
 fn file(name: &str) -> Vec<u8> {
     let path = format!(
