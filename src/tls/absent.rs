@@ -66,6 +66,18 @@ impl ServerSettings {
         Err(ABSENT.to_owned())
     }
 
+    /// Says that there is no TLS.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn renewed(
+        _: Option<&Self>,
+        _: &ServerParts<'_>,
+        _: &Arc<TicketKeys>,
+    ) -> Result<Self, String> {
+        Err(ABSENT.to_owned())
+    }
+
     /// Never called.
     #[must_use]
     pub const fn handshake_us(&self, _: Option<&str>) -> u32 {

@@ -3,6 +3,7 @@
 //! Connections are unbuffered: bytes are opened and sealed in the space of the caller, and an idle
 //! connection keeps none.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
@@ -219,6 +220,8 @@ fn roots(authorities: &[Vec<u8>]) -> Arc<RootCertStore> {
 #[derive(Debug)]
 pub struct ServerSettings {
     table: SiteTable,
+    /// Those of the material, in its order.
+    keys: Vec<Arc<CertifiedKey>>,
     sites: Vec<Site>,
     is_strict: bool,
     tells_clients_apart: bool,
@@ -231,6 +234,23 @@ struct Site {
     /// Names the rules for clients; 0 if there are none.
     client_rules: u64,
     costs: Costs,
+}
+
+/// What is known by its leaf, if all of its chain is the same: a certificate has one key.
+fn certified_before(
+    known: &HashMap<&CertificateDer<'_>, &Arc<CertifiedKey>>,
+    identity: &Identity,
+) -> Result<Arc<CertifiedKey>, IdentityFault> {
+    let leaf = identity.chain.first().map(|der| der.as_slice().into());
+    let key = leaf.and_then(|leaf: CertificateDer<'_>| known.get(&leaf).copied());
+    let is_same = |key: &&Arc<CertifiedKey>| {
+        let chain = identity.chain.iter().map(Vec::as_slice);
+        chain.eq(key.cert.iter().map(AsRef::as_ref))
+    };
+    match key.filter(is_same) {
+        Some(key) => Ok(Arc::clone(key)),
+        None => certified(identity).map(Arc::new),
+    }
 }
 
 /// What a signature with that key is taken to cost.
@@ -246,11 +266,28 @@ impl ServerSettings {
     /// # Errors
     /// What the reading of the material should have refused, in words.
     pub fn new(parts: &ServerParts<'_>, tickets: &Arc<TicketKeys>) -> Result<Self, String> {
+        Self::renewed(None, parts, tickets)
+    }
+
+    /// The same where most of it is as it was before: keys are not read again.
+    ///
+    /// # Errors
+    /// As for [`ServerSettings::new`].
+    pub fn renewed(
+        before: Option<&Self>,
+        parts: &ServerParts<'_>,
+        tickets: &Arc<TicketKeys>,
+    ) -> Result<Self, String> {
         let certificates = &parts.material.certificates;
         let crypto = crypto(&parts.agreement.cipher_suites, &[]);
+        let known = before.map_or(&[][..], |it| &it.keys);
+        let known = known
+            .iter()
+            .filter_map(|key| Some((key.cert.first()?, key)));
+        let known: HashMap<_, _> = known.collect();
         let keys: Vec<Arc<CertifiedKey>> = certificates
             .iter()
-            .map(|it| certified(&it.identity).map(Arc::new))
+            .map(|it| certified_before(&known, &it.identity))
             .collect::<Result<_, _>>()
             .map_err(|fault| fault.to_string())?;
         let verifiers: Vec<_> = parts
@@ -276,6 +313,7 @@ impl ServerSettings {
             tells_clients_apart: has_rules || parts.is_strict,
             sites,
             table,
+            keys,
             is_strict: parts.is_strict,
         })
     }

@@ -73,6 +73,28 @@ fn listener(names: &[&str]) -> ListenerMaterial {
     }
 }
 
+#[test]
+fn a_renewal_reads_only_the_keys_that_are_new() {
+    let before = server(&listener(&["site", "two", "site-rsa"]), &[], false);
+    let mut material = listener(&["two", "site-rsa", "client"]);
+    let authorities = certificates_in(&file("ca.pem")).expect("a certificate");
+    material.certificates[1].identity.chain.extend(authorities);
+    let parts = ServerParts {
+        listener: "front",
+        agreement: &Agreement::default(),
+        is_strict: false,
+        material: &material,
+    };
+    let after = ServerSettings::renewed(Some(&before), &parts, &keys()).expect("good parts");
+    assert!(Arc::ptr_eq(&after.keys[0], &before.keys[1]));
+    assert!(
+        !Arc::ptr_eq(&after.keys[1], &before.keys[2]),
+        "it has another chain"
+    );
+    assert_eq!(after.keys[1].cert.len(), before.keys[2].cert.len() + 1);
+    assert_eq!(after.keys.len(), 3);
+}
+
 fn client(identity: Option<&Identity>, protocols: &[&[u8]]) -> ClientSettings {
     let authorities = certificates_in(&file("ca.pem")).expect("a certificate");
     let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.to_vec()).collect();
