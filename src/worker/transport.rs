@@ -18,6 +18,10 @@ use crate::worker::handshakes::Handshakes;
 /// What a peer may still have said when its connection is closed, in bytes.
 const LAST_WORDS_BYTES_MAX: usize = 512;
 
+/// What is read, in bytes, that stands behind the mark of an end: more than a kernel takes that is
+/// not read.
+const UNREAD_BYTES_MAX: usize = 1024 * 1024;
+
 /// Where records are opened and sealed: three that are full and what is gathered for one, or the
 /// longest message of a handshake that is taken.
 const LAYER_SPACE_BYTES: usize = 66 * 1024;
@@ -249,9 +253,27 @@ impl<N: Net> Endpoint<N> {
     pub(crate) fn close(mut self, net: &mut N) {
         if self.layer.is_some() {
             self.leave_layer(net);
+            self.drop_unread(net);
             self.drop_layer(net);
         }
         net.close(self.stream);
+    }
+
+    /// What comes behind the mark of an end is no one's (RFC 8446 section 6.1), but a close over it
+    /// would be a reset, which overtakes what was sent.
+    #[cold]
+    fn drop_unread(&self, net: &mut N) {
+        if !self.layer.as_ref().is_some_and(Layer::has_ended) {
+            return;
+        }
+        let mut space = take_space(net);
+        let mut dropped = 0;
+        while dropped < UNREAD_BYTES_MAX
+            && let Io::Ready(count) = net.read(&self.stream, &mut space)
+        {
+            dropped += count;
+        }
+        net.layer_space().bytes = space;
     }
 
     /// Tells the end as far as the socket takes it at once, and reads the peer's if it is there: a
