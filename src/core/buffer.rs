@@ -142,7 +142,7 @@ impl BufferPool {
     #[cold]
     fn readable_of_little(&self, wanted: usize) -> usize {
         let (used, most) = (self.account.used(Purpose::Transit), self.account.most());
-        if self.emergency.is_none() || self.account.is_over() {
+        if self.emergency.is_none() {
             return 0;
         }
         if self.is_plenty() {

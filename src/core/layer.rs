@@ -8,6 +8,10 @@ use std::io::{ErrorKind, IoSlice};
 use crate::core::fault::Fault;
 use crate::core::readiness::Io;
 
+/// What a record takes at most, in bytes: that of TLS, by RFC 5246 section 6.2.3, where it is the
+/// longest.
+pub(crate) const RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2 * 1024;
+
 /// One connection's layer.
 pub trait Layer {
     /// Puts what it kept of the socket, an incomplete record, at the beginning of the space. How
@@ -49,7 +53,7 @@ pub trait Layer {
     /// Keeps what was sealed and the socket has not taken. Nothing else is pending.
     fn keep_pending(&mut self, sealed: &[u8]);
 
-    /// What it has allocated for bytes of either direction.
+    /// What it keeps of either direction: none of it as [`Kept::ahead`].
     fn kept(&self) -> Kept;
 
     /// What that was when it was last noted, kept here for whoever notes it.
@@ -57,6 +61,13 @@ pub trait Layer {
 
     /// Whether it keeps a part of a record, or of a message, whose rest is to come.
     fn has_partial(&self) -> bool;
+
+    /// How many bytes are to come of the record that has begun, at most; 0 where none has.
+    fn missing(&self) -> usize;
+
+    /// How long the record is that begins with these bytes, as far as they say. Of what is
+    /// malformed, no more than is there.
+    fn record_bytes(&self, bytes: &[u8]) -> usize;
 
     /// Whether both sides have agreed, so that bytes can be sent.
     fn is_established(&self) -> bool;
@@ -103,9 +114,12 @@ pub struct Secured<'a> {
     pub is_resumed: bool,
 }
 
-/// What a layer has allocated for bytes, in bytes.
+/// What a layer has allocated for bytes, in bytes. A record that has begun counts as a whole, so
+/// that it can always be read to its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
+    /// What came of a client, as `input`, while it waits for its turn.
+    pub ahead: usize,
     /// What came of the socket: incomplete records, and what was not read.
     pub input: usize,
     /// What the socket has not taken.
@@ -113,11 +127,32 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// All that came.
+    #[must_use]
+    pub(crate) const fn received(self) -> usize {
+        self.ahead + self.input
+    }
+
+    /// All that is on its way.
+    #[must_use]
+    pub(crate) const fn in_transit(self) -> usize {
+        self.input + self.output
+    }
+
     /// All of it.
     #[must_use]
     pub const fn total(self) -> usize {
-        self.input + self.output
+        self.ahead + self.input + self.output
     }
+}
+
+/// For what there is no memory, so that no record may begin that is not there as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shortages {
+    /// For what clients send ahead of their turn.
+    pub(crate) ahead: bool,
+    /// For what is on its way.
+    pub(crate) in_transit: bool,
 }
 
 /// What the layers of a worker share: space to open and seal records in, how much all of them
@@ -130,6 +165,7 @@ pub struct LayerSpace {
     pub(crate) is_used: bool,
     /// One of them did not read on, as [`LayerSpace::is_spent`].
     pub(crate) has_paused: bool,
+    pub(crate) shortages: Shortages,
     work_bytes: usize,
     kept: Kept,
 }
@@ -158,6 +194,7 @@ impl LayerSpace {
     pub(crate) fn note_kept(&mut self, before: Kept, now: Kept) {
         if before != now {
             self.is_used = true;
+            self.kept.ahead = self.kept.ahead + now.ahead - before.ahead;
             self.kept.input = self.kept.input + now.input - before.input;
             self.kept.output = self.kept.output + now.output - before.output;
         }

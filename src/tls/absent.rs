@@ -66,6 +66,18 @@ impl ServerSettings {
         Err(ABSENT.to_owned())
     }
 
+    /// Says that there is no TLS.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn renewed(
+        _: Option<&Self>,
+        _: &ServerParts<'_>,
+        _: &Arc<TicketKeys>,
+    ) -> Result<Self, String> {
+        Err(ABSENT.to_owned())
+    }
+
     /// Never called.
     #[must_use]
     pub const fn handshake_us(&self, _: Option<&str>) -> u32 {
@@ -181,6 +193,14 @@ impl Layer for Connection {
     }
 
     fn has_partial(&self) -> bool {
+        match self.0 {}
+    }
+
+    fn missing(&self) -> usize {
+        match self.0 {}
+    }
+
+    fn record_bytes(&self, _: &[u8]) -> usize {
         match self.0 {}
     }
 

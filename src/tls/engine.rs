@@ -3,19 +3,15 @@
 //! Connections are unbuffered: bytes are opened and sealed in the space of the caller, and an idle
 //! connection keeps none.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 
 use ring::digest;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, UnbufferedClientConnection};
-use rustls::crypto::{
-    CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, ring as provider,
-};
-use rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
-};
+use rustls::client::UnbufferedClientConnection;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring as provider};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConnectionData,
@@ -24,11 +20,12 @@ use rustls::server::{
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus, WriteTraffic};
 use rustls::{
-    CipherSuite, ClientConfig, DigitallySignedStruct, Error, HandshakeKind, ProtocolVersion,
-    RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme, SupportedCipherSuite,
+    CipherSuite, Error, HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig,
+    SignatureAlgorithm, SignatureScheme, SupportedCipherSuite,
 };
 
 use self::faults::{alert_of, fault_of};
+pub use self::upstreams::ClientSettings;
 use crate::core::client_hello::Alert;
 use crate::core::fault::Fault;
 use crate::core::layer::{Kept, Layer, Sealed, Secured};
@@ -36,16 +33,15 @@ use crate::core::readiness::Io;
 use crate::tls::fault::{Facts, IdentityFault, KeyKind, PemFault};
 use crate::tls::material::{ClientAuth, Identity, Secret};
 use crate::tls::pem::Sections;
+use crate::tls::records::{missing_in, record_bytes};
 use crate::tls::sealing::{Traffic, seal_traffic};
 use crate::tls::sites::SiteTable;
 use crate::tls::tickets::{self, Since, TicketKeys, Tickets};
 use crate::tls::work::{self, Costs, Progress};
-use crate::tls::{Agreement, ClientParts, Misdirection, ServerParts, x509};
+use crate::tls::{Agreement, Misdirection, ServerParts, x509};
 
 /// An alert in a record, with room for what may go in front of it.
 const ALERT_BYTES_MAX: usize = 256;
-/// Sessions that can be resumed with the backends of an upstream.
-const CLIENT_SESSIONS_MAX: usize = 64;
 
 // Files.
 
@@ -224,6 +220,8 @@ fn roots(authorities: &[Vec<u8>]) -> Arc<RootCertStore> {
 #[derive(Debug)]
 pub struct ServerSettings {
     table: SiteTable,
+    /// Those of the material, in its order.
+    keys: Vec<Arc<CertifiedKey>>,
     sites: Vec<Site>,
     is_strict: bool,
     tells_clients_apart: bool,
@@ -236,6 +234,23 @@ struct Site {
     /// Names the rules for clients; 0 if there are none.
     client_rules: u64,
     costs: Costs,
+}
+
+/// What is known by its leaf, if all of its chain is the same: a certificate has one key.
+fn certified_before(
+    known: &HashMap<&CertificateDer<'_>, &Arc<CertifiedKey>>,
+    identity: &Identity,
+) -> Result<Arc<CertifiedKey>, IdentityFault> {
+    let leaf = identity.chain.first().map(|der| der.as_slice().into());
+    let key = leaf.and_then(|leaf: CertificateDer<'_>| known.get(&leaf).copied());
+    let is_same = |key: &&Arc<CertifiedKey>| {
+        let chain = identity.chain.iter().map(Vec::as_slice);
+        chain.eq(key.cert.iter().map(AsRef::as_ref))
+    };
+    match key.filter(is_same) {
+        Some(key) => Ok(Arc::clone(key)),
+        None => certified(identity).map(Arc::new),
+    }
 }
 
 /// What a signature with that key is taken to cost.
@@ -251,11 +266,28 @@ impl ServerSettings {
     /// # Errors
     /// What the reading of the material should have refused, in words.
     pub fn new(parts: &ServerParts<'_>, tickets: &Arc<TicketKeys>) -> Result<Self, String> {
+        Self::renewed(None, parts, tickets)
+    }
+
+    /// The same where most of it is as it was before: keys are not read again.
+    ///
+    /// # Errors
+    /// As for [`ServerSettings::new`].
+    pub fn renewed(
+        before: Option<&Self>,
+        parts: &ServerParts<'_>,
+        tickets: &Arc<TicketKeys>,
+    ) -> Result<Self, String> {
         let certificates = &parts.material.certificates;
         let crypto = crypto(&parts.agreement.cipher_suites, &[]);
+        let known = before.map_or(&[][..], |it| &it.keys);
+        let known = known
+            .iter()
+            .filter_map(|key| Some((key.cert.first()?, key)));
+        let known: HashMap<_, _> = known.collect();
         let keys: Vec<Arc<CertifiedKey>> = certificates
             .iter()
-            .map(|it| certified(&it.identity).map(Arc::new))
+            .map(|it| certified_before(&known, &it.identity))
             .collect::<Result<_, _>>()
             .map_err(|fault| fault.to_string())?;
         let verifiers: Vec<_> = parts
@@ -281,6 +313,7 @@ impl ServerSettings {
             tells_clients_apart: has_rules || parts.is_strict,
             sites,
             table,
+            keys,
             is_strict: parts.is_strict,
         })
     }
@@ -513,114 +546,6 @@ impl ProducesTickets for Ticketer {
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         self.0.open(ticket)
-    }
-}
-
-// Upstreams.
-
-/// The TLS of an upstream.
-#[derive(Debug)]
-pub struct ClientSettings {
-    config: Arc<ClientConfig>,
-    costs: Costs,
-}
-
-impl ClientSettings {
-    /// Made once for each configuration.
-    ///
-    /// # Errors
-    /// What the reading of the material should have refused, in words.
-    pub fn new(parts: &ClientParts<'_>) -> Result<Self, String> {
-        // Some backends have a certificate on it, which in TLS 1.2 must be offered here as well
-        // (RFC 8422 section 5.1).
-        let crypto = crypto(&[], &[provider::kx_group::SECP384R1]);
-        let algorithms = crypto.signature_verification_algorithms;
-        let builder = ClientConfig::builder_with_provider(crypto)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(|error| error.to_string())?;
-        let builder = match parts.authorities {
-            Some(authorities) => builder.with_root_certificates(roots(authorities)),
-            None => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Unverified(algorithms))),
-        };
-        let mut costs = Costs {
-            signature_us: 0,
-            checks_us: work::checks_us_expected(parts.authorities.is_some()),
-        };
-        let mut config = match parts.identity {
-            None => builder.with_no_client_auth(),
-            Some(identity) => {
-                let certified = certified(identity).map_err(|fault| fault.to_string())?;
-                costs.signature_us = signature_us(&certified);
-                let resolver = rustls::sign::SingleCertAndKey::from(certified);
-                builder.with_client_cert_resolver(Arc::new(resolver))
-            }
-        };
-        config.alpn_protocols = parts.protocols.to_vec();
-        config.resumption = Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX);
-        Ok(Self {
-            config: Arc::new(config),
-            costs,
-        })
-    }
-
-    /// A connection to a backend of this name, which is a host name or an IP address.
-    #[must_use]
-    pub fn connect(&self, name: &str) -> Option<Connection> {
-        let server = ServerName::try_from(name).ok()?.to_owned();
-        let tls = UnbufferedClientConnection::new(self.config.clone(), server).ok()?;
-        let mut connection = Connection::new(Side::Client(tls));
-        connection.0.costs = self.costs;
-        // Its ClientHello is sent first.
-        connection.0.open(&mut [], &mut []).ok()?;
-        Some(connection)
-    }
-
-    /// Whether a name can be verified.
-    #[must_use]
-    pub fn is_name(name: &str) -> bool {
-        ServerName::try_from(name).is_ok()
-    }
-}
-
-/// Believes every certificate, as the configuration asks for it; that the peer has its key is
-/// still checked.
-#[derive(Debug)]
-struct Unverified(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
     }
 }
 
@@ -1143,8 +1068,10 @@ impl Layer for Connection {
             pending,
             ..
         } = &self.0.held;
+        let whole = partial.len() + self.missing();
         Kept {
-            input: partial.capacity() + plain.capacity(),
+            ahead: 0,
+            input: partial.capacity().max(whole) + plain.capacity(),
             output: pending.capacity(),
         }
     }
@@ -1155,6 +1082,14 @@ impl Layer for Connection {
 
     fn has_partial(&self) -> bool {
         !self.0.held.partial.is_empty()
+    }
+
+    fn missing(&self) -> usize {
+        missing_in(&self.0.held.partial)
+    }
+
+    fn record_bytes(&self, bytes: &[u8]) -> usize {
+        record_bytes(bytes)
     }
 
     fn is_established(&self) -> bool {
@@ -1198,3 +1133,4 @@ impl Layer for Connection {
 mod faults;
 #[cfg(test)]
 mod tests;
+mod upstreams;

@@ -18,6 +18,8 @@ pub mod material;
 #[cfg(feature = "tls")]
 mod pem;
 #[cfg(feature = "tls")]
+mod records;
+#[cfg(feature = "tls")]
 mod sealing;
 pub mod sites;
 #[cfg(feature = "tls")]

@@ -264,7 +264,10 @@ impl<N: Net> Direction<N> {
         if self.is_bulk || !source.is_closing() {
             return (count, None);
         }
-        let room = room(io);
+        let room = room(source, io);
+        if room <= count {
+            return (count, None);
+        }
         let space = &mut io.scratch[count..room];
         match source.read(&mut io.net, space) {
             Io::Ready(more) => {
@@ -282,7 +285,7 @@ impl<N: Net> Direction<N> {
         source: &mut Endpoint<N>,
         io: &mut IoSpace<N>,
     ) -> Result<Option<usize>, Pumped> {
-        let room = room(io);
+        let room = room(source, io);
         if room == 0 {
             io.is_short = true;
             return Err(Pumped::Waiting);
@@ -365,9 +368,13 @@ impl<N: Net> Direction<N> {
 }
 
 /// What one read may take: no more than may have to wait.
-fn room<N: Net>(io: &IoSpace<N>) -> usize {
+fn room<N: Net>(source: &Endpoint<N>, io: &IoSpace<N>) -> usize {
     let buffers = &io.buffers;
-    buffers.readable(buffers.capacity_bytes().min(io.scratch.len()))
+    let wanted = buffers.capacity_bytes().min(io.scratch.len());
+    match buffers.readable(wanted) {
+        0 => source.readable_of_kept(wanted),
+        room => room,
+    }
 }
 
 /// How many bytes a target took, by what a write found.

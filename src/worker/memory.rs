@@ -5,6 +5,7 @@ use crate::core::buffer::TINY_BYTES;
 use crate::net::Net;
 use crate::worker::Worker;
 use crate::worker::keys::SessionId;
+use crate::worker::layers;
 use crate::worker::memory_queue::Shortage;
 
 impl<N: Net> Worker<N> {
@@ -53,7 +54,8 @@ impl<N: Net> Worker<N> {
             return;
         }
         self.memory_queue.is_in_use = !self.memory_queue.waiting.is_empty();
-        let account = buffers.account();
+        self.shared.io.charge_layers();
+        let account = self.shared.io.buffers.account();
         let room = account
             .room(Purpose::Transit)
             .max(account.room(Purpose::Request));
@@ -64,6 +66,7 @@ impl<N: Net> Worker<N> {
             };
             if let Some(session) = self.sessions.get_mut(key as usize) {
                 session.shortage = Shortage::LetOn;
+                layers::resume(session, &mut self.shared);
                 self.queue_session(key);
             }
         }

@@ -434,6 +434,7 @@ fn begin<N: Net>(
     let id = session.id(key);
     match &mut session.protocol {
         Protocol::Tcp(relay) => {
+            session.client.set_ahead(false);
             if !came.is_empty() {
                 relay.up.hold(shared.io.buffers.hold(&[came]));
             }

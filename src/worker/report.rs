@@ -275,17 +275,18 @@ impl<N: Net> Worker<N> {
         let clients = self.sessions.iter().map(|(_, session)| &session.client);
         let connections = self.shared.connections.iter();
         let backends = connections.map(|(_, connection)| &connection.endpoint);
-        let (mut input, mut output) = (0, 0);
-        for kept in clients.chain(backends).map(Endpoint::kept) {
-            input += kept.input;
-            output += kept.output;
+        let mut kept = Kept::default();
+        for one in clients.chain(backends).map(Endpoint::kept) {
+            kept.ahead += one.ahead;
+            kept.input += one.input;
+            kept.output += one.output;
         }
         let noted = self.shared.io.layers_kept;
-        if noted != (Kept { input, output }) {
-            return Err(format!(
-                "layers keep {input} and {output} bytes, not {noted:?}"
-            ));
+        if noted != kept {
+            return Err(format!("layers keep {kept:?}, not {noted:?}"));
         }
+        held[Purpose::Transit as usize] += kept.in_transit();
+        held[Purpose::Input as usize] += kept.ahead;
         let account = self.shared.io.buffers.account();
         let purposes = [
             Purpose::Transit,

@@ -58,7 +58,8 @@ pub(crate) fn of_listener(
         keys.set(given);
         Arc::new(keys)
     };
-    match ServerSettings::new(&parts, &keys) {
+    let known = before.as_ref().map(|made| &*made.settings);
+    match ServerSettings::renewed(known, &parts, &keys) {
         Ok(settings) => Some(Made {
             settings: Arc::new(settings),
             of,

@@ -44,7 +44,7 @@ pub struct Census {
     pub buffers_lent: usize,
     /// Bytes that the account of all that waits is charged with.
     pub bytes_waiting: usize,
-    /// Bytes that layers keep besides.
+    /// Those of them that layers keep.
     pub records_waiting: usize,
     /// Sessions that wait for memory.
     pub short: usize,

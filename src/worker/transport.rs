@@ -7,8 +7,9 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 
+use crate::core::buffer::TINY_BYTES;
 use crate::core::fault::Fault;
-use crate::core::layer::{Kept, Layer, Secured};
+use crate::core::layer::{Kept, Layer, RECORD_BYTES_MAX, Secured};
 use crate::core::readiness::{Io, Readiness};
 use crate::net::{Kind, Net, Target, Then};
 use crate::tls::Connection;
@@ -16,6 +17,10 @@ use crate::worker::handshakes::Handshakes;
 
 /// What a peer may still have said when its connection is closed, in bytes.
 const LAST_WORDS_BYTES_MAX: usize = 512;
+
+/// What is read, in bytes, that stands behind the mark of an end: more than a kernel takes that is
+/// not read.
+const UNREAD_BYTES_MAX: usize = 1024 * 1024;
 
 /// Where records are opened and sealed: three that are full and what is gathered for one, or the
 /// longest message of a handshake that is taken.
@@ -27,9 +32,15 @@ const HAS_PENDING: u8 = 1;
 const AWAITS_WORK: u8 = 2;
 /// The socket is not read on before the next turn.
 const IS_PAUSED: u8 = 4;
+/// What a record may have besides what it carries: room for more than any has.
+const RECORD_BYTES_ADDED: usize = 256;
 
-/// What a record takes at most: RFC 5246 section 6.2.3, where it is the longest.
-const RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2 * 1024;
+/// The same for want of memory: it is not read on before its session is let on.
+const IS_SHORT: u8 = 8;
+/// It is a client's.
+const IS_CLIENT: u8 = 16;
+/// What comes is of a client, and waits for its turn.
+const IS_AHEAD: u8 = 32;
 
 /// One end of a connection.
 pub(crate) struct Endpoint<N: Net> {
@@ -40,7 +51,7 @@ pub(crate) struct Endpoint<N: Net> {
     ready: Readiness,
     /// What is known of the socket alone.
     ready_beneath: Readiness,
-    /// [`HAS_PENDING`], [`AWAITS_WORK`], [`IS_PAUSED`]: in one byte, as there are many of these.
+    /// [`HAS_PENDING`] and those below it: in one byte, as there are many of these.
     marks: u8,
     ending: Ending,
     /// Stamped when it was watched; events of another generation are stale.
@@ -62,6 +73,18 @@ enum Ending {
     ToldUnmarked,
 }
 
+/// What a layer keeps, by what that waits for: requests of a client may stand behind each other.
+fn kept_as(marks: u8, kept: Kept) -> Kept {
+    match marks & IS_CLIENT {
+        0 => kept,
+        _ => Kept {
+            ahead: kept.input,
+            input: 0,
+            ..kept
+        },
+    }
+}
+
 /// Takes the space that layers share, to be put back.
 fn take_space<N: Net>(net: &mut N) -> Vec<u8> {
     let mut space = std::mem::take(&mut net.layer_space().bytes);
@@ -69,6 +92,19 @@ fn take_space<N: Net>(net: &mut N) -> Vec<u8> {
         space.resize(LAYER_SPACE_BYTES, 0);
     }
     space
+}
+
+/// The first of what is behind so many bytes: as little as may have to be kept where no memory is
+/// left.
+#[cold]
+fn tiny_piece<'a>(from: &'a [IoSlice<'_>], mut skipped: usize) -> &'a [u8] {
+    let mut behind = from.iter().map(|slice| {
+        let (before, behind) = slice.split_at(skipped.min(slice.len()));
+        skipped -= before.len();
+        behind
+    });
+    let piece = behind.find(|piece| !piece.is_empty()).unwrap_or_default();
+    &piece[..piece.len().min(TINY_BYTES)]
 }
 
 // From its start to its end.
@@ -81,7 +117,7 @@ impl<N: Net> Endpoint<N> {
             layer: None,
             ready: Readiness::WRITE,
             ready_beneath: Readiness::WRITE,
-            marks: 0,
+            marks: IS_CLIENT | IS_AHEAD,
             ending: Ending::No,
             generation,
         }
@@ -217,9 +253,27 @@ impl<N: Net> Endpoint<N> {
     pub(crate) fn close(mut self, net: &mut N) {
         if self.layer.is_some() {
             self.leave_layer(net);
+            self.drop_unread(net);
             self.drop_layer(net);
         }
         net.close(self.stream);
+    }
+
+    /// What comes behind the mark of an end is no one's (RFC 8446 section 6.1), but a close over it
+    /// would be a reset, which overtakes what was sent.
+    #[cold]
+    fn drop_unread(&self, net: &mut N) {
+        if !self.layer.as_ref().is_some_and(Layer::has_ended) {
+            return;
+        }
+        let mut space = take_space(net);
+        let mut dropped = 0;
+        while dropped < UNREAD_BYTES_MAX
+            && let Io::Ready(count) = net.read(&self.stream, &mut space)
+        {
+            dropped += count;
+        }
+        net.layer_space().bytes = space;
     }
 
     /// Tells the end as far as the socket takes it at once, and reads the peer's if it is there: a
@@ -314,7 +368,7 @@ impl<N: Net> Endpoint<N> {
     #[cold]
     fn note_layer(&mut self, net: &mut N) {
         if let Some(layer) = &mut self.layer {
-            let now = layer.kept();
+            let now = kept_as(self.marks, layer.kept());
             let before = std::mem::replace(layer.kept_noted(), now);
             net.layer_space().note_kept(before, now);
         }
@@ -507,9 +561,29 @@ impl<N: Net> Endpoint<N> {
         self.layer.as_ref().is_some_and(Layer::has_partial)
     }
 
-    /// What its layer has allocated for bytes.
+    /// What its layer keeps.
     pub(crate) fn kept(&self) -> Kept {
-        self.layer.as_ref().map(Layer::kept).unwrap_or_default()
+        let kept = self.layer.as_ref().map(Layer::kept).unwrap_or_default();
+        kept_as(self.marks, kept)
+    }
+
+    /// Whether its layer keeps something of what came, which is given back when that is read.
+    #[inline]
+    pub(crate) fn keeps_input(&self) -> bool {
+        self.layer.is_some() && self.kept().received() > 0
+    }
+
+    /// How much of `wanted` may be read though there is no memory for more: what its layer keeps
+    /// of what came needs none.
+    #[cold]
+    pub(crate) fn readable_of_kept(&self, wanted: usize) -> usize {
+        self.kept().received().min(wanted)
+    }
+
+    /// Whether what comes next of a client waits for its turn, or is on its way to somebody.
+    #[inline]
+    pub(crate) fn set_ahead(&mut self, is_ahead: bool) {
+        self.set_mark(IS_AHEAD, is_ahead);
     }
 
     /// Whether a connection that was started is established, as [`Net::connected`] says.
@@ -534,7 +608,12 @@ impl<N: Net> Endpoint<N> {
         self.may_read() || self.is_paused()
     }
 
-    /// Whether the socket is not read on before the next turn.
+    /// Whether the socket is not read on for want of memory.
+    pub(crate) fn is_short(&self) -> bool {
+        self.marks & IS_SHORT != 0
+    }
+
+    /// Whether the socket is not read on before the next turn, or for want of memory.
     pub(crate) fn is_paused(&self) -> bool {
         self.marks & IS_PAUSED != 0
     }
@@ -625,11 +704,16 @@ impl<N: Net> Endpoint<N> {
             self.pause(net);
             return Io::Blocked;
         }
+        let bytes_max = self.receivable(net, into.len(), space);
+        if bytes_max == 0 {
+            self.wait_for_memory(net);
+            return Io::Blocked;
+        }
         let Some(layer) = &mut self.layer else {
             return Io::Blocked;
         };
         let carried = layer.carry(space);
-        let wanted = (space.len() - carried).min(into.len() + RECORD_BYTES_MAX);
+        let wanted = (space.len() - carried).min(bytes_max);
         if wanted == 0 {
             // A message of the handshake that is longer than any that is taken.
             return Io::Failed(ErrorKind::InvalidData);
@@ -694,6 +778,52 @@ impl<N: Net> Endpoint<N> {
         }
     }
 
+    /// How much may be read of the socket now for `wanted` bytes: no more than these and a record.
+    /// Where there is no memory for that, it is the rest of a record, for which there is, or one
+    /// that is there as a whole, of which nothing is kept; for anything else it is 0.
+    fn receivable(&self, net: &mut N, wanted: usize, space: &mut [u8]) -> usize {
+        let shortages = net.layer_space().shortages;
+        let is_short = match self.marks & IS_AHEAD {
+            0 => shortages.in_transit,
+            _ => shortages.ahead,
+        };
+        match is_short {
+            false => wanted + RECORD_BYTES_MAX,
+            true => self.receivable_of_record(net, wanted, space),
+        }
+    }
+
+    #[cold]
+    fn receivable_of_record(&self, net: &mut N, wanted: usize, space: &mut [u8]) -> usize {
+        let missing = self.layer.as_ref().map_or(0, Layer::missing);
+        if missing > 0 {
+            return missing;
+        }
+        let room = match self.is_established() {
+            true => space.len().min(wanted + RECORD_BYTES_ADDED),
+            // What it carries is for the layer alone.
+            false => RECORD_BYTES_MAX,
+        };
+        match net.peek(&self.stream, &mut space[..room]) {
+            Io::Ready(count) => {
+                let layer = self.layer.as_ref();
+                let whole = layer.map_or(count, |layer| layer.record_bytes(&space[..count]));
+                // What is behind an end is not waited for.
+                let is_there = whole <= count || self.ready_beneath.has(Readiness::CLOSING);
+                if is_there { whole } else { 0 }
+            }
+            // That is found by a read, and kept by nobody.
+            Io::Blocked | Io::Closed | Io::Failed(_) => 1,
+        }
+    }
+
+    /// There is no memory for what would be read, until somebody has given some back.
+    fn wait_for_memory(&mut self, net: &mut N) {
+        self.set_mark(IS_PAUSED | IS_SHORT, true);
+        net.layer_space().is_used = true;
+        self.clear_ready(Readiness::READ);
+    }
+
     /// The socket is not read on: there may be more, which no event will tell.
     fn pause(&mut self, net: &mut N) {
         self.set_mark(IS_PAUSED, true);
@@ -701,11 +831,11 @@ impl<N: Net> Endpoint<N> {
         self.clear_ready(Readiness::READ);
     }
 
-    /// The next turn begins.
+    /// The next turn begins, or there may be memory again.
     #[cold]
     pub(crate) fn resume(&mut self) {
         if self.marks & IS_PAUSED != 0 {
-            self.set_mark(IS_PAUSED, false);
+            self.set_mark(IS_PAUSED | IS_SHORT, false);
             self.ready_beneath.add(Readiness::READ);
             self.look_at_layer();
         }
@@ -756,8 +886,12 @@ impl<N: Net> Endpoint<N> {
         let mut taken = 0;
         // As with a socket, a part is taken only when there is no room for more.
         while taken < total && self.pending_bytes() == 0 {
+            let is_short = net.layer_space().shortages.in_transit;
             let Some(layer) = &mut self.layer else { break };
-            let sealed = layer.seal(from, taken, space);
+            let sealed = match is_short {
+                false => layer.seal(from, taken, space),
+                true => layer.seal(&[IoSlice::new(tiny_piece(from, taken))], 0, space),
+            };
             taken += sealed.taken;
             let records = &space[..sealed.bytes];
             let is_last = then == Then::End && taken == total;

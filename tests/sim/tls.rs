@@ -272,6 +272,14 @@ impl Layer for Records {
         self.inner().has_partial()
     }
 
+    fn missing(&self) -> usize {
+        self.inner().missing()
+    }
+
+    fn record_bytes(&self, bytes: &[u8]) -> usize {
+        self.inner().record_bytes(bytes)
+    }
+
     fn is_established(&self) -> bool {
         self.inner().is_established()
     }

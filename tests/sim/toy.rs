@@ -202,7 +202,8 @@ impl Layer for Toy {
 
     fn kept(&self) -> Kept {
         Kept {
-            input: self.opener.wire.len() + self.plain.len(),
+            ahead: 0,
+            input: self.opener.wire.len() + self.missing() + self.plain.len(),
             output: self.pending.len(),
         }
     }
@@ -213,6 +214,24 @@ impl Layer for Toy {
 
     fn has_partial(&self) -> bool {
         !self.opener.wire.is_empty()
+    }
+
+    fn missing(&self) -> usize {
+        match &self.opener.wire[..] {
+            [] => 0,
+            wire => self.record_bytes(wire).saturating_sub(wire.len()),
+        }
+    }
+
+    fn record_bytes(&self, bytes: &[u8]) -> usize {
+        let payload = match bytes.first_chunk::<HEAD_BYTES>() {
+            Some(&[_, high, low]) => usize::from(u16::from_be_bytes([high, low])),
+            None => PAYLOAD_BYTES_MAX,
+        };
+        match payload > PAYLOAD_BYTES_MAX {
+            true => bytes.len(),
+            false => HEAD_BYTES + payload + TRAILER_BYTES,
+        }
     }
 
     fn is_established(&self) -> bool {

@@ -28,6 +28,8 @@ from client import (
 )
 
 BULK_BYTES = 30 * 1024 * 1024
+LONG_BYTES = 300_000
+JUNK = record(DATA, os.urandom(500)) * 110
 BOTH = (V1_2, V1_3)
 
 
@@ -403,6 +405,94 @@ def answers_by_close(port):
                 got, end = client.rest()
                 assert got.startswith(b"HTTP/1.1 " + status), got
                 assert end == "end", (request, got, end)
+
+
+def junk_behind_the_end(http_port, tcp_port):
+    """What comes behind a close_notify is no one's, and costs nobody an answer."""
+    for version in BOTH:
+        for port, asked in (
+            (http_port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (tcp_port, b"go\n"),
+        ):
+            for junk in (b"x", b"GET / HTTP/1.1\r\n\r\n" * 99, JUNK):
+                with Client(port, of=context(version)) as client:
+                    client.send_last(asked, junk)
+                    got, end = client.rest()
+                    assert got.endswith(b"x" * LONG_BYTES) and end == "end", (port, len(got), end)
+
+
+def cut_answers():
+    """A backend of TLS cuts its answers at every byte: none of them is ever whole."""
+    answers = {
+        "length": b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\na whole",
+        "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\na whole\r\n0\r\n\r\n",
+        "trailer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nA: b\r\n\r\n",
+        "informed": b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na",
+        "empty": b"HTTP/1.1 204 No Content\r\nA: b\r\n\r\n",
+        "closed": b"HTTP/1.1 200 OK\r\nA: b\r\n\r\na whole",
+        "old": b"HTTP/1.0 200 OK\r\n\r\na whole",
+    }
+    by_close = ("closed", "old")
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=cut_backend, args=(listener, answers), daemon=True).start()
+    print(listener.getsockname()[1], flush=True)
+    plain_port, tls_port = (int(port) for port in sys.stdin.readline().split())
+    for name, answer in answers.items():
+        for at in range(len(answer) + (name in by_close)):
+            minor = at // 2 % 2
+            asked = f"GET /{name}/{at} HTTP/1.{minor}\r\nHost: a\r\n"
+            asked = f"{asked}Connection: close\r\n\r\n".encode()
+            got, end = plain_answer(plain_port, asked)
+            assert_cut(got, end, (name, at, minor, "plain"))
+            with Client(tls_port, of=context(BOTH[at % 2])) as client:
+                client.send(asked)
+                got, end = client.rest()
+            assert_cut(got, end, (name, at, minor, "TLS"))
+
+
+def cut_backend(listener, answers):
+    """Answers as much as the path says, and ends without a mark."""
+    of = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    of.load_cert_chain(file("site.pem"), file("site.key"))
+    while True:
+        raw = listener.accept()[0]
+        try:
+            with of.wrap_socket(raw, server_side=True, suppress_ragged_eofs=True) as tls:
+                _, name, at = tls.recv(65536).split(b" ")[1].decode().split("/")
+                part = answers[name][: int(at)]
+                if part:
+                    tls.sendall(part)
+                os.close(tls.detach())
+        except OSError:
+            raw.close()
+
+
+def plain_answer(port, asked):
+    with connect(port) as raw:
+        raw.sendall(asked)
+        got = bytearray()
+        try:
+            while part := raw.recv(65536):
+                got += part
+            return bytes(got), "end"
+        except ConnectionResetError:
+            return bytes(got), "reset"
+
+
+def assert_cut(got, end, what):
+    """It is an error of weir's own, or its reader sees that it is not whole."""
+    while got.startswith(b"HTTP/1.1 103 "):
+        got = got.split(b"\r\n\r\n", 1)[1]
+    if got.startswith(b"HTTP/1.1 502 "):
+        return
+    head, _, body = got.partition(b"\r\n\r\n")
+    head = head.lower()
+    if b"\r\ncontent-length: " in head:
+        assert len(body) < int(head.split(b"\r\ncontent-length: ")[1].split(b"\r\n")[0]), (what, got)
+    elif b"\r\ntransfer-encoding: chunked" in head:
+        assert not body.endswith(b"\r\n\r\n") and not body.startswith(b"0\r\n"), (what, got)
+    else:
+        assert end != "end", (what, got, end)
 
 
 def keep_alive(port):

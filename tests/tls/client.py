@@ -141,6 +141,15 @@ class Client:
             got += part
         assert got == data, (bytes(got)[:200], data[:200])
 
+    def send_last(self, data, junk):
+        """Sends bytes, the mark of the end and junk, all at once."""
+        last = self.sealed(data)
+        try:
+            self.tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        self.raw.sendall(last + self.out.read() + junk)
+
     def finish(self):
         """Marks the end of this direction and goes on with the other."""
         try:

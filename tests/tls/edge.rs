@@ -150,6 +150,13 @@ impl Check {
         }
     }
 
+    /// The next line of it.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("it can be read");
+        line.trim_end().to_owned()
+    }
+
     /// Tells it a line.
     pub(crate) fn say(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("it was not finished");

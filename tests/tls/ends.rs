@@ -3,8 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
-use crate::edge::{Edge, check, pair};
+use crate::edge::{Check, Edge, check, file, pair};
 use crate::harness::{End, Origin, Weir, eventually};
 use crate::web::{Answer, Web, response};
 use crate::wire::Conn;
@@ -67,6 +69,9 @@ fn what_a_backend_resets_is_not_ended_for_the_client() {
     check("cut_down", &[&weir.address().port()]);
 }
 
+/// Of an answer that takes longer than one write.
+const LONG_BYTES: usize = 300_000;
+
 /// Answers by the path: whole, or cut in some way.
 fn careless() -> Origin {
     Origin::new(|peer| {
@@ -99,6 +104,49 @@ fn only_a_whole_answer_is_ended() {
     let backend = careless();
     let weir = Weir::start(Edge::new().http("front", &pair("site"), backend.address()));
     check("answers_by_close", &[&weir.address().port()]);
+}
+
+#[test]
+fn what_is_behind_the_end_of_a_client_costs_no_answer() {
+    let long = "x".repeat(LONG_BYTES);
+    let body = long.clone();
+    let web = Web::new(move |_| Answer::Send(response("200 OK", "", &body)));
+    let backend = Origin::new(move |peer| {
+        peer.read_line()?;
+        let (_, end) = peer.end();
+        assert_eq!(end, End::Clean);
+        // What comes meanwhile is there when it ends.
+        thread::sleep(Duration::from_millis(50));
+        peer.write_all(long.as_bytes())
+    });
+    let edge = Edge::new().http("http", &pair("site"), web.address()).tcp(
+        "tcp",
+        &pair("site"),
+        backend.address(),
+    );
+    let weir = Weir::start(edge);
+    let port = |listener| weir.address_of(listener).port();
+    check("junk_behind_the_end", &[&port("http"), &port("tcp")]);
+    weir.expect_idle();
+}
+
+#[test]
+fn answers_that_are_cut_at_any_byte_are_not_whole() {
+    let mut check = Check::start("cut_answers", &[]);
+    let backend = check.line();
+    let listener = |name: &str, tls: &str| {
+        format!("  - {{name: {name}, listen: \"127.0.0.1:0\", mode: http, upstream: it{tls}}}\n")
+    };
+    let weir = Weir::start(format!(
+        "stats_interval: 0\nlisteners:\n{}{}upstreams:\n  it: {{backends: [\"127.0.0.1:{backend}\"], \
+         retries: off, passive: off, tls: {{ca: {}, server_name: site.example}}}}\n",
+        listener("plain", ""),
+        listener("secure", &format!(", tls: {{{}}}", pair("site"))),
+        file("ca.pem").display(),
+    ));
+    let port = |listener| weir.address_of(listener).port();
+    check.say(&format!("{} {}", port("plain"), port("secure")));
+    check.finish();
 }
 
 #[test]

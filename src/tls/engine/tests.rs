@@ -1,8 +1,10 @@
 //! Both ends in memory, without a socket.
 
+use rustls::ClientConfig;
+
 use super::*;
-use crate::tls::CIPHER_SUITES;
 use crate::tls::material::{Certificate, ListenerMaterial, TicketKey};
+use crate::tls::{CIPHER_SUITES, ClientParts};
 
 fn file(name: &str) -> Vec<u8> {
     let path = format!(
@@ -69,6 +71,28 @@ fn listener(names: &[&str]) -> ListenerMaterial {
         client_auths: Vec::new(),
         ..ListenerMaterial::default()
     }
+}
+
+#[test]
+fn a_renewal_reads_only_the_keys_that_are_new() {
+    let before = server(&listener(&["site", "two", "site-rsa"]), &[], false);
+    let mut material = listener(&["two", "site-rsa", "client"]);
+    let authorities = certificates_in(&file("ca.pem")).expect("a certificate");
+    material.certificates[1].identity.chain.extend(authorities);
+    let parts = ServerParts {
+        listener: "front",
+        agreement: &Agreement::default(),
+        is_strict: false,
+        material: &material,
+    };
+    let after = ServerSettings::renewed(Some(&before), &parts, &keys()).expect("good parts");
+    assert!(Arc::ptr_eq(&after.keys[0], &before.keys[1]));
+    assert!(
+        !Arc::ptr_eq(&after.keys[1], &before.keys[2]),
+        "it has another chain"
+    );
+    assert_eq!(after.keys[1].cert.len(), before.keys[2].cert.len() + 1);
+    assert_eq!(after.keys.len(), 3);
 }
 
 fn client(identity: Option<&Identity>, protocols: &[&[u8]]) -> ClientSettings {

@@ -183,11 +183,19 @@ impl<N: Net> IoSpace<N> {
         wanted <= account.room(Purpose::Request) || account.used(Purpose::Request) == 0
     }
 
-    /// Charges the account for the request of an exchange, which is whole as far as it is kept.
-    pub(super) fn charge_request(&mut self, exchange: &mut ActiveExchange) -> Result<(), NoMemory> {
+    /// Charges the account for the request of an exchange, which is whole as far as it is kept. Who
+    /// `gives_back` what else it keeps must not wait.
+    pub(super) fn charge_request(
+        &mut self,
+        exchange: &mut ActiveExchange,
+        gives_back: bool,
+    ) -> Result<(), NoMemory> {
         let bytes = exchange.state.space_bytes();
         let account = self.buffers.account_mut();
-        account.take(Purpose::Request, bytes)?;
+        match gives_back {
+            true => account.force(Purpose::Request, bytes),
+            false => account.take(Purpose::Request, bytes)?,
+        }
         exchange.charged_bytes = bytes;
         Ok(())
     }

@@ -74,7 +74,8 @@ impl<N: Net> Parts<'_, N> {
         if !is_ahead && !self.client.may_read() {
             return Next::Turn(Turn::Sleep);
         }
-        if shared.io.buffers.account().is_over() {
+        self.client.set_ahead(true);
+        if shared.io.buffers.account().is_over() && !self.client.keeps_input() {
             shared.io.is_short = true;
             return Next::Turn(Turn::Sleep);
         }
@@ -93,9 +94,15 @@ impl<N: Net> Parts<'_, N> {
     }
 
     fn read_more(&mut self, shared: &mut Shared<N>, scratch: &mut [u8]) -> Next {
-        let limits = self.limits(&shared.listeners);
-        let room = limits.head_bytes_max.min(scratch.len());
-        let room = room.min(shared.io.request_room(!self.http.input.is_empty()));
+        let wanted = self
+            .limits(&shared.listeners)
+            .head_bytes_max
+            .min(scratch.len());
+        let room = wanted.min(shared.io.request_room(!self.http.input.is_empty()));
+        let room = match room {
+            0 => self.client.readable_of_kept(wanted),
+            room => room,
+        };
         if room == 0 {
             shared.io.is_short = true;
             return Next::Turn(Turn::Sleep);
@@ -123,6 +130,7 @@ impl<N: Net> Parts<'_, N> {
             Io::Failed(_) => return Next::Turn(Turn::Close(CloseReason::Reset(Side::Client))),
         };
         shared.count(self.facts.listener, ListenerCell::BytesIn, count as u64);
+        shared.io.charge_used_layers();
         let fresh = &scratch[..count];
         if self.http.input.is_empty() {
             let found = self.look_at(shared, fresh, count);
@@ -196,11 +204,13 @@ impl<N: Net> Parts<'_, N> {
     #[cold]
     fn note_partial(&mut self, now: Moment) {
         match self.http.phase {
-            ClientPhase::Idle(_) if self.client.has_partial() => {
+            ClientPhase::Idle(_) if self.client.has_partial() || self.client.is_short() => {
                 self.http.phase = ClientPhase::Head(now);
             }
             ClientPhase::Head(since)
-                if self.http.input.is_empty() && !self.client.has_partial() =>
+                if self.http.input.is_empty()
+                    && !self.client.has_partial()
+                    && !self.client.is_short() =>
             {
                 self.http.phase = ClientPhase::Idle(since.tick());
             }
@@ -249,7 +259,11 @@ impl<N: Net> Parts<'_, N> {
         }
         let mut head = shared.http.request_head.take().unwrap_or_default();
         let found = match head.parse(bytes, limits) {
-            Ok(Parsed::Complete(_)) if !shared.io.may_keep_request(bytes.len()) => Looked::Waits,
+            Ok(Parsed::Complete(_))
+                if !shared.io.may_keep_request(bytes.len()) && !self.client.keeps_input() =>
+            {
+                Looked::Waits
+            }
             Ok(Parsed::Complete(head_bytes)) => {
                 let request = Request {
                     head: &head,
@@ -520,7 +534,8 @@ impl<N: Net> Parts<'_, N> {
             return self.answer_error(shared, site, Some(route), request, (413, Some(TOO_LARGE)));
         }
         let ahead = &request.rest()[taken..];
-        let charged = shared.io.charge_request(&mut exchange);
+        let gives_back = self.client.keeps_input();
+        let charged = shared.io.charge_request(&mut exchange, gives_back);
         if charged
             .and_then(|()| self.keep_ahead(&mut shared.io, ahead))
             .is_err()
@@ -532,6 +547,7 @@ impl<N: Net> Parts<'_, N> {
             exchange.state.on_queued(shared.timers.now);
         }
         self.http.phase = ClientPhase::Exchange;
+        self.client.set_ahead(false);
         self.http.exchange = Some(exchange);
         Next::Step
     }

@@ -103,12 +103,15 @@ impl<N: Net> Parts<'_, N> {
             return Continue(false);
         };
         // With a head before it, a body part of a buffer's size still fits.
-        let room = shared.io.buffers.readable(scratch.len());
+        let endpoint = shared.connections.endpoint_mut(connection);
+        let room = match shared.io.buffers.readable(scratch.len()) {
+            0 => endpoint.readable_of_kept(scratch.len()),
+            room => room,
+        };
         if room == 0 {
             shared.io.is_short = true;
             return Continue(false);
         }
-        let endpoint = shared.connections.endpoint_mut(connection);
         let net = &mut shared.io.net;
         let count = match endpoint.read(net, &mut scratch[..room]) {
             Io::Ready(count) => count,
@@ -123,6 +126,7 @@ impl<N: Net> Parts<'_, N> {
                 return Continue(true);
             }
         };
+        shared.io.charge_used_layers();
         *budget = budget.saturating_sub(count);
         count_received(exchange, shared, count);
         self.take_response(exchange, shared, &scratch[..count])?;

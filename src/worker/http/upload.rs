@@ -17,6 +17,7 @@ use crate::net::{Net, Then};
 use crate::worker::http::active::ActiveExchange;
 use crate::worker::http::output::{flush, write, write_or_hold};
 use crate::worker::http::parts::{Next, Parts};
+use crate::worker::io_space::IoSpace;
 use crate::worker::shared::Shared;
 use crate::worker::turn::{TURN_BUDGET_BYTES, Turn};
 
@@ -177,10 +178,17 @@ impl<N: Net> Parts<'_, N> {
             }
             Framing::None | Framing::Chunked | Framing::UntilClose => {
                 let account = shared.io.buffers.account();
-                CHUNKED_READ_BYTES.min(account.room(Purpose::Input))
+                let room = account.room(Purpose::Input);
+                CHUNKED_READ_BYTES.min(match room {
+                    0 => self.client.readable_of_kept(CHUNKED_READ_BYTES),
+                    room => room,
+                })
             }
         };
-        let room = shared.io.buffers.readable(wanted.min(scratch.len()));
+        let room = match shared.io.buffers.readable(wanted.min(scratch.len())) {
+            0 => self.client.readable_of_kept(wanted.min(scratch.len())),
+            room => room,
+        };
         if room == 0 {
             shared.io.is_short = true;
             return Continue(false);
@@ -215,11 +223,25 @@ impl<N: Net> Parts<'_, N> {
         let relayed = exchange.state.on_request_body(bytes, max, &mut out);
         let outcome = relayed.and_then(|Relayed { direct, consumed }| {
             self.write_body(exchange, shared, &out, &bytes[..direct]);
-            self.keep_ahead(&mut shared.io, &bytes[consumed..])
+            self.keep_behind(&mut shared.io, &bytes[consumed..])
                 .map_err(|NoMemory| End::ClientGone)
         });
         shared.http.out = out;
         or_end(outcome)
+    }
+
+    /// Keeps what came behind a body. What came in records was kept before.
+    fn keep_behind(&mut self, io: &mut IoSpace<N>, bytes: &[u8]) -> Result<(), NoMemory> {
+        let kept = self.keep_ahead(io, bytes);
+        if kept.is_ok() || !self.client.is_secure() {
+            return kept;
+        }
+        let (before, input) = (self.http.input.capacity(), &mut self.http.input);
+        input.try_reserve_exact(bytes.len())?;
+        input.extend_from_slice(bytes);
+        let account = io.buffers.account_mut();
+        account.force(Purpose::Input, input.capacity() - before);
+        Ok(())
     }
 
     fn write_body(
