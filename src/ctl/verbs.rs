@@ -241,7 +241,12 @@ pub fn run(words: &[String]) -> Outcome {
         Some(word) => Err(format!("`{verb}` takes no `{word}`")),
         None => asked.carry_out(verb),
     };
-    carried_out.unwrap_or_else(hint)
+    let outcome = carried_out.unwrap_or_else(hint);
+    // What is in words by then has been refused.
+    match outcome.text.is_empty() {
+        true => asked.told(outcome),
+        false => outcome,
+    }
 }
 
 /// The first of the words that a verb has no use for.
@@ -369,8 +374,10 @@ impl Asked {
     /// A sentence of weir's, as it is or as JSON.
     fn told(&self, told: Outcome) -> Outcome {
         match (self.is_json, told.status) {
-            (true, EXIT_OK) => Outcome::done(json::message(true, &told.text)),
-            (true, EXIT_REFUSED) => {
+            (true, EXIT_OK) if !told.text.is_empty() => {
+                Outcome::done(json::message(true, &told.text))
+            }
+            (true, EXIT_REFUSED) if !told.errors.is_empty() => {
                 let words = told.errors.strip_prefix("weir: ").unwrap_or(&told.errors);
                 Outcome {
                     text: json::message(false, words),
@@ -488,7 +495,7 @@ impl Asked {
     /// A table of what weir says of itself, or that as it is.
     fn report(&self, table: impl FnOnce(&Report) -> Result<String, String>) -> Outcome {
         let told = self.get("/status.json");
-        if self.is_json || told.status != EXIT_OK {
+        if told.status != EXIT_OK {
             return told;
         }
         let report = Report::read(&told.text);
@@ -496,6 +503,7 @@ impl Asked {
             .ok_or_else(|| "weir says what is no status".to_owned())
             .and_then(|report| table(&report));
         match table {
+            Ok(_) if self.is_json => told,
             Ok(text) => Outcome::done(text),
             Err(words) => Outcome::failed(EXIT_REFUSED, &words),
         }

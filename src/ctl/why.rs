@@ -194,7 +194,8 @@ mod tests {
     use super::*;
 
     const TOLD: &str = r#"{"requests":[{"id":"00ab","time":"2026-11-28T14:03:12.123Z","worker":1,
-        "kind":"http","client":"192.0.2.1","client_port":51234,"request":"GET /x","listener":"web","route":"/","upstream":"app",
+        "kind":"http","client":"192.0.2.1","client_port":51234,
+        "request":"GET /x","listener":"web","route":"/","upstream":"app",
         "backend":"b3","rule":"least connections","why":"connect failed","reason":null,
         "closed_by":"weir","status":502,"attempts":2,"members":3,"bytes_in":2048,"bytes_out":10,
         "wait_ms":0,"queue_ms":null,"connect_ms":null,"ttfb_ms":null,"total_ms":12,

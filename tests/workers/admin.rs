@@ -786,6 +786,10 @@ fn programs_are_answered_in_json_and_words_of_no_use_are_refused() {
             (&["reload", "--reset"], 0),
             (&["drain", "pool/z"], 1),
             (&["remove", "pool"], 1),
+            (&["backends", "none"], 1),
+            (&["why", "00"], 1),
+            (&["why", "--last", "6xx"], 1),
+            (&["sessions", "--max", "x"], 1),
         ] {
             let all = [words, &["--json"]].concat();
             let told = asked.ctl(&all);
