@@ -45,7 +45,11 @@ pub(super) enum Doing {
     #[default]
     Nothing,
     /// The configuration file is being read, for whoever asked.
-    Loading(Vec<Asker>),
+    Loading {
+        askers: Vec<Asker>,
+        /// What was changed by hand is forgotten once it is adopted.
+        resets: bool,
+    },
     /// Files of `tls` are looked at.
     Looking,
     /// A backend is being added or removed, for whoever asked.
@@ -94,6 +98,8 @@ pub(crate) struct Controller {
     pub(super) load_again: Option<Vec<Asker>>,
     /// So was an upgrade.
     pub(super) upgrade_later: Option<Vec<Asker>>,
+    /// The next reload forgets what was changed by hand, if it is done.
+    pub(super) resets: bool,
 }
 
 /// What a controller keeps of a configuration.
@@ -170,6 +176,7 @@ impl Controller {
             last_inquiry: 0,
             load_again: None,
             upgrade_later: None,
+            resets: false,
         }
     }
 
@@ -300,7 +307,7 @@ impl Controller {
             match std::mem::take(&mut self.doing) {
                 Doing::Upgrading(askers) => self.refuse_upgrade(&askers, "stopping"),
                 other @ (Doing::Nothing
-                | Doing::Loading(_)
+                | Doing::Loading { .. }
                 | Doing::Looking
                 | Doing::Editing(..)
                 | Doing::Adopting(..)) => self.doing = other,

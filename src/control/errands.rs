@@ -49,9 +49,7 @@ impl Controller {
         match action {
             Action::Reload { resets } => {
                 info!("admin: reload, by {who}");
-                if resets {
-                    self.reset_overlay();
-                }
+                self.resets |= resets;
                 self.load(vec![asker]);
             }
             Action::Steer { target, change } => {
@@ -256,7 +254,7 @@ impl Controller {
     }
 
     /// Forgets what was changed by hand.
-    fn reset_overlay(&mut self) {
+    pub(super) fn reset_overlay(&mut self) {
         let count = self.overlay.reset();
         info!("admin: {count} changes by hand are forgotten");
         self.apply_overlay();

@@ -85,6 +85,7 @@ impl Controller {
     pub(super) fn load(&mut self, mut askers: Vec<Asker>) {
         if self.workforce.is_ending() {
             warn!("reload ignored: stopping");
+            self.resets = false;
             let outcome = Outcome::Refused(format!("{FAILED}: stopping"));
             return self.tell(&askers, &outcome);
         }
@@ -100,10 +101,15 @@ impl Controller {
             is_alone: !self.workforce.is_supervised(),
             is_inside_root: !self.workforce.is_supervised() && self.fixed.has_root_folder(),
         };
-        let (args, overlay) = (self.args.clone(), self.overlay.clone());
+        let resets = std::mem::take(&mut self.resets);
+        let overlay = match resets {
+            true => Overlay::default(),
+            false => self.overlay.clone(),
+        };
+        let args = self.args.clone();
         let job = move || Loaded::File(read(&args, &moment, &overlay));
         match self.jobs.load(job) {
-            Ok(()) => self.doing = Doing::Loading(askers),
+            Ok(()) => self.doing = Doing::Loading { askers, resets },
             Err(error) => {
                 let (reason, lines) = (error.to_string(), Vec::new());
                 self.refuse_reload(&askers, &ReloadFailure { reason, lines });
@@ -112,13 +118,16 @@ impl Controller {
     }
 
     pub(super) fn on_loaded(&mut self, loaded: LoadedFile) {
-        let Doing::Loading(askers) = std::mem::take(&mut self.doing) else {
+        let Doing::Loading { askers, resets } = std::mem::take(&mut self.doing) else {
             return;
         };
         let adopted = match loaded {
             Ok(loaded) => self.adopt(*loaded),
             Err(problems) => Err(on_bad_file(&problems)),
         };
+        if resets && adopted.is_ok() {
+            self.reset_overlay();
+        }
         code_pages::release();
         match adopted {
             Ok(notes) => self.doing = Doing::Adopting(askers, notes),

@@ -39,7 +39,7 @@ impl Controller {
         let tried = match &self.doing {
             _ if self.workforce.is_ending() => Err("stopping".to_owned()),
             Doing::Upgrading(_) => Err("busy with an upgrade".to_owned()),
-            Doing::Loading(_) | Doing::Looking | Doing::Editing(..) | Doing::Adopting(..) => {
+            Doing::Loading { .. } | Doing::Looking | Doing::Editing(..) | Doing::Adopting(..) => {
                 return self
                     .upgrade_later
                     .get_or_insert_default()

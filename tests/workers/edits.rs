@@ -402,3 +402,34 @@ fn routes_are_told_with_what_has_come_of_them() {
         }
     }
 }
+
+#[test]
+fn a_reset_is_refused_with_the_file_that_it_was_to_read() {
+    for workers in KINDS {
+        let [a, b] = ["A", "B"].map(Named::new);
+        let file = with(&a);
+        let steered = start(workers, file.clone());
+        let address = b.address().to_string();
+        steered.done(&["add", "pool", &address, "--id", "b"]);
+        steered.done(&["drain", "pool/a"]);
+        assert_eq!(steered.names(6), ["B"]);
+        steered
+            .machine
+            .write_config(file.clone().top("algorithm: none"));
+        let told = steered.ctl(&["reload", "--reset"]);
+        assert_eq!(told.code, Some(1), "{told:?}");
+        assert!(told.stderr.contains("nothing changed"), "{told:?}");
+        assert_eq!(steered.names(6), ["B"], "nothing has changed");
+        steered
+            .machine
+            .reload(file.clone().top("stats_interval: 5s"));
+        assert_eq!(
+            steered.names(6),
+            ["B"],
+            "nor was anything forgotten for later"
+        );
+        steered.machine.write_config(file);
+        steered.done(&["reload", "--reset"]);
+        assert_eq!(steered.names(6), ["A"]);
+    }
+}
