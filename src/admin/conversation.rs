@@ -3,12 +3,17 @@
 use crate::admin::answer::{
     Answer, Body, Flow, HeadForm, LAST_CHUNK, PART_BYTES, Progress, write_chunk,
 };
-use crate::admin::request::{self, BODY_BYTES_MAX, HEAD_BYTES_MAX, Malformed, Request, Verb};
+use crate::admin::request::{
+    self, BODY_BYTES_MAX, HEAD_BYTES_MAX, Heard, Malformed, Request, Verb,
+};
 use crate::admin::view::View;
 use crate::core::http::head::RequestHead;
 
 /// The most bytes that are kept of what a caller says.
 pub(crate) const INPUT_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX;
+
+/// With it a caller goes on to its body (RFC 9110 section 10.1.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What has been said, and what is to be said.
 #[derive(Debug, Default)]
@@ -106,11 +111,14 @@ impl Conversation {
             return Ok(None);
         }
         match request::read(head, &self.input) {
-            Ok(None) => {
+            Ok(heard @ (Heard::Part | Heard::Head)) => {
+                if heard == Heard::Head && !self.is_partial {
+                    self.output.extend_from_slice(CONTINUE);
+                }
                 self.is_partial = true;
                 Ok(None)
             }
-            Ok(Some((request, length))) => {
+            Ok(Heard::Whole(request, length)) => {
                 self.input.drain(..length);
                 self.phase = Phase::Asked;
                 self.keeps_alive = request.keeps_alive;
@@ -247,6 +255,25 @@ mod tests {
         let rest = talk.next_request(&mut RequestHead::default());
         assert_eq!(rest, Ok(None));
         assert!(talk.needs_more());
+    }
+
+    #[test]
+    fn who_waits_with_a_body_is_told_once_to_go_on() {
+        let mut talk = Conversation::default();
+        let mut next = |bytes: &[u8]| {
+            talk.hear(bytes);
+            let request = talk.next_request(&mut RequestHead::default());
+            let request = request.expect("well-formed");
+            let told = talk.output().to_vec();
+            talk.take(told.len());
+            (request.is_some(), String::from_utf8(told).expect("text"))
+        };
+        let head = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n";
+        assert_eq!(next(head), (false, String::new()));
+        let told = "HTTP/1.1 100 Continue\r\n\r\n".to_owned();
+        assert_eq!(next(b"Expect: 100-continue\r\n\r\n"), (false, told));
+        assert_eq!(next(b"a"), (false, String::new()));
+        assert_eq!(next(b"=b"), (true, String::new()));
     }
 
     #[test]

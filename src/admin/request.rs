@@ -1,7 +1,7 @@
 //! A request to the admin door, read from its bytes.
 
 use crate::core::http::body::Framing;
-use crate::core::http::head::{HeadLimits, Method, Parsed, RequestHead, TargetForm};
+use crate::core::http::head::{Expect, HeadLimits, Method, Parsed, RequestHead, TargetForm};
 
 /// The longest head and the longest body, in bytes.
 pub(crate) const HEAD_BYTES_MAX: usize = 8 * 1024;
@@ -53,17 +53,25 @@ impl Request {
 /// Why a request is answered without being understood: a status and a sentence.
 pub(crate) type Malformed = (u16, String);
 
-/// The first request in these bytes, and how many it takes. None while more must come.
+/// What bytes are that have come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// More must come.
+    Part,
+    /// So must a body, with which the caller waits until it is told to go on.
+    Head,
+    /// A request, and how many of them it takes.
+    Whole(Request, usize),
+}
+
+/// The first request in these bytes.
 ///
 /// # Errors
 /// What is wrong with it. Nothing behind it can be understood.
-pub(crate) fn read(
-    head: &mut RequestHead,
-    bytes: &[u8],
-) -> Result<Option<(Request, usize)>, Malformed> {
+pub(crate) fn read(head: &mut RequestHead, bytes: &[u8]) -> Result<Heard, Malformed> {
     let parsed = head.parse(bytes, LIMITS);
     let head_length = match parsed.map_err(|error| (error.status(), error.reason().to_owned()))? {
-        Parsed::Partial => return Ok(None),
+        Parsed::Partial => return Ok(Heard::Part),
         Parsed::Complete(length) => length,
     };
     let body_length = match head.facts.framing {
@@ -74,12 +82,16 @@ pub(crate) fn read(
     if body_length > BODY_BYTES_MAX {
         return Err((413, format!("a body has at most {BODY_BYTES_MAX} bytes")));
     }
+    if head.facts.expect == Expect::Unknown {
+        return Err((417, "only 100-continue can be expected".to_owned()));
+    }
     let end = head_length + body_length;
     let Some(body) = bytes.get(head_length..end) else {
-        return Ok(None);
+        let waits = head.facts.expect == Expect::Continue && bytes.len() == head_length;
+        return Ok(if waits { Heard::Head } else { Heard::Part });
     };
     let request = understood(head, &bytes[..head_length], body);
-    Ok(Some((request, end)))
+    Ok(Heard::Whole(request, end))
 }
 
 fn understood(head: &RequestHead, bytes: &[u8], body: &[u8]) -> Request {
@@ -157,12 +169,14 @@ fn hex(digits: &[u8]) -> Option<u8> {
 mod tests {
     use super::*;
 
-    fn asked(text: &str) -> Result<Option<(Request, usize)>, Malformed> {
+    fn asked(text: &str) -> Result<Heard, Malformed> {
         read(&mut RequestHead::default(), text.as_bytes())
     }
 
     fn one(text: &str) -> Request {
-        let (request, length) = asked(text).expect("well-formed").expect("whole");
+        let Heard::Whole(request, length) = asked(text).expect("well-formed") else {
+            panic!("{text} is a part");
+        };
         assert_eq!(length, text.len());
         request
     }
@@ -197,9 +211,9 @@ mod tests {
     fn more_is_waited_for_at_every_byte() {
         let text = "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na=b";
         for end in 0..text.len() {
-            assert_eq!(asked(&text[..end]), Ok(None), "{end}");
+            assert_eq!(asked(&text[..end]), Ok(Heard::Part), "{end}");
         }
-        assert!(matches!(asked(text), Ok(Some((_, length))) if length == text.len()));
+        one(text);
     }
 
     #[test]
@@ -212,6 +226,10 @@ mod tests {
             411
         );
         assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
+        assert_eq!(
+            status("GET / HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n"),
+            417
+        );
         let long = "x".repeat(HEAD_BYTES_MAX);
         assert_eq!(
             status(&format!("GET / HTTP/1.1\r\nHost: x\r\nA: {long}\r\n\r\n")),
