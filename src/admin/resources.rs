@@ -4,7 +4,7 @@ use crate::admin::answer::{Answer, HTML, JSON};
 use crate::admin::errand::{Action, Change, NewBackend, Reply, Target};
 use crate::admin::json::JsonWriter;
 use crate::admin::metrics::{self, Exposition};
-use crate::admin::outline::Outline;
+use crate::admin::outline::{Outline, UpstreamOutline};
 use crate::admin::page;
 use crate::admin::request::{Request, Verb};
 use crate::admin::routes::Routes;
@@ -60,6 +60,7 @@ impl Meaning {
 /// What is wrong with it, and what is allowed.
 pub(crate) fn meaning(request: &Request, outline: &Outline) -> Result<Meaning, Mistake> {
     let path = request.path.as_str();
+    check_parameters(request)?;
     let look = match path {
         "/" => Some(Meaning::Look(Look::Page)),
         "/live" => Some(Meaning::Look(Look::Live)),
@@ -84,33 +85,65 @@ pub(crate) fn meaning(request: &Request, outline: &Outline) -> Result<Meaning, M
         (Some(look), Verb::Get | Verb::Head) => Ok(look),
         (Some(_), _) => Err((405, format!("{path} is only looked at, with GET"))),
         (None, Verb::Post) => action(request, outline).map(Meaning::Ask),
-        (None, _) if ACTIONS.contains(&path) => Err((405, format!("{path} is done with POST"))),
+        (None, _) if is_action(path) => Err((405, format!("{path} is done with POST"))),
         (None, _) => Err(unknown(path)),
     }
 }
 
-const ACTIONS: [&str; 13] = [
-    "/reload",
-    "/reopen",
-    "/upgrade",
-    "/quit",
-    "/stop",
-    "/drain",
-    "/disable",
-    "/enable",
-    "/weight",
-    "/add",
-    "/remove",
-    "/kick",
-    "/log-level",
+/// A path, and what can be said there.
+type Known = (&'static str, &'static [&'static str]);
+
+const ACTIONS: [Known; 13] = [
+    ("/reload", &["reset"]),
+    ("/reopen", &[]),
+    ("/upgrade", &[]),
+    ("/quit", &[]),
+    ("/stop", &[]),
+    ("/drain", &["target"]),
+    ("/disable", &["target"]),
+    ("/enable", &["target"]),
+    ("/weight", &["target", "weight"]),
+    ("/add", &["upstream", "address", "id", "weight"]),
+    ("/remove", &["target"]),
+    ("/kick", &["target", "session"]),
+    ("/log-level", &["level"]),
 ];
 
+/// Elsewhere one looks at the same, whatever is said.
+const QUESTIONS: [Known; 2] = [
+    ("/why", &["id", "last", "max"]),
+    ("/sessions", &["listener", "backend", "max"]),
+];
+
+/// What is misspelt would be as if it had not been said: a reset, a weight, a filter.
+fn check_parameters(request: &Request) -> Result<(), Mistake> {
+    let mut known = ACTIONS.iter().chain(&QUESTIONS);
+    let Some((path, names)) = known.find(|(path, _)| *path == request.path) else {
+        return Ok(());
+    };
+    for (place, (name, _)) in request.parameters.iter().enumerate() {
+        if !names.contains(&name.as_str()) {
+            let there = some_of(names.iter().copied());
+            return Err((400, format!("no parameter `{name}` of {path}: {there}")));
+        }
+        if request.parameters[..place].iter().any(|it| it.0 == *name) {
+            return Err((400, format!("`{name}` is said twice")));
+        }
+    }
+    Ok(())
+}
+
+fn is_action(path: &str) -> bool {
+    ACTIONS.iter().any(|(action, _)| *action == path)
+}
+
 fn unknown(path: &str) -> Mistake {
+    let actions = ACTIONS.map(|(path, _)| path);
     let there = "/, /live, /ready, /metrics, /status.json, /routes, /why, /config, /sessions \
                  and, with POST, ";
     (
         404,
-        format!("no {path} here, but {there}{}", ACTIONS.join(", ")),
+        format!("no {path} here, but {there}{}", actions.join(", ")),
     )
 }
 
@@ -218,8 +251,8 @@ fn filter(request: &Request, outline: &Outline) -> Result<SessionFilter, Mistake
 /// The backend or upstream that is named, which must be there.
 fn target(request: &Request, outline: &Outline) -> Result<Target, Mistake> {
     match request.parameter("target") {
-        Some(text) => target_named(text, outline),
-        None => {
+        Some(text) if !text.is_empty() => target_named(text, outline),
+        _ => {
             let words = "`target` is missing: UPSTREAM or UPSTREAM/BACKEND";
             Err((400, words.to_owned()))
         }
@@ -227,31 +260,50 @@ fn target(request: &Request, outline: &Outline) -> Result<Target, Mistake> {
 }
 
 fn target_named(text: &str, outline: &Outline) -> Result<Target, Mistake> {
-    let (upstream, backend) = match text.split_once('/') {
-        Some((upstream, backend)) => (upstream, Some(backend)),
-        None => (text, None),
-    };
-    let found = find_upstream(outline, upstream)?;
-    if let Some(backend) = backend
-        && !found.backends.iter().any(|it| it.name == backend)
-    {
-        let there = some_of(found.backends.iter().map(|it| it.name.as_str()));
-        return Err((404, format!("no backend {backend} in {upstream}: {there}")));
+    let mut meant = readings(text, outline).filter(|(upstream, backend)| {
+        let is_it = |name: &str| upstream.backends.iter().any(|it| it.name == name);
+        backend.is_none_or(is_it)
+    });
+    match (meant.next(), meant.next()) {
+        (Some((upstream, backend)), None) => Ok(Target {
+            upstream: upstream.name.clone(),
+            backend: backend.map(str::to_owned),
+        }),
+        (Some((one, _)), Some((other, _))) => {
+            let [one, other] = [&one.name, &other.name];
+            let words = format!("{text} can be of {other} and of {one}: names that have a `/`");
+            Err((409, words))
+        }
+        (None, _) => Err(unknown_target(text, outline)),
     }
-    Ok(Target {
-        upstream: upstream.to_owned(),
-        backend: backend.map(str::to_owned),
-    })
 }
 
-fn find_upstream<'a>(
+/// As what a target can be understood: a whole upstream, or one with a backend. Both may have
+/// slashes in their names, as the upstreams of routes without names do.
+fn readings<'a>(
+    text: &'a str,
     outline: &'a Outline,
-    name: &str,
-) -> Result<&'a crate::admin::outline::UpstreamOutline, Mistake> {
-    outline.upstream(name).ok_or_else(|| {
-        let there = some_of(outline.upstreams.iter().map(|it| it.name.as_str()));
-        (404, format!("no upstream {name}: {there}"))
-    })
+) -> impl Iterator<Item = (&'a UpstreamOutline, Option<&'a str>)> {
+    let ends = text.rmatch_indices('/').map(|(at, _)| at);
+    let halves = ends.map(|at| (&text[..at], Some(&text[at + 1..])));
+    let all = [(text, None)].into_iter().chain(halves);
+    all.filter_map(|(upstream, backend)| Some((outline.upstream(upstream)?, backend)))
+}
+
+fn unknown_target(text: &str, outline: &Outline) -> Mistake {
+    match readings(text, outline).next() {
+        Some((upstream, backend)) => {
+            let (name, backend) = (&upstream.name, backend.unwrap_or_default());
+            let there = some_of(upstream.backends.iter().map(|it| it.name.as_str()));
+            (404, format!("no backend {backend} in {name}: {there}"))
+        }
+        None => unknown_upstream(text, outline),
+    }
+}
+
+fn unknown_upstream(name: &str, outline: &Outline) -> Mistake {
+    let there = some_of(outline.upstreams.iter().map(|it| it.name.as_str()));
+    (404, format!("no upstream {name}: {there}"))
 }
 
 /// Names in a sentence, as far as a person would read them.
@@ -279,8 +331,11 @@ fn weight(request: &Request) -> Result<Option<u32>, Mistake> {
 }
 
 fn add(request: &Request, outline: &Outline) -> Result<Action, Mistake> {
-    let upstream = request.parameter("upstream").unwrap_or_default();
-    let found = find_upstream(outline, upstream)?;
+    let Some(upstream) = request.parameter("upstream").filter(|it| !it.is_empty()) else {
+        return Err((400, "`upstream` is missing: its name".to_owned()));
+    };
+    let found = outline.upstream(upstream);
+    let found = found.ok_or_else(|| unknown_upstream(upstream, outline))?;
     let Some(address) = request.parameter("address") else {
         return Err((
             400,
@@ -346,6 +401,18 @@ pub(crate) fn reply(reply: &Reply, accept: &str) -> Answer {
         Reply::Done(_) | Reply::Refused(_) => {
             mistake(reply.status(), reply.text(), accept.contains(JSON))
         }
+    }
+}
+
+/// The answer to a request that is not understood: 405 says what would be (RFC 9110 section
+/// 15.5.6).
+pub(crate) fn mistaken(request: &Request, mistake: &Mistake, is_json: bool) -> Answer {
+    let (status, words) = mistake;
+    let answer = self::mistake(*status, words, is_json);
+    match status {
+        405 if is_action(&request.path) => answer.with("Allow", "POST"),
+        405 => answer.with("Allow", "GET, HEAD"),
+        _ => answer,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::admin::resources::{self, Look, Meaning};
 use crate::admin::view::View;
 use crate::core::http::head::RequestHead;
 use crate::core::time::Tick;
-use crate::sys::door::{self, Caller, Expected, Poller};
+use crate::sys::door::{self, Caller, Expected, Peer, Poller};
 use crate::sys::notify::Beat;
 
 /// Callers at once. The one that has been silent for longest makes way for another.
@@ -194,11 +194,13 @@ impl Server {
         self.time(true);
     }
 
-    /// Who has an errand under way is not sent away.
+    /// Who has an errand under way is not sent away, nor one at the Unix socket, which not
+    /// everybody can open, while there is somebody who has come over TCP.
     fn end_the_most_silent(&mut self) {
         let visits = self.callers.iter();
         let waiting = visits.filter(|(_, visit)| !visit.talk.is_asked());
-        let oldest = waiting.min_by_key(|(_, visit)| visit.since);
+        let is_local = |visit: &Visit| matches!(visit.who.peer, Peer::User(_));
+        let oldest = waiting.min_by_key(|(_, visit)| (is_local(visit), visit.since));
         let place = oldest.map(|(place, _)| place);
         let place = place.or_else(|| self.callers.iter().next().map(|(place, _)| place));
         if let Some(place) = place {
@@ -323,7 +325,7 @@ impl Visit {
             // Not under a name of somebody else's, who would see the token that it asks for.
             (Err((401 | 403, _)), Ok(Meaning::Look(Look::Page))) => resources::show_page(false),
             (Err((status, words)), _) => refusal(status, words, is_json),
-            (Ok(_), Err((status, words))) => resources::mistake(status, &words, is_json),
+            (Ok(_), Err(mistake)) => resources::mistaken(request, &mistake, is_json),
             (Ok(_), Ok(Meaning::Look(look))) => resources::show(look, view),
             (Ok(who), Ok(Meaning::Ask(action))) => {
                 self.accept.clone_from(&request.accept);

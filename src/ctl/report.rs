@@ -68,18 +68,17 @@ impl BackendReport {
 impl Report {
     /// How many sessions an upstream or a backend has; none where it is not there.
     pub(super) fn active_of(&self, target: &str) -> Option<u64> {
-        let (upstream, backend) = match target.split_once('/') {
-            Some((upstream, backend)) => (upstream, Some(backend)),
-            None => (target, None),
+        let mut upstreams = self.upstreams.iter();
+        if let Some(whole) = upstreams.find(|it| it.name == target) {
+            return Some(whole.backends.iter().map(|it| it.active).sum());
+        }
+        // Both names may have slashes.
+        let in_upstream = |it: &UpstreamReport| {
+            let name = target.strip_prefix(it.name.as_str())?.strip_prefix('/')?;
+            let backend = it.backends.iter().find(|it| it.name == name)?;
+            Some(backend.active)
         };
-        let found = self.upstreams.iter().find(|it| it.name == upstream)?;
-        let mut meant = found
-            .backends
-            .iter()
-            .filter(|it| backend.is_none_or(|name| it.name == name))
-            .peekable();
-        meant.peek()?;
-        Some(meant.map(|it| it.active).sum())
+        self.upstreams.iter().find_map(in_upstream)
     }
 
     /// That of a text in JSON, which is YAML, too.

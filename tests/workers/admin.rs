@@ -204,9 +204,31 @@ fn what_it_cannot_do_it_refuses_with_what_is_allowed() {
             ("POST", "/remove?target=pool", 400, "pool/NAME"),
             ("POST", "/add?upstream=pool", 400, "HOST:PORT or unix:PATH"),
             ("GET", "/sessions?max=0", 400, "1 to "),
+            ("POST", "/drain?target=", 400, "`target` is missing"),
+            ("POST", "/add?address=c:1", 400, "`upstream` is missing"),
+            (
+                "POST",
+                "/drain?target=pool/a&wait=1",
+                400,
+                "no parameter `wait` of /drain: target",
+            ),
+            ("POST", "/reload?rest", 400, "no parameter `rest`"),
+            ("GET", "/sessions?listner=front", 400, "listener, backend"),
+            (
+                "POST",
+                "/drain?target=pool/a&target=pool/b",
+                400,
+                "`target` is said twice",
+            ),
         ] {
             let answer = exchange(asked.connect(), &request(method, target, ""));
             assert_eq!(answer.status, status, "{method} {target}: {answer:?}");
+            let allowed = match (status, method) {
+                (405, "GET") => "Allow: POST\r\n",
+                (405, _) => "Allow: GET, HEAD\r\n",
+                _ => "",
+            };
+            assert!(answer.head.contains(allowed), "{answer:?}");
             assert!(answer.body.contains(part), "{method} {target}: {answer:?}");
         }
         let json = request("POST", "/drain", "Accept: application/json\r\n");
@@ -470,6 +492,11 @@ fn over_tcp_nobody_looks_under_a_name_that_leads_elsewhere_as_well() {
             exchange(tcp(door), &format!("{head}Connection: close\r\n\r\n"))
         };
         let shown = format!("Authorization: Bearer {TOKEN}\r\n");
+        // Who serves the door is told after the log.
+        eventually("it is ready", || {
+            let answer = say("/ready", "localhost", "");
+            (answer.status == 200).then_some(())
+        });
         for target in [
             "/",
             "/live",
@@ -875,6 +902,22 @@ fn requests_that_come_together_are_answered_in_turn() {
             assert_eq!(text.matches("\r\n\r\nlive\n").count(), COUNT);
             assert!(text.ends_with("ready\n"), "{text}");
         });
+    }
+}
+
+#[test]
+fn callers_over_tcp_do_not_crowd_out_those_at_the_socket() {
+    const CROWD: usize = 200;
+    let (a, scratch) = (Named::new("A"), Scratch::new());
+    for workers in KINDS {
+        let (asked, door) = with_token(workers, &a, &scratch);
+        let mut early = asked.connect();
+        let crowd: Vec<TcpStream> = (0..CROWD).map(|_| tcp(door)).collect();
+        // Whoever is served last has come in behind all of them.
+        let (ask, live) = (request("GET", "/live", ""), "live\n");
+        assert_eq!(exchange(tcp(door), &ask).body, live);
+        assert_eq!(exchange(&mut early, &ask).body, live);
+        drop(crowd);
     }
 }
 

@@ -433,3 +433,57 @@ fn a_reset_is_refused_with_the_file_that_it_was_to_read() {
         assert_eq!(steered.names(6), ["A"]);
     }
 }
+
+/// Upstreams with the names that the short form with routes gives.
+fn with_slashes(a: &Named) -> String {
+    let address = a.address();
+    config()
+        .backend_with(address, "id: a")
+        .to_string()
+        .replace("upstream: pool", "upstream: \"route:/\"")
+        .replace("  pool:", "  \"route:/\":")
+        + &format!("  \"route:/api/\":\n    backends: [{{id: x/y, address: \"{address}\"}}]\n")
+}
+
+#[test]
+fn names_with_slashes_are_steered_as_others() {
+    for workers in KINDS {
+        let a = Named::new("A");
+        let steered = start(workers, with_slashes(&a));
+        let mut held = steered.machine.connect();
+        assert_eq!(ask(&mut held), "A");
+        for (target, meant) in [
+            ("route:/", "route://a"),
+            ("route://a", "route://a"),
+            ("route:/api/", "route:/api//x/y"),
+            ("route:/api//x/y", "route:/api//x/y"),
+        ] {
+            let told = steered.done(&["drain", target]);
+            assert_eq!(told, format!("{meant} is draining, was enabled\n"));
+            steered.done(&["enable", target]);
+        }
+        let told = steered.ctl(&["drain", "route://a", "--wait", "1ms"]);
+        assert_eq!(told.code, Some(1), "it has a session: {told:?}");
+        drop(held);
+        steered.done(&["drain", "route://a", "--wait", "30s"]);
+        let told = steered.ctl(&["drain", "route:/api//x"]);
+        let there = "no backend x in route:/api/: x/y";
+        assert!(told.stderr.contains(there), "{told:?}");
+    }
+}
+
+#[test]
+fn a_name_that_can_be_of_two_is_refused() {
+    let a = Named::new("A");
+    let address = a.address();
+    let file = config().backend_with(address, "id: x/y").to_string()
+        + &format!("  pool/x:\n    backends: [{{id: y, address: \"{address}\"}}]\n");
+    let steered = start("1", file);
+    let told = steered.ctl(&["drain", "pool/x/y"]);
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(
+        told.stderr.contains("can be of pool and of pool/x"),
+        "{told:?}"
+    );
+    assert_eq!(steered.names(2), ["A"]);
+}
