@@ -1,13 +1,14 @@
 #!/bin/sh
-# Installs what the tests and the gate use and is missing: curl, HAProxy, nginx with its module for
-# streams, openssl, promtool, python3 with its websockets and its reader of metrics, systemd's check
-# of units, tmux, valgrind and wrk from Debian. Tests that need one of them are skipped, counted and
-# named where it is absent.
+# Installs what the tests and the gate use and is missing: Chromium with its driver, curl, HAProxy,
+# nginx with its module for streams, openssl, promtool, python3 with its websockets and its reader of
+# metrics, systemd's check of units, tmux, valgrind and wrk from Debian. Tests that need one of them
+# are skipped, counted and named where it is absent.
 set -eu
 
 missing=""
-for pair in curl:curl haproxy:haproxy nginx:nginx openssl:openssl promtool:prometheus \
-    python3:python3 systemd-analyze:systemd tmux:tmux valgrind:valgrind wrk:wrk; do
+for pair in chromium:chromium chromedriver:chromium-driver curl:curl haproxy:haproxy nginx:nginx \
+    openssl:openssl promtool:prometheus python3:python3 systemd-analyze:systemd tmux:tmux \
+    valgrind:valgrind wrk:wrk; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 # A module of nginx has no command of its own.

@@ -15,7 +15,7 @@ const MARK: &str = "<!--rows-->";
 /// What the page may do: nothing but what is in it, which is named by its hashes, and to ask where
 /// it came from (Content Security Policy Level 3, section 6.7.3). tests/page.rs computes them.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-     style-src 'sha256-3ZhSN064T1MtElErCtYIH2Y9/qF2ktgUaDoaSbtTqjQ='; \
+     style-src 'sha256-kHntopblDFNULj2D9o4FSwYL7ryqWiN7BxkiRBCaUkE='; \
      script-src 'sha256-Tj3f7VSxUFXvaEzfmhRKwmidarAu/YeJywHi7ptOx5M='; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      img-src data:";
