@@ -59,10 +59,11 @@ test: test-setup    ## install what the tests need, then run them all
 	WEIR_SIM_SEEDS=$(SEEDS) WEIR_SKIPPED=$(SKIPPED) $(CARGO) test --profile fast
 	@sh tests/skipped.sh $(SKIPPED)
 
-test-real: build    ## try weir on real servers, scanners, a CA, a browser (takes minutes): ALLOW_SKIPS=1
+test-real: build    ## try weir on real servers, scanners, a CA, Prometheus (takes minutes): ALLOW_SKIPS=1
 	@sh tests/real/setup.sh
 	@python3 tests/real/checks.py $(WEIR)
 	@python3 tests/real/tls.py $(WEIR)
+	@python3 tests/real/metrics.py $(WEIR)
 	$(CARGO) test --profile fast --test memory -- --ignored --test-threads 1
 
 sim:                ## the deterministic simulation: SEED=n replays one, SEEDS=n runs that many

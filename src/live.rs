@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::board::Board;
 use crate::config::model::{self, Config};
@@ -90,6 +91,11 @@ impl LiveWorker {
         at_start: bool,
     ) -> io::Result<Adopted> {
         self.0.adopt_sockets(config, sockets, at_start)
+    }
+
+    #[inline(never)]
+    pub fn come_back_after(&mut self, pause: Duration) {
+        self.0.come_back_after(pause);
     }
 
     #[inline]

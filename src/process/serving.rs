@@ -1,6 +1,7 @@
 //! The loop around a worker, and what belongs to it in every process: the access log.
 
 use std::io;
+use std::time::Duration;
 
 use log::{error, info, warn};
 
@@ -9,6 +10,10 @@ use crate::control::{EXIT_CUT, EXIT_OK};
 use crate::core::text::plural;
 use crate::live::LiveWorker;
 use crate::worker::{ACCESS_LINES_BYTES_MAX, Stage};
+
+/// How soon lines of the access log that could not be written are tried again, where nothing else
+/// happens.
+const ACCESS_RETRY_PERIOD: Duration = Duration::from_millis(50);
 
 /// A worker with its outlets.
 #[derive(Debug)]
@@ -67,6 +72,9 @@ impl Serving {
                 error = progress.error;
                 lost = more_lost;
             }
+        }
+        if waits {
+            self.worker.come_back_after(ACCESS_RETRY_PERIOD);
         }
         if lost > 0 {
             self.worker.lose_access_lines(lost);

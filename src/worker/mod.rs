@@ -150,6 +150,8 @@ pub struct Worker<N: Net> {
     probes_looked_at: u64,
     pause_log: RateLimit,
     control_fired: bool,
+    /// When the next wait is over at the latest.
+    comes_back: Option<Tick>,
     stage: Stage,
     /// How long it goes on accepting once it was asked to stop.
     pre_drain: Duration,
@@ -260,6 +262,7 @@ impl<N: Net> Worker<N> {
             probes_looked_at: 0,
             pause_log: RateLimit::new(LOG_PERIOD_MS),
             control_fired: false,
+            comes_back: None,
             stage: Stage::Serving,
             pre_drain: Duration::ZERO,
             drain_timeout: Duration::ZERO,
@@ -283,6 +286,10 @@ impl<N: Net> Worker<N> {
             Some(self.shared.timers.now)
         } else {
             self.shared.timers.wheel.next()
+        };
+        let until = match self.comes_back.take() {
+            None => until,
+            Some(at) => Some(until.map_or(at, |it| it.min(at))),
         };
         let began = self.shared.timers.now;
         self.shared.board.rest(began, self.usage());
@@ -329,6 +336,11 @@ impl<N: Net> Worker<N> {
         if until > began {
             self.shared.board.add_busy(until.since_ms(began));
         }
+    }
+
+    /// Ends the next wait after `pause`, whatever happens.
+    pub fn come_back_after(&mut self, pause: Duration) {
+        self.comes_back = Some(self.shared.timers.now.after(pause));
     }
 
     /// Whether a control descriptor fired since the last call: signals or finished jobs wait.

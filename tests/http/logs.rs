@@ -728,6 +728,26 @@ fn a_syslog_daemon_that_is_started_again_is_found_again() {
 }
 
 #[test]
+fn lines_that_wait_for_a_daemon_are_sent_though_nothing_happens_any_more() {
+    // More than the kernel keeps for it (net.unix.max_dgram_qlen).
+    const COUNT: usize = 100;
+    let (scratch, web) = (Scratch::new(), Web::named("a"));
+    let path = scratch.file("log");
+    let daemon = daemon_at(&path);
+    let log = to_syslog(Config::pool([web.address()]), &path.display().to_string());
+    let weir = Weir::start(log);
+    let mut client = Client::new(&weir);
+    for number in 0..COUNT {
+        client.get(&format!("/{number}"));
+    }
+    let mut datagram = [0; 9000];
+    for number in 0..COUNT {
+        let count = daemon.recv(&mut datagram).expect("a line comes");
+        assert_eq!(dissected(&datagram[..count]).3, format!("/{number} 200"));
+    }
+}
+
+#[test]
 fn what_a_syslog_daemon_does_not_take_is_lost_and_counted() {
     let (scratch, web) = (Scratch::new(), Web::named("a"));
     let path = scratch.file("log");

@@ -12,18 +12,15 @@ set in the environment.
 
 import os
 import pwd
-import shutil
 import signal
 import smtplib
 import socket
 import struct
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-from stand import HOST, Skip, eventually, find, free_port, output, python_with, sum_up
+from stand import HOST, Skip, eventually, find, free_port, main, output, python_with
 
 CHECKS = 60
 INTERVAL_MS = 200
@@ -53,10 +50,11 @@ class Server:
     check = ""
     host = HOST
 
-    def __init__(self, folder):
+    def __init__(self, program, folder, cleanup):
+        self.program = program
         self.folder = folder
         self.port = free_port()
-        self.log = folder / "log"
+        self.log = folder / "server.log"
         self.process = None
         self.identity = {}
         if os.getuid() == 0 and self.user:
@@ -66,6 +64,12 @@ class Server:
                 raise Skip(f"there is no user {self.user}") from None
             self.identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
             os.chown(folder, entry.pw_uid, entry.pw_gid)
+        cleanup.callback(self.stop)
+
+    def run(self):
+        self.start()
+        provoked = expect_silence(self.program, self)
+        return f"{provoked} lines after careless checks, none after {CHECKS} of weir's"
 
     def spawn(self, *command):
         log = open(self.log, "a")
@@ -73,7 +77,7 @@ class Server:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, **self.identity
         )
 
-    def run(self, *command, **more):
+    def call(self, *command, **more):
         return output(*command, cwd=self.folder, **self.identity, **more)
 
     def start(self):
@@ -116,13 +120,13 @@ class PostgreSQL(Server):
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
         self.bin = str(Path(find("initdb", *map(str, found[-1:]))).resolve().parent)
         data = self.folder / "data"
-        self.run(f"{self.bin}/initdb", "-D", data, "-A", "trust", "-U", "tester")
+        self.call(f"{self.bin}/initdb", "-D", data, "-A", "trust", "-U", "tester")
         options = ["log_connections=on", f"unix_socket_directories={self.folder}", "listen_addresses=127.0.0.1"]
         settings = [part for option in options for part in ("-c", option)]
         self.spawn(f"{self.bin}/postgres", "-D", data, "-p", str(self.port), *settings)
 
     def query(self, host, port):
-        return self.run(f"{self.bin}/psql", "-h", host, "-p", str(port), "-U", "tester", "-Atc", "select 6 * 7", "postgres")
+        return self.call(f"{self.bin}/psql", "-h", host, "-p", str(port), "-U", "tester", "-Atc", "select 6 * 7", "postgres")
 
     def is_ready(self):
         return self.query(str(self.folder), self.port)
@@ -150,7 +154,7 @@ class MariaDB(Server):
         self.host = own_address()
         daemon = find("mariadbd")
         data = self.folder / "data"
-        self.run(find("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal")
+        self.call(find("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal")
         self.socket = self.folder / "socket"
         self.spawn(
             daemon, "--no-defaults", f"--datadir={data}", f"--port={self.port}", f"--socket={self.socket}",
@@ -159,7 +163,7 @@ class MariaDB(Server):
         )
 
     def query(self, text, *where):
-        return self.run(find("mariadb"), "--no-defaults", "-N", *where, "-e", text)
+        return self.call(find("mariadb"), "--no-defaults", "-N", *where, "-e", text)
 
     def as_root(self, text):
         return self.query(text, f"--socket={self.socket}", "--user=root")
@@ -219,7 +223,7 @@ class OpenSSH(Server):
     def start(self):
         daemon = find("sshd")
         key = self.folder / "key"
-        self.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+        self.call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
         if os.getuid() == 0:
             os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
         (self.folder / "config").write_text(
@@ -364,39 +368,5 @@ def expect_silence(program, server):
     return len(provoked)
 
 
-def try_on(program, kind):
-    # Readable for the user that the server runs as.
-    folder = Path(tempfile.mkdtemp(prefix="weir-real-"))
-    folder.chmod(0o755)
-    server = None
-    try:
-        server = kind(folder)
-        server.start()
-        provoked = expect_silence(program, server)
-        print(f"ok       {kind.__name__}: {provoked} lines after careless checks, none after {CHECKS} of weir's")
-        return "ok"
-    except Skip as skip:
-        print(f"skipped  {kind.__name__}: {skip}")
-        return "skipped"
-    except (AssertionError, OSError, subprocess.SubprocessError) as error:
-        print(f"FAILED   {kind.__name__}: {error} {getattr(error, 'stderr', '') or ''}")
-        if server and server.log.exists():
-            print("         its log ends with:", *server.log.read_text(errors="replace").splitlines()[-10:], sep="\n           ")
-        return "failed"
-    finally:
-        if server:
-            server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def main():
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    program = os.path.abspath(sys.argv[1])
-    wanted = sys.argv[2:] or [kind.__name__ for kind in SERVERS]
-    results = [try_on(program, kind) for kind in SERVERS if kind.__name__ in wanted]
-    sum_up("real servers", results)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, "real servers", SERVERS)

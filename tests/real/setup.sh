@@ -12,7 +12,8 @@ have sshd || missing="$missing openssh-server"
 have python3 || missing="$missing python3"
 { python3 -c 'import aiosmtpd' || /usr/bin/python3 -c 'import aiosmtpd'; } >/dev/null 2>&1 ||
     missing="$missing python3-aiosmtpd"
-for program in certbot certutil:libnss3-tools chromium lego openssl pebble testssl:testssl.sh; do
+for program in certbot certutil:libnss3-tools chromium lego openssl pebble prometheus \
+    promtool:prometheus rsyslogd:rsyslog testssl:testssl.sh; do
     have "${program%%:*}" || missing="$missing ${program##*:}"
 done
 # The module is there without what a new environment is filled with.

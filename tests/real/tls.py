@@ -10,21 +10,18 @@ Trials whose programs are not installed are named and counted, and make the test
 ALLOW_SKIPS is set in the environment.
 """
 
-import contextlib
 import json
 import os
 import pwd
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from stand import HOST, Skip, eventually, find, free_port, output, sum_up
+from stand import HOST, Skip, Trial, accepts, end, eventually, expect, find, free_port, main
 
 # Where setup.sh has installed what comes from PyPI.
 PYTHON_FOLDER = Path(__file__).resolve().parents[2] / "target/real/bin"
@@ -97,33 +94,8 @@ PAGE = """<!doctype html><title>trial</title><script>
 PAGE_FINDS = "SAID true,true,true,true,true"
 
 
-class Trial:
-    """What is tried, with a folder and processes of its own."""
-
-    def __init__(self, program, folder, cleanup):
-        self.program = program
-        self.folder = folder
-        self.cleanup = cleanup
-
-    def run(self):
-        """Tries it, and says what came of it."""
-        raise NotImplementedError
-
-    def spawn(self, name, *command, **more):
-        """Starts a program, which is ended with the trial; its log is called NAME.log."""
-        with open(self.folder / f"{name}.log", "w") as log:
-            process = subprocess.Popen(
-                list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, **more
-            )
-        self.cleanup.callback(end, process)
-        return process
-
-    def log(self, name):
-        return (self.folder / f"{name}.log").read_text(errors="replace")
-
-    def call(self, *command, **more):
-        more.setdefault("timeout", 300)
-        return output(*map(str, command), cwd=self.folder, **more)
+class Secured(Trial):
+    """Has certificates, and an application to serve."""
 
     def make_authority(self):
         self.call(
@@ -157,47 +129,12 @@ class Trial:
         eventually("the application serves", lambda: accepts(port))
         return port
 
-    def start_weir(self, text):
-        """Under a supervisor, which alone can read the keys where root starts it."""
-        (self.folder / "weir.yaml").write_text("supervisor: on\nworkers: 2\n" + text)
-        weir = self.spawn("weir", self.program, "-c", "weir.yaml")
-        eventually("weir is ready", lambda: "weir ready" in self.log("weir") or weir.poll() is not None)
-        if weir.poll() is not None:
-            raise AssertionError(f"weir ended with {weir.returncode}")
-        return weir
-
-    def no_complaint(self, weir):
-        """weir ends as it should, and nothing has gone wrong in it."""
-        weir.terminate()
-        if weir.wait(60) != 0 or "panicked" in self.log("weir") or " ERROR " in self.log("weir"):
-            raise AssertionError("weir did not end well")
-
-
-def end(process):
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def accepts(port):
-    socket.create_connection((HOST, port), 5).close()
-    return True
-
-
-def expect(what, condition):
-    if not condition:
-        raise AssertionError(what)
-
 
 def from_pypi(name):
     return find(name, str(PYTHON_FOLDER))
 
 
-class Scanned(Trial):
+class Scanned(Secured):
     """A listener with two kinds of keys, for scanners."""
 
     def start(self):
@@ -298,7 +235,7 @@ class Testssl(Scanned):
         return f"{len(found)} findings, none above LOW but for what a private CA has not"
 
 
-class Redis(Trial):
+class Redis(Secured):
     """In front of a server that knows no TLS; and by name, to one that does."""
 
     def run(self):
@@ -334,7 +271,7 @@ class Redis(Trial):
         return "1 MiB and 20,000 commands at once, TLS ended by weir and handed on by name"
 
 
-class PostgreSQL(Trial):
+class PostgreSQL(Secured):
     """Its own way to TLS begins in plain text, so weir relays it as it does any TCP."""
 
     def run(self):
@@ -438,7 +375,7 @@ class PostgreSQLDirect(PostgreSQL):
         self.call(program, "start", "--name", "trial", "-p", port, *login, *settings, **more)
 
 
-class Acme(Trial):
+class Acme(Secured):
     """A CA that asks weir, and a site whose first certificate is yet to be issued."""
 
     # Where the client leaves its certificates, and their name there.
@@ -597,7 +534,7 @@ def fetch(context, port, name, path):
     return answer.partition(b"\r\n\r\n")[2]
 
 
-class Chromium(Trial):
+class Chromium(Secured):
     """A page, an upload, a form, a download and forty requests at once, over https."""
 
     def browse(self, name, port):
@@ -638,35 +575,5 @@ class Chromium(Trial):
 TRIALS = [Sslyze, Testssl, Redis, PostgreSQL, PostgreSQLDirect, Certbot, Lego, Chromium]
 
 
-def try_on(program, kind):
-    # Readable for the users that the servers run as.
-    folder = Path(tempfile.mkdtemp(prefix="weir-real-"))
-    folder.chmod(0o755)
-    began = time.monotonic()
-    try:
-        with contextlib.ExitStack() as cleanup:
-            said = kind(program, folder, cleanup).run()
-        print(f"ok       {kind.__name__}: {said} ({time.monotonic() - began:.0f} s)", flush=True)
-        return "ok"
-    except Skip as skip:
-        print(f"skipped  {kind.__name__}: {skip}", flush=True)
-        return "skipped"
-    except (AssertionError, LookupError, OSError, ValueError, subprocess.SubprocessError) as error:
-        print(f"FAILED   {kind.__name__}: {error} {getattr(error, 'stderr', '') or ''}", flush=True)
-        for log in sorted(folder.glob("*.log")):
-            print(f"         {log.name} ends with:", *log.read_text(errors="replace").splitlines()[-10:], sep="\n           ")
-        return "failed"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def main():
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    program = os.path.abspath(sys.argv[1])
-    wanted = sys.argv[2:] or [kind.__name__ for kind in TRIALS]
-    sum_up("TLS with real programs", [try_on(program, kind) for kind in TRIALS if kind.__name__ in wanted])
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, "TLS with real programs", TRIALS)
