@@ -64,7 +64,7 @@ pub fn words_within(bytes: Option<u64>) -> usize {
 /// The same where addresses have so many bits.
 fn words_of(bytes: Option<u64>, address_bits: u32) -> usize {
     // The kernel has its part of the few that there are (2 GiB on some machines).
-    let bytes = bytes.or((address_bits <= 32).then_some(1 << 31));
+    let bytes = bytes.or_else(|| (address_bits <= 32).then_some(1 << 31));
     let words = bytes.and_then(|bytes| usize::try_from(bytes / SPACE_SHARE / 8).ok());
     Layout::within(words.unwrap_or(usize::MAX)).words()
 }

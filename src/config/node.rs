@@ -260,9 +260,11 @@ impl Builder {
     /// (<https://yaml.org/type/merge.html>).
     fn merged<E: Error>(&mut self, mut entries: Vec<Entry>) -> Result<Vec<Entry>, E> {
         while let Some(index) = entries.iter().position(|entry| entry.key == MERGE) {
-            let sources = match entries.remove(index).value.value {
-                Value::List(items) => items.into_iter().map(|item| item.value).collect(),
-                value => vec![value],
+            let value = entries.remove(index).value.value;
+            let sources = if let Value::List(items) = value {
+                items.into_iter().map(|item| item.value).collect()
+            } else {
+                vec![value]
             };
             for source in sources {
                 let Value::Map(added) = source else {

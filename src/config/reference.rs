@@ -115,7 +115,7 @@ impl Reader {
 fn key_and_value(words: &'static str) -> Option<(&'static str, &'static str)> {
     let (key, value) = words
         .split_once(": ")
-        .or(words.strip_suffix(':').map(|key| (key, "")))?;
+        .or_else(|| words.strip_suffix(':').map(|key| (key, "")))?;
     let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     key.chars().all(is_key).then_some((key, value))
 }

@@ -47,7 +47,7 @@ pub(super) fn meant(word: &str, is_known: impl Fn(&'static str) -> bool) -> Opti
     let foreign = FOREIGN.iter().find(|(foreign, _)| *foreign == lower);
     let keys = foreign.map_or(&[][..], |(_, keys)| keys);
     let mut keys = keys.iter().copied();
-    keys.find(|key| is_known(*key))
+    keys.find(|key| is_known(key))
         .or_else(|| named(&lower).filter(|_| lower != word))
 }
 

@@ -79,7 +79,7 @@ fn tab(said: &Said<'_>) -> Told {
     let blanks = said.line.len() - said.line.trim_start().len();
     let column = said.line[..blanks].find('\t').map(|index| index + 1);
     // Behind the dash of a list, too.
-    let column = column.or((said.character() == Some('\t')).then_some(said.at.column))?;
+    let column = column.or_else(|| (said.character() == Some('\t')).then_some(said.at.column))?;
     let line = said.at.line;
     let message = "a tab; YAML is indented with spaces alone".to_owned();
     Some((Position { line, column }, message))

@@ -55,7 +55,7 @@ impl Bill {
         let count = workers as u64;
         let waiting = config
             .buffer_memory_bytes
-            .unwrap_or(limits.waiting_bytes(workers)) as u64;
+            .unwrap_or_else(|| limits.waiting_bytes(workers)) as u64;
         let waiting = waiting + waiting / SPARE_PARTS;
         let listening = config.listeners.len() * if is_supervised { workers } else { 0 };
         let each = connections_max(descriptors, listening) as u64;
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!((several.processes, several.clients), (6, 4 * 478));
         assert_eq!(several.wakeups, 10_000 + 400 + 4_000);
         let tls = format!("{LISTEN}tls: {{certificate: c}}\nmax_connections: 1000\n");
-        assert_eq!(bill(&tls, &machine(32), 4096).tls_bytes, 1000 * 20 << 10);
+        assert_eq!(bill(&tls, &machine(32), 4096).tls_bytes, (1000 * 20) << 10);
     }
 
     #[test]
