@@ -1,9 +1,14 @@
 # Builds for other machines, and packages. Included by Makefile.
 
 MACHINE   = $(shell uname -m)
+PACKAGES := target/packages
 CROSS    := sh conf/build/cross.sh
+MUSL_amd64 := x86_64
+MUSL_arm64 := aarch64
+HOST_ARCH = $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
+ARCH     ?= $(HOST_ARCH)
 
-.PHONY: static cross cross-check
+.PHONY: static cross cross-check deb deb-check
 
 static:             ## build a program that needs no library: target/cross/$(uname -m)-unknown-linux-musl
 	@$(CROSS) $(MACHINE) $(OPTIONS)
@@ -13,3 +18,16 @@ cross:              ## the same for TARGET=aarch64|armv7|armv6|i686|riscv64|x86_
 
 cross-check:        ## what `make cross` has built serves, decrypts, reloads and drains, by qemu-user
 	@python3 tests/real/cross.py target/cross/*/release/weir
+
+# For this machine with its C library, for another one static.
+deb:                ## make a Debian package: ARCH=amd64|arm64
+ifeq ($(ARCH),$(HOST_ARCH))
+	@$(MAKE) build
+	@sh conf/debian/build.sh $(ARCH) $(MACHINE)-unknown-linux-gnu $(WEIR) $(PACKAGES)
+else
+	@program=$$($(CROSS) $(MUSL_$(ARCH))) && \
+	sh conf/debian/build.sh $(ARCH) $(MUSL_$(ARCH))-unknown-linux-musl $$program $(PACKAGES)
+endif
+
+deb-check: build    ## install, upgrade, take back and purge the package in a Debian of its own, as root
+	@sh tests/real/deb.sh $(WEIR) $(MACHINE)-unknown-linux-gnu
