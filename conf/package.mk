@@ -8,7 +8,7 @@ MUSL_arm64 := aarch64
 HOST_ARCH = $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
 ARCH     ?= $(HOST_ARCH)
 
-.PHONY: static cross cross-check deb deb-check
+.PHONY: static cross cross-check deb deb-check dist image
 
 static:             ## build a program that needs no library: target/cross/$(uname -m)-unknown-linux-musl
 	@$(CROSS) $(MACHINE) $(OPTIONS)
@@ -31,3 +31,14 @@ endif
 
 deb-check: build    ## install, upgrade, take back and purge the package in a Debian of its own, as root
 	@sh tests/real/deb.sh $(WEIR) $(MACHINE)-unknown-linux-gnu
+
+dist:               ## target/dist: sources, programs of `make cross`, SHA256SUMS, lists of components
+	@sh conf/build/dist.sh target/dist
+
+# Whoever makes images here; IMAGE_TOOL=docker says another one.
+IMAGE_TOOL ?= $(shell command -v podman || command -v docker || echo podman)
+
+image:              ## make a container image of the static program, weir:latest, with podman or docker
+	@program=$$($(CROSS) $(MACHINE)) && rm -rf target/image && mkdir -p target/image && \
+	cp $$program conf/container/weir.yaml conf/container/Containerfile target/image
+	$(IMAGE_TOOL) build -t weir:latest -f target/image/Containerfile target/image

@@ -1,0 +1,40 @@
+#!/bin/sh
+# What is released: dist.sh FOLDER. The sources of HEAD; an archive for each program of `make cross`,
+# which `make install-files WEIR=weir` installs from; the packages of `make deb`; the components
+# (CycloneDX); and SHA256SUMS of all.
+set -eu
+umask 022
+cd "$(dirname "$0")/../.."
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+folder=$1
+rm -rf "$folder"
+mkdir -p "$folder"
+epoch=$(git log -1 --format=%ct)
+
+# pack NAME FOLDER: the same files make the same archive.
+pack() {
+    tar -C "$2" --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner -cf - "$1" |
+        gzip -9n >"$folder/$1.tar.gz"
+}
+
+git archive --format=tar --prefix="weir-$version/" HEAD | gzip -9n >"$folder/weir-$version.tar.gz"
+for program in target/cross/*/release/weir; do
+    if [ ! "$program" -nt Cargo.toml ]; then
+        echo "dist: $program is older than Cargo.toml, and left out" >&2
+        continue
+    fi
+    target=${program#target/cross/}
+    name=weir-$version-${target%%/*}
+    work=$(mktemp -d)
+    git archive --format=tar --prefix="$name/" HEAD Makefile README.md CHANGELOG.md SECURITY.md \
+        LICENSE-MIT LICENSE-APACHE conf docs | tar -xf - -C "$work"
+    cp "$program" "$work/$name/weir"
+    python3 conf/build/components.py licences "${target%%/*}" >"$work/$name/licences.txt"
+    pack "$name" "$work"
+    rm -rf "$work"
+done
+cp target/packages/weir_"$version"_*.deb "$folder" 2>/dev/null || true
+python3 conf/build/components.py sbom "$(uname -m)-unknown-linux-musl" >"$folder/weir-$version.cdx.json"
+(cd "$folder" && sha256sum -- * >SHA256SUMS)
+cat "$folder/SHA256SUMS"
