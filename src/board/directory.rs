@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::cells::{CELLS_MAX, Counted, CountedBackends, SHARED_WORDS, UNIT, Width};
 use super::layout::Layout;
@@ -16,6 +16,7 @@ use super::{Board, Column};
 use crate::core::backend::Service;
 use crate::core::key::bytes_key;
 use crate::core::table::Table;
+use crate::sys::word::AtomicU64;
 
 /// More names than there is room for, those counted that are still in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,12 +7,13 @@
 //! of: whoever reads only that can add up the rows of a board that has more or wider columns than
 //! its own.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::cells::{CELLS_MAX, SHARED_WORDS, UNIT, Width};
 use super::rings::RingSize;
 use crate::core::http::oddity::Oddity;
 use crate::core::table::Table;
+use crate::sys::word::AtomicU64;
 
 /// Names of a shared board, at most.
 pub const NAMES_MAX: usize = 4096;

@@ -6,11 +6,12 @@
 //! load is read after its note, so it is at least as new as that; that it may be newer does no
 //! harm, as nobody counts notes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::cells::RowCell;
 use super::layout::{NOTE_WORDS, NOTES_AT};
 use super::{BackendColumn, Board};
+use crate::sys::word::AtomicU64;
 
 /// Notes that a word has room for: numbers of columns need 13 bits.
 const NOTES_PER_WORD: u64 = 4;

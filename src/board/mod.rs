@@ -24,7 +24,7 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::core::backend::Service;
 use crate::core::histogram::{Histogram, bucket_of};
@@ -51,6 +51,8 @@ pub use layout::{NAMES_MAX, ROWS_MAX};
 pub use loads::NotesRead;
 pub(crate) use rings::Keep;
 pub use rows::{Bounds, RowState, Usage};
+
+pub(crate) use crate::sys::word::AtomicU64;
 
 /// Words that a shared board needs in an address space of so many bytes, of which it leaves most
 /// to others: fewer than the most of them have fewer names and rows.

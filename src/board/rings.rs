@@ -5,10 +5,11 @@
 //! written and afterwards tells its number and length, so that a reader takes whole entries only,
 //! and leaves those out that somebody died in.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 
 use super::Board;
 use crate::core::decision::{DECISION_WORDS, DecisionWords};
+use crate::sys::word::AtomicU64;
 
 /// Which ring keeps a decision, so that what there is much of does not push out what is rare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What the rows of a board say of their workers, and what remains of those that have died.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 
 use super::cells::{BackendWord, RowCell, Width, Word as _};
 use super::directory::Location;
@@ -11,6 +11,7 @@ use crate::core::lease::{FREE, Holder, Term};
 use crate::core::table::Table;
 use crate::core::time::Tick;
 use crate::sys::shm::Mapping;
+use crate::sys::word::AtomicU64;
 
 /// What a row says of its worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -19,7 +19,11 @@ pub use crate::core::keepalive::Keepalive;
 pub use crate::core::proxy_header::Version as ProxyVersion;
 
 /// The most workers: twice as many have a row on the board while the binary is replaced.
-pub const WORKERS_MAX: usize = 60;
+pub const WORKERS_MAX: usize = if IS_ONE_PROCESS { 1 } else { 60 };
+
+/// Whether this build serves as a single process only, as it has no words that several may count
+/// in ([`crate::sys::word`]).
+pub const IS_ONE_PROCESS: bool = cfg!(not(target_has_atomic = "64"));
 
 /// Everything one worker needs.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,7 @@ use super::compile::Compiler;
 use super::defaults;
 use super::forwarded_fields::forwarded_fields;
 use super::key::{Home, Key, key, later, mapping, or_off, unwritten};
-use super::model::{Config, WORKERS_MAX};
+use super::model::{Config, IS_ONE_PROCESS, WORKERS_MAX};
 use super::node::{Entry, Node};
 use super::section::Section;
 use super::timeouts::Given;
@@ -75,6 +75,7 @@ pub(super) static BUFFERS: &[Key<Config>] = &[
 
 const SUPERVISOR: &[(&str, bool)] = &[("on", true), ("auto", false)];
 const WHEN_SUPERVISOR_DIES: &[(&str, bool)] = &[("serve", false), ("stop", true)];
+const ONE_PROCESS: &str = "weir is one process on a machine without 64-bit atomics";
 const LOG_LEVELS: &[(&str, log::LevelFilter)] = &[
     ("off", log::LevelFilter::Off),
     ("error", log::LevelFilter::Error),
@@ -85,11 +86,21 @@ const LOG_LEVELS: &[(&str, log::LevelFilter)] = &[
 ];
 
 fn workers(node: &Node) -> Read<Option<usize>> {
-    or_word("auto", integer(1..=WORKERS_MAX as i128))(node)
+    let read = or_word("auto", integer(1..=WORKERS_MAX as i128))(node);
+    read.map_err(|must| {
+        if IS_ONE_PROCESS {
+            return format!("{must}, as {ONE_PROCESS}");
+        }
+        must
+    })
 }
 
 fn supervisor(node: &Node) -> Read<bool> {
-    or_word("auto", values::on)(node).map(|on| on.is_some())
+    let is_on = or_word("auto", values::on)(node)?.is_some();
+    if is_on && IS_ONE_PROCESS {
+        return Err(format!("auto, as {ONE_PROCESS}"));
+    }
+    Ok(is_on)
 }
 
 fn stats_interval(node: &Node) -> Read<Option<Duration>> {

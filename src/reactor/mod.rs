@@ -403,7 +403,10 @@ pub fn machine_now() -> Tick {
     machine_moment().tick()
 }
 
-#[allow(clippy::useless_conversion, reason = "nanoseconds are shorter where words are")]
+#[allow(
+    clippy::useless_conversion,
+    reason = "nanoseconds are shorter where words are"
+)]
 fn machine_moment() -> Moment {
     let now = clock_gettime(ClockId::Monotonic);
     // It begins at 0 and never goes back.

@@ -42,3 +42,4 @@ mod syscalls;
 pub mod syslog;
 pub mod terminal;
 pub mod unacknowledged;
+pub mod word;

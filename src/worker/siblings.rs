@@ -5,9 +5,9 @@
 //! that others should know; if so the worker adopts all of it before it does anything else. A
 //! worker on its own is a machine of one, and has nobody whose loads it could look at.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 
-use crate::board::{BackendCell, BackendColumn, BackendWord, Board, UpstreamWord};
+use crate::board::{AtomicU64, BackendCell, BackendColumn, BackendWord, Board, UpstreamWord};
 use crate::core::backend::{BackendId, Service};
 use crate::core::balance::Algorithm;
 use crate::core::finding::{EjectedUntil, Finding, Reason};
