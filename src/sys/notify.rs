@@ -84,7 +84,8 @@ impl Notify {
     /// As [`Notify::ready`].
     pub fn reloading(&self) -> io::Result<()> {
         let now = clock_gettime(ClockId::Monotonic);
-        let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
+        #[allow(clippy::useless_conversion, reason = "it has 32 bits on MIPS")]
+        let microseconds = now.tv_sec * 1_000_000 + i64::from(now.tv_nsec) / 1_000;
         self.send(&format!(
             "RELOADING=1\nMONOTONIC_USEC={microseconds}\nSTATUS=reloading\n"
         ))
