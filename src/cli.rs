@@ -229,7 +229,7 @@ fn build() -> String {
 ///
 /// # Errors
 /// One line that says what is wrong and how to find out what is right.
-pub fn parse(arguments: &[String]) -> Result<Command, String> {
+pub fn parse(arguments: &[String], is_verb: fn(&str) -> bool) -> Result<Command, String> {
     let hint = |message: String| format!("weir: {message}; try `weir --help`");
     let mut arguments = arguments;
     let mut resume = None;
@@ -276,7 +276,7 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
     if let Some(extra) = matches.free.first() {
         return Err(hint(format!(
             "unexpected argument `{extra}`{}",
-            meant_by(extra)
+            meant_by(extra, is_verb)
         )));
     }
     let config = matches
@@ -342,7 +342,7 @@ fn help(word: &str) -> Result<String, String> {
 
 /// How to say what was most likely meant by a word.
 #[cold]
-fn meant_by(word: &str) -> String {
+fn meant_by(word: &str, is_verb: fn(&str) -> bool) -> String {
     let is_file = word.ends_with(".yaml") || word.ends_with(".yml") || word.contains('/');
     match word {
         _ if is_file => format!("; a file is named with `-c {word}`"),
@@ -350,7 +350,7 @@ fn meant_by(word: &str) -> String {
         "version" => format!("; it is had with `weir --{word}`"),
         "start" | "run" | "serve" => "; weir serves without such a word".to_owned(),
         "check" | "test" => "; a file is checked with `weir -t`".to_owned(),
-        _ if crate::ctl::is_verb(word) => format!("; try `weir ctl {word}`"),
+        _ if is_verb(word) => format!("; try `weir ctl {word}`"),
         _ if Order::from_word(word).is_some() => format!("; try `weir -s {word} -p PID_FILE`"),
         _ => String::new(),
     }
@@ -375,6 +375,7 @@ mod tests {
                 .split_whitespace()
                 .map(str::to_owned)
                 .collect::<Vec<_>>(),
+            |word| word == "drain",
         )
     }
 

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         .skip(1)
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    match cli::parse(&arguments) {
+    match cli::parse(&arguments, ctl::is_verb) {
         Err(message) => {
             eprintln!("{message}");
             ExitCode::from(EXIT_USAGE)

@@ -87,7 +87,7 @@ fn every_command_line_of_weir_in_a_document_is_one() {
             let command = command.split(" #").next().unwrap_or_default();
             let words = command.split_whitespace().take_while(|word| *word != "&");
             let words: Vec<String> = words.map(str::to_owned).collect();
-            let parsed = cli::parse(&words);
+            let parsed = cli::parse(&words, weir::ctl::is_verb);
             assert!(parsed.is_ok(), "{name}: weir {command}: {parsed:?}");
             tried += 1;
         }

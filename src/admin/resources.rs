@@ -96,7 +96,7 @@ type Known = (&'static str, &'static [&'static str]);
 const ACTIONS: [Known; 13] = [
     ("/reload", &["reset"]),
     ("/reopen", &[]),
-    ("/upgrade", &[]),
+    ("/upgrade", &["verdict"]),
     ("/quit", &[]),
     ("/stop", &[]),
     ("/drain", &["target"]),

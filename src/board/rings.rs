@@ -51,10 +51,12 @@ impl Keep {
 pub(super) struct RingSize(usize);
 
 impl RingSize {
-    /// That of a board with so many rows: boards of few rows are for where addresses are few.
+    /// That of a board with so many rows: boards of few rows are for where addresses are few, and
+    /// more of them are needed for sessions.
     pub(super) const fn of(rows: usize) -> Self {
         match rows {
-            2..=64 => Self(40),
+            2..=32 => Self(8),
+            33..=64 => Self(40),
             _ => Self(160),
         }
     }

@@ -256,8 +256,8 @@ impl Builder {
         }
     }
 
-    /// Entries with those of the mappings that stand under `<<` behind them, unless the key is there
-    /// (<https://yaml.org/type/merge.html>).
+    /// Entries with those of the mappings that stand under `<<` behind them, unless the key is
+    /// there (<https://yaml.org/type/merge.html>).
     fn merged<E: Error>(&mut self, mut entries: Vec<Entry>) -> Result<Vec<Entry>, E> {
         while let Some(index) = entries.iter().position(|entry| entry.key == MERGE) {
             let value = entries.remove(index).value.value;

@@ -1,6 +1,6 @@
-//! What conf/reference.yaml says of each key, for `weir --help KEY` and the man page. The file is the
-//! one place where keys are explained: a test holds it to the tables of keys, and its values to the
-//! defaults.
+//! What conf/reference.yaml says of each key, for `weir --help KEY` and the man page. The file is
+//! the one place where keys are explained: a test holds it to the tables of keys, and its values to
+//! the defaults.
 
 use std::fmt;
 
@@ -171,23 +171,23 @@ mod tests {
             ),
             (
                 "health_check.fast_interval",
-                "upstreams.NAME.health_check.fast_interval: 1s\n    while a change is under way; not \
-                 above the interval\n",
+                "upstreams.NAME.health_check.fast_interval: 1s\n    while a change is under way; \
+                 not above the interval\n",
             ),
             (
                 "listeners.routes.strip_prefix",
-                "listeners[].routes[].strip_prefix: false\n    whether the prefix is cut off before \
-                 forwarding\n",
+                "listeners[].routes[].strip_prefix: false\n    whether the prefix is cut off \
+                 before forwarding\n",
             ),
             (
                 "read",
-                "admin.read: auto\n    who may look over TCP: open, token, or auto: open on loopback \
-                 only\n",
+                "admin.read: auto\n    who may look over TCP: open, token, or auto: open on \
+                 loopback only\n",
             ),
             (
                 "request_id",
-                "listeners[].request_id: off\n    the field that tells backends a request's id, such as \
-                 X-Request-ID; that of trusted_proxies is taken, any other replaced\n",
+                "listeners[].request_id: off\n    the field that tells backends a request's id, \
+                 such as X-Request-ID; that of trusted_proxies is taken, any other replaced\n",
             ),
             ("body_", ""),
         ];

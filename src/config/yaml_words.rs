@@ -90,8 +90,8 @@ fn quote(said: &Said<'_>) -> Told {
         return Some((began, "the quote that begins here is not closed".to_owned()));
     }
     if said.has("while parsing a quoted scalar") && said.has("escape") {
-        let message = "in double quotes `\\` begins an escape, such as \\n; write `\\\\`, or put the \
-                       value in single quotes";
+        let message = "in double quotes `\\` begins an escape, such as \\n; write `\\\\`, or put \
+                       the value in single quotes";
         return Some((said.at, message.to_owned()));
     }
     let (began, closed) = quote_over_lines(said.text, said.at.line)?;

@@ -36,8 +36,8 @@ pub(crate) fn listen_at(settings: &Settings, address: &Address) -> Result<Listen
     })
 }
 
-/// Warns of ports that somebody has already. Of the same user, that shares the connections, which is
-/// meant where each process has a CPU, and refused where both have one pid file.
+/// Warns of ports that somebody has already. Of the same user, that shares the connections, which
+/// is meant where each process has a CPU, and refused where both have one pid file.
 pub(crate) fn warn_of_others(args: &Args, listeners: &[Settings]) {
     if args.cpu.is_some() || args.pid_file.is_some() {
         return;

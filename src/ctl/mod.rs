@@ -10,5 +10,5 @@ mod verbs;
 mod why;
 
 pub use order::order;
-pub(crate) use verbs::is_verb;
+pub use verbs::is_verb;
 pub use verbs::run;

@@ -160,7 +160,7 @@ const VERBS: &[Verb] = &[
 ];
 
 /// Whether something is done by that name.
-pub(crate) fn is_verb(word: &str) -> bool {
+pub fn is_verb(word: &str) -> bool {
     VERBS.iter().any(|verb| verb.name == word)
 }
 

@@ -41,8 +41,8 @@ impl fmt::Display for PemFault {
 }
 
 /// What is said where TLS is asked of a weir that has none.
-pub const ABSENT: &str = "this weir was built without TLS (cargo feature `tls`), so that `tls` cannot \
-                          be had: take a build with it, or leave the key out";
+pub const ABSENT: &str = "this weir was built without TLS (cargo feature `tls`), so that `tls` \
+                          cannot be had: take a build with it, or leave the key out";
 
 /// What is wrong with a certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
