@@ -13,7 +13,7 @@ ARCH     ?= $(HOST_ARCH)
 static:             ## build a program that needs no library: target/cross/$(uname -m)-unknown-linux-musl
 	@$(CROSS) $(MACHINE) $(OPTIONS)
 
-cross:              ## the same for TARGET=aarch64|armv7|armv6|i686|riscv64|x86_64: OPTIONS=--no-default-features
+cross:              ## the same for TARGET=aarch64|armv7|armv6|i686|mipsel|riscv64|x86_64: OPTIONS=--no-default-features
 	@$(CROSS) $(or $(TARGET),$(error which? TARGET=aarch64)) $(OPTIONS)
 
 cross-check:        ## what `make cross` has built serves, decrypts, reloads and drains, by qemu-user

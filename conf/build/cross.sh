@@ -16,7 +16,11 @@ armv7) target=armv7-unknown-linux-musleabihf cc=arm-linux-gnueabihf-gcc ;;
 # Without a unit for floating point, so that it runs on each of them.
 armv6) target=arm-unknown-linux-musleabi cc=arm-linux-gnueabi-gcc flags="-march=armv6 -marm" ;;
 i686) target=i686-unknown-linux-musl cc=i686-linux-gnu-gcc ;;
-mipsel) target=mipsel-unknown-linux-musl cc=mipsel-linux-gnu-gcc flags="-msoft-float" ;;
+mipsel)
+    target=mipsel-unknown-linux-musl cc=mipsel-linux-gnu-gcc flags="-msoft-float"
+    # musl counts seconds in 64 bits since 1.2; the crate of its types does so when it is told.
+    export RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1
+    ;;
 riscv64) target=riscv64gc-unknown-linux-musl cc=riscv64-linux-gnu-gcc ;;
 x86_64) target=x86_64-unknown-linux-musl cc=x86_64-linux-gnu-gcc ;;
 *) echo "cross: no such target: $name; see the head of $0" >&2; exit 2 ;;
