@@ -90,7 +90,7 @@ install-files:
 	install -m 755 $(WEIR) $(DESTDIR)$(PREFIX)/sbin/weir
 	install -m 644 conf/*.yaml README.md $(SHARED)/weir
 	install -m 644 README.md CHANGELOG.md LICENSE-* $(wildcard SECURITY.md) $(DOCS)
-	install -m 644 docs/*.md $(DOCS)/docs
+	install -m 644 docs/*.md docs/*.svg $(DOCS)/docs
 	for page in $(wildcard docs/man/*.[58]); do \
 	    install -D -m 644 $$page $(SHARED)/man/man$${page##*.}/$${page##*/} || exit 1; \
 	done
