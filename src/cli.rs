@@ -375,7 +375,7 @@ mod tests {
                 .split_whitespace()
                 .map(str::to_owned)
                 .collect::<Vec<_>>(),
-            |word| word == "drain",
+            |word| matches!(word, "reload" | "status"),
         )
     }
 
