@@ -424,11 +424,11 @@ fn workers_that_have_lost_their_supervisor_are_found_and_ended() {
         let workers = orphan(&mut ordered);
         let reload = ordered.order("reload");
         assert_eq!(reload.code, Some(3), "{reload:?}");
-        assert!(reload.stderr.contains("3 workers of it serve on"));
+        assert!(reload.stderr.contains("workers of it (3) serve on"));
         assert_eq!(ask(&mut ordered.machine.connect()), "A");
         let ended = ordered.order(word);
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(ended.stderr.contains("the 3 workers of it have ended"));
+        assert!(ended.stderr.contains("its workers (3) have ended"));
         assert!(workers.iter().all(has_ended));
         assert_eq!(ordered.order(word).code, Some(3));
     }
