@@ -109,6 +109,8 @@ pub(crate) enum Reply {
     Done(String),
     /// It was not, and why.
     Refused(String),
+    /// It was not begun, as too many others are under way; in words.
+    Crowded(String),
     /// It was to be told, as JSON.
     Told(String),
 }
@@ -117,13 +119,14 @@ impl Reply {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Done(_) | Self::Told(_) => 200,
+            Self::Crowded(_) => 503,
             Self::Refused(_) => 409,
         }
     }
 
     pub(crate) fn text(&self) -> &str {
         match self {
-            Self::Done(text) | Self::Refused(text) | Self::Told(text) => text,
+            Self::Done(text) | Self::Refused(text) | Self::Crowded(text) | Self::Told(text) => text,
         }
     }
 }

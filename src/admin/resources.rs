@@ -398,7 +398,7 @@ pub(crate) fn show_page(shows_rows: bool) -> Answer {
 pub(crate) fn reply(reply: &Reply, accept: &str) -> Answer {
     match reply {
         Reply::Told(json) => Answer::whole(200, JSON, json.clone().into_bytes()),
-        Reply::Done(_) | Reply::Refused(_) => {
+        Reply::Done(_) | Reply::Refused(_) | Reply::Crowded(_) => {
             mistake(reply.status(), reply.text(), accept.contains(JSON))
         }
     }

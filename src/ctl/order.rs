@@ -19,6 +19,8 @@ pub fn order(word: &str, socket: &Path, pid: u32, limit: Duration) -> AtDoor {
     let target = format!("/{word}");
     match client::ask_within(stream, Method::Post, &target, limit) {
         Ok(Answer { status: 200, body }) => AtDoor::Done(line(&body)),
+        // It has not been begun, and there is the other way.
+        Ok(Answer { status: 503, .. }) => AtDoor::Shut,
         Ok(Answer { body, .. }) => AtDoor::Refused(line(&body)),
         Err(Failure::Late) => AtDoor::Late,
         Err(Failure::NotRunning(_) | Failure::Broken(_)) => AtDoor::Shut,

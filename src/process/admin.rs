@@ -115,7 +115,7 @@ impl Attendant {
         let ticket = errand.ticket;
         if send(&self.channel, &AdminReport::Errand(errand), &[]).is_err() {
             let words = "weir has too much to do at the moment; try again".to_owned();
-            self.reply(ticket, &Reply::Refused(words));
+            self.reply(ticket, &Reply::Crowded(words));
         }
     }
 

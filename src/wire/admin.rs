@@ -73,7 +73,7 @@ choices! {
         12 = ShowSessions { filter, count_max },
     }
     Change { 0 = Drain, 1 = Disable, 2 = Enable, 3 = Weight { weight } }
-    Reply { 0 = Done(text), 1 = Refused(text), 2 = Told(text) }
+    Reply { 0 = Done(text), 1 = Refused(text), 2 = Told(text), 3 = Crowded(text) }
     AdminOrder {
         0 = Begin { rules, quiet, sandbox }, 1 = Outline(outline), 2 = Facts(facts),
         3 = Reply { ticket, reply }, 4 = LogLevel(level),
