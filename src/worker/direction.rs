@@ -371,10 +371,7 @@ impl<N: Net> Direction<N> {
 fn room<N: Net>(source: &Endpoint<N>, io: &IoSpace<N>) -> usize {
     let buffers = &io.buffers;
     let wanted = buffers.capacity_bytes().min(io.scratch.len());
-    match buffers.readable(wanted) {
-        0 => source.readable_of_kept(wanted),
-        room => room,
-    }
+    source.readable(buffers.readable(wanted), wanted)
 }
 
 /// How many bytes a target took, by what a write found.

@@ -573,10 +573,18 @@ impl<N: Net> Endpoint<N> {
         self.layer.is_some() && self.kept().received() > 0
     }
 
-    /// How much of `wanted` may be read though there is no memory for more: what its layer keeps
-    /// of what came needs none.
+    /// How much of `wanted` may be read where there is memory for `room`. Without any it is what
+    /// its layer keeps of what came, which needs none.
+    #[inline]
+    pub(crate) fn readable(&self, room: usize, wanted: usize) -> usize {
+        match room {
+            0 => self.readable_of_kept(wanted),
+            room => room,
+        }
+    }
+
     #[cold]
-    pub(crate) fn readable_of_kept(&self, wanted: usize) -> usize {
+    fn readable_of_kept(&self, wanted: usize) -> usize {
         self.kept().received().min(wanted)
     }
 

@@ -99,10 +99,7 @@ impl<N: Net> Parts<'_, N> {
             .head_bytes_max
             .min(scratch.len());
         let room = wanted.min(shared.io.request_room(!self.http.input.is_empty()));
-        let room = match room {
-            0 => self.client.readable_of_kept(wanted),
-            room => room,
-        };
+        let room = self.client.readable(room, wanted);
         if room == 0 {
             shared.io.is_short = true;
             return Next::Turn(Turn::Sleep);

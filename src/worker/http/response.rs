@@ -104,10 +104,8 @@ impl<N: Net> Parts<'_, N> {
         };
         // With a head before it, a body part of a buffer's size still fits.
         let endpoint = shared.connections.endpoint_mut(connection);
-        let room = match shared.io.buffers.readable(scratch.len()) {
-            0 => endpoint.readable_of_kept(scratch.len()),
-            room => room,
-        };
+        let room = shared.io.buffers.readable(scratch.len());
+        let room = endpoint.readable(room, scratch.len());
         if room == 0 {
             shared.io.is_short = true;
             return Continue(false);

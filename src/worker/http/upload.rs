@@ -179,16 +179,12 @@ impl<N: Net> Parts<'_, N> {
             Framing::None | Framing::Chunked | Framing::UntilClose => {
                 let account = shared.io.buffers.account();
                 let room = account.room(Purpose::Input);
-                CHUNKED_READ_BYTES.min(match room {
-                    0 => self.client.readable_of_kept(CHUNKED_READ_BYTES),
-                    room => room,
-                })
+                CHUNKED_READ_BYTES.min(self.client.readable(room, CHUNKED_READ_BYTES))
             }
         };
-        let room = match shared.io.buffers.readable(wanted.min(scratch.len())) {
-            0 => self.client.readable_of_kept(wanted.min(scratch.len())),
-            room => room,
-        };
+        let wanted = wanted.min(scratch.len());
+        let room = shared.io.buffers.readable(wanted);
+        let room = self.client.readable(room, wanted);
         if room == 0 {
             shared.io.is_short = true;
             return Continue(false);
