@@ -2,6 +2,7 @@
 //! the place of the mistake: the reader tells where it noticed, which may be the end of the file.
 
 use super::problem::Position;
+use crate::core::text::plural;
 
 /// The reader's message and place, or better ones.
 pub(super) fn in_words(text: &str, at: Position, message: String) -> (Position, String) {
@@ -265,8 +266,7 @@ fn levels_above(said: &Said<'_>) -> Vec<usize> {
 }
 
 fn spaces(count: usize) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} space{plural}")
+    format!("{count} space{}", plural(count == 1))
 }
 
 /// `0, 2 or 4`.

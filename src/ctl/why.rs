@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_yaml::Value;
 
+use crate::core::text::plural;
 use crate::ctl::tables::{Table, bytes};
 
 /// What weir says of them: the latest at length, and if there are more, all in a table.
@@ -85,10 +86,10 @@ fn one(it: &Value) -> String {
     }
     if let Some(rule) = said("rule") {
         let members = count("members");
-        let plural = if members == 1 { "" } else { "s" };
+        let s = plural(members == 1);
         let _ = match said("backend") {
-            Some(_) => write!(text, "\n  picked by  {rule}, of {members} backend{plural}"),
-            None => write!(text, "\n  picked     none of {members} backend{plural}"),
+            Some(_) => write!(text, "\n  picked by  {rule}, of {members} backend{s}"),
+            None => write!(text, "\n  picked     none of {members} backend{s}"),
         };
     }
     left_out(it, &mut text);
