@@ -50,6 +50,7 @@ pub use directory::hash as name_key;
 pub use layout::{NAMES_MAX, ROWS_MAX};
 pub use loads::NotesRead;
 pub(crate) use rings::Keep;
+pub use rings::RINGS_BYTES_MAX;
 pub use rows::{Bounds, RowState, Usage};
 
 pub(crate) use crate::sys::word::AtomicU64;

@@ -46,6 +46,9 @@ impl Keep {
     }
 }
 
+/// The most that the rings of a process take, in bytes.
+pub const RINGS_BYTES_MAX: usize = RingSize::of(1).words() * 8;
+
 /// Entries of the smallest ring of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RingSize(usize);

@@ -3,27 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::board::RINGS_BYTES_MAX;
 use crate::cli::Args;
 use crate::config::model::Config;
 use crate::control::{connections_max, is_supervised, workers_wanted};
-use crate::core::memory_limit::MemoryLimits;
+use crate::core::access_log::PENDING_BYTES_MAX;
+use crate::core::handshake::HANDSHAKES_MAX;
+use crate::core::memory_limit::{CONNECTION_BYTES, MemoryLimits, SPARE_PARTS};
 use crate::core::text::plural;
 
 /// Of a process at its start.
 const PROCESS_BYTES: u64 = 2 << 20;
-/// Of a client in the tables of its process, their growing included.
-const CLIENT_BYTES: u64 = 1 << 10;
 /// Of one end that is encrypted, once its handshake is over, and of a handshake besides.
 const TLS_END_BYTES: u64 = 4 << 10;
 const HANDSHAKE_BYTES: u64 = 16 << 10;
-const HANDSHAKES_MAX: u64 = 4096;
-/// The requests that `weir ctl why` tells of, and lines of the access log that wait.
-const KEPT_REQUESTS_BYTES: u64 = 240 << 10;
-const ACCESS_LINES_BYTES: u64 = 1 << 20;
 const BACKEND_BYTES: u64 = 2 << 10;
 const DESCRIPTORS_MAX: u64 = 1 << 20;
-/// Spare buffers beside those that are lent, of what may be lent.
-const SPARE_PARTS: u64 = 16;
 /// How often a supervisor looks after its workers in a thousand seconds.
 const LOOKS: u64 = 10_000;
 
@@ -56,14 +51,16 @@ impl Bill {
         let waiting = config
             .buffer_memory_bytes
             .unwrap_or_else(|| limits.waiting_bytes(workers)) as u64;
-        let waiting = waiting + waiting / SPARE_PARTS;
+        let waiting = waiting + waiting / SPARE_PARTS as u64;
         let listening = config.listeners.len() * if is_supervised { workers } else { 0 };
         let each = connections_max(descriptors, listening) as u64;
         let clients = config.connections_max.map_or(each * count, |it| it as u64);
         let backends: usize = config.upstreams.iter().map(|it| it.backends.len()).sum();
-        let lines = config.access_log.as_ref().map_or(0, |_| ACCESS_LINES_BYTES);
+        let lines = config.access_log.as_ref().map_or(0, |_| PENDING_BYTES_MAX);
         let ends = encrypted_ends(config);
-        let handshakes = clients.min(HANDSHAKES_MAX * count) * HANDSHAKE_BYTES;
+        let handshakes = clients.min(HANDSHAKES_MAX as u64 * count) * HANDSHAKE_BYTES;
+        // What `weir ctl why` tells of, and lines of the access log that wait.
+        let kept = (RINGS_BYTES_MAX + lines) as u64;
         let reserved = descriptors.saturating_sub(each * 2);
         Self {
             workers: count,
@@ -73,8 +70,8 @@ impl Bill {
             descriptors: clients.div_ceil(count) * 2 + reserved,
             descriptors_limit: descriptors,
             waiting_bytes: waiting * count,
-            sessions_bytes: clients * CLIENT_BYTES,
-            tables_bytes: (KEPT_REQUESTS_BYTES + lines + backends as u64 * BACKEND_BYTES) * count,
+            sessions_bytes: clients * CONNECTION_BYTES,
+            tables_bytes: (kept + backends as u64 * BACKEND_BYTES) * count,
             tls_bytes: ends * (clients * TLS_END_BYTES + handshakes),
             wakeups: wakeups(config, is_supervised),
         }

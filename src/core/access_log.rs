@@ -28,6 +28,9 @@ use crate::core::request_id::RequestId;
 pub(crate) use escape::VALUE_BYTES_MAX;
 pub use escape::push_rfc3339;
 
+/// Lines that wait for their writer, in bytes; what does not fit is dropped and counted.
+pub const PENDING_BYTES_MAX: usize = 1024 * 1024;
+
 /// The status of a request whose client left before an answer had begun, as nginx logs it: it is
 /// sent to nobody.
 pub(crate) const CLIENT_LEFT: u16 = 499;

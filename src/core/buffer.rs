@@ -4,6 +4,7 @@
 //! first, so a relay that keeps up never touches the pool.
 
 use crate::core::account::{Account, Purpose};
+use crate::core::memory_limit::SPARE_PARTS;
 
 /// Bytes that wait for the other side: taken from the front.
 #[derive(Debug)]
@@ -90,7 +91,7 @@ impl BufferPool {
             capacity_bytes >= SMALL_BYTES,
             "no buffer is smaller than a small one"
         );
-        let spare_bytes_max = spare_bytes_max.min(memory_bytes / 16);
+        let spare_bytes_max = spare_bytes_max.min(memory_bytes / SPARE_PARTS);
         Self {
             account: Account::new(memory_bytes),
             spare: Vec::new(),

@@ -5,6 +5,9 @@ use super::fault::Fault;
 use super::opening::Refusal;
 use super::tls_route::NoTlsRoute;
 
+/// Handshakes at once in one worker. Whoever comes then takes the place of the oldest.
+pub const HANDSHAKES_MAX: usize = 4_096;
+
 /// How a handshake has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -9,10 +9,12 @@ pub(crate) const WAITING_BYTES_MIN: usize = 256 << 10;
 
 /// One part in so many of what there is may be taken by bytes that wait.
 const WAITING_PARTS: u64 = 8;
-/// One part in so many may be taken by the tables of connections, each of which takes so many
-/// bytes there, the growing of the tables included.
+/// Spare buffers may have one part in so many of that, beside it.
+pub const SPARE_PARTS: usize = 16;
+/// One part in so many may be taken by the tables of connections.
 const CONNECTION_PARTS: u64 = 4;
-const CONNECTION_BYTES: u64 = 1024;
+/// What each takes there, in bytes, the growing of the tables included.
+pub const CONNECTION_BYTES: u64 = 1024;
 
 /// What limits the memory of a process, in bytes; none where nothing does, or nobody says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,9 +7,10 @@ use log::{error, info, warn};
 
 use crate::control::access_sink::{AccessSink, Trouble};
 use crate::control::{EXIT_CUT, EXIT_OK};
+use crate::core::access_log::PENDING_BYTES_MAX;
 use crate::core::text::plural;
 use crate::live::LiveWorker;
-use crate::worker::{ACCESS_LINES_BYTES_MAX, Stage};
+use crate::worker::Stage;
 
 /// How soon lines of the access log that could not be written are tried again, where nothing else
 /// happens.
@@ -92,7 +93,7 @@ impl Serving {
             warn!(
                 "access log: cannot be written: {}; up to {} KiB of lines wait, more are lost",
                 self.trouble.cause(),
-                ACCESS_LINES_BYTES_MAX / 1024
+                PENDING_BYTES_MAX / 1024
             );
         }
         if !waits && let Some(lost) = self.trouble.ends(lost) {

@@ -3,15 +3,13 @@
 
 use std::collections::VecDeque;
 
+use crate::core::handshake::HANDSHAKES_MAX;
 use crate::net::{Kind, Target};
 use crate::worker::keys::SessionId;
 
 /// Asymmetric cryptography in one turn, in microseconds of one core: sessions that are ready wait
 /// no longer for those who only come.
 pub(crate) const WORK_US_MAX: u32 = 1_000;
-
-/// Handshakes at once in one worker. Whoever comes then takes the place of the oldest.
-pub(crate) const HANDSHAKES_MAX: usize = 4_096;
 
 /// The handshakes of clients and with backends.
 #[derive(Debug, Default)]

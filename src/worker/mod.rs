@@ -102,7 +102,6 @@ use crate::worker::turn::{CloseReason, Turn};
 use crate::worker::upstreams::UpstreamTable;
 
 pub use crate::core::slots::Slots;
-pub use crate::worker::http::access_log::PENDING_BYTES_MAX as ACCESS_LINES_BYTES_MAX;
 pub use crate::worker::listening_sockets::Opened;
 pub use crate::worker::told::{Adopted, Census, Stage};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::model::{self, LogFormat, LogWhen};
 use crate::core::access_log::form::Form;
-use crate::core::access_log::{Record, TlsRecord, VALUE_BYTES_MAX, Why};
+use crate::core::access_log::{PENDING_BYTES_MAX, Record, TlsRecord, VALUE_BYTES_MAX, Why};
 use crate::core::http::head::{Fields, ResponseHead, Version};
 use crate::core::http::path::escape_beyond_ascii;
 use crate::core::http::trace;
@@ -15,9 +15,6 @@ use crate::core::layer::Secured;
 use crate::core::rng::Rng;
 use crate::core::time::Moment;
 use crate::worker::http::received::Request;
-
-/// Lines that wait for their writer, in bytes; what does not fit is dropped and counted.
-pub const PENDING_BYTES_MAX: usize = 1024 * 1024;
 
 /// The severity of all lines (RFC 5424 section 6.2.1).
 const INFORMATIONAL: u8 = 6;
