@@ -87,7 +87,8 @@ pub(super) fn trailers(section: &[u8], out: &mut Vec<u8>) -> Result<Oddities, He
 /// is told from its first bytes.
 fn may_be_status_line(begun: &[u8]) -> bool {
     let begun = begun.strip_prefix(b"\r").unwrap_or(begun);
-    [b"HTTP/".as_slice(), b"ICY "].into_iter().any(|name| {
+    let names = [b"HTTP/".as_slice(), b"ICY ", b"ICY\t"];
+    names.into_iter().any(|name| {
         let length = begun.len().min(name.len());
         begun[..length].eq_ignore_ascii_case(&name[..length])
     })
