@@ -69,8 +69,14 @@ test-real: build    ## try weir on real servers, scanners, a CA, Prometheus (tak
 sim:                ## the deterministic simulation: SEED=n replays one, SEEDS=n runs that many
 	WEIR_SIM_SEED=$(SEED) WEIR_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile fast --test sim -- --nocapture
 
-fuzz:               ## fuzz the parsers with cargo-fuzz, where it is installed: TARGET=head_request SECONDS=60
-	cd tests/fuzz && $(CARGO) fuzz run $(or $(TARGET),head_request) -- -max_total_time=$(or $(SECONDS),60)
+# Needs cargo-fuzz and a nightly toolchain. What it finds of interest stays below target.
+TARGET ?= head_request
+SECONDS ?= 60
+FUZZ_SEEDS = tests/fuzz/corpus/$(TARGET) $(if $(filter configuration,$(TARGET)),tests/golden conf)
+fuzz:               ## fuzz a parser, led by coverage, where cargo-fuzz is: TARGET=head_request SECONDS=60
+	mkdir -p target/fuzz/$(TARGET)
+	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $(TARGET) target/fuzz/$(TARGET) $(FUZZ_SEEDS) \
+	    -- -max_total_time=$(SECONDS)
 
 # Who starts weir: systemd, procd (OpenWrt) or none. Found out; a package for another host says it.
 INIT ?= $(shell if command -v systemctl >/dev/null 2>&1; then echo systemd; \

@@ -37,7 +37,7 @@
 
 #![deny(unsafe_code)]
 
-mod admin;
+pub mod admin;
 mod background;
 pub mod cli;
 pub mod config;

@@ -16,7 +16,7 @@ pub(crate) mod metrics;
 pub(crate) mod observed;
 pub(crate) mod outline;
 pub(crate) mod page;
-pub(crate) mod request;
+pub mod request;
 pub(crate) mod resources;
 mod routes;
 pub(crate) mod server;

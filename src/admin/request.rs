@@ -3,9 +3,10 @@
 use crate::core::http::body::Framing;
 use crate::core::http::head::{Expect, HeadLimits, Method, Parsed, RequestHead, TargetForm};
 
-/// The longest head and the longest body, in bytes.
-pub(crate) const HEAD_BYTES_MAX: usize = 8 * 1024;
-pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024;
+/// The longest head, in bytes.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// The longest body, in bytes.
+pub const BODY_BYTES_MAX: usize = 16 * 1024;
 const FIELDS_MAX: usize = 64;
 
 const LIMITS: HeadLimits = HeadLimits {
@@ -15,35 +16,42 @@ const LIMITS: HeadLimits = HeadLimits {
 
 /// What somebody asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) verb: Verb,
+pub struct Request {
+    /// What is to be done with the path.
+    pub verb: Verb,
     /// Without the query, and with nothing escaped.
-    pub(crate) path: String,
+    pub path: String,
     /// Of the query and, for POST, of a form in the body, in turn.
-    pub(crate) parameters: Vec<(String, String)>,
-    pub(crate) accept: String,
+    pub parameters: Vec<(String, String)>,
+    /// Which forms of an answer are wanted (RFC 9110 section 12.5.1); empty for any.
+    pub accept: String,
     /// What it connects to, as it says.
-    pub(crate) authority: String,
+    pub authority: String,
     /// Which page a browser has it from.
-    pub(crate) origin: Option<String>,
+    pub origin: Option<String>,
     /// What comes with `Authorization: Bearer`.
-    pub(crate) token: Option<String>,
-    pub(crate) keeps_alive: bool,
+    pub token: Option<String>,
+    /// Whether more may follow on the connection.
+    pub keeps_alive: bool,
 }
 
 /// The methods that are known here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Verb {
+pub enum Verb {
+    /// Looks.
     #[default]
     Get,
+    /// Looks, but wants no body.
     Head,
+    /// Acts.
     Post,
+    /// Is refused.
     Other,
 }
 
 impl Request {
     /// The first parameter of that name.
-    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+    pub fn parameter(&self, name: &str) -> Option<&str> {
         let mut parameters = self.parameters.iter();
         let found = parameters.find(|(known, _)| known == name)?;
         Some(&found.1)
@@ -51,11 +59,11 @@ impl Request {
 }
 
 /// Why a request is answered without being understood: a status and a sentence.
-pub(crate) type Malformed = (u16, String);
+pub type Malformed = (u16, String);
 
 /// What bytes are that have come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub enum Heard {
     /// More must come.
     Part,
     /// So must a body, with which the caller waits until it is told to go on.
@@ -68,7 +76,7 @@ pub(crate) enum Heard {
 ///
 /// # Errors
 /// What is wrong with it. Nothing behind it can be understood.
-pub(crate) fn read(head: &mut RequestHead, bytes: &[u8]) -> Result<Heard, Malformed> {
+pub fn read(head: &mut RequestHead, bytes: &[u8]) -> Result<Heard, Malformed> {
     let parsed = head.parse(bytes, LIMITS);
     let head_length = match parsed.map_err(|error| (error.status(), error.reason().to_owned()))? {
         Parsed::Partial => return Ok(Heard::Part),

@@ -121,6 +121,8 @@ fn a_verdict_tells_all_that_is_wrong_with_a_file_or_counts_it() {
         ordered.machine.write_config(many);
         let reload = ordered.order("reload");
         assert_eq!(reload.code, Some(1), "{reload:?}");
+        // The verdict may be here before the last lines of the log.
+        ordered.machine.log.wait(&["51 problems found"]);
         let told = reload.stderr.matches("weir.yaml:").count();
         let problems = ordered.machine.log.count(&["weir.yaml:"]) - 3;
         let rest = format!("{} more are in the log", problems - told);
