@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::certificates::NAME;
 use crate::engine::Backends;
 
 /// One row of the comparison.
@@ -114,13 +115,16 @@ impl Peer {
         self.program != Program::Caddy
     }
 
-    /// Whether it is set up here to speak TLS.
+    /// Whether it is set up here to speak TLS, below HTTP or TCP.
     #[must_use]
-    pub fn has_tls(&self) -> bool {
-        matches!(
-            self.program,
-            Program::Weir | Program::Nginx | Program::Haproxy
-        ) && self.tuning != Tuning::Splice
+    pub fn has_tls(&self, is_http: bool) -> bool {
+        let has = match self.program {
+            Program::Weir | Program::Nginx | Program::Haproxy => true,
+            // It hands TLS on where it relays TCP.
+            Program::Sozu => is_http,
+            _ => false,
+        };
+        has && self.tuning != Tuning::Splice
     }
 
     /// The program's file, if it is found: `NAME_BIN` in the environment, the project's own
@@ -593,11 +597,13 @@ http://:{} {{
 }
 
 fn sozu(setup: &Setup<'_>) -> String {
-    let backends = |ports| {
-        let items = for_each(ports, |_, port| {
-            format!("{{ address = \"127.0.0.1:{port}\" }}, ")
-        });
-        format!("[ {items} ]")
+    let (protocol, frontends, l4) = match &setup.tls {
+        None => (
+            "http",
+            sozu_frontend(setup.http_port, NAME, ""),
+            sozu_l4(setup),
+        ),
+        Some(tls) => ("https", sozu_tls(setup, tls), String::new()),
     };
     format!(
         "command_socket = \"{folder}/sozu.sock\"
@@ -612,29 +618,63 @@ activate_listeners = true
 front_timeout = 3600
 back_timeout = 3600
 [[listeners]]
-protocol = \"http\"
+protocol = \"{protocol}\"
 address = \"127.0.0.1:{http}\"
-[[listeners]]
-protocol = \"tcp\"
-address = \"127.0.0.1:{l4}\"
 [clusters.http]
 protocol = \"http\"
 load_balancing = \"ROUND_ROBIN\"
-frontends = [ {{ address = \"127.0.0.1:{http}\", hostname = \"bench.test\" }} ]
+frontends = [ {frontends} ]
 backends = {http_backends}
-[clusters.l4]
-protocol = \"tcp\"
-load_balancing = \"ROUND_ROBIN\"
-frontends = [ {{ address = \"127.0.0.1:{l4}\" }} ]
-backends = {l4_backends}
-",
+{l4}",
         folder = setup.folder.display(),
         connections = setup.connections_max,
         // Two for each connection, also idle ones.
         buffers = setup.connections_max * 2 + 200,
         http = setup.http_port,
-        l4 = setup.l4_port,
-        http_backends = backends(&setup.backends.http),
-        l4_backends = backends(&setup.backends.l4),
+        http_backends = sozu_backends(&setup.backends.http),
     )
+}
+
+fn sozu_l4(setup: &Setup<'_>) -> String {
+    format!(
+        "[[listeners]]
+protocol = \"tcp\"
+address = \"127.0.0.1:{port}\"
+[clusters.l4]
+protocol = \"tcp\"
+load_balancing = \"ROUND_ROBIN\"
+frontends = [ {{ address = \"127.0.0.1:{port}\" }} ]
+backends = {backends}
+",
+        port = setup.l4_port,
+        backends = sozu_backends(&setup.backends.l4),
+    )
+}
+
+/// A frontend for each certificate, all with the one cluster behind them.
+fn sozu_tls(setup: &Setup<'_>, tls: &SetupTls) -> String {
+    let frontend = |name: &str, file: &Path| {
+        let file = file.display();
+        let files =
+            format!(", certificate = \"{file}\", key = \"{file}\", certificate_chain = \"{file}\"");
+        sozu_frontend(setup.http_port, name, &files)
+    };
+    let mut text = frontend(NAME, &tls.certificate);
+    for name in &tls.other_names {
+        if let Some(folder) = &tls.others {
+            text += &frontend(name, &folder.join(format!("{name}.pem")));
+        }
+    }
+    text
+}
+
+fn sozu_frontend(port: u16, name: &str, more: &str) -> String {
+    format!("{{ address = \"127.0.0.1:{port}\", hostname = \"{name}\"{more} }}, ")
+}
+
+fn sozu_backends(ports: &[u16]) -> String {
+    let items = for_each(ports, |_, port| {
+        format!("{{ address = \"127.0.0.1:{port}\" }}, ")
+    });
+    format!("[ {items} ]")
 }

@@ -117,7 +117,7 @@ fn cells<'a>(settings: &'a Settings, found: &'a [Found]) -> Vec<(&'a Workload, &
         let proxy_only = matches!(workload.kind, Kind::Idle { .. } | Kind::Start);
         (workload.is_http() || peer.has_l4())
             && !(proxy_only && peer.is_direct())
-            && (workload.tls.is_none() || peer.has_tls())
+            && (workload.tls.is_none() || peer.has_tls(workload.is_http()))
     };
     let pairs = settings.workloads.iter().flat_map(|workload| {
         let able = found.iter().filter(move |(peer, _)| can(workload, peer));
