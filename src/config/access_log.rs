@@ -1,7 +1,7 @@
 //! `access_log`: off, on, where to, or a mapping.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::compile::Compiler;
@@ -15,7 +15,7 @@ use super::section::{read_mapping, read_value, report_wrong};
 use super::suggest;
 use super::tree::{self, Tree};
 use super::values::{self, Read, one_of};
-use crate::core::access_log::form::{self, Form, FormatError};
+use crate::core::access_log::form::{self, Form, FormatError, SyslogFormat};
 use crate::core::address::Address;
 
 pub(super) static ACCESS_LOG: &[Key<AccessLog>] = &[
@@ -30,8 +30,23 @@ pub(super) static ACCESS_LOG: &[Key<AccessLog>] = &[
     ),
     Key::new(
         "syslog",
-        |it, entry, c| c.set(entry, &mut it.syslog, daemon(&entry.value).map(Some)),
+        |it, entry, c| {
+            c.set(entry, &mut it.syslog, daemon(&entry.value).map(Some));
+            it.syslog_format = usual_format(it.syslog.as_ref());
+        },
         |it, _| it.syslog.as_ref().map(daemon_tree),
+    ),
+    Key::new(
+        "syslog_format",
+        |it, entry, c| {
+            let read = one_of(SYSLOG_FORMATS)(&entry.value);
+            c.set(entry, &mut it.syslog_format, read);
+        },
+        |it, _| {
+            it.syslog
+                .as_ref()
+                .map(|_| tree::one_of(SYSLOG_FORMATS)(&it.syslog_format))
+        },
     ),
     Key::new(
         "facility",
@@ -96,6 +111,14 @@ const FACILITIES: &[(&str, u8)] = &[
     ("local7", 23),
 ];
 
+const SYSLOG_FORMATS: &[(&str, SyslogFormat)] = &[
+    ("rfc5424", SyslogFormat::Rfc5424),
+    ("local", SyslogFormat::Local),
+];
+
+/// Where the daemon of the machine listens, which takes what syslog(3) writes.
+const LOCAL_SYSLOG: &str = "/dev/log";
+
 const FORMATS: &[(&str, LogFormat)] = &[
     ("common", LogFormat::Common),
     ("combined", LogFormat::Combined),
@@ -116,13 +139,14 @@ fn read(node: &Node, c: &mut Compiler<'_>) -> Option<AccessLog> {
     let mut log = AccessLog {
         path: None,
         syslog: None,
+        syslog_format: SyslogFormat::Rfc5424,
         facility: defaults::LOG_FACILITY,
         format: LogFormat::Combined,
         when: None,
     };
     if let Value::Map(_) = node.value {
         read_mapping(("`access_log`", ""), node, ACCESS_LOG, &mut log, c);
-        check_places(node, c);
+        check_places(node, &log, c);
     } else {
         log.path = read_value("access_log", node, &mut c.problems, |node| {
             log_path(node).map_err(|must| format!("off, {must}"))
@@ -131,22 +155,35 @@ fn read(node: &Node, c: &mut Compiler<'_>) -> Option<AccessLog> {
     Some(log)
 }
 
-/// Lines go to one place, and a facility is of syslog.
-fn check_places(node: &Node, c: &mut Compiler<'_>) {
+/// Lines go to one place, and facility and header are of syslog.
+fn check_places(node: &Node, log: &AccessLog, c: &mut Compiler<'_>) {
     let Value::Map(entries) = &node.value else {
         return;
     };
     let find = |key: &str| entries.iter().find(|entry| entry.key == key);
-    match (find("path"), find("syslog"), find("facility")) {
-        (Some(_), Some(syslog), _) => {
-            let message = "`syslog` and `path` are two places for the same lines; one may stand";
-            c.problems.error(syslog.key_at, message.to_owned());
-        }
-        (_, None, Some(facility)) => {
-            let message = "`facility` is for `syslog`, which is not there";
-            c.problems.error(facility.key_at, message.to_owned());
-        }
-        _ => {}
+    let syslog = find("syslog");
+    if let (Some(_), Some(syslog)) = (find("path"), syslog) {
+        let message = "`syslog` and `path` are two places for the same lines; one may stand";
+        c.problems.error(syslog.key_at, message.to_owned());
+    }
+    let of_syslog = ["syslog_format", "facility"].into_iter().filter_map(find);
+    for entry in of_syslog.filter(|_| syslog.is_none()) {
+        let message = format!("`{}` is for `syslog`, which is not there", entry.key);
+        c.problems.error(entry.key_at, message);
+    }
+    if let (Some(entry), Some(Address::Ip(_)), SyslogFormat::Local) =
+        (find("syslog_format"), &log.syslog, log.syslog_format)
+    {
+        let message = "`syslog_format` is local, which is for Unix sockets: it says neither when \
+                       nor from which host";
+        c.problems.error(entry.value.at, message.to_owned());
+    }
+}
+
+fn usual_format(daemon: Option<&Address>) -> SyslogFormat {
+    match daemon {
+        Some(Address::Unix(path)) if path == Path::new(LOCAL_SYSLOG) => SyslogFormat::Local,
+        Some(_) | None => SyslogFormat::Rfc5424,
     }
 }
 

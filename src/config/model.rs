@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::access_log::form::SyslogFormat;
 use crate::core::address::{Address, BackendAddress};
 use crate::core::balance::Algorithm;
 use crate::core::table::Table;
@@ -844,6 +845,8 @@ pub struct AccessLog {
     pub path: Option<PathBuf>,
     /// A syslog daemon, at a Unix socket or by UDP, instead of a file.
     pub syslog: Option<Address>,
+    /// What lines to the daemon begin with.
+    pub syslog_format: SyslogFormat,
     /// What the daemon is to take the lines for, as a number of RFC 5424.
     pub facility: u8,
     /// One line per request or L4 session.

@@ -11,6 +11,7 @@ use super::model::{Action, AlgorithmSettings, Config, HashKey, HostPattern, Mode
 use super::node::{Node, Value, parse};
 use super::problem::Position;
 use super::{Compiled, compile, render};
+use crate::core::access_log::form::SyslogFormat;
 use crate::core::address::{Address, BackendAddress};
 use crate::core::http::claims::FAMILY;
 
@@ -369,6 +370,27 @@ fn heads_are_as_long_as_buffers_let_them_be() {
         let config = good(&format!("{listen}{more}")).config;
         assert_eq!(http(&config, 0).head_bytes_max, bytes, "{more}");
         assert_eq!(good(&render(&config)).config, config);
+    }
+}
+
+#[test]
+fn lines_to_the_daemon_of_the_machine_are_what_it_reads() {
+    for (value, format) in [
+        ("{syslog: /dev/log}", SyslogFormat::Local),
+        (
+            "{syslog: /dev/log, syslog_format: rfc5424}",
+            SyslogFormat::Rfc5424,
+        ),
+        ("{syslog: /run/log}", SyslogFormat::Rfc5424),
+        (
+            "{syslog_format: local, syslog: /run/log}",
+            SyslogFormat::Local,
+        ),
+        ("{syslog: \"udp://127.0.0.1:514\"}", SyslogFormat::Rfc5424),
+    ] {
+        let text = format!("listen: \":80\"\nbackends: [a:1]\naccess_log: {value}\n");
+        let log = good(&text).config.access_log.expect("it is on");
+        assert_eq!(log.syslog_format, format, "{value}");
     }
 }
 

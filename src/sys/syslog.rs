@@ -1,9 +1,9 @@
-//! Lines as datagrams to a syslog daemon (RFC 5424), at a Unix socket or by UDP (RFC 5426).
+//! Lines as datagrams to a syslog daemon, at a Unix socket or by UDP (RFC 5426).
 //!
-//! A line comes with the beginning of its header, `<PRIORITY>1 TIME `, which whoever wrote it
-//! knows; the rest of the header, who sends it, is put in here. The socket comes connected, as who
-//! serves may not open one, but a daemon that was started anew can be found again: the address is
-//! asked of the socket, and it is connected again.
+//! A line comes with the beginning of its header, `<PRIORITY>1 TIME ` (RFC 5424) or
+//! `<PRIORITY>weir: `, which whoever wrote it knows; who sends it is put in here. The socket comes
+//! connected, as who serves may not open one, but a daemon that was started anew can be found
+//! again: the address is asked of the socket, and it is connected again.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -49,8 +49,7 @@ pub fn open(to: &Address) -> io::Result<OwnedFd> {
 pub struct Syslog {
     socket: OwnedFd,
     daemon: SocketAddrAny,
-    /// The part of the header that says who sends.
-    sender: String,
+    sender: Sender,
     /// What is being sent.
     datagram: Vec<u8>,
     retries: RateLimit,
@@ -79,7 +78,7 @@ impl Syslog {
         Ok(Self {
             socket,
             daemon,
-            sender: sender(),
+            sender: Sender::new(),
             datagram: Vec::new(),
             retries: RateLimit::new(RETRY_PERIOD_MS),
         })
@@ -140,30 +139,59 @@ impl Syslog {
     }
 }
 
-/// `HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA ` (RFC 5424 section 6.2).
-fn sender() -> String {
-    let system = rustix::system::uname();
-    let host = system.nodename().to_str().unwrap_or_default();
-    let is_good = (1..=255).contains(&host.len()) && host.bytes().all(|it| it.is_ascii_graphic());
-    let host = if is_good { host } else { "-" };
-    format!("{host} weir {} access - ", std::process::id())
+/// What headers say of who sends.
+#[derive(Debug)]
+struct Sender {
+    /// `HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA ` (RFC 5424 section 6.2).
+    rfc5424: String,
+    /// `weir[PROCESS]: `.
+    local: String,
+}
+
+impl Sender {
+    fn new() -> Self {
+        let system = rustix::system::uname();
+        let host = system.nodename().to_str().unwrap_or_default();
+        let is_good =
+            (1..=255).contains(&host.len()) && host.bytes().all(|it| it.is_ascii_graphic());
+        let host = if is_good { host } else { "-" };
+        let process = std::process::id();
+        Self {
+            rfc5424: format!("{host} weir {process} access - "),
+            local: format!("weir[{process}]: "),
+        }
+    }
+
+    /// What a line begins with, and what is to stand between that and the rest; nothing of a line
+    /// that was written for another place, which the configuration has named before.
+    fn parts<'a>(&self, line: &'a [u8]) -> (&'a [u8], &str, &'a [u8]) {
+        let marked = line.starts_with(b"<");
+        let end = line.iter().position(|&byte| byte == b'>');
+        let Some(end) = end.filter(|_| marked) else {
+            return (&[], "", line);
+        };
+        let (priority, rest) = line.split_at(end + 1);
+        if let Some(message) = rest.strip_prefix(b"weir: ") {
+            return (priority, &self.local, message);
+        }
+        let mut blanks = (0..line.len()).filter(|at| line[*at] == b' ');
+        match blanks.nth(1) {
+            Some(at) if rest.starts_with(b"1 ") => {
+                let (begun, message) = line.split_at(at + 1);
+                (begun, &self.rfc5424, message)
+            }
+            Some(_) | None => (&[], "", line),
+        }
+    }
 }
 
 /// Makes a datagram of a line.
-fn fill(datagram: &mut Vec<u8>, line: &[u8], sender: &str) {
+fn fill(datagram: &mut Vec<u8>, line: &[u8], sender: &Sender) {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let mut blanks = line.iter().enumerate().filter(|(_, byte)| **byte == b' ');
-    let begun = match blanks.nth(1) {
-        Some((at, _)) if line.starts_with(b"<") => at + 1,
-        // Written for another place, which the configuration has named before.
-        Some(_) | None => 0,
-    };
-    let (begun, message) = line.split_at(begun);
+    let (begun, sender, message) = sender.parts(line);
     datagram.clear();
     datagram.extend_from_slice(begun);
-    if !begun.is_empty() {
-        datagram.extend_from_slice(sender.as_bytes());
-    }
+    datagram.extend_from_slice(sender.as_bytes());
     datagram.extend_from_slice(message);
     if datagram.len() > DATAGRAM_BYTES_MAX {
         let mut end = DATAGRAM_BYTES_MAX - 3;
@@ -185,7 +213,11 @@ mod tests {
 
     fn filled(line: &[u8]) -> Vec<u8> {
         let mut datagram = b"earlier".to_vec();
-        fill(&mut datagram, line, "host weir 7 access - ");
+        let sender = Sender {
+            rfc5424: "host weir 7 access - ".to_owned(),
+            local: "weir[7]: ".to_owned(),
+        };
+        fill(&mut datagram, line, &sender);
         datagram
     }
 
@@ -193,13 +225,16 @@ mod tests {
     fn who_sends_stands_between_time_and_message() {
         let expected = b"<134>1 2001-09-09T01:46:40.123Z host weir 7 access - GET /";
         assert_eq!(filled(LINE), expected);
-        assert_eq!(filled(b"of another log\n"), b"of another log");
-        assert_eq!(filled(b"\n"), b"");
+        let local = b"<134>weir[7]: GET /";
+        assert_eq!(filled(b"<134>weir: GET /\n"), local);
+        for other in ["of another log", "", "<", "<134>", "<a> b c d", "<7>1 b"] {
+            assert_eq!(filled(format!("{other}\n").as_bytes()), other.as_bytes());
+        }
     }
 
     #[test]
     fn the_sender_is_four_words_and_no_data() {
-        let sender = sender();
+        let sender = Sender::new().rfc5424;
         let words: Vec<&str> = sender.split(' ').collect();
         let process = std::process::id().to_string();
         assert_eq!(words[1..], ["weir", &process, "access", "-", ""]);

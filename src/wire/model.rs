@@ -9,6 +9,7 @@ use crate::config::model::{
     Sticky, StickyCookie, Thresholds, TimeoutOverrides, Timeouts, TlsRoute, TlsVersion, Upstream,
     UpstreamTls, WhenAllDown,
 };
+use crate::core::access_log::form::SyslogFormat;
 use crate::core::address::{Address, BackendAddress};
 use crate::tls::material::{
     Certificate, ClientAuth, Identity, ListenerMaterial, Material, TicketKey, UpstreamMaterial,
@@ -37,7 +38,7 @@ parts! {
         }
         Admin { socket, listen, token_file, read }
         Privileges { user, group, chroot, sandbox }
-        AccessLog { path, syslog, facility, format, when }
+        AccessLog { path, syslog, syslog_format, facility, format, when }
         LogWhen { statuses, slower_than, sample_ppm }
         Keepalive { idle, interval, probes }
         Listener {
@@ -101,6 +102,7 @@ parts! {
         AdminRead { 0 = Auto, 1 = Open, 2 = Token }
         StatePlace { 0 = Auto, 1 = Memory, 2 = At(path) }
         LogFormat { 0 = Common, 1 = Combined, 2 = Json, 3 = Own(text) }
+        SyslogFormat { 0 = Rfc5424, 1 = Local }
         Address { 0 = Ip(ip), 1 = Unix(path) }
         BackendAddress { 0 = Fixed(address), 1 = Name { host, port } }
         CertificateFiles { 0 = Pair(files), 1 = Directory(path) }

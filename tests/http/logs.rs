@@ -687,6 +687,23 @@ fn lines_go_to_syslog_by_udp() {
     }
 }
 
+#[test]
+fn lines_for_the_daemon_of_the_machine_are_what_it_reads() {
+    let (scratch, web) = (Scratch::new(), Web::named("a"));
+    let path = scratch.file("log");
+    let daemon = daemon_at(&path);
+    let log = format!(
+        "access_log: {{syslog: {}, syslog_format: local, format: '{{path}}'}}",
+        path.display()
+    );
+    let weir = Weir::start(Config::pool([web.address()]).top(&log));
+    Client::new(&weir).get("/a");
+    let mut datagram = [0; 9000];
+    let count = daemon.recv(&mut datagram).expect("a line comes");
+    let text = std::str::from_utf8(&datagram[..count]).expect("it is text");
+    assert_eq!(text, format!("<134>weir[{}]: /a", weir.pid()));
+}
+
 /// A daemon at a socket to which everybody may write.
 fn daemon_at(path: &Path) -> UnixDatagram {
     let daemon = UnixDatagram::bind(path).expect("the path is free");

@@ -282,37 +282,45 @@ class Prometheus(Watched):
 RSYSLOG = """
 module(load="imuxsock" SysSock.Use="off")
 module(load="imudp")
-input(type="imuxsock" Socket="{folder}/syslog.sock" CreatePath="off" UseSpecialParser="off" ParseHostname="on" RateLimit.Interval="0")
+input(type="imuxsock" Socket="{folder}/syslog.sock" CreatePath="off" RateLimit.Interval="0"{parser})
 input(type="imudp" address="{host}" port="{port}")
 template(name="fields" type="string"
-  string="%syslogfacility-text%|%syslogseverity-text%|%protocol-version%|%app-name%|%timestamp:::date-rfc3339%|%hostname%|%msg%\\n")
+  string="%syslogfacility-text%|%syslogseverity-text%|%protocol-version%|%app-name%|%procid%|%timestamp:::date-rfc3339%|%hostname%|%msg%\\n")
 action(type="omfile" file="{folder}/received" template="fields")
 """
 
 
 class Rsyslog(Watched):
-    """Takes the access log over its Unix socket and over UDP, and is started anew meanwhile."""
+    """Takes the access log over its Unix socket, as it is by default and told to read RFC 5424, and over UDP, and is
+    started anew meanwhile."""
 
     COUNT = 200
+    READS_RFC5424 = ' UseSpecialParser="off" ParseHostname="on"'
 
     def run(self):
         self.daemon = find("rsyslogd")
-        said = [self.over(name) for name in ["unix", "udp"]]
+        said = [self.over(name) for name in ["unix", "local", "udp"]]
         return "; ".join(said)
 
     def over(self, name):
         folder = self.folder / name
         folder.mkdir(mode=0o755)
         port = free_port()
-        (folder / "rsyslog.conf").write_text(RSYSLOG.format(folder=folder, host=HOST, port=port))
-        where = {"unix": f"{folder}/syslog.sock", "udp": f"udp://{HOST}:{port}"}[name]
+        is_local = name == "local"
+        parser = "" if is_local else self.READS_RFC5424
+        (folder / "rsyslog.conf").write_text(RSYSLOG.format(folder=folder, host=HOST, port=port, parser=parser))
+        where = f"udp://{HOST}:{port}" if name == "udp" else f"{folder}/syslog.sock"
+        version, form = ("0", "local") if is_local else ("1", "rfc5424")
         server = self.start_server(name, folder)
-        weir = self.start(f"access_log: {{format: json, syslog: '{where}', facility: local3}}\n")
+        weir = self.start(
+            f"access_log: {{format: json, syslog: '{where}', facility: local3, syslog_format: {form}}}\n"
+        )
         self.requests(self.COUNT, "/200")
-        first = self.received(folder, self.COUNT)
+        first, workers = self.received(folder, self.COUNT), self.workers()
         for line in first:
-            facility, severity, version, app, at, host, text = line.split("|", 6)
-            expect(line, (facility, severity, version, app) == ("local3", "info", "1", "weir"))
+            facility, severity, said, app, process, at, host, text = line.split("|", 7)
+            expect(line, (facility, severity, said, app) == ("local3", "info", version, "weir"))
+            expect(line, int(process) in workers)
             expect(line, "T" in at and host not in ["", "-"])
             expect(line, json.loads(text.strip())["status"] == 200)
         # It is away for a while: no request waits, and each line comes later or is counted as lost.

@@ -698,6 +698,11 @@ fn config() -> BoxedStrategy<Config> {
     let access_log = (place, format, prop::option::of(when));
     let access_log = access_log.prop_map(|((path, syslog, facility), format, when)| AccessLog {
         path: path.map(Into::into),
+        // What is not usual is drawn with the facility.
+        syslog_format: match &syslog {
+            Some(Address::Unix(_)) if facility % 2 == 0 => SyslogFormat::Local,
+            Some(_) | None => SyslogFormat::Rfc5424,
+        },
         syslog,
         facility,
         format,

@@ -167,13 +167,23 @@ struct Piece {
     style: Style,
 }
 
+/// What a line begins with on its way to a syslog daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyslogFormat {
+    /// `<PRIORITY>1 TIME HOST weir PROCESS access - ` (RFC 5424 section 6.2).
+    Rfc5424,
+    /// `<PRIORITY>weir[PROCESS]: `, as programs write to the daemon of their machine by syslog(3),
+    /// but for its time, which would be one of a zone that nobody names.
+    Local,
+}
+
 /// The form of lines.
 #[derive(Debug)]
 pub struct Form {
     pieces: Vec<Piece>,
     end: String,
-    /// Begins with this priority and the time, as syslog has it (RFC 5424 section 6.2).
-    priority: Option<u8>,
+    /// Begins as syslog has it, with this priority.
+    syslog: Option<(SyslogFormat, u8)>,
     /// Ends with the facts of combined that are not always there.
     has_facts: bool,
     request_fields: Vec<String>,
@@ -204,7 +214,7 @@ impl Form {
         Self {
             pieces: Vec::new(),
             end: String::new(),
-            priority: None,
+            syslog: None,
             has_facts: false,
             request_fields: Vec::new(),
             response_fields: Vec::new(),
@@ -301,10 +311,11 @@ impl Form {
         }
     }
 
-    /// The same for syslog, behind the beginning of its header: `<PRIORITY>1 TIME `.
-    pub(crate) fn for_syslog(self, priority: u8) -> Self {
+    /// The same for syslog, behind what is known here of its header: who sends is put in by who
+    /// sends it.
+    pub(crate) fn for_syslog(self, format: SyslogFormat, priority: u8) -> Self {
         Self {
-            priority: Some(priority),
+            syslog: Some((format, priority)),
             ..self
         }
     }
@@ -387,10 +398,16 @@ impl<'a, T: Into<Self>> From<Option<T>> for Value<'a> {
 impl Record<'_> {
     /// Appends the line and its newline.
     pub fn write(&self, form: &Form, out: &mut Vec<u8>) {
-        if let Some(priority) = form.priority {
-            text::push(out, format_args!("<{priority}>1 "));
-            push_rfc3339(self.unix_ms, out);
-            out.push(b' ');
+        match form.syslog {
+            Some((SyslogFormat::Rfc5424, priority)) => {
+                text::push(out, format_args!("<{priority}>1 "));
+                push_rfc3339(self.unix_ms, out);
+                out.push(b' ');
+            }
+            Some((SyslogFormat::Local, priority)) => {
+                text::push(out, format_args!("<{priority}>weir: "));
+            }
+            None => {}
         }
         for piece in &form.pieces {
             out.extend_from_slice(piece.before.as_bytes());

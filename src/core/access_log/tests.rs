@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::core::access_log::escape::{push_clf_time, push_rfc3339};
-use crate::core::access_log::form::{FIELDS_MAX, FORMAT_BYTES_MAX, Form, FormatError, field_names};
+use crate::core::access_log::form::{
+    FIELDS_MAX, FORMAT_BYTES_MAX, Form, FormatError, SyslogFormat, field_names,
+};
 
 const BILLION_MS: u64 = 1_000_000_000_123;
 
@@ -401,11 +403,16 @@ fn a_name_with_a_space_is_one_word() {
 
 #[test]
 fn for_syslog_a_line_begins_with_its_header() {
-    let form = Form::parse("{status}").expect("it is good").for_syslog(134);
-    assert_eq!(
-        written(&http(), &form),
-        "<134>1 2001-09-09T01:46:40.123Z 200\n"
-    );
+    for (format, expected) in [
+        (
+            SyslogFormat::Rfc5424,
+            "<134>1 2001-09-09T01:46:40.123Z 200\n",
+        ),
+        (SyslogFormat::Local, "<134>weir: 200\n"),
+    ] {
+        let form = Form::parse("{status}").expect("it is good");
+        assert_eq!(written(&http(), &form.for_syslog(format, 134)), expected);
+    }
 }
 
 #[test]

@@ -37,7 +37,10 @@ impl AccessLog {
     pub(crate) fn new(settings: &model::AccessLog) -> Self {
         Self {
             form: Arc::new(match settings.syslog {
-                Some(_) => form(&settings.format).for_syslog(8 * settings.facility + INFORMATIONAL),
+                Some(_) => {
+                    let priority = 8 * settings.facility + INFORMATIONAL;
+                    form(&settings.format).for_syslog(settings.syslog_format, priority)
+                }
                 None => form(&settings.format),
             }),
             when: settings.when.clone(),
