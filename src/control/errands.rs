@@ -152,12 +152,7 @@ impl Controller {
         }
         let mut lines = Vec::new();
         for turn in turns {
-            let (name, before) = (format!("{}/{}", turn.upstream, turn.backend), turn.before);
-            let (before, after) = (before.words(), turn.after.words());
-            let line = match before == after {
-                true => format!("{name} is {after} already"),
-                false => format!("{name} is {after}, was {before}"),
-            };
+            let line = turn.line(change);
             info!("admin: {line}, by {who}");
             lines.push(line);
         }

@@ -8,7 +8,7 @@ use log::warn;
 
 use crate::admin::errand::{Change, Target};
 use crate::admin::observed::service_word;
-use crate::admin::outline::Outline;
+use crate::admin::outline::{BackendOutline, Outline};
 use crate::board::{BackendColumn, Board};
 use crate::config::model::{Backend, Config, Upstream};
 use crate::config::{self, Source};
@@ -116,12 +116,10 @@ impl Steered {
         Self { service, ..self }
     }
 
-    /// In a log line.
-    pub(crate) fn words(self) -> String {
-        let service = service_word(self.service);
+    fn weight_words(self, of_file: u32) -> String {
         match self.weight {
-            Some(weight) => format!("{service}, weight {weight}"),
-            None => service.to_owned(),
+            Some(weight) => weight.to_string(),
+            None => format!("{of_file} (file)"),
         }
     }
 }
@@ -133,6 +131,26 @@ pub(crate) struct Turn {
     pub(crate) backend: String,
     pub(crate) before: Steered,
     pub(crate) after: Steered,
+    /// Of the file.
+    pub(crate) weight: u32,
+}
+
+impl Turn {
+    /// What has changed, in a line.
+    pub(crate) fn line(&self, change: Change) -> String {
+        let (verb, words): (_, fn(Steered, u32) -> String) = match change {
+            Change::Weight { .. } => ("has weight", Steered::weight_words),
+            Change::Drain | Change::Disable | Change::Enable => {
+                ("is", |it, _| service_word(it.service).to_owned())
+            }
+        };
+        let [before, after] = [self.before, self.after].map(|it| words(it, self.weight));
+        let begun = format!("{}/{} {verb} {after}", self.upstream, self.backend);
+        match before == after {
+            true => format!("{begun} already"),
+            false => format!("{begun}, was {before}"),
+        }
+    }
 }
 
 impl Overlay {
@@ -236,12 +254,13 @@ impl Overlay {
             return Vec::new();
         };
         let meant = upstream.backends.iter().filter(|it| target.means(&it.name));
-        let turns = meant.map(|it| self.turn(&upstream.name, &it.name, change));
+        let turns = meant.map(|it| self.turn(&upstream.name, it, change));
         turns.collect()
     }
 
-    fn turn(&mut self, upstream: &str, backend: &str, change: Change) -> Turn {
-        let key = (upstream.to_owned(), backend.to_owned());
+    fn turn(&mut self, upstream: &str, backend: &BackendOutline, change: Change) -> Turn {
+        let key = (upstream.to_owned(), backend.name.clone());
+        let weight = backend.weight;
         let before = self.backends.get(&key).copied().unwrap_or_default();
         let after = before.after(change);
         if after == Steered::default() {
@@ -255,6 +274,7 @@ impl Overlay {
             backend,
             before,
             after,
+            weight,
         }
     }
 

@@ -21,6 +21,7 @@ pub mod histogram;
 pub mod host_name;
 pub mod http;
 pub mod idle_limit;
+pub mod json;
 pub mod keepalive;
 pub mod key;
 pub mod layer;

@@ -45,7 +45,9 @@ impl fmt::Display for GlobalName {
 pub struct SessionFilter {
     /// The name of their listener.
     pub listener: Option<String>,
-    /// Their upstream, or `UPSTREAM/BACKEND`.
+    /// The name of their upstream.
+    pub upstream: Option<String>,
+    /// The identity of their backend in it.
     pub backend: Option<String>,
 }
 

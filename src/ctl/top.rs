@@ -214,7 +214,11 @@ impl View {
         );
         let first = format!(
             "weir {}  process {}  {}  up {up}  workers {}",
-            report.version, report.pid, report.phase, report.workers_wanted
+            report.version,
+            report.pid,
+            report.phase,
+            // A process on its own is its only one.
+            report.workers_wanted.max(1)
         );
         let mut lines = vec![(BOLD, first)];
         for listener in &report.listeners {

@@ -315,12 +315,15 @@ impl Asked {
             "listeners" => Ok(self.report(|report| Ok(tables::listeners(report)))),
             "backends" => {
                 let only = self.arguments.first().map(String::as_str);
-                Ok(self.report(|report| {
+                let told = self.report(|report| {
                     let names = report.upstreams.iter().map(|it| it.name.as_str());
                     let names = names.collect::<Vec<_>>().join(", ");
                     let unknown = || format!("no upstream {}: {names}", only.unwrap_or_default());
                     tables::backends(report, only).ok_or_else(unknown)
-                }))
+                });
+                let of_one = only.filter(|_| self.is_json && told.status == EXIT_OK);
+                let of_one = of_one.and_then(|only| json::with_upstream(&told.text, only));
+                Ok(of_one.map_or(told, Outcome::done))
             }
             "routes" => Ok(self.table("/routes", tables::routes)),
             "sessions" => Ok(self.sessions()),

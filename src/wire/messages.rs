@@ -334,8 +334,13 @@ mod tests {
     }
 
     fn query() -> impl Strategy<Value = SessionQuery> {
-        let filter = (prop::option::of(".{0,99}"), prop::option::of(".{0,99}"));
-        let filter = filter.prop_map(|(listener, backend)| SessionFilter { listener, backend });
+        let name = || prop::option::of(".{0,99}");
+        let filter = (name(), name(), name());
+        let filter = filter.prop_map(|(listener, upstream, backend)| SessionFilter {
+            listener,
+            upstream,
+            backend,
+        });
         prop_oneof![
             (filter, any::<u32>()).prop_map(|(filter, from)| SessionQuery::List { filter, from }),
             (any::<u32>(), any::<u32>())

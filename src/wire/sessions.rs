@@ -7,7 +7,7 @@ use crate::wire::value::{choices, structures};
 
 structures! {
     SessionName { key, generation }
-    SessionFilter { listener, backend }
+    SessionFilter { listener, upstream, backend }
     SessionsPart { rows, next }
     SessionRow {
         name, listener, client, backend, state, age_ms, bytes_in, bytes_out, requests,

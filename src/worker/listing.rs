@@ -1,5 +1,6 @@
 //! Which sessions there are, told in parts so that no turn takes long.
 
+use crate::core::backend::BackendId;
 use crate::core::sessions::{
     SessionFilter, SessionName, SessionQuery, SessionRow, SessionState, SessionsPart,
 };
@@ -41,9 +42,14 @@ impl<N: Net> Worker<N> {
         let mut part = SessionsPart::default();
         let (from, end) = (from as usize, self.sessions.capacity());
         let (last, mut bytes) = (from.saturating_add(LOOKED_AT_MAX).min(end), 0);
+        let upstreams = &self.shared.upstreams;
+        let (upstream, backend) = (filter.upstream.as_deref(), filter.backend.as_deref());
+        let members = upstream.map_or(Vec::new(), |it| upstreams.named(it, backend));
         for index in from..last {
-            let row = self.row_of(key_of(index));
-            let Some(row) = row.filter(|row| is_meant(filter, row)) else {
+            if !self.is_meant(filter, &members, index) {
+                continue;
+            }
+            let Some(row) = self.row_of(key_of(index)) else {
                 continue;
             };
             bytes += ROW_BYTES + row.listener.len() + row.backend.len();
@@ -55,6 +61,24 @@ impl<N: Net> Worker<N> {
         }
         part.next = (last < end).then(|| key_of(last));
         part
+    }
+
+    /// Whether a session is one of those that are asked for; these are the backends that are.
+    fn is_meant(&self, filter: &SessionFilter, members: &[BackendId], index: usize) -> bool {
+        let Some(session) = self.sessions.get(index) else {
+            return false;
+        };
+        let listener = &self.shared.listeners[session.listener].name;
+        let is_there = || match (session.backend(), &filter.upstream, &filter.backend) {
+            (_, None, _) => true,
+            (Some(id), Some(_), _) => members.contains(&id),
+            (None, Some(name), None) => {
+                let upstream = course_of(session).upstream;
+                upstream.is_some_and(|it| self.shared.upstreams[it].name == *name)
+            }
+            (None, Some(_), Some(_)) => false,
+        };
+        filter.listener.as_ref().is_none_or(|it| it == listener) && is_there()
     }
 
     /// One that has had its last answer loses nothing.
@@ -151,15 +175,4 @@ fn course_of_http(http: &Http) -> Course {
         bytes_out,
         ..course
     }
-}
-
-/// Whether a session is one of those that are asked for.
-fn is_meant(filter: &SessionFilter, row: &SessionRow) -> bool {
-    let is_listener = |name: &String| *name == row.listener;
-    let is_backend = |target: &String| {
-        let rest = row.backend.strip_prefix(target.as_str());
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    filter.listener.as_ref().is_none_or(is_listener)
-        && filter.backend.as_ref().is_none_or(is_backend)
 }

@@ -124,14 +124,17 @@ impl UpstreamTable {
     /// The backends that bear these names: all of an upstream, or one. One that was removed and is
     /// back has two entries while it has sessions from before.
     pub(crate) fn named(&self, upstream: &str, backend: Option<&str>) -> Vec<BackendId> {
-        let is_meant = |entry: &BackendEntry| {
-            let rest = entry.label.strip_prefix(upstream);
-            let name = rest.and_then(|rest| rest.strip_prefix('/'));
-            name.is_some_and(|name| backend.is_none_or(|it| it == name))
-        };
         let entries = self.entries.iter().enumerate();
-        let meant = entries.filter(|(_, entry)| entry.as_ref().is_some_and(is_meant));
-        meant.map(|(index, _)| BackendId(key_of(index))).collect()
+        let entries =
+            entries.filter_map(|(index, it)| Some((BackendId(key_of(index)), it.as_ref()?)));
+        // Both names may have slashes.
+        let meant = entries.filter(|(id, entry)| {
+            let identity = self.backends.get(*id).identity.as_str();
+            let rest = entry.label.strip_suffix(identity);
+            rest.and_then(|rest| rest.strip_suffix('/')) == Some(upstream)
+                && backend.is_none_or(|it| it == identity)
+        });
+        meant.map(|(id, _)| id).collect()
     }
 
     /// None yet.

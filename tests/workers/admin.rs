@@ -274,7 +274,13 @@ fn what_is_steered_counts_from_the_next_pick_on_and_stays() {
         }
         assert_eq!(asked.ctl(&["enable", "pool/a"]).code, Some(0));
         assert!(asked.names(30).iter().any(|name| name == "A"));
-        assert_eq!(asked.ctl(&["weight", "pool/b", "0"]).code, Some(0));
+        for (weight, told) in [
+            ("7", "pool/b has weight 7, was 1 (file)\n"),
+            ("7", "pool/b has weight 7 already\n"),
+            ("0", "pool/b has weight 0, was 7\n"),
+        ] {
+            assert_eq!(asked.ctl(&["weight", "pool/b", weight]).stdout, told);
+        }
         assert_eq!(asked.names(10), ["A"; 10]);
         assert_eq!(asked.ctl(&["weight", "pool/b", "file"]).code, Some(0));
         assert_eq!(asked.ctl(&["disable", "pool"]).code, Some(0));

@@ -462,6 +462,12 @@ fn names_with_slashes_are_steered_as_others() {
             assert_eq!(told, format!("{meant} is draining, was enabled\n"));
             steered.done(&["enable", target]);
         }
+        let count = |target: &str| {
+            let told = steered.done(&["sessions", "--json", "--backend", target]);
+            told_of(&told, "id").len()
+        };
+        let targets = ["route:/", "route://a", "route:/api/", "route:/api//x/y"];
+        assert_eq!(targets.map(count), [1, 1, 0, 0]);
         let told = steered.ctl(&["drain", "route://a", "--wait", "1ms"]);
         assert_eq!(told.code, Some(1), "it has a session: {told:?}");
         drop(held);

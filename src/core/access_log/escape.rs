@@ -1,6 +1,7 @@
 //! Values as text in which nothing that was received can do harm.
 
 use crate::core::calendar::CivilTime;
+use crate::core::json;
 use crate::core::text;
 
 /// Longest value taken from a request, in bytes before escaping; what is longer ends in `...`.
@@ -44,28 +45,13 @@ pub(super) fn push_json(value: &[u8], out: &mut Vec<u8>) {
     let (value, cut) = clip(value);
     for chunk in value.utf8_chunks() {
         for character in chunk.valid().chars() {
-            push_json_character(character, out);
+            json::push_character(character, out);
         }
         if !chunk.invalid().is_empty() {
-            push_json_character(char::REPLACEMENT_CHARACTER, out);
+            json::push_character(char::REPLACEMENT_CHARACTER, out);
         }
     }
     out.extend_from_slice(cut.as_bytes());
-}
-
-fn push_json_character(character: char, out: &mut Vec<u8>) {
-    match character {
-        '"' | '\\' => out.extend_from_slice(&[b'\\', character as u8]),
-        // The two Unicode line ends, and all control characters, those of the C1 set too:
-        // some readers split lines there, and some terminals obey them.
-        '\u{2028}' | '\u{2029}' | '\0'..='\x1f' | '\x7f'..='\u{9f}' => {
-            text::push(out, format_args!("\\u{:04x}", u32::from(character)));
-        }
-        _ => {
-            let mut bytes = [0; 4];
-            out.extend_from_slice(character.encode_utf8(&mut bytes).as_bytes());
-        }
-    }
 }
 
 /// At most the first [`VALUE_BYTES_MAX`] bytes, and what marks the cut.
