@@ -289,6 +289,7 @@ fn backends_and_ends_are_counted_by_what_came_of_them() {
         format!("weir_backend_response_seconds_count{{{labels}}} 3"),
         "weir_listener_ends_total{listener=\"web\",why=\"response timeout\"} 3".to_owned(),
         "weir_listener_ends_total{listener=\"web\",why=\"ok\"} 0".to_owned(),
+        "weir_listener_ends_total{listener=\"web\",why=\"connect failed\"} 0".to_owned(),
     ] {
         assert!(site.says(&line), "{line}");
     }
