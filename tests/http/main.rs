@@ -20,6 +20,7 @@ mod backends_tls;
 mod balancing;
 mod bodies;
 mod connections;
+mod demo;
 mod drain;
 mod edits;
 mod errors;
