@@ -97,7 +97,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The largest of a board which several processes share: 766 MiB of addresses. What nobody has
+    /// The largest of a board which several processes share: 768 MiB of addresses. What nobody has
     /// looked at takes no memory.
     pub(super) const SHARED: Self = Self::shared(SIZES[0]);
     /// That which a board has that only one process sees, before it grows.

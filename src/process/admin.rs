@@ -1,6 +1,7 @@
 //! The process at the admin door under a supervisor: it parses what callers say, looks at the
 //! board, and hands on what is to be done. It has no right that a worker has not.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use log::error;
 
 use crate::admin::errand::{Errand, Reply, Ticket};
+use crate::admin::outline::Outline;
 use crate::admin::server::Server;
 use crate::admin::view::Seen;
 use crate::board::Board;
@@ -22,7 +24,7 @@ use crate::sys::sandbox::Profile;
 use crate::sys::shm::Mapping;
 use crate::sys::signal::Signals;
 use crate::sys::{child, code_pages, heap, process};
-use crate::wire::admin::{AdminOrder, AdminReport, send, understand};
+use crate::wire::admin::{AdminOrder, AdminReport, again, send, understand, understand_kept};
 
 /// Serves until its supervisor ends, or ends it.
 #[must_use]
@@ -47,6 +49,9 @@ struct Attendant {
     server: Server,
     board: Board,
     seen: Seen,
+    /// What says what is configured, where that is much: while nobody asks, nothing else does.
+    said: Option<File>,
+    is_put_away: bool,
 }
 
 impl Attendant {
@@ -78,6 +83,8 @@ impl Attendant {
             server,
             board: observed(&board)?,
             seen: Seen::default(),
+            said: None,
+            is_put_away: false,
         };
         drop(board);
         confine(sandbox)?;
@@ -89,6 +96,9 @@ impl Attendant {
         loop {
             let ready = self.server.wait((!is_rested).then_some(QUIET_MIN))?;
             let is_quiet = Server::is_quiet(&ready);
+            if !is_quiet {
+                self.fetch()?;
+            }
             let view = self.seen.view(&self.board, machine_now(), unix_ms());
             let turned = self.server.serve(&ready, &view);
             for errand in turned.errands {
@@ -105,10 +115,25 @@ impl Attendant {
     }
 
     /// Gives back the memory that only answering takes: it is idle for most of its life.
-    fn rest(&self) {
+    fn rest(&mut self) {
+        if self.said.is_some() {
+            self.seen.outline = Outline::default();
+            self.is_put_away = true;
+        }
         self.board.release();
         heap::trim();
         code_pages::release();
+    }
+
+    /// Knows again what is configured.
+    fn fetch(&mut self) -> io::Result<()> {
+        if let (true, Some(file)) = (self.is_put_away, &self.said) {
+            if let AdminOrder::Outline(outline) = again(file)? {
+                self.seen.outline = outline;
+            }
+            self.is_put_away = false;
+        }
+        Ok(())
     }
 
     fn hand_on(&mut self, errand: Errand) {
@@ -132,12 +157,15 @@ impl Attendant {
                 Arrival::Nothing => return true,
                 Arrival::Closed => return false,
             };
-            match understand(packet) {
-                Ok((AdminOrder::Outline(outline), _)) => self.seen.adopt(outline),
-                Ok((AdminOrder::Facts(facts), _)) => self.seen.facts = facts,
-                Ok((AdminOrder::Reply { ticket, reply }, _)) => self.reply(ticket, &reply),
-                Ok((AdminOrder::LogLevel(level), _)) => set_log_level(level, false),
-                Ok((AdminOrder::Begin { .. }, _)) | Err(_) => {
+            match understand_kept(packet) {
+                Ok((AdminOrder::Outline(outline), _, file)) => {
+                    self.seen.adopt(outline);
+                    self.said = file;
+                }
+                Ok((AdminOrder::Facts(facts), ..)) => self.seen.facts = facts,
+                Ok((AdminOrder::Reply { ticket, reply }, ..)) => self.reply(ticket, &reply),
+                Ok((AdminOrder::LogLevel(level), ..)) => set_log_level(level, false),
+                Ok((AdminOrder::Begin { .. }, ..)) | Err(_) => {
                     error!("the supervisor says what cannot be understood");
                 }
             }

@@ -25,7 +25,14 @@ pub fn create(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
 /// # Errors
 /// When it cannot be read, or holds more than `bytes_max`.
 pub fn read(fd: OwnedFd, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let file = File::from(fd);
+    read_kept(&File::from(fd), bytes_max)
+}
+
+/// The same of one that may be read again.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_kept(file: &File, bytes_max: u64) -> io::Result<Vec<u8>> {
     let length = file.metadata()?.len();
     if length > bytes_max {
         return Err(io::ErrorKind::FileTooLarge.into());

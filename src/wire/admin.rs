@@ -1,6 +1,7 @@
 //! What the control loop and the process at the admin door say to each other: a packet each, long
 //! texts in files in memory.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -119,23 +120,48 @@ pub(crate) fn send(
 /// # Errors
 /// When it cannot be understood.
 pub(crate) fn understand<T: WireValue>(packet: Packet) -> io::Result<(T, Vec<OwnedFd>)> {
+    let (said, descriptors, _) = understand_kept(packet)?;
+    Ok((said, descriptors))
+}
+
+/// The same, and the file that says it, if it is long: to be understood [`again`].
+///
+/// # Errors
+/// When it cannot be understood.
+pub(crate) fn understand_kept<T: WireValue>(
+    packet: Packet,
+) -> io::Result<(T, Vec<OwnedFd>, Option<File>)> {
     let Packet {
         bytes,
         mut descriptors,
     } = packet;
-    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
-    let bytes = match bytes.split_first() {
-        Some((&HERE, rest)) => rest.to_vec(),
+    match bytes.split_first() {
+        Some((&HERE, rest)) => Ok((said(rest)?, descriptors, None)),
         Some((&IN_FILE, [])) => {
-            let file = descriptors.pop().ok_or_else(invalid)?;
-            memory_file::read(file, TEXT_BYTES_MAX)?
+            let file = File::from(descriptors.pop().ok_or_else(invalid)?);
+            Ok((again(&file)?, descriptors, Some(file)))
         }
-        _ => return Err(invalid()),
-    };
-    let mut from = Reader::new(&bytes);
+        _ => Err(invalid()),
+    }
+}
+
+/// What a file says.
+///
+/// # Errors
+/// When it cannot be read or understood.
+pub(crate) fn again<T: WireValue>(file: &File) -> io::Result<T> {
+    said(&memory_file::read_kept(file, TEXT_BYTES_MAX)?)
+}
+
+fn said<T: WireValue>(bytes: &[u8]) -> io::Result<T> {
+    let mut from = Reader::new(bytes);
     let said = T::read(&mut from).ok_or_else(invalid)?;
     from.end().ok_or_else(invalid)?;
-    Ok((said, descriptors))
+    Ok(said)
+}
+
+fn invalid() -> io::Error {
+    io::ErrorKind::InvalidData.into()
 }
 
 #[cfg(test)]
@@ -149,7 +175,11 @@ mod tests {
         let Arrival::Packet(packet) = theirs.receive() else {
             panic!("nothing came")
         };
-        understand(packet).expect("understood").0
+        let (said, _, file) = understand_kept(packet).expect("understood");
+        if let Some(file) = file {
+            assert_eq!(again::<AdminOrder>(&file).expect("it is kept"), said);
+        }
+        said
     }
 
     #[test]
