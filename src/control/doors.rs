@@ -11,6 +11,7 @@ use log::{debug, info, warn};
 use crate::admin::guard::Rules;
 use crate::cli::Args;
 use crate::config::model::{Admin, AdminSocket};
+use crate::control::succession::{self, Left, left};
 use crate::control::{EXIT_BIND, EXIT_TAKEN, Refusal};
 use crate::core::address::Address;
 use crate::sys::privileges::Identity;
@@ -21,6 +22,8 @@ use crate::sys::{child, environment};
 pub(crate) const SOCKET_DEFAULT: &str = "/run/weir/admin.sock";
 /// Tells the program that takes the place of this one which descriptors are doors.
 const VARIABLE: &str = "WEIR_ADMIN_DOORS";
+/// The same of the token.
+const TOKEN_VARIABLE: &str = "WEIR_ADMIN_TOKEN";
 /// Who waits to be let in, at most.
 const BACKLOG: i32 = 64;
 /// The owner and the group may connect.
@@ -76,11 +79,22 @@ impl Doors {
             None => fd.into(),
         });
         let sockets = sockets.collect();
-        let rules = rules(admin).unwrap_or_else(|refusal| {
-            warn!("{}; nobody may act over TCP", refusal.message);
-            Rules::default()
+        let left = left(TOKEN_VARIABLE, TOKEN_BYTES_MAX as u64);
+        let rules = rules(admin).unwrap_or_else(|Refusal { message, .. }| {
+            // Who was root when it was read is none any more.
+            match &left {
+                Some(_) => info!("{message}; the token that was read before counts"),
+                None => warn!("{message}; nobody may act over TCP"),
+            }
+            rules_with(admin, left)
         });
         Self { sockets, rules }
+    }
+
+    /// For the program that takes the place of this one, which may not be able to read it.
+    pub(crate) fn leave_token(&self) -> Option<io::Result<Left>> {
+        let token = self.rules.token.as_deref()?;
+        Some(succession::leave(TOKEN_VARIABLE, token))
     }
 
     /// What the program must find in its environment that takes the place of this one.
@@ -175,14 +189,17 @@ fn listen_unix(path: &Path, owner: Option<&Identity>) -> io::Result<ListenerSock
 
 fn rules(admin: &Admin) -> Result<Rules, Refusal> {
     let token = admin.token_file.as_deref().map(read_token).transpose();
-    Ok(Rules {
-        token: token.map_err(|message| Refusal {
-            code: EXIT_BIND,
-            message,
-        })?,
+    let code = EXIT_BIND;
+    let token = token.map_err(|message| Refusal { code, message })?;
+    Ok(rules_with(admin, token))
+}
+
+fn rules_with(admin: &Admin, token: Option<Vec<u8>>) -> Rules {
+    Rules {
+        token,
         reads_are_open: admin.reads_are_open(),
         is_loopback: admin.is_loopback(),
-    })
+    }
 }
 
 /// What is in the file, without the line end. Nobody else may be able to read it.

@@ -6,7 +6,6 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,9 +14,10 @@ use log::{debug, info, warn};
 use crate::cli::Args;
 use crate::config::model::StatePlace;
 use crate::control::overlay::Overlay;
+use crate::control::succession::{self, Left, left};
 use crate::control::{EXIT_BIND, EXIT_TAKEN, Refusal, state_text};
 use crate::core::text::plural;
-use crate::sys::{child, environment, file_lock, memory_file};
+use crate::sys::file_lock;
 
 /// Where it is by default.
 const FOLDER_DEFAULT: &str = "/var/lib/weir";
@@ -74,9 +74,7 @@ impl StateFile {
 
     /// The same for a program that takes the place of another, which has left what was changed.
     pub(crate) fn inherited(args: &Args, place: &StatePlace) -> (Self, Overlay) {
-        let left = environment::take(VARIABLE).and_then(|number| number.parse().ok());
-        let left = left.and_then(|number| child::take_inherited(number).ok());
-        let left = left.and_then(|fd| memory_file::read(fd, state_text::BYTES_MAX).ok());
+        let left = left(VARIABLE, state_text::BYTES_MAX);
         let left = left.and_then(|bytes| state_text::read(&bytes).ok());
         let (this, read) = Self::open(args, place).unwrap_or_else(|refusal| {
             warn!("{}; changes by hand are kept in memory", refusal.message);
@@ -99,14 +97,9 @@ impl StateFile {
     }
 }
 
-/// What the program must find in its environment that takes the place of this one. To be kept
-/// open until then.
-pub(crate) fn leave(overlay: &Overlay) -> io::Result<(OwnedFd, (&'static str, String))> {
-    let text = state_text::write(overlay);
-    let fd = memory_file::create("weir-state", text.as_bytes())?;
-    child::keep_over_exec(&fd, true)?;
-    let number = fd.as_fd().as_raw_fd().to_string();
-    Ok((fd, (VARIABLE, number)))
+/// For the program that takes the place of this one.
+pub(super) fn leave(overlay: &Overlay) -> io::Result<Left> {
+    succession::leave(VARIABLE, state_text::write(overlay).as_bytes())
 }
 
 fn default_beside(pid_file: &Path) -> PathBuf {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 use log::{error, info};
 
@@ -14,6 +14,7 @@ use crate::control::state_file;
 use crate::control::verdict::{Asker, Outcome};
 use crate::control::workforce::Legacy;
 use crate::core::address::UnresolvedName;
+use crate::sys::{child, environment, memory_file};
 use crate::wire::handover::keep;
 
 /// What the controller of the program before has left.
@@ -22,6 +23,24 @@ pub(crate) struct Inheritance {
     pub(crate) names: Vec<(UnresolvedName, Vec<SocketAddr>)>,
     pub(crate) askers: Vec<Asker>,
     pub(crate) load_again: Option<Vec<Asker>>,
+}
+
+/// A file that stays open until the other program has it, and what tells that program which.
+pub(super) type Left = (OwnedFd, (&'static str, String));
+
+/// Leaves bytes to the program that takes the place of this one, under a variable of its
+/// environment.
+pub(super) fn leave(variable: &'static str, bytes: &[u8]) -> io::Result<Left> {
+    let fd = memory_file::create("weir-left", bytes)?;
+    child::keep_over_exec(&fd, true)?;
+    let number = fd.as_raw_fd().to_string();
+    Ok((fd, (variable, number)))
+}
+
+/// What the program before has left under that variable.
+pub(super) fn left(variable: &str, bytes_max: u64) -> Option<Vec<u8>> {
+    let number = environment::take(variable)?.parse().ok()?;
+    memory_file::read(child::take_inherited(number).ok()?, bytes_max).ok()
 }
 
 impl Controller {
@@ -58,12 +77,10 @@ impl Controller {
         let Doing::Upgrading(askers) = std::mem::take(&mut self.doing) else {
             return;
         };
-        let left = self
-            .keep_all(true)
-            .and_then(|()| state_file::leave(&self.overlay));
+        let left = self.keep_all(true).and_then(|()| self.leave_all());
         let error = match left {
             // Open until the other program has it.
-            Ok((_state, variable)) => self.workforce.make_way(&Legacy {
+            Ok(left) => self.workforce.make_way(&Legacy {
                 names: &self.names,
                 ring: self
                     .watch
@@ -73,7 +90,7 @@ impl Controller {
                 inbox: self.inbox.fd().map(|fd| fd.as_raw_fd()),
                 askers: &askers,
                 load_again: self.load_again.as_deref(),
-                environment: self.environment(variable),
+                environment: self.environment(&left),
             }),
             Err(error) => error,
         };
@@ -92,14 +109,20 @@ impl Controller {
         desk.map_or(Ok(()), |it| it.doors().keep_over_exec(kept))
     }
 
+    fn leave_all(&self) -> io::Result<Vec<Left>> {
+        let token = self.desk.as_ref().and_then(|it| it.doors().leave_token());
+        let state = state_file::leave(&self.overlay);
+        [Some(state), token].into_iter().flatten().collect()
+    }
+
     /// What the program must find in its environment that takes the place of this one.
-    fn environment(&self, state: (&'static str, String)) -> Vec<(&'static str, String)> {
+    fn environment(&self, left: &[Left]) -> Vec<(&'static str, String)> {
         let doors = self.desk.as_ref().and_then(|it| it.doors().environment());
         self.service
             .environment()
             .into_iter()
             .chain(doors)
-            .chain([state])
+            .chain(left.iter().map(|(_, variable)| variable.clone()))
             .collect()
     }
 

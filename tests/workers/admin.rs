@@ -488,6 +488,25 @@ fn over_tcp_acting_takes_the_token_and_the_own_page() {
 }
 
 #[test]
+fn a_token_that_only_root_can_read_counts_after_an_upgrade() {
+    let a = Named::new("A");
+    let scratch = Scratch::new();
+    let (asked, door) = with_token("2", &a, &scratch);
+    for _ in 0..2 {
+        let mark = asked.machine.log.mark();
+        asked.machine.signal(Signal::USR2);
+        asked.machine.log.wait_since(mark, &["upgrade done: "]);
+        let seen = exchange(tcp(door), &request("GET", "/metrics", ""));
+        assert_eq!(seen.status, 200, "{seen:?}");
+        let shown = format!("Authorization: Bearer {TOKEN}\r\n");
+        for (fields, status) in [("", 401), (shown.as_str(), 200)] {
+            let told = exchange(tcp(door), &request("POST", "/drain?target=pool", fields));
+            assert_eq!(told.status, status, "{told:?}");
+        }
+    }
+}
+
+#[test]
 fn over_tcp_nobody_looks_under_a_name_that_leads_elsewhere_as_well() {
     for workers in KINDS {
         let a = Named::new("A");
@@ -683,6 +702,31 @@ fn who_serves_the_door_comes_back() {
 }
 
 #[test]
+fn who_serves_the_door_keeps_nothing_of_many_backends_while_nobody_asks() {
+    const COUNT: u16 = 4_000;
+    let a = Named::new("A");
+    let others = (1..COUNT).fold(with(&[&a]), |file, n| {
+        let [high, low] = n.to_be_bytes();
+        file.backend_with(format!("127.9.{high}.{low}:9"), "weight: 0")
+    });
+    let asked = start("2", others);
+    for round in 0..3 {
+        let status = asked.get("/status.json").body;
+        let names = status.matches("\"configured_weight\":").count();
+        assert_eq!(names, usize::from(COUNT), "round {round}");
+        if round == 1 {
+            let mark = asked.machine.log.mark();
+            asked.machine.signal(Signal::HUP);
+            asked.machine.log.wait_since(mark, &["reload done"]);
+        }
+        let attendant = asked.attendant();
+        eventually("it has given it back", || {
+            (proportional_kib(attendant) <= ATTENDANT_KIB_MAX).then_some(())
+        });
+    }
+}
+
+#[test]
 fn an_upgrade_keeps_the_door_and_what_was_steered() {
     let [a, b] = ["A", "B"].map(Named::new);
     let asked = start("2", with(&[&a, &b]));
@@ -706,7 +750,7 @@ fn an_upgrade_keeps_the_door_and_what_was_steered() {
             let links = links_of(pid);
             let doors = links.iter().filter(|link| **link == door).count();
             assert_eq!(doors, usize::from(pid == attendant), "{pid}: {links:?}");
-            let has_state = links.iter().any(|link| link.contains("weir-state"));
+            let has_state = links.iter().any(|link| link.contains("weir-left"));
             assert!(!has_state, "{pid}: {links:?}");
             let environment = fs::read(format!("/proc/{pid}/environ")).expect("it runs");
             let text = String::from_utf8_lossy(&environment);
@@ -714,7 +758,7 @@ fn an_upgrade_keeps_the_door_and_what_was_steered() {
         }
         let left = links_of(asked.machine.pid());
         assert!(
-            !left.iter().any(|link| link.contains("weir-state")),
+            !left.iter().any(|link| link.contains("weir-left")),
             "{left:?}"
         );
     }
