@@ -89,9 +89,11 @@ impl Rules {
         token.is_some_and(|token| is_same(token, shown.as_bytes()))
     }
 
-    /// Whether nobody can have led it here under a name of theirs.
+    /// Whether nobody can have led it here under a name of theirs. Browsers say a name, monitors
+    /// that speak HTTP/1.0 may say none.
     fn is_for_us(&self, request: &Request) -> bool {
-        names_this_host(&request.authority) || self.is_shown_by(request)
+        let says_none = request.authority.is_empty();
+        says_none || names_this_host(&request.authority) || self.is_shown_by(request)
     }
 }
 
@@ -210,7 +212,8 @@ mod tests {
             ("127.0.0.1.evil.example", false),
             ("localhost.evil.example", false),
             ("10.0.0.1", false),
-            ("", false),
+            ("", true),
+            (".", false),
         ] {
             let seen = open.admit(&tcp(), &asks(authority, None), false);
             assert_eq!(seen.is_ok(), is_ours, "{authority}: {seen:?}");
