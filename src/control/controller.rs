@@ -228,6 +228,7 @@ impl Controller {
                 Signal::User1 => self.reopen_access_log(&[]),
                 Signal::User2 => self.upgrade(Vec::new()),
                 Signal::Child => self.workforce.on_children(),
+                Signal::Stop => {}
             }
         }
     }

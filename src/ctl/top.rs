@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::ctl::client::{self, Answer, Failure, Method};
 use crate::ctl::report::{BackendReport, Report};
 use crate::ctl::tables::{Table, bytes, span, weight};
-use crate::sys::signal::Signals;
+use crate::sys::signal::{Signal, Signals};
 use crate::sys::terminal::{self, Heard, Keys};
 
 /// Between two looks.
@@ -73,18 +73,25 @@ struct View {
 /// When there is no terminal, or it breaks.
 pub(super) fn run(socket: &Path) -> Result<(), String> {
     if !terminal::is_there() {
-        return Err("top needs a terminal; `weir ctl backends` prints once".to_owned());
+        return Err(
+            "top needs a terminal, and not a dumb one; `weir ctl backends` prints once".to_owned(),
+        );
     }
     let report = ask(socket)?;
-    let signals = Signals::open().map_err(|error| error.to_string())?;
+    let mut signals = Signals::open_at_terminal().map_err(|error| error.to_string())?;
     let keys = Keys::take().map_err(|error| error.to_string())?;
-    let shown = show(ENTER).and_then(|()| loop_until_end(socket, &signals, report));
+    let shown = show(ENTER).and_then(|()| loop_until_end(socket, &mut signals, &keys, report));
     let left = show(LEAVE);
     drop(keys);
     shown.and(left).map_err(|error| error.to_string())
 }
 
-fn loop_until_end(socket: &Path, signals: &Signals, report: Report) -> io::Result<()> {
+fn loop_until_end(
+    socket: &Path,
+    signals: &mut Signals,
+    keys: &Keys,
+    report: Report,
+) -> io::Result<()> {
     let mut view = View {
         order: Order::File,
         filter: String::new(),
@@ -97,13 +104,18 @@ fn loop_until_end(socket: &Path, signals: &Signals, report: Report) -> io::Resul
     };
     loop {
         show(&view.screen(terminal::size()))?;
-        match terminal::hear(signals, INTERVAL)? {
+        match terminal::hear(&*signals, INTERVAL)? {
             Heard::Keys(keys) => {
                 if view.press(&keys) {
                     return Ok(());
                 }
             }
             Heard::Nothing => view.renew(socket),
+            Heard::Other if signals.next() == Some(Signal::Stop) => {
+                show(LEAVE)?;
+                keys.stop()?;
+                show(ENTER)?;
+            }
             Heard::Other | Heard::End => return Ok(()),
         }
     }
@@ -158,6 +170,7 @@ impl View {
     fn press_one(&mut self, key: u8) -> bool {
         match (self.is_filtering, key) {
             (_, 3 | 4) => return true,
+            (_, 26) => terminal::ask_to_stop(),
             (true, b'\r' | b'\n') => self.is_filtering = false,
             (true, b'\x1b') => {
                 self.is_filtering = false;

@@ -223,7 +223,7 @@ impl WorkerProcess {
                 Signal::Hangup | Signal::User1 | Signal::User2 => {
                     warn!("a signal for the supervisor came to a worker: ignored");
                 }
-                Signal::Child => {}
+                Signal::Child | Signal::Stop => {}
             }
         }
     }

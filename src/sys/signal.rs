@@ -30,6 +30,8 @@ pub enum Signal {
     User2,
     /// SIGCHLD.
     Child,
+    /// SIGTSTP; for who has the terminal.
+    Stop,
 }
 
 const SIGNALS: [(libc::c_int, Signal); 7] = [
@@ -46,6 +48,9 @@ const SIGNALS: [(libc::c_int, Signal); 7] = [
 #[derive(Debug)]
 pub struct Signals(OwnedFd);
 
+/// What who shows something at a terminal acts on besides.
+const AT_TERMINAL: (libc::c_int, Signal) = (libc::SIGTSTP, Signal::Stop);
+
 impl Signals {
     /// Holds the signals of [`Signal`] back from the calling thread, and opens the descriptor
     /// they are read from.
@@ -57,10 +62,20 @@ impl Signals {
     /// # Errors
     /// When the kernel gives no descriptor.
     pub fn open() -> io::Result<Self> {
-        let set = signal_set();
+        Self::of(&signal_set(SIGNALS.iter()))
+    }
+
+    /// The same with SIGTSTP, which otherwise stops a process at once.
+    ///
+    /// # Errors
+    /// When the kernel gives no descriptor.
+    pub fn open_at_terminal() -> io::Result<Self> {
+        Self::of(&signal_set(SIGNALS.iter().chain([&AT_TERMINAL])))
+    }
+
+    fn of(set: &libc::sigset_t) -> io::Result<Self> {
         // SAFETY: `set` is initialised and lives through the call; the old mask is not asked for.
-        let error =
-            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+        let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set, ptr::null_mut()) };
         if error != 0 {
             return Err(io::Error::from_raw_os_error(error));
         }
@@ -68,8 +83,7 @@ impl Signals {
         // SAFETY: the default action runs no code of ours.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         // SAFETY: `set` is initialised and lives through the call; -1 asks for a new descriptor.
-        let fd =
-            unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
+        let fd = unsafe { libc::signalfd(-1, set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -92,8 +106,8 @@ impl Iterator for Signals {
         };
         let number = word(mem::offset_of!(libc::signalfd_siginfo, ssi_signo))?;
         let number = libc::c_int::try_from(number).ok()?;
-        let known = SIGNALS.iter().find(|(known, _)| *known == number)?;
-        Some(known.1)
+        let mut all = SIGNALS.iter().chain([&AT_TERMINAL]);
+        all.find(|(known, _)| *known == number).map(|it| it.1)
     }
 }
 
@@ -103,16 +117,16 @@ impl AsFd for Signals {
     }
 }
 
-fn signal_set() -> libc::sigset_t {
+fn signal_set<'a>(signals: impl Iterator<Item = &'a (libc::c_int, Signal)>) -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises the set it is given, and cannot fail on a valid pointer.
     let mut set = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         set.assume_init()
     };
-    for (number, _) in SIGNALS {
+    for (number, _) in signals {
         // SAFETY: `set` is initialised, and every number is a signal of this platform.
-        unsafe { libc::sigaddset(&raw mut set, number) };
+        unsafe { libc::sigaddset(&raw mut set, *number) };
     }
     set
 }

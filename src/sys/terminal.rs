@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
+use rustix::process::{Signal, getpid, kill_current_process_group, kill_process};
 use rustix::termios::{
     OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
 };
@@ -22,21 +23,48 @@ impl Keys {
     /// # Errors
     /// When there is none.
     pub fn take() -> io::Result<Self> {
-        let before = tcgetattr(io::stdin())?;
-        let mut raw = before.clone();
+        let this = Self {
+            before: tcgetattr(io::stdin())?,
+        };
+        this.make_raw()?;
+        Ok(this)
+    }
+
+    fn make_raw(&self) -> io::Result<()> {
+        let mut raw = self.before.clone();
         raw.make_raw();
         // Line ends are still moved to the first column.
-        raw.output_modes = before.output_modes;
+        raw.output_modes = self.before.output_modes;
         raw.special_codes[SpecialCodeIndex::VMIN] = 0;
         raw.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(io::stdin(), OptionalActions::Flush, &raw)?;
-        Ok(Self { before })
+        Ok(())
     }
+
+    fn give_back(&self) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
+    }
+
+    /// Gives the terminal back and stops this process, until somebody lets it go on.
+    ///
+    /// # Errors
+    /// When the terminal has gone meanwhile.
+    pub fn stop(&self) -> io::Result<()> {
+        self.give_back();
+        kill_process(getpid(), Signal::STOP)?;
+        self.make_raw()
+    }
+}
+
+/// Does what the key does that stops what runs at a terminal: it stops a script with what it has
+/// started.
+pub fn ask_to_stop() {
+    let _ = kill_current_process_group(Signal::TSTP);
 }
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
+        self.give_back();
     }
 }
 
@@ -89,8 +117,9 @@ pub fn size() -> (usize, usize) {
     }
 }
 
-/// Whether standard input and output are a terminal.
+/// Whether standard input and output are a terminal, and not one that can only print.
 #[must_use]
 pub fn is_there() -> bool {
-    rustix::termios::isatty(io::stdin()) && rustix::termios::isatty(io::stdout())
+    let is_dumb = std::env::var_os("TERM").is_some_and(|it| it == "dumb");
+    !is_dumb && rustix::termios::isatty(io::stdin()) && rustix::termios::isatty(io::stdout())
 }

@@ -148,12 +148,39 @@ fn it_shows_backends_hears_keys_and_leaves_the_terminal_as_it_was() {
     terminal.expect_left(&settings);
 
     // A signal leaves it so, too.
-    let pid = scratch.file("top.pid");
-    let line = format!("sh -c 'echo $$ > {}; exec {}'", pid.display(), top(&socket));
+    let file = scratch.file("top.pid");
+    let line = format!(
+        "sh -c 'echo $$ > {}; exec {}'",
+        file.display(),
+        top(&socket)
+    );
     terminal.say(&line);
     terminal.wait(&["alpha", "by file"]);
-    let pid = std::fs::read_to_string(pid).expect("it was told");
+    let pid = std::fs::read_to_string(&file).expect("it was told");
     let pid = pid.trim().parse().expect("a process id");
     crate::machine::signal(pid, crate::harness::Signal::TERM);
     terminal.expect_left(&settings);
+
+    // So does a stop, by a key or a signal, and it goes on where it was.
+    terminal.say("set -m");
+    for stops in [0, 1] {
+        terminal.say("clear; echo marker before");
+        terminal.say(&line);
+        terminal.wait(&["alpha", "by file"]);
+        match stops {
+            0 => terminal.press(&["C-z"]),
+            _ => {
+                let pid = std::fs::read_to_string(&file).expect("it was told");
+                let pid = pid.trim().parse().expect("a process id");
+                crate::machine::signal(pid, crate::harness::Signal::TSTP);
+            }
+        }
+        terminal.expect_left(&settings);
+        terminal.say("fg");
+        terminal.wait(&["alpha", "by file"]);
+        terminal.press(&["s"]);
+        terminal.wait(&["by rate"]);
+        terminal.press(&["q"]);
+        terminal.expect_left(&settings);
+    }
 }
