@@ -7,6 +7,9 @@ use std::time::Duration;
 
 /// How long an answer may take to come on.
 const WAIT_MAX: Duration = Duration::from_secs(120);
+/// How often it is asked of who goes before it has heard anything, and how long between.
+const TRIES_MAX: usize = 4;
+const TRY_STEP: Duration = Duration::from_millis(100);
 /// The longest answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -40,12 +43,27 @@ pub(super) enum Method {
 
 /// One request, on a connection of its own.
 pub(super) fn ask(socket: &Path, method: Method, target: &str) -> Result<Answer, Failure> {
-    let stream = connect(socket)?;
-    let answered = ask_within(stream, method, target, WAIT_MAX);
+    let mut tries = 1..TRIES_MAX;
+    let answered = loop {
+        let answered = exchange(connect(socket)?, method, target, WAIT_MAX);
+        let is_unheard = answered.as_ref().is_err_and(is_unheard);
+        if !is_unheard || tries.next().is_none() {
+            break answered.map_err(failure);
+        }
+        std::thread::sleep(TRY_STEP);
+    };
     answered.map_err(|failure| match failure {
         Failure::Broken(words) => Failure::Broken(format!("{}: {words}", socket.display())),
         Failure::NotRunning(_) | Failure::Late => failure,
     })
+}
+
+/// Whether who was asked has gone before it had read the request: at an upgrade another one comes.
+fn is_unheard(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// Goes to the door.
@@ -76,12 +94,15 @@ pub(super) fn ask_within(
     target: &str,
     limit: Duration,
 ) -> Result<Answer, Failure> {
-    let answered = exchange(stream, method, target, limit);
-    let is_late = |kind| matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-    answered.map_err(|error| match is_late(error.kind()) {
+    exchange(stream, method, target, limit).map_err(failure)
+}
+
+fn failure(error: io::Error) -> Failure {
+    let kind = error.kind();
+    match matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
         true => Failure::Late,
         false => Failure::Broken(error.to_string()),
-    })
+    }
 }
 
 fn exchange(
@@ -148,7 +169,30 @@ pub(super) fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+
+    #[test]
+    fn who_goes_before_it_has_heard_anything_is_asked_again() {
+        let path = std::env::temp_dir().join(format!("weir-client-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).expect("the path is free");
+        let serve = move |accepts: usize| {
+            for _ in 1..accepts {
+                // Closed with the request in it, unread.
+                let (mut caller, _) = listener.accept().expect("somebody asks");
+                let _ = caller.read(&mut [0]);
+            }
+            let (mut caller, _) = listener.accept().expect("somebody asks");
+            let _ = caller.read(&mut [0; 1000]);
+            let _ = caller.write_all(b"HTTP/1.1 200 OK\r\n\r\nyes");
+        };
+        let serving = std::thread::spawn(move || serve(TRIES_MAX));
+        let answer = ask(&path, Method::Post, "/drain").expect("the last one hears it");
+        assert_eq!(answer.body, "yes");
+        serving.join().expect("it served");
+        std::fs::remove_file(&path).expect("it is there");
+    }
 
     #[test]
     fn an_answer_is_read_whole_or_not_at_all() {
