@@ -318,6 +318,7 @@ fn another_user_is_refused_and_fills_no_log() {
         assert_eq!(ask(&mut ordered.machine.connect()), "A");
         assert_eq!(ordered.order("reload").code, Some(0));
         let lines = &ordered.machine.log;
+        lines.wait(&["admin: reload, by user"]);
         assert_eq!(lines.count(&["of another user was refused"]), 1);
         assert_eq!(lines.count(&["admin: reload, by user"]), 1, "ours");
         assert_eq!(lines.count(&["order: "]), 0);
