@@ -95,22 +95,70 @@ fn every_command_line_of_weir_in_a_document_is_one() {
     assert!(tried > 20, "only {tried}");
 }
 
+/// The anchors that a page has for its headings, made as forges make them.
+fn anchors(text: &str) -> Vec<String> {
+    let outside_of_blocks = text.split("\n```").step_by(2);
+    let lines = outside_of_blocks.flat_map(str::lines);
+    let headings = lines.filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let words = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = words.replace(' ', "-");
+            kept.replace(|c: char| !c.is_alphanumeric() && c != '-' && c != '_', "")
+        })
+        .collect()
+}
+
+/// Where the links of a page lead that stay among the files here, each with its anchor.
+fn links(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let targets = text.split("](").skip(1);
+    let targets = targets.filter_map(|link| Some(link.split_once(')')?.0));
+    let here = targets.filter(|target| !target.contains("://"));
+    here.map(|target| target.split_once('#').unwrap_or((target, "")))
+}
+
 #[test]
 fn every_link_of_a_document_leads_somewhere() {
     let mut tried = 0;
-    for (name, text) in documents() {
+    let more = ["CHANGELOG.md", "SECURITY.md", "bench/README.md"].map(|path| {
+        let path = root(path);
+        let text = fs::read_to_string(&path).expect("text");
+        (path.display().to_string(), text)
+    });
+    for (name, text) in documents().into_iter().chain(more) {
         let folder = Path::new(&name).parent().expect("a folder");
-        for link in text.split("](").skip(1) {
-            let target = link.split(')').next().unwrap_or_default();
-            let file = target.split('#').next().unwrap_or_default();
-            if file.is_empty() || file.contains("://") {
-                continue;
+        for (file, anchor) in links(&text) {
+            let path = match file {
+                "" => PathBuf::from(&name),
+                file => folder.join(file),
+            };
+            assert!(path.exists(), "{name}: {file}");
+            if !anchor.is_empty() {
+                let there = anchors(&fs::read_to_string(&path).expect("text"));
+                assert!(
+                    there.iter().any(|it| it == anchor),
+                    "{name}: {file}#{anchor}, of {there:?}"
+                );
+                tried += 1;
             }
-            assert!(folder.join(file).exists(), "{name}: {target}");
-            tried += 1;
         }
     }
     assert!(tried > 10, "only {tried}");
+}
+
+#[test]
+fn the_readme_leads_to_every_document() {
+    let text = fs::read_to_string(root("README.md")).expect("text");
+    let linked: Vec<&str> = links(&text).map(|(file, _)| file).collect();
+    for (name, _) in documents() {
+        let name = Path::new(&name).strip_prefix(root("")).expect("it is here");
+        let is_linked = linked.iter().any(|file| Path::new(file) == name);
+        assert!(
+            is_linked || name == Path::new("README.md"),
+            "{}",
+            name.display()
+        );
+    }
 }
 
 fn succeeded(run: &Output) {
