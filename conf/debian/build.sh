@@ -13,6 +13,8 @@ version=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # So that the same sources make the same package.
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 export SOURCE_DATE_EPOCH="$epoch"
+# Who builds a package maintains it, and may say so. weir itself has no address, which `.invalid` says.
+maintainer=${MAINTAINER:-The weir maintainers <maintainers@weir.invalid>}
 mkdir -p "$folder"
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
@@ -33,7 +35,6 @@ rmdir "$root/usr/share/zsh/site-functions"
 docs=$root/usr/share/doc/weir
 rm "$docs"/LICENSE-* "$root/usr/share/weir/README.md"
 mv "$docs/CHANGELOG.md" "$docs/NEWS.md"
-maintainer=$(sed -n 's/^Maintainer: //p' conf/debian/control)
 printf 'weir (%s) unstable; urgency=medium\n\n  * See NEWS.md.gz.\n\n -- %s  %s\n' \
     "$version" "$maintainer" "$(date -Rud "@$epoch")" >"$docs/changelog"
 ln -s ../doc/weir/README.md "$root/usr/share/weir/README.md"
@@ -55,7 +56,7 @@ if readelf -d "$program" | grep -q 'NEEDED.*libc\.so\.6'; then
 fi
 install -d "$root/DEBIAN"
 sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@LIBC@/$libc/" \
-    -e "s/@SIZE@/$(du -sk "$root/usr" | cut -f 1)/" conf/debian/control >"$root/DEBIAN/control"
+    -e "s#@MAINTAINER@#$maintainer#" -e "s/@SIZE@/$(du -sk "$root/usr" | cut -f 1)/" conf/debian/control >"$root/DEBIAN/control"
 printf '%s\n' /etc/logrotate.d/weir /etc/weir/weir.yaml >"$root/DEBIAN/conffiles"
 (cd "$root" && find etc usr -type f ! -path 'etc/*' -exec md5sum {} +) >"$root/DEBIAN/md5sums"
 install -m 755 conf/debian/postinst conf/debian/prerm conf/debian/postrm "$root/DEBIAN"
