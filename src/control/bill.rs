@@ -5,22 +5,27 @@ use std::time::Duration;
 
 use crate::board::RINGS_BYTES_MAX;
 use crate::cli::Args;
-use crate::config::model::Config;
-use crate::control::{connections_max, is_supervised, workers_wanted};
+use crate::config::model::{AdminSocket, Config};
+use crate::control::{connections_max, connections_possible, is_supervised, workers_wanted};
 use crate::core::access_log::PENDING_BYTES_MAX;
 use crate::core::handshake::HANDSHAKES_MAX;
 use crate::core::memory_limit::{CONNECTION_BYTES, MemoryLimits, SPARE_PARTS};
+use crate::core::slots::LOOK_ASLEEP_MS;
 use crate::core::text::plural;
+use crate::tls::material::Material;
 
 /// Of a process at its start.
 const PROCESS_BYTES: u64 = 2 << 20;
 /// Of one end that is encrypted, once its handshake is over, and of a handshake besides.
 const TLS_END_BYTES: u64 = 4 << 10;
 const HANDSHAKE_BYTES: u64 = 16 << 10;
+/// Of a certificate, besides what is in its files: as DER and as what is made of it.
+const CERTIFICATE_BYTES: u64 = 4 << 10;
+const DER_COPIES: u64 = 3;
 const BACKEND_BYTES: u64 = 2 << 10;
 const DESCRIPTORS_MAX: u64 = 1 << 20;
 /// How often a supervisor looks after its workers in a thousand seconds.
-const LOOKS: u64 = 10_000;
+const LOOKS: u64 = 1_000_000 / LOOK_ASLEEP_MS;
 
 /// What a file costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +59,13 @@ impl Bill {
         let waiting = waiting + waiting / SPARE_PARTS as u64;
         let listening = config.listeners.len() * if is_supervised { workers } else { 0 };
         let each = connections_max(descriptors, listening) as u64;
+        // A limit of the file holds for all together, and the kernel may lead nearly all to one.
+        let possible = connections_possible(descriptors) as u64;
+        let of_one = config
+            .connections_max
+            .map_or(each, |it| possible.min(it as u64));
         let clients = config.connections_max.map_or(each * count, |it| it as u64);
+        let clients = clients.min(of_one * count);
         let backends: usize = config.upstreams.iter().map(|it| it.backends.len()).sum();
         let lines = config.access_log.as_ref().map_or(0, |_| PENDING_BYTES_MAX);
         let ends = encrypted_ends(config);
@@ -62,17 +73,21 @@ impl Bill {
         // What `weir ctl why` tells of, and lines of the access log that wait.
         let kept = (RINGS_BYTES_MAX + lines) as u64;
         let reserved = descriptors.saturating_sub(each * 2);
+        // A supervisor, and who serves its admin door.
+        let has_door = config.admin.socket != AdminSocket::Off || config.admin.listen.is_some();
+        let supervisors = u64::from(is_supervised);
+        let attending = supervisors * (1 + u64::from(has_door));
+        let certificates = certificates_bytes(&config.material) * (count + supervisors);
         Self {
             workers: count,
-            // A supervisor, and who serves its admin door.
-            processes: count + if is_supervised { 2 } else { 0 },
+            processes: count + attending,
             clients,
-            descriptors: clients.div_ceil(count) * 2 + reserved,
+            descriptors: of_one * 2 + reserved,
             descriptors_limit: descriptors,
             waiting_bytes: waiting * count,
             sessions_bytes: clients * CONNECTION_BYTES,
             tables_bytes: (kept + backends as u64 * BACKEND_BYTES) * count,
-            tls_bytes: ends * (clients * TLS_END_BYTES + handshakes),
+            tls_bytes: certificates + ends * (clients * TLS_END_BYTES + handshakes),
             wakeups: wakeups(config, is_supervised),
         }
     }
@@ -149,6 +164,25 @@ impl fmt::Display for Bill {
     }
 }
 
+/// What certificates, keys and authorities take in a process that has them.
+fn certificates_bytes(material: &Material) -> u64 {
+    let bytes = |ders: &[Vec<u8>]| ders.iter().map(Vec::len).sum::<usize>();
+    let listeners = || material.listeners.iter().flatten();
+    let shown = listeners().flat_map(|it| &it.certificates);
+    let shown = shown.map(|it| &it.identity);
+    let own = material.upstreams.iter().flatten();
+    let own = own.filter_map(|it| it.identity.as_ref());
+    let auths = listeners().flat_map(|it| &it.client_auths);
+    let auths = auths.map(|it| bytes(&it.authorities) + bytes(&it.revoked));
+    let believed = material.authorities.iter().map(|it| bytes(it)).chain(auths);
+    let (mut count, mut ders) = (0, believed.sum::<usize>());
+    for identity in shown.chain(own) {
+        count += 1;
+        ders += bytes(&identity.chain) + identity.key.bytes().len();
+    }
+    count * CERTIFICATE_BYTES + ders as u64 * DER_COPIES
+}
+
 /// How many ends of a session may be encrypted.
 fn encrypted_ends(config: &Config) -> u64 {
     let clients = config.listeners.iter().any(|it| it.tls.is_some());
@@ -186,6 +220,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::tls::material::{Certificate, Identity, ListenerMaterial, Secret, UpstreamMaterial};
 
     const MIB: u64 = 1 << 20;
 
@@ -226,13 +261,45 @@ mod tests {
         let more = format!("{LISTEN}buffers: {{memory: 16MiB}}\nmax_connections: 100\n");
         let more = bill(&more, &machine(32), 128);
         assert_eq!(more.waiting_bytes, 17 * MIB);
-        assert_eq!((more.clients, more.descriptors), (100, 232));
+        assert_eq!((more.clients, more.descriptors), (98, 228));
+        let few = format!("{LISTEN}workers: 4\nmax_connections: 100\n");
+        let few = bill(&few, &machine(1024), 1024);
+        assert_eq!((few.clients, few.descriptors), (100, 268));
         let several = format!("{LISTEN}workers: 4\nhealth_check: {{interval: 2s}}\n");
         let several = bill(&several, &machine(1024), 1024);
         assert_eq!((several.processes, several.clients), (6, 4 * 478));
         assert_eq!(several.wakeups, 10_000 + 400 + 4_000);
         let tls = format!("{LISTEN}tls: {{certificate: c}}\nmax_connections: 1000\n");
         assert_eq!(bill(&tls, &machine(32), 4096).tls_bytes, (1000 * 20) << 10);
+        let doorless = format!("{LISTEN}workers: 2\nadmin: off\n");
+        assert_eq!(bill(&doorless, &machine(32), 1024).processes, 3);
+    }
+
+    #[test]
+    fn certificates_are_paid_for_where_they_are_kept() {
+        let identity = || Identity {
+            chain: vec![vec![0; 700], vec![0; 300]],
+            key: Secret::new(vec![0; 24]),
+        };
+        let certificate = || Certificate {
+            identity: identity(),
+            names: Vec::new(),
+            client_auth: None,
+        };
+        let listener = ListenerMaterial {
+            certificates: vec![certificate(), certificate()],
+            ..ListenerMaterial::default()
+        };
+        let upstream = UpstreamMaterial {
+            authorities: 0,
+            identity: Some(identity()),
+        };
+        let material = Material {
+            listeners: vec![None, Some(listener)],
+            upstreams: vec![Some(upstream), None],
+            authorities: vec![vec![vec![0; 1024]]],
+        };
+        assert_eq!(certificates_bytes(&material), (3 * (4 + 3) + 3) << 10);
     }
 
     #[test]
@@ -246,7 +313,7 @@ mod tests {
         let told = bill.unpaid(&group).join("\n");
         for words in [
             "the control group has 16.0 MiB: lower `max_connections` or `buffers.memory`",
-            "100 clients may take 232 descriptors in a process, and the limit (ulimit -n) is 128",
+            "98 clients may take 228 descriptors in a process, and the limit (ulimit -n) is 128",
         ] {
             assert!(told.contains(words), "{told}");
         }

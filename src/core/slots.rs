@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+/// Between two looks of a supervisor, while all workers wait for events, whether somebody has to
+/// accept from the slots of another.
+pub const LOOK_ASLEEP_MS: u64 = 100;
+
 /// A set of slots, of which there may be 128.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Slots(u128);

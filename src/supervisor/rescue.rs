@@ -6,7 +6,7 @@
 use log::{info, warn};
 
 use crate::board::RowState;
-use crate::core::slots::Slots;
+use crate::core::slots::{LOOK_ASLEEP_MS, Slots};
 use crate::core::time::Tick;
 use crate::supervisor::Supervisor;
 use crate::supervisor::worker_handle::WorkerPhase;
@@ -15,8 +15,6 @@ use crate::supervisor::worker_handle::WorkerPhase;
 const BEAT_AGE_MAX_MS: u64 = 50;
 /// Between two looks while a worker is awake.
 const LOOK_AWAKE_MS: u64 = 25;
-/// Between two looks while all wait for events.
-const LOOK_ASLEEP_MS: u64 = 100;
 
 /// Whether a worker that serves does not turn.
 fn is_stuck(row: &RowState, now: Tick) -> bool {

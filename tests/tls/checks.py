@@ -15,6 +15,7 @@ from client import (
     CHANGE_CIPHER_SPEC,
     DATA,
     HANDSHAKE,
+    PATIENCE_S,
     V1_0,
     V1_1,
     V1_2,
@@ -802,6 +803,30 @@ def crowd(port, count):
     print("ready", flush=True)
     for raw in waiting:
         assert_closed(raw)
+
+
+def debtors(path, is_encrypted, readers, heads, hellos):
+    """Clients that cost what a client may: of answers nothing is read, heads and handshakes stop
+    half-way. All are held until the test says otherwise."""
+    held = []
+    for number in range(readers + heads + hellos):
+        # What its reader leaves the kernel keeps little of, as opposed to TCP's.
+        raw = socket.socket(socket.AF_UNIX)
+        raw.settimeout(PATIENCE_S)
+        raw.connect(path)
+        held.append(raw)
+        if number >= readers + heads:
+            raw.sendall(record(HANDSHAKE, b"\x01\x00\x20\x00" + b"h" * 4000))
+            continue
+        ask = b"GET /file HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 2000
+        ask += b"\r\n\r\n" if number < readers else b""
+        if is_encrypted:
+            held.append(Client(0, raw=raw))
+            held[-1].send(ask)
+        else:
+            raw.sendall(ask)
+    print("held", flush=True)
+    sys.stdin.readline()
 
 
 def bursts(port):

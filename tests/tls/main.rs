@@ -22,6 +22,7 @@ mod wire;
 mod edge;
 
 mod abuse;
+mod bill;
 mod bulk;
 mod ends;
 mod handshakes;
