@@ -36,9 +36,9 @@ dist:               ## target/dist: sources, programs of `make cross`, SHA256SUM
 	@sh conf/build/dist.sh target/dist
 
 # Whoever makes images here; IMAGE_TOOL=docker says another one.
-IMAGE_TOOL ?= $(shell command -v podman || command -v docker || echo podman)
+IMAGE_TOOL ?= $(shell command -v podman || command -v docker || command -v buildah || echo podman)
 
-image:              ## make a container image of the static program, weir:latest, with podman or docker
+image:              ## make a container image of the static program, weir:latest, with podman, docker or buildah
 	@program=$$($(CROSS) $(MACHINE)) && rm -rf target/image && mkdir -p target/image && \
 	cp $$program conf/container/weir.yaml conf/container/Containerfile target/image
 	$(IMAGE_TOOL) build -t weir:latest -f target/image/Containerfile target/image

@@ -230,7 +230,10 @@ fn build() -> String {
 /// # Errors
 /// One line that says what is wrong and how to find out what is right.
 pub fn parse(arguments: &[String], is_verb: fn(&str) -> bool) -> Result<Command, String> {
-    let hint = |message: String| format!("weir: {message}; try `weir --help`");
+    let hint = |message: String| {
+        let mark = if message.ends_with('?') { "" } else { ";" };
+        format!("weir: {message}{mark} try `weir --help`")
+    };
     let mut arguments = arguments;
     let mut resume = None;
     match arguments.first().map(String::as_str) {

@@ -145,6 +145,9 @@ impl<'a> Compiler<'a> {
             let message = "nothing to serve: give `listen` and `backends`, or `listeners` and \
                            `upstreams`";
             self.problems.error(top.at, message);
+            for key in ["listen", "routes", "listeners", "upstreams"] {
+                top.entry(key);
+            }
             return Vec::new();
         }
         settings.backends.clear();
@@ -367,7 +370,7 @@ impl<'a> Compiler<'a> {
             for (key, at, needs_http) in &declared.http_keys {
                 if *needs_http || !declared.by_http {
                     let user = if declared.is_fallback {
-                        format!("this file's listener is {by}")
+                        format!("this file's listener is {by}: it needs `mode: http`")
                     } else {
                         format!("a listener {by} uses the upstream \"{name}\"")
                     };

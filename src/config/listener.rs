@@ -343,7 +343,8 @@ fn blank(c: &Compiler<'_>, mode: ModeWord) -> Listener {
 
 fn refuse_without_http(key: &str, at: Position, mode: ModeWord, problems: &mut Problems) {
     let mode = mode.text();
-    let message = format!("`{key}` is for HTTP, and this listener is in mode {mode}");
+    let message =
+        format!("`{key}` is for HTTP, and this listener is in mode {mode}: it needs `mode: http`");
     problems.error(at, message);
 }
 

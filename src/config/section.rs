@@ -54,8 +54,9 @@ impl<'n> Section<'n> {
             } else {
                 ""
             };
+            let example = suggest::example(what);
             let message = format!(
-                "{what} is {}; it must be a mapping{lines}{or}",
+                "{what} is {}; it must be a mapping{lines}{example}{or}",
                 node.describe()
             );
             problems.error(node.at, message);

@@ -15,7 +15,7 @@ pub(super) fn nearest<'a>(
 }
 
 /// Words that other programs have for what is a key here.
-const FOREIGN: [(&str, &[&str]); 22] = [
+const FOREIGN: [(&str, &[&str]); 28] = [
     ("backend_servers", &["backends"]),
     ("balance", &["algorithm"]),
     ("bind", &["listen"]),
@@ -23,6 +23,9 @@ const FOREIGN: [(&str, &[&str]); 22] = [
     ("certs", &["certificates"]),
     ("domain", &["host"]),
     ("endpoints", &["backends"]),
+    ("frontend", &["listeners"]),
+    ("host", &["address"]),
+    ("http", &["listeners"]),
     ("lb_policy", &["algorithm"]),
     ("listener", &["listen"]),
     ("location", &["prefix"]),
@@ -32,13 +35,44 @@ const FOREIGN: [(&str, &[&str]); 22] = [
     ("path", &["prefix"]),
     ("port", &["listen", "address"]),
     ("proxy_pass", &["upstream"]),
+    ("server", &["listeners"]),
     ("server_name", &["host"]),
-    ("servers", &["backends"]),
+    ("servers", &["backends", "listeners"]),
+    ("services", &["upstreams"]),
     ("ssl", &["tls"]),
+    ("stream", &["listeners"]),
     ("targets", &["backends"]),
     ("threads", &["workers"]),
     ("upstream", &["backends"]),
 ];
+
+/// What mappings look like that are often written as a single value.
+const EXAMPLES: [(&str, &str); 17] = [
+    ("`buffers`", "memory: 16MiB"),
+    ("`headers`", "request: {set: {X-Entry: weir}}"),
+    ("`health_check`", "path: /health"),
+    ("`keepalive`", "idle: 1m"),
+    ("`limits`", "max_body: 10MB"),
+    ("`passive`", "failures: 3"),
+    ("`proxy_protocol`", "from: [10.0.0.0/8]"),
+    ("`redirect_to_https`", "port: 443"),
+    ("`redirect`", "location: \"https://example.com{path}\""),
+    ("`respond`", "body: \"hello\\n\""),
+    ("`retries`", "tries: 3"),
+    ("`reuse`", "idle_connections: 32"),
+    ("`sticky`", "cookie: weir"),
+    ("`timeouts`", "connect: 5s"),
+    ("a listener", "listen: \":80\", upstream: app"),
+    ("an upstream", "backends: [\"10.0.0.1:80\"]"),
+    ("one of `certificates`", "certificate: site.pem"),
+];
+
+/// `, such as {...}` for a mapping of that name, or nothing.
+#[cold]
+pub(super) fn example(what: &str) -> String {
+    let found = EXAMPLES.iter().find(|(name, _)| *name == what);
+    found.map_or_else(String::new, |(_, keys)| format!(", such as {{{keys}}}"))
+}
 
 /// The key that is meant by a word of another program, or by one in another case.
 #[cold]
@@ -107,6 +141,17 @@ mod tests {
         assert_eq!(meant("port", in_backend), Some("address"));
         assert_eq!(meant("ssl", in_backend), None);
         assert_eq!(meant("Backends", in_backend), Some("backends"));
+    }
+
+    #[test]
+    fn examples_are_of_keys_that_there_are() {
+        for (what, keys) in EXAMPLES {
+            for key in keys.split(", ").filter_map(|entry| entry.split_once(": ")) {
+                assert_eq!(named(key.0), Some(key.0), "{what}");
+            }
+        }
+        assert_eq!(example("`timeouts`"), ", such as {connect: 5s}");
+        assert_eq!(example("`banana`"), "");
     }
 
     #[test]

@@ -203,7 +203,9 @@ fn every_duration_and_size_that_a_message_suggests_is_accepted_in_its_place() {
                 continue;
             }
             let values = suggested(message);
-            assert!(values.len() >= 3, "{message}");
+            // Where there is no end, examples alone.
+            let least = if message.contains(" from ") { 3 } else { 2 };
+            assert!(values.len() >= least, "{message}");
             for value in values {
                 let problems = compile(&with_value(text, at, value))
                     .err()

@@ -154,7 +154,11 @@ impl CertificateGiven {
             (false, true) if has("key") => Some(("key", "`key` needs `certificate`")),
             (false, true) if has("names") => Some(("names", NAMES_OF_MANY)),
             (false, false) if has("key") => Some(("key", "`key` needs `certificate`")),
-            (false, false) => Some(("", "there is neither `certificate` nor `directory`")),
+            (false, false) => Some((
+                "",
+                "there is neither `certificate` nor `directory`, such as {certificate: site.pem, \
+                 key: site.key}",
+            )),
             (true, false) | (false, true) => None,
         };
         if let Some((key, message)) = wrong {

@@ -282,7 +282,10 @@ fn size_must(range: &RangeInclusive<u64>) -> String {
     let such_as = examples(&SIZES, |text| {
         parse_size(text).is_some_and(|it| range.contains(&it))
     });
-    format!("a size from {min} to {max}{such_as}")
+    match *range.end() {
+        u64::MAX => format!("a size{such_as}"),
+        _ => format!("a size from {min} to {max}{such_as}"),
+    }
 }
 
 /// The name of a listener, an upstream or a backend: what logs and statistics can hold unquoted.

@@ -72,7 +72,9 @@ pub(super) fn connect(socket: &Path) -> Result<UnixStream, Failure> {
     UnixStream::connect(socket).map_err(|error| {
         let is = |kinds: &[io::ErrorKind]| kinds.contains(&error.kind());
         if is(&[io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused]) {
-            Failure::NotRunning(format!("no weir runs that has the admin socket {shown}"))
+            Failure::NotRunning(format!(
+                "no weir runs that has the admin socket {shown}; `-p FILE` names its pid file"
+            ))
         } else if is(&[io::ErrorKind::PermissionDenied]) {
             let who = "root, the user that weir runs as and its group may ask";
             Failure::Broken(format!("{shown}: {error}; {who}"))

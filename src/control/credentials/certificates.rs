@@ -689,6 +689,10 @@ impl<'a> Reader<'a> {
             self.warnings.push((at, message));
             return true;
         }
+        if tls.certificates.is_empty() {
+            // Which is told of where they should be named.
+            return false;
+        }
         let parts = ServerParts {
             listener: name,
             agreement: &Agreement {
