@@ -8,7 +8,7 @@ use crate::net::Net;
 use crate::worker::attempt::Attempt;
 use crate::worker::direction::{Direction, Held};
 use crate::worker::keys::ConnectionKey;
-use crate::worker::turn::Side;
+use crate::worker::turn::{CloseReason, Side};
 
 /// What an L4 session has of its backend, and what is on its way.
 pub(crate) struct Relay<N: Net> {
@@ -56,15 +56,17 @@ pub(crate) enum RelayPhase {
     Greeting(Moment),
     /// Bytes are relayed.
     Relaying(Content),
-    /// One side was cut off: what came before that is on its way to the other.
+    /// It is over: what came before that is on its way to one side.
     Settling(Box<Settling>),
 }
 
-/// The last bytes of a relay that one side has cut off.
+/// The last bytes of a relay.
 #[derive(Debug)]
 pub(crate) struct Settling {
-    /// The side that was cut off.
+    /// The side from which they came.
     pub(crate) side: Side,
+    /// How it ends.
+    pub(crate) reason: CloseReason,
     /// How many bytes have not reached the kernel of the other side.
     pub(crate) left: usize,
     /// When these have last become fewer.

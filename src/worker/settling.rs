@@ -1,5 +1,6 @@
 //! How a relay ends of which one side was cut off: what came of it before still reaches the other
-//! side, and only then does that one learn how it ended.
+//! side, and only then does that one learn how it ended. So does one of which a side has ended by
+//! its mark and can send on, which a close would answer by a reset.
 //!
 //! A reset discards what the kernel of its receiver has not acknowledged, and no event tells that
 //! it has, so it is looked at now and then. A peer with a layer needs no reset: an end without its
@@ -31,7 +32,11 @@ impl<N: Net> Relay<N> {
     pub(crate) fn cut_off(&mut self, side: Side, source: &mut Endpoint<N>, now: Tick) -> Turn {
         match self.phase {
             RelayPhase::Relaying(content) if source.is_secure() => {
-                self.begin_settling(side, content, now);
+                match side {
+                    Side::Client => self.up.truncated = true,
+                    Side::Backend => self.down.truncated = true,
+                }
+                self.begin_settling(side, CloseReason::Reset(side), content, now);
                 // What had come of it may not all have been read.
                 source.expect_input();
                 Turn::Again
@@ -44,14 +49,30 @@ impl<N: Net> Relay<N> {
         }
     }
 
-    #[cold]
-    fn begin_settling(&mut self, side: Side, content: Content, now: Tick) {
-        match side {
-            Side::Client => self.up.truncated = true,
-            Side::Backend => self.down.truncated = true,
+    /// Both sides have ended, and have been told so; how the turn ends.
+    pub(crate) fn finish(
+        &mut self,
+        client: &Endpoint<N>,
+        backend: &Endpoint<N>,
+        io: &mut IoSpace<N>,
+        now: Tick,
+    ) -> Turn {
+        let side = match (client.is_secure(), backend.is_secure()) {
+            (true, _) if client.may_lose_output(&mut io.net) => Side::Backend,
+            (_, true) if backend.may_lose_output(&mut io.net) => Side::Client,
+            (false | true, _) => return Turn::Close(CloseReason::Done),
+        };
+        if let RelayPhase::Relaying(content) = self.phase {
+            self.begin_settling(side, CloseReason::Done, content, now);
         }
+        Turn::Again
+    }
+
+    #[cold]
+    fn begin_settling(&mut self, side: Side, reason: CloseReason, content: Content, now: Tick) {
         self.phase = RelayPhase::Settling(Box::new(Settling {
             side,
+            reason,
             left: usize::MAX,
             since: now,
             content,
@@ -69,7 +90,7 @@ impl<N: Net> Relay<N> {
         else {
             return Turn::Close(CloseReason::NoBackend);
         };
-        let side = settling.side;
+        let (side, reason) = (settling.side, settling.reason);
         let backend = shared.connections.endpoint_mut(connection);
         let rest = match side {
             Side::Client => deliver(&mut self.up, client, backend, &mut shared.io),
@@ -77,7 +98,7 @@ impl<N: Net> Relay<N> {
         };
         let left = match rest {
             Rest::More => return Turn::Again,
-            Rest::Failed | Rest::Left(0) => return Turn::Close(CloseReason::Reset(side)),
+            Rest::Failed | Rest::Left(0) => return Turn::Close(reason),
             Rest::Left(left) => left,
         };
         let now = shared.timers.now;
@@ -87,7 +108,7 @@ impl<N: Net> Relay<N> {
         let upstream = self.attempt.upstream;
         let limit = shared.timeout(listener, upstream, |o| o.half_closed, |t| t.half_closed);
         match settling.since.after(limit) <= now {
-            true => Turn::Close(CloseReason::Reset(side)),
+            true => Turn::Close(reason),
             false => Turn::Sleep,
         }
     }

@@ -394,7 +394,7 @@ fn pump_both<N: Net>(
             Turn::Sleep
         }
         _ if down.truncated => relay.cut_off(Side::Backend, backend, shared.timers.now),
-        (Pumped::Done, Pumped::Done) => Turn::Close(CloseReason::Done),
+        (Pumped::Done, Pumped::Done) => relay.finish(client, backend, io, shared.timers.now),
         (Pumped::Spent, _) => Turn::Again,
         _ => Turn::Sleep,
     }

@@ -392,9 +392,21 @@ impl<N: Net> Endpoint<N> {
     }
 
     /// Whether nothing of the peer is to come that a close would answer by a reset: the mark of its
-    /// end is bytes, which an end by itself is not.
-    pub(crate) fn may_close(&self) -> bool {
-        self.layer.as_ref().is_none_or(Layer::has_ended)
+    /// end is bytes, which an end by itself is not. What comes behind the mark is no one's, but the
+    /// reset would take with it what has not reached the peer.
+    pub(crate) fn may_close(&self, net: &mut N) -> bool {
+        match &self.layer {
+            None => true,
+            Some(layer) => layer.has_ended() && !self.may_lose_output(net),
+        }
+    }
+
+    /// Whether a close may cost the peer what was sent to it: it has marked its end, so that
+    /// nothing is read of it any more, and can send on.
+    #[cold]
+    pub(crate) fn may_lose_output(&self, net: &mut N) -> bool {
+        let has_ended = self.layer.as_ref().is_some_and(Layer::has_ended);
+        has_ended && !self.ready_beneath.has(Readiness::CLOSING) && self.undelivered_bytes(net) > 0
     }
 
     /// Whether nobody on the way can read or change what goes over it.
@@ -654,6 +666,15 @@ impl<N: Net> Endpoint<N> {
         self.note_read(found, into.len())
     }
 
+    /// Reads once what nobody wants: behind the end of a layer it is whatever comes.
+    pub(crate) fn read_away(&mut self, net: &mut N, into: &mut [u8]) -> Io<usize> {
+        if !self.layer.as_ref().is_some_and(Layer::has_ended) {
+            return self.read(net, into);
+        }
+        let found = net.read(&self.stream, into);
+        self.note_read(found, into.len())
+    }
+
     /// Copies what a read would find, as far as that is known without one: not of a layer.
     pub(crate) fn peek(&self, net: &mut N, into: &mut [u8]) -> Option<usize> {
         match (&self.layer, net.peek(&self.stream, into)) {
@@ -739,6 +760,7 @@ impl<N: Net> Endpoint<N> {
         };
         if found == Io::Closed {
             layer.on_end();
+            self.ready_beneath.add(Readiness::CLOSING);
         }
         let opened = layer.on_received(&mut space[..carried + count], into);
         let carrying = opened.unwrap_or(0) + layer.kept().input;

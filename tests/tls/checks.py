@@ -31,6 +31,14 @@ from client import (
 BULK_BYTES = 30 * 1024 * 1024
 LONG_BYTES = 300_000
 JUNK = record(DATA, os.urandom(500)) * 110
+JUNKS = (
+    b"x",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\njunk" * 9,
+    JUNK,
+    record(ALERT, b"\x02\x28"),
+)
+# More than a kernel keeps of what is sent.
+LATE_BYTES = 8 * 1024 * 1024
 BOTH = (V1_2, V1_3)
 
 
@@ -107,6 +115,79 @@ def kinds_of_keys(port):
     # A share that is not taken is asked for again.
     told = s_client(port, "site.example", "-curves", "P-384:P-256", "-tls1_3")
     assert "Verification: OK" in told, told
+
+
+RETRY = "cf 21 ad 74"
+
+
+def hello_retry():
+    """A ClientHello whose share of a key the server does not take is said again: both of them go
+    the same way, whoever decrypts it, and however it is cut. So does weir's own to a backend."""
+    backend = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=particular_echo, args=(backend,), daemon=True).start()
+    print(backend.getsockname()[1], flush=True)
+    ports = [int(port) for port in sys.stdin.readline().split()]
+    for port, own in zip(ports, ("ed25519", "ed25519", "ECDSA", "ECDSA")):
+        for groups in ("X448:P-256", "secp521r1:prime256v1"):
+            for size in (None, 1, 100):
+                to = port if size is None else in_records(port, size)
+                arguments = ("-tls1_3", "-msg", "-groups", groups, "-alpn", "x")
+                client = Openssl(to, *arguments)
+                try:
+                    client.say("hello")
+                    seen = client.wait("hello\n")
+                finally:
+                    client.close()
+                assert RETRY in " ".join(seen.split()), seen
+                assert seen.count(", ClientHello") == 2, seen
+                assert f"Peer signature type: {own}\n" in seen, (port, groups, seen)
+
+
+def particular_echo(listener):
+    """Echoes over TLS; takes no group but one."""
+    of = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    of.load_cert_chain(file("site.pem"), file("site.key"))
+    of.set_ecdh_curve("prime256v1")
+    while True:
+        raw = listener.accept()[0]
+        threading.Thread(target=echo_over, args=(of, raw), daemon=True).start()
+
+
+def echo_over(of, raw):
+    try:
+        with of.wrap_socket(raw, server_side=True) as tls:
+            while part := tls.recv(65536):
+                tls.sendall(part)
+    except OSError:
+        raw.close()
+
+
+def in_records(port, size):
+    """The port of what passes one connection on, its messages of the handshake in records of so
+    many bytes each as long as they are not encrypted."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def up(client, server):
+        kept = b""
+        while part := client.recv(65536):
+            kept += part
+            while len(kept) >= 5 and len(kept) >= 5 + int.from_bytes(kept[3:5], "big"):
+                whole = 5 + int.from_bytes(kept[3:5], "big")
+                kind, payload = kept[0], kept[5:whole]
+                pieces = [payload]
+                if kind == HANDSHAKE:
+                    pieces = [payload[at : at + size] for at in range(0, len(payload), size)]
+                server.sendall(b"".join(record(kind, piece) for piece in pieces))
+                kept = kept[whole:]
+
+    def run():
+        client, server = listener.accept()[0], connect(port)
+        threading.Thread(target=up, args=(client, server), daemon=True).start()
+        while part := server.recv(65536):
+            client.sendall(part)
+
+    threading.Thread(target=run, daemon=True).start()
+    return listener.getsockname()[1]
 
 
 def s_client(port, name, *arguments):
@@ -296,7 +377,8 @@ class Openssl:
             part = os.read(fd, 65536)
             assert part, self.seen
             self.seen += part
-        self.seen = self.seen.split(text.encode(), 1)[1]
+        before, self.seen = self.seen.split(text.encode(), 1)
+        return before.decode(errors="replace")
 
     def close(self):
         self.child.kill()
@@ -420,6 +502,139 @@ def junk_behind_the_end(http_port, tcp_port):
                     client.send_last(asked, junk)
                     got, end = client.rest()
                     assert got.endswith(b"x" * LONG_BYTES) and end == "end", (port, len(got), end)
+
+
+def late_junk(*ports):
+    """The same where it comes when the answer has left weir and has not come yet."""
+    for version in BOTH:
+        for port, asked in zip(ports, (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"go\n")):
+            raw = socket.socket()
+            raw.settimeout(PATIENCE_S)
+            # Little is on its way, so that much of it is in the kernel of weir.
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            raw.connect(("127.0.0.1", port))
+            with Client(port, of=context(version), raw=raw) as client:
+                client.send_last(asked, b"")
+                got = 0
+                while got < LATE_BYTES - 1_500_000:
+                    part = client.read()
+                    assert isinstance(part, bytes), part
+                    got += len(part)
+                for _ in range(3):
+                    client.raw.sendall(b"junk")
+                    select.select([], [], [], 0.05)
+                rest, end = client.rest()
+                assert got + len(rest) >= LATE_BYTES and end == "end", (port, got, len(rest), end)
+
+
+def junk_of_a_backend():
+    """A backend marks its end and sends on: the answer is whole, the rest is no one's, and its
+    connection is not used again."""
+    answers = {
+        "length": b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\na whole",
+        "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\na whole\r\n0\r\n\r\n",
+        "empty": b"HTTP/1.1 204 No Content\r\nA: b\r\n\r\n",
+        "closed": b"HTTP/1.1 200 OK\r\nA: b\r\n\r\na whole",
+        "old": b"HTTP/1.0 200 OK\r\n\r\na whole",
+    }
+    listener = socket.create_server(("127.0.0.1", 0))
+    seen = []
+    arguments = (listener, answers, seen)
+    threading.Thread(target=junk_backend, args=arguments, daemon=True).start()
+    print(listener.getsockname()[1], flush=True)
+    plain_port, tls_port, tcp_port = (int(port) for port in sys.stdin.readline().split())
+    asked = 0
+    for name in answers:
+        body = b"" if name == "empty" else b"a whole"
+        for junk in range(len(JUNKS)):
+            get = f"GET /{name}/{junk} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+            raw = connect(plain_port)
+            with Client(tls_port, of=context(BOTH[junk % 2])) as client:
+                for _ in range(2):
+                    for send, read in ((raw.sendall, raw.recv), (client.send, client.read)):
+                        send(get)
+                        asked += 1
+                        got = one_answer(read)
+                        assert got[1] == body, (name, junk, got)
+                client.finish()
+                assert client.rest() == (b"", "end")
+            end(raw)
+            assert raw.recv(65536) == b"", (name, junk)
+        # Whoever relays bytes marks the end that was marked.
+        with Client(tcp_port) as client:
+            client.send(f"GET /{name}/0 HTTP/1.1\r\n\r\n".encode())
+            asked += 1
+            assert client.rest() == (answers[name], "end"), name
+    assert len(seen) == asked, (len(seen), asked)
+
+
+def one_answer(read):
+    """The head of an answer and its body, by what frames it."""
+    got = bytearray()
+    while b"\r\n\r\n" not in got:
+        part = read(1)
+        assert isinstance(part, bytes) and part, (part, bytes(got))
+        got += part
+    head = bytes(got).lower()
+    got.clear()
+    if b"\r\ntransfer-encoding: chunked" in head:
+        body = bytearray()
+        while True:
+            size = bytearray()
+            while not size.endswith(b"\r\n"):
+                size += read(1)
+            count = int(size, 16)
+            chunk = bytearray()
+            while len(chunk) < count + 2:
+                chunk += read(count + 2 - len(chunk))
+            body += chunk[:-2]
+            if count == 0:
+                return head, bytes(body)
+    length = 0
+    if b"\r\ncontent-length: " in head:
+        length = int(head.split(b"\r\ncontent-length: ")[1].split(b"\r\n")[0])
+    while len(got) < length:
+        got += read(length - len(got))
+    return head, bytes(got)
+
+
+def junk_backend(listener, answers, seen):
+    """Answers what the path says, marks its end, and sends junk until the other side has gone."""
+    of = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    of.load_cert_chain(file("site.pem"), file("site.key"))
+    while True:
+        raw = listener.accept()[0]
+        threading.Thread(target=junk_of, args=(of, raw, answers, seen), daemon=True).start()
+
+
+def junk_of(of, raw, answers, seen):
+    into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = of.wrap_bio(into, out, server_side=True)
+
+    def run(act):
+        while True:
+            try:
+                return act()
+            except ssl.SSLWantReadError:
+                raw.sendall(out.read())
+                into.write(raw.recv(65536))
+
+    try:
+        run(tls.do_handshake)
+        asked = run(lambda: tls.read(65536))
+        seen.append(asked)
+        _, name, junk = asked.split(b" ")[1].decode().split("/")
+        tls.write(answers[name])
+        try:
+            tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        raw.sendall(out.read() + JUNKS[int(junk)])
+        while raw.recv(65536):
+            raw.sendall(JUNKS[int(junk)])
+    except OSError:
+        pass
+    raw.close()
 
 
 def cut_answers():

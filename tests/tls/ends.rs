@@ -131,19 +131,61 @@ fn what_is_behind_the_end_of_a_client_costs_no_answer() {
 }
 
 #[test]
+fn what_is_behind_the_end_of_a_client_costs_no_answer_that_is_on_its_way() {
+    // As `LATE_BYTES` of the script.
+    let long = "x".repeat(8 * 1024 * 1024);
+    let body = long.clone();
+    let web = Web::new(move |_| Answer::Send(response("200 OK", "", &body)));
+    let backend = Origin::new(move |peer| {
+        peer.read_line()?;
+        assert_eq!(peer.end().1, End::Clean);
+        peer.write_all(long.as_bytes())
+    });
+    let edge = Edge::new().http("http", &pair("site"), web.address());
+    let weir = Weir::start(edge.tcp("tcp", &pair("site"), backend.address()));
+    let port = |listener| weir.address_of(listener).port();
+    check("late_junk", &[&port("http"), &port("tcp")]);
+    weir.expect_idle();
+}
+
+/// Weir with these listeners before a backend with TLS on that port.
+fn before_tls(backend: &str, listeners: &[(&str, &str, &str)]) -> Weir {
+    let listener = |(name, mode, tls): &(&str, &str, &str)| {
+        format!(
+            "  - {{name: {name}, listen: \"127.0.0.1:0\", mode: {mode}, upstream: it{tls}}}\n"
+        )
+    };
+    let listeners: String = listeners.iter().map(listener).collect();
+    Weir::start(format!(
+        "stats_interval: 0\nlisteners:\n{listeners}upstreams:\n  it: {{backends: \
+         [\"127.0.0.1:{backend}\"], retries: off, passive: off, tls: {{ca: {}, server_name: \
+         site.example}}}}\n",
+        file("ca.pem").display(),
+    ))
+}
+
+#[test]
+fn what_is_behind_the_end_of_a_backend_is_no_ones() {
+    let mut check = Check::start("junk_of_a_backend", &[]);
+    let secure = format!(", tls: {{{}}}", pair("site"));
+    let listeners = [
+        ("plain", "http", ""),
+        ("secure", "http", &secure),
+        ("tcp", "tcp", &secure),
+    ];
+    let weir = before_tls(&check.line(), &listeners);
+    let port = |listener| weir.address_of(listener).port();
+    check.say(&format!("{} {} {}", port("plain"), port("secure"), port("tcp")));
+    check.finish();
+    weir.expect_idle();
+}
+
+#[test]
 fn answers_that_are_cut_at_any_byte_are_not_whole() {
     let mut check = Check::start("cut_answers", &[]);
-    let backend = check.line();
-    let listener = |name: &str, tls: &str| {
-        format!("  - {{name: {name}, listen: \"127.0.0.1:0\", mode: http, upstream: it{tls}}}\n")
-    };
-    let weir = Weir::start(format!(
-        "stats_interval: 0\nlisteners:\n{}{}upstreams:\n  it: {{backends: [\"127.0.0.1:{backend}\"], \
-         retries: off, passive: off, tls: {{ca: {}, server_name: site.example}}}}\n",
-        listener("plain", ""),
-        listener("secure", &format!(", tls: {{{}}}", pair("site"))),
-        file("ca.pem").display(),
-    ));
+    let secure = format!(", tls: {{{}}}", pair("site"));
+    let listeners = [("plain", "http", ""), ("secure", "http", &secure)];
+    let weir = before_tls(&check.line(), &listeners);
     let port = |listener| weir.address_of(listener).port();
     check.say(&format!("{} {}", port("plain"), port("secure")));
     check.finish();

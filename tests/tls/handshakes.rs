@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::edge::{Edge, check, file, pair, pairs};
+use crate::edge::{Check, Edge, check, file, pair, pairs};
 use crate::harness::{Origin, Weir};
 use crate::web::Web;
 
@@ -65,6 +65,33 @@ fn protocols_are_agreed_on_or_refused() {
     let ports = ["front", "relay", "own"].map(|name| port(&weir, name));
     check("protocols", &[&ports[0], &ports[1], &ports[2]]);
     weir.log.wait(&["no application protocol in common"]);
+}
+
+#[test]
+fn a_hello_that_is_said_again_goes_the_same_way() {
+    let mut check = Check::start("hello_retry", &[]);
+    let backend = check.line();
+    let own = format!("tls: {{{}, alpn: [x]", pair("two"));
+    let routes = "[{host: site.example, upstream: raw}]";
+    let listener = |name: &str, rest: &str| {
+        format!("  - {{name: {name}, listen: \"127.0.0.1:0\", {rest}}}\n")
+    };
+    let weir = Weir::start(format!(
+        "stats_interval: 0\nlisteners:\n{}{}{}{}upstreams:\n  raw: {{backends: \
+         [\"127.0.0.1:{backend}\"]}}\n  it: {{backends: [\"127.0.0.1:{backend}\"], tls: {{ca: \
+         {}, server_name: site.example}}}}\n",
+        listener("front", &format!("mode: tcp, {own}}}, upstream: it")),
+        listener("strict", &format!("mode: tcp, {own}, min_version: 1.3}}, upstream: it")),
+        listener(
+            "passed",
+            &format!("mode: tcp, {own}, passthrough: {routes}}}, upstream: it"),
+        ),
+        listener("through", &format!("mode: tls, routes: {routes}")),
+        file("ca.pem").display(),
+    ));
+    let ports = ["front", "strict", "passed", "through"].map(|name| port(&weir, name));
+    check.say(&ports.map(|port| port.to_string()).join(" "));
+    check.finish();
 }
 
 #[test]

@@ -104,7 +104,12 @@ impl<N: Net> Parts<'_, N> {
             let room = usize::try_from(left).unwrap_or(usize::MAX);
             let room = room.min(io.scratch.len());
             let space = &mut io.scratch[..room];
-            match self.client.read(&mut io.net, space) {
+            let found = if let ClientPhase::Linger(..) = self.http.phase {
+                self.client.read_away(&mut io.net, space)
+            } else {
+                self.client.read(&mut io.net, space)
+            };
+            match found {
                 Io::Ready(count) => total += count as u64,
                 Io::Blocked => {}
                 // Where nothing more is to be said, it may be left unmarked: RFC 9112 section 9.8.
@@ -149,7 +154,7 @@ impl<N: Net> Parts<'_, N> {
             && is_out
             && !self.has_more_input(&mut shared.io)
             && self.tell_end(shared, reason)
-            && self.client.may_close()
+            && self.client.may_close(&mut shared.io.net)
         {
             return Next::Turn(Turn::Close(reason));
         }
@@ -165,7 +170,8 @@ impl<N: Net> Parts<'_, N> {
     /// No further request comes on a connection on which everything was answered.
     pub(super) fn close_idle(&mut self, shared: &mut Shared<N>) -> Next {
         let reason = CloseReason::KeepAliveEnd;
-        if self.client.finish_before_close(&mut shared.io.net) {
+        let net = &mut shared.io.net;
+        if self.client.finish_before_close(net) && !self.client.may_lose_output(net) {
             return Next::Turn(Turn::Close(reason));
         }
         let secured = self.client.secured();
