@@ -19,6 +19,21 @@ pub(crate) trait WireValue: Sized {
 
     /// None where it is not there, or is no such value.
     fn read(from: &mut Reader<'_>) -> Option<Self>;
+
+    /// Several of them.
+    #[inline(never)]
+    fn write_list(list: &[Self], to: &mut Writer) {
+        to.count(list.len());
+        for value in list {
+            value.write(to);
+        }
+    }
+
+    /// The same back.
+    #[inline(never)]
+    fn read_list(from: &mut Reader<'_>) -> Option<Vec<Self>> {
+        from.list(Self::read)
+    }
 }
 
 /// All that a value says.
@@ -108,7 +123,26 @@ macro_rules! numbers {
     )+};
 }
 
-numbers! { bool bool u8 u8 u16 u16 u32 u32 u64 u64 }
+numbers! { bool bool u16 u16 u32 u32 u64 u64 }
+
+impl WireValue for u8 {
+    fn write(&self, to: &mut Writer) {
+        to.u8(*self);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.u8()
+    }
+
+    /// The same bytes as one by one, of which there may be millions: certificates are some.
+    fn write_list(list: &[Self], to: &mut Writer) {
+        to.bytes(list);
+    }
+
+    fn read_list(from: &mut Reader<'_>) -> Option<Vec<Self>> {
+        from.bytes().map(<[_]>::to_vec)
+    }
+}
 
 impl WireValue for i32 {
     fn write(&self, to: &mut Writer) {
@@ -277,17 +311,12 @@ impl<T: WireValue> WireValue for Option<T> {
 }
 
 impl<T: WireValue> WireValue for Vec<T> {
-    #[inline(never)]
     fn write(&self, to: &mut Writer) {
-        to.count(self.len());
-        for value in self {
-            value.write(to);
-        }
+        T::write_list(self, to);
     }
 
-    #[inline(never)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        from.list(T::read)
+        T::read_list(from)
     }
 }
 
