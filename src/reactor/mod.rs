@@ -217,7 +217,7 @@ impl Net for Reactor {
 
     fn wait(&mut self, until: Option<Tick>, fired: &mut Vec<Fired>) -> io::Result<Tick> {
         // The clock is read only when there is something to sleep for.
-        let sleeps = until.is_some_and(|until| until > self.now);
+        let sleeps = until.is_none_or(|until| until > self.now);
         let since = sleeps.then(machine_now);
         // The part of a millisecond that has passed makes the wait longer, never shorter.
         let timeout = until.map(|until| until.since_ms(since.unwrap_or(until)));
@@ -231,7 +231,7 @@ impl Net for Reactor {
         self.moment = machine_moment();
         self.now = self.moment.tick();
         // Unless it was to sleep, nobody has waited.
-        self.waited_since = since.or_else(|| until.map(|_| self.now));
+        self.waited_since = since.or(Some(self.now));
         for event in &self.events {
             if let Some(target) = token::unpack(event.token()) {
                 let ready = readiness(event);
