@@ -295,7 +295,7 @@ mod tests {
             identity: Some(identity()),
         };
         let material = Material {
-            listeners: vec![None, Some(listener)],
+            listeners: vec![None, Some(listener.into())],
             upstreams: vec![Some(upstream), None],
             authorities: vec![vec![vec![0; 1024]]],
         };

@@ -80,6 +80,12 @@ impl ServerSettings {
 
     /// Never called.
     #[must_use]
+    pub const fn is_of(&self, _: &ServerParts<'_>) -> bool {
+        match self.0 {}
+    }
+
+    /// Never called.
+    #[must_use]
     pub const fn handshake_us(&self, _: Option<&str>) -> u32 {
         match self.0 {}
     }

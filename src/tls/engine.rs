@@ -3,42 +3,36 @@
 //! Connections are unbuffered: bytes are opened and sealed in the space of the caller, and an idle
 //! connection keeps none.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 
-use ring::digest;
 use rustls::client::UnbufferedClientConnection;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring as provider};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConnectionData,
-    UnbufferedServerConnection, WebPkiClientVerifier,
-};
-use rustls::sign::{CertifiedKey, Signer, SigningKey};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::sign::CertifiedKey;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus, WriteTraffic};
 use rustls::{
-    CipherSuite, Error, HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig,
-    SignatureAlgorithm, SignatureScheme, SupportedCipherSuite,
+    CipherSuite, Error, HandshakeKind, ProtocolVersion, RootCertStore, SignatureAlgorithm,
+    SupportedCipherSuite,
 };
 
 use self::faults::{alert_of, fault_of};
+pub use self::listeners::ServerSettings;
 pub use self::upstreams::ClientSettings;
 use crate::core::client_hello::Alert;
 use crate::core::fault::Fault;
 use crate::core::layer::{Kept, Layer, Sealed, Secured};
 use crate::core::readiness::Io;
 use crate::tls::fault::{Facts, IdentityFault, KeyKind, PemFault};
-use crate::tls::material::{ClientAuth, Identity, Secret};
+use crate::tls::material::{Identity, Secret};
 use crate::tls::pem::Sections;
 use crate::tls::records::{missing_in, record_bytes};
 use crate::tls::sealing::{Traffic, seal_traffic};
-use crate::tls::sites::SiteTable;
-use crate::tls::tickets::{self, Since, TicketKeys, Tickets};
+use crate::tls::tickets::{self, Since};
 use crate::tls::work::{self, Costs, Progress};
-use crate::tls::{Agreement, Misdirection, ServerParts, x509};
+use crate::tls::x509;
 
 /// An alert in a record, with room for what may go in front of it.
 const ALERT_BYTES_MAX: usize = 256;
@@ -179,6 +173,13 @@ fn kind_of(certified: &CertifiedKey) -> KeyKind {
     }
 }
 
+/// What a signature with that key is taken to cost.
+fn signature_us(certified: &CertifiedKey) -> u32 {
+    let public_key = certified.key.public_key();
+    let public_bytes = public_key.map_or(0, |info| info.len());
+    work::signature_us(kind_of(certified), public_bytes)
+}
+
 /// rustls calls those of TLS 1.3 `TLS13_...`, as nobody else does.
 fn suite_name(suite: &SupportedCipherSuite) -> Option<&'static str> {
     Some(match suite.suite() {
@@ -212,341 +213,6 @@ fn roots(authorities: &[Vec<u8>]) -> Arc<RootCertStore> {
         .map(|der| CertificateDer::from_slice(der));
     roots.add_parsable_certificates(ders);
     Arc::new(roots)
-}
-
-// Listeners.
-
-/// The TLS of a listener.
-#[derive(Debug)]
-pub struct ServerSettings {
-    table: SiteTable,
-    /// Those of the material, in its order.
-    keys: Vec<Arc<CertifiedKey>>,
-    sites: Vec<Site>,
-    is_strict: bool,
-    tells_clients_apart: bool,
-}
-
-/// What one set of names has.
-#[derive(Debug)]
-struct Site {
-    config: Arc<ServerConfig>,
-    /// Names the rules for clients; 0 if there are none.
-    client_rules: u64,
-    costs: Costs,
-}
-
-/// What is known by its leaf, if all of its chain is the same: a certificate has one key.
-fn certified_before(
-    known: &HashMap<&CertificateDer<'_>, &Arc<CertifiedKey>>,
-    identity: &Identity,
-) -> Result<Arc<CertifiedKey>, IdentityFault> {
-    let leaf = identity.chain.first().map(|der| der.as_slice().into());
-    let key = leaf.and_then(|leaf: CertificateDer<'_>| known.get(&leaf).copied());
-    let is_same = |key: &&Arc<CertifiedKey>| {
-        let chain = identity.chain.iter().map(Vec::as_slice);
-        chain.eq(key.cert.iter().map(AsRef::as_ref))
-    };
-    match key.filter(is_same) {
-        Some(key) => Ok(Arc::clone(key)),
-        None => certified(identity).map(Arc::new),
-    }
-}
-
-/// What a signature with that key is taken to cost.
-fn signature_us(certified: &CertifiedKey) -> u32 {
-    let public_key = certified.key.public_key();
-    let public_bytes = public_key.map_or(0, |info| info.len());
-    work::signature_us(kind_of(certified), public_bytes)
-}
-
-impl ServerSettings {
-    /// Made once for each configuration.
-    ///
-    /// # Errors
-    /// What the reading of the material should have refused, in words.
-    pub fn new(parts: &ServerParts<'_>, tickets: &Arc<TicketKeys>) -> Result<Self, String> {
-        Self::renewed(None, parts, tickets)
-    }
-
-    /// The same where most of it is as it was before: keys are not read again.
-    ///
-    /// # Errors
-    /// As for [`ServerSettings::new`].
-    pub fn renewed(
-        before: Option<&Self>,
-        parts: &ServerParts<'_>,
-        tickets: &Arc<TicketKeys>,
-    ) -> Result<Self, String> {
-        let certificates = &parts.material.certificates;
-        let crypto = crypto(&parts.agreement.cipher_suites, &[]);
-        let known = before.map_or(&[][..], |it| &it.keys);
-        let known = known
-            .iter()
-            .filter_map(|key| Some((key.cert.first()?, key)));
-        let known: HashMap<_, _> = known.collect();
-        let keys: Vec<Arc<CertifiedKey>> = certificates
-            .iter()
-            .map(|it| certified_before(&known, &it.identity))
-            .collect::<Result<_, _>>()
-            .map_err(|fault| fault.to_string())?;
-        let verifiers: Vec<_> = parts
-            .material
-            .client_auths
-            .iter()
-            .map(|auth| client_verifier(auth, &crypto))
-            .collect::<Result<_, _>>()?;
-        let table = SiteTable::new(certificates.iter().map(|it| it.names.as_slice()));
-        let site = |members: &Vec<u32>| {
-            let maker = SiteMaker {
-                parts,
-                crypto: &crypto,
-                keys: &keys,
-                verifiers: &verifiers,
-                tickets,
-            };
-            maker.site(members)
-        };
-        let sites: Vec<Site> = table.sites().iter().map(site).collect::<Result<_, _>>()?;
-        let has_rules = sites.iter().any(|site| site.client_rules != 0);
-        Ok(Self {
-            tells_clients_apart: has_rules || parts.is_strict,
-            sites,
-            table,
-            keys,
-            is_strict: parts.is_strict,
-        })
-    }
-
-    fn site(&self, name: Option<&str>) -> Option<&Site> {
-        let found = name.and_then(|name| self.table.find(name));
-        match found {
-            None if self.is_strict => None,
-            None => self.sites.first(),
-            Some(site) => self.sites.get(site),
-        }
-    }
-
-    /// What the cryptography of a handshake with that site is taken to cost, in microseconds: what
-    /// [`Layer::work_left_us`] says of its connections before anything has come.
-    #[must_use]
-    pub fn handshake_us(&self, name: Option<&str>) -> u32 {
-        self.site(name).map_or(0, |site| site.costs.total_us())
-    }
-
-    /// Names the rules for clients of that site; 0 if there are none. They are compared.
-    #[must_use]
-    pub fn client_rules(&self, name: Option<&str>) -> u64 {
-        self.site(name).map_or(0, |site| site.client_rules)
-    }
-
-    /// Whether a client may be welcome at one site and not at another.
-    #[must_use]
-    pub const fn tells_clients_apart(&self) -> bool {
-        self.tells_clients_apart
-    }
-
-    /// Why a request for this host, in lower case, may not come over that connection, if so.
-    #[must_use]
-    pub fn misdirection(&self, host: &str, over: &Secured<'_>) -> Option<Misdirection> {
-        let Some(asked) = self.site(Some(host)) else {
-            return Some(Misdirection::Unserved);
-        };
-        // Its own site is served also over a connection from before the rules have changed.
-        let own = self.site(over.name);
-        let is_own = own.is_some_and(|own| std::ptr::eq(own, asked));
-        let rules = [over.client_rules, own.map_or(0, |own| own.client_rules)];
-        let is_alike = is_own || rules == [asked.client_rules; 2];
-        (!is_alike).then_some(Misdirection::OtherRules)
-    }
-
-    /// The connection of a client that has named this site, or none. Its ClientHello is still to
-    /// be given. None where nobody is served under that name.
-    #[must_use]
-    pub fn accept(&self, name: Option<&str>) -> Option<Connection> {
-        let site = self.site(name)?;
-        let tls = UnbufferedServerConnection::new(site.config.clone()).ok()?;
-        let mut connection = Connection::new(Side::Server(tls));
-        connection.0.name = name.map(Box::from);
-        connection.0.client_rules = site.client_rules;
-        connection.0.costs = site.costs;
-        Some(connection)
-    }
-}
-
-/// What the sites of a listener have in common.
-struct SiteMaker<'a> {
-    parts: &'a ServerParts<'a>,
-    crypto: &'a Arc<CryptoProvider>,
-    keys: &'a [Arc<CertifiedKey>],
-    verifiers: &'a [Arc<dyn ClientCertVerifier>],
-    tickets: &'a Arc<TicketKeys>,
-}
-
-impl SiteMaker<'_> {
-    fn site(&self, members: &[u32]) -> Result<Site, String> {
-        let Agreement {
-            is_tls13_only,
-            protocols,
-            ..
-        } = self.parts.agreement;
-        let certificate = |&at: &u32| &self.parts.material.certificates[at as usize];
-        let keys: Vec<_> = members
-            .iter()
-            .map(|&at| self.keys[at as usize].clone())
-            .collect();
-        let mut auths = members.iter().map(|at| certificate(at).client_auth);
-        let auth = auths.next().flatten();
-        if auths.any(|other| other != auth) {
-            return Err("certificates of one site ask different things of clients".to_owned());
-        }
-        let versions: &[_] = if *is_tls13_only {
-            &[&rustls::version::TLS13]
-        } else {
-            &[&rustls::version::TLS13, &rustls::version::TLS12]
-        };
-        let builder = ServerConfig::builder_with_provider(self.crypto.clone())
-            .with_protocol_versions(versions)
-            .map_err(|error| error.to_string())?;
-        let builder = match auth {
-            None => builder.with_no_client_auth(),
-            Some(at) => builder.with_client_cert_verifier(self.verifiers[at].clone()),
-        };
-        let signatures_us = keys.iter().map(|key| signature_us(key));
-        let costs = Costs {
-            signature_us: signatures_us.max().unwrap_or(0),
-            checks_us: auth.map_or(0, |_| work::checks_us_expected(true)),
-        };
-        let mut config = builder.with_cert_resolver(Arc::new(ByAbility(keys)));
-        config.alpn_protocols.clone_from(protocols);
-        // The order is ours, the best first: that of a client may be none.
-        config.ignore_client_order = true;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        // A session that is resumed is not verified again.
-        if auth.is_none() {
-            config.send_tls13_tickets = 1;
-            let names = members.iter().flat_map(|at| &certificate(at).names);
-            let purpose = tickets::purpose(self.parts.listener, names);
-            let tickets = Tickets::new(self.tickets.clone(), purpose);
-            config.ticketer = Arc::new(Ticketer(tickets));
-        }
-        Ok(Site {
-            config: Arc::new(config),
-            client_rules: auth.map_or(0, |at| rules(&self.parts.material.client_auths[at])),
-            costs,
-        })
-    }
-}
-
-/// A number for what is asked of clients. Never 0.
-fn rules(auth: &ClientAuth) -> u64 {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(&[u8::from(auth.is_required)]);
-    for der in auth.authorities.iter().chain(&auth.revoked) {
-        context.update(der);
-    }
-    let digest = context.finish();
-    let first = digest.as_ref().first_chunk().copied().unwrap_or_default();
-    u64::from_be_bytes(first) | 1
-}
-
-fn client_verifier(
-    auth: &ClientAuth,
-    crypto: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, String> {
-    let revoked = auth.revoked.iter().cloned();
-    let builder =
-        WebPkiClientVerifier::builder_with_provider(roots(&auth.authorities), crypto.clone())
-            .with_crls(revoked.map(CertificateRevocationListDer::from))
-            .enforce_revocation_expiration();
-    let builder = if auth.is_required {
-        builder
-    } else {
-        builder.allow_unauthenticated()
-    };
-    builder
-        .build()
-        .map_err(|error| format!("client certificates cannot be verified: {error}"))
-}
-
-/// Picks the first certificate that the client can use.
-#[derive(Debug)]
-struct ByAbility(Vec<Arc<CertifiedKey>>);
-
-impl ResolvesServerCert for ByAbility {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let usable = self.0.iter().find(|key| fits(key, &hello)).cloned();
-        usable.or_else(|| Some(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey)))))
-    }
-}
-
-/// What a client is offered that can use no certificate. The library finds that it cannot sign, and
-/// says so as RFC 8446 section 4.4.2.2 asks; without a key it would call that its own fault.
-#[derive(Debug)]
-struct NoKey;
-
-impl SigningKey for NoKey {
-    fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        None
-    }
-
-    fn algorithm(&self) -> SignatureAlgorithm {
-        SignatureAlgorithm::Anonymous
-    }
-}
-
-/// Whether a client can verify a certificate: by its signature, and in TLS 1.2 by a suite of its
-/// kind.
-fn fits(certified: &CertifiedKey, hello: &ClientHello<'_>) -> bool {
-    let signs = certified
-        .key
-        .choose_scheme(hello.signature_schemes())
-        .is_some();
-    let is_rsa = certified.key.algorithm() == SignatureAlgorithm::RSA;
-    let has_suite = provider::ALL_CIPHER_SUITES.iter().any(|suite| {
-        let fits = match suite {
-            SupportedCipherSuite::Tls13(_) => true,
-            SupportedCipherSuite::Tls12(suite) => {
-                suite.sign.iter().any(|scheme| is_rsa == is_of_rsa(*scheme))
-            }
-        };
-        fits && hello.cipher_suites().contains(&suite.suite())
-    });
-    signs && has_suite
-}
-
-const fn is_of_rsa(scheme: SignatureScheme) -> bool {
-    matches!(
-        scheme,
-        SignatureScheme::RSA_PKCS1_SHA256
-            | SignatureScheme::RSA_PKCS1_SHA384
-            | SignatureScheme::RSA_PKCS1_SHA512
-            | SignatureScheme::RSA_PSS_SHA256
-            | SignatureScheme::RSA_PSS_SHA384
-            | SignatureScheme::RSA_PSS_SHA512
-    )
-}
-
-#[derive(Debug)]
-struct Ticketer(Tickets);
-
-impl ProducesTickets for Ticketer {
-    fn enabled(&self) -> bool {
-        true
-    }
-
-    fn lifetime(&self) -> u32 {
-        Tickets::lifetime_s()
-    }
-
-    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.0.seal(plain)
-    }
-
-    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        self.0.open(ticket)
-    }
 }
 
 // Connections.
@@ -1131,6 +797,7 @@ impl Layer for Connection {
 }
 
 mod faults;
+mod listeners;
 #[cfg(test)]
 mod tests;
 mod upstreams;

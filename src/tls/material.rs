@@ -3,6 +3,7 @@
 //! The control loop reads it, the wire carries it, workers use it. It names no library.
 
 use std::fmt;
+use std::sync::Arc;
 
 use zeroize::Zeroize as _;
 
@@ -111,7 +112,7 @@ pub struct UpstreamMaterial {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Material {
     /// One for each listener of the configuration; none where it has no TLS.
-    pub listeners: Vec<Option<ListenerMaterial>>,
+    pub listeners: Vec<Option<Arc<ListenerMaterial>>>,
     /// One for each upstream of the configuration; none where it has no TLS.
     pub upstreams: Vec<Option<UpstreamMaterial>>,
     /// Sets of authorities, in DER, each kept once.

@@ -40,6 +40,8 @@ pub use engine::{
 #[cfg(feature = "tls")]
 pub use tickets::TicketKeys;
 
+use std::sync::Arc;
+
 use crate::tls::material::{Identity, ListenerMaterial};
 
 /// The cipher suites that there are, by their IANA names and the best first. Those of TLS 1.3 say
@@ -77,7 +79,7 @@ pub enum Misdirection {
 }
 
 /// From what the TLS of a listener is made.
-#[derive(Clone, Copy, Debug, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub struct ServerParts<'a> {
     /// The name of the listener: tickets are good for it alone.
     pub listener: &'a str,
@@ -86,7 +88,7 @@ pub struct ServerParts<'a> {
     /// Whether names that no certificate has are refused.
     pub is_strict: bool,
     /// Certificates and rules for clients.
-    pub material: &'a ListenerMaterial,
+    pub material: &'a Arc<ListenerMaterial>,
 }
 
 /// From what the TLS of an upstream is made.

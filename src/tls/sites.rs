@@ -66,6 +66,19 @@ impl SiteTable {
         self.exact("*.", parent)
     }
 
+    /// All names, each with its site.
+    pub fn names(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.names
+            .iter()
+            .map(|(name, site)| (&**name, *site as usize))
+    }
+
+    /// The site of just that name, which may be that of a wildcard.
+    #[must_use]
+    pub fn of_name(&self, name: &str) -> Option<usize> {
+        self.exact("", name)
+    }
+
     fn exact(&self, before: &str, name: &str) -> Option<usize> {
         let wanted = before.bytes().chain(name.bytes());
         let at = self

@@ -230,7 +230,7 @@ impl<N: Net> Worker<N> {
         &mut self,
         slot: ListenerSlot,
         (settings, counted): (&model::Listener, usize),
-        material: Option<&ListenerMaterial>,
+        material: Option<&Arc<ListenerMaterial>>,
         upstreams: &[UpstreamSlot],
     ) {
         let listener = &mut self.shared.listeners[slot];

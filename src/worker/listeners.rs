@@ -19,7 +19,6 @@ use crate::tls::ServerSettings;
 use crate::worker::io_space::IoSpace;
 use crate::worker::keys::{ListenerSlot, UpstreamSlot, key_of};
 use crate::worker::listening_sockets::{ListeningSocket, ListeningSockets, Opened};
-use crate::worker::secure::Made;
 use crate::worker::site::Site;
 use crate::worker::tls_routes::TlsRoutes;
 
@@ -50,7 +49,7 @@ pub(crate) struct ListenerState<N: Net> {
     /// Where connections go by what their ClientHello says.
     pub(crate) tls_routes: TlsRoutes,
     /// What others are decrypted with; none where they are not.
-    pub(crate) tls: Option<Made<ServerSettings>>,
+    pub(crate) tls: Option<Arc<ServerSettings>>,
     /// When it began to decrypt, after it had not.
     pub(crate) secured_since: Option<Tick>,
     /// What is read of its clients before their sessions are settled.

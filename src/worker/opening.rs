@@ -201,7 +201,6 @@ fn terminate<N: Net>(
     let Some(tls) = &shared.listeners[session.listener].tls else {
         return refuse(session, shared, Refusal::Unserved);
     };
-    let tls = tls.settings();
     let hello = settled.hello.as_deref();
     let name = hello.and_then(|hello| hello.server_name.as_deref());
     let cost_us = tls.handshake_us(name);

@@ -13,8 +13,7 @@ use crate::tls::{Agreement, ClientParts, ClientSettings, ServerParts, ServerSett
 /// What is spoken over HTTP listeners, the best first.
 const HTTP: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
 
-/// What was made, and a number for what it was made of: making it again takes long where there
-/// are many certificates.
+/// What was made, and a number for what it was made of.
 #[derive(Debug)]
 pub(crate) struct Made<T> {
     settings: Arc<T>,
@@ -24,11 +23,11 @@ pub(crate) struct Made<T> {
 /// What a listener decrypts with. What is there is kept where it would be the same, or something
 /// is wrong that the reading of files should have refused.
 pub(crate) fn of_listener(
-    before: Option<Made<ServerSettings>>,
+    before: Option<Arc<ServerSettings>>,
     settings: &model::Listener,
-    material: Option<&ListenerMaterial>,
+    material: Option<&Arc<ListenerMaterial>>,
     own_keys: &Arc<TicketKeys>,
-) -> Option<Made<ServerSettings>> {
+) -> Option<Arc<ServerSettings>> {
     let tls = settings.tls.as_deref()?;
     let material = material?;
     let protocols = match settings.mode {
@@ -46,24 +45,11 @@ pub(crate) fn of_listener(
         is_strict: tls.strict_sni,
         material,
     };
-    let of = number(&parts);
-    if before.as_ref().is_some_and(|made| made.of == of) {
+    if before.as_ref().is_some_and(|it| it.is_of(&parts)) {
         return before;
     }
-    let given = &material.ticket_keys;
-    let keys = if given.is_empty() {
-        own_keys.clone()
-    } else {
-        let keys = TicketKeys::default();
-        keys.set(given);
-        Arc::new(keys)
-    };
-    let known = before.as_ref().map(|made| &*made.settings);
-    match ServerSettings::renewed(known, &parts, &keys) {
-        Ok(settings) => Some(Made {
-            settings: Arc::new(settings),
-            of,
-        }),
+    match ServerSettings::renewed(before.as_deref(), &parts, own_keys) {
+        Ok(made) => Some(Arc::new(made)),
         Err(why) => {
             error!("listener {}: {why}", settings.name);
             before

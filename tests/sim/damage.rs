@@ -216,7 +216,7 @@ fn damage_server(is_tls12: bool) {
         listener: "origin",
         agreement: &agreement,
         is_strict: false,
-        material: &listener("site"),
+        material: &Arc::new(listener("site")),
     };
     let settings = ServerSettings::new(&parts, &Arc::new(TicketKeys::default()));
     let settings = settings.expect("good parts");

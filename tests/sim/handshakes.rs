@@ -79,7 +79,7 @@ pub(crate) fn config_of(text: &str, listener: ListenerMaterial) -> Config {
     let authorities = certificates_in(&file("ca.pem")).expect("a certificate");
     let mut config = compile(text);
     config.material = Arc::new(Material {
-        listeners: vec![Some(listener), None, None],
+        listeners: vec![Some(Arc::new(listener)), None, None],
         upstreams: vec![
             None,
             Some(UpstreamMaterial {
@@ -123,7 +123,7 @@ impl Peers {
                 listener: "origin",
                 agreement: &Agreement::default(),
                 is_strict: false,
-                material: &listener("site-rsa"),
+                material: &Arc::new(listener("site-rsa")),
             },
             &Arc::new(keys),
         );

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::{ErrorKind, IoSlice};
 use std::rc::Rc;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use weir::core::fault::Fault;
 use weir::core::layer::{Kept, Layer, Sealed, Secured};
@@ -89,7 +89,7 @@ static SETTINGS: LazyLock<(ServerSettings, ClientSettings)> = LazyLock::new(|| {
             listener: "in",
             agreement: &Agreement::default(),
             is_strict: false,
-            material: &material,
+            material: &Arc::new(material),
         },
         &TicketKeys::default().into(),
     );

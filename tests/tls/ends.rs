@@ -151,9 +151,7 @@ fn what_is_behind_the_end_of_a_client_costs_no_answer_that_is_on_its_way() {
 /// Weir with these listeners before a backend with TLS on that port.
 fn before_tls(backend: &str, listeners: &[(&str, &str, &str)]) -> Weir {
     let listener = |(name, mode, tls): &(&str, &str, &str)| {
-        format!(
-            "  - {{name: {name}, listen: \"127.0.0.1:0\", mode: {mode}, upstream: it{tls}}}\n"
-        )
+        format!("  - {{name: {name}, listen: \"127.0.0.1:0\", mode: {mode}, upstream: it{tls}}}\n")
     };
     let listeners: String = listeners.iter().map(listener).collect();
     Weir::start(format!(
@@ -175,7 +173,12 @@ fn what_is_behind_the_end_of_a_backend_is_no_ones() {
     ];
     let weir = before_tls(&check.line(), &listeners);
     let port = |listener| weir.address_of(listener).port();
-    check.say(&format!("{} {} {}", port("plain"), port("secure"), port("tcp")));
+    check.say(&format!(
+        "{} {} {}",
+        port("plain"),
+        port("secure"),
+        port("tcp")
+    ));
     check.finish();
     weir.expect_idle();
 }

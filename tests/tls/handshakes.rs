@@ -73,15 +73,17 @@ fn a_hello_that_is_said_again_goes_the_same_way() {
     let backend = check.line();
     let own = format!("tls: {{{}, alpn: [x]", pair("two"));
     let routes = "[{host: site.example, upstream: raw}]";
-    let listener = |name: &str, rest: &str| {
-        format!("  - {{name: {name}, listen: \"127.0.0.1:0\", {rest}}}\n")
-    };
+    let listener =
+        |name: &str, rest: &str| format!("  - {{name: {name}, listen: \"127.0.0.1:0\", {rest}}}\n");
     let weir = Weir::start(format!(
         "stats_interval: 0\nlisteners:\n{}{}{}{}upstreams:\n  raw: {{backends: \
          [\"127.0.0.1:{backend}\"]}}\n  it: {{backends: [\"127.0.0.1:{backend}\"], tls: {{ca: \
          {}, server_name: site.example}}}}\n",
         listener("front", &format!("mode: tcp, {own}}}, upstream: it")),
-        listener("strict", &format!("mode: tcp, {own}, min_version: 1.3}}, upstream: it")),
+        listener(
+            "strict",
+            &format!("mode: tcp, {own}, min_version: 1.3}}, upstream: it")
+        ),
         listener(
             "passed",
             &format!("mode: tcp, {own}, passthrough: {routes}}}, upstream: it"),

@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
 
     // Listeners.
 
-    fn listener(&mut self, index: usize, name: &str, tls: &ListenerTls) -> ListenerMaterial {
+    fn listener(&mut self, index: usize, name: &str, tls: &ListenerTls) -> Arc<ListenerMaterial> {
         let told = self.errors.len();
         self.former = self.former(index);
         let (mut found, mut kept) = (ListenerMaterial::default(), BTreeSet::new());
@@ -172,17 +172,21 @@ impl<'a> Reader<'a> {
         let is_sound = ticket_keys.is_some() && rules.iter().all(|(_, auth)| auth.is_some());
         found.ticket_keys = ticket_keys.unwrap_or_default();
         found.client_auths = rules.into_iter().filter_map(|(_, auth)| auth).collect();
+        let mut found = Arc::new(found);
         let is_whole = self.errors.len() == told;
         let is_good = is_sound
             && self.is_all_of_before(index, tls, &found, is_whole)
-            && self.settle(index, name, tls, &mut found)
+            && self.settle(index, name, tls, Arc::make_mut(&mut found))
             && self.is_any_left(index, name, tls, &found, is_whole)
             && self.can_serve(name, tls, &found, is_whole);
         let mut served = match is_good {
             true => found,
             false => self.listener_before(index).unwrap_or(found),
         };
-        served.expires_unix_s = self.note_terms(index, &served.certificates);
+        let expires_unix_s = self.note_terms(index, &served.certificates);
+        if served.expires_unix_s != expires_unix_s {
+            Arc::make_mut(&mut served).expires_unix_s = expires_unix_s;
+        }
         served
     }
 
@@ -292,7 +296,7 @@ impl<'a> Reader<'a> {
         false
     }
 
-    fn of_before(&self, index: usize) -> Option<(&'a Credentials, &'a ListenerMaterial)> {
+    fn of_before(&self, index: usize) -> Option<(&'a Credentials, &'a Arc<ListenerMaterial>)> {
         let before = self.before?;
         let listener = before.material.listeners.get(index)?.as_ref()?;
         Some((before, listener))
@@ -674,7 +678,7 @@ impl<'a> Reader<'a> {
         &mut self,
         name: &str,
         tls: &ListenerTls,
-        found: &ListenerMaterial,
+        found: &Arc<ListenerMaterial>,
         is_whole: bool,
     ) -> bool {
         let at = self.first_at(tls);
@@ -750,7 +754,7 @@ impl<'a> Reader<'a> {
         Some((identity, facts))
     }
 
-    fn listener_before(&mut self, index: usize) -> Option<ListenerMaterial> {
+    fn listener_before(&mut self, index: usize) -> Option<Arc<ListenerMaterial>> {
         let (before, listener) = self.of_before(index)?;
         self.origins[index] = before.origins.get(index).cloned().unwrap_or_default();
         Some(listener.clone())

@@ -3,8 +3,9 @@
 use rustls::ClientConfig;
 
 use super::*;
-use crate::tls::material::{Certificate, ListenerMaterial, TicketKey};
-use crate::tls::{CIPHER_SUITES, ClientParts};
+use crate::tls::material::{Certificate, ClientAuth, ListenerMaterial, TicketKey};
+use crate::tls::tickets::TicketKeys;
+use crate::tls::{Agreement, CIPHER_SUITES, ClientParts, Misdirection, ServerParts};
 
 fn file(name: &str) -> Vec<u8> {
     let path = format!(
@@ -21,7 +22,7 @@ fn identity(name: &str) -> Identity {
     }
 }
 
-fn certificate(name: &str, client_auth: Option<usize>) -> Certificate {
+pub(super) fn certificate(name: &str, client_auth: Option<usize>) -> Certificate {
     let identity = identity(name);
     Certificate {
         names: facts_of(&identity).expect("a good pair").names,
@@ -30,7 +31,7 @@ fn certificate(name: &str, client_auth: Option<usize>) -> Certificate {
     }
 }
 
-fn client_auth(is_required: bool, has_list: bool) -> ClientAuth {
+pub(super) fn client_auth(is_required: bool, has_list: bool) -> ClientAuth {
     ClientAuth {
         is_required,
         authorities: certificates_in(&file("ca.pem")).expect("a certificate"),
@@ -42,7 +43,7 @@ fn client_auth(is_required: bool, has_list: bool) -> ClientAuth {
     }
 }
 
-fn keys() -> Arc<TicketKeys> {
+pub(super) fn keys() -> Arc<TicketKeys> {
     let keys = TicketKeys::default();
     keys.set(&[TicketKey {
         name: [7; 16],
@@ -60,39 +61,17 @@ fn server(material: &ListenerMaterial, protocols: &[&[u8]], is_strict: bool) -> 
         listener: "front",
         agreement: &agreement,
         is_strict,
-        material,
+        material: &Arc::new(material.clone()),
     };
     ServerSettings::new(&parts, &keys()).expect("good parts")
 }
 
-fn listener(names: &[&str]) -> ListenerMaterial {
+pub(super) fn listener(names: &[&str]) -> ListenerMaterial {
     ListenerMaterial {
         certificates: names.iter().map(|name| certificate(name, None)).collect(),
         client_auths: Vec::new(),
         ..ListenerMaterial::default()
     }
-}
-
-#[test]
-fn a_renewal_reads_only_the_keys_that_are_new() {
-    let before = server(&listener(&["site", "two", "site-rsa"]), &[], false);
-    let mut material = listener(&["two", "site-rsa", "client"]);
-    let authorities = certificates_in(&file("ca.pem")).expect("a certificate");
-    material.certificates[1].identity.chain.extend(authorities);
-    let parts = ServerParts {
-        listener: "front",
-        agreement: &Agreement::default(),
-        is_strict: false,
-        material: &material,
-    };
-    let after = ServerSettings::renewed(Some(&before), &parts, &keys()).expect("good parts");
-    assert!(Arc::ptr_eq(&after.keys[0], &before.keys[1]));
-    assert!(
-        !Arc::ptr_eq(&after.keys[1], &before.keys[2]),
-        "it has another chain"
-    );
-    assert_eq!(after.keys[1].cert.len(), before.keys[2].cert.len() + 1);
-    assert_eq!(after.keys.len(), 3);
 }
 
 fn client(identity: Option<&Identity>, protocols: &[&[u8]]) -> ClientSettings {

@@ -21,7 +21,7 @@ impl<N: Net> Parts<'_, N> {
         request: Request<'_>,
     ) -> Option<&'static str> {
         let host = host_name(request.host());
-        let tls = listeners[self.facts.listener].tls.as_ref()?.settings();
+        let tls = listeners[self.facts.listener].tls.as_ref()?;
         if host.is_empty() || !tls.tells_clients_apart() {
             return None;
         }
@@ -41,7 +41,6 @@ impl<N: Net> Parts<'_, N> {
         let Some(tls) = &listeners[self.facts.listener].tls else {
             return false;
         };
-        let tls = tls.settings();
         let is_old = |it: Secured<'_>| tls.client_rules(it.name) != it.client_rules;
         tls.tells_clients_apart() && self.client.secured().is_some_and(is_old)
     }

@@ -84,7 +84,7 @@ fn names(material: &Arc<Material>) -> Vec<&str> {
 
 fn certificates(credentials: &Credentials) -> Vec<Certificate> {
     let listener = credentials.material.listeners[0].clone();
-    listener.expect("it has TLS").certificates
+    listener.expect("it has TLS").certificates.clone()
 }
 
 #[test]
