@@ -113,7 +113,7 @@ fn loop_until_end(
             Heard::Nothing => view.renew(socket),
             Heard::Other if signals.next() == Some(Signal::Stop) => {
                 show(LEAVE)?;
-                keys.stop()?;
+                keys.stop(signals)?;
                 show(ENTER)?;
             }
             Heard::Other | Heard::End => return Ok(()),

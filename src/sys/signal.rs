@@ -1,7 +1,7 @@
 //! Signals as a descriptor to read (signalfd(2)): they arrive between two turns of the loop, like
 //! everything else, and no code ever runs in a handler.
 //!
-//! `unsafe` is needed because the three calls here have no safe form in the crates weir uses.
+//! `unsafe` is needed because the calls here have no safe form in the crates weir uses.
 
 #![allow(
     unsafe_code,
@@ -12,6 +12,8 @@ use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+
+use rustix::process::{getpid, kill_process};
 
 /// A signal that weir acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +75,22 @@ impl Signals {
         Self::of(&signal_set(SIGNALS.iter().chain([&AT_TERMINAL])))
     }
 
-    fn of(set: &libc::sigset_t) -> io::Result<Self> {
-        // SAFETY: `set` is initialised and lives through the call; the old mask is not asked for.
-        let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set, ptr::null_mut()) };
-        if error != 0 {
-            return Err(io::Error::from_raw_os_error(error));
+    /// Stops this process until somebody lets it go on, as SIGTSTP does where it is not held back:
+    /// the kernel does not stop it where no shell is left that could let it go on.
+    ///
+    /// # Errors
+    /// When the kernel refuses the signal.
+    pub fn stop(&self) -> io::Result<()> {
+        kill_process(getpid(), rustix::process::Signal::TSTP)?;
+        let set = signal_set([&AT_TERMINAL].into_iter());
+        for how in [libc::SIG_UNBLOCK, libc::SIG_BLOCK] {
+            mask(how, &set)?;
         }
+        Ok(())
+    }
+
+    fn of(set: &libc::sigset_t) -> io::Result<Self> {
+        mask(libc::SIG_BLOCK, set)?;
         // Where whoever started us ignored it, the ends of children would not be told (wait(2)).
         // SAFETY: the default action runs no code of ours.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
@@ -114,6 +126,14 @@ impl Iterator for Signals {
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+fn mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: `set` is initialised and lives through the call; the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(how, set, ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
     }
 }
 

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
-use rustix::process::{Signal, getpid, kill_current_process_group, kill_process};
+use rustix::process::{Signal, kill_current_process_group};
 use rustix::termios::{
     OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
 };
+
+use crate::sys::signal::Signals;
 
 /// A terminal that gives keys at once and shows none of them, until this is dropped.
 #[derive(Debug)]
@@ -45,13 +47,13 @@ impl Keys {
         let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
     }
 
-    /// Gives the terminal back and stops this process, until somebody lets it go on.
+    /// Gives the terminal back while this process is stopped ([`Signals::stop`]).
     ///
     /// # Errors
     /// When the terminal has gone meanwhile.
-    pub fn stop(&self) -> io::Result<()> {
+    pub fn stop(&self, signals: &Signals) -> io::Result<()> {
         self.give_back();
-        kill_process(getpid(), Signal::STOP)?;
+        signals.stop()?;
         self.make_raw()
     }
 }

@@ -161,7 +161,25 @@ fn it_shows_backends_hears_keys_and_leaves_the_terminal_as_it_was() {
     crate::machine::signal(pid, crate::harness::Signal::TERM);
     terminal.expect_left(&settings);
 
-    // So does a stop, by a key or a signal, and it goes on where it was.
+    // Where no shell could let it go on, a key does not stop it.
+    terminal.say("set +m; clear; echo marker before");
+    terminal.say(&line);
+    terminal.wait(&["alpha", "by file"]);
+    terminal.press(&["/"]);
+    terminal.wait(&["filter: _"]);
+    terminal.press(&["C-z"]);
+    // Keys that come at the same time may be lost.
+    eventually("it still hears keys", || {
+        terminal.press(&["b"]);
+        terminal.shows(&["filter: b"]).then_some(())
+    });
+    eventually("it ends", || {
+        terminal.press(&["C-c"]);
+        terminal.shows(&["marker before"]).then_some(())
+    });
+    terminal.expect_left(&settings);
+
+    // Elsewhere a stop leaves it so, too, by a key or a signal, and it goes on where it was.
     terminal.say("set -m");
     for stops in [0, 1] {
         terminal.say("clear; echo marker before");
