@@ -70,8 +70,8 @@ sim:                ## the deterministic simulation: SEED=n replays one, SEEDS=n
 	WEIR_SIM_SEED=$(SEED) WEIR_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile fast --test sim -- --nocapture
 
 # Needs cargo-fuzz and a nightly toolchain. What it finds of interest stays below target.
-TARGET ?= head_request
-SECONDS ?= 60
+fuzz: TARGET ?= head_request
+fuzz: SECONDS ?= 60
 FUZZ_SEEDS = tests/fuzz/corpus/$(TARGET) $(if $(filter configuration,$(TARGET)),tests/golden conf)
 fuzz:               ## fuzz a parser, led by coverage, where cargo-fuzz is: TARGET=head_request SECONDS=60
 	mkdir -p target/fuzz/$(TARGET)
