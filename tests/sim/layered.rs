@@ -65,6 +65,24 @@ fn both_directions_end_by_themselves() {
 }
 
 #[test]
+fn a_client_that_marks_its_end_between_requests_is_not_waited_for() {
+    let mut rig = rig("mode: http");
+    let client = rig.client();
+    rig.world()
+        .peer_send(client, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.settle();
+    let backend = rig.accepted(0)[0];
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    rig.world().peer_send(backend, answer);
+    rig.settle();
+    assert!(rig.world().peer_received(client).ends_with(b"ok"));
+    rig.world().peer_mark_end(client);
+    rig.settle();
+    assert!(rig.world().peer_saw_end(client) && !rig.world().peer_saw_reset(client));
+    assert_eq!(rig.worker.census().sessions, 0);
+}
+
+#[test]
 fn an_end_without_its_mark_is_no_end() {
     let mut rig = rig("");
     let (client, backend) = rig.session();

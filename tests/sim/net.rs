@@ -761,18 +761,23 @@ impl World {
     pub(crate) fn peer_close_write(&mut self, peer: PeerId) {
         let conn = &mut self.conns[peer.0];
         if self.settings.has_layer && !conn.peer.ending {
-            let mut mark = Vec::new();
-            match &mut conn.tls {
-                Some(tls) => tls.seal_end(&mut mark),
-                None if self.settings.is_tls => {
-                    conn.peer.ends_later = true;
-                    return;
-                }
-                None => toy::seal_end(&mut mark),
+            if self.settings.is_tls && conn.tls.is_none() {
+                conn.peer.ends_later = true;
+                return;
             }
-            conn.peer.unsent.extend(mark);
+            self.peer_mark_end(peer);
         }
         self.peer_cut_write(peer);
+    }
+
+    /// Marks the end as a layer has it, and can send on.
+    pub(crate) fn peer_mark_end(&mut self, peer: PeerId) {
+        let mut mark = Vec::new();
+        match &mut self.conns[peer.0].tls {
+            Some(tls) => tls.seal_end(&mut mark),
+            None => toy::seal_end(&mut mark),
+        }
+        self.peer_send_raw(peer, &mark);
     }
 
     /// The same, without the mark that a layer has for it.

@@ -171,7 +171,9 @@ impl<N: Net> Parts<'_, N> {
     pub(super) fn close_idle(&mut self, shared: &mut Shared<N>) -> Next {
         let reason = CloseReason::KeepAliveEnd;
         let net = &mut shared.io.net;
-        if self.client.finish_before_close(net) && !self.client.may_lose_output(net) {
+        // Asked before weir's own mark is on its way, which nobody misses.
+        let may_lose = self.client.may_lose_output(net);
+        if self.client.finish_before_close(net) && !may_lose {
             return Next::Turn(Turn::Close(reason));
         }
         let secured = self.client.secured();
