@@ -130,10 +130,11 @@ impl ServerSettings {
         });
         for (own, site) in first.into_iter().chain(named) {
             let (members, former) = (&self.table.sites()[site], &before.table.sites()[own]);
-            if let Some(served) = before.sites[own].served.get()
+            // A site has several names, and is looked at once if it is kept.
+            if self.sites[site].served.get().is_none()
+                && let Some(served) = before.sites[own].served.get()
                 && self.basis.are_alike(members, &before.basis, former)
             {
-                // It may have another name of the same site.
                 let _ = self.sites[site].served.set(served.clone());
             }
         }
