@@ -81,7 +81,7 @@ impl Doors {
         let sockets = sockets.collect();
         let left = left(TOKEN_VARIABLE, TOKEN_BYTES_MAX as u64);
         let rules = rules(admin).unwrap_or_else(|Refusal { message, .. }| {
-            // Who was root when it was read is none any more.
+            // It was read as root, which this process is no more.
             match &left {
                 Some(_) => info!("{message}; the token that was read before counts"),
                 None => warn!("{message}; nobody may act over TCP"),

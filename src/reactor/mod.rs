@@ -231,7 +231,7 @@ impl Net for Reactor {
         self.moment = machine_moment();
         self.now = self.moment.tick();
         // Unless it was to sleep, nobody has waited.
-        self.waited_since = since.or(Some(self.now));
+        self.waited_since = Some(since.unwrap_or(self.now));
         for event in &self.events {
             if let Some(target) = token::unpack(event.token()) {
                 let ready = readiness(event);

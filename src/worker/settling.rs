@@ -60,7 +60,7 @@ impl<N: Net> Relay<N> {
         let side = match (client.is_secure(), backend.is_secure()) {
             (true, _) if client.may_lose_output(&mut io.net) => Side::Backend,
             (_, true) if backend.may_lose_output(&mut io.net) => Side::Client,
-            (false | true, _) => return Turn::Close(CloseReason::Done),
+            _ => return Turn::Close(CloseReason::Done),
         };
         if let RelayPhase::Relaying(content) = self.phase {
             self.begin_settling(side, CloseReason::Done, content, now);

@@ -694,7 +694,7 @@ impl<'a> Reader<'a> {
             return true;
         }
         if tls.certificates.is_empty() {
-            // Which is told of where they should be named.
+            // Whoever has read the configuration has said so, at its place.
             return false;
         }
         let parts = ServerParts {
