@@ -56,7 +56,8 @@ if readelf -d "$program" | grep -q 'NEEDED.*libc\.so\.6'; then
 fi
 install -d "$root/DEBIAN"
 sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@LIBC@/$libc/" \
-    -e "s#@MAINTAINER@#$maintainer#" -e "s/@SIZE@/$(du -sk "$root/usr" | cut -f 1)/" conf/debian/control >"$root/DEBIAN/control"
+    -e "s/@MAINTAINER@/$(printf '%s' "$maintainer" | sed 's|[&/\\]|\\&|g')/" \
+    -e "s/@SIZE@/$(du -sk "$root/usr" | cut -f 1)/" conf/debian/control >"$root/DEBIAN/control"
 printf '%s\n' /etc/logrotate.d/weir /etc/weir/weir.yaml >"$root/DEBIAN/conffiles"
 (cd "$root" && find etc usr -type f ! -path 'etc/*' -exec md5sum {} +) >"$root/DEBIAN/md5sums"
 install -m 755 conf/debian/postinst conf/debian/prerm conf/debian/postrm "$root/DEBIAN"
