@@ -534,6 +534,27 @@ fn hsts_without_tls_is_warned_of() {
     );
 }
 
+#[test]
+fn a_passthrough_that_leaves_no_one_to_the_certificates_is_warned_of() {
+    let of = |route: &str| {
+        let text = format!(
+            "upstreams: {{a: {{backends: [a:1]}}, b: {{backends: [b:1]}}}}\n\
+             listeners:\n- listen: ':443'\n  mode: http\n  upstream: a\n  tls:\n    \
+             certificate: c\n    passthrough: [{{{route}upstream: b}}]\n"
+        );
+        let warnings = good(&text).warnings;
+        let told = warnings.iter().map(ToString::to_string);
+        told.collect::<Vec<_>>().join("\n")
+    };
+    let told = of("");
+    assert!(
+        told.starts_with("f:8:5: warning: ") && told.contains("every connection"),
+        "{told}"
+    );
+    assert_eq!(of("host: '*.a.example', "), "");
+    assert_eq!(of("alpn: h2, "), "");
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn a_name_that_no_certificate_can_be_checked_for_is_refused() {

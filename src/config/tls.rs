@@ -7,8 +7,8 @@ use super::compile::{Compiler, Relayed};
 use super::defaults;
 use super::key::{Key, Shown, key, later, written};
 use super::model::{
-    CertificateFiles, CertificateSource, ClientAuthSource, IdentityFiles, Listener, ListenerTls,
-    Mode, TlsVersion, Upstream, UpstreamTls,
+    CertificateFiles, CertificateSource, ClientAuthSource, HostPattern, IdentityFiles, Listener,
+    ListenerTls, Mode, TlsRoute, TlsVersion, Upstream, UpstreamTls,
 };
 use super::node::{Entry, Node, Value};
 use super::problem::Problems;
@@ -54,7 +54,15 @@ pub(super) static TLS: &[Key<ListenerTls>] = &[
     }),
     Key::new(
         "passthrough",
-        |it, entry, c| it.passthrough = tls_routes(c, entry, Relayed::Passthrough),
+        |it, entry, c| {
+            it.passthrough = tls_routes(c, entry, Relayed::Passthrough);
+            let takes_all = |it: &TlsRoute| it.host == HostPattern::Any && it.alpn.is_none();
+            if it.passthrough.iter().any(takes_all) {
+                let told = "a `passthrough` with neither `host` nor `alpn` takes every connection, \
+                    and nothing is decrypted: `mode: tls` says so";
+                c.problems.warning(entry.key_at, told);
+            }
+        },
         |it, shown| (!it.passthrough.is_empty()).then(|| tls_route::tree(&it.passthrough, shown)),
     ),
 ];
