@@ -27,8 +27,11 @@ const READS: &[(&str, AdminRead)] = &[
 pub(super) fn admin(config: &mut Config, entry: &Entry, c: &mut Compiler<'_>) {
     let node = &entry.value;
     let mut admin = Admin::default();
-    if let Value::Map(_) = node.value {
+    if let Value::Map(entries) = &node.value {
         read_mapping(("`admin`", ""), node, ADMIN, &mut admin, c);
+        let mut entries = entries.iter();
+        let file = entries.find(|it| it.key == "token_file");
+        c.positions.token_file = file.map(|it| it.value.at);
         if admin.read == AdminRead::Token && admin.token_file.is_none() {
             let words = "`read: token` needs `token_file`";
             c.problems.error(entry.key_at, words);

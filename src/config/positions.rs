@@ -16,6 +16,10 @@ pub(crate) struct Positions {
     pub(crate) group: Option<Position>,
     /// The folder that becomes the root.
     pub(crate) chroot: Option<Position>,
+    /// The file of the admin door's token.
+    pub(crate) token_file: Option<Position>,
+    /// Where changes by hand are kept.
+    pub(crate) state: Option<Position>,
     /// The limit on connections of the whole process.
     pub(crate) connections_max: Option<Position>,
     /// What most of the names in the file stand under.
@@ -44,6 +48,7 @@ impl Positions {
         self.user = value("user");
         self.group = value("group");
         self.chroot = value("chroot");
+        self.state = value("state");
         self.connections_max = value("max_connections");
         let lists = ["upstreams", "routes", "backends"].into_iter();
         self.names = lists.filter_map(|key| Some(top.peek(key)?.key_at)).next();

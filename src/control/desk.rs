@@ -24,7 +24,7 @@ use crate::sys::door::Poller;
 use crate::wire::admin::{AdminOrder, AdminReport, send, understand};
 
 /// A child that ends sooner after its start is not followed by another one at once.
-const QUICK_END_MS: u64 = 10_000;
+const QUICK_END_MS: u64 = 1_000;
 
 /// Keys of what is waited for.
 const SERVER_KEY: u64 = 0;

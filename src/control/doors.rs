@@ -1,7 +1,7 @@
 //! The sockets at which weir is asked while it runs, opened while root.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use crate::config::model::{Admin, AdminSocket};
 use crate::control::succession::{self, Left, left};
 use crate::control::{EXIT_BIND, EXIT_TAKEN, Refusal};
 use crate::core::address::Address;
+use crate::sys::access::open_at_once;
 use crate::sys::privileges::Identity;
 use crate::sys::socket::{self, ListenerSocket};
 use crate::sys::{child, environment};
@@ -202,18 +203,33 @@ fn rules_with(admin: &Admin, token: Option<Vec<u8>>) -> Rules {
     }
 }
 
+/// What keeps a start from taking the token, as far as this user can tell.
+pub(super) fn token_problem(path: &Path) -> Option<String> {
+    let is_closed = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    if open_at_once(path).is_err_and(is_closed) {
+        return None;
+    }
+    read_token(path).err()
+}
+
 /// What is in the file, without the line end. Nobody else may be able to read it.
 fn read_token(path: &Path) -> Result<Vec<u8>, String> {
     let shown = path.display();
     let say = |error: &dyn std::fmt::Display| format!("admin: token_file {shown}: {error}");
-    let metadata = fs::metadata(path).map_err(|error| say(&error))?;
+    let mut file = open_at_once(path).map_err(|error| say(&error))?;
+    let metadata = file.metadata().map_err(|error| say(&error))?;
+    if !metadata.is_file() {
+        return Err(say(&"it is no regular file"));
+    }
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o027 != 0 {
         return Err(say(&format!(
             "its mode {mode:o} lets others read or change it; chmod 600 it"
         )));
     }
-    let text = fs::read(path).map_err(|error| say(&error))?;
+    let mut text = Vec::new();
+    let read = file.read_to_end(&mut text);
+    read.map_err(|error| say(&error))?;
     let token = text.trim_ascii();
     match token.len() {
         TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX => Ok(token.to_vec()),

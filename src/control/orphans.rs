@@ -26,7 +26,7 @@ const GRACE_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A supervisor that may have died, by the id that its process had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Predecessor(u32);
+pub(crate) struct Predecessor(pub(crate) u32);
 
 impl Predecessor {
     /// The one that a pid file names. To be called before the file is written anew.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use log::warn;
 
+use crate::control::orphans::Predecessor;
 use crate::control::{EXIT_TAKEN, Refusal};
 use crate::sys::access::may_create;
 use crate::sys::file_lock;
@@ -20,6 +21,8 @@ pub(crate) struct PidFile {
     path: PathBuf,
     /// Open once it is created.
     file: Option<fs::File>,
+    /// Who is named in the one that it replaces, until our own is written.
+    former: Option<Predecessor>,
 }
 
 impl PidFile {
@@ -31,6 +34,7 @@ impl PidFile {
             Ok(None) | Err(_) => Ok(Self {
                 path: path.to_owned(),
                 file: None,
+                former: None,
             }),
         }
     }
@@ -58,8 +62,11 @@ impl PidFile {
             if let Err(error) = file_lock::lock(&file) {
                 warn!("{}: cannot be locked again: {error}", path.display());
             }
-            let (path, file) = (path.to_owned(), Some(file));
-            return Ok(Self { path, file });
+            return Ok(Self {
+                path: path.to_owned(),
+                file: Some(file),
+                former: None,
+            });
         }
         Self::check(path)?.write()
     }
@@ -79,7 +86,7 @@ impl PidFile {
 
     /// Writes the id of this process into it.
     pub(crate) fn write(self) -> Result<Self, Refusal> {
-        let this = if self.file.is_none() {
+        let mut this = if self.file.is_none() {
             self.create_for(None)?
         } else {
             self
@@ -87,7 +94,10 @@ impl PidFile {
         let id = std::process::id();
         match this.file.as_ref().map(|mut file| writeln!(file, "{id}")) {
             Some(Err(error)) => Err(this.refusal(&error)),
-            Some(Ok(())) | None => Ok(this),
+            Some(Ok(())) | None => {
+                this.former = None;
+                Ok(this)
+            }
         }
     }
 
@@ -100,12 +110,13 @@ impl PidFile {
 
     /// An old file is not written to but replaced: where it lies may be writable to others, who
     /// could have put a link there. It is replaced only by who holds it.
-    fn create(&self, owner: Option<&Identity>) -> io::Result<fs::File> {
+    fn create(&mut self, owner: Option<&Identity>) -> io::Result<fs::File> {
         let mut _held_until_ours_is = None;
         match fs::symlink_metadata(&self.path) {
             Ok(old) if old.is_symlink() => fs::remove_file(&self.path)?,
             Ok(old) if old.is_file() => {
                 _held_until_ours_is = self.lock_old()?;
+                self.former = Predecessor::named_in(&self.path);
                 fs::remove_file(&self.path)?;
             }
             Ok(_) => return Err(not_regular()),
@@ -177,6 +188,11 @@ impl Drop for PidFile {
             return;
         };
         if !is_at(&self.path, file) {
+            return;
+        }
+        if let (Some(former), mut file) = (self.former, file) {
+            // No weir has come of this start. Nobody else could find the workers of the former.
+            let _ = writeln!(file, "{}", former.0);
             return;
         }
         // In a folder that only root may change the file stays, but names nobody.

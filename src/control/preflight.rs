@@ -15,7 +15,9 @@ use crate::config::model::{Config, Listener};
 use crate::config::problem::{Position, Problem, by_place};
 use crate::config::{self, Compiled, Source};
 use crate::control::credentials::{self, Credentials};
+use crate::control::doors::token_problem;
 use crate::control::pid_file::PidFile;
+use crate::control::state_file;
 use crate::control::{
     EXIT_BIND, EXIT_CONFIG, EXIT_USAGE, check_names, excess_connections, is_supervised,
 };
@@ -108,6 +110,19 @@ pub struct Rejection {
 /// Everything that is wrong with the file and the command line, as far as it can be known, with the
 /// status of what comes first.
 pub fn load(args: &Args, moment: &Moment) -> Result<Checked, Rejection> {
+    if matches!(moment, Moment::Reload { .. }) && !may_be_read_again(&args.config) {
+        let message = "is no regular file, so it cannot be read again: start weir with a file to \
+                       reload from";
+        let problem = Problem {
+            file: args.config.display().to_string(),
+            at: None,
+            warning: false,
+            message: message.to_owned(),
+        };
+        let problems = vec![problem];
+        let code = EXIT_CONFIG;
+        return Err(Rejection { code, problems });
+    }
     let (read, errors) = match config::read(&args.config) {
         Ok(read) => (Some(Box::new(read)), Vec::new()),
         Err(flawed) => (flawed.rest, flawed.problems),
@@ -135,6 +150,7 @@ pub fn load(args: &Args, moment: &Moment) -> Result<Checked, Rejection> {
         (EXIT_CONFIG, inspection.problems()),
         (EXIT_USAGE, inspection.problem_of_cpu()),
         (EXIT_BIND, inspection.problem_of_pid_file()),
+        (EXIT_BIND, inspection.unfit_admin_files()),
     ];
     if let Some((code, _)) = checks.iter().find(|(_, found)| !found.is_empty()) {
         let code = *code;
@@ -150,6 +166,12 @@ pub fn load(args: &Args, moment: &Moment) -> Result<Checked, Rejection> {
         compiled,
         credentials,
     })
+}
+
+/// Not of a pipe, which would keep its reader waiting for a writer. What is not there is told of by
+/// who reads it.
+fn may_be_read_again(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |it| it.is_file() || it.is_dir())
 }
 
 /// What is looked at.
@@ -286,6 +308,19 @@ impl Inspection<'_> {
              folder that is there and may be written to"
         );
         Some(self.problem(at, message))
+    }
+
+    /// Files that a start alone looks at.
+    fn unfit_admin_files(&self) -> Vec<Problem> {
+        if !self.moment.is_before_start() {
+            return Vec::new();
+        }
+        let (config, positions) = (self.config(), &self.compiled.positions);
+        let token = config.admin.token_file.as_deref().and_then(token_problem);
+        let state = state_file::problem(&config.state);
+        let found = [(positions.token_file, token), (positions.state, state)];
+        let problem = |(at, message): (_, Option<String>)| Some(self.problem(at, message?));
+        found.into_iter().filter_map(problem).collect()
     }
 
     fn unfit_sockets(&self) -> Vec<Problem> {

@@ -54,7 +54,11 @@ impl StateFile {
             (StatePlace::At(path), _) => (path.clone(), true),
             (StatePlace::Auto, Some(pid_file)) => (default_beside(pid_file), false),
         };
-        match lock(&path) {
+        let locked = match path.is_dir() {
+            true => Err(Trouble::Failed(is_folder())),
+            false => lock(&path),
+        };
+        match locked {
             Ok(lock) => {
                 let overlay = take(&path);
                 let place = Some(Place { path, _lock: lock });
@@ -95,6 +99,20 @@ impl StateFile {
         let saved = replace(path, text.as_bytes());
         saved.map_err(|error| format!("{}: cannot be written: {error}", path.display()))
     }
+}
+
+/// What keeps a start from using that path.
+pub(super) fn problem(place: &StatePlace) -> Option<String> {
+    match place {
+        StatePlace::At(path) if path.is_dir() => {
+            Some(format!("`state` is {path:?}: {}", is_folder()))
+        }
+        _ => None,
+    }
+}
+
+fn is_folder() -> io::Error {
+    io::Error::other("it is a folder; name a file in it")
 }
 
 /// For the program that takes the place of this one.

@@ -134,6 +134,8 @@ impl Attempt {
                 | ErrorKind::NetworkUnreachable
                 | ErrorKind::TimedOut
                 | ErrorKind::NotFound
+                // Of its socket, or of a firewall's rule for its address.
+                | ErrorKind::PermissionDenied
                 | ErrorKind::WouldBlock
         );
         if is_its_fault {

@@ -166,7 +166,11 @@ fn what_a_slow_client_has_not_taken_before_a_reset_still_leaves() {
 
 #[test]
 fn a_refused_or_unreachable_backend_is_followed_by_the_next() {
-    for behaviour in [Behaviour::Refuse, Behaviour::Unreachable] {
+    for behaviour in [
+        Behaviour::Refuse,
+        Behaviour::Unreachable,
+        Behaviour::Forbidden,
+    ] {
         let mut rig = Rig::still(&config_text(&[9, 1], ""));
         rig.world().origin_listen(&origin_address(0), behaviour);
         let client = rig.client();

@@ -171,6 +171,8 @@ pub(crate) enum Behaviour {
     Blackhole,
     /// The attempt fails at once.
     Unreachable,
+    /// The machine does not permit the attempt.
+    Forbidden,
 }
 
 /// The far end of a connection: a client, or an origin's end.
@@ -1137,7 +1139,7 @@ impl World {
         let behaviour = self.origin(address).behaviour;
         self.note(|| format!("origin {address} to {id}: {behaviour:?}"));
         match behaviour {
-            Behaviour::Blackhole | Behaviour::Unreachable => return,
+            Behaviour::Blackhole | Behaviour::Unreachable | Behaviour::Forbidden => return,
             Behaviour::Refuse => self.kill(id, ErrorKind::ConnectionRefused),
             Behaviour::Accept | Behaviour::AcceptThenClose | Behaviour::AcceptThenReset => {
                 self.conns[id].phase = Phase::Established;
@@ -1169,7 +1171,8 @@ impl World {
             Behaviour::Accept
             | Behaviour::Refuse
             | Behaviour::Blackhole
-            | Behaviour::Unreachable => {}
+            | Behaviour::Unreachable
+            | Behaviour::Forbidden => {}
         }
     }
 
@@ -1481,8 +1484,14 @@ impl World {
         if self.is_exhausted() {
             return Err(ConnectError::Exhausted);
         }
-        if self.origin(to).behaviour == Behaviour::Unreachable {
-            return Err(ConnectError::Failed(ErrorKind::NetworkUnreachable));
+        match self.origin(to).behaviour {
+            Behaviour::Unreachable => {
+                return Err(ConnectError::Failed(ErrorKind::NetworkUnreachable));
+            }
+            Behaviour::Forbidden => {
+                return Err(ConnectError::Failed(ErrorKind::PermissionDenied));
+            }
+            _ => {}
         }
         let remote = match to {
             Address::Ip(address) => *address,

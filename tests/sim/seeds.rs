@@ -240,7 +240,8 @@ impl Simulation {
                     Behaviour::Accept
                     | Behaviour::Refuse
                     | Behaviour::Blackhole
-                    | Behaviour::Unreachable => {
+                    | Behaviour::Unreachable
+                    | Behaviour::Forbidden => {
                         self.model.join(peer, false, &mut self.draw, calm, now);
                     }
                 }

@@ -594,6 +594,27 @@ fn a_token_that_others_could_read_or_that_is_short_ends_the_start() {
         let mut weir = Launch::new(with(&[&a]).top(&admin)).spawn();
         assert_eq!(weir.wait_exit(), Some(3));
         weir.log.wait(&["token_file", part]);
+        let mut tested = Launch::new(with(&[&a]).top(&admin)).argument("-t").spawn();
+        assert_eq!(tested.wait_exit(), Some(3));
+        tested.log.wait(&["weir.yaml:", "token_file", part]);
+    }
+}
+
+#[test]
+fn a_folder_is_not_taken_for_the_file_of_the_state() {
+    let a = Named::new("A");
+    let scratch = Scratch::new();
+    let folder = scratch.file("state");
+    fs::create_dir(&folder).expect("it is new");
+    let state = format!("state: {}", folder.display());
+    for more in [&[][..], &["-t"]] {
+        let launch = Launch::new(with(&[&a]).top(&state));
+        let launch = more.iter().fold(launch, |launch, it| launch.argument(it));
+        let mut weir = launch.spawn();
+        assert_eq!(weir.wait_exit(), Some(3), "{more:?}");
+        weir.log
+            .wait(&["`state` is", "it is a folder; name a file in it"]);
+        assert!(folder.is_dir());
     }
 }
 

@@ -133,6 +133,27 @@ fn a_verdict_tells_all_that_is_wrong_with_a_file_or_counts_it() {
 }
 
 #[test]
+fn a_reload_does_not_wait_for_who_writes_to_a_pipe() {
+    let [a, b] = ["A", "B"].map(Named::new);
+    for workers in ["1", "2"] {
+        let ordered = start(workers, &a);
+        let file = ordered.machine.file().to_path_buf();
+        let good = std::fs::read_to_string(&file).expect("it was written");
+        std::fs::remove_file(&file).expect("it is there");
+        let made = std::process::Command::new("mkfifo").arg(&file).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        let reload = ordered.order("reload");
+        assert_eq!(reload.code, Some(1), "{reload:?}");
+        assert!(reload.stderr.contains("no regular file"), "{reload:?}");
+        std::fs::remove_file(&file).expect("it is there");
+        let next = good.replace(&a.address().to_string(), &b.address().to_string());
+        std::fs::write(&file, next).expect("there is room");
+        assert_eq!(ordered.order("reload").code, Some(0));
+        assert_eq!(ask(&mut ordered.machine.connect()), "B");
+    }
+}
+
+#[test]
 fn a_verdict_tells_what_has_changed_and_what_has_not_yet() {
     for workers in ["1", "2"] {
         let [a, b] = ["A", "B"].map(Named::new);
@@ -470,6 +491,25 @@ fn stop_and_wait(pid: u32) {
 /// Whether it has ended: whoever adopts it may not have buried it yet.
 fn has_ended(pid: &u32) -> bool {
     !is_there(*pid) || status(*pid, "State:").starts_with('Z')
+}
+
+#[test]
+fn workers_are_still_found_after_a_start_that_failed() {
+    let a = Named::new("A");
+    let mut ordered = start("2", &a);
+    let workers = orphan(&mut ordered);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let file = crate::harness::Config::on(&address).backend(a.address());
+    let mut failed = Launch::new(file)
+        .argument("-p")
+        .argument(&ordered.pid_file)
+        .spawn();
+    assert_eq!(failed.wait_exit(), Some(3));
+    let ended = ordered.order("quit");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("its workers (2) have ended"));
+    assert!(workers.iter().all(has_ended));
 }
 
 /// Starts another weir on the same address and pid file.
