@@ -103,12 +103,11 @@ impl StateFile {
 
 /// What keeps a start from using that path.
 pub(super) fn problem(place: &StatePlace) -> Option<String> {
-    match place {
-        StatePlace::At(path) if path.is_dir() => {
-            Some(format!("`state` is {path:?}: {}", is_folder()))
-        }
-        _ => None,
-    }
+    let StatePlace::At(path) = place else {
+        return None;
+    };
+    path.is_dir()
+        .then(|| format!("`state` is {path:?}: {}", is_folder()))
 }
 
 fn is_folder() -> io::Error {

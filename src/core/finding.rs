@@ -66,6 +66,8 @@ pub enum Reason {
     NoMemory,
     /// The network is down.
     NetworkDown,
+    /// Its end came without the mark that its layer makes (close_notify).
+    Unmarked,
     /// The head of the answer breaks this rule.
     BadHead(HeadError),
     /// TLS has failed.
@@ -143,6 +145,7 @@ impl Reason {
             ErrorKind::WouldBlock => Self::QueueFull,
             ErrorKind::OutOfMemory => Self::NoMemory,
             ErrorKind::NetworkDown => Self::NetworkDown,
+            ErrorKind::UnexpectedEof => Self::Unmarked,
             _ => Self::Other,
         }
     }
@@ -214,6 +217,7 @@ impl Reason {
             Self::NoMemory => "ENOMEM",
             Self::NotPermitted
             | Self::Other
+            | Self::Unmarked
             | Self::TimedOut
             | Self::Closed
             | Self::ClosedEarly
@@ -245,6 +249,7 @@ impl Reason {
             Self::QueueFull => "its queue of new connections is full",
             Self::NoMemory => "the kernel has no memory",
             Self::NetworkDown => "network down",
+            Self::Unmarked => "ended without close_notify",
             Self::Tls(fault) => fault.words(),
             Self::BadHead(_) | Self::Status(_) => return None,
         })
@@ -263,7 +268,7 @@ impl fmt::Display for Reason {
 }
 
 /// In the order of their numbers, from 1.
-const REASONS: [Reason; 16] = [
+const REASONS: [Reason; 17] = [
     Reason::Other,
     Reason::NotFound,
     Reason::TimedOut,
@@ -280,6 +285,7 @@ const REASONS: [Reason; 16] = [
     Reason::QueueFull,
     Reason::NoMemory,
     Reason::NetworkDown,
+    Reason::Unmarked,
 ];
 const STATUS_CODE: u8 = 0xff;
 const BAD_HEAD_CODE: u8 = 0xfe;
@@ -351,5 +357,11 @@ mod tests {
         ] {
             assert_eq!(Reason::of(kind).to_string(), kind.to_string());
         }
+        let unmarked = Reason::of(ErrorKind::UnexpectedEof);
+        assert_eq!(unmarked.to_string(), "ended without close_notify");
+        assert_eq!(
+            Reason::read(u16::from(Reason::code_of(Some(unmarked)).0), 0),
+            Some(unmarked)
+        );
     }
 }

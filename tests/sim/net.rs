@@ -1491,7 +1491,11 @@ impl World {
             Behaviour::Forbidden => {
                 return Err(ConnectError::Failed(ErrorKind::PermissionDenied));
             }
-            _ => {}
+            Behaviour::Accept
+            | Behaviour::AcceptThenClose
+            | Behaviour::AcceptThenReset
+            | Behaviour::Refuse
+            | Behaviour::Blackhole => {}
         }
         let remote = match to {
             Address::Ip(address) => *address,
