@@ -245,7 +245,7 @@ fn other(found: &[u8]) -> Option<NotTls> {
     let method = found.iter().take_while(|byte| byte.is_ascii_uppercase());
     let method = method.take(METHOD_BYTES_MAX).count();
     match &found[method..] {
-        [] if method < METHOD_BYTES_MAX => None,
+        [] => None,
         [b' '] if method > 0 => None,
         // All forms of a target (RFC 9112 section 3.2) but that of CONNECT.
         [b' ', b'/' | b'*' | b'h' | b'H', ..] if method > 0 => Some(NotTls::Http),
