@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A folder of the project.
+/// A folder of the project, whichever of its packages asks.
 pub(crate) fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let project = above.find(|it| it.join("tests/golden").is_dir());
+    project.expect("the sources are there").join(name)
 }
 
 /// The files of a folder that end so, sorted.

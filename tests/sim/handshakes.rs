@@ -47,7 +47,7 @@ const PLAIN: usize = 1;
 pub(crate) const OUT: usize = 2;
 
 pub(crate) fn file(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(path).expect("a file of the tests")
 }
 

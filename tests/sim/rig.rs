@@ -44,7 +44,7 @@ pub(crate) fn origin_address(k: usize) -> Address {
 
 /// Compiles the text of a configuration that is good.
 pub(crate) fn compile(text: &str) -> Config {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     match compile_with(text, &golden) {
         Ok(config) => config,
         Err(problems) => panic!("{problems:#?}\nin\n{text}"),

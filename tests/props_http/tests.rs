@@ -1,17 +1,16 @@
 //! Properties of the HTTP policy files over drawn inputs.
 
 #[allow(dead_code, reason = "shared with the fuzz targets, which use more")]
-#[path = "fuzz/checks.rs"]
+#[path = "../fuzz/checks.rs"]
 mod checks;
-#[path = "sim/net.rs"]
+#[path = "../sim/net.rs"]
 mod net;
 #[allow(dead_code, reason = "shared with the fuzz targets, which use more")]
-#[path = "fuzz/exchange.rs"]
+#[path = "../fuzz/exchange.rs"]
 mod played;
 #[allow(dead_code, reason = "shared with the simulations, which use more")]
-#[path = "sim/rig.rs"]
+#[path = "../sim/rig.rs"]
 mod rig;
-#[path = "props_http/upstream_request.rs"]
 mod upstream_request;
 
 use proptest::prelude::*;

@@ -2,25 +2,25 @@
 //! Then over what comes of the corpora by spoiling them: `WEIR_FUZZ_RUNS` times as often as usual,
 //! 1 by default, which takes about a minute in all; `WEIR_FUZZ_SEED` draws other ones.
 
-#[path = "fuzz/admin.rs"]
+#[path = "../fuzz/admin.rs"]
 mod admin;
-#[path = "fuzz/checks.rs"]
+#[path = "../fuzz/checks.rs"]
 mod checks;
-#[path = "fuzz/configuration.rs"]
+#[path = "../fuzz/configuration.rs"]
 mod configuration;
 #[allow(dead_code, reason = "shared with the properties, which use more")]
-#[path = "fuzz/exchange.rs"]
+#[path = "../fuzz/exchange.rs"]
 mod exchange;
-#[path = "fuzz/hello.rs"]
+#[path = "../fuzz/hello.rs"]
 mod hello;
-#[path = "sim/net.rs"]
+#[path = "../sim/net.rs"]
 mod net;
-#[path = "fuzz/proxy.rs"]
+#[path = "../fuzz/proxy.rs"]
 mod proxy;
 #[allow(dead_code, reason = "shared with the simulations, which use more")]
-#[path = "sim/rig.rs"]
+#[path = "../sim/rig.rs"]
 mod rig;
-#[path = "fuzz/spoil.rs"]
+#[path = "../fuzz/spoil.rs"]
 mod spoil;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -32,7 +32,7 @@ use weir::core::rng::Rng;
 
 /// Checks all of the corpus of `target`, and `count` times some of it that was spoiled.
 fn run(target: &str, check: fn(&[u8]), count: u64) {
-    let corpus = seeds(&Path::new("tests/fuzz/corpus").join(target), |_| true);
+    let corpus = seeds(&Path::new("fuzz/corpus").join(target), |_| true);
     run_over(&corpus, check, count);
 }
 
@@ -52,7 +52,7 @@ fn run_over(corpus: &[Vec<u8>], check: fn(&[u8]), count: u64) {
     }
 }
 
-/// The files of a folder of the sources, in the order of their names.
+/// The files of a folder of the tests, in the order of their names.
 fn seeds(folder: &Path, is_seed: fn(&Path) -> bool) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let entries = fs::read_dir(&folder).expect("it is part of the sources");
@@ -111,9 +111,9 @@ fn admin_requests_of_the_corpus_are_the_same_however_they_come() {
 #[test]
 fn configurations_are_good_or_refused_with_a_place() {
     let is_yaml = |path: &Path| path.extension().is_some_and(|it| it == "yaml");
-    let mut corpus = seeds(Path::new("tests/fuzz/corpus/configuration"), |_| true);
-    corpus.extend(seeds(Path::new("tests/golden"), is_yaml));
-    corpus.extend(seeds(Path::new("conf"), is_yaml));
+    let mut corpus = seeds(Path::new("fuzz/corpus/configuration"), |_| true);
+    corpus.extend(seeds(Path::new("golden"), is_yaml));
+    corpus.extend(seeds(Path::new("../conf"), is_yaml));
     run_over(&corpus, configuration::configuration, 100_000);
 }
 
@@ -163,6 +163,6 @@ fn hellos_of_real_clients_may_be_spoiled_anywhere() {
 }
 
 fn recorded(file: &str) -> Vec<u8> {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/client_hello");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/client_hello");
     fs::read(corpus.join(file)).expect("it was recorded")
 }
