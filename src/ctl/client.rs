@@ -159,7 +159,7 @@ fn exchange(
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
-    parse(&bytes).ok_or_else(|| io::Error::other("it ended before it had answered"))
+    parse(&bytes).ok_or_else(|| io::Error::other("it ended before it had answered; ask again"))
 }
 
 /// An answer that ends with its connection, or with its length.

@@ -16,7 +16,9 @@ use crate::harness::process::{Finished, binary};
 use crate::harness::{
     Config, Gate, Launch, Load, Named, Scratch, Signal, ask, eventually, run, skip,
 };
-use crate::machine::{Machine, config, descriptors, private_kib, proportional_kib, signal};
+use crate::machine::{
+    Machine, config, descriptors, is_there, private_kib, proportional_kib, signal,
+};
 
 /// Every way to serve: a process on its own, and workers under a supervisor.
 const KINDS: [&str; 2] = ["1", "3"];
@@ -783,6 +785,31 @@ fn an_upgrade_keeps_the_door_and_what_was_steered() {
             "{left:?}"
         );
     }
+}
+
+#[test]
+fn who_waits_for_a_supervisor_that_has_gone_is_told_to_ask_again() {
+    let a = Named::new("A");
+    let mut asked = start("2", with(&[&a]));
+    let workers = asked.machine.children();
+    let mut waiting = asked.connect();
+    asked.machine.freeze();
+    let reload = request("POST", "/reload", "");
+    waiting.write_all(reload.as_bytes()).expect("it listens");
+    // Who comes later is heard later.
+    assert_eq!(asked.get("/live").status, 200);
+    asked.machine.signal(Signal::KILL);
+    asked.machine.wait_status();
+    // They are nobody's children any more.
+    for worker in &workers {
+        signal(*worker, Signal::TERM);
+    }
+    let told = exchange(waiting, "");
+    assert_eq!(told.status, 503, "{told:?}");
+    assert!(told.body.contains("ask again"), "{told:?}");
+    eventually("they end when told to", || {
+        (!workers.iter().any(|it| is_there(*it))).then_some(())
+    });
 }
 
 /// The listening socket, as the kernel names it among descriptors (proc_net_unix(5)).
