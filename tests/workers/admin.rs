@@ -506,6 +506,20 @@ fn a_token_that_only_root_can_read_counts_after_an_upgrade() {
             assert_eq!(told.status, status, "{told:?}");
         }
     }
+    // Of another file another one counts, or none where that cannot be read either.
+    let other = scratch.write("other", "another token of so many bytes");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).expect("ours");
+    let admin = format!(
+        "admin: {{listen: \"127.0.0.1:0\", token_file: {}}}",
+        other.display()
+    );
+    asked.machine.write_config(with(&[&a]).top(&admin));
+    let mark = asked.machine.log.mark();
+    asked.machine.signal(Signal::USR2);
+    asked.machine.log.wait_since(mark, &["upgrade done: "]);
+    let shown = format!("Authorization: Bearer {TOKEN}\r\n");
+    let told = exchange(tcp(door), &request("POST", "/drain?target=pool", &shown));
+    assert!(matches!(told.status, 401 | 403), "{told:?}");
 }
 
 #[test]
