@@ -36,7 +36,7 @@ use crate::worker::turn::CloseReason;
 use crate::worker::upstreams::UpstreamTable;
 
 /// What a thinned log line says of those that were left out.
-fn more(suppressed: u64) -> String {
+pub(crate) fn more(suppressed: u64) -> String {
     match suppressed {
         0 => String::new(),
         count => format!(" ({count} more since the last such line)"),
@@ -102,6 +102,19 @@ impl<N: Net> Shared<N> {
         let upstream = &mut self.upstreams[upstream];
         if let Some(suppressed) = upstream.tls_log.allow(self.timers.now) {
             warn!("backend {label}: {reason}{}", more(suppressed));
+        }
+    }
+
+    /// A connection could not be started, which is no fault of its backend: logged at most once a
+    /// second and upstream, as all that come meanwhile fail alike.
+    #[cold]
+    pub(crate) fn log_unstarted(&mut self, backend: BackendId, kind: ErrorKind) {
+        let entry = self.upstreams.entry(backend);
+        let (label, upstream) = (entry.label.clone(), entry.upstream);
+        let upstream = &mut self.upstreams[upstream];
+        if let Some(suppressed) = upstream.start_log.allow(self.timers.now) {
+            let more = more(suppressed);
+            warn!("backend {label}: no connection could be started: {kind}{more}");
         }
     }
 
