@@ -76,14 +76,23 @@ impl<N: Net> Shared<N> {
         of_upstream(over).unwrap_or_else(|| of_listener(&self.listeners[listener].timeouts))
     }
 
-    /// No backend could be had: logged at most once a second and upstream.
-    pub(crate) fn log_refused(&mut self, upstream: UpstreamSlot, listener: ListenerSlot) {
+    /// No backend could be had, for this reason: logged at most once a second and upstream.
+    pub(crate) fn log_refused(
+        &mut self,
+        upstream: UpstreamSlot,
+        listener: ListenerSlot,
+        reason: CloseReason,
+    ) {
         let now = self.timers.now;
         let upstream = &mut self.upstreams[upstream];
         if let Some(suppressed) = upstream.refused_log.allow(now) {
             let more = more(suppressed);
+            let what = match reason == CloseReason::NoBackend {
+                true => " has no usable backend".to_owned(),
+                false => format!(": {}", reason.words()),
+            };
             warn!(
-                "listener {}: upstream {} has no usable backend{more}",
+                "listener {}: upstream {}{what}{more}",
                 self.listeners[listener].name, upstream.name
             );
         }

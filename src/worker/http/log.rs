@@ -96,6 +96,8 @@ pub(crate) fn log_unfinished<N: Net>(
         // It was answered, and nobody wants the rest of what it sends.
         CloseReason::Done => Why::Ok,
         CloseReason::NoBackend
+        | CloseReason::ConnectFailed
+        | CloseReason::ConnectTimeout
         | CloseReason::KeepAliveEnd
         | CloseReason::Reset(_)
         | CloseReason::Left
@@ -320,10 +322,7 @@ pub(crate) fn log_tcp<N: Net>(session: &Session<N>, shared: &mut Shared<N>, reas
         return;
     };
     let attempt = &relay.attempt;
-    let (why, closed_by) = match outcome(reason) {
-        (Why::NoBackend, by) if attempt.has_timed_out() => (Why::ConnectTimeout, by),
-        told => told,
-    };
+    let (why, closed_by) = outcome(reason);
     shared.count(session.listener, why, 1);
     let id = shared.next_id();
     let ended = (why, tcp_reason(relay, why, reason), closed_by);
@@ -374,8 +373,9 @@ fn tcp_reason<N: Net>(relay: &Relay<N>, why: Why, reason: CloseReason) -> Option
     match reason {
         CloseReason::Unwatched => Some("its socket could not be watched"),
         CloseReason::NoBackend if relay.awaits_descriptor() => Some(NO_DESCRIPTOR),
-        CloseReason::NoBackend => failure_behind(why, &relay.attempt),
+        CloseReason::NoBackend | CloseReason::ConnectFailed => failure_behind(why, &relay.attempt),
         CloseReason::Done
+        | CloseReason::ConnectTimeout
         | CloseReason::KeepAliveEnd
         | CloseReason::Reset(_)
         | CloseReason::Left
@@ -405,6 +405,8 @@ fn outcome(reason: CloseReason) -> (Why, Option<ClosedBy>) {
     match reason {
         CloseReason::Done | CloseReason::KeepAliveEnd => (Why::Ok, None),
         CloseReason::NoBackend => (Why::NoBackend, Some(ClosedBy::Weir)),
+        CloseReason::ConnectFailed => (Why::ConnectFailed, Some(ClosedBy::Weir)),
+        CloseReason::ConnectTimeout => (Why::ConnectTimeout, Some(ClosedBy::Weir)),
         CloseReason::Reset(Side::Client) | CloseReason::Left => {
             (Why::ClientLeftInData, Some(ClosedBy::Client))
         }
