@@ -141,6 +141,8 @@ fn what_is_kicked_ends_at_once_and_elsewhere_nothing_does() {
         }
         let lines = steered.machine.log.count(&["ended: kicked"]);
         assert_eq!(lines, count);
+        let why = steered.done(&["why", "--last", "error"]);
+        assert!(why.contains("outcome    kicked by an order"), "{why}");
         assert_eq!(steered.names(12), ["A", "B"], "it takes new ones");
         let mut steered = steered;
         assert_eq!(steered.machine.terminate(), Some(0), "none was cut");
