@@ -921,6 +921,15 @@ fn programs_are_answered_in_json_and_words_of_no_use_are_refused() {
             assert_eq!(told.code, Some(2), "{words:?}: {told:?}");
             assert!(told.stderr.contains("takes no `more`"), "{told:?}");
         }
+        for words in [
+            &["drain", ""][..],
+            &["add", "pool", "127.0.0.1:1", "--weight", ""],
+            &["sessions", "--listener", ""],
+        ] {
+            let told = asked.ctl(words);
+            assert_eq!(told.code, Some(2), "{words:?}: {told:?}");
+            assert!(told.stderr.contains(" is empty"), "{told:?}");
+        }
         let told = asked.ctl(&["why", "--last", "any", "--max", "0"]);
         assert!(told.stderr.contains("`max`"), "{told:?}");
         let told = asked.ctl(&["backends", "none"]);

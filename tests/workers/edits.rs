@@ -204,6 +204,9 @@ fn sessions_of_all_workers_are_told_and_one_is_kicked() {
             peer.send("on");
             peer.expect("on");
         }
+        let nameless = steered.ctl(&["kick", "session"]);
+        assert_eq!(nameless.code, Some(1), "{nameless:?}");
+        assert!(nameless.stderr.contains("say `kick session ID`"));
         let again = steered.ctl(&["kick", "session", id]);
         assert_eq!(again.code, Some(1), "{again:?}");
         assert!(again.stderr.contains("no session"), "{again:?}");
