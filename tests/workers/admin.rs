@@ -172,6 +172,18 @@ fn it_tells_how_weir_is() {
 }
 
 #[test]
+fn a_backend_whose_name_does_not_resolve_is_told_of_as_that() {
+    for workers in KINDS {
+        let asked = start(workers, config().backend("no-such-host.invalid:80"));
+        let told = asked.ctl(&["backends"]);
+        assert!(
+            told.stdout.contains("its name does not resolve"),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
 fn what_it_cannot_do_it_refuses_with_what_is_allowed() {
     for workers in KINDS {
         let [a, b] = ["A", "B"].map(Named::new);
