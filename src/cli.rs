@@ -263,6 +263,9 @@ pub fn parse(arguments: &[String], is_verb: fn(&str) -> bool) -> Result<Command,
     let matches = options()
         .parse(arguments)
         .map_err(|fail| hint(fail.to_string()))?;
+    if let Some(words) = empty_argument(&matches, &["c", "p", "s", "cpu", "workers"]) {
+        return Err(hint(words));
+    }
     if matches.opt_present("h") {
         let text = matches
             .free
@@ -333,6 +336,18 @@ pub fn parse(arguments: &[String], is_verb: fn(&str) -> bool) -> Result<Command,
     } else {
         Command::Run(args)
     })
+}
+
+/// What is wrong where one of these options, or a word besides, is there and says nothing, as a
+/// variable of a script that is not set.
+pub(crate) fn empty_argument(matches: &getopts::Matches, options: &[&str]) -> Option<String> {
+    let is_empty = |name: &&&str| matches.opt_str(name).is_some_and(|it| it.is_empty());
+    if let Some(name) = options.iter().find(is_empty) {
+        let dashes = if name.len() == 1 { "-" } else { "--" };
+        return Some(format!("the argument of `{dashes}{name}` is empty"));
+    }
+    let is_said = matches.free.iter().any(String::is_empty);
+    is_said.then(|| "an argument is empty".to_owned())
 }
 
 /// What is said of a key of the configuration, or one to begin with.
@@ -481,6 +496,27 @@ mod tests {
                 message.contains(named) && message.contains("--help"),
                 "{message}"
             );
+        }
+    }
+
+    #[test]
+    fn an_argument_that_is_empty_is_told_of() {
+        for (words, named) in [
+            (&["-p", ""][..], "the argument of `-p` is empty"),
+            (&["-t", "-c", ""], "the argument of `-c` is empty"),
+            (&["-s", "", "-p", "x"], "the argument of `-s` is empty"),
+            (
+                &["-s", "reload", "--pid-file="],
+                "the argument of `-p` is empty",
+            ),
+            (&["--cpu", ""], "the argument of `--cpu` is empty"),
+            (&["--workers="], "the argument of `--workers` is empty"),
+            (&["--help", ""], "an argument is empty"),
+            (&[""], "an argument is empty"),
+        ] {
+            let words: Vec<String> = words.iter().map(|it| (*it).to_owned()).collect();
+            let message = parse(&words, |_| false).expect_err("it is refused");
+            assert!(message.contains(named), "{words:?}: {message}");
         }
     }
 

@@ -50,7 +50,7 @@ const ROOMS: &[Room] = &[
     room("cli", &["config"], &["getopts"]),
     room(
         "ctl",
-        &["config", "control", "core", "sys"],
+        &["cli", "config", "control", "core", "sys"],
         &["getopts", "serde_yaml"],
     ),
     room("background", &["core", "reactor"], &[]),

@@ -1,12 +1,13 @@
 //! How a backend is, as all who serve have found it and as an administrator has it.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use crate::admin::outline::BackendOutline;
 use crate::admin::view::View;
 use crate::board::{BackendCell, BackendColumn, BackendWord};
 use crate::core::backend::Service;
-use crate::core::finding::{EjectedUntil, Finding};
+use crate::core::finding::{EjectedUntil, Finding, Reason};
 use crate::core::health::Verdict;
 use crate::core::time::Tick;
 
@@ -75,6 +76,22 @@ impl Observed {
         }
     }
 
+    /// Why its last check failed, or else what keeps one down that no check has found so, in words.
+    pub(crate) fn reason_of(&self, outline: &BackendOutline, is_checked: bool) -> Option<&str> {
+        if self.reason.is_some() || self.condition != Condition::Down {
+            return self.reason.as_deref();
+        }
+        // Its address is as the file has it.
+        let address = &outline.address;
+        let is_name = address.parse::<SocketAddr>().is_err() && !address.starts_with("unix:");
+        match (is_name, is_checked) {
+            (true, false) => Reason::Unresolved.words(),
+            (true, true) => Some("its name does not resolve, or no check has ended yet"),
+            (false, true) => Some("no check has ended yet"),
+            (false, false) => None,
+        }
+    }
+
     /// Its share of the traffic, whoever has set it.
     pub(crate) fn weight_now(&self, outline: &BackendOutline) -> u32 {
         self.weight.unwrap_or(outline.weight)
@@ -87,5 +104,46 @@ pub(crate) const fn service_word(service: Service) -> &'static str {
         Service::Full => "enabled",
         Service::Draining => "draining",
         Service::Disabled => "disabled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_down_without_a_check_has_a_reason() {
+        let observed = |condition, reason: Option<&str>| Observed {
+            condition,
+            reason: reason.map(str::to_owned),
+            since_ms: None,
+            ejected_ms: None,
+            service: Service::Full,
+            weight: None,
+        };
+        let down = observed(Condition::Down, None);
+        for (address, is_checked, reason) in [
+            ("host.example:80", false, Some("its name does not resolve")),
+            (
+                "host.example:80",
+                true,
+                Some("its name does not resolve, or no check has ended yet"),
+            ),
+            ("[::1]:80", true, Some("no check has ended yet")),
+            ("unix:/run/x", true, Some("no check has ended yet")),
+            ("127.0.0.1:80", false, None),
+        ] {
+            let outline = BackendOutline {
+                name: address.to_owned(),
+                address: address.to_owned(),
+                column: String::new(),
+                weight: 1,
+            };
+            assert_eq!(down.reason_of(&outline, is_checked), reason, "{address}");
+            let up = observed(Condition::Up, None);
+            assert_eq!(up.reason_of(&outline, is_checked), None);
+            let found = observed(Condition::Down, Some("timed out"));
+            assert_eq!(found.reason_of(&outline, is_checked), Some("timed out"));
+        }
     }
 }

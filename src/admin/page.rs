@@ -3,7 +3,7 @@
 
 use crate::admin::answer::{Flow, PART_BYTES, Progress};
 use crate::admin::observed::{Observed, service_word};
-use crate::admin::outline::BackendOutline;
+use crate::admin::outline::{BackendOutline, UpstreamOutline};
 use crate::admin::view::View;
 use crate::board::{BackendCell, BackendColumn};
 use crate::core::text;
@@ -96,7 +96,7 @@ impl Page {
             return Some(Step::Row(upstream + 1, 0));
         };
         if let Some(column) = view.board.find_next(&backend.column, &mut self.column) {
-            row(view, (&outline.name, backend, column), out);
+            row(view, (outline, backend, column), out);
         }
         Some(Step::Row(upstream, at + 1))
     }
@@ -104,21 +104,23 @@ impl Page {
 
 fn row(
     view: &View<'_>,
-    (upstream, outline, column): (&str, &BackendOutline, BackendColumn),
+    (upstream, outline, column): (&UpstreamOutline, &BackendOutline, BackendColumn),
     out: &mut Vec<u8>,
 ) {
     let observed = Observed::of(view, column);
     let number = |cell| view.board.total(column, cell).to_string();
     out.extend_from_slice(b"<tr>");
     for cell in [
-        upstream,
+        &upstream.name,
         &outline.name,
         observed.condition.word(),
         service_word(observed.service),
         &observed.weight_now(outline).to_string(),
         &number(BackendCell::Active),
         &number(BackendCell::Picks),
-        observed.reason.as_deref().unwrap_or_default(),
+        observed
+            .reason_of(outline, upstream.is_checked)
+            .unwrap_or_default(),
     ] {
         out.extend_from_slice(b"<td>");
         push_escaped(out, cell);

@@ -152,6 +152,14 @@ impl Server {
         debug_assert!(errand.is_none(), "one request at a time");
     }
 
+    /// Gives that reply to all who wait for one.
+    pub(crate) fn tell_all(&mut self, reply: &Reply, view: &View<'_>) {
+        let keys: Vec<u64> = self.callers.iter().map(|(_, visit)| visit.key).collect();
+        for key in keys {
+            self.tell(Ticket(key), reply, view);
+        }
+    }
+
     fn let_in(&mut self, door: u64, now: Tick) {
         let Some(door) = usize::try_from(door)
             .ok()

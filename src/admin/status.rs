@@ -85,7 +85,7 @@ fn write(step: Step, last: &mut usize, view: &View<'_>, out: &mut Vec<u8>) -> Op
         Step::Backend(upstream, at) => match upstreams[upstream].backends.get(at) {
             Some(outline) => {
                 comma(out, at);
-                backend(outline, last, view, out);
+                backend(outline, upstreams[upstream].is_checked, last, view, out);
                 Some(Step::Backend(upstream, at + 1))
             }
             None => {
@@ -258,7 +258,13 @@ const BACKEND_CELLS: [(&str, BackendCell); 10] = [
     ("checks_failed", BackendCell::ProbesFailed),
 ];
 
-fn backend(outline: &BackendOutline, last: &mut usize, view: &View<'_>, out: &mut Vec<u8>) {
+fn backend(
+    outline: &BackendOutline,
+    is_checked: bool,
+    last: &mut usize,
+    view: &View<'_>,
+    out: &mut Vec<u8>,
+) {
     let column = view
         .board
         .find_next::<CountedBackends>(&outline.column, last);
@@ -274,7 +280,7 @@ fn backend(outline: &BackendOutline, last: &mut usize, view: &View<'_>, out: &mu
         json.text_field("administered", service_word(observed.service));
         json.text_field("observed", observed.condition.word());
         json.key("reason");
-        match &observed.reason {
+        match observed.reason_of(outline, is_checked) {
             Some(reason) => json.text(reason),
             None => json.plain("null"),
         }

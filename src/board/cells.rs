@@ -167,7 +167,7 @@ pub enum ListenerCell {
     /// Requests received (HTTP).
     Requests,
     /// Gauge: sessions now.
-    Active = 37,
+    Active = 38,
 }
 
 impl Cell<CountedListeners> for ListenerCell {

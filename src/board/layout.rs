@@ -44,7 +44,7 @@ const ROW_CELLS_MAX: usize = CELLS_MAX + NAMES_MAX * CELLS_PER_NAME;
 /// Tells a board from other memory: `weir\0brd`.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"weir\0brd");
 /// Grows with every change of what a header or a cell means.
-pub(super) const VERSION: u64 = 7;
+pub(super) const VERSION: u64 = 8;
 
 // The header.
 pub(super) const MAGIC_AT: usize = 0;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -31,12 +32,16 @@ const BACKLOG: i32 = 64;
 const SOCKET_MODE: u32 = 0o660;
 const TOKEN_BYTES_MIN: usize = 16;
 const TOKEN_BYTES_MAX: usize = 1024;
+/// A path, a zero byte and a token.
+const LEFT_BYTES_MAX: u64 = 4096 + 1 + TOKEN_BYTES_MAX as u64;
 
 /// The doors, and who may do what there.
 #[derive(Debug, Default)]
 pub(crate) struct Doors {
     sockets: Vec<ListenerSocket>,
     pub(crate) rules: Rules,
+    /// Where the token was read.
+    token_file: Option<PathBuf>,
 }
 
 /// The socket beside a pid file.
@@ -51,10 +56,13 @@ impl Doors {
         admin: &Admin,
         owner: Option<&Identity>,
     ) -> Result<Self, Refusal> {
-        let mut doors = Self {
-            sockets: Vec::new(),
-            rules: rules(admin)?,
-        };
+        let token = admin.token_file.as_deref().map(|path| {
+            read_token(path).map_err(|error| Refusal {
+                code: EXIT_BIND,
+                message: of_token(path, &error),
+            })
+        });
+        let mut doors = Self::with(Vec::new(), admin, token.transpose()?);
         doors.sockets.extend(open_unix(args, admin, owner)?);
         if let Some(address) = &admin.listen {
             let opened = socket::listen(address, BACKLOG, None);
@@ -79,23 +87,34 @@ impl Doors {
             Some(path) => ListenerSocket::inherited(fd, &Address::Unix(path)),
             None => fd.into(),
         });
-        let sockets = sockets.collect();
-        let left = left(TOKEN_VARIABLE, TOKEN_BYTES_MAX as u64);
-        let rules = rules(admin).unwrap_or_else(|Refusal { message, .. }| {
-            // It was read as root, which this process is no more.
-            match &left {
-                Some(_) => info!("{message}; the token that was read before counts"),
-                None => warn!("{message}; nobody may act over TCP"),
-            }
-            rules_with(admin, left)
+        let left = left(TOKEN_VARIABLE, LEFT_BYTES_MAX);
+        let token = admin.token_file.as_deref().and_then(|path| {
+            read_token(path).map_or_else(|error| former_token(path, &error, left), Some)
         });
-        Self { sockets, rules }
+        Self::with(sockets.collect(), admin, token)
+    }
+
+    fn with(sockets: Vec<ListenerSocket>, admin: &Admin, token: Option<Vec<u8>>) -> Self {
+        Self {
+            sockets,
+            rules: Rules {
+                token,
+                reads_are_open: admin.reads_are_open(),
+                is_loopback: admin.is_loopback(),
+            },
+            token_file: admin.token_file.clone(),
+        }
     }
 
     /// For the program that takes the place of this one, which may not be able to read it.
     pub(crate) fn leave_token(&self) -> Option<io::Result<Left>> {
+        let path = self.token_file.as_deref()?.as_os_str().as_bytes();
         let token = self.rules.token.as_deref()?;
-        Some(succession::leave(TOKEN_VARIABLE, token))
+        // No path has a zero byte.
+        Some(succession::leave(
+            TOKEN_VARIABLE,
+            &[path, b"\0", token].concat(),
+        ))
     }
 
     /// What the program must find in its environment that takes the place of this one.
@@ -188,53 +207,74 @@ fn listen_unix(path: &Path, owner: Option<&Identity>) -> io::Result<ListenerSock
     Ok(socket)
 }
 
-fn rules(admin: &Admin) -> Result<Rules, Refusal> {
-    let token = admin.token_file.as_deref().map(read_token).transpose();
-    let code = EXIT_BIND;
-    let token = token.map_err(|message| Refusal { code, message })?;
-    Ok(rules_with(admin, token))
+/// The token that the program before has left, if it is of that file, which was read as root, and
+/// this process is root no more.
+fn former_token(path: &Path, error: &io::Error, left: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let left = left.filter(|_| error.kind() == io::ErrorKind::PermissionDenied);
+    let token = left.and_then(|left| {
+        let end = left.iter().position(|byte| *byte == 0)?;
+        (left[..end] == *path.as_os_str().as_bytes()).then(|| left[end + 1..].to_vec())
+    });
+    let words = of_token(path, error);
+    match &token {
+        Some(_) => info!("{words}; the token that was read before counts"),
+        None => warn!("{words}; nobody may act over TCP"),
+    }
+    token
 }
 
-fn rules_with(admin: &Admin, token: Option<Vec<u8>>) -> Rules {
-    Rules {
-        token,
-        reads_are_open: admin.reads_are_open(),
-        is_loopback: admin.is_loopback(),
-    }
+fn of_token(path: &Path, error: &io::Error) -> String {
+    format!("admin: token_file {}: {error}", path.display())
 }
 
 /// What keeps a start from taking the token, as far as this user can tell.
 pub(super) fn token_problem(path: &Path) -> Option<String> {
-    let is_closed = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-    if open_at_once(path).is_err_and(is_closed) {
-        return None;
-    }
-    read_token(path).err()
+    let error = read_token(path).err()?;
+    (error.kind() != io::ErrorKind::PermissionDenied).then(|| of_token(path, &error))
 }
 
 /// What is in the file, without the line end. Nobody else may be able to read it.
-fn read_token(path: &Path) -> Result<Vec<u8>, String> {
-    let shown = path.display();
-    let say = |error: &dyn std::fmt::Display| format!("admin: token_file {shown}: {error}");
-    let mut file = open_at_once(path).map_err(|error| say(&error))?;
-    let metadata = file.metadata().map_err(|error| say(&error))?;
+fn read_token(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = open_at_once(path)?;
+    let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(say(&"it is no regular file"));
+        return Err(io::Error::other("it is no regular file"));
     }
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o027 != 0 {
-        return Err(say(&format!(
+        return Err(io::Error::other(format!(
             "its mode {mode:o} lets others read or change it; chmod 600 it"
         )));
     }
     let mut text = Vec::new();
-    let read = file.read_to_end(&mut text);
-    read.map_err(|error| say(&error))?;
+    file.read_to_end(&mut text)?;
     let token = text.trim_ascii();
     match token.len() {
         TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX => Ok(token.to_vec()),
-        length => Err(say(&format!(
+        length => Err(io::Error::other(format!(
             "it holds {length} bytes, must be {TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX}"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_before_counts_for_its_file_and_where_that_is_closed() {
+        let left = || Some(b"/etc/token\0sixteen bytes or so".to_vec());
+        let closed = io::Error::from(io::ErrorKind::PermissionDenied);
+        let gone = io::Error::from(io::ErrorKind::NotFound);
+        for (path, error, left, is_taken) in [
+            ("/etc/token", &closed, left(), true),
+            ("/etc/other", &closed, left(), false),
+            ("/etc/token", &gone, left(), false),
+            ("/etc/token", &closed, None, false),
+        ] {
+            let token = former_token(Path::new(path), error, left);
+            let expected = is_taken.then(|| b"sixteen bytes or so".to_vec());
+            assert_eq!(token, expected, "{path}: {error}");
+        }
     }
 }

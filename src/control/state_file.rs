@@ -54,11 +54,8 @@ impl StateFile {
             (StatePlace::At(path), _) => (path.clone(), true),
             (StatePlace::Auto, Some(pid_file)) => (default_beside(pid_file), false),
         };
-        let locked = match path.is_dir() {
-            true => Err(Trouble::Failed(is_folder())),
-            false => lock(&path),
-        };
-        match locked {
+        let fits = no_folder(&path).map_err(Trouble::Failed);
+        match fits.and_then(|()| lock(&path)) {
             Ok(lock) => {
                 let overlay = take(&path);
                 let place = Some(Place { path, _lock: lock });
@@ -101,17 +98,22 @@ impl StateFile {
     }
 }
 
-/// What keeps a start from using that path.
+/// What keeps a start from using that path, as far as it can be told before. Where a folder has the
+/// place of the default, a start does without.
 pub(super) fn problem(place: &StatePlace) -> Option<String> {
     let StatePlace::At(path) = place else {
         return None;
     };
-    path.is_dir()
-        .then(|| format!("`state` is {path:?}: {}", is_folder()))
+    let error = no_folder(path).err()?;
+    Some(format!("`state` is {path:?}: {error}"))
 }
 
-fn is_folder() -> io::Error {
-    io::Error::other("it is a folder; name a file in it")
+/// A lock beside a folder would be taken, and nothing ever written.
+fn no_folder(path: &Path) -> io::Result<()> {
+    match path.is_dir() {
+        true => Err(io::Error::other("it is a folder; name a file in it")),
+        false => Ok(()),
+    }
 }
 
 /// For the program that takes the place of this one.

@@ -80,11 +80,13 @@ pub enum Why {
     TunnelTimeout,
     /// Cut by the end of a graceful stop.
     DrainDeadline,
+    /// An administrator has ended it (`weir ctl kick`).
+    Kicked,
 }
 
 impl Why {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Ok,
         Self::ClientLeftInRequest,
         Self::ClientLeftInData,
@@ -106,6 +108,7 @@ impl Why {
         Self::HalfClosedTimeout,
         Self::TunnelTimeout,
         Self::DrainDeadline,
+        Self::Kicked,
     ];
 
     /// Two letters, as text formats have it.
@@ -143,6 +146,7 @@ impl Why {
             Self::HalfClosedTimeout => ("tH", "half-closed timeout"),
             Self::TunnelTimeout => ("tT", "tunnel timeout"),
             Self::DrainDeadline => ("DR", "drain deadline"),
+            Self::Kicked => ("KI", "kicked by an order"),
         }
     }
 }
@@ -192,7 +196,8 @@ pub(crate) fn closed_by(why: Why) -> Option<ClosedBy> {
         | Why::IdleTimeout
         | Why::HalfClosedTimeout
         | Why::TunnelTimeout
-        | Why::DrainDeadline => Some(ClosedBy::Weir),
+        | Why::DrainDeadline
+        | Why::Kicked => Some(ClosedBy::Weir),
     }
 }
 

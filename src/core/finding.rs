@@ -231,7 +231,7 @@ impl Reason {
 
     /// The reason in words; none where they depend on more than its kind.
     #[must_use]
-    pub(crate) const fn words(self) -> Option<&'static str> {
+    pub const fn words(self) -> Option<&'static str> {
         Some(match self {
             Self::Other => "an error of the system",
             Self::NotFound => "there is no such socket",

@@ -5,8 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::sys::door;
+
 /// How long an answer may take to come on.
 const WAIT_MAX: Duration = Duration::from_secs(120);
+/// How long the door may take to let somebody in, and to answer what takes no work.
+pub(super) const SERVED_MAX: Duration = Duration::from_secs(10);
 /// How often it is asked of who goes before it has heard anything, and how long between.
 const TRIES_MAX: usize = 4;
 const TRY_STEP: Duration = Duration::from_millis(100);
@@ -43,6 +47,7 @@ pub(super) enum Method {
 
 /// One request, on a connection of its own.
 pub(super) fn ask(socket: &Path, method: Method, target: &str) -> Result<Answer, Failure> {
+    knock(socket, SERVED_MAX)?;
     let mut tries = 1..TRIES_MAX;
     let answered = loop {
         let answered = exchange(connect(socket)?, method, target, WAIT_MAX);
@@ -68,8 +73,12 @@ fn is_unheard(error: &io::Error) -> bool {
 
 /// Goes to the door.
 pub(super) fn connect(socket: &Path) -> Result<UnixStream, Failure> {
+    connect_within(socket, SERVED_MAX)
+}
+
+fn connect_within(socket: &Path, limit: Duration) -> Result<UnixStream, Failure> {
     let shown = socket.display();
-    UnixStream::connect(socket).map_err(|error| {
+    door::call(socket, limit).map_err(|error| {
         let is = |kinds: &[io::ErrorKind]| kinds.contains(&error.kind());
         if is(&[io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused]) {
             Failure::NotRunning(format!(
@@ -78,15 +87,34 @@ pub(super) fn connect(socket: &Path) -> Result<UnixStream, Failure> {
         } else if is(&[io::ErrorKind::PermissionDenied]) {
             let who = "root, the user that weir runs as and its group may ask";
             Failure::Broken(format!("{shown}: {error}; {who}"))
+        } else if is(&[io::ErrorKind::WouldBlock]) {
+            deaf(socket)
         } else {
             Failure::Broken(format!("{shown}: {error}"))
         }
     })
 }
 
+/// Whether somebody serves at the door: of who is stopped nothing else would ever come.
+pub(super) fn knock(socket: &Path, limit: Duration) -> Result<(), Failure> {
+    let stream = connect_within(socket, limit)?;
+    match ask_within(stream, Method::Get, "/ready", limit) {
+        Err(Failure::Late) => Err(deaf(socket)),
+        // What else may be wrong the request itself comes upon.
+        Ok(_) | Err(Failure::NotRunning(_) | Failure::Broken(_)) => Ok(()),
+    }
+}
+
+fn deaf(socket: &Path) -> Failure {
+    let shown = socket.display();
+    Failure::Broken(format!(
+        "{shown}: nobody answers there; the process that serves it is stopped, or hangs"
+    ))
+}
+
 /// The process that has opened the door.
 pub(super) fn opener(stream: &UnixStream) -> Option<u32> {
-    crate::sys::door::opener(stream)
+    door::opener(stream)
 }
 
 /// One request, which ends the connection; waits at most so long for a part of the answer.
@@ -131,7 +159,7 @@ fn exchange(
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
-    parse(&bytes).ok_or_else(|| io::Error::other("it ended before it had answered"))
+    parse(&bytes).ok_or_else(|| io::Error::other("it ended before it had answered; ask again"))
 }
 
 /// An answer that ends with its connection, or with its length.
@@ -180,6 +208,8 @@ mod tests {
         let path = std::env::temp_dir().join(format!("weir-client-{}", std::process::id()));
         let listener = UnixListener::bind(&path).expect("the path is free");
         let serve = move |accepts: usize| {
+            // One knocks first.
+            drop(listener.accept().expect("somebody asks"));
             for _ in 1..accepts {
                 // Closed with the request in it, unread.
                 let (mut caller, _) = listener.accept().expect("somebody asks");
@@ -194,6 +224,26 @@ mod tests {
         assert_eq!(answer.body, "yes");
         serving.join().expect("it served");
         std::fs::remove_file(&path).expect("it is there");
+    }
+
+    #[test]
+    fn a_door_that_nobody_serves_is_not_waited_at_for_ever() {
+        let path = std::env::temp_dir().join(format!("weir-deaf-{}", std::process::id()));
+        let address = crate::core::address::Address::Unix(path.clone());
+        let listener = crate::sys::socket::listen(&address, 0, None).expect("the path is free");
+        let limit = Duration::from_millis(50);
+        let (told, hear) = std::sync::mpsc::channel();
+        // The first is let in and not heard, those after it are not even let in.
+        let knocking = std::thread::spawn(move || {
+            let knocked = [(); 3].map(|()| format!("{:?}", knock(&path, limit)));
+            told.send(knocked)
+        });
+        let knocked = hear.recv_timeout(Duration::from_secs(60));
+        for words in knocked.expect("none of them hangs") {
+            assert!(words.contains("is stopped, or hangs"), "{words}");
+        }
+        knocking.join().expect("it ended").expect("it was heard");
+        listener.close();
     }
 
     #[test]

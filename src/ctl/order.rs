@@ -16,6 +16,9 @@ pub fn order(word: &str, socket: &Path, pid: u32, limit: Duration) -> AtDoor {
     if client::opener(&stream) != Some(pid) {
         return AtDoor::Shut;
     }
+    if client::knock(socket, client::SERVED_MAX).is_err() {
+        return AtDoor::Shut;
+    }
     let target = format!("/{word}");
     match client::ask_within(stream, Method::Post, &target, limit) {
         Ok(Answer { status: 200, body }) => AtDoor::Done(line(&body)),

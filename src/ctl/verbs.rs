@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use getopts::Options;
 
+use crate::cli::empty_argument;
 use crate::config::model::AdminSocket;
 use crate::control::unix_ms;
 use crate::ctl::client::{self, Answer, Failure, Method, escaped};
@@ -188,6 +189,11 @@ fn options() -> Options {
     options
 }
 
+/// Options that have an argument.
+const WITH_ARGUMENT: &[&str] = &[
+    "socket", "p", "c", "last", "wait", "id", "weight", "listener", "backend", "max",
+];
+
 fn usage() -> String {
     let mut text =
         "weir ctl asks a weir that runs.\n\nUsage: weir ctl [options] VERB\n\n".to_owned();
@@ -215,6 +221,9 @@ pub fn run(words: &[String]) -> Outcome {
     };
     if matches.opt_present("h") {
         return Outcome::done(usage());
+    }
+    if let Some(words) = empty_argument(&matches, WITH_ARGUMENT) {
+        return hint(words);
     }
     let Some((verb, arguments)) = matches.free.split_first() else {
         return hint("VERB is missing".to_owned());
@@ -346,8 +355,14 @@ impl Asked {
                 Ok(self.told(self.post(&format!("/kick?session={id}"))))
             }
             "disable" | "enable" | "kick" | "remove" => {
-                let target = escaped(self.argument(0, "TARGET")?);
-                Ok(self.told(self.post(&format!("/{verb}?target={target}"))))
+                let target = self.argument(0, "TARGET")?;
+                let mut told = self.post(&format!("/{verb}?target={}", escaped(target)));
+                // An upstream may be called that.
+                if verb == "kick" && target == "session" && told.status == EXIT_REFUSED {
+                    let words = told.errors.trim_end();
+                    told.errors = format!("{words}; of one session, say `kick session ID`\n");
+                }
+                Ok(self.told(told))
             }
             "weight" => {
                 let target = escaped(self.argument(0, "TARGET")?);

@@ -105,6 +105,7 @@ impl Attendant {
                 self.hand_on(errand);
             }
             if turned.is_other && !self.hear() {
+                self.take_leave();
                 return Ok(());
             }
             if is_quiet && !is_rested {
@@ -147,6 +148,15 @@ impl Attendant {
     fn reply(&mut self, ticket: Ticket, reply: &Reply) {
         let view = self.seen.view(&self.board, machine_now(), unix_ms());
         self.server.tell(ticket, reply, &view);
+    }
+
+    /// The supervisor has become another program, or ended: who waits for it waits in vain.
+    fn take_leave(&mut self) {
+        let words = "weir has made way for another program, or ended, before it had answered; \
+                     ask again";
+        let view = self.seen.view(&self.board, machine_now(), unix_ms());
+        let reply = Reply::Crowded(words.to_owned());
+        self.server.tell_all(&reply, &view);
     }
 
     /// Hears what the control loop has to say. False when it has gone.

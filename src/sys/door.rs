@@ -4,12 +4,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, getpeername, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with,
+    connect, getpeername, socket_with, sockopt,
+};
 
 use super::socket::canonical;
 
@@ -164,6 +169,19 @@ fn or_later(moved: rustix::io::Result<usize>) -> io::Result<Option<usize>> {
         Err(Errno::AGAIN) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Goes to the socket at that path, and waits at most so long for room among those who wait there
+/// (unix(7): `SO_SNDTIMEO`).
+///
+/// # Errors
+/// `WouldBlock` when there was none in time; else why nobody can be asked there.
+pub fn call(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(limit))?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
 }
 
 /// The process that has opened the Unix socket which this one is connected to.

@@ -16,6 +16,7 @@ use crate::worker::listeners::Pause;
 use crate::worker::memory_queue::Shortage;
 use crate::worker::opening;
 use crate::worker::session::{Opening, Protocol, Session};
+use crate::worker::shared::more;
 use crate::worker::timers::Timeout;
 use crate::worker::transport::Endpoint;
 use crate::worker::turn::CloseReason;
@@ -227,7 +228,10 @@ impl<N: Net> Worker<N> {
         }
         let (net, kind) = (&mut shared.io.net, Kind::Client);
         if let Err(error) = session.client.watch(net, kind, key) {
-            warn!("cannot watch a client connection: {error}");
+            if let Some(suppressed) = self.pause_log.allow(shared.timers.now) {
+                let more = more(suppressed);
+                warn!("cannot watch a client connection: {error}{more}");
+            }
             return self.close_session(key, CloseReason::Unwatched);
         }
         self.shared.board.set_sessions(self.sessions.len());

@@ -128,6 +128,7 @@ impl<N: Net> Worker<N> {
             seen_at: 0,
             refused_log: RateLimit::new(LOG_PERIOD_MS),
             tls_log: RateLimit::new(LOG_PERIOD_MS),
+            start_log: RateLimit::new(LOG_PERIOD_MS),
         }
     }
 

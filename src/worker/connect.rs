@@ -143,8 +143,7 @@ impl Attempt {
         }
         self.note_failed(shared, TriedAt::Connect);
         if let Some(lease) = self.take_tried() {
-            let label = &shared.upstreams.entry(lease.backend).label;
-            log::warn!("backend {label}: no connection could be started: {kind}");
+            shared.log_unstarted(lease.backend, kind);
             shared.upstreams.give_back(&mut shared.board, lease);
         }
     }

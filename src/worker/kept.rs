@@ -76,7 +76,8 @@ fn ring_of(why: Why, status: u16, is_retried: bool) -> Keep {
         | Why::SendTimeout
         | Why::IdleTimeout
         | Why::HalfClosedTimeout
-        | Why::TunnelTimeout => false,
+        | Why::TunnelTimeout
+        | Why::Kicked => false,
     };
     match has_failed || status >= 500 || is_retried {
         true => Keep::Failed,

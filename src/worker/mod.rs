@@ -651,6 +651,8 @@ impl<N: Net> Worker<N> {
             // A reset would overtake it.
             CloseReason::BadOpening(refusal) => refusal.was_told(),
             CloseReason::NoBackend
+            | CloseReason::ConnectFailed
+            | CloseReason::ConnectTimeout
             | CloseReason::Reset(_)
             | CloseReason::Unwatched
             | CloseReason::Stranger
@@ -726,9 +728,9 @@ impl<N: Net> Worker<N> {
             | CloseReason::KeepAliveEnd
             | CloseReason::Left
             | CloseReason::Kicked => return,
-            CloseReason::NoBackend => {
+            CloseReason::NoBackend | CloseReason::ConnectFailed | CloseReason::ConnectTimeout => {
                 if let Some(upstream) = upstream {
-                    shared.log_refused(upstream, slot);
+                    shared.log_refused(upstream, slot, reason);
                 }
                 ListenerCell::Refused
             }

@@ -76,6 +76,11 @@ pub(crate) struct Settling {
 }
 
 impl Settling {
+    /// What came from the other side is looked after from now on.
+    pub(crate) fn turn_to(&mut self, side: Side, now: Tick) {
+        (self.side, self.left, self.since) = (side, usize::MAX, now);
+    }
+
     /// When it is looked next, if it was last looked then.
     pub(crate) fn next_look(&self, last: Tick) -> Tick {
         let waited_ms = last.since_ms(self.since);

@@ -163,9 +163,14 @@ impl<N: Net> Session<N> {
         }
     }
 
-    /// Why it ends, as it is told: a proxy that looks whether anybody is there may leave as it
-    /// likes.
+    /// Why it ends, as it is told: a search without a result by what failed last, and a proxy that
+    /// looks whether anybody is there may leave as it likes.
     pub(crate) fn reason_told(&self, reason: CloseReason) -> CloseReason {
+        if reason == CloseReason::NoBackend
+            && let Protocol::Tcp(relay) = &self.protocol
+        {
+            return relay.unconnected();
+        }
         if !self.may_be_check || reason != CloseReason::Reset(Side::Client) {
             return reason;
         }

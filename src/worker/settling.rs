@@ -98,6 +98,14 @@ impl<N: Net> Relay<N> {
         };
         let left = match rest {
             Rest::More => return Turn::Again,
+            // A close costs the backend, too, what it has not got.
+            Rest::Failed | Rest::Left(0)
+                if (side, reason) == (Side::Backend, CloseReason::Done)
+                    && backend.may_lose_output(&mut shared.io.net) =>
+            {
+                settling.turn_to(Side::Client, shared.timers.now);
+                return Turn::Again;
+            }
             Rest::Failed | Rest::Left(0) => return Turn::Close(reason),
             Rest::Left(left) => left,
         };

@@ -36,7 +36,7 @@ use crate::worker::turn::CloseReason;
 use crate::worker::upstreams::UpstreamTable;
 
 /// What a thinned log line says of those that were left out.
-fn more(suppressed: u64) -> String {
+pub(crate) fn more(suppressed: u64) -> String {
     match suppressed {
         0 => String::new(),
         count => format!(" ({count} more since the last such line)"),
@@ -76,14 +76,23 @@ impl<N: Net> Shared<N> {
         of_upstream(over).unwrap_or_else(|| of_listener(&self.listeners[listener].timeouts))
     }
 
-    /// No backend could be had: logged at most once a second and upstream.
-    pub(crate) fn log_refused(&mut self, upstream: UpstreamSlot, listener: ListenerSlot) {
+    /// No backend could be had, for this reason: logged at most once a second and upstream.
+    pub(crate) fn log_refused(
+        &mut self,
+        upstream: UpstreamSlot,
+        listener: ListenerSlot,
+        reason: CloseReason,
+    ) {
         let now = self.timers.now;
         let upstream = &mut self.upstreams[upstream];
         if let Some(suppressed) = upstream.refused_log.allow(now) {
             let more = more(suppressed);
+            let what = match reason == CloseReason::NoBackend {
+                true => " has no usable backend".to_owned(),
+                false => format!(": {}", reason.words()),
+            };
             warn!(
-                "listener {}: upstream {} has no usable backend{more}",
+                "listener {}: upstream {}{what}{more}",
                 self.listeners[listener].name, upstream.name
             );
         }
@@ -102,6 +111,19 @@ impl<N: Net> Shared<N> {
         let upstream = &mut self.upstreams[upstream];
         if let Some(suppressed) = upstream.tls_log.allow(self.timers.now) {
             warn!("backend {label}: {reason}{}", more(suppressed));
+        }
+    }
+
+    /// A connection could not be started, which is no fault of its backend: logged at most once a
+    /// second and upstream, as all that come meanwhile fail alike.
+    #[cold]
+    pub(crate) fn log_unstarted(&mut self, backend: BackendId, kind: ErrorKind) {
+        let entry = self.upstreams.entry(backend);
+        let (label, upstream) = (entry.label.clone(), entry.upstream);
+        let upstream = &mut self.upstreams[upstream];
+        if let Some(suppressed) = upstream.start_log.allow(self.timers.now) {
+            let more = more(suppressed);
+            warn!("backend {label}: no connection could be started: {kind}{more}");
         }
     }
 

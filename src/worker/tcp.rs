@@ -43,6 +43,17 @@ impl<N: Net> Relay<N> {
         Ok(())
     }
 
+    /// How it is told that no connection was had, in the words of an HTTP request.
+    pub(crate) fn unconnected(&self) -> CloseReason {
+        if self.awaits_descriptor() || !self.attempt.has_failed() {
+            CloseReason::NoBackend
+        } else if self.attempt.has_timed_out() {
+            CloseReason::ConnectTimeout
+        } else {
+            CloseReason::ConnectFailed
+        }
+    }
+
     fn on_dialed(&mut self, id: SessionId, shared: &mut Shared<N>, dialed: Dialed) {
         match dialed {
             Dialed::Started(connection) => {

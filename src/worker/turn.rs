@@ -30,8 +30,12 @@ pub(crate) enum Side {
 pub(crate) enum CloseReason {
     /// Both directions ended and everything was delivered.
     Done,
-    /// No backend could be had.
+    /// No backend could be had, and none was tried.
     NoBackend,
+    /// The last one that was tried could not be connected to, and no other could be had.
+    ConnectFailed,
+    /// The same, as that took too long.
+    ConnectTimeout,
     /// One side was reset or failed.
     Reset(Side),
     /// The client ended before it had been answered, and is taken to have left.
@@ -66,6 +70,8 @@ impl CloseReason {
         match self {
             Self::Done => "done",
             Self::NoBackend => "no usable backend",
+            Self::ConnectFailed => "connect failed",
+            Self::ConnectTimeout => "connect timeout",
             Self::Reset(Side::Client) => "reset by client",
             Self::Reset(Side::Backend) => "reset by backend",
             Self::Left => "left by client",

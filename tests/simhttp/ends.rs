@@ -253,6 +253,23 @@ fn whoever_was_answered_and_sends_on_is_not_cut_at_the_end_of_a_drain() {
 }
 
 #[test]
+fn whoever_is_kicked_in_an_answer_is_told_of_as_that() {
+    let mut rig = rig("");
+    let (_, backend) = asked(&mut rig, ASK);
+    send(
+        &mut rig,
+        backend,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
+    );
+    rig.worker.kick("default", None);
+    rig.settle();
+    let line = line(&mut rig);
+    let told = "\"why\":\"kicked by an order\",\"closed_by\":\"weir\"";
+    assert!(line.contains(told), "{line}");
+    assert!(line.contains("\"status\":200,"), "{line}");
+}
+
+#[test]
 fn whoever_misses_something_is_cut_at_the_end_of_a_drain() {
     let drain = "timeouts: {drain: 2s}";
     let mut waits = rig(drain);

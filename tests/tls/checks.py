@@ -1,5 +1,6 @@
 """What clients of TLS find: `checks.py CHECK PORT...` fails by an assertion, or says nothing."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -566,6 +567,87 @@ def junk_of_a_backend():
             asked += 1
             assert client.rest() == (answers[name], "end"), name
     assert len(seen) == asked, (len(seen), asked)
+
+
+# Of what goes both ways, the last part: a kernel keeps it.
+LAST_BYTES = 400_000
+
+
+def late_both_ways():
+    """Both sides of a relay have marked their ends while much is on its way in both directions,
+    and the backend sends on: each gets all of it."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    print(listener.getsockname()[1], flush=True)
+    port = int(sys.stdin.readline())
+    served, go_on = [], threading.Event()
+    arguments = (listener, served, go_on)
+    backend = threading.Thread(target=late_backend, args=arguments, daemon=True)
+    backend.start()
+    raw = socket.socket()
+    raw.settimeout(PATIENCE_S)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    raw.connect(("127.0.0.1", port))
+    with Client(port, raw=raw) as client:
+        client.send_last(b"x" * LATE_BYTES, b"")
+        got = some_of(client.read, LATE_BYTES - LAST_BYTES)
+        # Weir has both ends by then.
+        select.select([], [], [], 0.3)
+        rest, end = client.rest()
+        assert (got + len(rest), end) == (LATE_BYTES, "end"), (got, len(rest), end)
+        # It has closed, unless it waits for the backend.
+        select.select([client.raw], [], [], 0.5)
+        go_on.set()
+        backend.join(PATIENCE_S)
+    assert served == [LATE_BYTES], served
+
+
+def some_of(read, count):
+    got = 0
+    while got < count:
+        part = read()
+        assert isinstance(part, bytes) and part, (part, got)
+        got += len(part)
+    return got
+
+
+def late_backend(listener, served, go_on):
+    of = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    of.load_cert_chain(file("site.pem"), file("site.key"))
+    raw = listener.accept()[0]
+    raw.settimeout(PATIENCE_S)
+    into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = of.wrap_bio(into, out, server_side=True)
+
+    def run(act):
+        while True:
+            try:
+                return act()
+            except ssl.SSLWantReadError:
+                raw.sendall(out.read())
+                into.write(raw.recv(65536))
+
+    try:
+        run(tls.do_handshake)
+        got = some_of(lambda: run(lambda: tls.read(65536)), LATE_BYTES - LAST_BYTES)
+        tls.write(b"y" * LATE_BYTES)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            # What is there is read before the mark is made.
+            while part := tls.read(65536):
+                got += len(part)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        raw.sendall(out.read())
+        go_on.wait(PATIENCE_S)
+        for _ in range(3):
+            raw.sendall(b"junk")
+            select.select([], [], [], 0.05)
+        served.append(got + some_of(lambda: run(lambda: tls.read(65536)), LATE_BYTES - got))
+    except (OSError, AssertionError) as error:
+        served.append(error)
+    raw.close()
 
 
 def one_answer(read):

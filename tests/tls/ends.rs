@@ -184,6 +184,16 @@ fn what_is_behind_the_end_of_a_backend_is_no_ones() {
 }
 
 #[test]
+fn what_is_on_its_way_to_both_sides_reaches_both() {
+    let mut check = Check::start("late_both_ways", &[]);
+    let secure = format!(", tls: {{{}}}", pair("site"));
+    let weir = before_tls(&check.line(), &[("tcp", "tcp", &secure)]);
+    check.say(&weir.address_of("tcp").port().to_string());
+    check.finish();
+    weir.expect_idle();
+}
+
+#[test]
 fn answers_that_are_cut_at_any_byte_are_not_whole() {
     let mut check = Check::start("cut_answers", &[]);
     let secure = format!(", tls: {{{}}}", pair("site"));

@@ -16,7 +16,9 @@ use crate::harness::process::{Finished, binary};
 use crate::harness::{
     Config, Gate, Launch, Load, Named, Scratch, Signal, ask, eventually, run, skip,
 };
-use crate::machine::{Machine, config, descriptors, private_kib, proportional_kib, signal};
+use crate::machine::{
+    Machine, config, descriptors, is_there, private_kib, proportional_kib, signal,
+};
 
 /// Every way to serve: a process on its own, and workers under a supervisor.
 const KINDS: [&str; 2] = ["1", "3"];
@@ -166,6 +168,18 @@ fn it_tells_how_weir_is() {
             .expect("it is there")
             .permissions();
         assert_eq!(mode.mode() & 0o777, 0o660);
+    }
+}
+
+#[test]
+fn a_backend_whose_name_does_not_resolve_is_told_of_as_that() {
+    for workers in KINDS {
+        let asked = start(workers, config().backend("no-such-host.invalid:80"));
+        let told = asked.ctl(&["backends"]);
+        assert!(
+            told.stdout.contains("its name does not resolve"),
+            "{told:?}"
+        );
     }
 }
 
@@ -504,6 +518,20 @@ fn a_token_that_only_root_can_read_counts_after_an_upgrade() {
             assert_eq!(told.status, status, "{told:?}");
         }
     }
+    // Of another file another one counts, or none where that cannot be read either.
+    let other = scratch.write("other", "another token of so many bytes");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).expect("ours");
+    let admin = format!(
+        "admin: {{listen: \"127.0.0.1:0\", token_file: {}}}",
+        other.display()
+    );
+    asked.machine.write_config(with(&[&a]).top(&admin));
+    let mark = asked.machine.log.mark();
+    asked.machine.signal(Signal::USR2);
+    asked.machine.log.wait_since(mark, &["upgrade done: "]);
+    let shown = format!("Authorization: Bearer {TOKEN}\r\n");
+    let told = exchange(tcp(door), &request("POST", "/drain?target=pool", &shown));
+    assert!(matches!(told.status, 401 | 403), "{told:?}");
 }
 
 #[test]
@@ -785,6 +813,31 @@ fn an_upgrade_keeps_the_door_and_what_was_steered() {
     }
 }
 
+#[test]
+fn who_waits_for_a_supervisor_that_has_gone_is_told_to_ask_again() {
+    let a = Named::new("A");
+    let mut asked = start("2", with(&[&a]));
+    let workers = asked.machine.children();
+    let mut waiting = asked.connect();
+    asked.machine.freeze();
+    let reload = request("POST", "/reload", "");
+    waiting.write_all(reload.as_bytes()).expect("it listens");
+    // Who comes later is heard later.
+    assert_eq!(asked.get("/live").status, 200);
+    asked.machine.signal(Signal::KILL);
+    asked.machine.wait_status();
+    // They are nobody's children any more.
+    for worker in &workers {
+        signal(*worker, Signal::TERM);
+    }
+    let told = exchange(waiting, "");
+    assert_eq!(told.status, 503, "{told:?}");
+    assert!(told.body.contains("ask again"), "{told:?}");
+    eventually("they end when told to", || {
+        (!workers.iter().any(|it| is_there(*it))).then_some(())
+    });
+}
+
 /// The listening socket, as the kernel names it among descriptors (proc_net_unix(5)).
 fn door_link(socket: &Path) -> String {
     let table = fs::read_to_string("/proc/net/unix").expect("the kernel lists them");
@@ -879,6 +932,15 @@ fn programs_are_answered_in_json_and_words_of_no_use_are_refused() {
             let told = asked.ctl(words);
             assert_eq!(told.code, Some(2), "{words:?}: {told:?}");
             assert!(told.stderr.contains("takes no `more`"), "{told:?}");
+        }
+        for words in [
+            &["drain", ""][..],
+            &["add", "pool", "127.0.0.1:1", "--weight", ""],
+            &["sessions", "--listener", ""],
+        ] {
+            let told = asked.ctl(words);
+            assert_eq!(told.code, Some(2), "{words:?}: {told:?}");
+            assert!(told.stderr.contains(" is empty"), "{told:?}");
         }
         let told = asked.ctl(&["why", "--last", "any", "--max", "0"]);
         assert!(told.stderr.contains("`max`"), "{told:?}");

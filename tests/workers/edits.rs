@@ -141,6 +141,8 @@ fn what_is_kicked_ends_at_once_and_elsewhere_nothing_does() {
         }
         let lines = steered.machine.log.count(&["ended: kicked"]);
         assert_eq!(lines, count);
+        let why = steered.done(&["why", "--last", "error"]);
+        assert!(why.contains("outcome    kicked by an order"), "{why}");
         assert_eq!(steered.names(12), ["A", "B"], "it takes new ones");
         let mut steered = steered;
         assert_eq!(steered.machine.terminate(), Some(0), "none was cut");
@@ -202,6 +204,9 @@ fn sessions_of_all_workers_are_told_and_one_is_kicked() {
             peer.send("on");
             peer.expect("on");
         }
+        let nameless = steered.ctl(&["kick", "session"]);
+        assert_eq!(nameless.code, Some(1), "{nameless:?}");
+        assert!(nameless.stderr.contains("say `kick session ID`"));
         let again = steered.ctl(&["kick", "session", id]);
         assert_eq!(again.code, Some(1), "{again:?}");
         assert!(again.stderr.contains("no session"), "{again:?}");

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
+use crate::admin::ctl;
 use crate::harness::process::Finished;
 use crate::harness::{
     Config, Launch, Load, Named, Peer, Scratch, Signal, ask, eventually, run, skip,
@@ -83,6 +84,24 @@ fn orders_to_several_workers_tell_what_came_of_them() {
     assert_eq!(ordered.machine.wait_exit(), Some(0));
     let late = ordered.order("reload");
     assert_eq!(late.code, Some(3), "{late:?}");
+}
+
+#[test]
+fn a_stopped_process_at_the_door_keeps_nobody_waiting() {
+    let a = Named::new("A");
+    let ordered = start("2", &a);
+    let attendant = eventually("somebody serves the door", || ordered.machine.attendant());
+    signal(attendant, Signal::STOP);
+    let socket = ordered.pid_file.with_extension("sock");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| ctl(&socket, &["status"]));
+        // It goes the other way.
+        let reload = ordered.order("reload");
+        assert_eq!(reload.code, Some(0), "{reload:?}");
+        let asked = asked.join().expect("it ends");
+        assert_eq!(asked.code, Some(1), "{asked:?}");
+        assert!(asked.stderr.contains("is stopped, or hangs"), "{asked:?}");
+    });
 }
 
 #[test]

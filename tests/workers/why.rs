@@ -160,7 +160,7 @@ fn sessions_and_who_could_not_be_picked_are_told_of() {
     let told = asked.told(&[&ids[0]]);
     for part in [
         &format!("tcp {}\n", ids[0]),
-        "no usable backend: connection refused; weir closed first",
+        "connect failed: connection refused; weir closed first",
         "left out   b2: disabled by hand",
         "attempts   b1: connect failed: connection refused (ECONNREFUSED), after ",
     ] {

@@ -13,7 +13,7 @@ use crate::config::model::{
 use crate::config::problem::Position;
 use crate::control::credentials::files::{self, FILE_BYTES_MAX, LISTS_BYTES_MAX, Seen};
 use crate::control::credentials::{Credentials, Fault, Origin, Outcome, Term};
-use crate::tls::fault::{Facts, IdentityFault, PemFault};
+use crate::tls::fault::{Facts, IdentityFault, KeyKind, PemFault};
 use crate::tls::material::{
     Certificate, ClientAuth, Identity, ListenerMaterial, Material, Secret, TICKET_NAME_BYTES,
     TICKET_SECRET_BYTES, TicketKey, UpstreamMaterial,
@@ -152,6 +152,7 @@ impl<'a> Reader<'a> {
                 let Some((identity, facts, is_kept)) = self.identity_or_before(&place) else {
                     continue;
                 };
+                self.check_suites(tls, &place, facts.key);
                 let is_first = found.certificates.is_empty();
                 kept.extend(is_kept.then_some(found.certificates.len()));
                 found.certificates.push(Certificate {
@@ -625,6 +626,24 @@ impl<'a> Reader<'a> {
             false => "",
         };
         self.refuse(at, format!("{says} cannot be used: {fault}{help}"));
+    }
+
+    /// Without a suite of TLS 1.3, which takes any key, one must be for the kind of this.
+    fn check_suites(&mut self, tls: &ListenerTls, place: &Place, key: KeyKind) {
+        let (kind, part) = match key {
+            KeyKind::Rsa => ("RSA", "_RSA_WITH_"),
+            KeyKind::Ecdsa => ("ECDSA", "_ECDSA_WITH_"),
+            KeyKind::Ed25519 => ("Ed25519", "_ECDSA_WITH_"),
+        };
+        let suits = |suite: &String| !suite.contains("_WITH_") || suite.contains(part);
+        if !tls.cipher_suites.is_empty() && !tls.cipher_suites.iter().any(suits) {
+            let says = &place.says;
+            let message = format!(
+                "{says} is of an {kind} key, and `cipher_suites` has none for that: no client can \
+                 be served with it"
+            );
+            self.warnings.push((place.at, message));
+        }
     }
 
     /// What a certificate is for: what it says, unless the configuration does.

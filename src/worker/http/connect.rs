@@ -13,6 +13,7 @@ use crate::worker::health::FailedAt;
 use crate::worker::http::active::ActiveExchange;
 use crate::worker::http::parts::Parts;
 use crate::worker::shared::Shared;
+use crate::worker::turn::CloseReason;
 
 impl<N: Net> Parts<'_, N> {
     /// Chooses a connection: a parked one of the picked backend, or a new one.
@@ -29,7 +30,9 @@ impl<N: Net> Parts<'_, N> {
                     Ok(backend) => backend,
                     Err(NoBackend) => {
                         if exchange.attempt.tried().is_empty() {
-                            shared.log_refused(exchange.attempt.upstream, self.facts.listener);
+                            let (upstream, listener) =
+                                (exchange.attempt.upstream, self.facts.listener);
+                            shared.log_refused(upstream, listener, CloseReason::NoBackend);
                         }
                         return Break(exchange.state.on_no_backend());
                     }

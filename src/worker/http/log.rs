@@ -92,10 +92,12 @@ pub(crate) fn log_unfinished<N: Net>(
 ) {
     let why = match reason {
         CloseReason::Cut => Why::DrainDeadline,
-        CloseReason::Kicked => Why::Refused,
+        CloseReason::Kicked => Why::Kicked,
         // It was answered, and nobody wants the rest of what it sends.
         CloseReason::Done => Why::Ok,
         CloseReason::NoBackend
+        | CloseReason::ConnectFailed
+        | CloseReason::ConnectTimeout
         | CloseReason::KeepAliveEnd
         | CloseReason::Reset(_)
         | CloseReason::Left
@@ -108,12 +110,7 @@ pub(crate) fn log_unfinished<N: Net>(
         | CloseReason::BadOpening(_)
         | CloseReason::Stranger => exchange.state.end(End::ClientGone, false).why,
     };
-    log_exchange(exchange, facts, shared, (why, told(reason)));
-}
-
-/// What is said besides of an end that no traffic has led to.
-fn told(reason: CloseReason) -> Option<&'static str> {
-    (reason == CloseReason::Kicked).then(|| reason.words())
+    log_exchange(exchange, facts, shared, (why, None));
 }
 
 /// Logs a connection that ends within the head of a request, if it does, for this reason.
@@ -127,8 +124,10 @@ pub(crate) fn log_incomplete<N: Net>(
     let ClientPhase::Head(began) = http.phase else {
         return;
     };
-    let why = if matches!(reason, CloseReason::Cut) {
+    let why = if reason == CloseReason::Cut {
         Why::DrainDeadline
+    } else if reason == CloseReason::Kicked {
+        Why::Kicked
     } else {
         Why::ClientLeftInRequest
     };
@@ -320,10 +319,7 @@ pub(crate) fn log_tcp<N: Net>(session: &Session<N>, shared: &mut Shared<N>, reas
         return;
     };
     let attempt = &relay.attempt;
-    let (why, closed_by) = match outcome(reason) {
-        (Why::NoBackend, by) if attempt.has_timed_out() => (Why::ConnectTimeout, by),
-        told => told,
-    };
+    let (why, closed_by) = outcome(reason);
     shared.count(session.listener, why, 1);
     let id = shared.next_id();
     let ended = (why, tcp_reason(relay, why, reason), closed_by);
@@ -374,8 +370,9 @@ fn tcp_reason<N: Net>(relay: &Relay<N>, why: Why, reason: CloseReason) -> Option
     match reason {
         CloseReason::Unwatched => Some("its socket could not be watched"),
         CloseReason::NoBackend if relay.awaits_descriptor() => Some(NO_DESCRIPTOR),
-        CloseReason::NoBackend => failure_behind(why, &relay.attempt),
+        CloseReason::NoBackend | CloseReason::ConnectFailed => failure_behind(why, &relay.attempt),
         CloseReason::Done
+        | CloseReason::ConnectTimeout
         | CloseReason::KeepAliveEnd
         | CloseReason::Reset(_)
         | CloseReason::Left
@@ -386,8 +383,8 @@ fn tcp_reason<N: Net>(relay: &Relay<N>, why: Why, reason: CloseReason) -> Option
         | CloseReason::Idle
         | CloseReason::TunnelIdle
         | CloseReason::HalfClosed
-        | CloseReason::Cut => None,
-        CloseReason::Kicked => told(reason),
+        | CloseReason::Cut
+        | CloseReason::Kicked => None,
     }
 }
 
@@ -405,6 +402,8 @@ fn outcome(reason: CloseReason) -> (Why, Option<ClosedBy>) {
     match reason {
         CloseReason::Done | CloseReason::KeepAliveEnd => (Why::Ok, None),
         CloseReason::NoBackend => (Why::NoBackend, Some(ClosedBy::Weir)),
+        CloseReason::ConnectFailed => (Why::ConnectFailed, Some(ClosedBy::Weir)),
+        CloseReason::ConnectTimeout => (Why::ConnectTimeout, Some(ClosedBy::Weir)),
         CloseReason::Reset(Side::Client) | CloseReason::Left => {
             (Why::ClientLeftInData, Some(ClosedBy::Client))
         }
@@ -415,10 +414,10 @@ fn outcome(reason: CloseReason) -> (Why, Option<ClosedBy>) {
         CloseReason::Idle => (Why::IdleTimeout, Some(ClosedBy::Weir)),
         CloseReason::TunnelIdle => (Why::TunnelTimeout, Some(ClosedBy::Weir)),
         CloseReason::HalfClosed => (Why::HalfClosedTimeout, Some(ClosedBy::Weir)),
-        CloseReason::Unwatched
-        | CloseReason::BadOpening(_)
-        | CloseReason::Stranger
-        | CloseReason::Kicked => (Why::Refused, Some(ClosedBy::Weir)),
+        CloseReason::Unwatched | CloseReason::BadOpening(_) | CloseReason::Stranger => {
+            (Why::Refused, Some(ClosedBy::Weir))
+        }
+        CloseReason::Kicked => (Why::Kicked, Some(ClosedBy::Weir)),
         CloseReason::Cut => (Why::DrainDeadline, Some(ClosedBy::Weir)),
     }
 }

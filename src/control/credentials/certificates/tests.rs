@@ -205,6 +205,21 @@ fn certificates_that_are_of_no_use_are_warned_of() {
             Some("behind the first, but not that of its issuer"),
         ),
         (
+            "{certificate: given/site.pem, key: given/site.key, \
+             cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]}",
+            Some("is of an ECDSA key, and `cipher_suites` has none for that"),
+        ),
+        (
+            "{certificate: given/site-rsa.pem, key: given/site-rsa.key, \
+             cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]}",
+            Some("is of an RSA key, and `cipher_suites` has none for that"),
+        ),
+        (
+            "{certificate: given/site.pem, key: given/site.key, \
+             cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256]}",
+            None,
+        ),
+        (
             "{certificate: chain.pem, key: given/site.key, client_ca: ca-and-junk.pem}",
             Some("holds a certificate that cannot be parsed: it is left out"),
         ),
