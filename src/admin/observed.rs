@@ -20,6 +20,9 @@ pub(crate) enum Condition {
     Ejected,
 }
 
+/// Why a backend is down that no check has found so.
+pub(crate) const UNFOUND: &str = "its name does not resolve, or it was not checked yet";
+
 impl Condition {
     pub(crate) const ALL: [Self; 3] = [Self::Up, Self::Down, Self::Ejected];
 
@@ -65,9 +68,10 @@ impl Observed {
         };
         Self {
             condition,
-            reason: finding
-                .and_then(|it| it.reason)
-                .map(|reason| reason.to_string()),
+            reason: match finding {
+                Some(finding) => finding.reason.map(|reason| reason.to_string()),
+                None => (condition == Condition::Down).then(|| UNFOUND.to_owned()),
+            },
             since_ms: finding.map(|_| now.since_ms(since)),
             ejected_ms: ejected.map(|it| it.until.since_ms(now)),
             service: board.service(column),
