@@ -212,7 +212,7 @@ fn version() -> String {
 
 fn build() -> String {
     format!(
-        "{}target: {}-{}, {} bit; build: {}; features: tcp, http, splice\n",
+        "{}target: {}-{}, {} bit; build: {}; features: tcp, http, splice{}\n",
         version(),
         std::env::consts::ARCH,
         std::env::consts::OS,
@@ -222,6 +222,7 @@ fn build() -> String {
         } else {
             "release"
         },
+        if cfg!(feature = "tls") { ", tls" } else { "" },
     )
 }
 

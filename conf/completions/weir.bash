@@ -36,7 +36,8 @@ _weir() {
         if [[ $COMP_CWORD -eq 1 && $cur != -* ]]; then
             COMPREPLY=($(compgen -W "ctl top" -- "$cur"))
         else
-            COMPREPLY=($(compgen -W "-c -t -T -q -p -s -V -h --workers --cpu" -- "$cur"))
+            COMPREPLY=($(compgen -W "-c --config -t --test -T -q --quiet -p --pid-file -s -v --version -V -h --help \
+                --workers --cpu" -- "$cur"))
         fi
         return
     fi

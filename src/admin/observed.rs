@@ -21,6 +21,9 @@ pub(crate) enum Condition {
     Ejected,
 }
 
+/// Why a backend with a name is down that no check has found so.
+pub(crate) const UNFOUND: &str = "its name does not resolve, or no check has ended yet";
+
 impl Condition {
     pub(crate) const ALL: [Self; 3] = [Self::Up, Self::Down, Self::Ejected];
 
@@ -86,7 +89,7 @@ impl Observed {
         let is_name = address.parse::<SocketAddr>().is_err() && !address.starts_with("unix:");
         match (is_name, is_checked) {
             (true, false) => Reason::Unresolved.words(),
-            (true, true) => Some("its name does not resolve, or no check has ended yet"),
+            (true, true) => Some(UNFOUND),
             (false, true) => Some("no check has ended yet"),
             (false, false) => None,
         }

@@ -2,6 +2,7 @@
 
 use crate::admin::answer::{Answer, JSON};
 use crate::admin::json::JsonWriter;
+use crate::admin::observed::UNFOUND;
 use crate::admin::view::View;
 use crate::core::access_log::{Why, push_rfc3339};
 use crate::core::decision::{
@@ -355,6 +356,9 @@ impl<'a> Writer<'a> {
 
 /// What checks have found.
 fn checks(it: &LeftOut) -> String {
+    if it.checks == 0 && it.reason.is_none() {
+        return UNFOUND.to_owned();
+    }
     let count = match it.checks {
         0 => "checks".to_owned(),
         1 => "1 check".to_owned(),

@@ -241,7 +241,7 @@ fn way_past(error: &io::Error) -> &'static str {
         (io::ErrorKind::IsADirectory, "; name a file in it"),
         (
             io::ErrorKind::PermissionDenied,
-            "; it must be readable to who starts weir",
+            "; it must be readable to the user that weir runs as",
         ),
     ];
     let way = WAYS.iter().find(|(kind, _)| *kind == error.kind());

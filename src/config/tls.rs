@@ -16,7 +16,7 @@ use super::section::{OR_SWITCH, Section, read_value};
 use super::tls_route::{self, protocol, tls_routes};
 use super::tree::{self, Tree};
 use super::values::{self, Read, one_of};
-use crate::core::address::BackendAddress;
+use crate::core::address::{Address, BackendAddress};
 use crate::tls::{CIPHER_SUITES, ClientSettings};
 
 /// A key whose value is the path of a file that is read later.
@@ -451,15 +451,15 @@ pub(super) fn check_server_name(section: &Section<'_>, upstream: &Upstream, c: &
     let Some(entry) = section.peek("tls") else {
         return;
     };
-    let Value::Map(said) = &entry.value.value else {
+    let names = |said: &[Entry]| said.iter().any(|entry| entry.key == "server_name");
+    let is_said = matches!(&entry.value.value, Value::Map(said) if names(said));
+    let Some(tls) = upstream.tls.as_ref().filter(|_| !is_said) else {
         return;
     };
-    if upstream.tls.is_none() || said.iter().any(|entry| entry.key == "server_name") {
-        return;
-    }
     let mut backends = upstream.backends.iter().map(|backend| &backend.address);
     let nameless = backends.find(|address| match address {
-        BackendAddress::Fixed(_) => true,
+        BackendAddress::Fixed(Address::Ip(_)) => tls.verify,
+        BackendAddress::Fixed(Address::Unix(_)) => true,
         BackendAddress::Name { host, .. } => !can_be_verified(host),
     });
     if let Some(address) = nameless {

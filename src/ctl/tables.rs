@@ -183,7 +183,7 @@ pub(super) fn backends(report: &Report, only: Option<&str>) -> Option<String> {
         "LAST REASON",
     ]);
     let is_meant = |name: &str| only.is_none_or(|only| only == name);
-    if !report.upstreams.iter().any(|it| is_meant(&it.name)) {
+    if only.is_some() && !report.upstreams.iter().any(|it| is_meant(&it.name)) {
         return None;
     }
     for upstream in report.upstreams.iter().filter(|it| is_meant(&it.name)) {

@@ -291,11 +291,13 @@ fn socket(matches: &getopts::Matches) -> Result<PathBuf, String> {
     Ok(usual_socket())
 }
 
-/// Where it is by default, or where the unit of a service manager has it.
+/// Where it is by default, or where the unit of a service manager has it. A weir that became an
+/// ordinary user leaves its socket behind.
 fn usual_socket() -> PathBuf {
     let default = PathBuf::from(crate::control::doors::SOCKET_DEFAULT);
     let of_unit = PathBuf::from(SOCKET_OF_UNIT);
-    if !default.exists() && of_unit.exists() {
+    let serves = |path| !matches!(client::connect(path), Err(client::Failure::NotRunning(_)));
+    if !serves(&default) && of_unit.exists() {
         return of_unit;
     }
     default

@@ -147,7 +147,12 @@ impl Supervisor {
             } else {
                 let what = "the new binary does not accept the configuration, or is no weir that \
                             can take over";
-                News::Upgraded(Err(format!("{what}: {status:?}")))
+                let how = if matches!(status, WaitStatus::Exited(_)) {
+                    "; the log has what it said".to_owned()
+                } else {
+                    format!(": {status:?}")
+                };
+                News::Upgraded(Err(format!("{what}{how}")))
             });
         }
         is_it

@@ -6,6 +6,7 @@ use crate::board::{BackendCell, Board};
 use crate::core::backend::BackendId;
 use crate::core::finding::Reason;
 use crate::core::health::Verdict;
+use crate::core::text::plural;
 use crate::worker::span::span;
 use crate::worker::timers::{Timeout, Timers};
 use crate::worker::upstreams::{Upstream, UpstreamTable};
@@ -132,17 +133,18 @@ impl UpstreamTable {
         let label = &self.entry(id).label;
         if let Some(change) = transition {
             let age = span(change.previous_ms);
+            let s = plural(change.results == 1);
             match (change.to, outcome) {
                 (Verdict::Up, _) => {
                     info!(
-                        "backend {label} UP after {} passed checks, down for {age}",
+                        "backend {label} UP after {} passed check{s}, down for {age}",
                         change.results
                     );
                 }
                 (Verdict::Down, reason) => {
                     let reason = reason.err().unwrap_or(Reason::Other);
                     warn!(
-                        "backend {label} DOWN after {} failed checks: {reason}; up for {age}",
+                        "backend {label} DOWN after {} failed check{s}: {reason}; up for {age}",
                         change.results
                     );
                 }

@@ -144,7 +144,7 @@ impl<N: Net> Shared<N> {
             let who = peer.map_or_else(|| "a Unix client".to_owned(), |peer| peer.to_string());
             let (name, words) = (&listener.name, reason.words());
             let wanted = hello.and_then(|hello| hello.server_name.as_deref());
-            let wanted = wanted.map_or_else(String::new, |it| format!(", which asked for {it}"));
+            let wanted = wanted.map_or_else(String::new, |it| format!(", which asked for {it},"));
             warn!("listener {name}: {who}{wanted} closed: {words}{more}");
         }
     }

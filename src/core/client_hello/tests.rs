@@ -380,7 +380,11 @@ fn other_records_are_refused_as_early_as_they_are_seen() {
         (b"PRI * HTTP/2.0", HelloLook::NotTls(NotTls::Http)),
         (b"CONNECT a.example:443", HelloLook::NotTls(NotTls::Http)),
         (&[b'A'; METHOD_BYTES_MAX - 1], HelloLook::More),
-        (&[b'A'; METHOD_BYTES_MAX], HelloLook::NotTls(NotTls::Other)),
+        (&[b'A'; METHOD_BYTES_MAX], HelloLook::More),
+        (
+            &[b'A'; METHOD_BYTES_MAX + 1],
+            HelloLook::NotTls(NotTls::Other),
+        ),
     ] {
         assert_eq!(HelloReader::default().look(bytes), found, "{bytes:?}");
     }
