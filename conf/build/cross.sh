@@ -40,8 +40,12 @@ if ! ls "$(rustc --print sysroot)/lib/rustlib/$target/lib/"libstd-*.rlib >/dev/n
     set -- -Z build-std=std,panic_abort -Z build-std-features= "$@"
 fi
 key=$(echo "$target" | tr a-z- A-Z_)
+rust="-C target-feature=+crt-static -C link-self-contained=no -L native=$libc/lib"
+# Where a panic happened is told without the folders of whoever has built the program.
+rust="$rust --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates"
+rust="$rust --remap-path-prefix=$folder/rust/usr/lib/rustlib/src/rust=rust"
 export "CARGO_TARGET_${key}_LINKER=$libc/musl-gcc"
-export "CARGO_TARGET_${key}_RUSTFLAGS=-C target-feature=+crt-static -C link-self-contained=no -L native=$libc/lib"
+export "CARGO_TARGET_${key}_RUSTFLAGS=$rust"
 export "CC_$(echo "$target" | tr - _)=$libc/musl-gcc"
 nice "${CARGO:-cargo}" build "$@" >&2
 echo "target/cross/$target/release/weir"
