@@ -1,7 +1,9 @@
 # weir: the commands. `make help` lists them.
 
 CARGO ?= cargo
-WEIR  ?= target/release/weir
+# An archive of a release has the program in place of the sources.
+SOURCES := $(wildcard Cargo.toml)
+WEIR  ?= $(if $(SOURCES),target/release/weir,./weir)
 PREFIX ?= /usr/local
 # Seeds of the simulation in `make test`; `make sim SEED=7` replays one, `make sim SEEDS=10000` runs more.
 SEEDS ?= 500
@@ -11,6 +13,9 @@ SKIPPED := $(CURDIR)/target/skipped.txt
 SIZE_KIB_MAX := 3328
 SIZE_KIB_MAX_WITHOUT_TLS := 2048
 WITHOUT_TLS := target/without-tls
+# Where a panic happened is told without the folders of whoever has built the program.
+release = RUSTFLAGS="$(RUSTFLAGS) --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=crates" \
+	$(CARGO) build --release
 
 .PHONY: help build run check size test test-real sim fuzz fmt lint docs test-setup install \
 	install-files install-systemd install-logrotate install-procd install-none uninstall clean
@@ -19,10 +24,10 @@ help:               ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build:              ## build the release binary, target/release/weir
-	$(CARGO) build --release
+	$(if $(SOURCES),$(release),@test -x $(WEIR))
 
 run: build          ## build weir and start it on conf/demo.yaml; prints what to try
-	@cat conf/demo.txt
+	@mkdir -p target && sed 's#target/release/weir#$(WEIR)#' conf/demo.txt
 	@exec $(WEIR) -c conf/demo.yaml -p target/demo.pid
 
 check: fmt lint     ## format, lints, unit tests, import rules and docs: quick
@@ -37,7 +42,7 @@ weigh = kib=$$(( ($$(wc -c < $(1)) + 1023) / 1024 )); \
 	echo "$(1): $$kib of $(2) KiB"
 
 size: build         ## the release binary is small enough for the flash of a gateway, also without TLS
-	$(CARGO) build --release --no-default-features --target-dir $(WITHOUT_TLS)
+	$(release) --no-default-features --target-dir $(WITHOUT_TLS)
 	@$(call weigh,$(WEIR),$(SIZE_KIB_MAX))
 	@$(call weigh,$(WITHOUT_TLS)/release/weir,$(SIZE_KIB_MAX_WITHOUT_TLS))
 
@@ -94,9 +99,10 @@ install: build install-files ## install below PREFIX, in DESTDIR: binary, /etc/w
 install-files:
 	install -d $(DESTDIR)$(PREFIX)/sbin $(SHARED)/weir $(DOCS)/docs
 	install -m 755 $(WEIR) $(DESTDIR)$(PREFIX)/sbin/weir
-	install -m 644 conf/*.yaml README.md $(SHARED)/weir
+	install -m 644 conf/*.yaml $(SHARED)/weir
 	install -m 644 README.md CHANGELOG.md LICENSE-* $(wildcard SECURITY.md) $(DOCS)
 	install -m 644 docs/*.md docs/*.svg $(DOCS)/docs
+	ln -sfn ../../weir $(DOCS)/conf
 	for page in $(wildcard docs/man/*.[58]); do \
 	    install -D -m 644 $$page $(SHARED)/man/man$${page##*.}/$${page##*/} || exit 1; \
 	done

@@ -35,8 +35,9 @@ deb-check: build    ## install, upgrade, take back and purge the package in a De
 dist:               ## target/dist: sources, programs of `make cross`, SHA256SUMS, lists of components
 	@sh conf/build/dist.sh target/dist
 
-# Whoever makes images here; IMAGE_TOOL=docker says another one.
-IMAGE_TOOL ?= $(shell command -v podman || command -v docker || command -v buildah || echo podman)
+# Whoever makes images here, docker only with its daemon; IMAGE_TOOL=docker says another one.
+IMAGE_TOOL ?= $(shell command -v podman || { docker version >/dev/null 2>&1 && command -v docker; } || \
+	command -v buildah || echo podman)
 
 image:              ## make a container image of the static program, weir:latest, with podman, docker or buildah
 	@program=$$($(CROSS) $(MACHINE)) && rm -rf target/image && mkdir -p target/image && \

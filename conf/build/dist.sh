@@ -1,7 +1,7 @@
 #!/bin/sh
 # What is released: dist.sh FOLDER. The sources of HEAD; an archive for each program of `make cross`,
-# which `make install-files WEIR=weir` installs from; the packages of `make deb`; the components
-# (CycloneDX); and SHA256SUMS of all.
+# which `make install` installs from; the packages of `make deb`; the components (CycloneDX); and
+# SHA256SUMS of all.
 set -eu
 umask 022
 cd "$(dirname "$0")/../.."
@@ -18,12 +18,17 @@ pack() {
         gzip -9n >"$folder/$1.tar.gz"
 }
 
+# Whether FILE is of the sources that are here.
+is_current() {
+    [ -e "$1" ] || return 1
+    [ -n "$(find src build.rs Cargo.toml Cargo.lock -newer "$1" | head -n 1)" ] || return 0
+    echo "dist: $1 is older than the sources, and left out" >&2
+    return 1
+}
+
 git archive --format=tar --prefix="weir-$version/" HEAD | gzip -9n >"$folder/weir-$version.tar.gz"
 for program in target/cross/*/release/weir; do
-    if [ ! "$program" -nt Cargo.toml ]; then
-        echo "dist: $program is older than Cargo.toml, and left out" >&2
-        continue
-    fi
+    is_current "$program" || continue
     target=${program#target/cross/}
     name=weir-$version-${target%%/*}
     work=$(mktemp -d)
@@ -34,7 +39,9 @@ for program in target/cross/*/release/weir; do
     pack "$name" "$work"
     rm -rf "$work"
 done
-cp target/packages/weir_"$version"_*.deb "$folder" 2>/dev/null || true
+for package in target/packages/weir_"$version"_*.deb; do
+    ! is_current "$package" || cp "$package" "$folder"
+done
 python3 conf/build/components.py sbom "$(uname -m)-unknown-linux-musl" >"$folder/weir-$version.cdx.json"
 (cd "$folder" && sha256sum -- * >SHA256SUMS)
 cat "$folder/SHA256SUMS"

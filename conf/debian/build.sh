@@ -24,8 +24,7 @@ chmod 755 "$root"
 # The package brings a user that stays, so that files in /var/log may be its own.
 for unit in "$root"/usr/lib/systemd/system/weir*.service; do
     sed -i -e '/^User=/d' -e 's/^DynamicUser=yes/User=weir\nGroup=weir/' \
-        -e '/^# It runs as a user that exists only meanwhile\. /s//# It runs as user weir. /' \
-        -e 's#file:///usr/share/weir/README.md#man:weir(8) &#' "$unit"
+        -e '/^# It runs as a user that exists only meanwhile\. /s//# It runs as user weir. /' "$unit"
 done
 install -D -m 644 conf/debian/weir.sysusers "$root/usr/lib/sysusers.d/weir.conf"
 install -d "$root/usr/share/zsh/vendor-completions"
@@ -33,11 +32,10 @@ mv "$root"/usr/share/zsh/site-functions/_weir "$root/usr/share/zsh/vendor-comple
 rmdir "$root/usr/share/zsh/site-functions"
 
 docs=$root/usr/share/doc/weir
-rm "$docs"/LICENSE-* "$root/usr/share/weir/README.md"
+rm "$docs"/LICENSE-*
 mv "$docs/CHANGELOG.md" "$docs/NEWS.md"
 printf 'weir (%s) unstable; urgency=medium\n\n  * See NEWS.md.gz.\n\n -- %s  %s\n' \
     "$version" "$maintainer" "$(date -Rud "@$epoch")" >"$docs/changelog"
-ln -s ../doc/weir/README.md "$root/usr/share/weir/README.md"
 python3 conf/build/components.py licences "$target" >"$docs/licences"
 {
     echo "weir, at your choice under the MIT licence or the Apache License 2.0, which stands in"
@@ -58,6 +56,12 @@ install -d "$root/DEBIAN"
 sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@LIBC@/$libc/" \
     -e "s/@MAINTAINER@/$(printf '%s' "$maintainer" | sed 's|[&/\\]|\\&|g')/" \
     -e "s/@SIZE@/$(du -sk "$root/usr" | cut -f 1)/" conf/debian/control >"$root/DEBIAN/control"
+# What lintian takes for libyaml is a crate in Rust, and a program for another machine is static.
+install -d "$root/usr/share/lintian/overrides"
+{
+    echo "weir: embedded-library libyaml [usr/sbin/weir]"
+    [ -n "$libc" ] || echo "weir: statically-linked-binary [usr/sbin/weir]"
+} >"$root/usr/share/lintian/overrides/weir"
 printf '%s\n' /etc/logrotate.d/weir /etc/weir/weir.yaml >"$root/DEBIAN/conffiles"
 (cd "$root" && find etc usr -type f ! -path 'etc/*' -exec md5sum {} +) >"$root/DEBIAN/md5sums"
 install -m 755 conf/debian/postinst conf/debian/prerm conf/debian/postrm "$root/DEBIAN"

@@ -23,7 +23,6 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, acceptfrom_with,
 };
-use rustix::time::{ClockId, clock_gettime};
 
 use self::spare::{Reuse, Spare, Spares};
 use crate::core::address::Address;
@@ -32,6 +31,7 @@ use crate::core::layer::LayerSpace;
 use crate::core::readiness::{Io, Readiness};
 use crate::core::time::{Moment, Tick};
 use crate::net::{Accept, ConnectError, Fired, Kind, Net, Target, Then};
+use crate::sys::clock::monotonic_us;
 use crate::sys::pipe::{self, Pipe};
 use crate::sys::random;
 use crate::sys::socket::{self, ListenerSocket};
@@ -403,15 +403,8 @@ pub fn machine_now() -> Tick {
     machine_moment().tick()
 }
 
-#[allow(
-    clippy::useless_conversion,
-    reason = "nanoseconds are shorter where words are"
-)]
 fn machine_moment() -> Moment {
-    let now = clock_gettime(ClockId::Monotonic);
-    // It begins at 0 and never goes back.
-    let us = now.tv_sec * 1_000_000 + i64::from(now.tv_nsec) / 1_000;
-    Moment(us.cast_unsigned())
+    Moment(monotonic_us())
 }
 
 const BOTH: Interest = Interest::READABLE

@@ -3,10 +3,10 @@
 
 #![allow(
     unsafe_code,
-    reason = "execv and taking over inherited descriptors have no safe form"
+    reason = "execv, getauxval and taking over inherited descriptors have no safe form"
 )]
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd, retry_on_intr};
-use rustix::param::linux_execfn;
 use rustix::process::{
     Pid, PidfdFlags, Signal as KernelSignal, WaitOptions, kill_process, pidfd_open,
     test_kill_process, wait,
@@ -34,7 +33,15 @@ pub fn own_program() -> PathBuf {
     if own.exists() {
         return own.to_owned();
     }
-    let path = Path::new(OsStr::from_bytes(linux_execfn().to_bytes()));
+    // Not by rustix, which asks a library, and a static program has none.
+    // SAFETY: it reads what the kernel has told this process.
+    let told = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    if told.is_null() {
+        return own.to_owned();
+    }
+    // SAFETY: the kernel has laid a string there, which stays as long as the process.
+    let told = unsafe { CStr::from_ptr(told) };
+    let path = Path::new(OsStr::from_bytes(told.to_bytes()));
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 

@@ -2,13 +2,14 @@
 //! and to take rights away.
 //!
 //! It knows nothing of the loop, of sessions or of the configuration file. All `unsafe` of the
-//! crate is in [`activation`], [`child`], [`code_pages`], [`environment`], [`heap`], [`landlock`],
-//! [`shm`], [`signal`] and `seccomp`.
+//! crate is in [`activation`], [`child`], [`clock`], [`code_pages`], [`environment`], [`heap`],
+//! [`landlock`], [`shm`], [`signal`] and `seccomp`.
 
 pub mod access;
 pub mod activation;
 pub mod channel;
 pub mod child;
+pub mod clock;
 pub mod code_pages;
 mod datagram;
 pub mod door;

@@ -10,10 +10,11 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
 };
 use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
-    timerfd_create, timerfd_settime,
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
 };
 
+use super::clock::monotonic_us;
 use super::environment::take;
 
 /// The longest text of a status, in bytes.
@@ -83,11 +84,9 @@ impl Notify {
     /// # Errors
     /// As [`Notify::ready`].
     pub fn reloading(&self) -> io::Result<()> {
-        let now = clock_gettime(ClockId::Monotonic);
-        #[allow(clippy::useless_conversion, reason = "it has 32 bits on MIPS")]
-        let microseconds = now.tv_sec * 1_000_000 + i64::from(now.tv_nsec) / 1_000;
+        let now_us = monotonic_us();
         self.send(&format!(
-            "RELOADING=1\nMONOTONIC_USEC={microseconds}\nSTATUS=reloading\n"
+            "RELOADING=1\nMONOTONIC_USEC={now_us}\nSTATUS=reloading\n"
         ))
     }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -67,6 +67,8 @@ fn an_installation_serves_at_once_and_goes_without_a_trace_but_its_configuration
             "usr/share/weir/reference.yaml",
             "usr/share/bash-completion/completions/weir",
             "usr/share/doc/weir/docs/metrics.md",
+            // The documents lead to it by this name.
+            "usr/share/doc/weir/conf/reference.yaml",
         ] {
             assert!(there.iter().any(|it| it == file), "{file}: {there:?}");
         }
@@ -92,6 +94,81 @@ fn an_installation_keeps_the_configuration_that_it_finds() {
     for kept in ["etc/weir/weir.yaml", "etc/logrotate.d/weir"] {
         assert_eq!(fs::read_to_string(folder.join(kept)).expect(kept), KEPT);
     }
+}
+
+#[test]
+fn an_archive_of_a_release_installs_the_program_in_it() {
+    let scratch = Scratch::new();
+    let archive = scratch.file("archive");
+    fs::create_dir(&archive).expect("made");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // What conf/build/dist.sh packs.
+    for name in [
+        "Makefile",
+        "README.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "conf",
+        "docs",
+    ] {
+        symlink(sources.join(name), archive.join(name)).expect("linked");
+    }
+    let program = Path::new(&binary()).canonicalize().expect("it is built");
+    symlink(&program, archive.join("weir")).expect("linked");
+    let root = scratch.file("root");
+    let output = Command::new("make")
+        .args(["--silent", "--directory"].map(OsStr::new))
+        .args([archive.as_os_str(), OsStr::new("install")])
+        .arg(format!("PREFIX={}/usr", root.display()))
+        .arg(format!("ETC={}/etc", root.display()))
+        .args(["INIT=systemd", "CARGO=false"])
+        .env_remove("DESTDIR")
+        .env_remove("MAKEFLAGS")
+        .env_remove("WEIR")
+        .output()
+        .expect("make is there");
+    assert!(output.status.success(), "{}", text(&output));
+    let told = Command::new(root.join("usr/sbin/weir"))
+        .arg("--version")
+        .output()
+        .expect("it is installed");
+    assert!(text(&told).starts_with("weir "), "{}", text(&told));
+}
+
+#[test]
+fn a_rotation_has_each_process_open_its_log_anew() {
+    let rotation = include_str!("../../conf/weir.logrotate");
+    let (_, script) = rotation.split_once("postrotate\n").expect("a script");
+    let (script, _) = script.split_once("\tendscript").expect("an end");
+    let scratch = Scratch::new();
+    for (name, content) in [
+        ("weir.pid", "1"),
+        ("weir@0.pid", "2"),
+        ("weir@1.pid", "3"),
+        ("weir@2.pid", ""),
+    ] {
+        fs::write(scratch.file(name), content).expect("written");
+    }
+    let refused = scratch.file("weir");
+    fs::write(&refused, "#!/bin/sh\necho \"$@\"; exit 1\n").expect("written");
+    fs::set_permissions(&refused, fs::Permissions::from_mode(0o755)).expect("executable");
+    let script = script
+        .replace("/usr/local/sbin/weir", &refused.display().to_string())
+        .replace("/run/weir/", &format!("{}/", scratch.file("").display()));
+    let output = Command::new("sh")
+        .args(["-ec", &script])
+        .output()
+        .expect("there is a shell");
+    assert!(output.status.success(), "{}", text(&output));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    for name in ["weir.pid", "weir@0.pid", "weir@1.pid"] {
+        let pid_file = scratch.file(name);
+        let order = format!("-s reopen -p {}\n", pid_file.display());
+        assert!(told.replace("//", "/").contains(&order), "{name}: {told}");
+    }
+    assert!(!told.contains("weir@2.pid"), "{told}");
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 usage: cross.py PROGRAM...
 
-Each is run by qemu-user, as MACHINE/release/weir says, or as it is where this machine can. Programs
-without TLS are tried without it. Exits with 1 if one fails.
+Each is run by qemu-user, as MACHINE/release/weir says, or as it is where this machine can; then as root
+also where there is nothing else. Programs without TLS are tried without it. Exits with 1 if one fails.
 """
 
 import http.server
+import os
 import platform
 import shutil
 import signal
@@ -152,7 +153,37 @@ def trial(program, folder, backend):
     finally:
         weir.kill()
         weir.wait()
-    return version.strip() + (", serves, TLS" if has_tls else ", without TLS, serves")
+    told = version.strip() + (", serves, TLS" if has_tls else ", without TLS, serves")
+    if len(run) == 1 and os.geteuid() == 0:
+        alone(program, folder / "root")
+        told += ", with workers where there is nothing else"
+    return told
+
+
+def alone(program, root):
+    """Serves with two workers in a folder with nothing but it: no /proc, no /etc, no /dev."""
+    root.mkdir()
+    shutil.copy(program, root / "weir")
+    port = free_port()
+    (root / "weir.yaml").write_text(f"""
+workers: 2
+listeners:
+  - {{name: plain, listen: 127.0.0.1:{port}, routes: [{{respond: {{body: alone}}}}]}}
+""")
+    log = root / "log"
+    with log.open("w") as stderr:
+        weir = subprocess.Popen(["chroot", root, "/weir", "-c", "/weir.yaml"], stderr=stderr)
+    try:
+        eventually("it comes up", lambda: "2 workers" in log.read_text() or weir.poll() is not None)
+        expect(ask(port), "alone", "serving")
+        weir.send_signal(signal.SIGTERM)
+        if (status := weir.wait(PATIENCE_S)) != 0:
+            raise AssertionError(f"it ends with {status}")
+    except (AssertionError, OSError) as error:
+        raise AssertionError(f"alone: {error}\n{log.read_text()}") from error
+    finally:
+        weir.kill()
+        weir.wait()
 
 
 def main():
