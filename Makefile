@@ -13,9 +13,6 @@ SKIPPED := $(CURDIR)/target/skipped.txt
 SIZE_KIB_MAX := 3328
 SIZE_KIB_MAX_WITHOUT_TLS := 2048
 WITHOUT_TLS := target/without-tls
-# Where a panic happened is told without the folders of whoever has built the program.
-release = RUSTFLAGS="$(RUSTFLAGS) --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=crates" \
-	$(CARGO) build --release
 
 .PHONY: help build run check size test test-real sim fuzz fmt lint docs test-setup install \
 	install-files install-systemd install-logrotate install-procd install-none uninstall clean
@@ -24,7 +21,7 @@ help:               ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build:              ## build the release binary, target/release/weir
-	$(if $(SOURCES),$(release),@test -x $(WEIR))
+	$(if $(SOURCES),$(CARGO) build --release,@test -x $(WEIR))
 
 run: build          ## build weir and start it on conf/demo.yaml; prints what to try
 	@mkdir -p target && sed 's#target/release/weir#$(WEIR)#' conf/demo.txt
@@ -42,7 +39,7 @@ weigh = kib=$$(( ($$(wc -c < $(1)) + 1023) / 1024 )); \
 	echo "$(1): $$kib of $(2) KiB"
 
 size: build         ## the release binary is small enough for the flash of a gateway, also without TLS
-	$(release) --no-default-features --target-dir $(WITHOUT_TLS)
+	$(CARGO) build --release --no-default-features --target-dir $(WITHOUT_TLS)
 	@$(call weigh,$(WEIR),$(SIZE_KIB_MAX))
 	@$(call weigh,$(WITHOUT_TLS)/release/weir,$(SIZE_KIB_MAX_WITHOUT_TLS))
 

@@ -19,11 +19,14 @@ cross:              ## the same for TARGET=aarch64|armv7|armv6|i686|mipsel|riscv
 cross-check:        ## what `make cross` has built serves, decrypts, reloads and drains, by qemu-user
 	@python3 tests/real/cross.py target/cross/*/release/weir
 
-# For this machine with its C library, for another one static.
+# For this machine with its C library, for another one static. Where a panic happened is told without
+# the folders of whoever has built the program.
+PACKAGED := target/packaged
 deb:                ## make a Debian package: ARCH=amd64|arm64
 ifeq ($(ARCH),$(HOST_ARCH))
-	@$(MAKE) build
-	@sh conf/debian/build.sh $(ARCH) $(MACHINE)-unknown-linux-gnu $(WEIR) $(PACKAGES)
+	@CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$${HOME:-}/.cargo}/registry/src=crates" \
+	    $(CARGO) build --release --target-dir $(PACKAGED)
+	@sh conf/debian/build.sh $(ARCH) $(MACHINE)-unknown-linux-gnu $(PACKAGED)/release/weir $(PACKAGES)
 else
 	@program=$$($(CROSS) $(MUSL_$(ARCH))) && \
 	sh conf/debian/build.sh $(ARCH) $(MUSL_$(ARCH))-unknown-linux-musl $$program $(PACKAGES)

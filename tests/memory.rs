@@ -259,27 +259,32 @@ fn crowds_are_served(more: &str, first: &str, files: &Files) {
     assert!(weir.runs());
 }
 
-/// `ulimit -v` counts kilobytes.
-const ADDRESSES: &str = "ulimit -v 16384";
+/// 16 MB of addresses, and what a program for tests has more than a release of 4 MB. `ulimit -v`
+/// counts kilobytes.
+fn addresses() -> String {
+    let program = fs::metadata(harness::process::binary()).expect("it was built");
+    let more = program.len().saturating_sub(4 << 20) / 1024;
+    format!("ulimit -v {}", 16 * 1024 + more)
+}
 
 #[test]
 fn one_process_with_16_mb_of_addresses() {
-    crowds_are_served("", ADDRESSES, &SHORT);
+    crowds_are_served("", &addresses(), &SHORT);
 }
 
 #[test]
 fn one_process_with_16_mb_of_addresses_that_copies() {
-    crowds_are_served("splice: false\n", ADDRESSES, &SHORT);
+    crowds_are_served("splice: false\n", &addresses(), &SHORT);
 }
 
 #[test]
 fn two_workers_with_16_mb_of_addresses_each() {
-    crowds_are_served("workers: 2\n", ADDRESSES, &SHORT);
+    crowds_are_served("workers: 2\n", &addresses(), &SHORT);
 }
 
 #[test]
 fn two_workers_with_16_mb_of_addresses_each_that_copy() {
-    crowds_are_served("workers: 2\nsplice: false\n", ADDRESSES, &SHORT);
+    crowds_are_served("workers: 2\nsplice: false\n", &addresses(), &SHORT);
 }
 
 /// What `auto` gives each of two in a control group of 16 MB: no process outgrows that.
@@ -350,6 +355,6 @@ fn long_files_with_16_mb_of_addresses() {
         "workers: 2\n",
         "workers: 2\nsplice: false\n",
     ] {
-        crowds_are_served(more, ADDRESSES, &LONG);
+        crowds_are_served(more, &addresses(), &LONG);
     }
 }

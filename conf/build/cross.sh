@@ -46,7 +46,7 @@ fi
 key=$(echo "$target" | tr a-z- A-Z_)
 rust="$rust -C target-feature=+crt-static -C link-self-contained=no -L native=$libc/lib"
 # Where a panic happened is told without the folders of whoever has built the program.
-rust="$rust --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates"
+rust="$rust --remap-path-prefix=${CARGO_HOME:-${HOME:-}/.cargo}/registry/src=crates"
 rust="$rust --remap-path-prefix=$folder/rust/usr/lib/rustlib/src/rust=rust"
 export "CARGO_TARGET_${key}_LINKER=$libc/musl-gcc"
 export "CARGO_TARGET_${key}_RUSTFLAGS=$rust"

@@ -18,11 +18,13 @@ pack() {
         gzip -9n >"$folder/$1.tar.gz"
 }
 
-# Whether FILE is of the sources that are here.
+# is_current FILE MORE: whether it is of the sources that are here, and of MORE.
 is_current() {
-    [ -e "$1" ] || return 1
-    [ -n "$(find src build.rs Cargo.toml Cargo.lock -newer "$1" | head -n 1)" ] || return 0
-    echo "dist: $1 is older than the sources, and left out" >&2
+    file=$1
+    shift
+    [ -e "$file" ] || return 1
+    [ -n "$(find src build.rs Cargo.toml Cargo.lock "$@" -newer "$file" | head -n 1)" ] || return 0
+    echo "dist: $file is older than the sources, and left out" >&2
     return 1
 }
 
@@ -40,7 +42,7 @@ for program in target/cross/*/release/weir; do
     rm -rf "$work"
 done
 for package in target/packages/weir_"$version"_*.deb; do
-    ! is_current "$package" || cp "$package" "$folder"
+    ! is_current "$package" Makefile README.md CHANGELOG.md conf docs || cp "$package" "$folder"
 done
 python3 conf/build/components.py sbom "$(uname -m)-unknown-linux-musl" >"$folder/weir-$version.cdx.json"
 (cd "$folder" && sha256sum -- * >SHA256SUMS)

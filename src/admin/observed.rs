@@ -22,7 +22,7 @@ pub(crate) enum Condition {
 }
 
 /// Why a backend with a name is down that no check has found so.
-pub(crate) const UNFOUND: &str = "its name does not resolve, or no check has ended yet";
+const UNFOUND: &str = "its name does not resolve, or no check has ended yet";
 
 impl Condition {
     pub(crate) const ALL: [Self; 3] = [Self::Up, Self::Down, Self::Ejected];

@@ -2,7 +2,6 @@
 
 use crate::admin::answer::{Answer, JSON};
 use crate::admin::json::JsonWriter;
-use crate::admin::observed::UNFOUND;
 use crate::admin::view::View;
 use crate::core::access_log::{Why, push_rfc3339};
 use crate::core::decision::{
@@ -357,7 +356,7 @@ impl<'a> Writer<'a> {
 /// What checks have found.
 fn checks(it: &LeftOut) -> String {
     if it.checks == 0 && it.reason.is_none() {
-        return UNFOUND.to_owned();
+        return "no check has found it up yet, or its name does not resolve".to_owned();
     }
     let count = match it.checks {
         0 => "checks".to_owned(),

@@ -357,7 +357,7 @@ pub struct UpstreamTls {
     /// A file of those whose certificates are believed.
     pub authorities: PathBuf,
     /// What backends are asked for and must have a certificate for: a name in lower case, or an IP
-    /// address. None when each is asked for its own name, which all of them have.
+    /// address. None when each is asked for its own name or, unless it is checked, its address.
     pub server_name: Option<String>,
     /// What weir shows to backends that ask for a certificate.
     pub identity: Option<IdentityFiles>,

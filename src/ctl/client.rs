@@ -108,7 +108,8 @@ pub(super) fn knock(socket: &Path, limit: Duration) -> Result<(), Failure> {
 fn deaf(socket: &Path) -> Failure {
     let shown = socket.display();
     Failure::Broken(format!(
-        "{shown}: nobody answers there; the process that serves it is stopped, or hangs"
+        "{shown}: nobody has answered there for {} s; who serves it starts, is stopped, or hangs",
+        SERVED_MAX.as_secs()
     ))
 }
 

@@ -22,7 +22,8 @@ pub fn order(word: &str, socket: &Path, pid: u32, limit: Duration) -> AtDoor {
     let target = format!("/{word}");
     match client::ask_within(stream, Method::Post, &target, limit) {
         Ok(Answer { status: 200, body }) => AtDoor::Done(line(&body)),
-        // It has not been begun, and there is the other way.
+        // It was not begun, or the verdict went with the supervisor that it was to come from. There
+        // is the other way, and no order does harm the second time.
         Ok(Answer { status: 503, .. }) => AtDoor::Shut,
         Ok(Answer { body, .. }) => AtDoor::Refused(line(&body)),
         Err(Failure::Late) => AtDoor::Late,

@@ -232,8 +232,13 @@ pub(super) fn listeners(report: &Report) -> String {
     for listener in &report.listeners {
         let now_s = i64::try_from(report.now_unix_ms / 1000).unwrap_or(i64::MAX);
         let days = |at: i64| {
-            let days = at.saturating_sub(now_s).div_euclid(86_400);
-            format!("{days} day{}", plural(days == 1))
+            let left_s = at.saturating_sub(now_s);
+            match left_s / 86_400 {
+                _ if left_s <= 0 => "expired".to_owned(),
+                0 => "< 1 day".to_owned(),
+                1 => "1 day".to_owned(),
+                days => format!("{days} days"),
+            }
         };
         table.row(vec![
             listener.name.clone(),

@@ -233,14 +233,11 @@ impl Supervisor {
             let name = worker.name();
             format!("{name}, no longer wanted, does not answer and may still accept")
         }));
-        let by = if done == round.asked {
-            format!("all {done} worker{}", plural(done == 1))
-        } else {
-            format!(
-                "{done} of {} worker{}",
-                round.asked,
-                plural(round.asked == 1)
-            )
+        let asked = round.asked;
+        let by = match (done, asked) {
+            (1, 1) => "the worker".to_owned(),
+            _ if done == asked => format!("all {done} workers"),
+            _ => format!("{done} of {asked} worker{}", plural(asked == 1)),
         };
         let line = format!("reload done by {by}: {}", round.changes);
         let line = with_notes(&line, &notes);

@@ -6,8 +6,8 @@ use std::mem::MaybeUninit;
 
 /// Microseconds since some moment, for all processes the same.
 ///
-/// By the C library, which needs no system call for it (vdso(7)) in a static program either. rustix
-/// does there: it asks a library for the way.
+/// By the C library, which needs no system call for it (vdso(7)). rustix makes one in a static
+/// program: it looks for getauxval(3) among dynamic symbols, of which there are none.
 #[must_use]
 #[allow(
     clippy::useless_conversion,

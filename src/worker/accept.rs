@@ -228,7 +228,7 @@ impl<N: Net> Worker<N> {
         }
         let (net, kind) = (&mut shared.io.net, Kind::Client);
         if let Err(error) = session.client.watch(net, kind, key) {
-            if let Some(suppressed) = self.pause_log.allow(shared.timers.now) {
+            if let Some(suppressed) = self.watch_log.allow(shared.timers.now) {
                 let more = more(suppressed);
                 warn!("cannot watch a client connection: {error}{more}");
             }

@@ -51,10 +51,11 @@ impl UpstreamTable {
         self.count_backend(board, id, BackendCell::Ejections, 1);
         let entry = self.entry(id);
         warn!(
-            "backend {} EJECTED for {} after {} failures: {reason}",
+            "backend {} EJECTED for {} after {} failure{}: {reason}",
             entry.label,
             span(ejection.until.since_ms(timers.now)),
             ejection.failures,
+            plural(ejection.failures == 1),
         );
         let entry = self.entry_mut(id);
         entry.ejected_here = true;

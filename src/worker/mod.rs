@@ -148,6 +148,7 @@ pub struct Worker<N: Net> {
     /// The changes on the board up to which probes have been looked at.
     probes_looked_at: u64,
     pause_log: RateLimit,
+    watch_log: RateLimit,
     control_fired: bool,
     /// When the next wait is over at the latest.
     comes_back: Option<Tick>,
@@ -260,6 +261,7 @@ impl<N: Net> Worker<N> {
             full_check_armed: false,
             probes_looked_at: 0,
             pause_log: RateLimit::new(LOG_PERIOD_MS),
+            watch_log: RateLimit::new(LOG_PERIOD_MS),
             control_fired: false,
             comes_back: None,
             stage: Stage::Serving,

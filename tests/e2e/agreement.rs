@@ -813,7 +813,7 @@ fn on_what_the_command_line_says() {
         Case::new(DENIED, plain("")).with(["-p", &missing]),
         Case::new(DENIED, plain("")).with(["-p", "/dev/zero"]),
         Case::new(DENIED, plain("")).with(["-p", "/"]),
-        Case::new(DENIED, plain("")).with(["-p", ""]),
+        Case::new(USAGE, plain("")).with(["-p", ""]),
         Case::new(BAD, plain("surprise: 1")).with(["-p", &missing]),
     ];
     all_agree(&cases);
@@ -824,7 +824,8 @@ fn on_what_is_no_file_of_its_own() {
     let scratch = Scratch::new();
     let folder = scratch.file("folder");
     fs::create_dir(&folder).expect("there is room");
-    for file in [folder, scratch.file("missing.yaml"), "-".into(), "".into()] {
+    for file in [folder, scratch.file("missing.yaml"), "-".into()] {
         starts_as_tested(&file, &Case::new(BAD, "")).expect("they agree");
     }
+    starts_as_tested(Path::new(""), &Case::new(USAGE, "")).expect("they agree");
 }

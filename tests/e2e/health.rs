@@ -124,7 +124,7 @@ fn the_first_result_decides_at_once() {
     let [a, b] = ["A", "B"].map(Named::new);
     a.set_status(503);
     let config = Config::new()
-        .upstream("health_check: {interval: 1h, timeout: 2s, fall: 3, path: /health}")
+        .upstream("health_check: {interval: 1h, timeout: 1m, fall: 3, path: /health}")
         .backend(a.address())
         .backend(b.address());
     let weir = Weir::start(config);

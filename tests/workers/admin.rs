@@ -16,9 +16,7 @@ use crate::harness::process::{Finished, binary};
 use crate::harness::{
     Config, Gate, Launch, Load, Named, Scratch, Signal, ask, eventually, run, skip,
 };
-use crate::machine::{
-    Machine, config, descriptors, is_there, private_kib, proportional_kib, signal,
-};
+use crate::machine::{Machine, config, descriptors, is_there, own_kib, private_kib, signal};
 
 /// Every way to serve: a process on its own, and workers under a supervisor.
 const KINDS: [&str; 2] = ["1", "3"];
@@ -770,7 +768,7 @@ fn who_serves_the_door_keeps_nothing_of_many_backends_while_nobody_asks() {
         }
         let attendant = asked.attendant();
         eventually("it has given it back", || {
-            (proportional_kib(attendant) <= ATTENDANT_KIB_MAX).then_some(())
+            (own_kib(attendant) <= ATTENDANT_KIB_MAX).then_some(())
         });
     }
 }
@@ -949,16 +947,16 @@ fn programs_are_answered_in_json_and_words_of_no_use_are_refused() {
     }
 }
 
-/// What the process at the door may take while nobody asks it anything, in KiB: 500 of a release,
-/// and as much more as code for tests has of addresses that the loader writes.
-const ATTENDANT_KIB_MAX: u64 = 500 + 140;
+/// What the process at the door may take for its own while nobody asks it anything, in KiB: with its
+/// part of a release's program 500.
+const ATTENDANT_KIB_MAX: u64 = 350;
 
 #[test]
 fn whoever_serves_the_door_is_small_while_nobody_asks() {
     let a = Named::new("A");
     let asked = start("3", with(&[&a]));
     let pid = asked.attendant();
-    let is_small = || (proportional_kib(pid) <= ATTENDANT_KIB_MAX).then_some(());
+    let is_small = || (own_kib(pid) <= ATTENDANT_KIB_MAX).then_some(());
     eventually("it is small", is_small);
     // A caller that stays, as those do who ask again and again.
     let mut caller = asked.connect();

@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::fs;
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
 
 use rustix::process::{Pid, kill_process};
 
@@ -126,9 +125,11 @@ pub(crate) fn signal(pid: u32, which: Signal) {
     kill_process(pid, which).expect("it runs");
 }
 
-/// Whether a process runs, or is at least not buried yet.
+/// Whether a process has not ended. Whoever adopts one that has may not have buried it yet.
 pub(crate) fn is_there(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mut states = text.lines().filter_map(|line| line.strip_prefix("State:"));
+    states.next().is_some_and(|it| !it.trim().starts_with('Z'))
 }
 
 /// Open descriptors of a process.
@@ -142,9 +143,26 @@ pub(crate) fn private_kib(pid: u32) -> u64 {
     memory_kib(pid, "Private_")
 }
 
-/// Memory of a process, of what it shares its part only, in KiB.
-pub(crate) fn proportional_kib(pid: u32) -> u64 {
-    memory_kib(pid, "Pss:")
+/// Memory of a process, of what it shares its part only, without that of its program, in KiB: a
+/// program for tests has several times the code of a release.
+pub(crate) fn own_kib(pid: u32) -> u64 {
+    let program = fs::read_link(format!("/proc/{pid}/exe")).expect("it runs");
+    let program = program.to_str().expect("text");
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps")).expect("it runs");
+    let (mut is_own, mut sum) = (true, 0);
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("Pss:") if is_own => {
+                sum += words
+                    .next()
+                    .map_or(0, |it| it.parse::<u64>().expect("a number"));
+            }
+            Some(word) if !word.ends_with(':') => is_own = !line.ends_with(program),
+            _ => {}
+        }
+    }
+    sum
 }
 
 fn memory_kib(pid: u32, kind: &str) -> u64 {

@@ -472,7 +472,7 @@ fn workers_that_have_lost_their_supervisor_are_found_and_ended() {
         let ended = ordered.order(word);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(ended.stderr.contains("its workers (3) have ended"));
-        assert!(workers.iter().all(has_ended));
+        assert!(!workers.iter().any(|it| is_there(*it)));
         assert_eq!(ordered.order(word).code, Some(3));
     }
 }
@@ -486,7 +486,7 @@ fn a_stopped_worker_that_has_lost_its_supervisor_is_ended_too() {
         stop_and_wait(workers[1]);
         let ended = ordered.order(word);
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(workers.iter().all(has_ended));
+        assert!(!workers.iter().any(|it| is_there(*it)));
     }
     let mut ordered = start("3", &a);
     let workers = orphan(&mut ordered);
@@ -494,7 +494,7 @@ fn a_stopped_worker_that_has_lost_its_supervisor_is_ended_too() {
     let next = successor(&ordered, "2", &b);
     next.log.wait(&["taking over from 3 workers"]);
     eventually("the stopped one ends too", || {
-        workers.iter().all(has_ended).then_some(())
+        (!workers.iter().any(|it| is_there(*it))).then_some(())
     });
     assert_eq!(ask(&mut next.connect()), "B");
 }
@@ -505,11 +505,6 @@ fn stop_and_wait(pid: u32) {
     eventually("it stands still", || {
         status(pid, "State:").starts_with('T').then_some(())
     });
-}
-
-/// Whether it has ended: whoever adopts it may not have buried it yet.
-fn has_ended(pid: &u32) -> bool {
-    !is_there(*pid) || status(*pid, "State:").starts_with('Z')
 }
 
 #[test]
@@ -528,7 +523,7 @@ fn workers_are_still_found_after_a_start_that_failed() {
     let ended = ordered.order("quit");
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stderr.contains("its workers (2) have ended"));
-    assert!(workers.iter().all(has_ended));
+    assert!(!workers.iter().any(|it| is_there(*it)));
 }
 
 /// Starts another weir on the same address and pid file.

@@ -31,7 +31,6 @@ use crate::config::model::Config;
 use crate::config::problem::{Position, Problem};
 use crate::control::credentials::certificates::Reader;
 use crate::control::credentials::files::Seen;
-use crate::core::text::plural;
 use crate::sys::{privileges, process};
 use crate::tls;
 use crate::tls::fault::{ABSENT, PemFault};
@@ -201,24 +200,26 @@ impl Term {
     fn told(&self, now_unix_s: i64) -> Option<String> {
         let Self { what, .. } = self;
         let left_s = self.not_after_unix_s.saturating_sub(now_unix_s);
-        let days = left_s / SECONDS_PER_DAY;
         if now_unix_s < self.not_before_unix_s {
-            let days = (self.not_before_unix_s - now_unix_s) / SECONDS_PER_DAY;
-            let s = plural(days == 1);
-            return Some(format!(
-                "{what} is not valid yet, for another {days} day{s}"
-            ));
+            let wait = days(self.not_before_unix_s - now_unix_s);
+            return Some(format!("{what} is not valid yet, for another {wait}"));
         }
         match left_s {
-            ..0 => {
-                let s = plural(days == -1);
-                Some(format!("{what} has expired, {} day{s} ago", -days))
-            }
-            _ if days < WARNING_DAYS => {
-                Some(format!("{what} expires in {days} day{}", plural(days == 1)))
+            ..0 => Some(format!("{what} has expired, {} ago", days(-left_s))),
+            _ if left_s / SECONDS_PER_DAY < WARNING_DAYS => {
+                Some(format!("{what} expires in {}", days(left_s)))
             }
             _ => None,
         }
+    }
+}
+
+/// So many whole days, in words.
+fn days(s: i64) -> String {
+    match s / SECONDS_PER_DAY {
+        0 => "less than a day".to_owned(),
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
     }
 }
 
@@ -257,8 +258,10 @@ mod tests {
             (1_000 * DAY, None),
             (1_086 * DAY, None),
             (1_086 * DAY + 1, Some("it expires in 13 days")),
-            (1_100 * DAY - 1, Some("it expires in 0 days")),
-            (1_100 * DAY, Some("it expires in 0 days")),
+            (1_098 * DAY + 1, Some("it expires in 1 day")),
+            (1_100 * DAY - 1, Some("it expires in less than a day")),
+            (1_100 * DAY, Some("it expires in less than a day")),
+            (1_100 * DAY + 1, Some("it has expired, less than a day ago")),
             (1_102 * DAY + 1, Some("it has expired, 2 days ago")),
         ] {
             assert_eq!(term.told(now).as_deref(), told, "{now}");
