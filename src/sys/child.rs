@@ -33,7 +33,7 @@ pub fn own_program() -> PathBuf {
     if own.exists() {
         return own.to_owned();
     }
-    // Not by rustix: it looks for getauxval(3) among dynamic symbols, and a static program has none.
+    // Not by rustix: it looks for getauxval(3) among dynamic symbols; a static program has none.
     // SAFETY: it reads what the kernel has told this process.
     let told = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
     if told.is_null() {

@@ -947,8 +947,8 @@ fn programs_are_answered_in_json_and_words_of_no_use_are_refused() {
     }
 }
 
-/// What the process at the door may take for its own while nobody asks it anything, in KiB: with its
-/// part of a release's program 500.
+/// What the process at the door may take for its own while nobody asks it anything, in KiB: with
+/// its part of a release's program 500.
 const ATTENDANT_KIB_MAX: u64 = 350;
 
 #[test]
