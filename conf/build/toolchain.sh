@@ -6,6 +6,8 @@
 # these FLAGs. FOLDER/CC/musl-gcc compiles and links with it. And in FOLDER/rust, with no CC, a Rust
 # that builds its own standard library: packages that are unpacked there and not installed.
 set -eu
+# What `make` was given, such as ARCH=arm64, is not for musl's own Makefile.
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES ARCH
 
 folder=$1
 mkdir -p "$folder"
