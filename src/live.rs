@@ -56,7 +56,7 @@ impl LiveWorker {
     /// See [`Worker::end`]; who runs is asked of the kernel.
     #[inline(never)]
     pub fn end(&mut self) {
-        self.0.end(child::is_there);
+        self.0.end(child::is_running);
     }
 
     /// Turns until a control descriptor fires, which is true, or lines of the access log wait. None

@@ -169,9 +169,9 @@ impl Board {
         self.sum_of_others(RowCell::Sessions as usize)
     }
 
-    /// Whether another worker goes on, as far as it has said. `runs` tells whether there is a
-    /// process of that id. Of workers that say at the same moment that they are about to end, and
-    /// then ask, at least the last finds nobody.
+    /// Whether another worker goes on, as far as it has said. `runs` tells whether a process of
+    /// that id runs. Of workers that say at the same moment that they are about to end, and then
+    /// ask, at least the last finds nobody.
     #[must_use]
     pub(crate) fn is_anyone_staying(&self, runs: impl Fn(u32) -> bool) -> bool {
         let stays = |row: usize| {

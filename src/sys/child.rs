@@ -129,10 +129,16 @@ pub fn send(pid: u32, signal: Send) -> io::Result<()> {
     kill_process(pid, signal).map_err(not_found_if_gone)
 }
 
-/// Whether there is a process of that id.
+/// Whether a process of that id runs. One that has ended keeps its id until its parent has waited
+/// for it, which some never do.
 #[must_use]
-pub fn is_there(pid: u32) -> bool {
-    kernel_id(pid).is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
+pub fn is_running(pid: u32) -> bool {
+    match Handle::open(pid) {
+        Ok(process) => !process.wait_end(Some(Duration::ZERO)).unwrap_or(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        // No descriptor is left, or Linux is older than 5.3: whether the id is in use.
+        Err(_) => kernel_id(pid).is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH)),
+    }
 }
 
 /// Any process, held by a descriptor: that stays its own when the id goes to another one
@@ -291,6 +297,23 @@ mod tests {
                 .expect("open")
                 .contains(FdFlags::CLOEXEC)
         );
+    }
+
+    #[test]
+    fn who_has_ended_and_is_not_waited_for_does_not_run() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let pid = child.id();
+        assert!(is_running(pid));
+        drop(child.stdin.take());
+        let process = Handle::open(pid).expect("nobody has waited for it");
+        assert!(process.wait_end(None).expect("it can be waited for"));
+        assert!(!is_running(pid), "its id is all that is left");
+        child.wait().expect("it has ended");
+        assert!(!is_running(pid), "not even that");
+        assert!(is_running(std::process::id()));
     }
 
     #[test]

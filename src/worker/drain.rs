@@ -66,7 +66,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// Ends gracefully where nobody says how: leaves its sockets to workers that hold the same and
-    /// go on, or else serves what is queued. `runs` tells whether there is a process of that id.
+    /// go on, or else serves what is queued. `runs` tells whether a process of that id runs.
     pub fn end(&mut self, runs: impl Fn(u32) -> bool) {
         self.shared.board.set_leaves();
         if self.shared.board.is_anyone_staying(runs) {

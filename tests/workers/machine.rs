@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::fs;
 use std::ops::{Deref, DerefMut};
 
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, getpid, kill_process, set_child_subreaper};
 
 use crate::harness::{Config, Launch, Signal, Weir, eventually};
 
@@ -23,6 +23,9 @@ pub(crate) struct Machine(Weir);
 impl Machine {
     /// Starts so many workers and waits until all serve.
     pub(crate) fn start(config: impl Display, workers: usize) -> Self {
+        // Who loses its supervisor comes to the test, which waits for nobody: the ids of those that
+        // end stay in use, as under a parent that is slow.
+        set_child_subreaper(Some(getpid())).expect("Linux has it");
         // It starts itself again, perhaps as another user.
         let launch = Launch::new(config).open_to_all().argument("--workers");
         Self(launch.argument(workers.to_string()).start())
