@@ -7,6 +7,8 @@ WEIR  ?= $(if $(SOURCES),target/release/weir,./weir)
 PREFIX ?= /usr/local
 # Seeds of the simulation in `make test`; `make sim SEED=7` replays one, `make sim SEEDS=10000` runs more.
 SEEDS ?= 500
+# Tests at a time: half of them wait rather than compute.
+TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 # A line for each test that could not be run here. ALLOW_SKIPS=0 makes that an error, as CI does.
 SKIPPED := $(CURDIR)/target/skipped.txt
 # What the stripped binary may take of the flash of a small gateway, with TLS and without.
@@ -58,7 +60,8 @@ test-setup:         ## install what the tests need and is missing (Debian packag
 
 test: test-setup    ## install what the tests need, then run them all
 	@mkdir -p target && : > $(SKIPPED)
-	WEIR_SIM_SEEDS=$(SEEDS) WEIR_SKIPPED=$(SKIPPED) $(CARGO) test --profile fast
+	WEIR_SIM_SEEDS=$(SEEDS) WEIR_SKIPPED=$(SKIPPED) RUST_TEST_THREADS=$(TEST_THREADS) \
+	    $(CARGO) test --profile fast
 	@sh tests/skipped.sh $(SKIPPED)
 
 test-real: build    ## try weir on real servers, scanners, a CA, Prometheus (takes minutes): ALLOW_SKIPS=1

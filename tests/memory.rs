@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -184,8 +185,11 @@ fn read_all(readers: Vec<TcpStream>, bytes: usize) -> Vec<thread::JoinHandle<()>
     readers.into_iter().map(read).collect()
 }
 
-/// The shell's `first` limits weir.
+/// The shell's `first` limits weir. One crowd at a time: several would want more descriptors than
+/// this process may have.
 fn crowds_are_served(more: &str, first: &str, files: &Files) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     raise_descriptor_limit();
     let origin = origin(files.bytes);
     // A slow machine may take longer than who sends slowly usually has. The log, which is shown

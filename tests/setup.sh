@@ -1,14 +1,15 @@
 #!/bin/sh
 # Installs what the tests and the gate use and is missing: Chromium with its driver, curl, HAProxy,
-# mandoc, nginx with its module for streams, openssl, promtool, python3 with its websockets and its
-# reader of metrics, systemd's check of units, tmux, valgrind and wrk from Debian. Tests that need one
-# of them are skipped, counted and named where it is absent.
+# iproute2, mandoc, nginx with its module for streams, openssl, promtool, python3 with its websockets
+# and its reader of metrics, systemd's check of units, tmux, valgrind and wrk from Debian. Tests that
+# need one of them are skipped, counted and named where it is absent; those that need `ss` of iproute2
+# fail and say so.
 set -eu
 
 missing=""
 for pair in chromium:chromium chromedriver:chromium-driver curl:curl haproxy:haproxy mandoc:mandoc \
-    nginx:nginx openssl:openssl promtool:prometheus python3:python3 systemd-analyze:systemd tmux:tmux \
-    valgrind:valgrind wrk:wrk; do
+    nginx:nginx openssl:openssl promtool:prometheus python3:python3 ss:iproute2 \
+    systemd-analyze:systemd tmux:tmux valgrind:valgrind wrk:wrk; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 # A module of nginx has no command of its own.

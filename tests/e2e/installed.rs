@@ -151,9 +151,7 @@ fn a_rotation_has_each_process_open_its_log_anew() {
     ] {
         fs::write(scratch.file(name), content).expect("written");
     }
-    let refused = scratch.file("weir");
-    fs::write(&refused, "#!/bin/sh\necho \"$@\"; exit 1\n").expect("written");
-    fs::set_permissions(&refused, fs::Permissions::from_mode(0o755)).expect("executable");
+    let refused = scratch.script("weir", "echo \"$@\"; exit 1");
     let script = script
         .replace("/usr/local/sbin/weir", &refused.display().to_string())
         .replace("/run/weir/", &format!("{}/", scratch.file("").display()));

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::ops::{Deref, DerefMut};
+use std::process::Command;
 
 use rustix::process::{Pid, getpid, kill_process, set_child_subreaper};
 
@@ -177,21 +178,17 @@ fn memory_kib(pid: u32, kind: &str) -> u64 {
 
 /// Connections to each of these ports that the kernel holds open on the side that has it.
 pub(crate) fn established<const N: usize>(ports: [u16; N]) -> [usize; N] {
-    let rows = tcp_rows();
-    let count = |port| {
-        let is_it = |row: &&TcpRow| row.local == port && row.is_established;
-        rows.iter().filter(is_it).count()
-    };
-    ports.map(count)
+    ports.map(|port| {
+        let rows = tcp_rows(port);
+        rows.iter().filter(|row| row.is_established).count()
+    })
 }
 
 /// How many listening sockets of that port a process waits for (proc_pid_fdinfo(5)).
 pub(crate) fn watched_listeners(pid: u32, port: u16) -> usize {
-    let rows = tcp_rows();
-    let listening = rows
-        .iter()
-        .filter(|row| row.local == port && row.remote == 0);
-    let links: Vec<String> = listening.map(|row| row.link()).collect();
+    let rows = tcp_rows(port);
+    let listening = rows.iter().filter(|row| row.remote == 0);
+    let links: Vec<String> = listening.filter_map(TcpRow::link).collect();
     let folder = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it runs");
     let infos = folder.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
     let watched = |info: String| {
@@ -208,11 +205,8 @@ pub(crate) fn watched_listeners(pid: u32, port: u16) -> usize {
 
 /// Which of these processes has the connection from one port to another.
 pub(crate) fn owner(local: u16, remote: u16, among: &[u32]) -> Option<u32> {
-    let rows = tcp_rows();
-    let row = rows
-        .iter()
-        .find(|it| (it.local, it.remote) == (local, remote))?;
-    let link = row.link();
+    let rows = tcp_rows(local);
+    let link = rows.iter().find(|it| it.remote == remote)?.link()?;
     let has_it = |pid: &u32| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
             .into_iter()
@@ -223,34 +217,43 @@ pub(crate) fn owner(local: u16, remote: u16, among: &[u32]) -> Option<u32> {
     among.iter().copied().find(has_it)
 }
 
-/// A line of /proc/net/tcp.
+/// A socket, as ss(8) tells.
 struct TcpRow {
-    local: u16,
     remote: u16,
     is_established: bool,
-    inode: String,
+    /// None of what waits in a queue and has no descriptor.
+    inode: Option<String>,
 }
 
 impl TcpRow {
     /// As the kernel names it among the descriptors of a process.
-    fn link(&self) -> String {
-        format!("socket:[{}]", self.inode)
+    fn link(&self) -> Option<String> {
+        let inode = self.inode.as_ref()?;
+        Some(format!("socket:[{inode}]"))
     }
 }
 
-fn tcp_rows() -> Vec<TcpRow> {
-    let text = fs::read_to_string("/proc/net/tcp").expect("the kernel lists them");
-    let port = |address: &str| u16::from_str_radix(address.split_once(':')?.1, 16).ok();
+/// Those that have this port, without connections that have ended: of these there may be tens of
+/// thousands, which take seconds to read from /proc/net/tcp.
+fn tcp_rows(local: u16) -> Vec<TcpRow> {
+    let mut ss = Command::new("ss");
+    ss.args(["-Htane4", "exclude", "time-wait"]);
+    let output = ss.arg(format!("sport = :{local}")).output();
+    let output = output.expect("`ss` is there, of iproute2");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
     let row = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
+        let (_, remote) = words.get(4)?.rsplit_once(':')?;
+        let mut inodes = words.iter().filter_map(|word| word.strip_prefix("ino:"));
         Some(TcpRow {
-            local: port(words.get(1)?)?,
-            remote: port(words.get(2)?)?,
-            is_established: *words.get(3)? == "01",
-            inode: (*words.get(9)?).to_owned(),
+            // A star for none.
+            remote: remote.parse().unwrap_or(0),
+            is_established: words[0] == "ESTAB",
+            inode: inodes.next().map(str::to_owned),
         })
     };
-    text.lines().skip(1).filter_map(row).collect()
+    text.lines().filter_map(row).collect()
 }
 
 /// A field of /proc/pid/status.

@@ -404,8 +404,7 @@ fn the_pid_file_is_whose_lock_it_is_whatever_it_says() {
     assert_eq!(ordered.machine.pid(), pid);
     // The program that has taken over holds it as well.
     let scratch = Scratch::new();
-    let program = scratch.file("balancer");
-    std::fs::copy(crate::harness::process::binary(), &program).expect("it can be copied");
+    let program = scratch.program("balancer", crate::harness::process::binary());
     let second = Launch::new(config().backend(a.address())).program(&program);
     let mut second = second.argument("-p").argument(&ordered.pid_file).spawn();
     assert_eq!(second.wait_exit(), Some(4));
@@ -433,8 +432,7 @@ fn a_pid_file_that_nobody_holds_names_nobody() {
 #[test]
 fn the_file_of_a_weir_under_another_name_is_not_taken() {
     let (a, scratch) = (Named::new("A"), Scratch::new());
-    let program = scratch.file("balancer");
-    std::fs::copy(crate::harness::process::binary(), &program).expect("it can be copied");
+    let program = scratch.program("balancer", crate::harness::process::binary());
     let pid_file = scratch.file("weir.pid");
     let launch = || {
         let launch = Launch::new(config().backend(a.address())).program(&program);

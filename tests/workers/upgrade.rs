@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -93,17 +92,12 @@ fn a_bad_file_stops_an_upgrade_before_anything_changes() {
 
 /// A copy of the binary that a test may replace.
 fn copy(scratch: &Scratch) -> PathBuf {
-    let path = scratch.file("weir");
-    fs::copy(binary(), &path).expect("it can be copied");
-    path
+    scratch.program("weir", binary())
 }
 
 /// Puts something else in the place of a program that runs.
-fn replace(path: &Path, script: &str) {
-    let fresh = path.with_extension("new");
-    fs::write(&fresh, script).expect("written");
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).expect("ours");
-    fs::rename(&fresh, path).expect("renamed");
+fn replace(scratch: &Scratch, path: &Path, script: &str) {
+    fs::rename(scratch.script("new", script), path).expect("renamed");
 }
 
 #[test]
@@ -117,7 +111,7 @@ fn a_binary_that_does_not_run_changes_nothing() {
     let before = machine.children();
     // Not even one that finds everything good.
     for status in [1, 0] {
-        replace(&path, &format!("#!/bin/sh\nexit {status}\n"));
+        replace(&scratch, &path, &format!("exit {status}"));
         let mark = machine.log.mark();
         machine.signal(Signal::USR2);
         machine.log.wait_since(mark, &[FAILED, "does not accept"]);
@@ -205,11 +199,10 @@ impl Program {
     /// The one that takes its place runs a line of the shell first, and cannot write a file, not
     /// even one in memory, as workers need.
     fn replace_by_one_without_files(&self, first: &str) {
-        let real = self.scratch.file("real");
-        fs::copy(binary(), &real).expect("it can be copied");
+        let real = self.scratch.program("real", binary());
         let limited = "trap '' XFSZ; ulimit -S -f 0";
-        let script = format!("{first}\n{limited}; exec {} \"$@\"\n", real.display());
-        replace(&self.path, &format!("#!/bin/sh\n{script}"));
+        let script = format!("{first}\n{limited}; exec {} \"$@\"", real.display());
+        replace(&self.scratch, &self.path, &script);
     }
 }
 

@@ -3,8 +3,8 @@
 //! A port found by binding to 0 and closing again may be given to the next test that asks. Here
 //! a bound socket that never listens keeps it for as long as the test wants.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -185,12 +185,18 @@ pub(crate) fn listens(port: u16) -> bool {
     const STATE_LISTEN: &str = "0A";
     let suffix = format!(":{port:04X}");
     ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
-        let text = std::fs::read_to_string(table).unwrap_or_default();
-        text.lines().any(|line| {
+        let Ok(table) = File::open(table) else {
+            return false;
+        };
+        let lines = BufReader::new(table).lines().skip(1);
+        let rows = lines.map_while(|line| {
+            let line = line.ok()?;
             let mut fields = line.split_whitespace().skip(1);
-            let is_local = fields.next().is_some_and(|local| local.ends_with(&suffix));
-            is_local && fields.nth(1) == Some(STATE_LISTEN)
-        })
+            let local = fields.next()?.to_owned();
+            // They come first, before connections, which may be very many.
+            (fields.nth(1) == Some(STATE_LISTEN)).then_some(local)
+        });
+        rows.into_iter().any(|local| local.ends_with(&suffix))
     })
 }
 

@@ -177,12 +177,10 @@ impl Launch {
         let file = self.existing.clone().unwrap_or_else(own);
         let program = if self.is_open_to_all {
             let open = scratch.file("weir");
-            // A link where that can be: a file that was just written may not be run at once, when
-            // another thread forks meanwhile.
-            fs::hard_link(&self.program, &open)
-                .or_else(|_| fs::copy(&self.program, &open).map(drop))
-                .expect("there is room");
-            open.into_os_string()
+            match fs::hard_link(&self.program, &open) {
+                Ok(()) => open.into_os_string(),
+                Err(_) => scratch.program("weir", &self.program).into_os_string(),
+            }
         } else {
             self.program
         };

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A fresh directory, removed when dropped.
@@ -31,6 +32,26 @@ impl Scratch {
         let path = self.file(name);
         fs::write(&path, text).expect("the scratch directory is writable");
         path
+    }
+
+    /// Copies a program, which may be run at once. Another process does it: what this one has open
+    /// to write, a child that another thread forks has open for a moment longer, and the kernel runs
+    /// no such file (execve(2), ETXTBSY).
+    #[allow(dead_code, reason = "for tests that run copies")]
+    pub(crate) fn program(&self, name: &str, from: impl AsRef<Path>) -> PathBuf {
+        let path = self.file(name);
+        let mut install = Command::new("install");
+        install.args(["-m", "755"]).arg(from.as_ref()).arg(&path);
+        let status = install.status().expect("coreutils are there");
+        assert!(status.success(), "it can be copied");
+        path
+    }
+
+    /// Writes a script for the shell, which may be run at once.
+    #[allow(dead_code, reason = "for tests that run scripts")]
+    pub(crate) fn script(&self, name: &str, lines: &str) -> PathBuf {
+        let text = self.write(&format!("{name}.text"), format!("#!/bin/sh\n{lines}\n"));
+        self.program(name, text)
     }
 }
 
