@@ -261,12 +261,12 @@ pub fn parse(arguments: &[String], is_verb: fn(&str) -> bool) -> Result<Command,
             _ => {}
         }
     }
+    if let Some(words) = empty_argument(arguments) {
+        return Err(hint(words));
+    }
     let matches = options()
         .parse(arguments)
         .map_err(|fail| hint(fail.to_string()))?;
-    if let Some(words) = empty_argument(&matches, &["c", "p", "s", "cpu", "workers"]) {
-        return Err(hint(words));
-    }
     if matches.opt_present("h") {
         let text = matches
             .free
@@ -339,16 +339,18 @@ pub fn parse(arguments: &[String], is_verb: fn(&str) -> bool) -> Result<Command,
     })
 }
 
-/// What is wrong where one of these options, or a word besides, is there and says nothing, as a
-/// variable of a script that is not set.
-pub(crate) fn empty_argument(matches: &getopts::Matches, options: &[&str]) -> Option<String> {
-    let is_empty = |name: &&&str| matches.opt_str(name).is_some_and(|it| it.is_empty());
-    if let Some(name) = options.iter().find(is_empty) {
-        let dashes = if name.len() == 1 { "-" } else { "--" };
-        return Some(format!("the argument of `{dashes}{name}` is empty"));
-    }
-    let is_said = matches.free.iter().any(String::is_empty);
-    is_said.then(|| "an argument is empty".to_owned())
+/// What is wrong where a word is there and says nothing, as a variable of a script that is not set.
+pub(crate) fn empty_argument(words: &[String]) -> Option<String> {
+    let is_open = |word: &String| word.starts_with("--") && word.ends_with('=');
+    let at = words.iter().position(|it| it.is_empty() || is_open(it))?;
+    let named = match words[at].is_empty() {
+        true => words[..at].last(),
+        false => Some(&words[at]),
+    };
+    Some(named.map_or_else(
+        || "the first argument is empty".to_owned(),
+        |word| format!("what follows `{word}` is empty"),
+    ))
 }
 
 /// What is said of a key of the configuration, or one to begin with.
@@ -503,17 +505,17 @@ mod tests {
     #[test]
     fn an_argument_that_is_empty_is_told_of() {
         for (words, named) in [
-            (&["-p", ""][..], "the argument of `-p` is empty"),
-            (&["-t", "-c", ""], "the argument of `-c` is empty"),
-            (&["-s", "", "-p", "x"], "the argument of `-s` is empty"),
+            (&["-p", ""][..], "what follows `-p` is empty"),
+            (&["-t", "-c", ""], "what follows `-c` is empty"),
+            (&["-s", "", "-p", "x"], "what follows `-s` is empty"),
             (
                 &["-s", "reload", "--pid-file="],
-                "the argument of `-p` is empty",
+                "what follows `--pid-file=` is empty",
             ),
-            (&["--cpu", ""], "the argument of `--cpu` is empty"),
-            (&["--workers="], "the argument of `--workers` is empty"),
-            (&["--help", ""], "an argument is empty"),
-            (&[""], "an argument is empty"),
+            (&["--cpu", ""], "what follows `--cpu` is empty"),
+            (&["--workers="], "what follows `--workers=` is empty"),
+            (&["--help", ""], "what follows `--help` is empty"),
+            (&["", "-t"], "the first argument is empty"),
         ] {
             let words: Vec<String> = words.iter().map(|it| (*it).to_owned()).collect();
             let message = parse(&words, |_| false).expect_err("it is refused");

@@ -1,6 +1,6 @@
 //! From seconds since 1970 to a date and a time of day in UTC, in the proleptic Gregorian calendar.
 
-const SECONDS_PER_DAY: u64 = 86_400;
+pub(crate) const SECONDS_PER_DAY: u64 = 86_400;
 /// From 0000-03-01 to 1970-01-01.
 const DAYS_BEFORE_UNIX: u64 = 719_468;
 const DAYS_PER_400_YEARS: u64 = 146_097;

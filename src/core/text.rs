@@ -3,10 +3,22 @@
 use std::fmt::{self, Write as _};
 use std::net::Ipv4Addr;
 
+use crate::core::calendar::SECONDS_PER_DAY;
+
 /// What a noun of English ends in, for one or another number of what it names.
 #[must_use]
 pub const fn plural(is_one: bool) -> &'static str {
     if is_one { "" } else { "s" }
+}
+
+/// So many seconds in whole days, in words.
+#[must_use]
+pub fn whole_days(s: u64) -> String {
+    match s / SECONDS_PER_DAY {
+        0 => "less than a day".to_owned(),
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    }
 }
 
 /// Appends what `format_args!` describes.

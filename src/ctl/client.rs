@@ -88,7 +88,7 @@ fn connect_within(socket: &Path, limit: Duration) -> Result<UnixStream, Failure>
             let who = "root, the user that weir runs as and its group may ask";
             Failure::Broken(format!("{shown}: {error}; {who}"))
         } else if is(&[io::ErrorKind::WouldBlock]) {
-            deaf(socket)
+            deaf(socket, limit)
         } else {
             Failure::Broken(format!("{shown}: {error}"))
         }
@@ -99,17 +99,17 @@ fn connect_within(socket: &Path, limit: Duration) -> Result<UnixStream, Failure>
 pub(super) fn knock(socket: &Path, limit: Duration) -> Result<(), Failure> {
     let stream = connect_within(socket, limit)?;
     match ask_within(stream, Method::Get, "/ready", limit) {
-        Err(Failure::Late) => Err(deaf(socket)),
+        Err(Failure::Late) => Err(deaf(socket, limit)),
         // What else may be wrong the request itself comes upon.
         Ok(_) | Err(Failure::NotRunning(_) | Failure::Broken(_)) => Ok(()),
     }
 }
 
-fn deaf(socket: &Path) -> Failure {
+fn deaf(socket: &Path, limit: Duration) -> Failure {
     let shown = socket.display();
     Failure::Broken(format!(
         "{shown}: nobody has answered there for {} s; who serves it starts, is stopped, or hangs",
-        SERVED_MAX.as_secs()
+        limit.as_secs()
     ))
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 
-use crate::core::text::plural;
+use crate::core::text::{plural, whole_days};
 use crate::ctl::report::{BackendReport, Report, RouteReport, SessionsReport};
 use crate::sys::terminal;
 
@@ -233,12 +233,8 @@ pub(super) fn listeners(report: &Report) -> String {
         let now_s = i64::try_from(report.now_unix_ms / 1000).unwrap_or(i64::MAX);
         let days = |at: i64| {
             let left_s = at.saturating_sub(now_s);
-            match left_s / 86_400 {
-                _ if left_s <= 0 => "expired".to_owned(),
-                0 => "< 1 day".to_owned(),
-                1 => "1 day".to_owned(),
-                days => format!("{days} days"),
-            }
+            let left_s = u64::try_from(left_s).ok().filter(|it| *it > 0);
+            left_s.map_or_else(|| "expired".to_owned(), whole_days)
         };
         table.row(vec![
             listener.name.clone(),

@@ -189,11 +189,6 @@ fn options() -> Options {
     options
 }
 
-/// Options that have an argument.
-const WITH_ARGUMENT: &[&str] = &[
-    "socket", "p", "c", "last", "wait", "id", "weight", "listener", "backend", "max",
-];
-
 fn usage() -> String {
     let mut text =
         "weir ctl asks a weir that runs.\n\nUsage: weir ctl [options] VERB\n\n".to_owned();
@@ -222,7 +217,7 @@ pub fn run(words: &[String]) -> Outcome {
     if matches.opt_present("h") {
         return Outcome::done(usage());
     }
-    if let Some(words) = empty_argument(&matches, WITH_ARGUMENT) {
+    if let Some(words) = empty_argument(words) {
         return hint(words);
     }
     let Some((verb, arguments)) = matches.free.split_first() else {

@@ -129,6 +129,7 @@ impl<N: Net> Worker<N> {
             refused_log: RateLimit::new(LOG_PERIOD_MS),
             tls_log: RateLimit::new(LOG_PERIOD_MS),
             start_log: RateLimit::new(LOG_PERIOD_MS),
+            response_log: RateLimit::new(LOG_PERIOD_MS),
         }
     }
 

@@ -127,6 +127,21 @@ impl<N: Net> Shared<N> {
         }
     }
 
+    /// A backend has sent what is no response, or breaks one off: logged at most once a second and
+    /// upstream, as each request may meet the same.
+    #[cold]
+    pub(crate) fn log_bad_response(&mut self, backend: Option<BackendId>, reason: &str) {
+        let Some(backend) = backend else {
+            return warn!("bad response of backend: {reason}");
+        };
+        let entry = self.upstreams.entry(backend);
+        let (label, upstream) = (entry.label.clone(), entry.upstream);
+        let upstream = &mut self.upstreams[upstream];
+        if let Some(suppressed) = upstream.response_log.allow(self.timers.now) {
+            warn!("bad response of {label}: {reason}{}", more(suppressed));
+        }
+    }
+
     /// A client said who it is not as it has to, or may not be here: logged at most once a second
     /// and listener.
     #[cold]

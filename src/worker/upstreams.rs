@@ -35,6 +35,7 @@ pub(crate) struct Upstream {
     pub(crate) refused_log: RateLimit,
     pub(crate) tls_log: RateLimit,
     pub(crate) start_log: RateLimit,
+    pub(crate) response_log: RateLimit,
     pub(crate) column: UpstreamColumn,
     /// Whether a member has a limit of its own.
     pub(crate) has_limits: bool,

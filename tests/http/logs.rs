@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::Instant;
 
 use crate::client::Client;
 use crate::config::Config;
@@ -468,6 +469,26 @@ fn a_bad_response_says_which_rule_which_backend_broke() {
         let backend = backend.to_string();
         assert_eq!(line["backend"].as_str(), Some(backend.as_str()), "{target}");
     }
+}
+
+#[test]
+fn bad_responses_are_a_line_in_a_second_and_upstream_however_many_they_are() {
+    let web = Web::new(|_| Answer::Close(b"SSH-2.0-x\r\n".to_vec()));
+    let weir = Weir::start(Config::pool([web.address()]).with("passive: {failures: 0}"));
+    let begin = Instant::now();
+    let mut client = Client::new(&weir);
+    for _ in 0..100 {
+        assert_eq!(client.get("/").status(), 502);
+    }
+    let bad = ["bad response of", "malformed start line"];
+    weir.log.wait(&bad);
+    // The first one, and one for each second that has begun since.
+    let seconds = usize::try_from(begin.elapsed().as_secs()).expect("few");
+    assert!(
+        weir.log.count(&bad) <= 2 + seconds,
+        "{}",
+        weir.log.count(&bad)
+    );
 }
 
 #[test]

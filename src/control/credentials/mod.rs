@@ -31,6 +31,7 @@ use crate::config::model::Config;
 use crate::config::problem::{Position, Problem};
 use crate::control::credentials::certificates::Reader;
 use crate::control::credentials::files::Seen;
+use crate::core::text::whole_days;
 use crate::sys::{privileges, process};
 use crate::tls;
 use crate::tls::fault::{ABSENT, PemFault};
@@ -201,25 +202,20 @@ impl Term {
         let Self { what, .. } = self;
         let left_s = self.not_after_unix_s.saturating_sub(now_unix_s);
         if now_unix_s < self.not_before_unix_s {
-            let wait = days(self.not_before_unix_s - now_unix_s);
+            let wait = whole_days(self.not_before_unix_s.abs_diff(now_unix_s));
             return Some(format!("{what} is not valid yet, for another {wait}"));
         }
         match left_s {
-            ..0 => Some(format!("{what} has expired, {} ago", days(-left_s))),
-            _ if left_s / SECONDS_PER_DAY < WARNING_DAYS => {
-                Some(format!("{what} expires in {}", days(left_s)))
-            }
+            ..0 => Some(format!(
+                "{what} has expired, {} ago",
+                whole_days(left_s.unsigned_abs())
+            )),
+            _ if left_s / SECONDS_PER_DAY < WARNING_DAYS => Some(format!(
+                "{what} expires in {}",
+                whole_days(left_s.unsigned_abs())
+            )),
             _ => None,
         }
-    }
-}
-
-/// So many whole days, in words.
-fn days(s: i64) -> String {
-    match s / SECONDS_PER_DAY {
-        0 => "less than a day".to_owned(),
-        1 => "1 day".to_owned(),
-        days => format!("{days} days"),
     }
 }
 

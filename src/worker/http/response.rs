@@ -7,6 +7,7 @@ use crate::board::{BackendCell, CodeClass, ListenerCell, Span};
 use crate::config::model;
 use crate::core::access_log::StickyUse;
 use crate::core::account::{NoMemory, Purpose};
+use crate::core::backend::BackendId;
 use crate::core::fault::Fault;
 use crate::core::finding::Reason;
 use crate::core::http::body::LAST_CHUNK;
@@ -371,10 +372,7 @@ impl<N: Net> Parts<'_, N> {
                     }
                 }
                 Err(error) => {
-                    log::warn!(
-                        "bad response of {}: {error}",
-                        backend_label(exchange, &shared.upstreams)
-                    );
+                    shared.log_bad_response(backend_of(exchange), &error.to_string());
                     return Break(exchange.state.on_bad_response(error));
                 }
             }
@@ -395,11 +393,7 @@ impl<N: Net> Parts<'_, N> {
         let may_go_on = self.may_go_on(&exchange.site, &shared.listeners);
         let verdict = exchange.state.on_head(&facts, protocols, may_go_on);
         let verdict = or_end(verdict.inspect_err(|end| {
-            log::warn!(
-                "bad response of {}: {}",
-                backend_label(exchange, &shared.upstreams),
-                end.reason().unwrap_or_default()
-            );
+            shared.log_bad_response(backend_of(exchange), end.reason().unwrap_or_default());
         }))?;
         if let ResponseKind::Interim | ResponseKind::Dropped = verdict {
             exchange.sent_at = shared.timers.moment;
@@ -465,11 +459,7 @@ impl<N: Net> Parts<'_, N> {
         let Relayed { direct, .. } = match exchange.state.on_response_body(bytes, out) {
             Ok(relayed) => relayed,
             Err(end) => {
-                log::warn!(
-                    "bad response of {}: {}",
-                    backend_label(exchange, &shared.upstreams),
-                    end.reason().unwrap_or_default()
-                );
+                shared.log_bad_response(backend_of(exchange), end.reason().unwrap_or_default());
                 // What is whole up to here still goes out; the end will be missing.
                 let _ = self.send(shared, out, &[]);
                 return Break(end);
@@ -661,10 +651,7 @@ fn count_received<N: Net>(exchange: &ActiveExchange, shared: &Shared<N>, count: 
     }
 }
 
-fn backend_label<'a>(exchange: &ActiveExchange, upstreams: &'a UpstreamTable) -> &'a str {
-    exchange
-        .attempt
-        .lease
-        .as_ref()
-        .map_or("backend", |lease| &upstreams.entry(lease.backend).label)
+fn backend_of(exchange: &ActiveExchange) -> Option<BackendId> {
+    let lease = exchange.attempt.lease.as_ref();
+    lease.map(|lease| lease.backend)
 }

@@ -35,8 +35,8 @@ impl Scratch {
     }
 
     /// Copies a program, which may be run at once. Another process does it: what this one has open
-    /// to write, a child that another thread forks has open for a moment longer, and the kernel runs
-    /// no such file (execve(2), ETXTBSY).
+    /// to write is open in a child that another thread forks, for a moment longer, and the kernel
+    /// does not run such a file (execve(2), ETXTBSY).
     #[allow(dead_code, reason = "for tests that run copies")]
     pub(crate) fn program(&self, name: &str, from: impl AsRef<Path>) -> PathBuf {
         let path = self.file(name);
