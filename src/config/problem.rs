@@ -1,6 +1,6 @@
 //! What is wrong with a configuration file, and where.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::core::sort::sorted;
 
@@ -48,7 +48,15 @@ impl fmt::Display for Problem {
             write!(f, "{}:{}:", at.line, at.column)?;
         }
         let kind = if self.warning { " warning:" } else { "" };
-        write!(f, "{kind} {}", self.message)
+        write!(f, "{kind} ")?;
+        // A value that it quotes may have any letter, and a problem is one line.
+        for letter in self.message.chars() {
+            match letter.is_control() && letter != '\t' {
+                true => write!(f, "{}", letter.escape_default())?,
+                false => f.write_char(letter)?,
+            }
+        }
+        Ok(())
     }
 }
 

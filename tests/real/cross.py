@@ -6,6 +6,7 @@ Each is run by qemu-user, as MACHINE/release/weir says, or as it is where this m
 also where there is nothing else. Programs without TLS are tried without it. Exits with 1 if one fails.
 """
 
+import contextlib
 import http.server
 import os
 import platform
@@ -113,6 +114,23 @@ upstreams:
 """
 
 
+@contextlib.contextmanager
+def running(words, log, ready):
+    """A weir that has said so, and ends well once it is told to; what it said, where something fails."""
+    with log.open("w") as stderr:
+        weir = subprocess.Popen(words, stderr=stderr)
+    try:
+        eventually("it comes up", lambda: ready in log.read_text() or weir.poll() is not None)
+        yield weir
+        if (status := weir.wait(PATIENCE_S)) != 0:
+            raise AssertionError(f"it ends with {status}")
+    except (AssertionError, OSError) as error:
+        raise AssertionError(f"{error}\n{log.read_text()}") from error
+    finally:
+        weir.kill()
+        weir.wait()
+
+
 def trial(program, folder, backend):
     run = command(program)
     version = subprocess.run([*run, "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -126,11 +144,7 @@ def trial(program, folder, backend):
         expect(checked.stderr, "without TLS", "a configuration is not taken")
     write = lambda body: file.write_text(configuration(folder, ports, backend, has_tls, body))
     write("first")
-    log = folder / "log"
-    with log.open("w") as stderr:
-        weir = subprocess.Popen([*run, "-c", str(file), "-p", str(folder / "pid")], stderr=stderr)
-    try:
-        eventually("weir listens", lambda: "listening" in log.read_text() or weir.poll() is not None)
+    with running([*run, "-c", str(file), "-p", str(folder / "pid")], folder / "log", "listening") as weir:
         expect(ask(ports[0]), "backend", "serving")
         if has_tls:
             tls = ssl.create_default_context(cafile=str(folder / "site.pem"))
@@ -146,13 +160,6 @@ def trial(program, folder, backend):
         weir.send_signal(signal.SIGTERM)
         client.join(PATIENCE_S)
         expect(slow[0] if slow else "", "backend", "draining")
-        if (status := weir.wait(PATIENCE_S)) != 0:
-            raise AssertionError(f"it ends with {status}")
-    except (AssertionError, OSError) as error:
-        raise AssertionError(f"{error}\n{log.read_text()}") from error
-    finally:
-        weir.kill()
-        weir.wait()
     told = version.strip() + (", serves, TLS" if has_tls else ", without TLS, serves")
     if len(run) == 1 and os.geteuid() == 0:
         alone(program, folder / "root")
@@ -170,20 +177,9 @@ workers: 2
 listeners:
   - {{name: plain, listen: 127.0.0.1:{port}, routes: [{{respond: {{body: alone}}}}]}}
 """)
-    log = root / "log"
-    with log.open("w") as stderr:
-        weir = subprocess.Popen(["chroot", root, "/weir", "-c", "/weir.yaml"], stderr=stderr)
-    try:
-        eventually("it comes up", lambda: "2 workers" in log.read_text() or weir.poll() is not None)
+    with running(["chroot", root, "/weir", "-c", "/weir.yaml"], root / "log", "2 workers") as weir:
         expect(ask(port), "alone", "serving")
         weir.send_signal(signal.SIGTERM)
-        if (status := weir.wait(PATIENCE_S)) != 0:
-            raise AssertionError(f"it ends with {status}")
-    except (AssertionError, OSError) as error:
-        raise AssertionError(f"alone: {error}\n{log.read_text()}") from error
-    finally:
-        weir.kill()
-        weir.wait()
 
 
 def main():
