@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 # Seeds of the simulation in `make test`; `make sim SEED=7` replays one, `make sim SEEDS=10000` runs more.
 SEEDS ?= 500
 # Tests at a time: half of them wait rather than compute.
-TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+TEST_THREADS ?= $(or $(RUST_TEST_THREADS),$(shell echo $$((2 * $$(nproc)))))
 # A line for each test that could not be run here. ALLOW_SKIPS=0 makes that an error, as CI does.
 SKIPPED := $(CURDIR)/target/skipped.txt
 # What the stripped binary may take of the flash of a small gateway, with TLS and without.

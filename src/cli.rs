@@ -261,12 +261,12 @@ pub fn parse(arguments: &[String], is_verb: fn(&str) -> bool) -> Result<Command,
             _ => {}
         }
     }
-    if let Some(words) = empty_argument(arguments) {
-        return Err(hint(words));
-    }
     let matches = options()
         .parse(arguments)
         .map_err(|fail| hint(fail.to_string()))?;
+    if let Some(words) = empty_argument(arguments) {
+        return Err(hint(words));
+    }
     if matches.opt_present("h") {
         let text = matches
             .free
@@ -341,8 +341,13 @@ pub fn parse(arguments: &[String], is_verb: fn(&str) -> bool) -> Result<Command,
 
 /// What is wrong where a word is there and says nothing, as a variable of a script that is not set.
 pub(crate) fn empty_argument(words: &[String]) -> Option<String> {
-    let is_open = |word: &String| word.starts_with("--") && word.ends_with('=');
-    let at = words.iter().position(|it| it.is_empty() || is_open(it))?;
+    let ends_options = words.iter().position(|it| it == "--");
+    let is_open = |at: usize| {
+        let word = &words[at];
+        let is_option = word.starts_with("--") && ends_options.is_none_or(|end| at < end);
+        is_option && word.find('=') == Some(word.len() - 1)
+    };
+    let at = (0..words.len()).find(|&at| words[at].is_empty() || is_open(at))?;
     let named = match words[at].is_empty() {
         true => words[..at].last(),
         false => Some(&words[at]),
@@ -516,6 +521,8 @@ mod tests {
             (&["--workers="], "what follows `--workers=` is empty"),
             (&["--help", ""], "what follows `--help` is empty"),
             (&["", "-t"], "the first argument is empty"),
+            (&["--quiet="], "does not take an argument"),
+            (&["--", "--workers="], "unexpected argument `--workers=`"),
         ] {
             let words: Vec<String> = words.iter().map(|it| (*it).to_owned()).collect();
             let message = parse(&words, |_| false).expect_err("it is refused");

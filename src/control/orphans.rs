@@ -96,17 +96,20 @@ pub(super) fn carry_out(order: Order, pid_file: &Path) -> Option<(ExitCode, Stri
 }
 
 fn end(orphans: &[u32], signals: &[Send], grace: Option<Duration>) -> io::Result<()> {
+    // Held before they are told to go: after that an id may be another's.
+    let held = orphans.iter().map(|pid| (*pid, Handle::open(*pid)));
+    let held: Vec<_> = held.collect();
     // All are told before any is waited for: the last one to go serves what is queued.
     for signal in signals {
         orphans.iter().try_for_each(|pid| tell(*pid, *signal))?;
     }
-    for pid in orphans {
-        let orphan = match Handle::open(*pid) {
+    for (pid, opened) in held {
+        let orphan = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
         };
         if !orphan.wait_end(grace)? {
-            tell(*pid, Send::Kill)?;
+            tell(pid, Send::Kill)?;
             orphan.wait_end(None)?;
         }
     }

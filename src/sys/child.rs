@@ -133,10 +133,13 @@ pub fn send(pid: u32, signal: Send) -> io::Result<()> {
 /// for it, which some never do.
 #[must_use]
 pub fn is_running(pid: u32) -> bool {
+    use io::ErrorKind::{InvalidInput, NotFound};
     match Handle::open(pid) {
         Ok(process) => !process.wait_end(Some(Duration::ZERO)).unwrap_or(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        // No descriptor is left, or Linux is older than 5.3: whether the id is in use.
+        // Nobody's, or that of a thread by now.
+        Err(error) if matches!(error.kind(), NotFound | InvalidInput) => false,
+        // No descriptor is left, a filter forbids it, or Linux is older than 5.3: whether the id is
+        // in use.
         Err(_) => kernel_id(pid).is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH)),
     }
 }

@@ -230,7 +230,7 @@ fn only_worker(rules: &mut Rules) -> seccompiler::Result<()> {
     let at_empty_path = flag(libc::AT_EMPTY_PATH);
     let of_descriptor = |argument| [bits(argument, at_empty_path, at_empty_path)];
     // Whether another worker runs: no signal is sent.
-    always(rules, &[libc::SYS_pidfd_open]);
+    when(rules, libc::SYS_pidfd_open, &[is(1, 0)])?;
     when(rules, libc::SYS_kill, &[is(1, 0)])?;
     when(rules, libc::SYS_newfstatat, &of_descriptor(3))?;
     when(rules, libc::SYS_statx, &of_descriptor(2))

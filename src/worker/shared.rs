@@ -130,10 +130,7 @@ impl<N: Net> Shared<N> {
     /// A backend has sent what is no response, or breaks one off: logged at most once a second and
     /// upstream, as each request may meet the same.
     #[cold]
-    pub(crate) fn log_bad_response(&mut self, backend: Option<BackendId>, reason: &str) {
-        let Some(backend) = backend else {
-            return warn!("bad response of backend: {reason}");
-        };
+    pub(crate) fn log_bad_response(&mut self, backend: BackendId, reason: &str) {
         let entry = self.upstreams.entry(backend);
         let (label, upstream) = (entry.label.clone(), entry.upstream);
         let upstream = &mut self.upstreams[upstream];

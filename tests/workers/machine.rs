@@ -24,16 +24,16 @@ pub(crate) struct Machine(Weir);
 impl Machine {
     /// Starts so many workers and waits until all serve.
     pub(crate) fn start(config: impl Display, workers: usize) -> Self {
-        // Who loses its supervisor comes to the test, which waits for nobody: the ids of those that
-        // end stay in use, as under a parent that is slow.
-        set_child_subreaper(Some(getpid())).expect("Linux has it");
         // It starts itself again, perhaps as another user.
         let launch = Launch::new(config).open_to_all().argument("--workers");
-        Self(launch.argument(workers.to_string()).start())
+        Self::launch(launch.argument(workers.to_string()))
     }
 
     /// Starts as `launch` says.
     pub(crate) fn launch(launch: Launch) -> Self {
+        // Who loses its supervisor comes to the test, which waits for nobody: the ids of those that
+        // end stay in use, as under a parent that is slow.
+        set_child_subreaper(Some(getpid())).expect("Linux has it");
         Self(launch.start())
     }
 
@@ -142,9 +142,10 @@ pub(crate) fn descriptors(pid: u32) -> usize {
     folder.expect("it runs").count()
 }
 
-/// Memory that a process shares with nobody, in KiB (proc_pid_smaps(5)).
+/// What a process has written and shares with nobody, in KiB (proc_pid_smaps(5)). Pages that it has
+/// only read, as those of its program, are private or not by who else runs the same.
 pub(crate) fn private_kib(pid: u32) -> u64 {
-    memory_kib(pid, "Private_")
+    memory_kib(pid, "Private_Dirty:")
 }
 
 /// Memory of a process, of what it shares its part only, without that of its program, in KiB: a
@@ -188,7 +189,7 @@ pub(crate) fn established<const N: usize>(ports: [u16; N]) -> [usize; N] {
 pub(crate) fn watched_listeners(pid: u32, port: u16) -> usize {
     let rows = tcp_rows(port);
     let listening = rows.iter().filter(|row| row.remote == 0);
-    let links: Vec<String> = listening.filter_map(TcpRow::link).collect();
+    let links: Vec<String> = listening.map(TcpRow::link).collect();
     let folder = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it runs");
     let infos = folder.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
     let watched = |info: String| {
@@ -206,7 +207,7 @@ pub(crate) fn watched_listeners(pid: u32, port: u16) -> usize {
 /// Which of these processes has the connection from one port to another.
 pub(crate) fn owner(local: u16, remote: u16, among: &[u32]) -> Option<u32> {
     let rows = tcp_rows(local);
-    let link = rows.iter().find(|it| it.remote == remote)?.link()?;
+    let link = rows.iter().find(|it| it.remote == remote)?.link();
     let has_it = |pid: &u32| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
             .into_iter()
@@ -221,15 +222,14 @@ pub(crate) fn owner(local: u16, remote: u16, among: &[u32]) -> Option<u32> {
 struct TcpRow {
     remote: u16,
     is_established: bool,
-    /// None of what waits in a queue and has no descriptor.
-    inode: Option<String>,
+    /// 0 of what waits in a queue and has no descriptor.
+    inode: String,
 }
 
 impl TcpRow {
     /// As the kernel names it among the descriptors of a process.
-    fn link(&self) -> Option<String> {
-        let inode = self.inode.as_ref()?;
-        Some(format!("socket:[{inode}]"))
+    fn link(&self) -> String {
+        format!("socket:[{}]", self.inode)
     }
 }
 
@@ -250,10 +250,11 @@ fn tcp_rows(local: u16) -> Vec<TcpRow> {
             // A star for none.
             remote: remote.parse().unwrap_or(0),
             is_established: words[0] == "ESTAB",
-            inode: inodes.next().map(str::to_owned),
+            inode: inodes.next()?.to_owned(),
         })
     };
-    text.lines().filter_map(row).collect()
+    let rows = text.lines().map(row).collect::<Option<Vec<_>>>();
+    rows.unwrap_or_else(|| panic!("a line that `ss` has not: {text}"))
 }
 
 /// A field of /proc/pid/status.

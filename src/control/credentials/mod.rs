@@ -205,15 +205,12 @@ impl Term {
             let wait = whole_days(self.not_before_unix_s.abs_diff(now_unix_s));
             return Some(format!("{what} is not valid yet, for another {wait}"));
         }
+        let days = whole_days(left_s.unsigned_abs());
         match left_s {
-            ..0 => Some(format!(
-                "{what} has expired, {} ago",
-                whole_days(left_s.unsigned_abs())
-            )),
-            _ if left_s / SECONDS_PER_DAY < WARNING_DAYS => Some(format!(
-                "{what} expires in {}",
-                whole_days(left_s.unsigned_abs())
-            )),
+            ..0 => Some(format!("{what} has expired, {days} ago")),
+            _ if left_s / SECONDS_PER_DAY < WARNING_DAYS => {
+                Some(format!("{what} expires in {days}"))
+            }
             _ => None,
         }
     }

@@ -7,7 +7,6 @@ use crate::board::{BackendCell, CodeClass, ListenerCell, Span};
 use crate::config::model;
 use crate::core::access_log::StickyUse;
 use crate::core::account::{NoMemory, Purpose};
-use crate::core::backend::BackendId;
 use crate::core::fault::Fault;
 use crate::core::finding::Reason;
 use crate::core::http::body::LAST_CHUNK;
@@ -372,7 +371,7 @@ impl<N: Net> Parts<'_, N> {
                     }
                 }
                 Err(error) => {
-                    shared.log_bad_response(backend_of(exchange), &error.to_string());
+                    log_bad_response(exchange, shared, &error.to_string());
                     return Break(exchange.state.on_bad_response(error));
                 }
             }
@@ -393,7 +392,7 @@ impl<N: Net> Parts<'_, N> {
         let may_go_on = self.may_go_on(&exchange.site, &shared.listeners);
         let verdict = exchange.state.on_head(&facts, protocols, may_go_on);
         let verdict = or_end(verdict.inspect_err(|end| {
-            shared.log_bad_response(backend_of(exchange), end.reason().unwrap_or_default());
+            log_bad_response(exchange, shared, end.reason().unwrap_or_default());
         }))?;
         if let ResponseKind::Interim | ResponseKind::Dropped = verdict {
             exchange.sent_at = shared.timers.moment;
@@ -459,7 +458,7 @@ impl<N: Net> Parts<'_, N> {
         let Relayed { direct, .. } = match exchange.state.on_response_body(bytes, out) {
             Ok(relayed) => relayed,
             Err(end) => {
-                shared.log_bad_response(backend_of(exchange), end.reason().unwrap_or_default());
+                log_bad_response(exchange, shared, end.reason().unwrap_or_default());
                 // What is whole up to here still goes out; the end will be missing.
                 let _ = self.send(shared, out, &[]);
                 return Break(end);
@@ -651,7 +650,8 @@ fn count_received<N: Net>(exchange: &ActiveExchange, shared: &Shared<N>, count: 
     }
 }
 
-fn backend_of(exchange: &ActiveExchange) -> Option<BackendId> {
-    let lease = exchange.attempt.lease.as_ref();
-    lease.map(|lease| lease.backend)
+fn log_bad_response<N: Net>(exchange: &ActiveExchange, shared: &mut Shared<N>, reason: &str) {
+    if let Some(lease) = &exchange.attempt.lease {
+        shared.log_bad_response(lease.backend, reason);
+    }
 }

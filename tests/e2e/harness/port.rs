@@ -3,11 +3,12 @@
 //! A port found by binding to 0 and closing again may be given to the next test that asks. Here
 //! a bound socket that never listens keeps it for as long as the test wants.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader};
+use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -182,22 +183,11 @@ fn fill_queue(address: SocketAddr) -> Vec<Socket> {
 /// Whether anything on this host listens on that TCP port. Unlike connecting, asking the kernel
 /// leaves no connection behind that somebody would have to serve.
 pub(crate) fn listens(port: u16) -> bool {
-    const STATE_LISTEN: &str = "0A";
-    let suffix = format!(":{port:04X}");
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
-        let Ok(table) = File::open(table) else {
-            return false;
-        };
-        let lines = BufReader::new(table).lines().skip(1);
-        let rows = lines.map_while(|line| {
-            let line = line.ok()?;
-            let mut fields = line.split_whitespace().skip(1);
-            let local = fields.next()?.to_owned();
-            // They come first, before connections, which may be very many.
-            (fields.nth(1) == Some(STATE_LISTEN)).then_some(local)
-        });
-        rows.into_iter().any(|local| local.ends_with(&suffix))
-    })
+    let mut ss = Command::new("ss");
+    let output = ss.args(["-Htln", &format!("sport = :{port}")]).output();
+    let output = output.expect("`ss` is there, of iproute2");
+    assert!(output.status.success(), "{output:?}");
+    !output.stdout.is_empty()
 }
 
 #[test]
