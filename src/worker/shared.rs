@@ -17,6 +17,7 @@ use crate::core::backend::BackendId;
 use crate::core::client_hello::ClientHello;
 use crate::core::finding::Reason;
 use crate::core::handshake::Handshake;
+use crate::core::limit::RateLimit;
 use crate::core::rng::Rng;
 use crate::net::{ConnectError, Kind, Net, Target};
 use crate::tls::TicketKeys;
@@ -33,7 +34,7 @@ use crate::worker::site::Site;
 use crate::worker::timers::Timers;
 use crate::worker::transport::Endpoint;
 use crate::worker::turn::CloseReason;
-use crate::worker::upstreams::UpstreamTable;
+use crate::worker::upstreams::{Upstream, UpstreamTable};
 
 /// What a thinned log line says of those that were left out.
 pub(crate) fn more(suppressed: u64) -> String {
@@ -106,11 +107,9 @@ impl<N: Net> Shared<N> {
         if let Owner::Probe(_) = owner {
             return;
         }
-        let entry = self.upstreams.entry(*backend);
-        let (label, upstream) = (entry.label.clone(), entry.upstream);
-        let upstream = &mut self.upstreams[upstream];
-        if let Some(suppressed) = upstream.tls_log.allow(self.timers.now) {
-            warn!("backend {label}: {reason}{}", more(suppressed));
+        let backend = *backend;
+        if let Some((label, more)) = self.may_tell(backend, |it| &mut it.tls_log) {
+            warn!("backend {label}: {reason}{more}");
         }
     }
 
@@ -118,11 +117,7 @@ impl<N: Net> Shared<N> {
     /// second and upstream, as all that come meanwhile fail alike.
     #[cold]
     pub(crate) fn log_unstarted(&mut self, backend: BackendId, kind: ErrorKind) {
-        let entry = self.upstreams.entry(backend);
-        let (label, upstream) = (entry.label.clone(), entry.upstream);
-        let upstream = &mut self.upstreams[upstream];
-        if let Some(suppressed) = upstream.start_log.allow(self.timers.now) {
-            let more = more(suppressed);
+        if let Some((label, more)) = self.may_tell(backend, |it| &mut it.start_log) {
             warn!("backend {label}: no connection could be started: {kind}{more}");
         }
     }
@@ -131,12 +126,21 @@ impl<N: Net> Shared<N> {
     /// upstream, as each request may meet the same.
     #[cold]
     pub(crate) fn log_bad_response(&mut self, backend: BackendId, reason: &str) {
-        let entry = self.upstreams.entry(backend);
-        let (label, upstream) = (entry.label.clone(), entry.upstream);
-        let upstream = &mut self.upstreams[upstream];
-        if let Some(suppressed) = upstream.response_log.allow(self.timers.now) {
-            warn!("bad response of {label}: {reason}{}", more(suppressed));
+        if let Some((label, more)) = self.may_tell(backend, |it| &mut it.response_log) {
+            warn!("bad response of {label}: {reason}{more}");
         }
+    }
+
+    /// Whether a line of one kind may be written of a backend now: with what it is called, and what
+    /// is said of lines left out.
+    fn may_tell(
+        &mut self,
+        backend: BackendId,
+        kind: impl Fn(&mut Upstream) -> &mut RateLimit,
+    ) -> Option<(&str, String)> {
+        let upstream = self.upstreams.entry(backend).upstream;
+        let suppressed = kind(&mut self.upstreams[upstream]).allow(self.timers.now)?;
+        Some((&self.upstreams.entry(backend).label, more(suppressed)))
     }
 
     /// A client said who it is not as it has to, or may not be here: logged at most once a second

@@ -3,10 +3,10 @@
 use std::fmt::Display;
 use std::fs;
 use std::ops::{Deref, DerefMut};
-use std::process::Command;
 
 use rustix::process::{Pid, getpid, kill_process, set_child_subreaper};
 
+use crate::harness::port::ss;
 use crate::harness::{Config, Launch, Signal, Weir, eventually};
 
 /// Logged for every worker that is started.
@@ -236,12 +236,7 @@ impl TcpRow {
 /// Those that have this port, without connections that have ended: of these there may be tens of
 /// thousands, which take seconds to read from /proc/net/tcp.
 fn tcp_rows(local: u16) -> Vec<TcpRow> {
-    let mut ss = Command::new("ss");
-    ss.args(["-Htane4", "exclude", "time-wait"]);
-    let output = ss.arg(format!("sport = :{local}")).output();
-    let output = output.expect("`ss` is there, of iproute2");
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).expect("text");
+    let text = ss(&["-Htane4", "exclude", "time-wait"], local);
     let row = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (_, remote) = words.get(4)?.rsplit_once(':')?;

@@ -90,11 +90,6 @@ fn a_bad_file_stops_an_upgrade_before_anything_changes() {
     }
 }
 
-/// A copy of the binary that a test may replace.
-fn copy(scratch: &Scratch) -> PathBuf {
-    scratch.program("weir", binary())
-}
-
 /// Puts something else in the place of a program that runs.
 fn replace(scratch: &Scratch, path: &Path, script: &str) {
     fs::rename(scratch.script("new", script), path).expect("renamed");
@@ -104,7 +99,7 @@ fn replace(scratch: &Scratch, path: &Path, script: &str) {
 fn a_binary_that_does_not_run_changes_nothing() {
     let backend = Named::new("A");
     let scratch = Scratch::new();
-    let path = copy(&scratch);
+    let path = scratch.program("weir", binary());
     let file = config().backend(backend.address());
     let launch = Launch::new(file).program(&path);
     let machine = Machine::launch(launch.argument("--workers").argument("2"));
@@ -184,7 +179,7 @@ struct Program {
 /// Two workers of such a program.
 fn replaceable(backend: SocketAddr) -> (Machine, Program) {
     let scratch = Scratch::new();
-    let path = copy(&scratch);
+    let path = scratch.program("weir", binary());
     let mut file = config().backend(backend);
     if rustix::process::geteuid().is_root() {
         // Only who is the same may change its limits.

@@ -183,11 +183,16 @@ fn fill_queue(address: SocketAddr) -> Vec<Socket> {
 /// Whether anything on this host listens on that TCP port. Unlike connecting, asking the kernel
 /// leaves no connection behind that somebody would have to serve.
 pub(crate) fn listens(port: u16) -> bool {
+    !ss(&["-Htln"], port).is_empty()
+}
+
+/// What ss(8) tells of TCP sockets that have that port.
+pub(crate) fn ss(arguments: &[&str], port: u16) -> String {
     let mut ss = Command::new("ss");
-    let output = ss.args(["-Htln", &format!("sport = :{port}")]).output();
+    let output = ss.args(arguments).arg(format!("sport = :{port}")).output();
     let output = output.expect("`ss` is there, of iproute2");
     assert!(output.status.success(), "{output:?}");
-    !output.stdout.is_empty()
+    String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]
